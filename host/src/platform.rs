@@ -21,8 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     api::{self, Api, TokenError, Urls},
     config::Config,
-    control::data_folder,
-    control::{DeployError, Deployer, Parts},
+    control::{self, DeployError, data_folder},
     failpoint,
     http::byte_budget::ByteBudget,
     ingress, limits,
@@ -61,7 +60,7 @@ pub(crate) enum PlatformError {
 pub(crate) struct Platform {
     pub(crate) listen: SocketAddr,
     pub(crate) admin: SocketAddr,
-    deployer: Deployer,
+    control: control::Service,
     store: Store,
     logs: logs::Service,
     traffic: JoinHandle<()>,
@@ -132,7 +131,7 @@ impl Platform {
         liveness.watch_workers(executor.pulse());
         let watch = Arc::<machine::Watch>::default();
         let shared_machine = HostResources::new(executor, guests);
-        let parts = Parts {
+        let options = control::Options {
             machine: shared_machine.clone(),
             cores: config.cores,
             scale_window: config.scale_window,
@@ -146,15 +145,15 @@ impl Platform {
             pushes: config.pushes,
             freeze_after: config.freeze_after,
         };
-        let deployer = Deployer::open(parts, visitors)
+        let control = control::Service::open(options, visitors)
             .map_err(|source| PlatformError::Io { doing: "failed to create the folder for uploads", source })?;
         let tokens = api::load_tokens(&store).await?;
         data_folder::record_missing(&store).await?;
-        let restored = deployer.restore().await?;
+        let restored = control.restore().await?;
 
         let (stop_api, ready) = (CancellationToken::new(), Arc::new(AtomicBool::new(false)));
         let router = api::router(Arc::new(Api {
-            deployer: deployer.clone(),
+            control: control.handles(),
             store: store.clone(),
             logs: logs.handle(),
             metrics,
@@ -162,7 +161,7 @@ impl Platform {
             urls: Urls { domain: config.domain, port: listen.port() },
             ready: Arc::clone(&ready),
             subscribers: Arc::default(),
-            changes: api::changes::Changes::new(deployer.tasks()),
+            changes: api::changes::Changes::new(control.tasks()),
             bodies: ByteBudget::new(api::limits::API_BODIES_BYTES),
             stop: stop_api.clone(),
             liveness: Arc::clone(&liveness),
@@ -174,36 +173,33 @@ impl Platform {
         let traffic = start_traffic(ingress, &liveness, stopped)?;
         wait_for_apps(restored, ready).await;
         let (machine, drain_time) = (shared_machine, config.drain_time);
-        Ok(Self { listen, admin, deployer, store, logs, traffic, api, stop_traffic, stop_api, machine, drain_time })
+        Ok(Self { listen, admin, control, store, logs, traffic, api, stop_traffic, stop_api, machine, drain_time })
     }
 
     /// Stops all services in the opposite order, each within its drain time.
     pub(crate) async fn stop(self) {
-        let Self { deployer, store, logs, traffic, api, stop_traffic, stop_api, machine, drain_time, .. } = self;
+        let Self { mut control, store, logs, traffic, api, stop_traffic, stop_api, machine, drain_time, .. } = self;
         tracing::info!("stopping: new requests are refused, and requests in progress are drained");
         stop_api.cancel();
         stop_traffic.send_replace(true);
         tokio::spawn(machine.refuse_waiting_after(drain_time));
-        deployer.shut_down(crate::control::limits::PUSH_DRAIN_TIME).await;
+        control.shut_down(control::limits::PUSH_DRAIN_TIME).await;
         let traffic = tokio::task::spawn_blocking(move || traffic.join());
-        match tokio::time::timeout(drain_time + crate::control::limits::FLUSH_TIME, traffic).await {
+        match tokio::time::timeout(drain_time + control::limits::FLUSH_TIME, traffic).await {
             Ok(Ok(Ok(()))) => {}
             Ok(Ok(Err(_)) | Err(_)) => tracing::error!("the thread that accepts traffic panicked"),
             Err(_) => tracing::warn!("requests were cut off: they did not complete within the drain time"),
         }
-        if tokio::time::timeout(drain_time + crate::control::limits::FLUSH_TIME, api).await.is_err() {
+        if tokio::time::timeout(drain_time + control::limits::FLUSH_TIME, api).await.is_err() {
             tracing::warn!("the API did not stop within the drain time");
         }
         let flushed = tokio::task::spawn_blocking(move || logs.stop());
-        if tokio::time::timeout(crate::control::limits::FLUSH_TIME, flushed).await.is_err() {
+        if tokio::time::timeout(control::limits::FLUSH_TIME, flushed).await.is_err() {
             tracing::warn!("timed out writing the last log lines");
         }
-        deployer.close().await;
+        control.close().await;
         // Closing the store waits for its writer, so it must not block the runtime's own thread.
-        drop(
-            tokio::time::timeout(crate::control::limits::FLUSH_TIME, tokio::task::spawn_blocking(move || drop(store)))
-                .await,
-        );
+        drop(tokio::time::timeout(control::limits::FLUSH_TIME, tokio::task::spawn_blocking(move || drop(store))).await);
         tracing::info!("stopped");
     }
 }
@@ -259,7 +255,7 @@ fn start_traffic(
 
 /// Waits for the restored apps up to [`limits::RESTORE_WAIT`]: one slow app must not delay all
 /// others.
-async fn wait_for_apps(restored: crate::control::Restored, ready: Arc<AtomicBool>) {
+async fn wait_for_apps(restored: control::Restored, ready: Arc<AtomicBool>) {
     let restoring = tokio::spawn(async move {
         restored.activate().await;
         ready.store(true, Ordering::Release);

@@ -72,8 +72,8 @@ pub(super) async fn show(
 ) -> Result<Response<Body>, Error> {
     let app = app_name(&app)?;
     // Subscribes before it looks the app up, so that the stream can't miss the app's destruction.
-    let activities = api.deployer.news();
-    let record = api.deployer.app(&app)?;
+    let activities = api.control.queries.news();
+    let record = api.control.apps.app(&app)?;
     let page = PageParams { limit: params.limit, cursor: params.cursor }.page()?;
     if params.follow {
         page.check_number()?;

@@ -38,6 +38,6 @@ pub(super) async fn show(
     State(api): State<Arc<Api>>,
     Path(app): Path<String>,
 ) -> Result<axum::Json<AdviceView>, Error> {
-    let (month, advice) = api.deployer.advise(&app_name(&app)?).await?;
+    let (month, advice) = api.control.queries.advise(&app_name(&app)?).await?;
     Ok(axum::Json(AdviceView { advice, month }))
 }

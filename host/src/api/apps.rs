@@ -103,7 +103,7 @@ pub(super) async fn create(
     Object(new): Object<NewApp>,
 ) -> Result<(StatusCode, Shown), Error> {
     let name: AppName = new.name.parse().map_err(Error::BadName)?;
-    let record = api.deployer.create(&name, new.app_type, "requested", &by).await?;
+    let record = api.control.apps.create(&name, new.app_type, "requested", &by).await?;
     Ok((StatusCode::CREATED, axum::Json(AppView::of(&record, &api.urls))))
 }
 
@@ -127,7 +127,7 @@ pub(super) async fn list(
     let mut items = Vec::new();
     // A token for some apps sees only those, so a page may need several reads.
     loop {
-        let found = api.deployer.apps(after.as_ref(), limit + 1);
+        let found = api.control.apps.list(after.as_ref(), limit + 1);
         let last_page = found.len() <= limit;
         after = found.last().map(|record| record.name.clone());
         items.extend(found.into_iter().filter(|record| api.tokens.may_see(&headers, record)));
@@ -152,7 +152,7 @@ pub(super) async fn list(
     )
 )]
 pub(super) async fn show(State(api): State<Arc<Api>>, Path(app): Path<String>) -> Result<Shown, Error> {
-    let record = api.deployer.app(&app_name(&app)?)?;
+    let record = api.control.apps.app(&app_name(&app)?)?;
     Ok(axum::Json(AppView::of(&record, &api.urls)))
 }
 
@@ -173,7 +173,7 @@ pub(super) async fn change(
     Path(app): Path<String>,
     Object(change): Object<Change>,
 ) -> Result<Shown, Error> {
-    let record = api.deployer.set_type(&app_name(&app)?, change.app_type, &by).await?;
+    let record = api.control.apps.set_type(&app_name(&app)?, change.app_type, &by).await?;
     Ok(axum::Json(AppView::of(&record, &api.urls)))
 }
 
@@ -192,7 +192,7 @@ pub(super) async fn start(
     Caller(by): Caller,
     Path(app): Path<String>,
 ) -> Result<(StatusCode, Shown), Error> {
-    let record = api.deployer.start(&app_name(&app)?, &by).await?;
+    let record = api.control.apps.start(&app_name(&app)?, &by).await?;
     Ok((StatusCode::ACCEPTED, axum::Json(AppView::of(&record, &api.urls))))
 }
 
@@ -211,7 +211,7 @@ pub(super) async fn stop(
     Caller(by): Caller,
     Path(app): Path<String>,
 ) -> Result<(StatusCode, Shown), Error> {
-    let record = api.deployer.stop(&app_name(&app)?, &by).await?;
+    let record = api.control.apps.stop(&app_name(&app)?, &by).await?;
     Ok((StatusCode::ACCEPTED, axum::Json(AppView::of(&record, &api.urls))))
 }
 
@@ -230,6 +230,6 @@ pub(super) async fn delete(
     Caller(by): Caller,
     Path(app): Path<String>,
 ) -> Result<StatusCode, Error> {
-    api.deployer.delete(&app_name(&app)?, &by).await?;
+    api.control.apps.delete(&app_name(&app)?, &by).await?;
     Ok(StatusCode::NO_CONTENT)
 }

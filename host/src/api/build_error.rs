@@ -33,7 +33,7 @@ pub(super) async fn set(
     request: Request,
 ) -> Result<StatusCode, Error> {
     let app = app_name(&app)?;
-    api.deployer.app(&app)?;
+    api.control.apps.app(&app)?;
     let media_type = media_type(request.headers());
     if media_type.as_deref() != Some("text/plain") {
         let got = media_type.unwrap_or_else(|| "missing".to_owned());
@@ -42,7 +42,7 @@ pub(super) async fn set(
     let bytes = collect(&api.bodies, request.into_body(), limits::JSON_BODY_BYTES).await?;
     let mut text = String::from_utf8(bytes.into()).map_err(|_| BadRequest::Text)?;
     text.truncate(text.floor_char_boundary(limits::BUILD_ERROR_BYTES));
-    api.deployer.set_build_error(&app, Some(text)).await?;
+    api.control.apps.set_build_error(&app, Some(text)).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -57,6 +57,6 @@ pub(super) async fn set(
     )
 )]
 pub(super) async fn clear(State(api): State<Arc<Api>>, Path(app): Path<String>) -> Result<StatusCode, Error> {
-    api.deployer.set_build_error(&app_name(&app)?, None).await?;
+    api.control.apps.set_build_error(&app_name(&app)?, None).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -54,10 +54,10 @@ pub(super) async fn show(
 ) -> Result<axum::Json<ShownConfig>, Error> {
     let app = app_name(&app)?;
     if params.effective {
-        let items = api.deployer.effective_config(&app).await?;
+        let items = api.control.queries.effective_config(&app).await?;
         return Ok(axum::Json(ShownConfig::Effective(List { items, next: None })));
     }
-    let record = api.deployer.app(&app)?;
+    let record = api.control.apps.app(&app)?;
     Ok(axum::Json(ShownConfig::Own(redacted(&record))))
 }
 
@@ -78,7 +78,7 @@ pub(super) async fn change(
     Path(app): Path<String>,
     Json(change): Json<ConfigChange>,
 ) -> Result<axum::Json<BTreeMap<String, RedactedValue>>, Error> {
-    let record = api.deployer.change(&app_name(&app)?, Change::Config(change), &by).await?;
+    let record = api.control.settings.change(&app_name(&app)?, Change::Config(change), &by).await?;
     Ok(axum::Json(redacted(&record)))
 }
 
@@ -97,7 +97,7 @@ fn redacted(record: &AppRecord) -> BTreeMap<String, RedactedValue> {
     )
 )]
 pub(super) async fn grants(State(api): State<Arc<Api>>, Path(app): Path<String>) -> Result<axum::Json<Grants>, Error> {
-    Ok(axum::Json(api.deployer.grants(&app_name(&app)?).await?))
+    Ok(axum::Json(api.control.queries.grants(&app_name(&app)?).await?))
 }
 
 #[utoipa::path(
@@ -118,6 +118,6 @@ pub(super) async fn change_grants(
     Json(patch): Json<Value>,
 ) -> Result<axum::Json<Grants>, Error> {
     let app = app_name(&app)?;
-    api.deployer.change(&app, Change::Grants(patch), &by).await?;
-    Ok(axum::Json(api.deployer.grants(&app).await?))
+    api.control.settings.change(&app, Change::Grants(patch), &by).await?;
+    Ok(axum::Json(api.control.queries.grants(&app).await?))
 }

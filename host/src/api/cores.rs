@@ -31,7 +31,7 @@ pub(super) struct CoresView {
 
 impl CoresView {
     fn of(api: &Api, record: &AppRecord) -> axum::Json<Self> {
-        let (cores, own) = api.deployer.cores(record);
+        let (cores, own) = api.control.apps.cores(record);
         axum::Json(Self { cores, own })
     }
 }
@@ -47,7 +47,7 @@ impl CoresView {
     )
 )]
 pub(super) async fn show(State(api): State<Arc<Api>>, Path(app): Path<String>) -> Result<axum::Json<CoresView>, Error> {
-    let record = api.deployer.app(&app_name(&app)?)?;
+    let record = api.control.apps.app(&app_name(&app)?)?;
     Ok(CoresView::of(&api, &record))
 }
 
@@ -69,6 +69,6 @@ pub(super) async fn change(
     Path(app): Path<String>,
     Json(change): Json<Value>,
 ) -> Result<axum::Json<CoresView>, Error> {
-    let record = api.deployer.set_cores(&app_name(&app)?, change, &by).await?;
+    let record = api.control.apps.set_cores(&app_name(&app)?, change, &by).await?;
     Ok(CoresView::of(&api, &record))
 }

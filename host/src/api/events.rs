@@ -130,7 +130,7 @@ pub(super) async fn send(
     Params(params): Params<SendParams>,
     request: Request,
 ) -> Result<Response<Body>, Error> {
-    let record = api.deployer.app(&app_name(&app)?)?;
+    let record = api.control.apps.app(&app_name(&app)?)?;
     if wants_no_reply(request.headers()) {
         return Err(Error::NotOffered(
             "this version doesn't store events: send the event without `Prefer: respond-async`, and wait for the reply",
@@ -164,7 +164,7 @@ pub(super) async fn send(
     )
 )]
 pub(super) async fn broadcast(State(api): State<Arc<Api>>, Path(app): Path<String>) -> Result<Response<Body>, Error> {
-    api.deployer.app(&app_name(&app)?)?;
+    api.control.apps.app(&app_name(&app)?)?;
     Err(Error::NotOffered("this version doesn't store events: send them one by one, and wait for each reply"))
 }
 
@@ -176,7 +176,7 @@ async fn deliver(
     request_id: String,
 ) -> Result<Response<Body>, Error> {
     let app = || record.name.to_string();
-    let running = api.deployer.serving(record).await;
+    let running = api.control.apps.serving(record).await;
     let interface = Interface::Event { app: record.name.as_str() };
     let refuse = |problem| Error::Job(Box::new(problem));
     let running = running.map_err(|why| refuse(invoke_problem::unavailable(why, interface)))?;

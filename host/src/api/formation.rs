@@ -30,7 +30,7 @@ type Shown = axum::Json<BTreeMap<ProcessName, ShownProcess>>;
     )
 )]
 pub(super) async fn show(State(api): State<Arc<Api>>, Path(app): Path<String>) -> Result<Shown, Error> {
-    Ok(axum::Json(api.deployer.formation(&app_name(&app)?).await?))
+    Ok(axum::Json(api.control.queries.formation(&app_name(&app)?).await?))
 }
 
 #[utoipa::path(
@@ -51,8 +51,8 @@ pub(super) async fn change(
     Json(body): Json<Value>,
 ) -> Result<Shown, Error> {
     let app = app_name(&app)?;
-    api.deployer.change(&app, Change::Formation(body), &by).await?;
-    Ok(axum::Json(api.deployer.formation(&app).await?))
+    api.control.settings.change(&app, Change::Formation(body), &by).await?;
+    Ok(axum::Json(api.control.queries.formation(&app).await?))
 }
 
 #[utoipa::path(
@@ -73,8 +73,8 @@ pub(super) async fn create(
     Json(body): Json<Value>,
 ) -> Result<(StatusCode, Shown), Error> {
     let app = app_name(&app)?;
-    api.deployer.change(&app, Change::NewProcess(body), &by).await?;
-    Ok((StatusCode::CREATED, axum::Json(api.deployer.formation(&app).await?)))
+    api.control.settings.change(&app, Change::NewProcess(body), &by).await?;
+    Ok((StatusCode::CREATED, axum::Json(api.control.queries.formation(&app).await?)))
 }
 
 #[utoipa::path(
@@ -95,6 +95,6 @@ pub(super) async fn delete(
     let app = app_name(&app)?;
     // An invalid name can't belong to a process type.
     let name = process.parse().map_err(|_| DeployError::UnknownProcess { app: app.clone(), process })?;
-    api.deployer.change(&app, Change::RemoveProcess(name), &by).await?;
+    api.control.settings.change(&app, Change::RemoveProcess(name), &by).await?;
     Ok(StatusCode::NO_CONTENT)
 }

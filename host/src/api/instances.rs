@@ -70,7 +70,7 @@ pub(super) async fn list(
     Path(app): Path<String>,
     Params(page): Params<PageParams>,
 ) -> Result<axum::Json<List<InstanceView>>, Error> {
-    let record = api.deployer.app(&app_name(&app)?)?;
+    let record = api.control.apps.app(&app_name(&app)?)?;
     if page.cursor.as_deref().is_some_and(|cursor| cursor.parse::<InstanceId>().is_err()) {
         return Err(BadRequest::Cursor.into());
     }
@@ -97,6 +97,6 @@ pub(super) async fn restart(
     let app = app_name(&app)?;
     let parsed = id.parse::<InstanceId>().ok();
     let found = parsed.ok_or(DeployError::UnknownInstance { app: app.clone(), id })?;
-    api.deployer.restart(&app, &found, &by).await?;
+    api.control.apps.restart(&app, &found, &by).await?;
     Ok(StatusCode::ACCEPTED)
 }

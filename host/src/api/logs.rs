@@ -79,7 +79,7 @@ pub(super) async fn show(
     Params(params): Params<LogParams>,
     headers: HeaderMap,
 ) -> Result<Response<Body>, Error> {
-    let record = api.deployer.app(&app_name(&app)?)?;
+    let record = api.control.apps.app(&app_name(&app)?)?;
     // `limit=0` with `follow` streams only new lines.
     let limit = match params.limit {
         Some(0) if params.follow => 0,

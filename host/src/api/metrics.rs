@@ -165,7 +165,7 @@ pub(super) async fn show(
     Path(app): Path<String>,
     Params(params): Params<FollowParams>,
 ) -> Result<Response<Body>, Error> {
-    let record = api.deployer.app(&app_name(&app)?)?;
+    let record = api.control.apps.app(&app_name(&app)?)?;
     if !params.follow {
         return Ok(axum::Json(AppMetrics::of(&record)).into_response());
     }
@@ -202,7 +202,7 @@ pub(super) async fn list(
     Params(params): Params<TopParams>,
 ) -> Result<axum::Json<Top>, Error> {
     let limit = PageParams { limit: params.limit, cursor: None }.limit()? as usize;
-    let all = api.deployer.apps(None, usize::MAX);
+    let all = api.control.apps.list(None, usize::MAX);
     let seen = |record: &&Arc<AppRecord>| api.tokens.may_see(&headers, record);
     let seen: Vec<_> = all.iter().filter(seen).collect();
     let mut awake: Vec<_> = seen

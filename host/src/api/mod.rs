@@ -47,7 +47,7 @@ pub(crate) use self::admin_token::{TokenError, load as load_tokens};
 pub(crate) use self::sse::Subscribers;
 use self::{error::Error, query::KnownQueries};
 use crate::{
-    control::Deployer,
+    control::ControlPlane,
     http::byte_budget::ByteBudget,
     observe::liveness::Liveness,
     observe::{logs::Logs, machine, metrics::Metrics},
@@ -55,7 +55,7 @@ use crate::{
 
 /// The state that all handlers share.
 pub(crate) struct Api {
-    pub(crate) deployer: Deployer,
+    pub(crate) control: ControlPlane,
     pub(crate) store: Store,
     pub(crate) logs: Logs,
     pub(crate) metrics: Metrics,
@@ -80,7 +80,7 @@ pub(crate) struct Api {
 impl Api {
     /// Returns the id of the app that currently has this name; `None` while it is being destroyed.
     pub(crate) fn app_id(&self, app: &AppName) -> Option<String> {
-        self.deployer.app(app).ok().map(|record| record.id.clone())
+        self.control.apps.app(app).ok().map(|record| record.id.clone())
     }
 }
 

@@ -135,7 +135,7 @@ pub(super) async fn create(
     check_encoding(request.headers())?;
     let key = idempotency_key(request.headers())?;
     let received = receive(&api, request).await?;
-    let accepted = api.deployer.submit(&app, received, kind, &by, key).await?;
+    let accepted = api.control.pushes.submit(&app, received, kind, &by, key).await?;
     let mut view = PushView::from(accepted.now);
     view.created_app = accepted.created_app;
     if !params.wait {
@@ -178,11 +178,11 @@ pub(super) async fn list(
     Params(page): Params<PageParams>,
 ) -> Result<axum::Json<List<PushView>>, Error> {
     let app = app_name(&app)?;
-    api.deployer.app(&app)?;
+    api.control.apps.app(&app)?;
     let found = api.store.pushes(&app, page.page()?).await?;
     // Without the log, which the route of a single push returns.
     let stored = |push: Push| PushNow { push, log: Vec::new(), steps: Vec::new() };
-    let newest = |push: Push| api.deployer.pushes().under_way(&push.id).unwrap_or_else(|| stored(push));
+    let newest = |push: Push| api.control.pushes.under_way(&push.id).unwrap_or_else(|| stored(push));
     let items: Vec<PushView> = found.items.into_iter().map(|push| newest(push).into()).collect();
     Ok(axum::Json(List { items, next: found.next }))
 }
@@ -212,10 +212,10 @@ pub(super) async fn show(
 ) -> Result<Response<Body>, Error> {
     let (app, id) = (app_name(&app)?, push_id(&app, &id)?);
     if !params.follow {
-        let now = api.deployer.pushes().get(&app, &id).await?;
+        let now = api.control.pushes.get(&app, &id).await?;
         return Ok(axum::Json(PushView::from(now)).into_response());
     }
-    let updates = api.deployer.pushes().follow(&app, &id).await?;
+    let updates = api.control.pushes.follow(&app, &id).await?;
     sse::stream(&api, &caller, stream::unfold(Some((updates, true)), next_state))
 }
 
@@ -235,7 +235,7 @@ pub(super) async fn cancel(
     Path((app, id)): Path<(String, String)>,
 ) -> Result<axum::Json<PushView>, Error> {
     let (app, id) = (app_name(&app)?, push_id(&app, &id)?);
-    Ok(axum::Json(api.deployer.cancel(&app, &id, &by).await?.into()))
+    Ok(axum::Json(api.control.pushes.cancel(&app, &id, &by).await?.into()))
 }
 
 /// Yields the current push, then the push after each change, until it is final.
@@ -314,7 +314,7 @@ async fn receive(api: &Api, request: Request) -> Result<Received, Error> {
     if declared.is_some_and(|bytes| bytes > limit_bytes) {
         return Err(BadRequest::TooLarge { limit_bytes }.into());
     }
-    let upload = api.deployer.upload()?;
+    let upload = api.control.pushes.upload()?;
     let chunks = Chunks::new(request.into_body(), limit_bytes);
     let receiving = async move {
         let (mut upload, mut chunks) = (upload, chunks);

@@ -136,7 +136,7 @@ pub(super) async fn list(
     Params(page): Params<PageParams>,
 ) -> Result<axum::Json<List<ListedView>>, Error> {
     let app = app_name(&app)?;
-    let frozen = api.deployer.app(&app)?.traffic.frozen();
+    let frozen = api.control.apps.app(&app)?.traffic.frozen();
     let found = api.store.releases(&app, page.page()?).await?;
     let items = found.items.into_iter().map(|listed| ListedView::of(listed, frozen, &app, &api.urls)).collect();
     Ok(axum::Json(List { items, next: found.next }))
@@ -157,7 +157,7 @@ pub(super) async fn show(
     Path((app, release)): Path<(String, String)>,
 ) -> Result<axum::Json<ReleaseView>, Error> {
     let app = app_name(&app)?;
-    let frozen = api.deployer.app(&app)?.traffic.frozen();
+    let frozen = api.control.apps.app(&app)?.traffic.frozen();
     Ok(axum::Json(ReleaseView::of(find(&api, &app, &release).await?, frozen, &api.urls)))
 }
 
@@ -177,7 +177,7 @@ pub(super) async fn diff(
     Params(params): Params<DiffParams>,
 ) -> Result<axum::Json<DiffView>, Error> {
     let app = app_name(&app)?;
-    api.deployer.app(&app)?;
+    api.control.apps.app(&app)?;
     let to = find(&api, &app, &release).await?;
     let with = match params.with {
         Some(with) => with,
@@ -217,7 +217,7 @@ pub(super) async fn rollback(
     };
     let given = || text.chars().take(80).collect();
     let number = text.parse::<ReleaseNumber>().map_err(|_| Error::BadRelease { app: app.clone(), given: given() })?;
-    let record = api.deployer.change(&app, Change::Rollback(number), &by).await?;
+    let record = api.control.settings.change(&app, Change::Rollback(number), &by).await?;
     let unknown = || DeployError::UnknownRelease { app: app.clone(), release: text.clone() };
     let present = record.fields().release.ok_or_else(unknown)?;
     Ok(axum::Json(ReleaseView::of(find(&api, &app, &present.to_string()).await?, None, &api.urls)))

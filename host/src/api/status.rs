@@ -121,7 +121,7 @@ pub(super) async fn ready(State(api): State<Arc<Api>>) -> (StatusCode, axum::Jso
     )
 )]
 pub(super) async fn host(State(api): State<Arc<Api>>) -> (StatusCode, axum::Json<HostStatus>) {
-    let records = api.deployer.apps(None, usize::MAX);
+    let records = api.control.apps.list(None, usize::MAX);
     let mut states = BTreeMap::<&str, u32>::new();
     let mut in_error = Vec::new();
     for record in &records {
@@ -139,7 +139,7 @@ pub(super) async fn host(State(api): State<Arc<Api>>) -> (StatusCode, axum::Json
         apps: records.len(),
         apps_by_state: states,
         apps_in_error: in_error,
-        pushes_under_way: api.deployer.pushes().count(),
+        pushes_under_way: api.control.pushes.count(),
         log_lines_dropped: api.logs.dropped(),
         data_folder_problems: api.store.control_changed().iter().map(ToString::to_string).collect(),
     };
@@ -162,7 +162,7 @@ pub(super) async fn app(
     State(api): State<Arc<Api>>,
     Path(app): Path<String>,
 ) -> Result<(StatusCode, axum::Json<AppStatus>), Error> {
-    let record = api.deployer.app(&app_name(&app)?)?;
+    let record = api.control.apps.app(&app_name(&app)?)?;
     let fields = record.fields();
     let up = record.traffic.is_up();
     let body = AppStatus {
@@ -193,7 +193,7 @@ pub(super) async fn app(
 )]
 pub(super) async fn metrics(State(api): State<Arc<Api>>, headers: HeaderMap) -> impl IntoResponse {
     let format = Format::negotiated(&headers);
-    let text = format.text(api.metrics.text(&api.deployer.sample(api.logs.dropped())));
+    let text = format.text(api.metrics.text(&api.control.queries.sample(api.logs.dropped())));
     ([(header::CONTENT_TYPE, format.content_type()), (header::VARY, "accept")], text)
 }
 

@@ -1,6 +1,7 @@
 //! The task of one app: the only writer of its state. Receives commands over a bounded channel,
 //! decides by the pure step of the policy crate, performs the actions, and publishes the new
 //! fields. Never waits for a build, a load or a watch: that work runs beside it and reports back.
+//! The folder of this name has what each command does.
 //!
 //! ```text
 //!   API, jobs ──command──▶ AppTask ──step (policy)──▶ store, then actions ──▶ fields
@@ -8,14 +9,21 @@
 //!                             └──── loads, watches ◀───────┘
 //! ```
 
+mod activate;
+mod commit;
+mod destroy;
+mod pushes;
+mod requests;
+mod rollout;
+
 use std::{collections::HashMap, panic::AssertUnwindSafe, sync::Arc};
 
 use futures::FutureExt;
 use isopod_policy::{
-    AppAction, AppCommand, AppMachine, AppState, BaseState, ChangeId, Decision, Denied, Durable, Lifecycle, LoadId,
-    Refusal, ReleaseNumber,
+    AppAction, AppCommand, AppMachine, AppState, BaseState, ChangeId, Cores, Decision, Denied, Durable, Lifecycle,
+    LoadId, Refusal, ReleaseNumber,
 };
-use isopod_store::{Control, StoreError};
+use isopod_store::{Control, Store, StoreError};
 use jiff::Timestamp;
 use serde_json::json;
 use tokio::{
@@ -23,19 +31,26 @@ use tokio::{
     task::{AbortHandle, Id, JoinError, JoinSet},
 };
 
+use self::rollout::Replacing;
 use crate::control::{
-    AppRecord, DeployError, Deployer, Failure,
-    app::Fields,
+    app::{AppRecord, Fields},
     app_command::{AppHandle, Command, Reply, Turn},
-    release::{
-        activate::Loaded,
-        watch::{Replacing, Watched},
-    },
+    background::{activity_log::ActivityLog, scheduler::Schedules},
+    error::{DeployError, Failure},
+    limits,
+    push::pushes::Pushes,
+    push_runner::PushRunner,
+    registry::Registry,
+    release::{load::Loaded, releases::Releases, watch::Watched},
+    shutdown::Shutdown,
 };
-use crate::{control::limits, runtime::ActiveRelease};
+use crate::{
+    observe::{logs::Logs, metrics::Metrics},
+    runtime::{ActiveRelease, CrashReport, Directory},
+};
 
 /// The result of work that the task started.
-pub(in crate::control) enum Done {
+enum Done {
     Loaded(LoadId, ReleaseNumber, Box<Result<Loaded, Failure>>),
     Watched(Arc<ActiveRelease>, Watched),
     ReplacementLoaded(ReleaseNumber, Option<(ReleaseNumber, Arc<ActiveRelease>)>),
@@ -44,7 +59,7 @@ pub(in crate::control) enum Done {
 }
 
 /// A release that a command puts in service.
-pub(in crate::control) enum Incoming {
+enum Incoming {
     /// The former release, or `beside` if none serves, stays on standby during the rollout watch.
     New { running: Arc<ActiveRelease>, beside: Option<Arc<ActiveRelease>> },
     /// The release in service is wound down.
@@ -59,19 +74,38 @@ struct Load {
     done: Option<oneshot::Sender<()>>,
 }
 
+/// The services and settings that the tasks of all apps share.
+pub(in crate::control) struct Services {
+    pub(in crate::control) registry: Registry,
+    pub(in crate::control) store: Store,
+    pub(in crate::control) releases: Releases,
+    pub(in crate::control) activity: ActivityLog,
+    pub(in crate::control) schedules: Schedules,
+    pub(in crate::control) directory: Arc<Directory>,
+    pub(in crate::control) logs: Logs,
+    pub(in crate::control) metrics: Metrics,
+    pub(in crate::control) pushes: Pushes,
+    pub(in crate::control) push_runner: PushRunner,
+    /// The cores of an app without an override.
+    pub(in crate::control) cores: Cores,
+    /// The queue of reports about process types that fail repeatedly.
+    pub(in crate::control) crash_reports: mpsc::Sender<CrashReport>,
+    pub(in crate::control) shutdown: Shutdown,
+}
+
 /// The state of the task of one app.
 pub(in crate::control) struct AppTask {
-    pub(in crate::control) deployer: Deployer,
-    pub(in crate::control) app: Arc<AppRecord>,
+    services: Arc<Services>,
+    app: Arc<AppRecord>,
     /// The app's own handle, for its push jobs.
     pub(in crate::control) handle: AppHandle,
     commands: mpsc::Receiver<Box<Command>>,
     machine: AppMachine,
     /// Permits of the app's push jobs.
-    pub(in crate::control) pushes: Arc<Semaphore>,
+    pushes: Arc<Semaphore>,
     /// Standby releases during a rollout watch. The first is the last release that passed its
     /// watch.
-    pub(in crate::control) standby: Vec<Arc<ActiveRelease>>,
+    standby: Vec<Arc<ActiveRelease>>,
     changes: u64,
     /// The changes that wait for their turn. A change that no longer waits has dropped its
     /// receiver.
@@ -82,11 +116,11 @@ pub(in crate::control) struct AppTask {
     load: Option<Load>,
     watch: Option<AbortHandle>,
     /// The reason for which the release in service is being replaced.
-    pub(in crate::control) replacing: Option<Replacing>,
+    replacing: Option<Replacing>,
     /// The releases of a destroyed app that may still run work.
-    pub(in crate::control) at_work: Vec<Arc<ActiveRelease>>,
+    at_work: Vec<Arc<ActiveRelease>>,
     /// The request that destroyed the app.
-    pub(in crate::control) destroyed_by: Option<(String, Reply<()>)>,
+    destroyed_by: Option<(String, Reply<()>)>,
 }
 
 /// What the task receives.
@@ -98,7 +132,7 @@ enum Input {
 
 impl AppTask {
     pub(in crate::control) fn new(
-        deployer: Deployer,
+        services: Arc<Services>,
         handle: AppHandle,
         commands: mpsc::Receiver<Box<Command>>,
     ) -> Self {
@@ -106,7 +140,7 @@ impl AppTask {
         let fields = app.fields();
         Self {
             machine: AppMachine::new(fields.app_type, fields.intended, fields.release),
-            deployer,
+            services,
             app,
             handle,
             commands,
@@ -140,7 +174,7 @@ impl AppTask {
 
     /// Runs until the app is destroyed or the host ends.
     pub(in crate::control) async fn run(mut self) {
-        let ended = self.deployer.0.ended.clone();
+        let ended = self.services.shutdown.ended.clone();
         while !self.machine.is_destroyed() {
             let input = tokio::select! {
                 Some(command) = self.commands.recv() => Input::Command(command),
@@ -218,12 +252,7 @@ impl AppTask {
     }
 
     /// Decides, and performs a decision that stores nothing.
-    pub(in crate::control) fn step(
-        &mut self,
-        command: AppCommand,
-        cause: &str,
-        incoming: Option<Incoming>,
-    ) -> Result<(), Denied> {
+    fn step(&mut self, command: AppCommand, cause: &str, incoming: Option<Incoming>) -> Result<(), Denied> {
         let decision = self.decide(command)?;
         debug_assert!(decision.store.is_none(), "{command:?} must be stored first");
         self.perform(decision, cause, incoming);
@@ -231,25 +260,21 @@ impl AppTask {
     }
 
     /// Like [`Self::step`], and logs a denied command.
-    pub(in crate::control) fn step_or_warn(&mut self, command: AppCommand, cause: &str) {
+    fn step_or_warn(&mut self, command: AppCommand, cause: &str) {
         if let Err(denied) = self.step(command, cause, None) {
             tracing::warn!(app = %self.app.name, ?command, %denied, "the app's state changed meanwhile");
         }
     }
 
     /// Decides. Nothing has changed yet.
-    pub(in crate::control) fn decide(&self, command: AppCommand) -> Result<Decision, Denied> {
+    fn decide(&self, command: AppCommand) -> Result<Decision, Denied> {
         self.machine.step(command)
     }
 
     /// Decides, stores, and performs.
-    pub(in crate::control) async fn change(
-        &mut self,
-        command: AppCommand,
-        cause: &str,
-    ) -> Result<Changed, DeployError> {
+    async fn change(&mut self, command: AppCommand, cause: &str) -> Result<Changed, DeployError> {
         let decision = self.decide(command).map_err(|denied| self.denied(denied))?;
-        let (store, name, at) = (&self.deployer.0.parts.store, &self.app.name, Timestamp::now());
+        let (store, name, at) = (&self.services.store, &self.app.name, Timestamp::now());
         match decision.store {
             None => {}
             Some(Durable::Intended(intended)) => drop(store.set_intended(name, intended, at).await?),
@@ -266,7 +291,7 @@ impl AppTask {
         Ok(changed)
     }
 
-    pub(in crate::control) fn denied(&self, denied: Denied) -> DeployError {
+    fn denied(&self, denied: Denied) -> DeployError {
         let name = || self.app.name.clone();
         match denied {
             Denied::NoRelease => DeployError::NothingToStart(name()),
@@ -278,7 +303,7 @@ impl AppTask {
     }
 
     /// Performs the actions of a decision, and adopts its state.
-    pub(in crate::control) fn perform(&mut self, decision: Decision, cause: &str, mut incoming: Option<Incoming>) {
+    fn perform(&mut self, decision: Decision, cause: &str, mut incoming: Option<Incoming>) {
         let Decision { next, actions, .. } = decision;
         let mut withdrawn = None;
         for action in actions {
@@ -296,10 +321,8 @@ impl AppTask {
                     }
                 }
                 AppAction::LoadReplacement(bad) => {
-                    let (deployer, app) = (self.deployer.clone(), Arc::clone(&self.app));
-                    self.begin(
-                        async move { Done::ReplacementLoaded(bad, deployer.0.releases.last_good(&app, bad).await) },
-                    );
+                    let (releases, app) = (self.services.releases.clone(), Arc::clone(&self.app));
+                    self.begin(async move { Done::ReplacementLoaded(bad, releases.last_good(&app, bad).await) });
                 }
                 AppAction::GrantTurn(change) => withdrawn = self.grant(change).err(),
             }
@@ -349,7 +372,7 @@ impl AppTask {
         tracing::info!(app = %self.app.name, %from, %to, cause, "the app's state changed");
         let data = json!({ "from": from, "to": to, "error": to.cause(), "cause": cause });
         // A full queue drops the activity instead of delaying the app.
-        self.deployer.0.activity.try_record(&self.app, "app-state", format!("{from} → {to}: {cause}"), data);
+        self.services.activity.try_record(&self.app, "app-state", format!("{from} → {to}: {cause}"), data);
     }
 
     /// Takes all releases out of service.
@@ -360,38 +383,38 @@ impl AppTask {
         match refusal {
             Refusal::Destroyed => self.at_work = releases.collect(),
             Refusal::Stopped | Refusal::InError => {
-                releases.for_each(|release| self.deployer.in_background(async move { release.drain().await }));
+                releases.for_each(|release| self.services.shutdown.in_background(async move { release.drain().await }));
             }
         }
     }
 
     fn begin_load(&mut self, id: LoadId, release: ReleaseNumber, is_later: bool) {
-        let (deployer, app) = (self.deployer.clone(), Arc::clone(&self.app));
+        let (releases, app) = (self.services.releases.clone(), Arc::clone(&self.app));
         let work = self.begin(async move {
             if is_later {
                 tokio::time::sleep(limits::RESTORE_RETRY_INTERVAL).await;
             }
-            Done::Loaded(id, release, Box::new(deployer.0.releases.load_to_serve(&app, release).await))
+            Done::Loaded(id, release, Box::new(releases.load_to_serve(&app, release).await))
         });
         self.load = Some(Load { id, work, done: None });
     }
 
     /// Starts work beside the task. A shutdown waits for it, and cancels it in the end.
     fn begin(&mut self, work: impl Future<Output = Done> + Send + 'static) -> AbortHandle {
-        let cancel = self.deployer.0.cancel.clone();
+        let cancel = self.services.shutdown.cancel.clone();
         let work = async move { cancel.run_until_cancelled(work).await.unwrap_or(Done::Cancelled) };
-        self.work.spawn(self.deployer.0.tasks.track_future(work))
+        self.work.spawn(self.services.shutdown.tasks.track_future(work))
     }
 
     /// Starts a rollout watch in place of the former one. A shutdown drops it.
-    pub(in crate::control) fn begin_watch(&mut self, watch: impl Future<Output = Done> + Send + 'static) {
+    fn begin_watch(&mut self, watch: impl Future<Output = Done> + Send + 'static) {
         self.stop_watch();
-        let closing = self.deployer.0.closing.clone();
+        let closing = self.services.shutdown.closing.clone();
         let work = async move { closing.run_until_cancelled(watch).await.unwrap_or(Done::Cancelled) };
         self.watch = Some(self.work.spawn(work));
     }
 
-    pub(in crate::control) fn stop_watch(&mut self) {
+    fn stop_watch(&mut self) {
         if let Some(watch) = self.watch.take() {
             watch.abort();
         }
@@ -431,7 +454,7 @@ impl AppTask {
     }
 
     /// Queues a change.
-    pub(in crate::control) fn enqueue(&mut self, grant: oneshot::Sender<Turn>) {
+    fn enqueue(&mut self, grant: oneshot::Sender<Turn>) {
         self.forget_withdrawn();
         self.changes += 1;
         let change = ChangeId(self.changes);
@@ -440,7 +463,7 @@ impl AppTask {
     }
 
     /// Removes the changes that no longer wait.
-    pub(in crate::control) fn forget_withdrawn(&mut self) {
+    fn forget_withdrawn(&mut self) {
         let withdrawn: Vec<ChangeId> =
             self.grants.iter().filter(|(_, grant)| grant.is_closed()).map(|(change, _)| *change).collect();
         for change in withdrawn {
@@ -463,7 +486,7 @@ impl AppTask {
     }
 
     /// Waits until the change in progress has ended.
-    pub(in crate::control) async fn last_turn_ended(&mut self) {
+    async fn last_turn_ended(&mut self) {
         if self.turn.is_some() {
             turn_ended(&mut self.turn).await;
         }
@@ -471,10 +494,10 @@ impl AppTask {
 }
 
 /// What a decision changed.
-pub(in crate::control) struct Changed {
-    pub(in crate::control) is_stored: bool,
+struct Changed {
+    is_stored: bool,
     /// Whether the base state changed.
-    pub(in crate::control) base: bool,
+    base: bool,
 }
 
 /// Waits until the change that has its turn ends. Never completes without one.

@@ -12,12 +12,19 @@ use isopod_store::{Control, Release};
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
-use crate::control::limits;
 use crate::control::{
-    AppRecord, DeployError, Deployer, Failure,
+    app::AppRecord,
     app_command::{AppHandle, Command, Origin, Turn},
-    release::pipeline::{Content, ReleasePipeline, ReleaseSpec},
-    release::verify::{self, ValidBundle},
+    background::activity_log::ActivityLog,
+    error::{DeployError, Failure},
+    limits,
+    registry::Registry,
+    release::{
+        pipeline::{self, Content, ReleasePipeline, ReleaseSpec},
+        releases::Releases,
+        verify::{self, ValidBundle},
+    },
+    shutdown::Shutdown,
 };
 
 /// A settings change of an app.
@@ -40,18 +47,28 @@ struct Changed {
     cause: String,
 }
 
-impl Deployer {
+/// Changes the settings of apps. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Settings {
+    pub(in crate::control) registry: Registry,
+    pub(in crate::control) releases: Releases,
+    pub(in crate::control) pipeline: pipeline::Options,
+    pub(in crate::control) activity: ActivityLog,
+    pub(in crate::control) shutdown: Shutdown,
+}
+
+impl Settings {
     /// Applies a change to an app, and waits until its release serves. On an error, nothing
     /// changed.
     pub(crate) async fn change(&self, name: &AppName, change: Change, by: &str) -> Result<Arc<AppRecord>, DeployError> {
-        self.ensure_open()?;
-        let app = self.handle(name)?;
+        self.shutdown.ensure_open()?;
+        let app = self.registry.handle(name)?;
         let busy = || DeployError::Busy(name.clone());
         let (grant, granted) = oneshot::channel();
         app.tell(Command::TakeTurn { grant }).await.map_err(|_| app.unknown())?;
         let turn = tokio::time::timeout(limits::CHANGE_WAIT, granted).await.map_err(|_| busy())?;
         let turn = turn.map_err(|_| app.unknown())?;
-        let present = self.0.releases.current_release(&app.record).await?;
+        let present = self.releases.current_release(&app.record).await?;
         let changed = match (change, present) {
             (Change::Config(change), None) => {
                 self.set_initial_config(&app, change, by).await?;
@@ -87,7 +104,6 @@ impl Deployer {
         }
         let before = present.manifest.clone();
         let mut verified = self
-            .0
             .releases
             .stored(present)
             .await
@@ -148,7 +164,7 @@ impl Deployer {
         present: ReleaseNumber,
     ) -> Result<Changed, DeployError> {
         let unknown = || DeployError::UnknownRelease { app: app.name.clone(), release: wanted.to_string() };
-        let release = self.0.parts.store.release(&app.name, wanted).await?.ok_or_else(unknown)?;
+        let release = self.releases.store.release(&app.name, wanted).await?.ok_or_else(unknown)?;
         let refused = |why| DeployError::RollbackRefused { app: app.name.clone(), release: wanted, why };
         match release.state {
             ReleaseState::Retired => {}
@@ -165,7 +181,7 @@ impl Deployer {
             }
         }
         let config = release.config.clone();
-        let verified = self.0.releases.stored(release).await;
+        let verified = self.releases.stored(release).await;
         let verified = verified.map_err(|failure| refused(failure.to_string()))?;
         let cause = format!("rollback to {wanted}{}", app.fields().config.secret_changes(&config));
         Ok(Changed { verified, config, cause })
@@ -173,7 +189,7 @@ impl Deployer {
 
     /// Returns the config vars after a change, and the keys that it changed.
     fn applied(&self, app: &AppRecord, change: &ConfigChange) -> Result<Applied, DeployError> {
-        let secrets = self.0.parts.store.secrets();
+        let secrets = self.releases.store.secrets();
         let present = app.fields().config.clone();
         let applied = present.apply(change, |key, plain| secrets.seal(&app.name, key, plain));
         applied.map_err(|error| DeployError::Config { app: app.name.clone(), error: Box::new(error) })
@@ -182,10 +198,10 @@ impl Deployer {
     /// Runs the release pipeline on a separate task, so that the change completes even if the
     /// client disconnects.
     async fn roll_out(&self, app: AppHandle, turn: Turn, changed: Changed, by: String) -> Result<(), Failure> {
-        let deployer = self.clone();
+        let (pipeline, activity) = (self.pipeline.clone(), self.activity.clone());
         let work = async move {
             let record = Arc::clone(&app.record);
-            let pipeline = ReleasePipeline::new(deployer.clone(), app, turn, None);
+            let pipeline = ReleasePipeline::new(pipeline, app, turn, None);
             let Changed { verified, config, cause } = changed;
             let origin = Origin { cause, by };
             let content = Content::Stored(Box::new(verified), config);
@@ -195,11 +211,11 @@ impl Deployer {
                 let Origin { cause, by } = origin;
                 let text = format!("a change was not applied: {cause}: {failure}");
                 let data = json!({ "code": failure.code(), "cause": cause, "by": by });
-                deployer.0.activity.record(&record, "change-failed", text, data).await;
+                activity.record(&record, "change-failed", text, data).await;
             }
             done
         };
-        self.0.tasks.spawn(work).await.unwrap_or_else(|e| Err(Failure::Internal(e.to_string())))
+        self.shutdown.tasks.spawn(work).await.unwrap_or_else(|e| Err(Failure::Internal(e.to_string())))
     }
 }
 

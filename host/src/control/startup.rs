@@ -4,26 +4,48 @@ use std::{collections::HashMap, sync::Arc, time::Instant};
 
 use futures::StreamExt;
 use isopod_policy::{AppName, Entry as ProcessEntry, ProcessName, PushEvent, Refusal, ReleaseEvent};
-use isopod_store::{App, Control, Intended, NewActivity, Page, Push, StoreError};
+use isopod_store::{App, Control, Intended, NewActivity, Page, Push, Store, StoreError};
 use jiff::Timestamp;
 use serde_json::json;
 use tokio::sync::oneshot;
 
-use crate::control::limits;
 use crate::control::{
-    DeployError, Deployer, Failure,
     app_command::{AppHandle, Command},
     app_task::AppTask,
+    apps::Apps,
+    background::{data_watch, gc, scheduler::Schedules},
+    error::{DeployError, Failure},
+    limits,
+    registry::Registry,
+    shutdown::Shutdown,
 };
+use crate::runtime::Directory;
 
-impl Deployer {
+/// Restores the apps. Used once.
+pub(in crate::control) struct Startup {
+    pub(in crate::control) apps: Apps,
+    pub(in crate::control) registry: Registry,
+    pub(in crate::control) store: Store,
+    pub(in crate::control) schedules: Schedules,
+    pub(in crate::control) directory: Arc<Directory>,
+    pub(in crate::control) late: LateServices,
+}
+
+/// The services that must not start before all apps are registered.
+pub(in crate::control) struct LateServices {
+    pub(in crate::control) gc: gc::Service,
+    pub(in crate::control) data_watch: data_watch::Service,
+    pub(in crate::control) shutdown: Shutdown,
+}
+
+impl Startup {
     /// Registers all stored apps, and marks push jobs that the last stop interrupted as failed. No
     /// app serves yet.
-    pub(crate) async fn restore(&self) -> Result<Restored, DeployError> {
+    pub(in crate::control) async fn restore(self) -> Result<Restored, DeployError> {
         self.end_interrupted_pushes().await?;
         self.end_interrupted_releases().await?;
         let mut fired: HashMap<AppName, Vec<(ProcessName, Timestamp)>> = HashMap::new();
-        for schedule in self.0.parts.store.schedules().await? {
+        for schedule in self.store.schedules().await? {
             fired.entry(schedule.app).or_default().push((schedule.process, schedule.last_fired_at));
         }
         let (mut apps, mut cold) = (Vec::new(), 0);
@@ -31,7 +53,7 @@ impl Deployer {
             let is_running = row.intended == Intended::Running && row.release.is_some();
             let is_stopped = row.intended == Intended::Stopped;
             let fired = fired.remove(&row.name).unwrap_or_default();
-            let mut task = self.register(row, fired.into_iter().collect());
+            let mut task = self.apps.register(row, fired.into_iter().collect());
             let app = task.handle.clone();
             if is_running && self.restore_cold(&mut task).await? {
                 cold += 1;
@@ -42,23 +64,24 @@ impl Deployer {
             } else if is_stopped {
                 drop(app.record.traffic.set_stopped(Refusal::Stopped.as_str()));
                 if let Some(release) = app.record.fields().release {
-                    self.0.schedules.schedule_stored(&self.0.parts.store, &app.record, release).await;
+                    self.schedules.schedule_stored(&self.store, &app.record, release).await;
                 }
             }
-            self.run_app(task);
+            self.apps.run(task);
         }
-        let known: Vec<_> = self.apps(None, usize::MAX).iter().map(|app| Arc::clone(&app.traffic)).collect();
-        self.0.parts.directory.put(&known);
-        Ok(Restored { deployer: self.clone(), apps, cold })
+        let known: Vec<_> = self.registry.all().iter().map(|app| Arc::clone(&app.traffic)).collect();
+        self.directory.put(&known);
+        Ok(Restored { apps, cold, late: self.late })
     }
 
     /// Registers the app's release as cold if it has no work before the first request. The start
     /// then costs only the read of a row per app, and the app's state is `running` as before.
     /// Returns false if the release must be loaded.
     async fn restore_cold(&self, task: &mut AppTask) -> Result<bool, DeployError> {
-        let (app, fields) = (Arc::clone(&task.app), task.app.fields());
+        let app = Arc::clone(&task.handle.record);
+        let fields = app.fields();
         let Some(number) = fields.release else { return Ok(false) };
-        let release = match self.0.parts.store.release(&app.name, number).await {
+        let release = match self.store.release(&app.name, number).await {
             Ok(Some(release)) => release,
             // The regular start reports the error.
             Ok(None) | Err(StoreError::Damaged { .. }) => return Ok(false),
@@ -81,15 +104,14 @@ impl Deployer {
             fields.serves_http = serves_http;
         });
         app.traffic.install_cold(number);
-        self.0.schedules.schedule(&app, &release.manifest);
+        self.schedules.schedule(&app, &release.manifest);
         Ok(true)
     }
 
     async fn stored_apps(&self) -> Result<Vec<App>, DeployError> {
         let (mut rows, mut cursor) = (Vec::new(), None);
         loop {
-            let page =
-                self.0.parts.store.apps(Page { cursor, limit: Some(isopod_store::limits::PAGE_ITEMS_MAX) }).await?;
+            let page = self.store.apps(Page { cursor, limit: Some(isopod_store::limits::PAGE_ITEMS_MAX) }).await?;
             rows.extend(page.items);
             cursor = page.next;
             if cursor.is_none() {
@@ -99,7 +121,7 @@ impl Deployer {
     }
 
     async fn end_interrupted_pushes(&self) -> Result<(), DeployError> {
-        let control = &self.0.parts.store;
+        let control = &self.store;
         let (mut pushes, mut cursor): (Vec<Push>, _) = (Vec::new(), None);
         loop {
             let page =
@@ -128,7 +150,7 @@ impl Deployer {
     }
 
     async fn end_interrupted_releases(&self) -> Result<(), DeployError> {
-        let (control, failure) = (&self.0.parts.store, Failure::HostStopped);
+        let (control, failure) = (&self.store, Failure::HostStopped);
         loop {
             let interrupted = match control.interrupted_releases().await {
                 Err(error @ StoreError::Damaged { .. }) => {
@@ -161,10 +183,10 @@ impl Deployer {
 
 /// Registered apps that wait to be loaded.
 pub(crate) struct Restored {
-    deployer: Deployer,
     apps: Vec<AppHandle>,
     /// The number of cold apps, which load on the first request.
     cold: usize,
+    late: LateServices,
 }
 
 impl Restored {
@@ -172,7 +194,6 @@ impl Restored {
     /// watch on the data folder.
     pub(crate) async fn activate(self) {
         let started_at = Instant::now();
-        let deployer = &self.deployer;
         futures::stream::iter(&self.apps)
             .for_each_concurrent(limits::RESTORE_PARALLEL, |app| async move {
                 let (done, is_done) = oneshot::channel();
@@ -185,6 +206,8 @@ impl Restored {
         let duration_ms = started_at.elapsed().as_millis();
         let (started, cold) = (self.apps.len(), self.cold);
         tracing::info!(started, cold, duration_ms, "the apps are loaded; cold apps load on their first request");
-        deployer.run_late_services();
+        let LateServices { gc, data_watch, shutdown } = self.late;
+        shutdown.in_background(gc.run());
+        shutdown.in_background(data_watch.run());
     }
 }

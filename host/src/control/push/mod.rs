@@ -1,6 +1,5 @@
-//! Pushes: uploads, jobs, and their progress. Never builds or starts a release.
+//! Pushes: uploads, permits, and the progress of jobs. Never runs a job.
 
-pub(super) mod job;
 pub(super) mod progress;
 pub(super) mod pushes;
 pub(super) mod request;

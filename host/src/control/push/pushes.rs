@@ -13,22 +13,20 @@ use isopod_store::{Control, Store};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit, watch};
 
 use crate::control::{
-    DeployError,
+    error::DeployError,
     push::{
         progress::{LivePush, PushNow},
         upload::{self, Upload},
     },
-    registry::Registry,
 };
 use crate::{config, control::limits};
 
 /// The uploads and push jobs of all apps. Cheap to clone.
 #[derive(Clone)]
-pub(crate) struct Pushes(Arc<Table>);
+pub(in crate::control) struct Pushes(Arc<Table>);
 
 struct Table {
     store: Store,
-    registry: Registry,
     options: config::Pushes,
     live: Mutex<HashMap<PushId, Arc<LivePush>>>,
     /// Permits of push jobs that wait or run.
@@ -40,11 +38,10 @@ struct Table {
 
 impl Pushes {
     /// Blocks briefly, to prepare the folder for uploads.
-    pub(in crate::control) fn open(store: Store, registry: Registry, options: config::Pushes) -> std::io::Result<Self> {
+    pub(in crate::control) fn open(store: Store, options: config::Pushes) -> std::io::Result<Self> {
         upload::prepare(&uploads_folder(&store))?;
         Ok(Self(Arc::new(Table {
             store,
-            registry,
             live: Mutex::default(),
             queued: Arc::new(Semaphore::new(options.queued_max)),
             running: Semaphore::new(options.parallel),
@@ -77,9 +74,8 @@ impl Pushes {
         self.0.running.acquire().await.ok()
     }
 
-    /// Returns the current state of a push job.
-    pub(crate) async fn get(&self, app: &AppName, id: &PushId) -> Result<PushNow, DeployError> {
-        self.0.registry.app(app)?;
+    /// Returns the current state of a push job of an app that exists.
+    pub(in crate::control) async fn get(&self, app: &AppName, id: &PushId) -> Result<PushNow, DeployError> {
         if let Some(live) = self.live(id).filter(|live| live.app == *app) {
             return Ok(live.now());
         }
@@ -94,20 +90,19 @@ impl Pushes {
     }
 
     /// Subscribes to a push job. The sender is dropped once the job's state is final.
-    pub(crate) async fn follow(&self, app: &AppName, id: &PushId) -> Result<watch::Receiver<PushNow>, DeployError> {
+    pub(in crate::control) async fn follow(
+        &self,
+        app: &AppName,
+        id: &PushId,
+    ) -> Result<watch::Receiver<PushNow>, DeployError> {
         match self.live(id).filter(|live| live.app == *app) {
             Some(live) => Ok(live.follow()),
             None => Ok(watch::Sender::new(self.get(app, id).await?).subscribe()),
         }
     }
 
-    /// Returns the state of a push job that has not ended. It may be newer than the stored state.
-    pub(crate) fn under_way(&self, id: &PushId) -> Option<PushNow> {
-        self.live(id).map(|live| live.now())
-    }
-
     /// Returns the number of push jobs that wait or run.
-    pub(crate) fn count(&self) -> usize {
+    pub(in crate::control) fn count(&self) -> usize {
         self.lock().len()
     }
 

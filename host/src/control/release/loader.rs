@@ -3,41 +3,47 @@
 
 use std::sync::Arc;
 
-use isopod_policy::ReleaseState;
+use isopod_policy::{AppName, ReleaseNumber, ReleaseState};
 use isopod_store::Control;
 use tokio::sync::mpsc;
 
 use crate::control::{
-    AppRecord, Deployer,
     app_command::Command,
-    release::{activate::log_deferred_load, boot::Purpose},
+    registry::Registry,
+    release::{boot::Purpose, load::log_deferred_load, releases::Releases},
+    shutdown::Shutdown,
 };
 use crate::{
     observe::logs::LogLine,
-    runtime::{ActiveRelease, LoadRequest, LoadedRelease, PreviewError},
+    runtime::{LoadRequest, LoadedRelease, PreviewError},
 };
 
 /// The message for a client if the release may be available later.
 const NOT_NOW: &str = "the release is temporarily unavailable; send the request again later";
 
-impl Deployer {
-    pub(in crate::control) async fn load_previews(self, mut requests: mpsc::Receiver<LoadRequest>) {
+/// The loader. Cheap to clone.
+#[derive(Clone)]
+pub(in crate::control) struct Loader {
+    pub(in crate::control) registry: Registry,
+    pub(in crate::control) releases: Releases,
+    pub(in crate::control) shutdown: Shutdown,
+}
+
+impl Loader {
+    /// Loads releases on request until the host shuts down.
+    pub(in crate::control) async fn run(self, mut requests: mpsc::Receiver<LoadRequest>) {
         while let Some(LoadRequest { app, release, reply }) = requests.recv().await {
-            let deployer = self.clone();
-            self.in_background(async move {
+            let loader = self.clone();
+            self.shutdown.in_background(async move {
                 // The client may have disconnected.
-                drop(reply.send(deployer.fetch(&app, release).await));
+                drop(reply.send(loader.fetch(&app, release).await));
             });
         }
     }
 
-    async fn fetch(
-        &self,
-        name: &isopod_policy::AppName,
-        number: isopod_policy::ReleaseNumber,
-    ) -> Result<LoadedRelease, PreviewError> {
-        let app = self.handle(name).map_err(|error| PreviewError::Unknown(error.to_string()))?;
-        let found = self.0.parts.store.release(name, number).await;
+    async fn fetch(&self, name: &AppName, number: ReleaseNumber) -> Result<LoadedRelease, PreviewError> {
+        let app = self.registry.handle(name).map_err(|error| PreviewError::Unknown(error.to_string()))?;
+        let found = self.releases.store.release(name, number).await;
         let unknown = || PreviewError::Unknown(format!("`{name}` has no release {number} that can serve"));
         let found = found.map_err(|error| {
             tracing::warn!(%name, release = %number, %error, "a release can't be read");
@@ -53,7 +59,7 @@ impl Deployer {
         }
         let is_cold = || app.record.traffic.cold() == Some(number);
         let purpose = if is_cold() { Purpose::Serve } else { Purpose::Preview };
-        match self.0.releases.load(&app.record, number, purpose).await {
+        match self.releases.load(&app.record, number, purpose).await {
             Ok(running) => {
                 let running = Arc::new(running);
                 let loaded = |reply| Command::ColdLoaded { running: Arc::clone(&running), reply };
@@ -81,11 +87,5 @@ impl Deployer {
                 Err(PreviewError::Unavailable("the release can't be started".to_owned()))
             }
         }
-    }
-
-    /// Returns the release that serves an app, which it thaws or loads if necessary. The error is
-    /// the reason why no release serves.
-    pub(crate) async fn serving(&self, app: &AppRecord) -> Result<Arc<ActiveRelease>, String> {
-        self.0.parts.directory.serving(&app.traffic).await
     }
 }

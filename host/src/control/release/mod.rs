@@ -1,8 +1,7 @@
 //! Releases, from a verified bundle to the rollout watch. Never receives an upload.
 
-pub(super) mod activate;
 pub(super) mod boot;
-mod commit;
+pub(super) mod load;
 pub(super) mod loader;
 pub(super) mod pipeline;
 pub(super) mod releases;

@@ -9,10 +9,12 @@
 //! ```
 //!
 //! Each stage is a type, and each step consumes it. The app's task performs the commit
-//! (`commit.rs`), and watches the release that it put in service (`watch.rs`).
+//! (`app_task/commit.rs`), and watches the release that it put in service (`watch.rs`).
 
-use std::sync::{Arc, OnceLock};
-use std::time::Instant;
+use std::{
+    sync::{Arc, OnceLock},
+    time::{Duration, Instant},
+};
 
 use isopod_engine::{ComponentInfo, Program};
 use isopod_policy::{
@@ -21,17 +23,21 @@ use isopod_policy::{
 use isopod_store::{Control, Digest, NewRelease, Reason, StoreError};
 use jiff::Timestamp;
 
-use crate::control::release::releases::Releases;
 use crate::control::{
-    AppRecord, Deployer, Failure, Received as Upload,
+    app::AppRecord,
     app_command::{AppHandle, Booted, Command, Committed, Origin, Turn},
+    error::Failure,
     failpoint::reached,
-    push::progress::LivePush,
-    release::boot,
-    release::verify::{self, ValidBundle},
+    push::{progress::LivePush, upload::Received as Upload},
+    release::{
+        boot,
+        releases::Releases,
+        verify::{self, ValidBundle},
+    },
+    shutdown::Shutdown,
     storing::Storing,
 };
-use crate::runtime::{ActiveRelease, ProcessPlan};
+use crate::runtime::{ActiveRelease, Directory, ProcessPlan};
 
 /// The request for a new release.
 pub(in crate::control) struct ReleaseSpec {
@@ -70,9 +76,19 @@ struct Built {
     storing: Vec<Storing>,
 }
 
+/// What each run of the pipeline needs. Cheap to clone.
+#[derive(Clone)]
+pub(in crate::control) struct Options {
+    pub(in crate::control) releases: Releases,
+    pub(in crate::control) directory: Arc<Directory>,
+    /// The time limit of a run until its commit.
+    pub(in crate::control) time_limit: Duration,
+    pub(in crate::control) shutdown: Shutdown,
+}
+
 /// One run of the pipeline.
 pub(in crate::control) struct ReleasePipeline {
-    deployer: Deployer,
+    options: Options,
     pub(in crate::control) app: AppHandle,
     /// The next change of the app runs when the pipeline ends.
     turn: Turn,
@@ -82,20 +98,21 @@ pub(in crate::control) struct ReleasePipeline {
 }
 
 impl ReleasePipeline {
-    pub(in crate::control) fn new(deployer: Deployer, app: AppHandle, turn: Turn, push: Option<Arc<LivePush>>) -> Self {
-        Self { deployer, app, turn, push, number: OnceLock::new() }
+    pub(in crate::control) fn new(options: Options, app: AppHandle, turn: Turn, push: Option<Arc<LivePush>>) -> Self {
+        Self { options, app, turn, push, number: OnceLock::new() }
     }
 
     /// Runs the pipeline to the commit. On a failure, ends the app's deployment with `abort_cause`
     /// as its cause, and marks the release as failed.
     pub(in crate::control) async fn run(&self, spec: ReleaseSpec, abort_cause: &str) -> Result<Committed, Failure> {
-        let limit = self.deployer.pushes().options().time_limit;
+        let limit = self.options.time_limit;
         let booting = async {
             let verified = Received(spec).verify(self).await?;
             let built = verified.build(self).await?;
             built.boot(self).await
         };
-        let in_time = self.deployer.unless_cancelled(&self.app.record, tokio::time::timeout(limit, booting)).await;
+        let in_time = tokio::time::timeout(limit, booting);
+        let in_time = self.options.shutdown.unless_cancelled(&self.app.record, in_time).await;
         let committed = match in_time.and_then(|in_time| in_time.unwrap_or(Err(Failure::TimeLimit(limit)))) {
             // The commit is short and is never cancelled.
             Ok(booted) => booted.commit(self).await,
@@ -116,7 +133,7 @@ impl ReleasePipeline {
         drop(self.app.ask(|reply| Command::DeployEnds { change, cause, reply }).await);
         if let Some(number) = self.number.get() {
             let event = if failure.is_build_failure() { ReleaseEvent::BuildFails } else { ReleaseEvent::DeployFails };
-            self.deployer.0.releases.mark_failed(&self.app.record, *number, event, failure.reason()).await;
+            self.options.releases.mark_failed(&self.app.record, *number, event, failure.reason()).await;
         }
     }
 
@@ -127,7 +144,8 @@ impl ReleasePipeline {
     }
 
     fn log_contents(&self, bundle: &ValidBundle) {
-        let (info, manifest, fields) = (&bundle.info, &bundle.manifest, self.app.record.fields());
+        let (info, manifest, app) = (&bundle.info, &bundle.manifest, &self.app.record);
+        let fields = app.fields();
         let sdk = info.sdk_version.as_deref().map(|sdk| format!(", SDK {sdk}")).unwrap_or_default();
         self.log(format!("component: {} bytes, sha256 {}{sdk}", info.size_bytes, info.digest));
         if bundle.has_manifest && manifest.app_type != fields.app_type {
@@ -136,11 +154,8 @@ impl ReleasePipeline {
                 manifest.app_type, fields.app_type
             ));
         }
-        if bundle.has_manifest && manifest.name != self.app.record.name {
-            self.log(format!(
-                "the manifest's name is `{}`; deploying to `{}` as requested",
-                manifest.name, self.app.record.name
-            ));
+        if bundle.has_manifest && manifest.name != app.name {
+            self.log(format!("the manifest's name is `{}`; deploying to `{}` as requested", manifest.name, app.name));
         }
         if !bundle.has_manifest && fields.release.is_some() {
             self.log("bare component: grants, limits, processes and config don't change");
@@ -148,7 +163,7 @@ impl ReleasePipeline {
     }
 
     fn log_notes(&self, info: &ComponentInfo, manifest: &Manifest, app_type: AppType) {
-        let most = self.deployer.0.parts.engine.memory_bytes_most(app_type == AppType::Production);
+        let most = self.options.releases.engine.memory_bytes_most(app_type == AppType::Production);
         let grants = verify::grant_note(info, &manifest.grants).map(str::to_owned);
         for note in grants.into_iter().chain(verify::memory_note(&manifest.limits, most)) {
             self.log(note);
@@ -165,7 +180,7 @@ impl ReleasePipeline {
     /// Hands a step to the store, which keeps the order of the calls. The commit waits for the
     /// result.
     async fn step(&self, number: ReleaseNumber, event: ReleaseEvent, storing: &mut Vec<Storing>) {
-        let (store, app) = (self.deployer.0.parts.store.clone(), self.app.record.name.clone());
+        let (store, app) = (self.options.releases.store.clone(), self.app.record.name.clone());
         let mut stored: Storing =
             Box::pin(async move { store.step_release(&app, number, event, None, Timestamp::now()).await.map(drop) });
         match futures::poll!(&mut stored) {
@@ -184,7 +199,7 @@ impl Received {
             Content::Stored(bundle, config) => return Ok(Verified { bundle: *bundle, config, origin }),
             Content::Bundle(upload, kind) => (upload, kind),
         };
-        let present = match pipeline.deployer.0.releases.current_release(app).await? {
+        let present = match pipeline.options.releases.current_release(app).await? {
             Some(release) => release.manifest,
             None => Manifest::new(app.name.clone()),
         };
@@ -199,15 +214,16 @@ impl Verified {
     /// Compiles and links the code, while the release and its bundle are stored.
     async fn build(self, pipeline: &ReleasePipeline) -> Result<Built, Failure> {
         let Self { bundle, config, origin } = self;
-        let (deployer, app, store) = (&pipeline.deployer, &pipeline.app.record, &pipeline.deployer.0.parts.store);
+        let Options { releases, directory, .. } = &pipeline.options;
+        let (app, store) = (&pipeline.app.record, &releases.store);
         let formation = verify::formation_of(&bundle.manifest, &bundle.info.entries)?;
         let app_type = app.fields().app_type;
-        deployer.0.releases.check_warm_minimum(app_type, &formation, &bundle.manifest.limits, bundle.info.slots)?;
+        releases.check_warm_minimum(app_type, &formation, &bundle.manifest.limits, bundle.info.slots)?;
         // Loads the current release, which the rollout watch compares with and may return to.
-        drop(deployer.serving(app).await);
+        drop(directory.serving(&app.traffic).await);
 
         pipeline.push_step(PushEvent::Build).await?;
-        let snapshot = deployer.0.releases.snapshot(pipeline, &bundle).await?;
+        let snapshot = releases.snapshot(pipeline, &bundle).await?;
         let ValidBundle { component, info, manifest, .. } = bundle;
         let code = snapshot.as_ref().map_or(&component, |snapshot| &snapshot.component);
         let started_at = Instant::now();
@@ -229,7 +245,7 @@ impl Verified {
             Ok::<_, StoreError>(*pipeline.number.get_or_init(|| release.number))
         };
         let (compiled, stored, inserted) =
-            tokio::join!(deployer.0.releases.compile(code, app_type), store.put_blob(component.clone()), inserted);
+            tokio::join!(releases.compile(code, app_type), store.put_blob(component.clone()), inserted);
         let number = inserted?;
         stored?;
         let compiled = compiled?;
@@ -237,7 +253,7 @@ impl Verified {
         pipeline.log_notes(&info, &manifest, app_type);
         // Linking finds imports that the host doesn't provide, so their failure is a build failure.
         let content = boot::Content { manifest: &manifest, config: &config, number };
-        let (program, planned) = deployer.0.releases.plan(app, &compiled, &content, formation).await?;
+        let (program, planned) = releases.plan(app, &compiled, &content, formation).await?;
         reached("release-built").await;
         let mut storing = Vec::new();
         pipeline.step(number, ReleaseEvent::Built, &mut storing).await;

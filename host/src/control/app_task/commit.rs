@@ -9,10 +9,11 @@ use isopod_store::{Control, NewActivity, StoreError};
 use jiff::Timestamp;
 use serde_json::json;
 
+use super::{AppTask, Incoming};
 use crate::control::{
-    AppRecord, Deployer, Failure,
+    app::AppRecord,
     app_command::{Booted, Committed, Origin},
-    app_task::{AppTask, Incoming},
+    error::Failure,
     failpoint::reached,
     push::progress::LivePush,
     storing::Storing,
@@ -20,18 +21,18 @@ use crate::control::{
 
 impl AppTask {
     /// Stores that a release is the current release, and puts it in service.
-    pub(in crate::control) async fn commit(&mut self, change: ChangeId, booted: Booted) -> Result<Committed, Failure> {
+    pub(super) async fn commit(&mut self, change: ChangeId, booted: Booted) -> Result<Committed, Failure> {
         let decision = self.decide(AppCommand::Commit(change, booted.number)).map_err(|denied| match denied {
             Denied::Destroyed => Failure::AppDeleted,
             denied => Failure::Internal(format!("the release was not committed: {denied}")),
         })?;
         let Booted { number, origin, manifest, config, size_bytes, running, push, storing } = booted;
-        let (deployer, app) = (self.deployer.clone(), Arc::clone(&self.app));
+        let (services, app) = (Arc::clone(&self.services), Arc::clone(&self.app));
         // Activities before the commit are stored before it.
-        deployer.0.activity.flush().await;
+        services.activity.flush().await;
         let activity = deployed(&app, number, push.as_deref(), size_bytes, &origin);
         let at = activity.at;
-        deployer.store_commit(&app, push.as_deref(), number, activity, storing).await?;
+        self.store_commit(push.as_deref(), number, activity, storing).await?;
         reached("release-committed").await;
         let intended = app.fields().intended;
         self.publish(|fields| {
@@ -47,7 +48,7 @@ impl AppTask {
             Intended::Stopped => (format!("{number} is ready and will serve once the app is started"), None),
         };
         self.perform(decision, &cause, incoming);
-        deployer.0.schedules.schedule(&app, &manifest);
+        services.schedules.schedule(&app, &manifest);
         if let Some(push) = push {
             push.log(match intended {
                 Intended::Running => cause,
@@ -60,18 +61,15 @@ impl AppTask {
         }
         Ok(Committed { number })
     }
-}
 
-impl Deployer {
     async fn store_commit(
         &self,
-        app: &AppRecord,
         push: Option<&LivePush>,
         number: ReleaseNumber,
         activity: NewActivity,
         storing: Vec<Storing>,
     ) -> Result<(), Failure> {
-        let (store, at) = (&self.0.parts.store, activity.at);
+        let (store, at) = (&self.services.store, activity.at);
         join_all(storing).await.into_iter().collect::<Result<(), StoreError>>()?;
         reached("release-commits").await;
         match push {
@@ -80,10 +78,10 @@ impl Deployer {
                 store.complete_push(push.id(), number, activity.clone(), at).await?;
             }
             None => {
-                store.make_current(&app.name, number, activity.clone(), at).await?;
+                store.make_current(&self.app.name, number, activity.clone(), at).await?;
             }
         }
-        self.0.activity.publish(activity);
+        self.services.activity.publish(activity);
         Ok(())
     }
 }

@@ -1,32 +1,31 @@
-//! Loads stored releases, and puts releases in service: after a start, for a cold app, and after a
-//! commit. Never creates a release.
+//! Loads stored releases, and reads their bundles. Never creates a release, and never puts one in
+//! service: the app's task does (`app_task/activate.rs`).
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
-use isopod_policy::{AppCommand, AppType, Isolation, LoadId, ReleaseNumber};
+use isopod_policy::{AppType, Formation, Isolation, Limits, ReleaseNumber, formation};
 use isopod_store::{Control, Release, StoreError};
 use jiff::Timestamp;
-use serde_json::json;
 
-use crate::control::release::releases::Releases;
 use crate::control::{
-    AppRecord, Failure,
-    app_task::{AppTask, Done, Incoming},
-    release::boot::{self, Purpose},
-    release::verify::{self, ValidBundle},
-    release::watch::watch_outcome,
+    app::AppRecord,
+    error::Failure,
+    release::{
+        boot::{self, Purpose},
+        releases::Releases,
+        verify::{self, ValidBundle},
+    },
 };
 use crate::{
-    control::limits,
     observe::logs::LogLine,
     runtime::{ActiveRelease, AppResources, ProcessPlan},
 };
 
 /// A release that is loaded for a start.
 pub(in crate::control) struct Loaded {
-    running: ActiveRelease,
+    pub(in crate::control) running: ActiveRelease,
     /// The last good release, if the rollout watch resumes.
-    beside: Option<Arc<ActiveRelease>>,
+    pub(in crate::control) beside: Option<Arc<ActiveRelease>>,
 }
 
 impl Releases {
@@ -121,116 +120,36 @@ impl Releases {
             None => Ok(None),
         }
     }
-}
 
-impl AppTask {
-    /// Puts the release of a start in service, or records why it can't be loaded.
-    pub(in crate::control) async fn loaded(
-        &mut self,
-        load: LoadId,
-        release: ReleaseNumber,
-        result: Result<Loaded, Failure>,
-    ) {
-        match result {
-            Ok(Loaded { running, beside }) => {
-                if let Some(beside) = &beside {
-                    beside.supervise(&self.deployer.0.crash_reports);
-                }
-                let incoming = Incoming::New { running: Arc::new(running), beside };
-                let cause = format!("{release} serves");
-                if self.step(AppCommand::Loaded(load), &cause, Some(incoming)).is_ok() {
-                    self.adopt_settings(release).await;
-                }
-            }
-            Err(failure) if failure.is_passing() => {
-                log_deferred_load(&self.app, release, &failure);
-                self.step_or_warn(AppCommand::LoadDeferred(load), "the host tries again");
-            }
-            Err(failure) => {
-                let command = AppCommand::LoadFailed(load, failure.cause());
-                self.cannot_serve(command, release, &failure).await;
-            }
-        }
-    }
-
-    /// Puts the app in the state `error`, since its release can't be loaded.
-    pub(in crate::control) async fn cannot_serve(
-        &mut self,
-        command: AppCommand,
-        release: ReleaseNumber,
-        failure: &Failure,
-    ) {
-        let Ok(decision) = self.decide(command) else { return };
-        let reason = format!("{}: {failure}", failure.code());
-        self.app.log.write(LogLine::host(&self.app.name, format!("{release} can't be started: {reason}")));
-        self.deployer.0.schedules.schedule_stored(&self.deployer.0.parts.store, &self.app, release).await;
-        self.perform(decision, &reason, None);
-        let data = json!({ "release": release, "cause": failure.cause(), "code": failure.code() });
-        let text = format!("{release} can't be started: {reason}");
-        self.deployer.0.activity.record(&self.app, "app-error", text, data).await;
-    }
-
-    /// Puts a cold release in service that was loaded for its first request. Returns false if the
-    /// app serves something else by now.
-    pub(in crate::control) fn cold_loaded(&self, running: &Arc<ActiveRelease>) -> bool {
-        let serves = self.app.traffic.install_loaded(running);
-        if serves {
-            self.publish(|fields| fields.serves_http = running.serves_http());
-        }
-        serves
-    }
-
-    /// Puts a release in service, and starts its rollout watch. The former release stays on standby
-    /// until the new release passes its watch, together with earlier releases that did not pass
-    /// theirs in time.
-    pub(in crate::control) fn serve(&mut self, incoming: Incoming) {
-        let running = match incoming {
-            Incoming::New { running, beside } => {
-                running.supervise(&self.deployer.0.crash_reports);
-                let former = self.app.traffic.install(Arc::clone(&running));
-                self.standby.extend(former.or(beside));
-                if self.standby.len() > limits::STANDBY_RELEASES_MAX {
-                    // The oldest passed its watch, so it is kept.
-                    let evicted = self.standby.remove(1);
-                    self.deployer.in_background(async move { evicted.drain().await });
-                }
-                running
-            }
-            Incoming::Return { running, is_loaded } => {
-                let bad = self.app.traffic.install(Arc::clone(&running));
-                if is_loaded {
-                    running.supervise(&self.deployer.0.crash_reports);
-                }
-                // Wound down in the background, since its work may take long.
-                if let Some(bad) = bad {
-                    self.deployer.in_background(async move { bad.drain().await });
-                }
-                running
-            }
+    /// Returns the process types of the current release as declared, and its limits.
+    pub(in crate::control) async fn current_processes(
+        &self,
+        app: &AppRecord,
+    ) -> Result<(Formation, Limits), StoreError> {
+        let Some(release) = self.current_release(app).await? else {
+            return Ok((BTreeMap::new(), Limits::default()));
         };
-        self.publish(|fields| fields.serves_http = running.serves_http());
-        match self.standby.last().cloned() {
-            Some(before) => {
-                let app = Arc::clone(&self.app);
-                self.begin_watch(async move {
-                    let outcome = watch_outcome(&app, &before, &running).await;
-                    Done::Watched(running, outcome)
-                });
-            }
-            None => self.stop_watch(),
-        }
+        let limits = release.manifest.limits.clone();
+        let processes = match app.traffic.active() {
+            _ if !release.manifest.processes.is_empty() => release.manifest.processes,
+            Some(running) => formation::default_for(verify::exported(&running.program().info().entries)),
+            None => match self.stored(release).await {
+                Ok(verified) => formation::default_for(verify::exported(&verified.info.entries)),
+                // An unreadable release runs nothing.
+                Err(_) => BTreeMap::new(),
+            },
+        };
+        Ok((processes, limits))
     }
 
-    /// Adopts the config and the schedules of a release that serves again.
-    pub(in crate::control) async fn adopt_settings(&self, number: ReleaseNumber) {
-        match self.deployer.0.parts.store.release(&self.app.name, number).await {
-            Ok(Some(release)) => {
-                self.publish(|fields| fields.config = release.config);
-                self.deployer.0.schedules.schedule(&self.app, &release.manifest);
-            }
-            Ok(None) => {}
-            Err(error) => tracing::warn!(app = %self.app.name, %error, "a release could not be read"),
+    /// Returns the number of slots that an instance of the current release takes.
+    pub(in crate::control) async fn current_slots(&self, app: &AppRecord) -> Result<u32, StoreError> {
+        let Some(release) = self.current_release(app).await? else { return Ok(1) };
+        if let Some(running) = app.traffic.active() {
+            return Ok(running.program().info().slots);
         }
+        // An unreadable release runs nothing.
+        Ok(self.stored(release).await.map_or(1, |verified| verified.info.slots))
     }
 }
 

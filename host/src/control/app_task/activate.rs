@@ -1,0 +1,120 @@
+//! How an app's task puts releases in service: after a start, for a cold app, and after a commit.
+//! Never loads a release.
+
+use std::sync::Arc;
+
+use isopod_policy::{AppCommand, LoadId, ReleaseNumber};
+use isopod_store::Control;
+use serde_json::json;
+
+use super::{AppTask, Done, Incoming};
+use crate::control::{
+    error::Failure,
+    limits,
+    release::{
+        load::{Loaded, log_deferred_load},
+        watch::watch_outcome,
+    },
+};
+use crate::{observe::logs::LogLine, runtime::ActiveRelease};
+
+impl AppTask {
+    /// Puts the release of a start in service, or records why it can't be loaded.
+    pub(super) async fn loaded(&mut self, load: LoadId, release: ReleaseNumber, result: Result<Loaded, Failure>) {
+        match result {
+            Ok(Loaded { running, beside }) => {
+                if let Some(beside) = &beside {
+                    beside.supervise(&self.services.crash_reports);
+                }
+                let incoming = Incoming::New { running: Arc::new(running), beside };
+                let cause = format!("{release} serves");
+                if self.step(AppCommand::Loaded(load), &cause, Some(incoming)).is_ok() {
+                    self.adopt_settings(release).await;
+                }
+            }
+            Err(failure) if failure.is_passing() => {
+                log_deferred_load(&self.app, release, &failure);
+                self.step_or_warn(AppCommand::LoadDeferred(load), "the host tries again");
+            }
+            Err(failure) => {
+                let command = AppCommand::LoadFailed(load, failure.cause());
+                self.cannot_serve(command, release, &failure).await;
+            }
+        }
+    }
+
+    /// Puts the app in the state `error`, since its release can't be loaded.
+    pub(super) async fn cannot_serve(&mut self, command: AppCommand, release: ReleaseNumber, failure: &Failure) {
+        let Ok(decision) = self.decide(command) else { return };
+        let reason = format!("{}: {failure}", failure.code());
+        self.app.log.write(LogLine::host(&self.app.name, format!("{release} can't be started: {reason}")));
+        self.services.schedules.schedule_stored(&self.services.store, &self.app, release).await;
+        self.perform(decision, &reason, None);
+        let data = json!({ "release": release, "cause": failure.cause(), "code": failure.code() });
+        let text = format!("{release} can't be started: {reason}");
+        self.services.activity.record(&self.app, "app-error", text, data).await;
+    }
+
+    /// Puts a cold release in service that was loaded for its first request. Returns false if the
+    /// app serves something else by now.
+    pub(super) fn cold_loaded(&self, running: &Arc<ActiveRelease>) -> bool {
+        let serves = self.app.traffic.install_loaded(running);
+        if serves {
+            self.publish(|fields| fields.serves_http = running.serves_http());
+        }
+        serves
+    }
+
+    /// Puts a release in service, and starts its rollout watch. The former release stays on standby
+    /// until the new release passes its watch, together with earlier releases that did not pass
+    /// theirs in time.
+    pub(super) fn serve(&mut self, incoming: Incoming) {
+        let running = match incoming {
+            Incoming::New { running, beside } => {
+                running.supervise(&self.services.crash_reports);
+                let former = self.app.traffic.install(Arc::clone(&running));
+                self.standby.extend(former.or(beside));
+                if self.standby.len() > limits::STANDBY_RELEASES_MAX {
+                    // The oldest passed its watch, so it is kept.
+                    let evicted = self.standby.remove(1);
+                    self.services.shutdown.in_background(async move { evicted.drain().await });
+                }
+                running
+            }
+            Incoming::Return { running, is_loaded } => {
+                let bad = self.app.traffic.install(Arc::clone(&running));
+                if is_loaded {
+                    running.supervise(&self.services.crash_reports);
+                }
+                // Wound down in the background, since its work may take long.
+                if let Some(bad) = bad {
+                    self.services.shutdown.in_background(async move { bad.drain().await });
+                }
+                running
+            }
+        };
+        self.publish(|fields| fields.serves_http = running.serves_http());
+        match self.standby.last().cloned() {
+            Some(before) => {
+                let app = Arc::clone(&self.app);
+                self.begin_watch(async move {
+                    let outcome = watch_outcome(&app, &before, &running).await;
+                    Done::Watched(running, outcome)
+                });
+            }
+            None => self.stop_watch(),
+        }
+    }
+
+    /// Adopts the config and the schedules of a release that serves again.
+    pub(super) async fn adopt_settings(&self, number: ReleaseNumber) {
+        match self.services.store.release(&self.app.name, number).await {
+            Ok(Some(release)) => {
+                self.publish(|fields| fields.config = release.config);
+                self.services.schedules.schedule(&self.app, &release.manifest);
+            }
+            Ok(None) => {}
+            Err(error) => tracing::warn!(app = %self.app.name, %error, "a release could not be read"),
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! How an app's task ends a rollout watch: if the new release is clearly worse, the app returns to
+//! its last good release; otherwise the standby is wound down one instance at a time. A release
+//! that crashes repeatedly is replaced in the same way. Never builds a release.
+
+use std::sync::Arc;
+
+use isopod_policy::{AppCommand, ReleaseEvent, ReleaseNumber};
+use isopod_store::{Control, NewActivity, Reason};
+use jiff::Timestamp;
+use serde_json::json;
+
+use super::{AppTask, Incoming};
+use crate::control::{background::activity_log::activity_of, release::watch::Watched, storing::Storing};
+use crate::{
+    observe::logs::LogLine,
+    runtime::{ActiveRelease, CrashReport},
+};
+
+/// A release that must be replaced, and the reason.
+pub(super) struct Replacing {
+    bad: Arc<ActiveRelease>,
+    number: ReleaseNumber,
+    code: &'static str,
+    detail: String,
+}
+
+impl Replacing {
+    fn new(bad: Arc<ActiveRelease>, code: &'static str, detail: String) -> Option<Self> {
+        bad.release().map(|number| Self { bad, number, code, detail })
+    }
+
+    fn reason(&self) -> Reason {
+        Reason { code: self.code.to_owned(), detail: self.detail.clone() }
+    }
+}
+
+impl AppTask {
+    /// Handles the outcome of the rollout watch of the release that serves. If the app returned to
+    /// a release that had not passed its own watch, that release is watched next.
+    pub(super) async fn watched(&mut self, now: Arc<ActiveRelease>, outcome: Watched) {
+        match outcome {
+            Watched::Worse(detail) => {
+                if let Some(replacing) = Replacing::new(now, "worse-than-before", detail) {
+                    self.replace(replacing).await;
+                }
+            }
+            Watched::Healthy | Watched::Superseded => {
+                let standby = std::mem::take(&mut self.standby);
+                self.services.shutdown.in_background(async move {
+                    for release in standby {
+                        release.drain().await;
+                    }
+                });
+            }
+        }
+    }
+
+    /// Handles a report about a process type that fails repeatedly. A fresh release is replaced; a
+    /// proven release stays.
+    pub(super) async fn crashed(&mut self, report: CrashReport) {
+        let active = self.app.traffic.active();
+        let Some(serving) = active.filter(|running| running.release() == report.release) else { return };
+        let detail = format!("process `{}`: {}", report.process, report.detail);
+        if serving.is_fresh() {
+            if let Some(replacing) = Replacing::new(serving, "crash-loop", detail) {
+                self.replace(replacing).await;
+            }
+            return;
+        }
+        // A proven release is unlikely to be the cause. Replacing it would discard one good release
+        // after another, and stop the process types that still work.
+        let text = format!(
+            "{detail}; the release served without such failures before, so it stays in service and the host restarts the \
+             process"
+        );
+        self.app.log.write(LogLine::host(&self.app.name, text.clone()));
+        let data = json!({ "release": serving.release(), "process": report.process, "detail": report.detail });
+        self.services.activity.record(&self.app, "process-failing", text, data).await;
+    }
+
+    /// Takes a release out of service permanently. The app returns to the newest standby release,
+    /// or to its last good release, which is loaded first.
+    async fn replace(&mut self, replacing: Replacing) {
+        if !self.app.traffic.active().is_some_and(|serving| Arc::ptr_eq(&serving, &replacing.bad)) {
+            return;
+        }
+        let bad = replacing.number;
+        match self.standby.last().and_then(|standby| Some((standby.release()?, Arc::clone(standby)))) {
+            Some((good, running)) => {
+                let command = AppCommand::Replace { bad, with: Some(good) };
+                self.return_to(command, good, Incoming::Return { running, is_loaded: false }, replacing).await;
+            }
+            None => {
+                if self.step(AppCommand::Replace { bad, with: None }, "", None).is_ok() {
+                    self.replacing = Some(replacing);
+                }
+            }
+        }
+    }
+
+    /// Puts the loaded last good release in service. Without one, the app enters the state `error`.
+    pub(super) async fn replacement_loaded(
+        &mut self,
+        bad: ReleaseNumber,
+        good: Option<(ReleaseNumber, Arc<ActiveRelease>)>,
+    ) {
+        let Some(replacing) = self.replacing.take_if(|replacing| replacing.number == bad) else { return };
+        let with = good.as_ref().map(|(number, _)| *number);
+        let command = AppCommand::ReplacementLoaded { bad, with };
+        if let Some((number, running)) = good {
+            let incoming = Incoming::Return { running, is_loaded: true };
+            return self.return_to(command, number, incoming, replacing).await;
+        }
+        let Ok(decision) = self.decide(command) else { return };
+        let (reason, detail) = (replacing.reason(), &replacing.detail);
+        let text = format!("{bad} is stopped, and the app has no good release to return to: {detail}");
+        self.app.log.write(LogLine::host(&self.app.name, text.clone()));
+        tracing::warn!(app = %self.app.name, "{text}");
+        self.services.releases.mark_failed(&self.app, bad, ReleaseEvent::DeployFails, reason).await;
+        self.perform(decision, detail, None);
+        let data = json!({ "release": bad, "code": replacing.code, "detail": detail });
+        self.services.activity.record(&self.app, "app-error", text, data).await;
+    }
+
+    async fn return_to(&mut self, command: AppCommand, good: ReleaseNumber, incoming: Incoming, replacing: Replacing) {
+        let Ok(decision) = self.decide(command) else { return };
+        if matches!(incoming, Incoming::Return { is_loaded: false, .. }) {
+            // The newest standby release serves again.
+            self.standby.pop();
+        }
+        let (bad, detail, code) = (replacing.number, &replacing.detail, replacing.code);
+        // Traffic switches first, since clients wait. The store follows within milliseconds.
+        self.perform(decision, detail, Some(incoming));
+        let text = format!("{bad} is taken out of service and {good} serves again: {detail}");
+        self.app.log.write(LogLine::host(&self.app.name, text.clone()));
+        tracing::warn!(app = %self.app.name, "{text}");
+        let data = json!({ "release": good, "bad": bad, "code": code, "detail": detail });
+        let activity = activity_of(&self.app, "release-returned", text, data);
+        self.store_return((bad, good), replacing.reason(), activity).await;
+        self.adopt_settings(good).await;
+    }
+
+    /// Stores the return from a bad release to a good release.
+    async fn store_return(&self, (bad, good): (ReleaseNumber, ReleaseNumber), reason: Reason, activity: NewActivity) {
+        let services = &self.services;
+        services.activity.flush().await;
+        let (store, name, stored) = (services.store.clone(), self.app.name.clone(), activity.clone());
+        let attempt = move || -> Storing {
+            let (store, name, reason, stored) = (store.clone(), name.clone(), reason.clone(), stored.clone());
+            Box::pin(async move { store.return_to(&name, bad, good, reason, stored, Timestamp::now()).await.map(drop) })
+        };
+        services.activity.store_or_later(&self.app, "a return to the former release", attempt).await;
+        services.activity.publish(activity);
+    }
+}

@@ -1,0 +1,216 @@
+//! Owns the requests that create, start, stop, change and destroy apps. Adds each app to the table of
+//! apps, and runs its task. Never changes an app: its task does.
+
+use std::{collections::HashMap, sync::Arc};
+
+use isopod_policy::{AppName, AppType, Cores, CoresOverride, InstanceId, ProcessName};
+use isopod_store::{App, Control, Intended, NewApp, Store, StoreError};
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use tokio::sync::{Mutex, mpsc};
+use tokio_util::task::TaskTracker;
+
+use crate::control::{
+    app::AppRecord,
+    app_command::{AppHandle, Command, Reply},
+    app_task::{self, AppTask},
+    background::activity_log::ActivityLog,
+    error::DeployError,
+    failpoint::reached,
+    limits,
+    registry::Registry,
+    shutdown::Shutdown,
+};
+use crate::{
+    observe::logs::Logs,
+    runtime::{self, ActiveRelease, Directory, HostResources},
+};
+
+/// What the requests about apps need.
+pub(in crate::control) struct Options {
+    pub(in crate::control) registry: Registry,
+    pub(in crate::control) store: Store,
+    pub(in crate::control) activity: ActivityLog,
+    pub(in crate::control) directory: Arc<Directory>,
+    pub(in crate::control) logs: Logs,
+    /// The resources that all apps share, and the cores of an app without an override.
+    pub(in crate::control) machine: HostResources,
+    pub(in crate::control) cores: Cores,
+    /// The tasks of the apps, and what they share.
+    pub(in crate::control) tasks: TaskTracker,
+    pub(in crate::control) task_services: Arc<app_task::Services>,
+    pub(in crate::control) shutdown: Shutdown,
+}
+
+/// The requests about apps. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Apps(Arc<Service>);
+
+struct Service {
+    options: Options,
+    /// Locked while an app is created.
+    creating: Mutex<()>,
+}
+
+impl Apps {
+    pub(in crate::control) fn new(options: Options) -> Self {
+        Self(Arc::new(Service { options, creating: Mutex::default() }))
+    }
+
+    /// Returns the app with this name.
+    pub(crate) fn app(&self, name: &AppName) -> Result<Arc<AppRecord>, DeployError> {
+        self.0.options.registry.app(name)
+    }
+
+    /// Returns up to `limit` apps after `after`, ordered by name.
+    pub(crate) fn list(&self, after: Option<&AppName>, limit: usize) -> Vec<Arc<AppRecord>> {
+        self.0.options.registry.apps(after, limit)
+    }
+
+    /// Creates an app.
+    pub(crate) async fn create(
+        &self,
+        name: &AppName,
+        app_type: AppType,
+        cause: &str,
+        by: &str,
+    ) -> Result<Arc<AppRecord>, DeployError> {
+        let Options { registry, store, directory, activity, shutdown, .. } = &self.0.options;
+        shutdown.ensure_open()?;
+        // Serialised, so that two concurrent requests can't create the same name.
+        let _creating = self.0.creating.lock().await;
+        if let Some(known) = registry.registered(name) {
+            let refused =
+                if known.record.is_destroyed() { DeployError::BeingDestroyed } else { DeployError::AppExists };
+            return Err(refused(name.clone()));
+        }
+        let new = NewApp { name: name.clone(), app_type, intended: Intended::Running, created_at: Timestamp::now() };
+        let row = match store.create_app(new).await {
+            Ok(row) => row,
+            Err(StoreError::AppExists { name }) => return Err(DeployError::AppExists(name)),
+            Err(error) => return Err(error.into()),
+        };
+        reached("app-stored").await;
+        let task = self.register(row, HashMap::new());
+        let app = Arc::clone(&task.handle.record);
+        self.run(task);
+        directory.put(&[Arc::clone(&app.traffic)]);
+        let text = format!("created as a {app_type} app: {cause}");
+        activity.record(&app, "app-created", text, json!({ "type": app_type, "by": by })).await;
+        Ok(app)
+    }
+
+    /// Adds the app's record, and returns its task. Traffic reaches the app once it is put in the
+    /// directory.
+    pub(in crate::control) fn register(&self, row: App, fired: HashMap<ProcessName, Timestamp>) -> AppTask {
+        let Options { registry, logs, machine, cores, task_services, .. } = &self.0.options;
+        let resources = machine.app_resources(row.app_type, cores.with(row.cores));
+        let traffic = Arc::new(runtime::App::new(row.name.clone(), resources));
+        let log = logs.app(&row.name);
+        let (commands, received) = mpsc::channel(limits::APP_COMMANDS_QUEUED_MAX);
+        let app = AppHandle::new(Arc::new(AppRecord::new(row, fired, log, traffic)), commands);
+        registry.insert(app.clone());
+        AppTask::new(Arc::clone(task_services), app, received)
+    }
+
+    /// Runs the task of an app until the app is destroyed or the host ends.
+    pub(in crate::control) fn run(&self, task: AppTask) {
+        self.0.options.tasks.spawn(task.run());
+    }
+
+    /// Changes the type of a stopped app.
+    pub(crate) async fn set_type(
+        &self,
+        name: &AppName,
+        app_type: AppType,
+        by: &str,
+    ) -> Result<Arc<AppRecord>, DeployError> {
+        self.request(name, by, |by, reply| Command::SetType { app_type, by, reply }).await
+    }
+
+    /// Overrides the operator's core counts for an app. Needs no new release: waiting jobs start at
+    /// once if there are more cores, and running jobs complete if there are fewer.
+    pub(crate) async fn set_cores(
+        &self,
+        name: &AppName,
+        change: Value,
+        by: &str,
+    ) -> Result<Arc<AppRecord>, DeployError> {
+        self.request(name, by, |by, reply| Command::SetCores { change, by, reply }).await
+    }
+
+    /// Returns the effective core counts of an app, and its overrides.
+    pub(crate) fn cores(&self, app: &AppRecord) -> (Cores, CoresOverride) {
+        let overrides = app.fields().cores;
+        (self.0.options.cores.with(overrides), overrides)
+    }
+
+    /// Starts a stopped app, or one in error. Returns before the release is loaded; the app's state
+    /// shows the result.
+    pub(crate) async fn start(&self, name: &AppName, by: &str) -> Result<Arc<AppRecord>, DeployError> {
+        self.request(name, by, |by, reply| Command::Start { by, reply }).await
+    }
+
+    /// Stops an app: new requests are refused at once, accepted requests are drained.
+    pub(crate) async fn stop(&self, name: &AppName, by: &str) -> Result<Arc<AppRecord>, DeployError> {
+        let app = self.0.options.registry.handle(name)?;
+        let by = by.to_owned();
+        app.request(|reply| Command::Stop { by, reply }).await?;
+        Ok(app.record)
+    }
+
+    /// Sets or clears the build error of a dev app.
+    pub(crate) async fn set_build_error(&self, name: &AppName, message: Option<String>) -> Result<(), DeployError> {
+        self.0.options.registry.handle(name)?.request(|reply| Command::SetBuildError { message, reply }).await
+    }
+
+    /// Sends a request to the app's task, unless the host is stopping.
+    async fn request(
+        &self,
+        name: &AppName,
+        by: &str,
+        command: impl FnOnce(String, Reply<()>) -> Command,
+    ) -> Result<Arc<AppRecord>, DeployError> {
+        self.0.options.shutdown.ensure_open()?;
+        let app = self.0.options.registry.handle(name)?;
+        let by = by.to_owned();
+        app.request(|reply| command(by, reply)).await?;
+        Ok(app.record)
+    }
+
+    /// Destroys an app with all its data. The deletion in the store is the commit point; before it,
+    /// nothing has changed. Accepted requests are then drained for a limited time.
+    pub(crate) async fn delete(&self, name: &AppName, by: &str) -> Result<(), DeployError> {
+        let registry = &self.0.options.registry;
+        let destroyed = match registry.handle(name) {
+            Ok(app) => {
+                let by = by.to_owned();
+                app.request(|reply| Command::Destroy { by, reply }).await
+            }
+            Err(unknown) => Err(unknown),
+        };
+        if matches!(destroyed, Err(DeployError::UnknownApp(_))) {
+            // A repeated request is answered once the destruction is complete, so that its client
+            // can reuse the name.
+            registry.until_removed(name).await;
+        }
+        destroyed
+    }
+
+    /// Recycles an instance once its job completes. A new instance takes its slot and its id.
+    pub(crate) async fn restart(&self, name: &AppName, id: &InstanceId, by: &str) -> Result<(), DeployError> {
+        let app = self.app(name)?;
+        if !app.traffic.restart(id) {
+            return Err(DeployError::UnknownInstance { app: name.clone(), id: id.to_string() });
+        }
+        let text = format!("{id} is restarted: requested");
+        self.0.options.activity.record(&app, "instance-restarted", text, json!({ "instance": id, "by": by })).await;
+        Ok(())
+    }
+
+    /// Returns the release that serves an app, which it thaws or loads if necessary. The error is
+    /// the reason why no release serves.
+    pub(crate) async fn serving(&self, app: &AppRecord) -> Result<Arc<ActiveRelease>, String> {
+        self.0.options.directory.serving(&app.traffic).await
+    }
+}

@@ -1,0 +1,26 @@
+//! Hands reports about process types that fail repeatedly to the tasks of their apps. Never decides
+//! what a report leads to.
+
+use tokio::sync::mpsc;
+
+use crate::control::{app_command::Command, registry::Registry};
+use crate::runtime::CrashReport;
+
+/// The receiver of crash reports.
+pub(in crate::control) struct Service {
+    pub(in crate::control) registry: Registry,
+    pub(in crate::control) received: mpsc::Receiver<CrashReport>,
+}
+
+impl Service {
+    /// Hands reports on until the host shuts down.
+    pub(in crate::control) async fn run(mut self) {
+        while let Some(report) = self.received.recv().await {
+            let name = report.app.parse().map_err(drop);
+            if let Ok(app) = name.and_then(|name| self.registry.handle(&name).map_err(drop)) {
+                // The app may be destroyed meanwhile.
+                drop(app.tell(Command::Crashed(report)).await);
+            }
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! Owns the requests about push jobs: receives uploads, hands received bundles to the tasks of their
+//! apps, and reads the progress of jobs. Never runs a job.
+
+use isopod_policy::{AppName, AppType, BundleKind, Manifest, PushId};
+use isopod_store::{Digest, Idempotency};
+use tokio::sync::watch;
+
+use crate::control::{
+    app_command::{AppHandle, Command},
+    apps::Apps,
+    error::DeployError,
+    push::{
+        progress::PushNow,
+        pushes::Pushes,
+        request::{Accepted, PushRequest},
+        upload::{Received, Upload},
+    },
+    registry::Registry,
+    release::verify,
+    shutdown::Shutdown,
+};
+
+/// Accepts, cancels and shows push jobs. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct PushJobs {
+    pub(in crate::control) apps: Apps,
+    pub(in crate::control) registry: Registry,
+    pub(in crate::control) pushes: Pushes,
+    pub(in crate::control) shutdown: Shutdown,
+}
+
+impl PushJobs {
+    /// Starts an upload, which holds a permit until it is dropped.
+    pub(crate) fn upload(&self) -> Result<Upload, DeployError> {
+        self.shutdown.ensure_open()?;
+        self.pushes.upload()
+    }
+
+    /// Accepts a received bundle as a push job. Creates the app if it doesn't exist and the bundle
+    /// is valid.
+    pub(crate) async fn submit(
+        &self,
+        name: &AppName,
+        received: Received,
+        kind: BundleKind,
+        by: &str,
+        key: Option<String>,
+    ) -> Result<Accepted, DeployError> {
+        self.shutdown.ensure_open()?;
+        let (app, received, created_app) = self.find_or_create(name, received, kind, by).await?;
+        let idempotency = match key {
+            Some(key) => Some(Idempotency { key, upload: digest(&received).await? }),
+            None => None,
+        };
+        let request = PushRequest { received, kind, by: by.to_owned(), idempotency, created_app };
+        match app.request(|reply| Command::Push { request, reply }).await {
+            Err(DeployError::UnknownApp(name)) => Err(DeployError::BeingDestroyed(name)),
+            accepted => accepted,
+        }
+    }
+
+    /// Returns the app. Creates it if it doesn't exist and the bundle is valid.
+    async fn find_or_create(
+        &self,
+        name: &AppName,
+        received: Received,
+        kind: BundleKind,
+        by: &str,
+    ) -> Result<(AppHandle, Received, bool), DeployError> {
+        match self.registry.handle(name) {
+            Ok(app) => return Ok((app, received, false)),
+            Err(DeployError::UnknownApp(_)) => {}
+            Err(error) => return Err(error),
+        }
+        let verified = verify::read(&received, kind, Manifest::new(name.clone()))
+            .await
+            .map_err(|failure| DeployError::Unusable(Box::new(failure)))?;
+        // The manifest selects the type. A bare component, typically a first try, makes a dev app.
+        let app_type = if verified.has_manifest { verified.manifest.app_type } else { AppType::Dev };
+        match self.apps.create(name, app_type, "created by its first push", by).await {
+            Ok(_) => {
+                let app = self.registry.handle(name).map_err(|_| DeployError::BeingDestroyed(name.clone()))?;
+                Ok((app, received, true))
+            }
+            // A concurrent request created it.
+            Err(DeployError::AppExists(_)) => {
+                let app = self.registry.handle(name).map_err(|_| DeployError::BeingDestroyed(name.clone()))?;
+                Ok((app, received, false))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Cancels a push job that still waits.
+    pub(crate) async fn cancel(&self, name: &AppName, id: &PushId, by: &str) -> Result<PushNow, DeployError> {
+        let (id, by) = (id.clone(), by.to_owned());
+        self.registry.handle(name)?.request(|reply| Command::CancelPush { id, by, reply }).await
+    }
+
+    /// Returns the current state of a push job.
+    pub(crate) async fn get(&self, app: &AppName, id: &PushId) -> Result<PushNow, DeployError> {
+        self.registry.app(app)?;
+        self.pushes.get(app, id).await
+    }
+
+    /// Subscribes to a push job. The sender is dropped once the job's state is final.
+    pub(crate) async fn follow(&self, app: &AppName, id: &PushId) -> Result<watch::Receiver<PushNow>, DeployError> {
+        if self.pushes.live(id).is_none_or(|live| live.app != *app) {
+            self.registry.app(app)?;
+        }
+        self.pushes.follow(app, id).await
+    }
+
+    /// Returns the state of a push job that has not ended. It may be newer than the stored state.
+    pub(crate) fn under_way(&self, id: &PushId) -> Option<PushNow> {
+        self.pushes.live(id).map(|live| live.now())
+    }
+
+    /// Returns the number of push jobs that wait or run.
+    pub(crate) fn count(&self) -> usize {
+        self.pushes.count()
+    }
+}
+
+async fn digest(received: &Received) -> Result<Digest, DeployError> {
+    let path = received.path();
+    let read = tokio::task::spawn_blocking(move || std::fs::read(path).map(|bytes| Digest::of(&bytes))).await;
+    let read = read.unwrap_or_else(|e| Err(std::io::Error::other(e)));
+    read.map_err(|source| DeployError::Disk { doing: "the upload can't be read", source })
+}

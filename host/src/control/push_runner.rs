@@ -1,0 +1,133 @@
+//! Runs push jobs: each waits for its turn, reads its bundle, and runs the release pipeline. Never
+//! changes what the app serves before the pipeline's commit: a crash or a failure before it leaves
+//! the former release in service.
+
+use std::{sync::Arc, task::Poll, time::Instant};
+
+use isopod_policy::{BundleKind, PushEvent};
+use serde_json::json;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+
+use crate::control::{
+    app::AppRecord,
+    app_command::{AppHandle, Origin, Turn},
+    background::activity_log::ActivityLog,
+    error::Failure,
+    failpoint::reached,
+    push::{progress::LivePush, pushes::Pushes, upload::Received},
+    release::pipeline::{self, Content, ReleasePipeline, ReleaseSpec},
+    shutdown::Shutdown,
+    storing::retry_until_stored,
+};
+use crate::observe::metrics::Metrics;
+
+/// A push job that waits or runs, with its permits.
+pub(in crate::control) struct Job {
+    pub(in crate::control) app: AppHandle,
+    pub(in crate::control) live: Arc<LivePush>,
+    pub(in crate::control) received: Received,
+    pub(in crate::control) kind: BundleKind,
+    /// The permits of the host and of the app.
+    pub(in crate::control) permits: [OwnedSemaphorePermit; 2],
+}
+
+/// The turn of a push job among the changes of its app.
+type QueuedTurn = oneshot::Receiver<Turn>;
+
+/// Runs push jobs. Cheap to clone.
+#[derive(Clone)]
+pub(in crate::control) struct PushRunner {
+    pub(in crate::control) pushes: Pushes,
+    pub(in crate::control) pipeline: pipeline::Options,
+    pub(in crate::control) activity: ActivityLog,
+    pub(in crate::control) metrics: Metrics,
+    pub(in crate::control) shutdown: Shutdown,
+}
+
+impl PushRunner {
+    /// Spawns a job, which a shutdown drains.
+    pub(in crate::control) fn spawn(&self, job: Job, turn: QueuedTurn) {
+        self.shutdown.tasks.spawn(self.clone().run(job, turn));
+    }
+
+    async fn run(self, job: Job, turn: QueuedTurn) {
+        let (app, live) = (Arc::clone(&job.app.record), Arc::clone(&job.live));
+        let started_at = Instant::now();
+        // Removes the upload and releases the permits in the end.
+        if let Err(failure) = self.attempt(job, turn).await {
+            self.fail(&app, &live, &failure).await;
+        }
+        // If its end is not stored, the next start of the host marks the push as failed.
+        if let Err(error) = live.stored().await {
+            tracing::warn!(push = %live.id(), %error, "not all records of a push could be stored");
+        }
+        if live.store_end().await.is_err_and(|error| error.is_of_full_disk()) {
+            // The push stays in the table until its end is stored.
+            retry_until_stored(&|| live.store_end()).await;
+        }
+        self.pushes.remove(live.id());
+        self.metrics.push_ended(live.state(), started_at.elapsed());
+    }
+
+    async fn attempt(&self, job: Job, turn: QueuedTurn) -> Result<(), Failure> {
+        let Job { app, live, received, kind, permits: _permits } = job;
+        reached("push-queued").await;
+        let turn =
+            self.in_turn((&app.record, &live), turn, || "another change of the app is in progress".to_owned()).await?;
+        let Some(turn) = turn else { return Ok(()) };
+        let turn = turn.map_err(|_| Failure::AppDeleted)?;
+        let most = || format!("{} pushes are running, the maximum", self.pushes.options().parallel);
+        let Some(_slot) = self.in_turn((&app.record, &live), self.pushes.run(), most).await? else { return Ok(()) };
+        if live.step(PushEvent::Take, None).await.is_err() {
+            // The push was cancelled while it waited.
+            return Ok(());
+        }
+        let origin = Origin { cause: format!("push {}", live.id()), by: live.created_by() };
+        // Kept until the job ends.
+        let received = Arc::new(received);
+        let spec = ReleaseSpec { content: Content::Bundle(Arc::clone(&received), kind), origin };
+        let pipeline = ReleasePipeline::new(self.pipeline.clone(), app, turn, Some(live));
+        pipeline.run(spec, "the push failed").await.map(drop)
+    }
+
+    /// Waits for a lock or a permit that a push needs, and logs the reason. Returns `None` if the
+    /// push is cancelled.
+    async fn in_turn<T>(
+        &self,
+        (app, live): (&AppRecord, &LivePush),
+        turn: impl Future<Output = T>,
+        waits_for: impl FnOnce() -> String,
+    ) -> Result<Option<T>, Failure> {
+        let mut turn = std::pin::pin!(turn);
+        if let Poll::Ready(turn) = futures::poll!(&mut turn) {
+            return Ok(Some(turn));
+        }
+        live.log(format!("waiting: {}", waits_for()));
+        tokio::select! {
+            // Checked first: a cancelled push must not be reported as failed.
+            biased;
+            () = live.cancelled() => Ok(None),
+            turn = self.shutdown.unless_cancelled(app, turn) => turn.map(Some),
+        }
+    }
+
+    async fn fail(&self, app: &AppRecord, live: &LivePush, failure: &Failure) {
+        if live.state().is_final() {
+            // It was cancelled concurrently.
+            return;
+        }
+        live.log(format!("failed: {failure}"));
+        let reason = failure.reason();
+        tracing::info!(push = %live.id(), app = %live.app, code = reason.code, "a push failed: {failure}");
+        let text = format!("push {} failed: {failure}", live.id());
+        // Recorded before the state changes, so that clients that see the failure find the reason
+        // in the activity.
+        if !matches!(failure, Failure::AppDeleted) {
+            let data = json!({ "push": live.id(), "code": failure.code(), "by": live.created_by() });
+            self.activity.record(app, "push-failed", text, data).await;
+        }
+        if let Err(refused) = live.step(PushEvent::Fail, Some(reason)).await {
+            tracing::error!(push = %live.id(), %refused, "a failed push could not be marked as failed");
+        }
+    }
+}

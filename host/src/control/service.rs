@@ -1,0 +1,274 @@
+//! Wires the services of the control plane: creates each, passes handles between them, and orders
+//! their shutdown. Never handles a request.
+
+use std::{sync::Arc, time::Duration};
+
+use isopod_engine::Engine;
+use isopod_policy::Cores;
+use isopod_store::Store;
+use tokio::{sync::mpsc, task::JoinHandle};
+use tokio_util::task::TaskTracker;
+
+use crate::control::{
+    app_task,
+    apps::{self, Apps},
+    background::{
+        activity_log::{self, ActivityLog},
+        crash_reports, data_watch, freezer, gc, scaler,
+        scheduler::{self, Schedules},
+        usage,
+    },
+    error::DeployError,
+    limits,
+    push::pushes::Pushes,
+    push_jobs::PushJobs,
+    push_runner::PushRunner,
+    queries::Queries,
+    registry::Registry,
+    release::{loader::Loader, pipeline, releases::Releases},
+    settings::Settings,
+    shutdown::Shutdown,
+    startup::{LateServices, Restored, Startup},
+};
+use crate::{
+    config,
+    observe::{logs::Logs, machine, metrics::Metrics},
+    runtime,
+};
+
+/// The services and settings that the control plane needs.
+pub(crate) struct Options {
+    pub(crate) store: Store,
+    pub(crate) engine: Engine,
+    pub(crate) directory: Arc<runtime::Directory>,
+    pub(crate) logs: Logs,
+    pub(crate) metrics: Metrics,
+    pub(crate) pushes: config::Pushes,
+    /// The resources that all apps share, and the cores of an app without an override.
+    pub(crate) machine: runtime::HostResources,
+    pub(crate) cores: Cores,
+    /// The time window of the load peak that determines a pool's size.
+    pub(crate) scale_window: Duration,
+    /// The maximum number of warm instances of an app.
+    pub(crate) app_instances_max: u32,
+    pub(crate) watch: Arc<machine::Watch>,
+    /// The idle time after which an app is frozen.
+    pub(crate) freeze_after: Duration,
+}
+
+/// The handles of the control plane's services, for the API. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct ControlPlane {
+    pub(crate) apps: Apps,
+    pub(crate) pushes: PushJobs,
+    pub(crate) settings: Settings,
+    pub(crate) queries: Queries,
+}
+
+/// The running control plane.
+pub(crate) struct Service {
+    handles: ControlPlane,
+    core: Core,
+    directory: Arc<runtime::Directory>,
+    usage: usage::Service,
+    /// The tasks of the apps.
+    app_tasks: TaskTracker,
+    /// The task of the activity log, which a shutdown waits for.
+    recording: JoinHandle<()>,
+}
+
+/// What most services share.
+#[derive(Clone)]
+struct Core {
+    store: Store,
+    registry: Registry,
+    activity: ActivityLog,
+    schedules: Schedules,
+    shutdown: Shutdown,
+}
+
+impl Service {
+    /// Creates the control plane and spawns its background tasks. Blocks briefly, to prepare the
+    /// folder for uploads.
+    pub(crate) fn open(options: Options, previews: mpsc::Receiver<runtime::LoadRequest>) -> std::io::Result<Self> {
+        let (registry, shutdown) = (Registry::new(), Shutdown::default());
+        let (activity, recorder) = activity_log::Service::new(activity_log::Options {
+            store: options.store.clone(),
+            registry: registry.clone(),
+            closing: shutdown.closing.clone(),
+            drained: shutdown.drained.clone(),
+        });
+        let store = options.store.clone();
+        let core = Core { store, registry, activity, schedules: Schedules::default(), shutdown };
+        let releases = Releases {
+            engine: options.engine.clone(),
+            store: core.store.clone(),
+            activity: core.activity.clone(),
+            app_instances_max: options.app_instances_max,
+        };
+        let pushes = Pushes::open(core.store.clone(), options.pushes.clone())?;
+        let usage = usage::Service { registry: core.registry.clone(), store: core.store.clone() };
+        let (crash_reports, received) = mpsc::channel(limits::CRASH_REPORTS_QUEUED_MAX);
+        let app_tasks = TaskTracker::new();
+        let parts = Parts { releases: &releases, pushes: &pushes, usage: &usage, app_tasks: &app_tasks, crash_reports };
+        let handles = handles(&options, &core, parts);
+
+        core.shutdown.in_background(crash_reports::Service { registry: core.registry.clone(), received }.run());
+        let loader = Loader { registry: core.registry.clone(), releases, shutdown: core.shutdown.clone() };
+        core.shutdown.in_background(loader.run(previews));
+        let recording = tokio::spawn(recorder.run());
+        run_services(&options, &core);
+        core.shutdown.in_background(usage.clone().run());
+        Ok(Self { handles, core, directory: options.directory, usage, app_tasks, recording })
+    }
+
+    /// The handles of the services.
+    pub(crate) fn handles(&self) -> ControlPlane {
+        self.handles.clone()
+    }
+
+    /// The tasks that a shutdown drains.
+    pub(crate) fn tasks(&self) -> TaskTracker {
+        self.core.shutdown.tasks.clone()
+    }
+
+    /// Registers all stored apps, and marks push jobs that the last stop interrupted as failed. No
+    /// app serves yet.
+    pub(crate) async fn restore(&self) -> Result<Restored, DeployError> {
+        let Core { store, registry, activity, schedules, shutdown } = self.core.clone();
+        let late = LateServices {
+            gc: gc::Service { registry: registry.clone(), store: store.clone() },
+            data_watch: data_watch::Service { registry: registry.clone(), activity, store: store.clone() },
+            shutdown,
+        };
+        let (apps, directory) = (self.handles.apps.clone(), Arc::clone(&self.directory));
+        Startup { apps, registry, store, schedules, directory, late }.restore().await
+    }
+
+    /// Shuts down: accepts no new work, drains push jobs and other changes for up to `patience`,
+    /// and then cancels them as failed.
+    pub(crate) async fn shut_down(&mut self, patience: Duration) {
+        let Shutdown { tasks, closing, cancel, drained, .. } = &self.core.shutdown;
+        closing.cancel();
+        self.usage.store_usage().await;
+        tasks.close();
+        if tokio::time::timeout(patience, tasks.wait()).await.is_err() {
+            cancel.cancel();
+            if tokio::time::timeout(limits::FLUSH_TIME, tasks.wait()).await.is_err() {
+                tracing::warn!(
+                    "some changes did not end before the shutdown timeout; push jobs are marked as failed at the next start"
+                );
+            }
+        }
+        drained.cancel();
+        if tokio::time::timeout(limits::FLUSH_TIME, &mut self.recording).await.is_err() {
+            tracing::warn!("the last activities were not recorded before the shutdown timeout");
+        }
+    }
+
+    /// Ends the tasks of the apps, once nothing refers to the apps any longer.
+    pub(crate) async fn close(self) {
+        self.core.shutdown.ended.cancel();
+        self.app_tasks.close();
+        if tokio::time::timeout(limits::FLUSH_TIME, self.app_tasks.wait()).await.is_err() {
+            tracing::warn!("commands to apps did not end before the shutdown timeout");
+        }
+    }
+}
+
+/// What the handles are made of, besides the core.
+struct Parts<'a> {
+    releases: &'a Releases,
+    pushes: &'a Pushes,
+    usage: &'a usage::Service,
+    app_tasks: &'a TaskTracker,
+    crash_reports: mpsc::Sender<runtime::CrashReport>,
+}
+
+/// Creates the services that handle requests.
+fn handles(options: &Options, core: &Core, parts: Parts<'_>) -> ControlPlane {
+    let Core { store, registry, activity, schedules, shutdown } = core.clone();
+    let Parts { releases, pushes, usage, app_tasks, crash_reports } = parts;
+    let pipeline = pipeline::Options {
+        releases: releases.clone(),
+        directory: Arc::clone(&options.directory),
+        time_limit: options.pushes.time_limit,
+        shutdown: shutdown.clone(),
+    };
+    let push_runner = PushRunner {
+        pushes: pushes.clone(),
+        pipeline: pipeline.clone(),
+        activity: activity.clone(),
+        metrics: options.metrics.clone(),
+        shutdown: shutdown.clone(),
+    };
+    let task_services = Arc::new(app_task::Services {
+        registry: registry.clone(),
+        store: store.clone(),
+        releases: releases.clone(),
+        activity: activity.clone(),
+        schedules,
+        directory: Arc::clone(&options.directory),
+        logs: options.logs.clone(),
+        metrics: options.metrics.clone(),
+        pushes: pushes.clone(),
+        push_runner,
+        cores: options.cores,
+        crash_reports,
+        shutdown: shutdown.clone(),
+    });
+    let apps = Apps::new(apps::Options {
+        registry: registry.clone(),
+        store,
+        activity: activity.clone(),
+        directory: Arc::clone(&options.directory),
+        logs: options.logs.clone(),
+        machine: options.machine.clone(),
+        cores: options.cores,
+        tasks: app_tasks.clone(),
+        task_services,
+        shutdown: shutdown.clone(),
+    });
+    ControlPlane {
+        pushes: PushJobs {
+            apps: apps.clone(),
+            registry: registry.clone(),
+            pushes: pushes.clone(),
+            shutdown: shutdown.clone(),
+        },
+        settings: Settings {
+            registry: registry.clone(),
+            releases: releases.clone(),
+            pipeline,
+            activity: activity.clone(),
+            shutdown,
+        },
+        queries: Queries {
+            registry,
+            releases: releases.clone(),
+            activity,
+            usage: usage.clone(),
+            pushes: pushes.clone(),
+        },
+        apps,
+    }
+}
+
+/// Runs the services that work for all apps, until the host shuts down.
+fn run_services(options: &Options, core: &Core) {
+    let Core { store, registry, activity, schedules, shutdown } = core;
+    let (registry, activity) = (|| registry.clone(), || activity.clone());
+    let scheduler = scheduler::Service {
+        registry: registry(),
+        activity: activity(),
+        store: store.clone(),
+        directory: Arc::clone(&options.directory),
+        schedules: schedules.clone(),
+        closing: shutdown.closing.clone(),
+    };
+    shutdown.in_background(scheduler.run());
+    let freeze_after = options.freeze_after;
+    shutdown.in_background(freezer::Service { registry: registry(), activity: activity(), freeze_after }.run());
+    let (machine, window) = (Arc::clone(&options.watch), options.scale_window);
+    shutdown.in_background(scaler::Service { registry: registry(), activity: activity(), machine, window }.run());
+}
