@@ -131,7 +131,8 @@ fn liveness_is_answered_while_every_connection_is_taken() {
     let host = host_with("admin_max = 8\nhead = \"10min\"\n");
     let list = || host.api(Ask::get("/v1/apps"));
     let mut idle = Vec::new();
-    // The host may not have closed an earlier connection yet, so the number of free slots is unknown.
+    // The host may not have closed an earlier connection yet, so the number of free slots is
+    // unknown.
     let refused = wait_for("a crowded listener", || {
         idle.push(saying(host.admin, HTTP2_HELLO));
         Some(list()).filter(|answer| answer.status != 200)
