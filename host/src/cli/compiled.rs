@@ -38,8 +38,9 @@ pub(crate) fn check_granted(granted: &[Folder]) -> Result<()> {
         let host = folder.host.canonicalize().unwrap_or_else(|_| folder.host.clone());
         if cache.starts_with(&host) || host.starts_with(&cache) {
             bail!(
-                "{} contains or is inside {}, the cache of compiled code: a component that writes there could replace code that runs \
-                 outside its sandbox. Grant a narrower folder, grant it read-only (`::ro`), or set XDG_CACHE_HOME to a \
+                "{} contains or is inside {}, the cache of compiled code: a component that writes there could \
+                 replace code that runs outside its sandbox. Grant a narrower folder, grant it read-only \
+                 (`::ro`), or set XDG_CACHE_HOME to a \
                  folder outside it",
                 folder.host.display(),
                 cache.display(),

@@ -144,10 +144,12 @@ fn unset(app: &RemoteApp, keys: &[String]) -> Result<(), Failure> {
         keys.iter().map(String::as_str).filter(|key| find(key).is_some_and(is_from_manifest)).collect();
     if let Some(first) = from_manifest.first() {
         let names = from_manifest.join(", ");
+        let them = if from_manifest.len() == 1 { "it" } else { "them" };
         return Err(Failure::new(format!("{names} can't be unset on the host"))
-            .why(format!("{MANIFEST} sets {} under [config]; nothing was changed", if from_manifest.len() == 1 { "it" } else { "them" }))
+            .why(format!("{MANIFEST} sets {them} under [config]; nothing was changed"))
             .next(format!(
-                "remove {names} from {MANIFEST} and deploy, or set another value: isopod config set {first}=VALUE --app {}",
+                "remove {names} from {MANIFEST} and deploy, or set another value: isopod config set \
+                 {first}=VALUE --app {}",
                 app.name
             )));
     }

@@ -260,8 +260,8 @@ fn send(client: &Client, upload: &Upload, idempotency_key: Option<&str>) -> Resu
 /// Returns the message shown on Ctrl-C: the push job continues on the host.
 fn detached_message(app: &AppName, id: &str) -> String {
     format!(
-        "the push job {id} continues on the host; follow it with `isopod pushes info {id} --app {app}`, or cancel it while \
-         it is queued with `isopod pushes cancel {id} --app {app}`"
+        "the push job {id} continues on the host; follow it with `isopod pushes info {id} --app {app}`, or \
+         cancel it while it is queued with `isopod pushes cancel {id} --app {app}`"
     )
 }
 

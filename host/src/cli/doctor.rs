@@ -196,7 +196,8 @@ fn port_state(name: &str, port: u16) -> Finding {
         return Finding::new(name, Level::Fine, format!("{port} is used by a running host"), None);
     }
     let fix = format!(
-        "find the program with ss -ltnp 'sport = :{port}', or run `isopod up` with other addresses: --listen and --admin"
+        "find the program with ss -ltnp 'sport = :{port}', or run `isopod up` with other addresses: --listen \
+         and --admin"
     );
     Finding::new(name, Level::Warning, format!("{port} is used by another program"), Some(&fix))
 }
@@ -250,7 +251,13 @@ fn as_json(finding: &Finding) -> Value {
         Level::Warning => "warning",
         Level::Broken => "failed",
     };
-    json!({"name": finding.name, "state": level, "ok": finding.level == Level::Fine, "detail": finding.detail, "fix": finding.fix})
+    json!({
+        "name": finding.name,
+        "state": level,
+        "ok": finding.level == Level::Fine,
+        "detail": finding.detail,
+        "fix": finding.fix,
+    })
 }
 
 fn report(findings: &[Finding]) -> String {

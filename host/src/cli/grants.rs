@@ -14,8 +14,8 @@ use super::target::{RemoteApp, Target};
 pub(crate) const HEADINGS: [&str; 3] = ["GRANT", "WHAT", "ACCESS"];
 
 const EXAMPLES: &str = "\
-An app may use only the capabilities that are granted to it. Every change creates a release, which is started and checked
-before it serves.
+An app may use only the capabilities that are granted to it. Every change creates a release, which is started and
+checked before it serves.
 
 Examples:
   isopod grants

@@ -16,7 +16,13 @@ pub(crate) struct LogsArgs {
     #[arg(short, long)]
     follow: bool,
     /// The number of past lines to show: 1 to 1000
-    #[arg(short = 'n', long, value_name = "LINES", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    #[arg(
+        short = 'n',
+        long,
+        value_name = "LINES",
+        default_value_t = 100,
+        value_parser = clap::value_parser!(u32).range(1..=1000),
+    )]
     lines: u32,
     #[command(flatten)]
     app: AppArgs,
@@ -89,8 +95,13 @@ mod tests {
     #[test]
     fn a_failed_request_can_be_found_by_its_id() {
         let entry = |status: u16| {
-            let at = "2026-01-02T03:04:05Z";
-            serde_json::json!({"time": at, "stream": "access", "message": "GET /", "status": status, "request_id": "r-1"})
+            serde_json::json!({
+                "time": "2026-01-02T03:04:05Z",
+                "stream": "access",
+                "message": "GET /",
+                "status": status,
+                "request_id": "r-1",
+            })
         };
         let shown = |status| crate::cli::terminal::plain(&line(&entry(status)));
         assert_eq!(shown(502), "03:04:05 access GET / request r-1\n");

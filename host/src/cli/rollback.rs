@@ -11,8 +11,8 @@ use super::releases;
 use super::target::{RemoteApp, Target, is_stopped};
 
 const EXAMPLES: &str = "\
-The earlier release stays unchanged: its bundle, config vars, formation and grants are copied into a new release, which is
-started and checked like any other before it serves.
+The earlier release stays unchanged: its bundle, config vars, formation and grants are copied into a new release, which
+is started and checked like any other before it serves.
 
 Examples:
   isopod releases                lists the releases

@@ -10,9 +10,9 @@ use isopod_engine::{Engine, Fault};
 use std::{ffi::OsStr, path::PathBuf, process::ExitCode, sync::Arc};
 
 const OUTPUT: &str = "\
-Output: the component uses this program's standard input, output and error. A terminal shows control characters as escapes;
-a pipe or a file gets the bytes unchanged. What the component logs through wasi:logging goes to standard error. The exit
-status is the component's own, or 1 if it traps.";
+Output: the component uses this program's standard input, output and error. A terminal shows control characters as
+escapes; a pipe or a file gets the bytes unchanged. What the component logs through wasi:logging goes to standard error.
+The exit status is the component's own, or 1 if it traps.";
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = OUTPUT)]

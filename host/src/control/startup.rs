@@ -144,7 +144,7 @@ impl Startup {
                 at: Timestamp::now(),
             };
             control.append_activity(activity).await?;
-            tracing::info!(app = %push.app, push = %push.id, "the host's stop interrupted a push; it is marked as failed");
+            tracing::info!(app = %push.app, push = %push.id, "a push that the host's stop interrupted has failed");
         }
         Ok(())
     }
@@ -155,7 +155,7 @@ impl Startup {
             let interrupted = match control.interrupted_releases().await {
                 Err(error @ StoreError::Damaged { .. }) => {
                     // One damaged row must not prevent the other apps from serving.
-                    tracing::error!(%error, "releases that the host's stop interrupted can't be read; their state is not changed");
+                    tracing::error!(%error, "can't read the releases that the host's stop interrupted");
                     return Ok(());
                 }
                 found => found?,

@@ -2,7 +2,8 @@
 //! job came from.
 //!
 //! ```text
-//!  ingress, API ──> Directory ──> App ──> ActiveRelease (one release) ──> Pool (one per process type) ──> Instance
+//!  ingress, API ──> Directory ──> App ──> ActiveRelease (one release)
+//!                                             └──> Pool (one per process type) ──> Instance
 //! ```
 //!
 //! A new release replaces the previous one with a single atomic store. Jobs that were accepted

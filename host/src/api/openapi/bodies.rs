@@ -68,7 +68,8 @@ bodies! {
             "id": { "type": "string", "description": "Log lines only: continue after it with `Last-Event-ID`" },
             "event": {
                 "type": "string",
-                "description": "`end` for the last event of a destroyed app: don't reconnect. Other events have no type",
+                "description": "`end` for the last event of a destroyed app: don't reconnect. Other events have \
+                 no type",
             },
         },
     });

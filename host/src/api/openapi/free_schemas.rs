@@ -14,7 +14,8 @@ const FREE: [(&str, &str); 7] = [
     ("#Description/properties/paths/additionalProperties/additionalProperties/properties/parameters/items", OPENAPI),
     ("#Description/properties/paths/additionalProperties/additionalProperties/properties/requestBody", OPENAPI),
     (
-        "#Description/properties/paths/additionalProperties/additionalProperties/properties/responses/additionalProperties",
+        "#Description/properties/paths/additionalProperties/additionalProperties/properties/responses/\
+         additionalProperties",
         OPENAPI,
     ),
 ];
@@ -95,7 +96,8 @@ fn states_a_shape(members: &Map<String, Value>) -> bool {
     says_something && !types.is_empty() && types.iter().all(has_its_shape)
 }
 
-/// Returns every schema of a body that allows any value, by the operation or component and its path.
+/// Returns every schema of a body that allows any value, by the operation or component and its
+/// path.
 fn free_schemas(document: &Value) -> BTreeSet<String> {
     let components = document["components"]["schemas"].as_object().expect("schemas");
     let mut walk = Walk { components, seen: BTreeSet::new(), free: BTreeSet::new() };

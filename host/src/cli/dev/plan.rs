@@ -5,7 +5,7 @@
 //!  source changed ──▶ quiet for 30 ms ──▶ cancel the running build, if any ──▶ build
 //!  build succeeded ──┐
 //!  component changed ┴▶ quiet for 8 ms, or closed by its writer ──▶ push, one at a time
-//!  manifest changed ──▶ quiet for 30 ms ──▶ read it ──▶ build, or push if there is no build command
+//!  manifest changed ──▶ quiet for 30 ms ──▶ read it ──▶ build, or push without a build command
 //!                                              └─ invalid: no build and no push until it is valid
 //! ```
 //!

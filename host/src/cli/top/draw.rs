@@ -380,8 +380,8 @@ q quit  ↑↓ move  Ent
         let mut view = view_of(fixtures::list(&APPS));
         let foot =
             |view: &mut View| picture::text(view, [120, 20], at(0)).lines().last().unwrap_or_default().to_owned();
-        let table = "q quit  ↑↓ move  Enter details  / filter  p pause  sort by c CPU  m memory  r requests  l latency  \
-            n name";
+        let table = "q quit  ↑↓ move  Enter details  / filter  p pause  sort by c CPU  m memory  r requests  l \
+            latency  n name";
         assert_eq!(foot(&mut view), table);
         press(&mut view, "/sho");
         assert_eq!(foot(&mut view), "filter: sho▏  Enter keep  Esc clear");

@@ -141,8 +141,16 @@ pub(super) mod fixtures {
 
     pub(crate) fn list_value(apps: &[(&str, u32)]) -> Value {
         let items: Vec<Value> = apps.iter().map(|(name, busy)| app_value(name, *busy)).collect();
-        json!({"items": items, "next": null, "host": {"cores": 2, "cpu_percent": 87.0, "memory_bytes": 1_288_490_189_u64,
-            "apps": 12, "apps_awake": items.len(), "instances": 17, "buffered": 3}})
+        let host = json!({
+            "cores": 2,
+            "cpu_percent": 87.0,
+            "memory_bytes": 1_288_490_189_u64,
+            "apps": 12,
+            "apps_awake": items.len(),
+            "instances": 17,
+            "buffered": 3,
+        });
+        json!({"items": items, "next": null, "host": host})
     }
 
     pub(crate) fn list(apps: &[(&str, u32)]) -> Sample {

@@ -145,7 +145,7 @@ impl Service {
         for (activity, stored) in activities.into_iter().zip(stored) {
             let Err(error) = stored else { continue };
             if error.is_of_full_disk() {
-                tracing::debug!(%error, kind = activity.kind, "the disk is full; an activity is recorded once it has space");
+                tracing::debug!(%error, kind = activity.kind, "the disk is full; an activity is recorded later");
                 left.push(activity);
             } else {
                 tracing::warn!(%error, kind = activity.kind, "an activity could not be recorded");

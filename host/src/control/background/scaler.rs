@@ -87,8 +87,8 @@ fn explain(rescaled: &ScaleChange, window: Duration) -> String {
     };
     if to < from && to < needed {
         return format!(
-            "{process} shrank from {from} to {to} instances {range}: the recent load needed {needed}, but instances failed or \
-             were evicted for other apps on a full host"
+            "{process} shrank from {from} to {to} instances {range}: the recent load needed {needed}, but \
+             instances failed or were evicted for other apps on a full host"
         );
     }
     if to > from && *to <= scale.min {
@@ -104,7 +104,8 @@ fn explain(rescaled: &ScaleChange, window: Duration) -> String {
         (false, _) => {
             let window = window.as_secs();
             format!(
-                "{process} shrank from {from} to {to} instances {range}: at most {ran} concurrently in the last {window} s"
+                "{process} shrank from {from} to {to} instances {range}: at most {ran} concurrently in the last \
+                 {window} s"
             )
         }
     }

@@ -55,8 +55,8 @@ impl Releases {
         match self.engine.snapshot(verified.component.clone(), preparation).await {
             Ok(taken) => {
                 push.log(format!(
-                    "snapshot taken in {} ms, including {} ms of preparation by the app: {} of code became {} with its memory \
-                     image",
+                    "snapshot taken in {} ms, including {} ms of preparation by the app: {} of code became {} \
+                     with its memory image",
                     started_at.elapsed().as_millis(),
                     taken.prepared_in.as_millis(),
                     BinaryBytes(verified.component.len() as u64),

@@ -69,7 +69,7 @@ fn verify(kind: BundleKind, bytes: Vec<u8>, present: Manifest) -> Result<ValidBu
     Ok(ValidBundle { component: component.into(), info, manifest, snapshot: None, has_manifest })
 }
 
-/// Reads a component, like [`verify`], that was stored with its manifest and possibly with a snapshot.
+/// Reads a component, like [`verify`], that was stored with its manifest and possibly a snapshot.
 pub(in crate::control) fn stored(
     component: Vec<u8>,
     manifest: Manifest,
@@ -105,8 +105,8 @@ pub(in crate::control) fn memory_note(limits: &Limits, most: u64) -> Option<Stri
     let mib = |bytes| bytes / (1024 * 1024);
     (limits.memory_bytes > most).then(|| {
         format!(
-            "note: its `memory` of {} MiB exceeds the {} MiB that this host has for all such apps, so an instance can't \
-             use more than that; the operator can raise memory_max",
+            "note: its `memory` of {} MiB exceeds the {} MiB that this host has for all such apps, so an \
+             instance can't use more than that; the operator can raise memory_max",
             mib(limits.memory_bytes),
             mib(most)
         )

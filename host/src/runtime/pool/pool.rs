@@ -3,9 +3,9 @@
 //! free core. Never decides how many instances to keep: that is the policy crate's part.
 //!
 //! ```text
-//!   pull: requests, events with a reply ──> [ queue ] ─┐ its cores at once   ┌─> slot web-7f3k2: instance
-//!                                                      ├──── lease ──────────┼─> slot web-m2x9q: instance
-//!   push: schedules, broadcasts, events ──> [ queue ] ─┘ its cores at once   └─> slot web-p4t8z: (started when leased)
+//!  pull: requests, events with reply ─> [ queue ] ─┐ its cores at once ┌─> web-7f3k2: instance
+//!                                                  ├──── lease ────────┼─> web-m2x9q: instance
+//!  push: schedules, broadcasts ───────> [ queue ] ─┘ its cores at once └─> web-p4t8z: empty slot
 //! ```
 //!
 //! The two queues share the instances but not the cores, so neither delays the other. The lock is
@@ -132,7 +132,8 @@ impl Pool {
         Deadline::after(self.program.sandbox().limits.request_timeout)
     }
 
-    /// Returns whether `available` was enough time for a guest: then its timeout counts as a failure.
+    /// Returns whether `available` was enough time for a guest, so that its timeout counts as a
+    /// failure.
     pub(crate) fn had_enough_time(&self, available: Duration) -> bool {
         had_enough_time(available, self.program.sandbox().limits.request_timeout)
     }

@@ -46,7 +46,7 @@ impl FileRuntimes {
                     runtime
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "failed to start a thread for an app's files: it shares the runtime of another app");
+                    tracing::warn!(%error, "no thread for an app's files: the app shares the runtime of another app");
                     least_used(&runtimes)?
                 }
             },

@@ -51,7 +51,7 @@ fn evict_own(own: &Pools, room: Room, program: &Program) -> bool {
     if own.iter().map(|pool| pool.live()).sum::<u32>() < 2 {
         return false;
     }
-    // Pools with several instances come first. A pool for HTTP requests loses its last instance only
+    // Pools with several instances come first. A pool for HTTP loses its last instance only
     // after the pools for events, because clients wait for its responses.
     let (requests, events): (Vec<_>, Vec<_>) = own.iter().partition(|pool| pool.entry() == Entry::Http);
     own.iter().any(|pool| pool.live() > 1 && pool.evict_idle())

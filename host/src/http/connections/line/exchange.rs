@@ -55,7 +55,7 @@ impl Drop for Exchange {
     fn drop(&mut self) {
         let line = &self.0;
         debug_assert!(line.is_busy(), "an exchange ended twice");
-        // The clock is read only at the end of the last exchange: before, the connection isn't quiet.
+        // Only the end of the last exchange reads the clock: before, the connection isn't quiet.
         if line.exchanges.load(Relaxed) == 1 {
             line.quiet_since_ms.store(line.now_ms(), Relaxed);
         }
