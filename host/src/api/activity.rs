@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::{body::Body, extract::State, http::Response, response::IntoResponse};
 use futures::stream;
 use isopod_policy::AppName;
-use isopod_store::{Control, NewActivity};
+use isopod_store::NewActivity;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;

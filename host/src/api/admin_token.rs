@@ -9,7 +9,7 @@ use std::{
 };
 
 use isopod_policy::{Role, Scope};
-use isopod_store::{Control, Store, StoreError, Token};
+use isopod_store::{Store, StoreError, Token};
 use jiff::Timestamp;
 
 use super::{

@@ -10,7 +10,7 @@ use axum::{
 };
 use futures::stream;
 use isopod_policy::{AppName, BundleKind, PushId, PushState, ReleaseNumber, limits as policy_limits};
-use isopod_store::{Control, Push};
+use isopod_store::Push;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;

@@ -8,7 +8,7 @@ use isopod_policy::{
     json::whole,
     release_diff::{Change as Difference, changes},
 };
-use isopod_store::{Control, DamagedRelease, Digest, ListedRelease, Reason, Release};
+use isopod_store::{DamagedRelease, Digest, ListedRelease, Reason, Release};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use axum::{extract::State, http::StatusCode};
 use isopod_policy::{AppName, Role, Scope};
-use isopod_store::{Control, Token};
+use isopod_store::Token;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 

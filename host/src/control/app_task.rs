@@ -23,7 +23,7 @@ use isopod_policy::{
     AppAction, AppCommand, AppMachine, AppState, BaseState, ChangeId, Cores, Decision, Denied, Durable, Lifecycle,
     LoadId, Refusal, ReleaseNumber,
 };
-use isopod_store::{Control, Store, StoreError};
+use isopod_store::{Store, StoreError};
 use jiff::Timestamp;
 use serde_json::json;
 use tokio::{

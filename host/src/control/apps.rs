@@ -4,7 +4,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use isopod_policy::{AppName, AppType, Cores, CoresOverride, InstanceId, ProcessName};
-use isopod_store::{App, Control, Intended, NewApp, Store, StoreError};
+use isopod_store::{App, Intended, NewApp, Store, StoreError};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, mpsc};

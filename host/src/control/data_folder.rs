@@ -2,7 +2,7 @@
 //! and in the activity of the apps concerned. Never changes the folder.
 
 use isopod_policy::AppName;
-use isopod_store::{Control, FolderReport, Loss, LostData, MovedFolder, NewActivity, Store, StoreError};
+use isopod_store::{FolderReport, Loss, LostData, MovedFolder, NewActivity, Store, StoreError};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 

@@ -8,7 +8,7 @@ use isopod_policy::{
     AppName, AppType, ConfigChange, ConfigVars, Formation, FormationChange, Limits, Manifest, NewProcess, ProcessName,
     ReleaseNumber, ReleaseState, config_vars::Applied, formation, json::explain,
 };
-use isopod_store::{Control, Release};
+use isopod_store::Release;
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 

@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::Arc, time::Instant};
 
 use futures::StreamExt;
 use isopod_policy::{AppName, Entry as ProcessEntry, ProcessName, PushEvent, Refusal, ReleaseEvent};
-use isopod_store::{App, Control, Intended, NewActivity, Page, Push, Store, StoreError};
+use isopod_store::{App, Intended, NewActivity, Page, Push, Store, StoreError};
 use jiff::Timestamp;
 use serde_json::json;
 use tokio::sync::oneshot;

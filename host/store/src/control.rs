@@ -1,118 +1,228 @@
-//! The interface of every backend of the control store. Owns the trait; `tests/contract/control`
-//! specifies each method and runs against every backend. A write is durable when its future is
-//! ready. Never stores anything.
+//! The records of the control store: apps, pushes, releases, activity, usage and tokens. Owns the
+//! mapping of calls to statements, and the steps that create or delete an app together with its
+//! folder. `tests/contract/control` specifies each call. Never contains a statement itself.
 
-use async_trait::async_trait;
 use isopod_policy::retention::StoredRelease;
 use isopod_policy::{
     AppName, AppType, ConfigVars, CoresOverride, ProcessName, PushEvent, PushId, ReleaseEvent, ReleaseNumber,
 };
 use jiff::Timestamp;
+use rusqlite::Connection;
 
-use crate::StoreError;
+use crate::files::blocking;
 use crate::model::{
     Activity, App, Idempotency, Inserted, Intended, ListedRelease, LogLine, NewActivity, NewApp, NewPush, NewRelease,
     Push, Reason, Release, ScheduleFired, Token,
 };
 use crate::page::{Page, Paged};
+use crate::sqlite::{activity, apps, pushes, releases, schedules, tokens, usage};
 use crate::usage::{Month, MonthUsage};
+use crate::{Store, StoreError};
 
-/// Durable data: apps, pushes, releases, activity and tokens.
-///
-/// A future that is dropped before it is ready may still take effect, as with any server after a
-/// client disconnects.
-#[async_trait]
-pub trait Control: Send + Sync {
+/// Durable records. A write is durable when its future is ready. A future that is dropped before
+/// may still take effect, as with any server after a client disconnects.
+impl Store {
     /// Creates an app without any records. Refused if the name is taken.
-    async fn create_app(&self, app: NewApp) -> Result<App, StoreError>;
+    pub async fn create_app(&self, app: NewApp) -> Result<App, StoreError> {
+        let folders = self.folders().clone();
+        let create = move |connection: &Connection| {
+            let app = apps::create(connection, &app)?;
+            folders.make(&app.name)?;
+            Ok(app)
+        };
+        self.sqlite().write(create).await
+    }
+
     /// Returns the app with this name, if it exists.
-    async fn app(&self, name: &AppName) -> Result<Option<App>, StoreError>;
+    pub async fn app(&self, name: &AppName) -> Result<Option<App>, StoreError> {
+        let name = name.clone();
+        self.sqlite().read(move |connection| apps::get(connection, &name)).await
+    }
+
     /// Lists the apps by name.
-    async fn apps(&self, page: Page) -> Result<Paged<App>, StoreError>;
+    pub async fn apps(&self, page: Page) -> Result<Paged<App>, StoreError> {
+        self.sqlite().read(move |connection| apps::list(connection, &page)).await
+    }
+
     /// Deletes an app with all its records. Its guests' data stays until
-    /// [`Store::remove_data`](crate::Store::remove_data).
-    async fn delete_app(&self, name: &AppName) -> Result<(), StoreError>;
+    /// [`Store::remove_data`].
+    pub async fn delete_app(&self, name: &AppName) -> Result<(), StoreError> {
+        let (folders, deleted) = (self.folders().clone(), name.clone());
+        let delete = move |connection: &Connection| {
+            let app = apps::existing(connection, &deleted)?;
+            folders.mark_destroyed(&deleted)?;
+            apps::delete(connection, &deleted)?;
+            tokens::forget_app(connection, &deleted, &app.id)
+        };
+        let outcome = self.sqlite().write(delete).await;
+        if outcome.as_ref().is_err_and(|error| !matches!(error, StoreError::UnknownApp { .. })) {
+            let (folders, app) = (self.folders().clone(), name.clone());
+            // If the tombstone can't be removed now, the next start removes it.
+            let _ = blocking(move || folders.unmark(&app)).await;
+        }
+        outcome
+    }
+
     /// Changes the type. The caller must ensure that the app is stopped.
-    async fn set_app_type(&self, name: &AppName, app_type: AppType, at: Timestamp) -> Result<App, StoreError>;
+    pub async fn set_app_type(&self, name: &AppName, app_type: AppType, at: Timestamp) -> Result<App, StoreError> {
+        let name = name.clone();
+        self.sqlite().write(move |connection| apps::set_type(connection, &name, app_type, at)).await
+    }
+
     /// Records whether the app is intended to run.
-    async fn set_intended(&self, name: &AppName, intended: Intended, at: Timestamp) -> Result<App, StoreError>;
+    pub async fn set_intended(&self, name: &AppName, intended: Intended, at: Timestamp) -> Result<App, StoreError> {
+        let name = name.clone();
+        self.sqlite().write(move |connection| apps::set_intended(connection, &name, intended, at)).await
+    }
+
     /// Sets the config vars of the next release.
-    async fn set_app_config(&self, name: &AppName, config: ConfigVars, at: Timestamp) -> Result<App, StoreError>;
+    pub async fn set_app_config(&self, name: &AppName, config: ConfigVars, at: Timestamp) -> Result<App, StoreError> {
+        let name = name.clone();
+        self.sqlite().write(move |connection| apps::set_config(connection, &name, &config, at)).await
+    }
+
     /// Sets an app's numbers of cores in place of the operator's default.
-    async fn set_app_cores(&self, name: &AppName, cores: CoresOverride, at: Timestamp) -> Result<App, StoreError>;
+    pub async fn set_app_cores(&self, name: &AppName, cores: CoresOverride, at: Timestamp) -> Result<App, StoreError> {
+        let name = name.clone();
+        self.sqlite().write(move |connection| apps::set_cores(connection, &name, cores, at)).await
+    }
 
     /// Queues a push for an existing app. A push with the key of an earlier push of the app isn't
     /// queued again. A key expires after a day.
-    async fn insert_push(&self, push: NewPush) -> Result<Inserted, StoreError>;
+    pub async fn insert_push(&self, push: NewPush) -> Result<Inserted, StoreError> {
+        self.sqlite().write(move |connection| pushes::insert(connection, &push)).await
+    }
+
     /// Returns the result of sending a push with this key and upload now; `None` if the key is
     /// unknown or has expired.
-    async fn sent_before(
+    pub async fn sent_before(
         &self,
         app: &AppName,
         sent: Idempotency,
         now: Timestamp,
-    ) -> Result<Option<Inserted>, StoreError>;
+    ) -> Result<Option<Inserted>, StoreError> {
+        let app = app.clone();
+        self.sqlite().read(move |connection| pushes::sent_before(connection, &app, &sent, now)).await
+    }
+
     /// Returns the push with this id, if it exists.
-    async fn push(&self, id: &PushId) -> Result<Option<Push>, StoreError>;
+    pub async fn push(&self, id: &PushId) -> Result<Option<Push>, StoreError> {
+        let id = id.clone();
+        self.sqlite().read(move |connection| pushes::get(connection, &id)).await
+    }
+
     /// Lists the pushes of an app, newest first.
-    async fn pushes(&self, app: &AppName, page: Page) -> Result<Paged<Push>, StoreError>;
+    pub async fn pushes(&self, app: &AppName, page: Page) -> Result<Paged<Push>, StoreError> {
+        let app = app.clone();
+        self.sqlite().read(move |connection| pushes::list(connection, &app, &page)).await
+    }
+
     /// Lists all pushes that are not final, oldest first: those that a crash has interrupted.
-    async fn unfinished_pushes(&self, page: Page) -> Result<Paged<Push>, StoreError>;
+    pub async fn unfinished_pushes(&self, page: Page) -> Result<Paged<Push>, StoreError> {
+        self.sqlite().read(move |connection| pushes::unfinished(connection, &page)).await
+    }
+
     /// Advances a push. Refused if the state machine has no such step. A reason belongs to a
     /// failure.
-    async fn advance_push(
+    pub async fn advance_push(
         &self,
         id: &PushId,
         event: PushEvent,
         reason: Option<Reason>,
         at: Timestamp,
-    ) -> Result<Push, StoreError>;
-    /// Atomically completes a push, makes its release current like [`Control::make_current`], and
+    ) -> Result<Push, StoreError> {
+        let id = id.clone();
+        self.sqlite().write(move |connection| pushes::advance(connection, &id, event, reason, at)).await
+    }
+
+    /// Atomically completes a push, makes its release current like [`Store::make_current`], and
     /// records the activity. The app's config vars stay: values set since the push began are for
     /// the next release.
-    async fn complete_push(
+    pub async fn complete_push(
         &self,
         id: &PushId,
         number: ReleaseNumber,
         activity: NewActivity,
         at: Timestamp,
-    ) -> Result<Push, StoreError>;
+    ) -> Result<Push, StoreError> {
+        let id = id.clone();
+        self.sqlite()
+            .write(move |connection| {
+                let push = pushes::complete(connection, &id, number, at)?;
+                activity::append(connection, activity)?;
+                Ok(push)
+            })
+            .await
+    }
+
     /// Appends a line to a push's log. Lines beyond the limit are dropped, and the result is
     /// `false`.
-    async fn append_push_log(&self, id: &PushId, text: &str, at: Timestamp) -> Result<bool, StoreError>;
+    pub async fn append_push_log(&self, id: &PushId, text: &str, at: Timestamp) -> Result<bool, StoreError> {
+        let (id, text) = (id.clone(), text.to_owned());
+        self.sqlite().write(move |connection| pushes::append_log(connection, &id, &text, at)).await
+    }
+
     /// Returns the lines of a push's log after the given number, at most a page.
-    async fn push_log(&self, id: &PushId, after: u32) -> Result<Vec<LogLine>, StoreError>;
+    pub async fn push_log(&self, id: &PushId, after: u32) -> Result<Vec<LogLine>, StoreError> {
+        let id = id.clone();
+        self.sqlite().read(move |connection| pushes::log(connection, &id, after)).await
+    }
 
     /// Creates a release with the app's next number, in the state `building`. It serves only once
     /// it is current.
-    async fn insert_release(&self, release: NewRelease) -> Result<Release, StoreError>;
+    pub async fn insert_release(&self, release: NewRelease) -> Result<Release, StoreError> {
+        self.sqlite().write(move |connection| releases::insert(connection, release)).await
+    }
+
     /// Returns a release of an app, if it exists.
-    async fn release(&self, app: &AppName, number: ReleaseNumber) -> Result<Option<Release>, StoreError>;
+    pub async fn release(&self, app: &AppName, number: ReleaseNumber) -> Result<Option<Release>, StoreError> {
+        let app = app.clone();
+        self.sqlite().read(move |connection| releases::get(connection, &app, number)).await
+    }
+
     /// Lists the releases of an app, newest first.
-    async fn releases(&self, app: &AppName, page: Page) -> Result<Paged<ListedRelease>, StoreError>;
+    pub async fn releases(&self, app: &AppName, page: Page) -> Result<Paged<ListedRelease>, StoreError> {
+        let app = app.clone();
+        self.sqlite().read(move |connection| releases::list(connection, &app, &page)).await
+    }
+
     /// Advances a release. Refused if the state machine has no such step, or if the step would
     /// require a change of the current release. A reason belongs to a failure.
-    async fn step_release(
+    pub async fn step_release(
         &self,
         app: &AppName,
         number: ReleaseNumber,
         event: ReleaseEvent,
         reason: Option<Reason>,
         at: Timestamp,
-    ) -> Result<Release, StoreError>;
+    ) -> Result<Release, StoreError> {
+        let app = app.clone();
+        self.sqlite().write(move |connection| releases::step(connection, &app, number, event, reason, at)).await
+    }
+
     /// Atomically makes a release current and ready, retires the previous release, gives the app
     /// the release's config vars, and records the activity.
-    async fn make_current(
+    pub async fn make_current(
         &self,
         app: &AppName,
         number: ReleaseNumber,
         activity: NewActivity,
         at: Timestamp,
-    ) -> Result<App, StoreError>;
+    ) -> Result<App, StoreError> {
+        let app = app.clone();
+        self.sqlite()
+            .write(move |connection| {
+                let app = releases::make_current(connection, &app, number, at)?;
+                activity::append(connection, activity)?;
+                Ok(app)
+            })
+            .await
+    }
+
     /// Atomically rolls back from the current release `bad` to `good`: `bad` ends in a deployment
     /// error with the reason, `good` serves with its config vars, and the activity is recorded.
     /// Refused if `bad` is not current.
-    async fn return_to(
+    pub async fn return_to(
         &self,
         app: &AppName,
         bad: ReleaseNumber,
@@ -120,42 +230,98 @@ pub trait Control: Send + Sync {
         reason: Reason,
         activity: NewActivity,
         at: Timestamp,
-    ) -> Result<App, StoreError>;
+    ) -> Result<App, StoreError> {
+        let app = app.clone();
+        self.sqlite()
+            .write(move |connection| {
+                let app = releases::return_to(connection, &app, bad, good, reason, at)?;
+                activity::append(connection, activity)?;
+                Ok(app)
+            })
+            .await
+    }
+
     /// Returns the releases that are being built or deployed, at most a page: after a crash, the
     /// interrupted releases. Call again after ending these.
-    async fn interrupted_releases(&self) -> Result<Vec<Release>, StoreError>;
+    pub async fn interrupted_releases(&self) -> Result<Vec<Release>, StoreError> {
+        self.sqlite().read(releases::interrupted).await
+    }
+
     /// Returns the data for deciding which releases of an app are kept, oldest first, without the
     /// releases themselves.
-    async fn release_stamps(&self, app: &AppName) -> Result<Vec<StoredRelease>, StoreError>;
+    pub async fn release_stamps(&self, app: &AppName) -> Result<Vec<StoredRelease>, StoreError> {
+        let app = app.clone();
+        self.sqlite().read(move |connection| releases::stamps(connection, &app)).await
+    }
+
     /// Removes releases and returns their number. If the current release is among them, none is
     /// removed.
-    async fn delete_releases(&self, app: &AppName, numbers: &[ReleaseNumber]) -> Result<usize, StoreError>;
+    pub async fn delete_releases(&self, app: &AppName, numbers: &[ReleaseNumber]) -> Result<usize, StoreError> {
+        let (app, numbers) = (app.clone(), numbers.to_owned());
+        self.sqlite().write(move |connection| releases::delete(connection, &app, &numbers)).await
+    }
 
     /// Records that a process's schedule has fired.
-    async fn schedule_fired(&self, app: &AppName, process: &ProcessName, at: Timestamp) -> Result<(), StoreError>;
+    pub async fn schedule_fired(&self, app: &AppName, process: &ProcessName, at: Timestamp) -> Result<(), StoreError> {
+        let (app, process) = (app.clone(), process.clone());
+        self.sqlite().write(move |connection| schedules::fired(connection, &app, &process, at)).await
+    }
+
     /// Returns when each schedule of every app last fired.
-    async fn schedules(&self) -> Result<Vec<ScheduleFired>, StoreError>;
+    pub async fn schedules(&self) -> Result<Vec<ScheduleFired>, StoreError> {
+        self.sqlite().read(schedules::list).await
+    }
 
     /// Returns an app's usage in a month, if it was recorded.
-    async fn usage(&self, app: &AppName, month: Month) -> Result<Option<MonthUsage>, StoreError>;
+    pub async fn usage(&self, app: &AppName, month: Month) -> Result<Option<MonthUsage>, StoreError> {
+        let app = app.clone();
+        self.sqlite().read(move |connection| usage::get(connection, &app, month)).await
+    }
+
     /// Replaces the record of an app's usage in a month. Old months are removed.
-    async fn put_usage(&self, app: &AppName, month: Month, usage: MonthUsage) -> Result<(), StoreError>;
+    pub async fn put_usage(&self, app: &AppName, month: Month, usage: MonthUsage) -> Result<(), StoreError> {
+        let app = app.clone();
+        self.sqlite().write(move |connection| usage::put(connection, &app, month, &usage)).await
+    }
 
     /// Appends an activity entry. The oldest entries of the same app are removed beyond the limit.
-    async fn append_activity(&self, activity: NewActivity) -> Result<Activity, StoreError>;
+    pub async fn append_activity(&self, activity: NewActivity) -> Result<Activity, StoreError> {
+        self.sqlite().write(move |connection| activity::append(connection, activity)).await
+    }
+
     /// Lists the activity of an app, or of all apps and the platform, newest first.
-    async fn activity(&self, app: Option<&AppName>, page: Page) -> Result<Paged<Activity>, StoreError>;
+    pub async fn activity(&self, app: Option<&AppName>, page: Page) -> Result<Paged<Activity>, StoreError> {
+        let app = app.cloned();
+        self.sqlite().read(move |connection| activity::list(connection, app.as_ref(), &page)).await
+    }
+
     /// Returns the activity after the entry with this id, oldest first, at most a page: for
     /// subscribers.
-    async fn activity_after(&self, app: Option<&AppName>, id: u64) -> Result<Vec<Activity>, StoreError>;
+    pub async fn activity_after(&self, app: Option<&AppName>, id: u64) -> Result<Vec<Activity>, StoreError> {
+        let app = app.cloned();
+        self.sqlite().read(move |connection| activity::after(connection, app.as_ref(), id)).await
+    }
 
     /// Stores a token's hash, bound to the existing apps, and returns the token. Fails if the name
     /// is taken or an app of its scope doesn't exist.
-    async fn insert_token(&self, token: Token) -> Result<Token, StoreError>;
+    pub async fn insert_token(&self, token: Token) -> Result<Token, StoreError> {
+        self.sqlite().write(move |connection| tokens::insert(connection, token)).await
+    }
+
     /// Returns the token with this hash, if it exists.
-    async fn token(&self, hash: &str) -> Result<Option<Token>, StoreError>;
+    pub async fn token(&self, hash: &str) -> Result<Option<Token>, StoreError> {
+        let hash = hash.to_owned();
+        self.sqlite().read(move |connection| tokens::by_hash(connection, &hash)).await
+    }
+
     /// Lists all tokens by name. Their number is small.
-    async fn tokens(&self) -> Result<Vec<Token>, StoreError>;
+    pub async fn tokens(&self) -> Result<Vec<Token>, StoreError> {
+        self.sqlite().read(tokens::list).await
+    }
+
     /// Removes a token. It is rejected from then on.
-    async fn delete_token(&self, name: &str) -> Result<(), StoreError>;
+    pub async fn delete_token(&self, name: &str) -> Result<(), StoreError> {
+        let name = name.to_owned();
+        self.sqlite().write(move |connection| tokens::delete(connection, &name)).await
+    }
 }

@@ -17,7 +17,6 @@ mod kv;
 pub mod limits;
 mod lock;
 mod loss;
-pub mod memory;
 mod model;
 mod options;
 mod page;
@@ -30,7 +29,6 @@ mod workers;
 
 pub use app_folders::{FolderReport, MovedFolder};
 pub use blobs::{Blobs, Digest, SweptBlobs};
-pub use control::Control;
 pub use error::{Change, StoreError};
 pub use examine::{Examined, examine};
 pub use files::remove_unused_files;

@@ -280,11 +280,6 @@ impl Release {
         Self { state, last_current_at: Some(at), updated_at: at, ..self }
     }
 
-    /// Returns the data that decides how long the release is kept.
-    pub(crate) fn stamp(&self) -> StoredRelease {
-        StoredRelease { number: self.number, state: self.state, last_current_at: self.last_current_at }
-    }
-
     /// Returns the release after a rollback from it.
     pub(crate) fn rolled_back(self, reason: Reason, at: Timestamp) -> Result<Self, Refused> {
         Ok(Self { last_current_at: Some(at), ..self.stepped(ReleaseEvent::DeployFails, Some(reason), at)? })

@@ -1,5 +1,5 @@
-//! The data folder as a whole. Owns the order in which its parts are opened. Its records are read
-//! and written through [`Control`](crate::Control). Never works without the folder's lock.
+//! The data folder as a whole. Owns the order in which its parts are opened. `control.rs` reads and
+//! writes its records. Never works without the folder's lock.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};

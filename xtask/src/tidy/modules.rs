@@ -26,7 +26,6 @@ const NOT_YET_CLEAN: [&str; 16] = [
     "host/src/ingress",
     "host/src/observe",
     "host/src/observe/logs",
-    "host/store/src",
     "sdk/rust/src",
     "sdk/rust/src/wasm",
     "tests/src",

@@ -4,7 +4,6 @@
 use std::sync::Arc;
 
 use isopod_policy::{AppCommand, LoadId, ReleaseNumber};
-use isopod_store::Control;
 use serde_json::json;
 
 use super::{AppTask, Done, Incoming};

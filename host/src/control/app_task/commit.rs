@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use futures::future::join_all;
 use isopod_policy::{AppCommand, ChangeId, Denied, Intended, ReleaseNumber};
-use isopod_store::{Control, NewActivity, StoreError};
+use isopod_store::{NewActivity, StoreError};
 use jiff::Timestamp;
 use serde_json::json;
 

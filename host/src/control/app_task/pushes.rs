@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use isopod_policy::{AppName, PushEvent, PushId, PushState};
-use isopod_store::{Control, Idempotency, Inserted, NewPush, StoreError};
+use isopod_store::{Idempotency, Inserted, NewPush, StoreError};
 use jiff::Timestamp;
 use serde_json::json;
 use tokio::sync::oneshot;

@@ -6,7 +6,6 @@ use isopod_policy::{
     AppCommand, AppType, ConfigVars, CoresOverride,
     json::{explain, whole},
 };
-use isopod_store::Control;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 

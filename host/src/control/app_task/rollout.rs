@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use isopod_policy::{AppCommand, ReleaseEvent, ReleaseNumber};
-use isopod_store::{Control, NewActivity, Reason};
+use isopod_store::{NewActivity, Reason};
 use jiff::Timestamp;
 use serde_json::json;
 

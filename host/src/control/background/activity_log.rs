@@ -8,7 +8,7 @@ use isopod_policy::{
     limits::TEXT_LINE_BYTES_MAX,
     text::{excerpt, printable},
 };
-use isopod_store::{Control, NewActivity, Store};
+use isopod_store::{NewActivity, Store};
 use jiff::Timestamp;
 use serde_json::Value;
 use tokio::{

@@ -7,7 +7,7 @@ use isopod_policy::{
     AppName,
     retention::{StoredRelease, expired},
 };
-use isopod_store::{Control, Digest, Store, StoreError, remove_unused_files};
+use isopod_store::{Digest, Store, StoreError, remove_unused_files};
 use jiff::Timestamp;
 
 use crate::control::limits;

@@ -13,7 +13,7 @@ use isopod_policy::{
     AppName, Entry as ProcessEntry, Manifest, ProcessName, ReleaseNumber, RequestId, Schedule, counted_since, due,
     times_since,
 };
-use isopod_store::{Control, Store};
+use isopod_store::Store;
 use jiff::Timestamp;
 use serde_json::json;
 use tokio::sync::Notify;

@@ -6,7 +6,7 @@ use isopod_policy::{
     AppName,
     advise::{Advice, Usage as Measured, advise},
 };
-use isopod_store::{Control, Month, MonthUsage, Store, StoreError};
+use isopod_store::{Month, MonthUsage, Store, StoreError};
 use jiff::Timestamp;
 
 use crate::control::limits;

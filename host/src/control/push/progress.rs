@@ -9,7 +9,7 @@ use isopod_policy::{
     limits::TEXT_LINE_BYTES_MAX,
     text::{excerpt, printable},
 };
-use isopod_store::{Control, Push, Reason, Store, StoreError};
+use isopod_store::{Push, Reason, Store, StoreError};
 use jiff::Timestamp;
 use serde::Serialize;
 use tokio::sync::{mpsc, oneshot, watch};

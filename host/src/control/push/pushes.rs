@@ -9,7 +9,7 @@ use std::{
 };
 
 use isopod_policy::{AppName, PushId};
-use isopod_store::{Control, Store};
+use isopod_store::Store;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit, watch};
 
 use crate::control::{

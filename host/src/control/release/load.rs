@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use isopod_policy::{AppType, Formation, Isolation, Limits, ReleaseNumber, formation};
-use isopod_store::{Control, Release, StoreError};
+use isopod_store::{Release, StoreError};
 use jiff::Timestamp;
 
 use crate::control::{

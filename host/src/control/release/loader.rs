@@ -4,7 +4,6 @@
 use std::sync::Arc;
 
 use isopod_policy::{AppName, ReleaseNumber, ReleaseState};
-use isopod_store::Control;
 use tokio::sync::mpsc;
 
 use crate::control::{

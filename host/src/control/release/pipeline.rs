@@ -20,7 +20,7 @@ use isopod_engine::{ComponentInfo, Program};
 use isopod_policy::{
     AppType, BundleKind, ConfigVars, Formation, Limits, Manifest, PushEvent, ReleaseEvent, ReleaseNumber,
 };
-use isopod_store::{Control, Digest, NewRelease, Reason, StoreError};
+use isopod_store::{Digest, NewRelease, Reason, StoreError};
 use jiff::Timestamp;
 
 use crate::control::{

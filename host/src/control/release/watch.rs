@@ -8,7 +8,6 @@ use isopod_policy::{
     AppType, ReleaseNumber, ReleaseState,
     swap_watch::{Counts, Verdict, judge},
 };
-use isopod_store::Control;
 
 use crate::control::{
     app::AppRecord,

@@ -22,7 +22,7 @@ fn make(row: &Row<'_>) -> Sql<Activity> {
     })
 }
 
-pub(super) fn append(connection: &Connection, new: NewActivity) -> Sql<Activity> {
+pub(crate) fn append(connection: &Connection, new: NewActivity) -> Sql<Activity> {
     // The id is known only after the insertion.
     let mut entry = new.into_entry(0);
     let app = entry.app.as_ref().map(AppName::as_str);
@@ -56,14 +56,14 @@ fn make_room(connection: &Connection, app: Option<&str>) -> Sql<()> {
 }
 
 /// Removes all activity of an app that is being deleted.
-pub(super) fn forget(connection: &Connection, app: &AppName) -> Sql<()> {
+pub(crate) fn forget(connection: &Connection, app: &AppName) -> Sql<()> {
     for sql in ["DELETE FROM activity WHERE app = ?1", "DELETE FROM activity_counts WHERE app = ?1"] {
         connection.prepare_cached(sql)?.execute([app.as_str()])?;
     }
     Ok(())
 }
 
-pub(super) fn list(connection: &Connection, app: Option<&AppName>, page: &Page) -> Sql<Paged<Activity>> {
+pub(crate) fn list(connection: &Connection, app: Option<&AppName>, page: &Page) -> Sql<Paged<Activity>> {
     let before = page.number(i64::MAX)?;
     let limit = page.items() + 1;
     let items = match app {
@@ -79,7 +79,7 @@ pub(super) fn list(connection: &Connection, app: Option<&AppName>, page: &Page) 
     Ok(Paged::from_one_more(items, page, |entry| entry.id.to_string()))
 }
 
-pub(super) fn after(connection: &Connection, app: Option<&AppName>, id: u64) -> Sql<Vec<Activity>> {
+pub(crate) fn after(connection: &Connection, app: Option<&AppName>, id: u64) -> Sql<Vec<Activity>> {
     let id = i64::try_from(id).unwrap_or(i64::MAX);
     match app {
         Some(app) => {

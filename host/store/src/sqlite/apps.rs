@@ -26,11 +26,11 @@ fn make(row: &Row<'_>) -> Sql<App> {
     })
 }
 
-pub(super) fn existing(connection: &Connection, name: &AppName) -> Sql<App> {
+pub(crate) fn existing(connection: &Connection, name: &AppName) -> Sql<App> {
     get(connection, name)?.ok_or_else(|| StoreError::UnknownApp { name: name.clone() }.into())
 }
 
-pub(super) fn create(connection: &Connection, app: &NewApp) -> Sql<App> {
+pub(crate) fn create(connection: &Connection, app: &NewApp) -> Sql<App> {
     let created = connection
         .prepare_cached(
             "INSERT INTO apps (name, id, type, intended, created_at, updated_at) VALUES (?1, ?5, ?2, ?3, ?4, ?4)
@@ -51,23 +51,23 @@ pub(super) fn create(connection: &Connection, app: &NewApp) -> Sql<App> {
     existing(connection, &app.name)
 }
 
-pub(super) fn get(connection: &Connection, name: &AppName) -> Sql<Option<App>> {
+pub(crate) fn get(connection: &Connection, name: &AppName) -> Sql<Option<App>> {
     first(connection, &format!("SELECT {COLUMNS} FROM apps WHERE name = ?1"), [name.as_str()], make)
 }
 
-pub(super) fn list(connection: &Connection, page: &Page) -> Sql<Paged<App>> {
+pub(crate) fn list(connection: &Connection, page: &Page) -> Sql<Paged<App>> {
     let after = page.cursor.as_deref().unwrap_or("");
     let sql = format!("SELECT {COLUMNS} FROM apps WHERE name > ?1 ORDER BY name LIMIT ?2");
     let items = all(connection, &sql, params![after, page.items() + 1], make)?;
     Ok(Paged::from_one_more(items, page, |app| app.name.to_string()))
 }
 
-pub(super) fn names(connection: &Connection) -> Sql<Vec<AppName>> {
+pub(crate) fn names(connection: &Connection) -> Sql<Vec<AppName>> {
     all(connection, "SELECT name FROM apps", [], |row| parsed(row, "name"))
 }
 
 /// Deletes the row of an app and its activity. Tokens keep it.
-pub(super) fn delete(connection: &Connection, name: &AppName) -> Sql<()> {
+pub(crate) fn delete(connection: &Connection, name: &AppName) -> Sql<()> {
     connection.prepare_cached("DELETE FROM apps WHERE name = ?1")?.execute([name.as_str()])?;
     activity::forget(connection, name)
 }
@@ -79,23 +79,23 @@ fn set(connection: &Connection, name: &AppName, column: &str, value: impl rusqli
     existing(connection, name)
 }
 
-pub(super) fn set_type(connection: &Connection, name: &AppName, app_type: AppType, at: Timestamp) -> Sql<App> {
+pub(crate) fn set_type(connection: &Connection, name: &AppName, app_type: AppType, at: Timestamp) -> Sql<App> {
     set(connection, name, "type", app_type.as_str(), at)
 }
 
-pub(super) fn set_intended(connection: &Connection, name: &AppName, intended: Intended, at: Timestamp) -> Sql<App> {
+pub(crate) fn set_intended(connection: &Connection, name: &AppName, intended: Intended, at: Timestamp) -> Sql<App> {
     set(connection, name, "intended", intended.as_str(), at)
 }
 
 /// Sets the current release. The caller must ensure that the release exists.
-pub(super) fn set_release(connection: &Connection, name: &AppName, number: ReleaseNumber, at: Timestamp) -> Sql<App> {
+pub(crate) fn set_release(connection: &Connection, name: &AppName, number: ReleaseNumber, at: Timestamp) -> Sql<App> {
     set(connection, name, "release", number.get(), at)
 }
 
-pub(super) fn set_config(connection: &Connection, name: &AppName, config: &ConfigVars, at: Timestamp) -> Sql<App> {
+pub(crate) fn set_config(connection: &Connection, name: &AppName, config: &ConfigVars, at: Timestamp) -> Sql<App> {
     set(connection, name, "config", to_json(config)?, at)
 }
 
-pub(super) fn set_cores(connection: &Connection, name: &AppName, cores: CoresOverride, at: Timestamp) -> Sql<App> {
+pub(crate) fn set_cores(connection: &Connection, name: &AppName, cores: CoresOverride, at: Timestamp) -> Sql<App> {
     set(connection, name, "cores", to_json(&cores)?, at)
 }

@@ -1,17 +1,16 @@
-//! The control store in SQLite. Owns `control.db`: one thread writes, several connections read. Its
-//! interface is in `control.rs`, the statements in one file per kind of row. Never opens a file
+//! The control store in SQLite. Owns `control.db`: one thread writes, several connections read. The
+//! statements are in one file per kind of row. Never opens a file
 //! that replaced the database.
 
-mod activity;
-mod apps;
-mod control;
-mod pushes;
+pub(crate) mod activity;
+pub(crate) mod apps;
+pub(crate) mod pushes;
 mod reader;
-mod releases;
-mod schedules;
+pub(crate) mod releases;
+pub(crate) mod schedules;
 mod schema;
-mod tokens;
-mod usage;
+pub(crate) mod tokens;
+pub(crate) mod usage;
 mod writer;
 
 use std::collections::HashSet;
@@ -110,7 +109,7 @@ impl Sqlite {
         self.writer.write(job).await
     }
 
-    async fn read<T: Send + 'static>(
+    pub(crate) async fn read<T: Send + 'static>(
         &self,
         job: impl FnOnce(&Connection) -> Sql<T> + Send + 'static,
     ) -> Result<T, StoreError> {

@@ -46,7 +46,7 @@ fn existing(connection: &Connection, id: &PushId) -> Sql<Numbered> {
     numbered(connection, id)?.ok_or_else(|| StoreError::UnknownPush { id: id.clone() }.into())
 }
 
-pub(super) fn by_key_sql() -> String {
+pub(crate) fn by_key_sql() -> String {
     format!(
         "SELECT {COLUMNS}, upload_digest FROM pushes WHERE app = ?1 AND idempotency_key = ?2
          ORDER BY number DESC LIMIT 1"
@@ -54,7 +54,7 @@ pub(super) fn by_key_sql() -> String {
 }
 
 /// Returns the result of sending a key again; `None` if the key is unknown or has expired.
-pub(super) fn sent_before(
+pub(crate) fn sent_before(
     connection: &Connection,
     app: &AppName,
     sent: &Idempotency,
@@ -67,7 +67,7 @@ pub(super) fn sent_before(
     Ok(newest.and_then(|(earlier, upload)| Inserted::again(earlier, &upload, sent, now)))
 }
 
-pub(super) fn insert(connection: &Connection, push: &NewPush) -> Sql<Inserted> {
+pub(crate) fn insert(connection: &Connection, push: &NewPush) -> Sql<Inserted> {
     apps::existing(connection, &push.app)?;
     if let Some(sent) = &push.idempotency
         && let Some(again) = sent_before(connection, &push.app, sent, push.created_at)?
@@ -107,7 +107,7 @@ fn make_room(connection: &Connection, app: &AppName) -> Sql<()> {
     Ok(())
 }
 
-pub(super) fn get(connection: &Connection, id: &PushId) -> Sql<Option<Push>> {
+pub(crate) fn get(connection: &Connection, id: &PushId) -> Sql<Option<Push>> {
     Ok(numbered(connection, id)?.map(|found| found.push))
 }
 
@@ -116,24 +116,24 @@ fn page_of(items: Vec<Numbered>, page: &Page) -> Paged<Push> {
     Paged { items: paged.items.into_iter().map(|item| item.push).collect(), next: paged.next }
 }
 
-pub(super) fn list(connection: &Connection, app: &AppName, page: &Page) -> Sql<Paged<Push>> {
+pub(crate) fn list(connection: &Connection, app: &AppName, page: &Page) -> Sql<Paged<Push>> {
     let before = page.number(i64::MAX)?;
     let sql = format!("SELECT {COLUMNS} FROM pushes WHERE app = ?1 AND number < ?2 ORDER BY number DESC LIMIT ?3");
     let items = all(connection, &sql, params![app.as_str(), before, page.items() + 1], make)?;
     Ok(page_of(items, page))
 }
 
-pub(super) fn unfinished_sql() -> String {
+pub(crate) fn unfinished_sql() -> String {
     format!("SELECT {COLUMNS} FROM pushes WHERE state NOT IN {FINAL} AND number > ?1 ORDER BY number LIMIT ?2")
 }
 
-pub(super) fn unfinished(connection: &Connection, page: &Page) -> Sql<Paged<Push>> {
+pub(crate) fn unfinished(connection: &Connection, page: &Page) -> Sql<Paged<Push>> {
     let after = page.number(0_i64)?;
     let items = all(connection, &unfinished_sql(), params![after, page.items() + 1], make)?;
     Ok(page_of(items, page))
 }
 
-pub(super) fn advance(
+pub(crate) fn advance(
     connection: &Connection,
     id: &PushId,
     event: PushEvent,
@@ -151,7 +151,7 @@ pub(super) fn advance(
     Ok(existing(connection, id)?.push)
 }
 
-pub(super) fn complete(connection: &Connection, id: &PushId, number: ReleaseNumber, at: Timestamp) -> Sql<Push> {
+pub(crate) fn complete(connection: &Connection, id: &PushId, number: ReleaseNumber, at: Timestamp) -> Sql<Push> {
     let push = advance(connection, id, PushEvent::Complete, None, at)?;
     releases::put_in_service(connection, &push.app, number, at)?;
     connection
@@ -160,7 +160,7 @@ pub(super) fn complete(connection: &Connection, id: &PushId, number: ReleaseNumb
     Ok(existing(connection, id)?.push)
 }
 
-pub(super) fn append_log(connection: &Connection, id: &PushId, text: &str, at: Timestamp) -> Sql<bool> {
+pub(crate) fn append_log(connection: &Connection, id: &PushId, text: &str, at: Timestamp) -> Sql<bool> {
     let sql = "UPDATE pushes SET log_lines = log_lines + 1 WHERE id = ?1 RETURNING number, log_lines";
     let counted = first(connection, sql, [id.as_str()], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, u32>(1)?)))?;
     let Some((push, number)) = counted else {
@@ -176,7 +176,7 @@ pub(super) fn append_log(connection: &Connection, id: &PushId, text: &str, at: T
     Ok(true)
 }
 
-pub(super) fn log(connection: &Connection, id: &PushId, after: u32) -> Sql<Vec<LogLine>> {
+pub(crate) fn log(connection: &Connection, id: &PushId, after: u32) -> Sql<Vec<LogLine>> {
     let push = existing(connection, id)?.number;
     let sql = "SELECT number, at, text FROM push_log WHERE push = ?1 AND number > ?2 ORDER BY number LIMIT ?3";
     all(connection, sql, params![push, after, PAGE_ITEMS_MAX], |row| {

@@ -57,7 +57,7 @@ fn next_number(connection: &Connection, app: &AppName) -> Sql<ReleaseNumber> {
     number.ok_or_else(|| StoreError::NoMoreReleases { app: app.clone() }.into())
 }
 
-pub(super) fn insert(connection: &Connection, release: NewRelease) -> Sql<Release> {
+pub(crate) fn insert(connection: &Connection, release: NewRelease) -> Sql<Release> {
     let number = next_number(connection, &release.app)?;
     let made = Release::created(release, number);
     let size = i64::try_from(made.size_bytes).map_err(StoreError::damaged)?;
@@ -100,7 +100,7 @@ fn remove(connection: &Connection, app: &AppName, numbers: &[ReleaseNumber]) -> 
     Ok(removed)
 }
 
-pub(super) fn delete(connection: &Connection, app: &AppName, numbers: &[ReleaseNumber]) -> Sql<usize> {
+pub(crate) fn delete(connection: &Connection, app: &AppName, numbers: &[ReleaseNumber]) -> Sql<usize> {
     let current = apps::existing(connection, app)?.release;
     if let Some(number) = current.filter(|current| numbers.contains(current)) {
         return Err(StoreError::ReleaseServes { app: app.clone(), number }.into());
@@ -110,7 +110,7 @@ pub(super) fn delete(connection: &Connection, app: &AppName, numbers: &[ReleaseN
 
 /// Returns the distinct digests that releases and unfinished pushes name: bundles, and their
 /// snapshots.
-pub(super) fn bundles_in_use(connection: &Connection) -> Sql<HashSet<Digest>> {
+pub(crate) fn bundles_in_use(connection: &Connection) -> Sql<HashSet<Digest>> {
     let sql = format!(
         "SELECT bundle FROM releases UNION
          SELECT snapshot FROM releases WHERE snapshot IS NOT NULL UNION
@@ -120,7 +120,7 @@ pub(super) fn bundles_in_use(connection: &Connection) -> Sql<HashSet<Digest>> {
     Ok(all(connection, &sql, [], |row| parsed(row, "bundle"))?.into_iter().collect())
 }
 
-pub(super) fn get(connection: &Connection, app: &AppName, number: ReleaseNumber) -> Sql<Option<Release>> {
+pub(crate) fn get(connection: &Connection, app: &AppName, number: ReleaseNumber) -> Sql<Option<Release>> {
     let sql = format!("SELECT {COLUMNS} FROM releases WHERE app = ?1 AND number = ?2");
     first(connection, &sql, params![app.as_str(), number.get()], make)
 }
@@ -141,7 +141,7 @@ fn listed(row: &Row<'_>) -> Sql<ListedRelease> {
     }
 }
 
-pub(super) fn list(connection: &Connection, app: &AppName, page: &Page) -> Sql<Paged<ListedRelease>> {
+pub(crate) fn list(connection: &Connection, app: &AppName, page: &Page) -> Sql<Paged<ListedRelease>> {
     let before = page.number(i64::MAX)?;
     let sql = format!("SELECT {COLUMNS} FROM releases WHERE app = ?1 AND number < ?2 ORDER BY number DESC LIMIT ?3");
     let items = all(connection, &sql, params![app.as_str(), before, page.items() + 1], listed)?;
@@ -150,18 +150,18 @@ pub(super) fn list(connection: &Connection, app: &AppName, page: &Page) -> Sql<P
 
 pub(super) const STAMPS: &str = "SELECT number, state, last_current_at FROM releases WHERE app = ?1 ORDER BY number";
 
-pub(super) fn stamps(connection: &Connection, app: &AppName) -> Sql<Vec<StoredRelease>> {
+pub(crate) fn stamps(connection: &Connection, app: &AppName) -> Sql<Vec<StoredRelease>> {
     all(connection, STAMPS, [app.as_str()], |row| {
         let last_current_at = time_if_any(row, "last_current_at")?;
         Ok(StoredRelease { number: number(row)?, state: parsed(row, "state")?, last_current_at })
     })
 }
 
-pub(super) fn interrupted_sql() -> String {
+pub(crate) fn interrupted_sql() -> String {
     format!("SELECT {COLUMNS} FROM releases WHERE state IN {UNDER_WAY} ORDER BY app, number LIMIT ?1")
 }
 
-pub(super) fn interrupted(connection: &Connection) -> Sql<Vec<Release>> {
+pub(crate) fn interrupted(connection: &Connection) -> Sql<Vec<Release>> {
     all(connection, &interrupted_sql(), [PAGE_ITEMS_MAX], make)
 }
 
@@ -184,7 +184,7 @@ fn save(connection: &Connection, release: &Release) -> Sql<()> {
     Ok(())
 }
 
-pub(super) fn step(
+pub(crate) fn step(
     connection: &Connection,
     app: &AppName,
     number: ReleaseNumber,
@@ -199,7 +199,7 @@ pub(super) fn step(
 }
 
 /// Makes a release current, and retires the previous release.
-pub(super) fn put_in_service(
+pub(crate) fn put_in_service(
     connection: &Connection,
     app: &AppName,
     number: ReleaseNumber,
@@ -215,12 +215,12 @@ pub(super) fn put_in_service(
     Ok(serving)
 }
 
-pub(super) fn make_current(connection: &Connection, app: &AppName, number: ReleaseNumber, at: Timestamp) -> Sql<App> {
+pub(crate) fn make_current(connection: &Connection, app: &AppName, number: ReleaseNumber, at: Timestamp) -> Sql<App> {
     let serving = put_in_service(connection, app, number, at)?;
     apps::set_config(connection, app, &serving.config, at)
 }
 
-pub(super) fn return_to(
+pub(crate) fn return_to(
     connection: &Connection,
     app: &AppName,
     bad: ReleaseNumber,

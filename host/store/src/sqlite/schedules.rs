@@ -9,7 +9,7 @@ use crate::limits::SCHEDULES_PER_APP_MAX;
 use crate::model::ScheduleFired;
 use crate::sql::{Sql, all, parsed, time};
 
-pub(super) fn fired(connection: &Connection, app: &AppName, process: &ProcessName, at: Timestamp) -> Sql<()> {
+pub(crate) fn fired(connection: &Connection, app: &AppName, process: &ProcessName, at: Timestamp) -> Sql<()> {
     apps::existing(connection, app)?;
     connection
         .prepare_cached(
@@ -26,7 +26,7 @@ pub(super) fn fired(connection: &Connection, app: &AppName, process: &ProcessNam
     Ok(())
 }
 
-pub(super) fn list(connection: &Connection) -> Sql<Vec<ScheduleFired>> {
+pub(crate) fn list(connection: &Connection) -> Sql<Vec<ScheduleFired>> {
     all(connection, "SELECT app, process, last_fired_at FROM schedules ORDER BY app, process", [], |row| {
         Ok(ScheduleFired {
             app: parsed(row, "app")?,

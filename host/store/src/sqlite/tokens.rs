@@ -23,7 +23,7 @@ fn make(row: &Row<'_>) -> Sql<Token> {
 }
 
 /// Stores a token, bound to the apps that currently have the names in its scope.
-pub(super) fn insert(connection: &Connection, mut token: Token) -> Sql<Token> {
+pub(crate) fn insert(connection: &Connection, mut token: Token) -> Sql<Token> {
     if let Scope::Apps(names) = &token.scope {
         let ids: Sql<Vec<String>> = names.iter().map(|name| Ok(apps::existing(connection, name)?.id)).collect();
         token.app_ids = ids?;
@@ -48,7 +48,7 @@ pub(super) fn insert(connection: &Connection, mut token: Token) -> Sql<Token> {
 }
 
 /// Removes a destroyed app from all tokens, and removes tokens without a remaining app.
-pub(super) fn forget_app(connection: &Connection, name: &AppName, id: &str) -> Sql<()> {
+pub(crate) fn forget_app(connection: &Connection, name: &AppName, id: &str) -> Sql<()> {
     for token in list(connection)? {
         if !token.app_ids.iter().any(|known| known == id) {
             continue;
@@ -66,15 +66,15 @@ pub(super) fn forget_app(connection: &Connection, name: &AppName, id: &str) -> S
     Ok(())
 }
 
-pub(super) fn by_hash(connection: &Connection, hash: &str) -> Sql<Option<Token>> {
+pub(crate) fn by_hash(connection: &Connection, hash: &str) -> Sql<Option<Token>> {
     first(connection, &format!("SELECT {COLUMNS} FROM tokens WHERE hash = ?1"), [hash], make)
 }
 
-pub(super) fn list(connection: &Connection) -> Sql<Vec<Token>> {
+pub(crate) fn list(connection: &Connection) -> Sql<Vec<Token>> {
     all(connection, &format!("SELECT {COLUMNS} FROM tokens ORDER BY name LIMIT ?1"), [TOKENS_MAX], make)
 }
 
-pub(super) fn delete(connection: &Connection, name: &str) -> Sql<()> {
+pub(crate) fn delete(connection: &Connection, name: &str) -> Sql<()> {
     let deleted = connection.prepare_cached("DELETE FROM tokens WHERE name = ?1")?.execute([name])?;
     if deleted == 0 { Err(StoreError::UnknownToken { name: name.to_owned() }.into()) } else { Ok(()) }
 }

@@ -9,7 +9,7 @@ use crate::limits::USAGE_MONTHS_KEPT;
 use crate::sql::{Sql, first};
 use crate::usage::{Month, MonthUsage};
 
-pub(super) fn get(connection: &Connection, app: &AppName, month: Month) -> Sql<Option<MonthUsage>> {
+pub(crate) fn get(connection: &Connection, app: &AppName, month: Month) -> Sql<Option<MonthUsage>> {
     let sql = "SELECT users, events FROM usage WHERE app = ?1 AND month = ?2";
     first(connection, sql, params![app.as_str(), month.to_string()], |row| {
         let events = u64::try_from(row.get::<_, i64>("events")?).map_err(StoreError::damaged)?;
@@ -17,7 +17,7 @@ pub(super) fn get(connection: &Connection, app: &AppName, month: Month) -> Sql<O
     })
 }
 
-pub(super) fn put(connection: &Connection, app: &AppName, month: Month, usage: &MonthUsage) -> Sql<()> {
+pub(crate) fn put(connection: &Connection, app: &AppName, month: Month, usage: &MonthUsage) -> Sql<()> {
     usage.check()?;
     apps::existing(connection, app)?;
     let events = i64::try_from(usage.events).unwrap_or(i64::MAX);

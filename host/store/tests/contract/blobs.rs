@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, SystemTime};
 
 use isopod_policy::PushEvent;
-use isopod_store::{Blobs, Control, Digest, NewRelease, StoreError, remove_unused_files};
+use isopod_store::{Blobs, Digest, NewRelease, StoreError, remove_unused_files};
 
 use crate::{at, new_app, new_push, new_release, on_disk, push_id};
 

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use isopod_policy::{AppName, PushEvent, PushId, PushState, ReleaseEvent, ReleaseNumber, ReleaseState};
-use isopod_store::{App, Control, Page, Release, Store, StoreError};
+use isopod_store::{App, Page, Release, Store, StoreError};
 
 use crate::control::{app_now, booted, deploying, number, reason, release_now, serving};
 use crate::lasting::{run_and_kill, victims_folder};

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use isopod_store::{Control, Options, Page, Store, StoreError};
+use isopod_store::{Options, Page, Store, StoreError};
 
 use crate::{name, new_activity, new_app};
 

@@ -1,7 +1,7 @@
 //! The key-value stores of apps: each app has its own store, bounded, and written values are
 //! durable.
 
-use isopod_store::{Control, KvStore, StoreError, limits};
+use isopod_store::{KvStore, StoreError, limits};
 
 use crate::{name, new_app, on_disk};
 

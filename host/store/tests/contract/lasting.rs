@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use isopod_store::{Control, Options, Page, Store, StoreError};
+use isopod_store::{Options, Page, Store, StoreError};
 
 use crate::{name, new_activity, new_app, new_release, on_disk};
 

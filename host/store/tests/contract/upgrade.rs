@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use isopod_policy::{AppType, ConfigVars, ReleaseEvent, ReleaseState, Scope};
-use isopod_store::{Control, FolderReport, Inserted, Intended, Page, Store, StoreError};
+use isopod_store::{FolderReport, Inserted, Intended, Page, Store, StoreError};
 use rusqlite::{Connection, params};
 
 use crate::control::{booted, number, release_now};

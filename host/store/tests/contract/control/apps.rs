@@ -1,22 +1,15 @@
 //! Apps: created once, changed, listed by name, and deleted with all their records.
 
 use isopod_policy::{AppType, ConfigVars, CoresOverride, ReleaseNumber};
-use isopod_store::{Control, Intended, Page, Paged, StoreError};
+use isopod_store::{Intended, Page, Paged, StoreError};
 
 use super::{create, month, number, page, process, reason, usage};
 use crate::{at, config, name, new_activity, new_app, new_push, new_release, push_id};
 
-every_backend!(
-    a_created_app_is_read_back,
-    a_second_app_with_the_same_name_is_refused,
-    apps_are_listed_by_name_page_by_page,
-    changes_of_an_app_are_stored,
-    operations_on_an_unknown_app_are_refused,
-    a_deleted_app_leaves_no_records,
-    only_one_of_many_creators_of_a_name_succeeds,
-);
-
-async fn a_created_app_is_read_back(store: &dyn Control) {
+#[tokio::test]
+async fn a_created_app_is_read_back() {
+    let backend = crate::on_disk();
+    let store = &backend.store;
     let created = store.create_app(new_app("greeter")).await.expect("the app is created");
     assert_eq!(created.name, name("greeter"));
     assert_eq!((created.app_type, created.intended, created.release), (AppType::Dev, Intended::Running, None));
@@ -26,13 +19,19 @@ async fn a_created_app_is_read_back(store: &dyn Control) {
     assert_eq!(store.app(&name("other")).await, Ok(None));
 }
 
-async fn a_second_app_with_the_same_name_is_refused(store: &dyn Control) {
+#[tokio::test]
+async fn a_second_app_with_the_same_name_is_refused() {
+    let backend = crate::on_disk();
+    let store = &backend.store;
     create(store, "greeter").await;
     let refused = store.create_app(new_app("greeter")).await;
     assert_eq!(refused, Err(StoreError::AppExists { name: name("greeter") }));
 }
 
-async fn apps_are_listed_by_name_page_by_page(store: &dyn Control) {
+#[tokio::test]
+async fn apps_are_listed_by_name_page_by_page() {
+    let backend = crate::on_disk();
+    let store = &backend.store;
     for app in ["c", "a", "e", "b", "d"] {
         create(store, app).await;
     }
@@ -49,7 +48,10 @@ async fn apps_are_listed_by_name_page_by_page(store: &dyn Control) {
     assert_eq!((names(&all).as_str(), all.next), ("a b c d e", None));
 }
 
-async fn changes_of_an_app_are_stored(store: &dyn Control) {
+#[tokio::test]
+async fn changes_of_an_app_are_stored() {
+    let backend = crate::on_disk();
+    let store = &backend.store;
     let app = create(store, "greeter").await;
     store.set_app_type(&app, AppType::Production, at(1)).await.expect("the type is set");
     let changed = store.set_intended(&app, Intended::Stopped, at(2)).await.expect("the intent is set");
@@ -64,7 +66,10 @@ async fn changes_of_an_app_are_stored(store: &dyn Control) {
     assert_eq!(store.app(&app).await, Ok(Some(allotted)));
 }
 
-async fn operations_on_an_unknown_app_are_refused(store: &dyn Control) {
+#[tokio::test]
+async fn operations_on_an_unknown_app_are_refused() {
+    let backend = crate::on_disk();
+    let store = &backend.store;
     let ghost = name("ghost");
     let unknown = StoreError::UnknownApp { name: ghost.clone() };
     assert_eq!(store.delete_app(&ghost).await, Err(unknown.clone()));
@@ -86,7 +91,10 @@ async fn operations_on_an_unknown_app_are_refused(store: &dyn Control) {
     assert_eq!(store.pushes(&ghost, Page::default()).await, Ok(Paged { items: vec![], next: None }));
 }
 
-async fn a_deleted_app_leaves_no_records(store: &dyn Control) {
+#[tokio::test]
+async fn a_deleted_app_leaves_no_records() {
+    let backend = crate::on_disk();
+    let store = &backend.store;
     let app = create(store, "greeter").await;
     store.insert_push(new_push(1, "greeter")).await.expect("a push is queued");
     store.append_push_log(&push_id(1), "compiling", at(1)).await.expect("it logs");
@@ -114,7 +122,10 @@ async fn a_deleted_app_leaves_no_records(store: &dyn Control) {
     assert_eq!(first.number, ReleaseNumber::FIRST);
 }
 
-async fn only_one_of_many_creators_of_a_name_succeeds(store: &dyn Control) {
+#[tokio::test]
+async fn only_one_of_many_creators_of_a_name_succeeds() {
+    let backend = crate::on_disk();
+    let store = &backend.store;
     let creations = (0..20).map(|_| store.create_app(new_app("greeter")));
     let outcomes = futures::future::join_all(creations).await;
     assert_eq!(outcomes.iter().filter(|outcome| outcome.is_ok()).count(), 1);

@@ -1,22 +1,4 @@
-//! The contract of the control store. Every test here runs against every backend.
-
-macro_rules! every_backend {
-    ($($fact:ident),+ $(,)?) => {
-        mod in_memory {
-            $(#[tokio::test]
-            async fn $fact() {
-                super::$fact(&isopod_store::memory::Memory::default()).await;
-            })+
-        }
-        mod in_sqlite {
-            $(#[tokio::test]
-            async fn $fact() {
-                let backend = crate::on_disk();
-                super::$fact(&backend.store).await;
-            })+
-        }
-    };
-}
+//! The contract of the control store.
 
 mod apps;
 mod pushes;
@@ -26,7 +8,7 @@ mod swaps;
 mod usage;
 
 use isopod_policy::{AppName, ProcessName, PushEvent, ReleaseEvent, ReleaseNumber};
-use isopod_store::{App, Control, Month, MonthUsage, Page, Reason, Release};
+use isopod_store::{App, Month, MonthUsage, Page, Reason, Release, Store};
 
 use crate::{at, new_activity, new_app, new_push, new_release, push_id};
 
@@ -34,7 +16,7 @@ pub(crate) fn page(cursor: Option<&str>, limit: u32) -> Page {
     Page { cursor: cursor.map(str::to_owned), limit: Some(limit) }
 }
 
-pub(crate) async fn create(store: &dyn Control, app: &str) -> AppName {
+pub(crate) async fn create(store: &Store, app: &str) -> AppName {
     store.create_app(new_app(app)).await.expect("the app can be created").name
 }
 
@@ -43,17 +25,17 @@ pub(crate) fn number(release: u32) -> ReleaseNumber {
 }
 
 /// Returns the current state of the app.
-pub(crate) async fn app_now(store: &dyn Control, app: &AppName) -> App {
+pub(crate) async fn app_now(store: &Store, app: &AppName) -> App {
     store.app(app).await.expect("it is read").expect("it exists")
 }
 
 /// Returns the current state of a release.
-pub(crate) async fn release_now(store: &dyn Control, app: &AppName, release: u32) -> Release {
+pub(crate) async fn release_now(store: &Store, app: &AppName, release: u32) -> Release {
     store.release(app, number(release)).await.expect("it is read").expect("it exists")
 }
 
 /// Advances a push to the state before its completion.
-pub(crate) async fn deploying(store: &dyn Control, push: u32) {
+pub(crate) async fn deploying(store: &Store, push: u32) {
     store.insert_push(new_push(push, "greeter")).await.expect("the push is queued");
     for event in [PushEvent::Take, PushEvent::Build, PushEvent::Deploy] {
         store.advance_push(&push_id(push), event, None, at(1)).await.expect("the step is allowed");
@@ -61,7 +43,7 @@ pub(crate) async fn deploying(store: &dyn Control, push: u32) {
 }
 
 /// Creates a release and advances it to the state before it serves.
-pub(crate) async fn booted(store: &dyn Control, app: &AppName) -> ReleaseNumber {
+pub(crate) async fn booted(store: &Store, app: &AppName) -> ReleaseNumber {
     let made = store.insert_release(new_release(app.as_str(), 1)).await.expect("the release is created");
     for event in [ReleaseEvent::Built, ReleaseEvent::Booted] {
         store.step_release(app, made.number, event, None, at(2)).await.expect("the step is allowed");
@@ -70,7 +52,7 @@ pub(crate) async fn booted(store: &dyn Control, app: &AppName) -> ReleaseNumber 
 }
 
 /// Creates a release that is current from the given second on.
-pub(crate) async fn serving(store: &dyn Control, app: &AppName, second: i64) -> ReleaseNumber {
+pub(crate) async fn serving(store: &Store, app: &AppName, second: i64) -> ReleaseNumber {
     let number = booted(store, app).await;
     let activity = new_activity(Some(app.as_str()), &format!("{number} serves"));
     store.make_current(app, number, activity, at(second)).await.expect("it serves");

@@ -1,28 +1,15 @@
 //! Pushes: their states, their results, and the limits of their records.
 
 use isopod_policy::{PushEvent, PushState, Refused, ReleaseState};
-use isopod_store::{Control, Digest, Idempotency, Inserted, NewPush, Page, Paged, Reason, StoreError, limits};
+use isopod_store::{Digest, Idempotency, Inserted, NewPush, Page, Paged, Reason, StoreError, limits};
 
 use super::{app_now, booted, create, deploying, number, page, reason, release_now};
 use crate::{at, config, name, new_activity, new_push, new_release, push_id};
 
-every_backend!(
-    a_push_follows_its_state_machine,
-    a_failed_push_stores_its_reason,
-    a_push_is_inserted_once_and_only_for_an_existing_app,
-    pushes_are_listed_newest_first,
-    unfinished_pushes_are_listed,
-    a_completed_push_makes_its_release_current,
-    a_push_that_cannot_be_completed_changes_nothing,
-    a_repeated_push_is_the_same_push,
-    the_key_of_a_failed_or_cancelled_push_can_be_reused,
-    a_key_expires_after_a_day,
-    a_key_belongs_to_one_app_and_is_bounded,
-    the_log_of_a_push_is_ordered_and_bounded,
-    the_oldest_final_pushes_are_removed_beyond_the_limit,
-);
-
-async fn a_push_follows_its_state_machine(store: &dyn Control) {
+#[tokio::test]
+async fn a_push_follows_its_state_machine() {
+    let backend = crate::on_disk();
+    let store = &backend.store;
     create(store, "greeter").await;
     let queued = store.insert_push(new_push(1, "greeter")).await.expect("the push is queued");
     let Inserted::New(queued) = queued else { panic!("{queued:?}") };
@@ -42,7 +29,10 @@ async fn a_push_follows_its_state_machine(store: &dyn Control) {
     assert_eq!((kept.state, kept.updated_at), (PushState::Deploying, at(5)));
 }
 
-async fn a_failed_push_stores_its_reason(store: &dyn Control) {
+#[tokio::test]
+async fn a_failed_push_stores_its_reason() {
+    let backend = crate::on_disk();
+    let store = &backend.store;
     create(store, "greeter").await;
     store.insert_push(new_push(1, "greeter")).await.expect("the push is queued");
     let reason = Reason { code: "unknown-import".to_owned(), detail: "it imports wasi:gpu".to_owned() };
@@ -51,7 +41,10 @@ async fn a_failed_push_stores_its_reason(store: &dyn Control) {
     assert_eq!((kept.state, kept.reason), (PushState::Failed, Some(reason)));
 }
 
-async fn a_push_is_inserted_once_and_only_for_an_existing_app(store: &dyn Control) {
+#[tokio::test]
+async fn a_push_is_inserted_once_and_only_for_an_existing_app() {
+    let backend = crate::on_disk();
+    let store = &backend.store;
     let refused = store.insert_push(new_push(1, "ghost")).await;
     assert_eq!(refused, Err(StoreError::UnknownApp { name: name("ghost") }));
     create(store, "greeter").await;
@@ -62,7 +55,10 @@ async fn a_push_is_inserted_once_and_only_for_an_existing_app(store: &dyn Contro
     assert_eq!(refused, Err(StoreError::UnknownPush { id: push_id(2) }));
 }
 
-async fn pushes_are_listed_newest_first(store: &dyn Control) {
+#[tokio::test]
+async fn pushes_are_listed_newest_first() {
+    let backend = crate::on_disk();
+    let store = &backend.store;
     create(store, "greeter").await;
     create(store, "other").await;
     for number in 1..=5 {
@@ -76,7 +72,10 @@ async fn pushes_are_listed_newest_first(store: &dyn Control) {
     assert_eq!((ids(&second), second.next), (vec![push_id(2), push_id(1)], None));
 }
 
-async fn unfinished_pushes_are_listed(store: &dyn Control) {
+#[tokio::test]
+async fn unfinished_pushes_are_listed() {
+    let backend = crate::on_disk();
+    let store = &backend.store;
     create(store, "greeter").await;
     for number in 1..=4 {
         store.insert_push(new_push(number, "greeter")).await.expect("the push is queued");
@@ -90,7 +89,10 @@ async fn unfinished_pushes_are_listed(store: &dyn Control) {
     assert_eq!((second.items[0].id.clone(), second.next), (push_id(4), None));
 }
 
-async fn a_completed_push_makes_its_release_current(store: &dyn Control) {
+#[tokio::test]
+async fn a_completed_push_makes_its_release_current() {
+    let backend = crate::on_disk();
+    let store = &backend.store;
     let app = create(store, "greeter").await;
     deploying(store, 1).await;
     let v1 = booted(store, &app).await;
@@ -107,7 +109,10 @@ async fn a_completed_push_makes_its_release_current(store: &dyn Control) {
     assert_eq!(activity.items[0].text, "v1 serves");
 }
 
-async fn a_push_that_cannot_be_completed_changes_nothing(store: &dyn Control) {
+#[tokio::test]
+async fn a_push_that_cannot_be_completed_changes_nothing() {
+    let backend = crate::on_disk();
+    let store = &backend.store;
     let app = create(store, "greeter").await;
     deploying(store, 1).await;
     let activity = new_activity(Some("greeter"), "v1 serves");
@@ -128,7 +133,10 @@ async fn a_push_that_cannot_be_completed_changes_nothing(store: &dyn Control) {
     assert_eq!(store.activity(Some(&app), Page::default()).await.expect("it is read").items, []);
 }
 
-async fn the_log_of_a_push_is_ordered_and_bounded(store: &dyn Control) {
+#[tokio::test]
+async fn the_log_of_a_push_is_ordered_and_bounded() {
+    let backend = crate::on_disk();
+    let store = &backend.store;
     create(store, "greeter").await;
     store.insert_push(new_push(1, "greeter")).await.expect("the push is queued");
     for line in ["received", "compiled", "ready"] {
@@ -146,7 +154,10 @@ async fn the_log_of_a_push_is_ordered_and_bounded(store: &dyn Control) {
     assert_eq!(unknown, Err(StoreError::UnknownPush { id: push_id(2) }));
 }
 
-async fn the_oldest_final_pushes_are_removed_beyond_the_limit(store: &dyn Control) {
+#[tokio::test]
+async fn the_oldest_final_pushes_are_removed_beyond_the_limit() {
+    let backend = crate::on_disk();
+    let store = &backend.store;
     create(store, "greeter").await;
     let queue = |number: u32| store.insert_push(new_push(number, "greeter"));
     for number in 0..3 {
@@ -168,7 +179,10 @@ fn sent(number: u32, key: &str, bytes: &[u8]) -> NewPush {
     NewPush { idempotency, ..new_push(number, "greeter") }
 }
 
-async fn a_repeated_push_is_the_same_push(store: &dyn Control) {
+#[tokio::test]
+async fn a_repeated_push_is_the_same_push() {
+    let backend = crate::on_disk();
+    let store = &backend.store;
     create(store, "greeter").await;
     let first = store.insert_push(sent(1, "key", b"bytes")).await.expect("the push is queued");
     assert!(matches!(&first, Inserted::New(push) if push.id == push_id(1)), "{first:?}");
@@ -194,7 +208,10 @@ async fn a_repeated_push_is_the_same_push(store: &dyn Control) {
     }
 }
 
-async fn the_key_of_a_failed_or_cancelled_push_can_be_reused(store: &dyn Control) {
+#[tokio::test]
+async fn the_key_of_a_failed_or_cancelled_push_can_be_reused() {
+    let backend = crate::on_disk();
+    let store = &backend.store;
     create(store, "greeter").await;
     for (number, end) in [(1, PushEvent::Fail), (2, PushEvent::Cancel)] {
         let queued = store.insert_push(sent(number, "key", &number.to_le_bytes())).await.expect("the push is queued");
@@ -206,7 +223,10 @@ async fn the_key_of_a_failed_or_cancelled_push_can_be_reused(store: &dyn Control
     assert!(matches!(store.insert_push(sent(4, "key", b"bytes")).await, Ok(Inserted::Same(_))));
 }
 
-async fn a_key_expires_after_a_day(store: &dyn Control) {
+#[tokio::test]
+async fn a_key_expires_after_a_day() {
+    let backend = crate::on_disk();
+    let store = &backend.store;
     create(store, "greeter").await;
     let day = i64::try_from(limits::IDEMPOTENCY_KEPT.as_secs()).expect("it is a day");
     let send =
@@ -218,7 +238,10 @@ async fn a_key_expires_after_a_day(store: &dyn Control) {
     assert!(matches!(&again, Ok(Inserted::Same(push)) if push.id == push_id(3)), "{again:?}");
 }
 
-async fn a_key_belongs_to_one_app_and_is_bounded(store: &dyn Control) {
+#[tokio::test]
+async fn a_key_belongs_to_one_app_and_is_bounded() {
+    let backend = crate::on_disk();
+    let store = &backend.store;
     create(store, "greeter").await;
     create(store, "other").await;
     store.insert_push(sent(1, "key", b"bytes")).await.expect("the push is queued");

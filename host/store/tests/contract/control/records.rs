@@ -1,21 +1,15 @@
 //! Activity, tokens, and the rules of every list and text.
 
 use isopod_policy::{PushEvent, Role, Scope};
-use isopod_store::{Control, Page, Reason, StoreError, Token, limits};
+use isopod_store::{Page, Reason, StoreError, Token, limits};
 
 use super::{create, page};
 use crate::{at, name, new_activity, new_app, new_push, push_id};
 
-every_backend!(
-    texts_that_are_too_long_are_truncated,
-    activity_is_ordered,
-    the_oldest_activity_is_removed_beyond_the_limit,
-    a_token_is_found_by_its_hash,
-    a_token_is_removed_with_its_last_app,
-    a_cursor_of_another_list_is_refused,
-);
-
-async fn texts_that_are_too_long_are_truncated(store: &dyn Control) {
+#[tokio::test]
+async fn texts_that_are_too_long_are_truncated() {
+    let backend = crate::on_disk();
+    let store = &backend.store;
     create(store, "greeter").await;
     store.insert_push(new_push(1, "greeter")).await.expect("the push is queued");
     let long = "ä".repeat(limits::REASON_BYTES_MAX);
@@ -27,7 +21,10 @@ async fn texts_that_are_too_long_are_truncated(store: &dyn Control) {
     assert_eq!(store.activity(None, Page::default()).await.expect("it is read").items, [entry]);
 }
 
-async fn activity_is_ordered(store: &dyn Control) {
+#[tokio::test]
+async fn activity_is_ordered() {
+    let backend = crate::on_disk();
+    let store = &backend.store;
     create(store, "greeter").await;
     let mut entries = Vec::new();
     for text in ["one", "two", "three"] {
@@ -45,7 +42,10 @@ async fn activity_is_ordered(store: &dyn Control) {
     assert_eq!(store.activity_after(None, entries[1].id).await.expect("it is read").len(), 3);
 }
 
-async fn the_oldest_activity_is_removed_beyond_the_limit(store: &dyn Control) {
+#[tokio::test]
+async fn the_oldest_activity_is_removed_beyond_the_limit() {
+    let backend = crate::on_disk();
+    let store = &backend.store;
     let many = limits::ACTIVITY_ENTRIES_MAX + limits::ACTIVITY_TRIM_EVERY;
     let first = store.append_activity(new_activity(None, "the very first")).await.expect("it is recorded");
     let appends = (0..many).map(|_| store.append_activity(new_activity(Some("busy"), "again")));
@@ -65,7 +65,10 @@ async fn the_oldest_activity_is_removed_beyond_the_limit(store: &dyn Control) {
     assert_eq!(others[0], first, "only the same app's entries are removed");
 }
 
-async fn a_token_is_found_by_its_hash(store: &dyn Control) {
+#[tokio::test]
+async fn a_token_is_found_by_its_hash() {
+    let backend = crate::on_disk();
+    let store = &backend.store;
     let app = store.create_app(new_app("greeter")).await.expect("the app is created");
     let token = |name: &str, hash: &str| Token {
         name: name.to_owned(),
@@ -87,7 +90,10 @@ async fn a_token_is_found_by_its_hash(store: &dyn Control) {
     assert_eq!(store.delete_token("ci").await, Err(StoreError::UnknownToken { name: "ci".to_owned() }));
 }
 
-async fn a_token_is_removed_with_its_last_app(store: &dyn Control) {
+#[tokio::test]
+async fn a_token_is_removed_with_its_last_app() {
+    let backend = crate::on_disk();
+    let store = &backend.store;
     let mut ids = Vec::new();
     for app in ["greeter", "other"] {
         ids.push(store.create_app(new_app(app)).await.expect("the app is created").id);
@@ -113,7 +119,10 @@ async fn a_token_is_removed_with_its_last_app(store: &dyn Control) {
     assert_eq!((rest.scope, rest.app_ids), (Scope::Apps(vec![name("other")]), vec![ids[1].clone()]));
 }
 
-async fn a_cursor_of_another_list_is_refused(store: &dyn Control) {
+#[tokio::test]
+async fn a_cursor_of_another_list_is_refused() {
+    let backend = crate::on_disk();
+    let store = &backend.store;
     let bad = || page(Some("not-a-number"), 2);
     let expected = StoreError::BadCursor { cursor: "not-a-number".to_owned() };
     assert_eq!(store.pushes(&name("greeter"), bad()).await, Err(expected.clone()));

@@ -2,23 +2,15 @@
 
 use isopod_policy::retention::StoredRelease;
 use isopod_policy::{ReleaseEvent, ReleaseNumber, ReleaseState};
-use isopod_store::{Control, Reason, StoreError, limits};
+use isopod_store::{Reason, StoreError, limits};
 
 use super::{app_now, booted, create, number, page, reason, release_now, serving};
 use crate::{at, name, new_release};
 
-every_backend!(
-    releases_are_numbered_per_app_and_never_reused,
-    a_new_release_is_building,
-    a_release_follows_its_state_machine,
-    a_failed_release_stores_its_reason,
-    interrupted_releases_are_listed,
-    release_stamps_contain_the_data_for_retention,
-    the_current_release_is_never_removed,
-    the_oldest_releases_are_removed_beyond_the_limit_except_the_current_release,
-);
-
-async fn releases_are_numbered_per_app_and_never_reused(store: &dyn Control) {
+#[tokio::test]
+async fn releases_are_numbered_per_app_and_never_reused() {
+    let backend = crate::on_disk();
+    let store = &backend.store;
     create(store, "greeter").await;
     create(store, "other").await;
     let mut made = Vec::new();
@@ -38,7 +30,10 @@ async fn releases_are_numbered_per_app_and_never_reused(store: &dyn Control) {
     assert_eq!((rest.items, rest.next), (vec![Ok(made[0].clone())], None));
 }
 
-async fn the_oldest_releases_are_removed_beyond_the_limit_except_the_current_release(store: &dyn Control) {
+#[tokio::test]
+async fn the_oldest_releases_are_removed_beyond_the_limit_except_the_current_release() {
+    let backend = crate::on_disk();
+    let store = &backend.store;
     let app = create(store, "greeter").await;
     serving(store, &app, 10).await;
     serving(store, &app, 11).await;
@@ -67,7 +62,10 @@ async fn the_oldest_releases_are_removed_beyond_the_limit_except_the_current_rel
     }
 }
 
-async fn a_new_release_is_building(store: &dyn Control) {
+#[tokio::test]
+async fn a_new_release_is_building() {
+    let backend = crate::on_disk();
+    let store = &backend.store;
     let app = create(store, "greeter").await;
     let made = store.insert_release(new_release("greeter", 1)).await.expect("the release is created");
     assert_eq!((made.state, &made.reason, made.last_current_at), (ReleaseState::Building, &None, None));
@@ -78,7 +76,10 @@ async fn a_new_release_is_building(store: &dyn Control) {
     assert_eq!(app_now(store, &app).await.release, None, "it does not serve yet");
 }
 
-async fn a_release_follows_its_state_machine(store: &dyn Control) {
+#[tokio::test]
+async fn a_release_follows_its_state_machine() {
+    let backend = crate::on_disk();
+    let store = &backend.store;
     let app = create(store, "greeter").await;
     store.insert_release(new_release("greeter", 1)).await.expect("the release is created");
     for (event, state) in [(ReleaseEvent::Built, ReleaseState::Deploying), (ReleaseEvent::Booted, ReleaseState::Booted)]
@@ -95,7 +96,10 @@ async fn a_release_follows_its_state_machine(store: &dyn Control) {
     assert_eq!(unknown, Err(StoreError::UnknownRelease { app, number: number(2) }));
 }
 
-async fn a_failed_release_stores_its_reason(store: &dyn Control) {
+#[tokio::test]
+async fn a_failed_release_stores_its_reason() {
+    let backend = crate::on_disk();
+    let store = &backend.store;
     let app = create(store, "greeter").await;
     store.insert_release(new_release("greeter", 1)).await.expect("the release is created");
     let long = Reason { code: "build-failed".to_owned(), detail: "x".repeat(limits::REASON_BYTES_MAX + 1) };
@@ -106,7 +110,10 @@ async fn a_failed_release_stores_its_reason(store: &dyn Control) {
     assert_eq!(kept.detail.len(), limits::REASON_BYTES_MAX);
 }
 
-async fn interrupted_releases_are_listed(store: &dyn Control) {
+#[tokio::test]
+async fn interrupted_releases_are_listed() {
+    let backend = crate::on_disk();
+    let store = &backend.store;
     for name in ["b", "a"] {
         let app = create(store, name).await;
         serving(store, &app, 10).await;
@@ -120,7 +127,10 @@ async fn interrupted_releases_are_listed(store: &dyn Control) {
     assert_eq!(found, [("a", 2), ("a", 3), ("b", 2), ("b", 3)]);
 }
 
-async fn release_stamps_contain_the_data_for_retention(store: &dyn Control) {
+#[tokio::test]
+async fn release_stamps_contain_the_data_for_retention() {
+    let backend = crate::on_disk();
+    let store = &backend.store;
     let app = create(store, "greeter").await;
     create(store, "other").await;
     store.insert_release(new_release("other", 1)).await.expect("the release is created");
@@ -136,7 +146,10 @@ async fn release_stamps_contain_the_data_for_retention(store: &dyn Control) {
     assert_eq!(store.release_stamps(&app).await, Ok(expected));
 }
 
-async fn the_current_release_is_never_removed(store: &dyn Control) {
+#[tokio::test]
+async fn the_current_release_is_never_removed() {
+    let backend = crate::on_disk();
+    let store = &backend.store;
     let app = create(store, "greeter").await;
     for second in [10, 11, 12] {
         serving(store, &app, second).await;

@@ -1,33 +1,24 @@
 //! Changes of the current release: by a user, and by a rollback. Each is atomic.
 
 use isopod_policy::{AppName, ReleaseEvent, ReleaseNumber, ReleaseState};
-use isopod_store::{Control, NewActivity, Page, StoreError};
+use isopod_store::{NewActivity, Page, Store, StoreError};
 
 use super::{app_now, booted, create, number, reason, release_now, serving};
 use crate::{at, config, new_activity, new_release};
-
-every_backend!(
-    the_previous_release_is_retired_when_another_serves,
-    an_app_gets_the_config_of_its_current_release,
-    a_frozen_release_serves_again,
-    a_step_does_not_change_the_current_release,
-    a_release_that_cannot_serve_changes_nothing,
-    a_release_that_failed_while_current_stays_failed,
-    an_app_rolls_back_from_a_failed_release,
-    a_rollback_to_a_release_that_cannot_serve_changes_nothing,
-    only_the_current_release_can_be_rolled_back,
-);
 
 fn activity(text: &str) -> NewActivity {
     new_activity(Some("greeter"), text)
 }
 
-async fn texts(store: &dyn Control, app: &AppName) -> Vec<String> {
+async fn texts(store: &Store, app: &AppName) -> Vec<String> {
     let found = store.activity(Some(app), Page::default()).await.expect("it is read").items;
     found.into_iter().map(|entry| entry.text).collect()
 }
 
-async fn the_previous_release_is_retired_when_another_serves(store: &dyn Control) {
+#[tokio::test]
+async fn the_previous_release_is_retired_when_another_serves() {
+    let backend = crate::on_disk();
+    let store = &backend.store;
     let app = create(store, "greeter").await;
     let (v1, v2) = (booted(store, &app).await, booted(store, &app).await);
     store.make_current(&app, v1, activity("v1 serves"), at(10)).await.expect("it serves");
@@ -41,7 +32,10 @@ async fn the_previous_release_is_retired_when_another_serves(store: &dyn Control
     assert_eq!(texts(store, &app).await, ["v2 serves", "v1 serves"]);
 }
 
-async fn an_app_gets_the_config_of_its_current_release(store: &dyn Control) {
+#[tokio::test]
+async fn an_app_gets_the_config_of_its_current_release() {
+    let backend = crate::on_disk();
+    let store = &backend.store;
     let app = create(store, "greeter").await;
     store.set_app_config(&app, config("of the app"), at(1)).await.expect("the config is set");
     let v1 = booted(store, &app).await;
@@ -51,7 +45,10 @@ async fn an_app_gets_the_config_of_its_current_release(store: &dyn Control) {
     assert_eq!(app_now(store, &app).await, now);
 }
 
-async fn a_frozen_release_serves_again(store: &dyn Control) {
+#[tokio::test]
+async fn a_frozen_release_serves_again() {
+    let backend = crate::on_disk();
+    let store = &backend.store;
     let app = create(store, "greeter").await;
     let v1 = serving(store, &app, 10).await;
     for (event, state) in [(ReleaseEvent::Freeze, ReleaseState::Frozen), (ReleaseEvent::Serve, ReleaseState::Ready)] {
@@ -64,7 +61,10 @@ async fn a_frozen_release_serves_again(store: &dyn Control) {
     assert_eq!(release_now(store, &app, 1).await.state, ReleaseState::Retired, "a frozen release is retired too");
 }
 
-async fn a_step_does_not_change_the_current_release(store: &dyn Control) {
+#[tokio::test]
+async fn a_step_does_not_change_the_current_release() {
+    let backend = crate::on_disk();
+    let store = &backend.store;
     let app = create(store, "greeter").await;
     let (v1, v2) = (serving(store, &app, 10).await, serving(store, &app, 20).await);
     let v3 = booted(store, &app).await;
@@ -79,7 +79,10 @@ async fn a_step_does_not_change_the_current_release(store: &dyn Control) {
     assert_eq!(states.collect::<Vec<_>>(), expected);
 }
 
-async fn a_release_that_cannot_serve_changes_nothing(store: &dyn Control) {
+#[tokio::test]
+async fn a_release_that_cannot_serve_changes_nothing() {
+    let backend = crate::on_disk();
+    let store = &backend.store;
     let app = create(store, "greeter").await;
     serving(store, &app, 10).await;
     store.insert_release(new_release("greeter", 11)).await.expect("the release is created");
@@ -94,7 +97,10 @@ async fn a_release_that_cannot_serve_changes_nothing(store: &dyn Control) {
     assert_eq!((app_now(store, &app).await, release_now(store, &app, 1).await, texts(store, &app).await), before);
 }
 
-async fn a_release_that_failed_while_current_stays_failed(store: &dyn Control) {
+#[tokio::test]
+async fn a_release_that_failed_while_current_stays_failed() {
+    let backend = crate::on_disk();
+    let store = &backend.store;
     let app = create(store, "greeter").await;
     let v1 = serving(store, &app, 10).await;
     let failed = store.step_release(&app, v1, ReleaseEvent::DeployFails, Some(reason("crash-loop")), at(11)).await;
@@ -105,7 +111,10 @@ async fn a_release_that_failed_while_current_stays_failed(store: &dyn Control) {
     assert_eq!(failed.last_current_at, Some(at(12)));
 }
 
-async fn an_app_rolls_back_from_a_failed_release(store: &dyn Control) {
+#[tokio::test]
+async fn an_app_rolls_back_from_a_failed_release() {
+    let backend = crate::on_disk();
+    let store = &backend.store;
     let app = create(store, "greeter").await;
     let (good, bad) = (serving(store, &app, 10).await, serving(store, &app, 20).await);
     store.set_app_config(&app, config("set with the bad one"), at(21)).await.expect("the config is set");
@@ -121,7 +130,10 @@ async fn an_app_rolls_back_from_a_failed_release(store: &dyn Control) {
     assert_eq!(texts(store, &app).await[0], "back to v1");
 }
 
-async fn a_rollback_to_a_release_that_cannot_serve_changes_nothing(store: &dyn Control) {
+#[tokio::test]
+async fn a_rollback_to_a_release_that_cannot_serve_changes_nothing() {
+    let backend = crate::on_disk();
+    let store = &backend.store;
     let app = create(store, "greeter").await;
     let failed = booted(store, &app).await;
     store.step_release(&app, failed, ReleaseEvent::DeployFails, None, at(9)).await.expect("it fails");
@@ -137,7 +149,10 @@ async fn a_rollback_to_a_release_that_cannot_serve_changes_nothing(store: &dyn C
     assert_eq!((app_now(store, &app).await, release_now(store, &app, 2).await, texts(store, &app).await), before);
 }
 
-async fn only_the_current_release_can_be_rolled_back(store: &dyn Control) {
+#[tokio::test]
+async fn only_the_current_release_can_be_rolled_back() {
+    let backend = crate::on_disk();
+    let store = &backend.store;
     let app = create(store, "greeter").await;
     let (v1, v2) = (serving(store, &app, 10).await, serving(store, &app, 20).await);
     let v3 = serving(store, &app, 30).await;

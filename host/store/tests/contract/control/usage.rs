@@ -1,21 +1,16 @@
 //! Schedules and usage: the last record is stored, and the oldest is removed beyond the limit.
 
 use isopod_policy::AppName;
-use isopod_store::{Control, MonthUsage, ScheduleFired, StoreError, limits};
+use isopod_store::{MonthUsage, ScheduleFired, StoreError, limits};
 use jiff::SignedDuration;
 
 use super::{create, month, process, usage};
 use crate::at;
 
-every_backend!(
-    a_schedule_stores_when_it_last_fired,
-    the_schedule_that_fired_the_longest_ago_is_removed,
-    usage_is_stored_per_app_and_month,
-    old_months_are_removed,
-    a_sketch_of_users_is_bounded,
-);
-
-async fn a_schedule_stores_when_it_last_fired(store: &dyn Control) {
+#[tokio::test]
+async fn a_schedule_stores_when_it_last_fired() {
+    let backend = crate::on_disk();
+    let store = &backend.store;
     let app = create(store, "greeter").await;
     let other = create(store, "another").await;
     assert_eq!(store.schedules().await, Ok(vec![]));
@@ -32,7 +27,10 @@ async fn a_schedule_stores_when_it_last_fired(store: &dyn Control) {
     assert_eq!(store.schedules().await, Ok(expected));
 }
 
-async fn the_schedule_that_fired_the_longest_ago_is_removed(store: &dyn Control) {
+#[tokio::test]
+async fn the_schedule_that_fired_the_longest_ago_is_removed() {
+    let backend = crate::on_disk();
+    let store = &backend.store;
     let app = create(store, "greeter").await;
     let many = i64::from(limits::SCHEDULES_PER_APP_MAX);
     // As texts, timestamps with a fraction of a second sort differently.
@@ -46,7 +44,10 @@ async fn the_schedule_that_fired_the_longest_ago_is_removed(store: &dyn Control)
     assert!(left.iter().all(|schedule| schedule.process != process("fired-0")), "{left:?}");
 }
 
-async fn usage_is_stored_per_app_and_month(store: &dyn Control) {
+#[tokio::test]
+async fn usage_is_stored_per_app_and_month() {
+    let backend = crate::on_disk();
+    let store = &backend.store;
     let app = create(store, "greeter").await;
     let other = create(store, "other").await;
     store.put_usage(&app, month("2026-11"), usage(1)).await.expect("it is recorded");
@@ -58,7 +59,10 @@ async fn usage_is_stored_per_app_and_month(store: &dyn Control) {
     assert_eq!(store.usage(&other, month("2026-11")).await, Ok(None));
 }
 
-async fn old_months_are_removed(store: &dyn Control) {
+#[tokio::test]
+async fn old_months_are_removed() {
+    let backend = crate::on_disk();
+    let store = &backend.store;
     let app = create(store, "greeter").await;
     let other = create(store, "other").await;
     store.put_usage(&other, month("2020-01"), usage(1)).await.expect("it is recorded");
@@ -72,7 +76,10 @@ async fn old_months_are_removed(store: &dyn Control) {
     assert_eq!(store.usage(&other, month("2020-01")).await, Ok(Some(usage(1))), "each app has its own months");
 }
 
-async fn a_sketch_of_users_is_bounded(store: &dyn Control) {
+#[tokio::test]
+async fn a_sketch_of_users_is_bounded() {
+    let backend = crate::on_disk();
+    let store = &backend.store;
     let app = create(store, "greeter").await;
     let bytes = limits::USAGE_SKETCH_BYTES_MAX;
     let sketch = |bytes| MonthUsage { users: vec![7; bytes], events: 1 };
