@@ -24,6 +24,11 @@ impl Budget {
         let reserve = if may_use_reserve { 0 } else { self.most.saturating_mul(limits::RESERVE_PERCENT) / 100 };
         self.most - reserve
     }
+
+    fn release(&self, amount: u64) {
+        let before = self.reserved.fetch_sub(amount, Ordering::Relaxed);
+        debug_assert!(before >= amount, "a released amount was reserved");
+    }
 }
 
 /// Why a reservation is refused, with the size of the budget.
@@ -54,7 +59,7 @@ impl Reservation {
         }
         let before = self.budget.reserved.fetch_add(amount, Ordering::Relaxed);
         if before.saturating_add(amount) > most {
-            self.budget.reserved.fetch_sub(amount, Ordering::Relaxed);
+            self.budget.release(amount);
             return Err(Exhausted::Temporarily { most });
         }
         self.amount += amount;
@@ -66,13 +71,13 @@ impl Reservation {
         debug_assert!(amount <= self.amount, "only reserved amounts can be returned");
         let amount = amount.min(self.amount);
         self.amount -= amount;
-        self.budget.reserved.fetch_sub(amount, Ordering::Relaxed);
+        self.budget.release(amount);
     }
 }
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        self.budget.reserved.fetch_sub(self.amount, Ordering::Relaxed);
+        self.budget.release(self.amount);
     }
 }
 

@@ -1,5 +1,5 @@
 //! The stored rows, as plain structs with the policy's types. Owns the effect of each event on a
-//! row, so that all backends agree. Never touches a table.
+//! row. Never touches a table.
 
 pub use isopod_policy::Intended;
 use isopod_policy::retention::StoredRelease;

@@ -186,7 +186,8 @@ impl Drop for Slot {
                         taken.of_clients.remove(client);
                     }
                 }
-                self.slots.open.fetch_sub(1, Relaxed);
+                let before = self.slots.open.fetch_sub(1, Relaxed);
+                debug_assert!(before > 0, "a released slot was taken");
                 self.slots.freed.notify_one();
             }
             Kind::Reserve { evicted } => {

@@ -142,7 +142,8 @@ impl Writer {
     }
 
     fn take(&mut self, log: &Arc<AppLog>, entry: Entry) {
-        log.pending.fetch_sub(1, Ordering::Relaxed);
+        let before = log.pending.fetch_sub(1, Ordering::Relaxed);
+        debug_assert!(before > 0, "a written line was enqueued");
         if log.is_forgotten() {
             return;
         }

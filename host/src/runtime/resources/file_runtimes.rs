@@ -74,7 +74,8 @@ impl FileRuntime {
                 started.fetch_add(1, Ordering::Relaxed);
             })
             .on_thread_stop(move || {
-                stopped.fetch_sub(1, Ordering::Relaxed);
+                let before = stopped.fetch_sub(1, Ordering::Relaxed);
+                debug_assert!(before > 0, "a stopped thread was started");
             })
             .enable_all()
             .build()?;
