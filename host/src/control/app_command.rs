@@ -1,5 +1,5 @@
-//! The commands to the task of an app, their replies, and the handle that sends them. Owns the types
-//! that a change and the app's task exchange; never performs a command.
+//! The commands to the task of an app, their replies, and the handle that sends them. Owns the
+//! types that a change and the app's task exchange; never performs a command.
 
 use std::sync::Arc;
 

@@ -1,5 +1,5 @@
-//! Owns the requests that create, start, stop, change and destroy apps. Adds each app to the table of
-//! apps, and runs its task. Never changes an app: its task does.
+//! Owns the requests that create, start, stop, change and destroy apps. Adds each app to the table
+//! of apps, and runs its task. Never changes an app: its task does.
 
 use std::{collections::HashMap, sync::Arc};
 

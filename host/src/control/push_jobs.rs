@@ -1,5 +1,5 @@
-//! Owns the requests about push jobs: receives uploads, hands received bundles to the tasks of their
-//! apps, and reads the progress of jobs. Never runs a job.
+//! Owns the requests about push jobs: receives uploads, hands received bundles to the tasks of
+//! their apps, and reads the progress of jobs. Never runs a job.
 
 use isopod_policy::{AppName, AppType, BundleKind, Manifest, PushId};
 use isopod_store::{Digest, Idempotency};

@@ -1,5 +1,5 @@
-//! Owns queries: the formation, grants and config of an app's current release, the recommended type,
-//! and the state of the host. Never changes an app.
+//! Owns queries: the formation, grants and config of an app's current release, the recommended
+//! type, and the state of the host. Never changes an app.
 
 use std::{collections::BTreeMap, sync::Arc};
 

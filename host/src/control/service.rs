@@ -156,7 +156,8 @@ impl Service {
             cancel.cancel();
             if tokio::time::timeout(limits::FLUSH_TIME, tasks.wait()).await.is_err() {
                 tracing::warn!(
-                    "some changes did not end before the shutdown timeout; push jobs are marked as failed at the next start"
+                    "some changes did not end before the shutdown timeout; push jobs are marked as failed at \
+                     the next start"
                 );
             }
         }

@@ -36,7 +36,7 @@ impl AppTask {
         services.logs.forget(name).await;
         services.metrics.forget(name);
         if let Err(error) = services.store.remove_data(name).await {
-            tracing::error!(app = %name, %error, "the folder of a destroyed app can't be removed; the next start tries again");
+            tracing::error!(app = %name, %error, "the folder of a destroyed app remains until the next start");
         }
         services.registry.remove(name);
         let Some((by, reply)) = self.destroyed_by.take() else { return };
@@ -67,7 +67,7 @@ impl AppTask {
         }
         tracing::warn!(app = %app.name, "work of a destroyed app exceeded the drain time and is cancelled");
         if tokio::time::timeout(limits::FLUSH_TIME, app.traffic.drained()).await.is_err() {
-            tracing::warn!(app = %app.name, "work of a destroyed app did not end after its cancellation; it continues without access to data");
+            tracing::warn!(app = %app.name, "cancelled work of a destroyed app continues without access to data");
         }
     }
 }

@@ -1,4 +1,5 @@
-//! How an app's task accepts and cancels push jobs. A job then runs beside the task. Never runs a job.
+//! How an app's task accepts and cancels push jobs. A job then runs beside the task. Never runs a
+//! job.
 
 use std::{sync::Arc, time::Duration};
 

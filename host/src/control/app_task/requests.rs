@@ -1,5 +1,5 @@
-//! What an app's task does for requests of users that create no release: start, stop, and changes of
-//! the type, the cores, the build error and the first config. Each change is stored first, then
+//! What an app's task does for requests of users that create no release: start, stop, and changes
+//! of the type, the cores, the build error and the first config. Each change is stored first, then
 //! applied, then recorded in the app's activity with its cause. Never verifies or builds a bundle.
 
 use isopod_policy::{

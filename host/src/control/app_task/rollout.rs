@@ -70,8 +70,8 @@ impl AppTask {
         // A proven release is unlikely to be the cause. Replacing it would discard one good release
         // after another, and stop the process types that still work.
         let text = format!(
-            "{detail}; the release served without such failures before, so it stays in service and the host restarts the \
-             process"
+            "{detail}; the release served without such failures before, so it stays in service and the host \
+             restarts the process"
         );
         self.app.log.write(LogLine::host(&self.app.name, text.clone()));
         let data = json!({ "release": serving.release(), "process": report.process, "detail": report.detail });
