@@ -12,8 +12,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     api::limits,
-    http::connections::{self, Listener},
-    http::drained_body::DrainedBody,
+    http::connections::{self, DrainedBody, Listener},
     http::problem::Problem,
     http::response_rules::{API, REQUEST_ID},
 };

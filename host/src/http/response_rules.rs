@@ -2,7 +2,7 @@
 //! HTTP/1 or HTTP/2 writes it: RFC 9110, sections 6.4.1, 8.6 and 9.3.2; RFC 9113, section 8.1.1.
 //! Never reads a body and never chooses a status.
 
-use crate::http::trailers;
+use crate::http::{field_classes::is_hop_by_hop, trailers};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Version, header};
 use http_body::{Body, Frame, SizeHint};
 use isopod_engine::has_no_content;
@@ -19,25 +19,6 @@ pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id"
 
 /// Marks every response of the API, so that the command line recognises a host.
 pub(crate) const API: HeaderName = HeaderName::from_static("x-isopod-api");
-
-/// Fields that describe a connection, not a message (RFC 9110, section 7.6.1). The host removes
-/// them in both directions.
-static HOP_BY_HOP: [HeaderName; 9] = [
-    header::CONNECTION,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    header::PROXY_AUTHENTICATE,
-    header::PROXY_AUTHORIZATION,
-    header::TE,
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
-    HeaderName::from_static("http2-settings"),
-];
-
-/// Returns whether a field is hop-by-hop.
-pub(crate) fn is_hop_by_hop(name: &HeaderName) -> bool {
-    HOP_BY_HOP.contains(name)
-}
 
 /// Removes fields that a guest must not set: hop-by-hop fields, and those that only the host sets.
 pub(crate) fn strip_guest_fields(headers: &mut HeaderMap) {

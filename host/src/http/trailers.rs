@@ -1,7 +1,7 @@
 //! The fields that may follow a message's content as trailers (RFC 9110, section 6.5.1), in both
 //! directions. Removes all others. Never reads content.
 
-use crate::{http::response_rules::is_hop_by_hop, ingress::is_about_client};
+use crate::http::field_classes::{is_about_client, is_hop_by_hop};
 use http::{HeaderMap, HeaderName, header};
 use http_body::Frame;
 

@@ -6,19 +6,17 @@
 //! reads the body; a guest that answers without reading it refuses it. A guest of the flat
 //! interface gets the body with the call, so the host itself sends `100 Continue`.
 
-use super::connection::Failed;
+use super::failure::{Failed, broken, too_large, too_many, too_slow};
 use crate::{
-    http::connections::expects_continue,
-    http::drained_body::DrainedBody,
-    http::problem::Problem,
+    http::connections::{DrainedBody, expects_continue},
     ingress::limits,
-    runtime::{ActiveRelease, AppResources, BodyBudgetExceeded, IncomingBody},
+    runtime::{ActiveRelease, AppResources, IncomingBody},
 };
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::HeaderMap;
 use http_body::Body;
 use http_body_util::{BodyExt, Full};
-use isopod_engine::{HttpAbi, RequestBody, Resource, broken_off};
+use isopod_engine::{HttpAbi, RequestBody, broken_off};
 use isopod_policy::BodyLimit;
 use tokio::time::timeout;
 
@@ -98,75 +96,9 @@ fn room_for(so_far: usize, length: u64) -> usize {
     so_far.saturating_mul(2).min(whole).max(so_far)
 }
 
-fn too_many(bodies: BodyBudgetExceeded) -> Failed {
-    let (status, hint) = match bodies {
-        BodyBudgetExceeded::App => {
-            (StatusCode::TOO_MANY_REQUESTS, "slow clients use most of the budget: retry, with fewer requests at a time")
-        }
-        BodyBudgetExceeded::Host => {
-            (StatusCode::SERVICE_UNAVAILABLE, "retry the request; requests without a body are still served")
-        }
-    };
-    let problem = Problem::new(status, "too-many-bodies", "Too many concurrent request bodies", bodies.to_string());
-    (problem.retry_after(crate::http::limits::BODIES_RETRY_AFTER.as_secs()).hint(hint), Some("too-many-bodies"))
-}
-
-pub(super) fn too_large(BodyLimit { bytes, by_memory }: BodyLimit) -> Failed {
-    let problem = too_large_problem(format!("the app accepts bodies of at most {bytes} bytes"));
-    let hint = if by_memory {
-        "the app buffers whole bodies, in at most a quarter of its memory: raise memory under [limits] in isopod.toml, \
-         or stream bodies, in Rust with isopod_sdk::http_streaming!"
-    } else {
-        "raise request_body under [limits] in isopod.toml"
-    };
-    (problem.deployer_hint(hint), None)
-}
-
-/// Returns the failure of a guest that ran out of `what` because of the body's size.
-pub(super) fn does_not_fit(what: Resource, detail: String) -> Failed {
-    let hint = match what {
-        Resource::Memory => "raise memory under [limits] in isopod.toml, or stream bodies",
-        Resource::Handles => {
-            "send a smaller body, or read it in larger parts: the guest held too many handles at one time"
-        }
-        Resource::HostMemory | Resource::CallArguments | Resource::TableSpace | Resource::HeaderFields => {
-            "send a smaller body, or pass less data in one host call"
-        }
-    };
-    (too_large_problem(detail).deployer_hint(hint), Some("out-of-memory"))
-}
-
-fn too_large_problem(detail: String) -> Problem {
-    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body-too-large", "The request's body is too large", detail)
-}
-
-pub(super) fn too_slow(detail: String) -> Failed {
-    let title = "The request's body arrived too slowly";
-    (closing(Problem::new(StatusCode::REQUEST_TIMEOUT, "body-too-slow", title, detail)), None)
-}
-
-pub(super) fn broken(detail: String) -> Failed {
-    (closing(Problem::new(StatusCode::BAD_REQUEST, "body-broken", "The request's body is incomplete", detail)), None)
-}
-
-/// Closes the connection after the response: the host can't find the end of the body, and so not
-/// the start of the next request.
-fn closing(problem: Problem) -> Problem {
-    problem.header(header::CONNECTION, HeaderValue::from_static("close"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_hint_about_a_body_that_does_not_fit_names_what_the_guest_ran_out_of() {
-        let hint = |what| does_not_fit(what, String::new()).0.hints().unwrap_or_default();
-        assert!(hint(Resource::Memory).contains("raise memory"));
-        let handles = hint(Resource::Handles);
-        assert!(handles.contains("handles") && handles.contains("smaller body"), "{handles}");
-        assert!(!handles.contains("memory"), "{handles}");
-    }
 
     #[test]
     fn the_buffer_has_twice_the_received_size_up_to_the_length_of_the_body() {

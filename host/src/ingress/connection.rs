@@ -2,8 +2,11 @@
 //! accepts connections.
 
 use super::{
-    AccessLine, AccessLog, Shared, body,
+    access_log::{AccessLine, AccessLog},
+    body,
+    config::Config,
     connection_fairness::Ticket,
+    failure::{self, Failed},
     forwarded::Peer,
     lookup::{LastApp, Part},
     normalise::{Arrival, Target, normalise},
@@ -11,25 +14,35 @@ use super::{
 };
 use crate::{
     failpoint,
-    http::connections::{self, Slot},
-    http::drained_body::DrainedBody,
+    http::connections::{self, DrainedBody, Slot},
     http::problem::Problem,
     http::response_rules::{self, Content, REQUEST_ID},
     ingress::limits,
     invoke_problem::{self, Interface, no_such_part},
-    runtime::{ActiveRelease, App, HttpRequest, InvokeError, PreviewError},
+    observe::liveness::Liveness,
+    runtime::{ActiveRelease, App, Directory, HttpRequest, InvokeError, PreviewError},
 };
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header, request::Parts, uri::PathAndQuery};
 use http_body::Body;
 use http_body_util::BodyExt;
 use isopod_engine::{BadBody, BodyMonitor, Fault, ReplyBody, RequestBody};
-use isopod_policy::{Entry, InstanceId, ReleaseNumber, RequestId};
+use isopod_policy::{InstanceId, ReleaseNumber, RequestId};
 use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
-use tokio::{net::TcpStream, sync::watch};
+use tokio::net::TcpStream;
+
+/// The state that all connections share.
+pub(super) struct Shared {
+    pub(super) config: Config,
+    pub(super) directory: Arc<Directory>,
+    pub(super) access: Arc<dyn AccessLog>,
+    pub(super) connections: connections::Settings,
+    /// Checks the serving threads.
+    pub(super) liveness: Arc<Liveness>,
+}
 
 /// What the requests of one connection share.
 struct Connection {
@@ -40,7 +53,7 @@ struct Connection {
 }
 
 /// Serves a connection until its client disconnects or the host stops.
-pub(super) async fn serve(stream: TcpStream, slot: &Slot, shared: Arc<Shared>, mut stop: watch::Receiver<bool>) {
+pub(super) async fn serve(stream: TcpStream, slot: &Slot, shared: Arc<Shared>, stop: impl Future<Output = ()>) {
     // The socket of a disconnected client has no address.
     let Ok(peer) = stream.peer_addr() else { return };
     let local = shared.config.only_app.as_ref().and_then(|_| stream.local_addr().ok());
@@ -50,7 +63,7 @@ pub(super) async fn serve(stream: TcpStream, slot: &Slot, shared: Arc<Shared>, m
     // Boxed here, since each function that passes the future on would copy it.
     let answer = |request| Box::pin(Arc::clone(&connection).answer(request));
     let settings = &connection.shared.connections;
-    connections::serve((stream, slot), settings, answer, &connection.ticket, super::stopped(&mut stop)).await;
+    connections::serve((stream, slot), settings, answer, &connection.ticket, stop).await;
 }
 
 impl Connection {
@@ -227,9 +240,6 @@ fn build_state(app: &App, request: &Parts) -> Option<Response<ReplyBody>> {
     error.filter(|_| pages::wants_html(request)).map(|error| pages::build::page(app.name().as_ref(), &error))
 }
 
-/// The problem for the client, and the name of the fault for the log and the metrics.
-pub(super) type Failed = (Problem, Option<&'static str>);
-
 async fn deliver(
     app: &App,
     running: &ActiveRelease,
@@ -252,17 +262,19 @@ async fn deliver(
     };
     match monitor.as_ref().and_then(BodyMonitor::fault) {
         // The client caused the failure, so the app's response to an incomplete body is discarded.
-        Some(BadBody::TooLarge) => Err(body::too_large(limit).into()),
-        Some(BadBody::TooSlow) => Err(body::too_slow("the rest of the body did not arrive in time".to_owned()).into()),
-        Some(BadBody::Broken { detail }) => Err(body::broken(detail.clone()).into()),
+        Some(BadBody::TooLarge) => Err(failure::too_large(limit).into()),
+        Some(BadBody::TooSlow) => {
+            Err(failure::too_slow("the rest of the body did not arrive in time".to_owned()).into())
+        }
+        Some(BadBody::Broken { detail }) => Err(failure::broken(detail.clone()).into()),
         None => answered.map_err(|refused| {
-            let (problem, fault) = explain(&refused);
+            let (problem, fault) = failure::explain(&refused);
             let problem = match refused {
                 // The SDK guarantees that a handler's error text appears only in the log. A crash
                 // has no other text, so `dev` apps show it.
                 InvokeError::Fault(Fault::Failed { .. }) => problem,
                 InvokeError::Fault(fault) if app.resources().is_dev() => {
-                    with_guest_output(problem, running, &fault, id)
+                    failure::with_guest_output(problem, running, &fault, id)
                 }
                 _ => problem,
             };
@@ -283,7 +295,7 @@ impl Shared {
             Part::Serving => (app.serving(), None),
             Part::Instance(instance) => {
                 let running = app.with_instance(&instance);
-                if let Some(problem) = running.as_ref().and_then(|running| not_http(running, &instance)) {
+                if let Some(problem) = running.as_ref().and_then(|running| failure::not_http(running, &instance)) {
                     return (running.and_then(|running| running.release()), Err(Box::new((problem, None))));
                 }
                 (running, Some(instance))
@@ -305,41 +317,6 @@ impl Shared {
             None => (None, Err(Box::new((no_such_part("the instance does not exist".to_owned()), None)))),
         }
     }
-}
-
-/// Returns the problem of a request to an instance of a process type that takes no HTTP requests.
-fn not_http(running: &ActiveRelease, instance: &InstanceId) -> Option<Problem> {
-    let process = instance.process();
-    let (does, hint) = match running.entry_of(&process)? {
-        Entry::Http => return None,
-        Entry::Events => ("handles events", "send an event with `isopod events send`"),
-        Entry::Command => ("runs a command", "see its output with `isopod logs`"),
-    };
-    let detail = format!("`{instance}` is an instance of `{process}`, which {does} and takes no HTTP requests");
-    let title = "The process type takes no HTTP requests";
-    Some(Problem::new(StatusCode::NOT_FOUND, "no-http", title, detail).deployer_hint(hint))
-}
-
-/// Adds the guest's own message, which only responses of `dev` apps show.
-fn with_guest_output(mut problem: Problem, running: &ActiveRelease, fault: &Fault, id: RequestId) -> Problem {
-    problem.detail = format!("{}: {fault}", problem.detail);
-    if let Some(output) = running.program().sandbox().output.last_words(id.as_str()) {
-        problem.detail = format!("{}\n{output}", problem.detail);
-    }
-    problem
-}
-
-/// Returns the problem for the client, without the guest's own output, which is only in the app's
-/// log.
-fn explain(refused: &InvokeError) -> Failed {
-    let fault = match refused {
-        InvokeError::BodyDoesNotFit { what, .. } => return body::does_not_fit(*what, refused.to_string()),
-        InvokeError::QueueFull(_) => Some("queue-full"),
-        InvokeError::QueueTimeout(_) => Some("queue-timeout"),
-        InvokeError::Fault(fault) => Some(fault.code()),
-        InvokeError::NoProcess(_) | InvokeError::NoInstance | InvokeError::Destroyed | InvokeError::Stopping => None,
-    };
-    (invoke_problem::of(refused, Interface::Http), fault)
 }
 
 /// Renders a problem as an HTML page for a browser, otherwise as JSON.

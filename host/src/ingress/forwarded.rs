@@ -2,7 +2,8 @@
 //! `x-real-ip` and `forwarded` (RFC 7239). The host appends to the fields of a trusted proxy, and
 //! replaces those of every other peer. Never selects the app.
 
-use super::{normalise::read_host, trusted::TrustedProxies};
+use super::{authority::read_authority, trusted::TrustedProxies};
+use crate::http::field_classes::is_about_client;
 use http::{HeaderMap, HeaderName, HeaderValue, header, uri::Scheme};
 use std::net::{IpAddr, SocketAddr};
 
@@ -39,9 +40,9 @@ pub(super) fn apply(
     host: &HeaderValue,
     target_scheme: Option<&Scheme>,
 ) -> Scheme {
-    let has_claims = headers.keys().any(is_claim);
+    let has_claims = headers.keys().any(is_about_client);
     let claims = if has_claims && peer.is_trusted { Claims::read(headers) } else { Claims::default() };
-    let replaced = |name: &HeaderName| is_claim(name) && !(peer.is_trusted && is_exact(name));
+    let replaced = |name: &HeaderName| is_about_client(name) && !(peer.is_trusted && is_exact(name));
     while has_claims && let Some(name) = headers.keys().find(|name| replaced(name)).cloned() {
         headers.remove(name);
     }
@@ -64,20 +65,6 @@ pub(super) fn apply(
         None => {}
     }
     scheme
-}
-
-/// Returns whether a field describes the client. Some gateways treat `_` as `-`, so both spellings
-/// count.
-pub(crate) fn is_claim(name: &HeaderName) -> bool {
-    let name = name.as_str().as_bytes();
-    let same = |wanted: &[u8], given: &[u8]| {
-        let dash = |byte: &u8| if *byte == b'_' { b'-' } else { *byte };
-        given.iter().map(dash).eq(wanted.iter().copied())
-    };
-    let prefix = b"x-forwarded-";
-    same(b"forwarded", name)
-        || same(b"x-real-ip", name)
-        || name.len() >= prefix.len() && same(prefix, &name[..prefix.len()])
 }
 
 /// Returns whether the field has the standard spelling, without `_`.
@@ -107,7 +94,7 @@ impl Claims {
         };
         // An invalid host is ignored, as if the proxy had sent none.
         let host = |text: String| {
-            let host = read_host(text.as_bytes()).ok()?;
+            let host = read_authority(text.as_bytes()).ok()?;
             HeaderValue::try_from(host.as_str()).ok()
         };
         let list = |name: HeaderName| items(headers, &name);

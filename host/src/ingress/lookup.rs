@@ -4,7 +4,7 @@
 #![expect(clippy::result_large_err, reason = "a problem is rare, and is answered where it is made")]
 
 use super::{
-    Config,
+    config::Config,
     router::{Route, is_domain, route},
 };
 use crate::{

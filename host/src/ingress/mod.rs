@@ -9,9 +9,12 @@
 //! The acceptor gives a new connection to the thread with the fewest connections.
 
 mod access_log;
+mod authority;
 mod body;
+mod config;
 mod connection;
 mod connection_fairness;
+mod failure;
 mod forwarded;
 pub(crate) mod limits;
 mod lookup;
@@ -22,7 +25,7 @@ mod router;
 mod trusted;
 
 pub(crate) use access_log::{AccessLine, AccessLog};
-pub(crate) use forwarded::is_claim as is_about_client;
+pub(crate) use config::Config;
 pub(crate) use normalise::checked;
 pub(crate) use trusted::{BadProxies, TrustedProxies};
 
@@ -32,7 +35,7 @@ use crate::{
     observe::liveness::{self, Liveness},
     runtime::Directory,
 };
-use isopod_policy::connections::ConnectionTimes;
+use connection::Shared;
 use std::{
     io,
     net::SocketAddr,
@@ -41,46 +44,16 @@ use std::{
         atomic::{AtomicUsize, Ordering},
     },
     thread,
-    time::Duration,
 };
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{mpsc, watch},
 };
 
-/// The settings of the ingress.
-#[derive(Debug, Clone)]
-pub(crate) struct Config {
-    /// The domain of the apps: `hello.localhost` is the app `hello` of `localhost`.
-    pub(crate) domain: String,
-    /// Threads that serve traffic.
-    pub(crate) threads: usize,
-    /// The time that requests in progress have to complete after a stop signal.
-    pub(crate) drain: Duration,
-    /// The app that gets every request, regardless of the host name: `isopod serve` serves one
-    /// component.
-    pub(crate) only_app: Option<String>,
-    /// The limit of open connections. Further connections wait in the kernel's backlog.
-    pub(crate) connections_max: usize,
-    pub(crate) times: ConnectionTimes,
-    /// Proxies that are trusted to set the fields about their clients.
-    pub(crate) trusted_proxies: TrustedProxies,
-}
-
 /// The bound listener, before it serves.
 pub(crate) struct Service {
     listener: std::net::TcpListener,
     shared: Arc<Shared>,
-}
-
-/// The state that all connections share.
-pub(crate) struct Shared {
-    config: Config,
-    directory: Arc<Directory>,
-    access: Arc<dyn AccessLog>,
-    connections: connections::Settings,
-    /// Checks the serving threads.
-    liveness: Arc<Liveness>,
 }
 
 impl Service {
@@ -228,10 +201,10 @@ async fn serve(mut incoming: mpsc::Receiver<Handed>, shared: Arc<Shared>, stop: 
         failpoint::here("io-accepted");
         let Handed { accepted: Accepted { stream, slot }, _open: open } = accepted;
         let Ok(stream) = TcpStream::from_std(stream) else { continue };
-        let (shared, stop) = (Arc::clone(&shared), stop.clone());
+        let (shared, mut stop) = (Arc::clone(&shared), stop.clone());
         connections.spawn(async move {
             let _open = open;
-            connection::serve(stream, &slot, shared, stop).await;
+            connection::serve(stream, &slot, shared, stopped(&mut stop)).await;
         });
         taken += 1;
         if taken % limits::CONNECTIONS_PER_ROUND == 0 {

@@ -3,16 +3,17 @@
 //! normalised. Never selects an app.
 
 use super::{
+    authority::{bad_host, read_authority},
     forwarded::{self, Peer},
     trusted::TrustedProxies,
 };
-use crate::{http::problem::Problem, http::response_rules::is_hop_by_hop};
+use crate::{http::field_classes::is_hop_by_hop, http::problem::Problem};
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri, Version, header,
     uri::{Authority, PathAndQuery, Scheme},
 };
 use std::{
-    net::{Ipv6Addr, SocketAddr},
+    net::SocketAddr,
     sync::{Mutex, PoisonError},
 };
 
@@ -47,7 +48,7 @@ impl Arrival {
         if let Some(known) = last.as_ref().filter(|known| *known.text == *text) {
             return Ok(known.authority.clone());
         }
-        let authority = read_host(text)?;
+        let authority = read_authority(text)?;
         let value = value_of(&authority)?;
         *last = Some(KnownHost { text: text.into(), authority: authority.clone(), value });
         Ok(authority)
@@ -124,7 +125,7 @@ pub(super) fn normalise<B>(
 pub(crate) fn checked<B>(request: &Request<B>, usual: Option<&Authority>) -> Result<Authority, Problem> {
     check_method(request)?;
     check_codings(request.headers())?;
-    authority(request, usual, read_host)
+    authority(request, usual, read_authority)
 }
 
 #[expect(clippy::result_large_err, reason = "as above")]
@@ -139,12 +140,6 @@ fn check_method<B>(request: &Request<B>) -> Result<(), Problem> {
 fn bad_target(detail: &str) -> Problem {
     let detail = format!("the request's target is invalid: {detail}");
     Problem::new(StatusCode::BAD_REQUEST, "bad-target", "Invalid request target", detail)
-}
-
-fn bad_host(detail: &str) -> Problem {
-    let detail = format!("the request's host is invalid: {detail}");
-    Problem::new(StatusCode::BAD_REQUEST, "bad-host", "Invalid host", detail)
-        .hint("send a host name or an address, optionally with a port up to 65535: `Host: hello.localhost:8080`")
 }
 
 fn no_host(detail: &str) -> Problem {
@@ -211,53 +206,9 @@ fn authority<B>(
     }
 }
 
-/// Parses a host and its port by RFC 3986, without user information: `hello.localhost:8080`,
-/// `[::1]`.
-#[expect(clippy::result_large_err, reason = "as above")]
-pub(super) fn read_host(text: &[u8]) -> Result<Authority, Problem> {
-    if text.contains(&b'@') {
-        return Err(bad_host("it has a user name or a password, which HTTP does not send"));
-    }
-    let end = match text {
-        [b'[', ..] => text.iter().position(|&byte| byte == b']').map(|end| end + 1),
-        _ => Some(text.iter().position(|&byte| byte == b':').unwrap_or(text.len())),
-    };
-    let (name, port) = end.and_then(|end| text.split_at_checked(end)).ok_or_else(|| bad_host("a `[` has no `]`"))?;
-    match name {
-        [] => return Err(bad_host("it is empty")),
-        [b'[', address @ .., b']'] => {
-            let address = std::str::from_utf8(address).ok().and_then(|address| address.parse::<Ipv6Addr>().ok());
-            address.ok_or_else(|| bad_host("the text in brackets is not an IPv6 address"))?;
-        }
-        name if !name.iter().all(|&byte| is_name_byte(byte)) => {
-            return Err(bad_host("it has characters that are invalid in a host name"));
-        }
-        _ => {}
-    }
-    let text = match port {
-        [] => text,
-        // An empty port means the default port.
-        b":" => name,
-        [b':', port @ ..] if is_port(port) => text,
-        _ => return Err(bad_host("its port is not a number up to 65535")),
-    };
-    Authority::try_from(text).map_err(|_| bad_host("it is not a host name"))
-}
-
 #[expect(clippy::result_large_err, reason = "as above")]
 fn value_of(authority: &Authority) -> Result<HeaderValue, Problem> {
     HeaderValue::from_str(authority.as_str()).map_err(|_| bad_host("it is not text"))
-}
-
-/// Letters, digits and the punctuation that RFC 3986 allows in a name. Percent-encoded names have
-/// no meaning in DNS.
-fn is_name_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=".contains(&byte)
-}
-
-fn is_port(digits: &[u8]) -> bool {
-    let number = std::str::from_utf8(digits).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
-    number.is_some_and(|text| text.parse::<u16>().is_ok())
 }
 
 #[expect(clippy::result_large_err, reason = "as above")]
@@ -390,44 +341,6 @@ mod tests {
         for (version, method, target, fields, code) in table {
             let refused = normal(request(version, method, target, fields)).map(|(target, _)| target);
             assert_eq!(refused, Err(code), "{method} {target} {fields:?}");
-        }
-    }
-
-    #[test]
-    fn a_host_is_a_name_or_an_address_with_an_optional_port() {
-        for good in
-            ["a", "a.localhost:8080", "a:0", "a:65535", "a:", "127.0.0.1:80", "[::1]", "[::1]:80", "..localhost", "a_b"]
-        {
-            assert!(read_host(good.as_bytes()).is_ok(), "{good}");
-        }
-        for bad in [
-            "",
-            ":80",
-            "u@a.localhost",
-            "a b",
-            "a\tb",
-            "a:99999",
-            "a:65536",
-            "a:-1",
-            "a:+1",
-            "a:8o",
-            "a:80:80",
-            "[::1",
-            "[]",
-            "[a]",
-            "[::1]80",
-            "[127.0.0.1]",
-            "::1",
-            "a/b",
-            "a?b",
-            "a#b",
-            "a\\b",
-            "%61",
-            "a\u{e9}",
-            "<a>",
-            "http://a",
-        ] {
-            assert!(read_host(bad.as_bytes()).is_err(), "{bad}");
         }
     }
 

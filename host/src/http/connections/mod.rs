@@ -14,14 +14,15 @@
 //! connection is closed only while nothing is readable, by shutting down this side first.
 
 mod admission;
+mod drained_body;
 mod line;
 mod refusal;
 
 pub(crate) use admission::{Accepted, Listener, Slot};
-pub(crate) use line::Exchange;
+pub(crate) use drained_body::{DrainedBody, expects_continue};
 
-use crate::{http::drained_body::DrainedBody, http::limits};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, Version, header};
+use crate::http::limits;
+use http::{HeaderValue, Method, Request, Response, Version, header};
 use http_body::{Body, Frame, SizeHint};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
@@ -29,7 +30,7 @@ use hyper_util::{
     server::conn::auto,
 };
 use isopod_policy::connections::{ConnectionTimes, Expiry};
-use line::{HangUp, Line, Socket};
+use line::{Exchange, HangUp, Line, Socket};
 use std::{
     convert::Infallible,
     error::Error,
@@ -167,13 +168,6 @@ impl<F: Future<Output = Response<B>> + Unpin, B: Body> Future for Responding<F> 
         let is_ended_by_close = this.version == Version::HTTP_10 && is_streamed;
         Poll::Ready(Ok(response.map(|body| ResponseBody { body, is_ended_by_close, ends: Ends(exchange) })))
     }
-}
-
-/// Returns whether a client waits for `100 Continue` before it sends the body, by hyper's own
-/// criterion.
-pub(crate) fn expects_continue(headers: &HeaderMap) -> bool {
-    let last = headers.get_all(header::EXPECT).iter().next_back();
-    last.is_some_and(|expectation| expectation.as_bytes().eq_ignore_ascii_case(b"100-continue"))
 }
 
 fn is_streamed<B: Body>(response: &Response<B>) -> bool {

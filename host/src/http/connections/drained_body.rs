@@ -3,13 +3,10 @@
 //! response. So the rest is read and discarded, up to a limit of bytes and time, and the connection
 //! then serves the next request. Never keeps the discarded bytes.
 
-use crate::{
-    http::connections::{Exchange, expects_continue},
-    http::limits,
-    http::trailers,
-};
+use super::line::Exchange;
+use crate::{http::limits, http::trailers};
 use bytes::Bytes;
-use http::Request;
+use http::{HeaderMap, Request, header};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -91,6 +88,13 @@ impl Drop for DrainedBody {
             });
         }
     }
+}
+
+/// Returns whether a client waits for `100 Continue` before it sends the body, by hyper's own
+/// criterion.
+pub(crate) fn expects_continue(headers: &HeaderMap) -> bool {
+    let last = headers.get_all(header::EXPECT).iter().next_back();
+    last.is_some_and(|expectation| expectation.as_bytes().eq_ignore_ascii_case(b"100-continue"))
 }
 
 /// Reads a body to its end, or up to the limit of bytes. Beyond the limit the connection is closed.

@@ -1,0 +1,125 @@
+//! Why a request doesn't get its app's response: the problem for the client, and the name of the
+//! fault for the log and the metrics. Never sends a response.
+
+use crate::{
+    http::problem::Problem,
+    invoke_problem::{self, Interface},
+    runtime::{ActiveRelease, BodyBudgetExceeded, InvokeError},
+};
+use http::{HeaderValue, StatusCode, header};
+use isopod_engine::{Fault, Resource};
+use isopod_policy::{BodyLimit, Entry, InstanceId, RequestId};
+
+/// The problem for the client, and the name of the fault for the log and the metrics.
+pub(super) type Failed = (Problem, Option<&'static str>);
+
+/// Returns the problem for the client, without the guest's own output, which is only in the app's
+/// log.
+pub(super) fn explain(refused: &InvokeError) -> Failed {
+    let fault = match refused {
+        InvokeError::BodyDoesNotFit { what, .. } => return does_not_fit(*what, refused.to_string()),
+        InvokeError::QueueFull(_) => Some("queue-full"),
+        InvokeError::QueueTimeout(_) => Some("queue-timeout"),
+        InvokeError::Fault(fault) => Some(fault.code()),
+        InvokeError::NoProcess(_) | InvokeError::NoInstance | InvokeError::Destroyed | InvokeError::Stopping => None,
+    };
+    (invoke_problem::of(refused, Interface::Http), fault)
+}
+
+/// Adds the guest's own message, which only responses of `dev` apps show.
+pub(super) fn with_guest_output(
+    mut problem: Problem,
+    running: &ActiveRelease,
+    fault: &Fault,
+    id: RequestId,
+) -> Problem {
+    problem.detail = format!("{}: {fault}", problem.detail);
+    if let Some(output) = running.program().sandbox().output.last_words(id.as_str()) {
+        problem.detail = format!("{}\n{output}", problem.detail);
+    }
+    problem
+}
+
+/// Returns the problem of a request to an instance of a process type that takes no HTTP requests.
+pub(super) fn not_http(running: &ActiveRelease, instance: &InstanceId) -> Option<Problem> {
+    let process = instance.process();
+    let (does, hint) = match running.entry_of(&process)? {
+        Entry::Http => return None,
+        Entry::Events => ("handles events", "send an event with `isopod events send`"),
+        Entry::Command => ("runs a command", "see its output with `isopod logs`"),
+    };
+    let detail = format!("`{instance}` is an instance of `{process}`, which {does} and takes no HTTP requests");
+    let title = "The process type takes no HTTP requests";
+    Some(Problem::new(StatusCode::NOT_FOUND, "no-http", title, detail).deployer_hint(hint))
+}
+
+pub(super) fn too_many(bodies: BodyBudgetExceeded) -> Failed {
+    let (status, hint) = match bodies {
+        BodyBudgetExceeded::App => {
+            (StatusCode::TOO_MANY_REQUESTS, "slow clients use most of the budget: retry, with fewer requests at a time")
+        }
+        BodyBudgetExceeded::Host => {
+            (StatusCode::SERVICE_UNAVAILABLE, "retry the request; requests without a body are still served")
+        }
+    };
+    let problem = Problem::new(status, "too-many-bodies", "Too many concurrent request bodies", bodies.to_string());
+    (problem.retry_after(crate::http::limits::BODIES_RETRY_AFTER.as_secs()).hint(hint), Some("too-many-bodies"))
+}
+
+pub(super) fn too_large(BodyLimit { bytes, by_memory }: BodyLimit) -> Failed {
+    let problem = too_large_problem(format!("the app accepts bodies of at most {bytes} bytes"));
+    let hint = if by_memory {
+        "the app buffers whole bodies, in at most a quarter of its memory: raise memory under [limits] in isopod.toml, \
+         or stream bodies, in Rust with isopod_sdk::http_streaming!"
+    } else {
+        "raise request_body under [limits] in isopod.toml"
+    };
+    (problem.deployer_hint(hint), None)
+}
+
+/// Returns the failure of a guest that ran out of `what` because of the body's size.
+fn does_not_fit(what: Resource, detail: String) -> Failed {
+    let hint = match what {
+        Resource::Memory => "raise memory under [limits] in isopod.toml, or stream bodies",
+        Resource::Handles => {
+            "send a smaller body, or read it in larger parts: the guest held too many handles at one time"
+        }
+        Resource::HostMemory | Resource::CallArguments | Resource::TableSpace | Resource::HeaderFields => {
+            "send a smaller body, or pass less data in one host call"
+        }
+    };
+    (too_large_problem(detail).deployer_hint(hint), Some("out-of-memory"))
+}
+
+fn too_large_problem(detail: String) -> Problem {
+    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body-too-large", "The request's body is too large", detail)
+}
+
+pub(super) fn too_slow(detail: String) -> Failed {
+    let title = "The request's body arrived too slowly";
+    (closing(Problem::new(StatusCode::REQUEST_TIMEOUT, "body-too-slow", title, detail)), None)
+}
+
+pub(super) fn broken(detail: String) -> Failed {
+    (closing(Problem::new(StatusCode::BAD_REQUEST, "body-broken", "The request's body is incomplete", detail)), None)
+}
+
+/// Closes the connection after the response: the host can't find the end of the body, and so not
+/// the start of the next request.
+fn closing(problem: Problem) -> Problem {
+    problem.header(header::CONNECTION, HeaderValue::from_static("close"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hint_about_a_body_that_does_not_fit_names_what_the_guest_ran_out_of() {
+        let hint = |what| does_not_fit(what, String::new()).0.hints().unwrap_or_default();
+        assert!(hint(Resource::Memory).contains("raise memory"));
+        let handles = hint(Resource::Handles);
+        assert!(handles.contains("handles") && handles.contains("smaller body"), "{handles}");
+        assert!(!handles.contains("memory"), "{handles}");
+    }
+}
