@@ -5,12 +5,11 @@
 use std::sync::atomic::AtomicU64;
 
 use prometheus_client::{
-    encoding::EncodeLabelSet,
     metrics::{counter::Counter, family::Family, gauge::Gauge},
     registry::{Registry, Unit},
 };
 
-use super::metrics::AppLabels;
+use super::labels::{AppLabels, QueueLabels};
 use crate::runtime::{AppResources, CLASSES, LiveInstance, class_name};
 use isopod_policy::AppName;
 
@@ -23,12 +22,6 @@ pub(super) struct Load {
     events: Family<QueueLabels, Counter>,
     cpu: Family<AppLabels, Counter<f64, AtomicU64>>,
     memory: Family<AppLabels, Gauge>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct QueueLabels {
-    app: String,
-    queue: &'static str,
 }
 
 impl Load {

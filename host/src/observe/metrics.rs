@@ -10,12 +10,15 @@ use std::{
 use axum::http::StatusCode;
 use isopod_policy::{AppName, PushState};
 use prometheus_client::{
-    encoding::{EncodeLabelSet, text::encode},
+    encoding::text::encode,
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
     registry::Registry,
 };
 
-use super::load::Load;
+use super::{
+    labels::{AppLabels, ClassLabels, FaultLabels, PushLabels, RequestLabels, StateLabels},
+    load::Load,
+};
 use crate::runtime::{AppResources, LiveInstance};
 
 /// Upper bounds of the buckets of a request's duration, in seconds.
@@ -62,38 +65,6 @@ struct Names {
     fault_kinds: Mutex<BTreeSet<&'static str>>,
     /// Held during an export, which replaces the values of some families.
     writing: Mutex<()>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(super) struct AppLabels {
-    pub(super) app: String,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct RequestLabels {
-    app: String,
-    class: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct FaultLabels {
-    app: String,
-    fault: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct PushLabels {
-    state: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ClassLabels {
-    class: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct StateLabels {
-    state: &'static str,
 }
 
 /// The request counters of one app. Callers cache them, so that counting uses no lock that apps

@@ -3,6 +3,7 @@
 
 pub(crate) mod access;
 pub(crate) mod exposition;
+mod labels;
 pub(crate) mod limits;
 pub(crate) mod liveness;
 mod load;

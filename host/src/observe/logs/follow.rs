@@ -6,14 +6,7 @@ use std::{collections::VecDeque, sync::Arc};
 use isopod_policy::AppName;
 use tokio::sync::broadcast::{Receiver, error::RecvError};
 
-use super::{AppLog, Cursor, LogLine, Logs, LogsError, read};
-
-/// A line from the writer, with the log position after it.
-#[derive(Debug, Clone)]
-pub(super) struct Posted {
-    pub(super) end: Cursor,
-    pub(super) line: Arc<LogLine>,
-}
+use super::{AppLog, Cursor, LogLine, Logs, LogsError, queue::Posted, read};
 
 /// One follower of a log.
 pub(crate) struct Follower {

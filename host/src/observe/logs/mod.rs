@@ -1,9 +1,11 @@
 //! The handle to the apps' logs: accepts lines without blocking, and returns pages and followers.
 //! Never touches a file on the caller's thread (see `writer` and `read`).
 
+mod config;
 mod follow;
 mod line;
 mod output;
+mod queue;
 mod read;
 mod request;
 mod wake;
@@ -11,37 +13,30 @@ mod writer;
 
 use std::{
     collections::HashMap,
-    path::{Path, PathBuf},
+    path::Path,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicU64, Ordering},
         mpsc::{SyncSender, TrySendError, sync_channel},
     },
-    time::Duration,
 };
 
 use isopod_policy::AppName;
-use jiff::Timestamp;
-use tokio::sync::{Notify, broadcast, oneshot};
+use tokio::sync::{Notify, oneshot};
 
 pub(crate) use self::{
+    config::Config,
     follow::Follower,
     line::{LogLine, Stream},
     output::AppOutput,
+    queue::AppLog,
     read::{Cursor, Page},
 };
-use self::{follow::Posted, request::Request, wake::Wake};
-use crate::{ingress::AccessLine, observe::limits};
-
-/// The location and the retention of logs.
-#[derive(Debug, Clone)]
-pub(crate) struct Config {
-    /// The folder that holds one folder per app; an app's segments are in its `logs`.
-    pub(crate) apps_dir: PathBuf,
-    pub(crate) segment_bytes: u64,
-    pub(crate) kept_bytes: u64,
-    pub(crate) kept_for: Duration,
-}
+use self::{
+    queue::{Following, Message},
+    wake::Wake,
+};
+use crate::observe::limits;
 
 /// The reason why a log can't be read. Writing returns no errors: lines that can't be written are
 /// dropped and counted.
@@ -51,22 +46,6 @@ pub(crate) enum LogsError {
     Unavailable,
     #[error("the log can't be read: {0}")]
     Unreadable(#[from] std::io::Error),
-}
-
-enum Message {
-    Line(Arc<AppLog>, Box<LogLine>),
-    Request(Arc<AppLog>, Request),
-    /// Flushes all earlier lines, and replies with the end of the log and a subscription to later
-    /// lines.
-    Follow(AppName, oneshot::Sender<Following>),
-    /// Closes and removes the app's files.
-    Forget(AppName, oneshot::Sender<()>),
-    Stop,
-}
-
-struct Following {
-    end: Cursor,
-    news: broadcast::Receiver<Posted>,
 }
 
 /// The handle of the logs. Cheap to clone.
@@ -81,19 +60,6 @@ struct Shared {
     room: Arc<Notify>,
     apps: Mutex<HashMap<AppName, Arc<AppLog>>>,
     dropped: Arc<AtomicU64>,
-}
-
-/// The sender of one app's log, limited to a share of the queue.
-pub(crate) struct AppLog {
-    app: AppName,
-    queue: SyncSender<Message>,
-    wake: Arc<Wake>,
-    pending: AtomicUsize,
-    /// Lines dropped since the last written line. The writer reports them in the log.
-    dropped: AtomicU64,
-    dropped_by_all: Arc<AtomicU64>,
-    requests: Rate,
-    forgotten: AtomicBool,
 }
 
 /// The writer's thread.
@@ -140,16 +106,8 @@ impl Logs {
     pub(crate) fn app(&self, app: &AppName) -> Arc<AppLog> {
         let mut apps = self.0.apps.lock().unwrap_or_else(PoisonError::into_inner);
         let log = apps.entry(app.clone()).or_insert_with(|| {
-            Arc::new(AppLog {
-                app: app.clone(),
-                queue: self.0.queue.clone(),
-                wake: Arc::clone(&self.0.wake),
-                pending: AtomicUsize::new(0),
-                dropped: AtomicU64::new(0),
-                dropped_by_all: Arc::clone(&self.0.dropped),
-                requests: Rate::default(),
-                forgotten: AtomicBool::new(false),
-            })
+            let Shared { queue, wake, dropped, .. } = &*self.0;
+            Arc::new(AppLog::new(app.clone(), queue.clone(), Arc::clone(wake), Arc::clone(dropped)))
         });
         Arc::clone(log)
     }
@@ -185,7 +143,7 @@ impl Logs {
     pub(crate) async fn forget(&self, app: &AppName) {
         let log = self.0.apps.lock().unwrap_or_else(PoisonError::into_inner).remove(app);
         if let Some(log) = log {
-            log.forgotten.store(true, Ordering::Release);
+            log.forget();
         }
         let (done, when_done) = oneshot::channel();
         if self.send(Message::Forget(app.clone(), done)).await.is_ok() {
@@ -212,7 +170,7 @@ impl Logs {
         app: &AppName,
         read: impl FnOnce(&Path) -> std::io::Result<T> + Send + 'static,
     ) -> Result<T, LogsError> {
-        let dir = folder(&self.0.config, app);
+        let dir = self.0.config.folder(app);
         let reading = tokio::task::spawn_blocking(move || read(&dir));
         match tokio::time::timeout(limits::LOG_READ_WAIT, reading).await {
             Ok(Ok(read)) => Ok(read?),
@@ -242,90 +200,10 @@ impl Logs {
     }
 }
 
-impl AppLog {
-    pub(crate) fn app(&self) -> &AppName {
-        &self.app
-    }
-
-    /// Enqueues a line. Never blocks: if the queue is full, the line is dropped and counted.
-    pub(crate) fn write(self: &Arc<Self>, line: LogLine) {
-        self.send(Message::Line(Arc::clone(self), Box::new(line)));
-    }
-
-    /// Enqueues a line about a request, unless the rate limit of this second is exceeded.
-    pub(crate) fn request(self: &Arc<Self>, line: &AccessLine<'_>) {
-        let time = Timestamp::now();
-        if self.requests.allows(time.as_second()) {
-            self.send(Message::Request(Arc::clone(self), Request::new(line, time)));
-        }
-    }
-
-    /// Whether the app is destroyed. Later lines are discarded.
-    pub(crate) fn is_forgotten(&self) -> bool {
-        self.forgotten.load(Ordering::Acquire)
-    }
-
-    fn send(&self, message: Message) {
-        let pending = self.pending.fetch_add(1, Ordering::Relaxed);
-        if pending >= limits::LOG_QUEUE_LINES_PER_APP || self.queue.try_send(message).is_err() {
-            self.pending.fetch_sub(1, Ordering::Relaxed);
-            self.dropped.fetch_add(1, Ordering::Relaxed);
-            self.dropped_by_all.fetch_add(1, Ordering::Relaxed);
-        } else if pending % limits::LOG_GATHERED_LINES == limits::LOG_GATHERED_LINES - 1 {
-            self.wake.now();
-        } else {
-            self.wake.soon();
-        }
-    }
-
-    /// Takes the number of requests that exceeded the rate limit since the last call.
-    fn take_unlisted(&self) -> u64 {
-        self.requests.passed_over.swap(0, Ordering::Relaxed)
-    }
-}
-
-/// Counts the access lines of the current second. Concurrent threads may exceed the limit by a few
-/// lines, which is acceptable.
-#[derive(Default)]
-struct Rate {
-    second: AtomicI64,
-    lines: AtomicU32,
-    passed_over: AtomicU64,
-}
-
-impl Rate {
-    fn allows(&self, second: i64) -> bool {
-        if self.second.load(Ordering::Relaxed) != second {
-            self.second.store(second, Ordering::Relaxed);
-            self.lines.store(0, Ordering::Relaxed);
-        }
-        // Loaded first, so that a flood of requests doesn't write to a cache line that all threads
-        // share.
-        let allowed = self.lines.load(Ordering::Relaxed) < limits::LOG_ACCESS_LINES_PER_SECOND
-            && self.lines.fetch_add(1, Ordering::Relaxed) < limits::LOG_ACCESS_LINES_PER_SECOND;
-        if !allowed {
-            self.passed_over.fetch_add(1, Ordering::Relaxed);
-        }
-        allowed
-    }
-}
-
-fn folder(config: &Config, app: &AppName) -> PathBuf {
-    config.apps_dir.join(app.as_ref()).join("logs")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn requests_above_the_rate_limit_are_counted_but_not_logged() {
-        let rate = Rate::default();
-        let listed = (0..limits::LOG_ACCESS_LINES_PER_SECOND + 5).filter(|_| rate.allows(7)).count();
-        assert_eq!(listed, limits::LOG_ACCESS_LINES_PER_SECOND as usize);
-        assert_eq!(rate.passed_over.load(Ordering::Relaxed), 5);
-        assert!(rate.allows(8));
-    }
+    use std::time::Duration;
 
     fn start(dir: &Path, segment_bytes: u64, kept_bytes: u64) -> Service {
         let config =

@@ -19,8 +19,8 @@ use isopod_policy::AppName;
 use tokio::sync::{Notify, broadcast};
 
 use super::{
-    AppLog, Config, Cursor, Following, LogLine, Message, folder,
-    follow::Posted,
+    AppLog, Config, Cursor, LogLine,
+    queue::{Following, Message, Posted},
     read::{segment_path, segments},
     request::{Formatter, Request},
     wake::Wake,
@@ -184,7 +184,7 @@ impl Writer {
                 self.write_out();
                 self.open.clear();
             }
-            self.open.insert(app.clone(), Open::last(folder(&self.config, app))?);
+            self.open.insert(app.clone(), Open::last(self.config.folder(app))?);
         }
         let open = self.open.get_mut(app).ok_or_else(|| std::io::Error::other("the segment is not open"))?;
         if open.is_full(&self.config, self.now) {
@@ -235,7 +235,7 @@ impl Writer {
     /// Returns the current end of the app's log. Without a log, that is the beginning.
     fn end(&mut self, app: &AppName) -> Cursor {
         if !self.open.contains_key(app) {
-            let dir = folder(&self.config, app);
+            let dir = self.config.folder(app);
             if dir.is_dir()
                 && let Ok(open) = Open::last(dir)
             {
@@ -251,7 +251,7 @@ impl Writer {
     fn forget(&mut self, app: &AppName) {
         self.open.remove(app);
         self.followers.remove(app);
-        if let Err(error) = std::fs::remove_dir_all(folder(&self.config, app))
+        if let Err(error) = std::fs::remove_dir_all(self.config.folder(app))
             && error.kind() != ErrorKind::NotFound
         {
             tracing::warn!(%error, %app, "the log of a destroyed app can't be removed");
@@ -272,7 +272,7 @@ impl Writer {
     }
 
     fn remove_over_age(&mut self, app: &AppName) -> std::io::Result<()> {
-        let dir = folder(&self.config, app);
+        let dir = self.config.folder(app);
         let Some(oldest) = SystemTime::now().checked_sub(self.config.kept_for) else { return Ok(()) };
         let segments = segments(&dir)?;
         for segment in &segments {
