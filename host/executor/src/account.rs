@@ -1,14 +1,15 @@
-//! An app's CPU account: its limits, its usage, and the entry point for running its guests. Never
-//! polls a guest itself.
+//! An app's CPU account: its limits and its usage, and the jobs that are charged to it. Never polls
+//! a guest.
 
 use crate::{
     class::{Class, Weight},
     ledger::Ledger,
     pool::Pool,
-    run::Run,
-    task::Job,
+    scheduler::Queued,
+    sync::{AtomicBool, AtomicU64, Ordering},
 };
-use std::{num::NonZeroU32, pin::Pin, sync::Arc, time::Duration};
+use async_task::Runnable;
+use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
 /// An app's share of the CPU. Cheap to clone. An account without running calls is a few numbers: it
 /// has no task, no timer and no queue entry.
@@ -26,27 +27,6 @@ struct Inner {
 impl Account {
     pub(crate) fn new(ledger: Ledger, pool: Arc<Pool<Job>>, slice_ns: u64) -> Self {
         Self { inner: Arc::new(Inner { ledger: Arc::new(ledger), pool, slice_ns }) }
-    }
-
-    /// Runs a guest's work, inline where the returned future is awaited or on the worker threads.
-    /// Resolves to the work's output and the CPU time used. Dropping the future cancels the work:
-    /// immediately if it waits, at its next yield if it runs.
-    pub fn run<F>(&self, class: Class, work: F) -> Run<Pin<Box<F>>>
-    where
-        F: Future + Send + 'static,
-        F::Output: Send + 'static,
-    {
-        self.run_unpin(class, Box::pin(work))
-    }
-
-    /// Runs work that is already boxed. A large future that is passed on unboxed is copied each
-    /// time.
-    pub fn run_unpin<F>(&self, class: Class, work: F) -> Run<F>
-    where
-        F: Future + Unpin + Send + 'static,
-        F::Output: Send + 'static,
-    {
-        Run::new(self.clone(), class, work)
     }
 
     /// Returns the CPU time that the account has used in a class.
@@ -81,5 +61,24 @@ impl Account {
 
     pub(crate) fn slice_ns(&self) -> u64 {
         self.inner.slice_ns
+    }
+}
+
+/// A call on the worker threads that is ready to be polled.
+pub(crate) type Job = Runnable<Meta>;
+
+/// Metadata of a moved call.
+pub(crate) struct Meta {
+    pub(crate) account: Account,
+    pub(crate) class: Class,
+    /// The call's position in the queue. Read and written under the queue's lock; an old ticket
+    /// finds nothing.
+    pub(crate) ticket: AtomicU64,
+    pub(crate) abandoned: AtomicBool,
+}
+
+impl Queued for Job {
+    fn set_ticket(&self, ticket: u64) {
+        self.metadata().ticket.store(ticket, Ordering::Relaxed);
     }
 }

@@ -17,6 +17,29 @@ use std::{
     time::Duration,
 };
 
+impl Account {
+    /// Runs a guest's work, inline where the returned future is awaited or on the worker threads.
+    /// Resolves to the work's output and the CPU time used. Dropping the future cancels the work:
+    /// immediately if it waits, at its next yield if it runs.
+    pub fn run<F>(&self, class: Class, work: F) -> Run<Pin<Box<F>>>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        self.run_unpin(class, Box::pin(work))
+    }
+
+    /// Runs work that is already boxed. A large future that is passed on unboxed is copied each
+    /// time.
+    pub fn run_unpin<F>(&self, class: Class, work: F) -> Run<F>
+    where
+        F: Future + Unpin + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        Run::new(self.clone(), class, work)
+    }
+}
+
 /// A guest's call in progress, returned by [`Account::run`]. Resolves to the work's output and the
 /// CPU time used.
 #[must_use = "nothing runs until it is awaited"]

@@ -10,15 +10,13 @@
 //! ```
 
 use crate::{
-    account::Account,
+    account::{Job, Meta},
     call::Call,
-    class::Class,
     pool::Pool,
-    scheduler::Queued,
     slice,
     sync::{AtomicBool, AtomicU64, Ordering},
 };
-use async_task::{Builder, Runnable, ScheduleInfo, Task, WithInfo};
+use async_task::{Builder, ScheduleInfo, Task, WithInfo};
 use std::{
     cell::Cell,
     pin::Pin,
@@ -26,25 +24,6 @@ use std::{
     task::{Context, Poll},
     time::Duration,
 };
-
-/// A call on the worker threads that is ready to be polled.
-pub(crate) type Job = Runnable<Meta>;
-
-/// Metadata of a moved call.
-pub(crate) struct Meta {
-    account: Account,
-    class: Class,
-    /// The call's position in the queue. Read and written under the queue's lock; an old ticket
-    /// finds nothing.
-    ticket: AtomicU64,
-    abandoned: AtomicBool,
-}
-
-impl Queued for Job {
-    fn set_ticket(&self, ticket: u64) {
-        self.metadata().ticket.store(ticket, Ordering::Relaxed);
-    }
-}
 
 /// The handle of a moved call. Dropping it cancels the call.
 pub(crate) struct MovedCall<T> {

@@ -3,7 +3,7 @@
 //! Never decides which work runs next.
 
 use crate::{
-    account::Account,
+    account::{Account, Job},
     class::{Class, Weight},
     clock::{nanoseconds, thread_cpu_ns},
     ledger::{AccountId, Ledger},
@@ -13,7 +13,7 @@ use crate::{
     scheduler::Scheduler,
     slice,
     sync::{AtomicU64, Ordering},
-    task::{self, Job},
+    task,
 };
 use std::{
     io,

@@ -14,7 +14,6 @@ use flate2::write::GzEncoder;
 use self::contents::Contents;
 pub use self::contents::is_misnamed_manifest;
 pub use self::form::Form;
-pub(crate) use self::form::is_utf16;
 
 use crate::limits::{BUNDLE_BYTES_MAX, TEXT_NAME_BYTES_SHOWN};
 use crate::manifest::{self, Manifest, ManifestError};

@@ -14,6 +14,7 @@ pub mod bundle;
 pub mod config_vars;
 pub mod connections;
 mod cores;
+mod encoding;
 pub mod formation;
 mod grants;
 mod health;

@@ -14,7 +14,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 pub use self::read::explain;
 pub use crate::process::{Entry, Process};
 
-use crate::bundle::is_utf16;
+use crate::encoding::is_utf16;
 use crate::limits::MANIFEST_BYTES_MAX;
 use crate::nearest::did_you_mean;
 use crate::{AppName, AppType, Grants, Limits, ProcessName, UnknownWord};
