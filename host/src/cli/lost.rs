@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use isopod_policy::AppName;
 
-use super::doctor::{Finding, Level};
+use super::finding::{Finding, Level};
 use super::{new, output};
 
 const NAME: &str = "lost+found";

@@ -18,6 +18,7 @@ mod events;
 mod failure;
 #[cfg(test)]
 mod fake;
+mod finding;
 mod following;
 mod formation;
 mod grants;
@@ -177,7 +178,7 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Top(args) => top::run(&args)?,
         Command::Events(args) => events::run(&args)?,
         Command::Doctor(args) => return doctor::run(&args),
-        Command::Completions(args) => completions::run(&args),
+        Command::Completions(args) => completions::run(&args, Cli::command()),
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -4,7 +4,7 @@
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::time::Instant;
 
-use super::SessionEvent;
+use super::event::SessionEvent;
 use super::push::Pusher;
 use crate::cli::failure::Failure;
 use crate::cli::limits;

@@ -9,6 +9,7 @@
 //!  Ctrl-C ──────────┘
 //! ```
 
+mod event;
 mod host;
 mod host_client;
 mod ignore;
@@ -24,13 +25,13 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::Value;
 
+use self::event::SessionEvent;
 use self::host::OwnHost;
 use self::host_client::HostClient;
-use self::push::{Pushed, Pusher};
+use self::push::Pusher;
 use self::session::Session;
 use super::client::{Client, token_or_variable};
 use super::failure::Failure;
-use super::guest::{BuildFailed, Built};
 use super::limits;
 use super::project::Project;
 use super::{apps, logs, output};
@@ -56,19 +57,6 @@ pub(crate) struct DevArgs {
     /// Show a line for every request, not only for failed requests
     #[arg(long)]
     access: bool,
-}
-
-/// An event that the session handles.
-enum SessionEvent {
-    FileChanged(notify::Event),
-    BuildEnded {
-        number: u32,
-        result: Result<Built, BuildFailed>,
-    },
-    Pushed(Pushed),
-    /// Text to print.
-    Print(String),
-    Stop,
 }
 
 pub(crate) fn run(args: &DevArgs) -> Result<(), Failure> {

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::time::{Duration, Instant};
 
-use super::SessionEvent;
+use super::event::SessionEvent;
 use super::host::OwnHost;
 use super::host_client::HostClient;
 use super::plan::{Action, Plan};

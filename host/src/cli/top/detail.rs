@@ -8,8 +8,8 @@ use ratatui::widgets::{RenderDirection, Sparkline};
 
 use super::super::{limits, output};
 use super::columns::{Tone, count, millis, percent};
-use super::draw::{Look, bold, passed};
 use super::history::{Measure, Point};
+use super::look::{Look, bold, passed};
 use super::sample::{AppSample, QueueSample};
 use super::view::View;
 

@@ -5,48 +5,19 @@ use std::time::Duration;
 
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
-use ratatui::style::{Color, Modifier, Style};
+use ratatui::style::{Modifier, Style};
 use ratatui::text::{Line, Span, Text};
 use ratatui::widgets::LineGauge;
 
 use super::super::output;
 use super::columns::{self, Fitted, Order, Tone, percent};
 use super::detail;
+use super::look::{Look, bold, passed};
 use super::sample::{AppSample, Sample};
 use super::view::{SampleError, Screen, View};
 
 /// A longer gauge shows no more detail.
 const GAUGE_WIDTH_MAX: u16 = 80;
-
-/// The styles of emphasised parts: with colours, or without.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Look {
-    pub(super) has_colour: bool,
-}
-
-impl Look {
-    pub(super) fn tone(self, tone: Tone) -> Style {
-        match tone {
-            Tone::Plain => Style::new(),
-            Tone::Quiet => Style::new().add_modifier(Modifier::DIM),
-            Tone::Warning => self.coloured(Color::Yellow).add_modifier(Modifier::BOLD),
-            Tone::Bad => self.coloured(Color::Red).add_modifier(Modifier::BOLD),
-        }
-    }
-
-    /// The style of bars and charts.
-    pub(super) fn measure(self) -> Style {
-        self.coloured(Color::Cyan)
-    }
-
-    fn coloured(self, colour: Color) -> Style {
-        if self.has_colour { Style::new().fg(colour) } else { Style::new() }
-    }
-}
-
-pub(super) fn bold() -> Style {
-    Style::new().add_modifier(Modifier::BOLD)
-}
 
 /// Draws the whole view.
 pub(super) fn draw(frame: &mut Frame<'_>, view: &View, look: Look, now: Duration) {
@@ -112,14 +83,6 @@ fn title(view: &View, look: Look, now: Duration) -> Line<'static> {
         spans.push(Span::raw(format!("  filter: {}", view.filter)));
     }
     Line::from(spans)
-}
-
-/// Formats an elapsed time, exact to the second.
-pub(super) fn passed(time: Duration) -> String {
-    match time.as_secs() {
-        seconds @ 0..60 => format!("{seconds} s"),
-        seconds => output::duration(seconds * 1000),
-    }
 }
 
 fn gauge(sample: &Sample, look: Look) -> LineGauge<'static> {
@@ -299,6 +262,7 @@ mod tests {
     use super::super::sample::fixtures;
     use super::super::view::Key;
     use super::*;
+    use ratatui::style::Color;
 
     const APPS: [(&str, u32); 3] = [("shop", 40), ("blog", 30), ("checkout-of-the-shop", 2)];
 

@@ -14,10 +14,10 @@ use ratatui::layout::{Rect, Size};
 use super::super::client::Client;
 use super::super::failure::Failure;
 use super::super::limits;
-use super::draw::{self, Look};
 use super::fetch;
 use super::sample::Sample;
 use super::view::{Key, Next, SampleError, View};
+use super::{draw, look::Look};
 use crate::config;
 
 /// A message from one of the threads.

@@ -9,6 +9,7 @@ mod draw;
 mod fetch;
 mod history;
 mod live;
+mod look;
 mod sample;
 mod view;
 
