@@ -8,6 +8,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
+use super::folder;
 use super::server::{Server, free_address};
 use xtask::step;
 
@@ -209,7 +210,7 @@ impl Programs {
         for (contender, component, isolation) in apps {
             let name = contender.app().context("the contender has no app")?;
             let project = self.folder.join(name);
-            super::make_folder(&project)?;
+            folder::make(&project)?;
             fs::copy(component, project.join("app.wasm"))
                 .with_context(|| format!("cannot copy {}", component.display()))?;
             fs::write(project.join("isopod.toml"), manifest(name, isolation))?;

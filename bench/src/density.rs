@@ -16,7 +16,7 @@ use super::client::{Client, Request};
 use super::host::{Host, name_of};
 use super::machine::Footprint;
 use super::times::Times;
-use super::{Common, machine};
+use super::{components, folder, machine, options::Common};
 use xtask::step;
 
 #[derive(clap::Args)]
@@ -61,8 +61,8 @@ const TRY_AGAIN_AFTER: Duration = Duration::from_millis(200);
 
 pub(super) fn run(arguments: &Arguments) -> Result<()> {
     let program = arguments.common.host()?;
-    let [component] = super::components([COMPONENT])?;
-    let folder = super::fresh_folder("density")?;
+    let [component] = components::built([COMPONENT])?;
+    let folder = folder::fresh("density")?;
     let outcome = measure(arguments, &program, &folder, &std::fs::read(&component)?);
     // The folder has several gigabytes.
     std::fs::remove_dir_all(&folder).with_context(|| format!("cannot remove {}", folder.display()))?;

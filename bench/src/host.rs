@@ -9,6 +9,7 @@ use std::process::Command;
 use anyhow::{Context, Result};
 
 use super::api::Api;
+use super::folder;
 use super::server::{Server, free_address};
 use xtask::step;
 
@@ -62,7 +63,7 @@ impl Host {
     /// build.
     pub(super) fn deploy(&self, app: &str, manifest: &str, component: &Path) -> Result<()> {
         let project = self.folder.join(app);
-        super::make_folder(&project)?;
+        folder::make(&project)?;
         fs::copy(component, project.join("app.wasm"))
             .with_context(|| format!("cannot copy {}", component.display()))?;
         fs::write(project.join("isopod.toml"), manifest_of(app, manifest))?;

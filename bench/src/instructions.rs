@@ -18,7 +18,7 @@ use super::contender::GREETING;
 use super::host::{Host, name_of};
 use super::peers::Peers;
 use super::server::{Server, free_address};
-use super::{Common, machine, statistics};
+use super::{components, folder, machine, options::Common, statistics};
 use callgrind::Callgrind;
 use xtask::step;
 
@@ -100,19 +100,19 @@ impl Measure {
 
 pub(super) fn run(arguments: &Arguments) -> Result<()> {
     let program = arguments.common.host()?;
-    super::components(["hello", "hello-wasi02", "hello-wasi03"])?;
+    components::built(["hello", "hello-wasi02", "hello-wasi03"])?;
     let axum = Peers::find(arguments.peers.as_deref())?.axum()?;
     let measure = if callgrind::is_there() { Measure::Instructions } else { Measure::ProcessorTime };
     if measure == Measure::ProcessorTime {
         step::announce("valgrind can't be installed: measuring CPU time instead of instructions");
     }
     let bench = Bench { measure, requests: arguments.requests, rounds: arguments.rounds };
-    let folder = super::fresh_folder("instructions")?;
+    let folder = folder::fresh("instructions")?;
     let mut figures = Figures { measure, counted: Vec::new() };
     for subject in Subject::ALL {
         step::announce(&format!("{subject}: {} requests, {} times", bench.requests, bench.rounds));
         let folder = folder.join(figures.counted.len().to_string());
-        super::make_folder(&folder)?;
+        folder::make(&folder)?;
         let rounds = match subject.example() {
             None => bench.axum(&axum, &folder)?,
             Some(example) => bench.app(&program, example, &folder)?,

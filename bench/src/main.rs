@@ -6,13 +6,16 @@ mod api;
 mod burn;
 mod burst;
 mod client;
+mod components;
 mod contender;
 mod density;
 mod flood;
+mod folder;
 mod host;
 mod instructions;
 mod machine;
 mod neighbour;
+mod options;
 mod peers;
 mod redeploy;
 mod reload;
@@ -29,12 +32,11 @@ mod variants;
 mod verdict;
 mod wrk;
 
-use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::Parser;
-use xtask::{guests, setup, step};
+use xtask::step;
 
 /// Measures how fast the host is
 #[derive(Parser)]
@@ -68,17 +70,6 @@ enum Benchmark {
     Instructions(instructions::Arguments),
 }
 
-/// The arguments of every benchmark.
-#[derive(clap::Args)]
-struct Common {
-    /// Use this host instead of building one for release
-    #[arg(long, value_name = "FILE")]
-    isopod: Option<PathBuf>,
-    /// Also write the figures to this file
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
-}
-
 fn main() -> ExitCode {
     step::exit_code(run(&Arguments::parse().benchmark))
 }
@@ -95,65 +86,4 @@ fn run(benchmark: &Benchmark) -> Result<()> {
         Benchmark::Scale(arguments) => scale::run(arguments),
         Benchmark::Instructions(arguments) => instructions::run(arguments),
     }
-}
-
-impl Common {
-    /// Returns the path of the host. Builds it for release unless the caller named one.
-    fn host(&self) -> Result<PathBuf> {
-        if let Some(program) = &self.isopod {
-            return program.canonicalize().with_context(|| format!("cannot find {}", program.display()));
-        }
-        step::announce("building the host for release (the first time takes many minutes)");
-        step::run(
-            step::cargo().args(["build", "--release", "--package", "isopod", "--bins"]),
-            "the compiler's message above says why",
-        )?;
-        Ok(step::target()?.join("release").join(format!("isopod{}", std::env::consts::EXE_SUFFIX)))
-    }
-
-    fn write_json(&self, figures: &serde_json::Value) -> Result<()> {
-        let Some(file) = &self.json else { return Ok(()) };
-        let text = format!("{figures:#}\n");
-        std::fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))?;
-        step::announce(&format!("the figures are in {}", file.display()));
-        Ok(())
-    }
-}
-
-/// Returns the components of these examples. Builds those that are not up to date.
-fn components<const N: usize>(names: [&str; N]) -> Result<[PathBuf; N]> {
-    let root = step::root();
-    setup::run()?;
-    guests::build(&names.map(str::to_owned), guests::Linker::BuildIt)?;
-    Ok(names.map(|name| isopod_toolchain::guest_file(&root, name)))
-}
-
-/// Returns the component of an example that may be missing, or that may need a tool that is
-/// missing.
-fn component_if_there(name: &str) -> Option<PathBuf> {
-    let root = step::root();
-    if !root.join("examples").join(name).join("isopod.toml").is_file() {
-        step::announce(&format!("skipping {name}: the example doesn't exist"));
-        return None;
-    }
-    if let Err(error) = guests::build(&[name.to_owned()], guests::Linker::BuildIt) {
-        step::announce(&format!("skipping {name}: {error:#}"));
-        return None;
-    }
-    let component = isopod_toolchain::guest_file(&root, name);
-    component.is_file().then_some(component)
-}
-
-/// Creates an empty folder for one benchmark, below the target folder.
-fn fresh_folder(name: &str) -> Result<PathBuf> {
-    let folder = step::target()?.join("bench").join(name);
-    if folder.exists() {
-        std::fs::remove_dir_all(&folder).with_context(|| format!("cannot empty {}", folder.display()))?;
-    }
-    make_folder(&folder)?;
-    Ok(folder)
-}
-
-fn make_folder(folder: &Path) -> Result<()> {
-    std::fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))
 }

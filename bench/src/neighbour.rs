@@ -11,7 +11,6 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use super::Common;
 use super::burn::Pace;
 use super::burst::{self, Burst};
 use super::client::Request;
@@ -19,6 +18,7 @@ use super::flood::{self, Caller, Outcome, Patience};
 use super::host::{Host, name_of};
 use super::machine::{self, Processors};
 use super::peers::Peers;
+use super::{components, folder, options::Common};
 use report::{Figures, Phase, Turn};
 use rivals::Rival;
 use xtask::step;
@@ -77,13 +77,13 @@ const REST: Duration = Duration::from_secs(1);
 
 pub(super) fn run(arguments: &Arguments) -> Result<()> {
     let program = arguments.common.host()?;
-    let [component] = super::components([COMPONENT])?;
+    let [component] = components::built([COMPONENT])?;
     let all = arguments.only.is_empty();
     let rivals =
         if arguments.alone || !all { Vec::new() } else { Rival::find(&Peers::find(arguments.peers.as_deref())?) };
     // Raised before the host starts, which inherits the limit.
     let burst_clients = burst::clients(BURST_CLIENTS, machine::raise_open_files());
-    let folder = super::fresh_folder("neighbour")?;
+    let folder = folder::fresh("neighbour")?;
     let bytes = std::fs::read(&component)?;
     let mut host = Host::start(&program, &folder, "")?;
     host.deploy(NOISY, NOISY_MANIFEST, &component)?;

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::host::Host;
 use super::machine::Footprint;
 use super::verdict::{self, Bound, Verdict};
-use super::{Common, machine};
+use super::{components, folder, machine, options::Common};
 use xtask::step;
 
 #[derive(clap::Args)]
@@ -30,11 +30,11 @@ const RATIO_MAX: f64 = 0.5;
 
 pub(super) fn run(arguments: &Arguments) -> Result<()> {
     let program = arguments.common.host()?;
-    let host = Host::start(&program, &super::fresh_folder("redeploy")?, "")?;
+    let host = Host::start(&program, &folder::fresh("redeploy")?, "")?;
     let before = Footprint::of(host.server().process())?.resident_mib;
     let mut rows = Vec::new();
     for example in EXAMPLES {
-        let Some(file) = super::component_if_there(example) else { continue };
+        let Some(file) = components::built_if_possible(example) else { continue };
         let component = fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
         step::announce(&format!("{example}: a first version and {} more", arguments.versions));
         host.api().create(example, "staging")?;

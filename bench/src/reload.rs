@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use super::client::Client;
 use super::server::{Server, free_address};
 use super::variants::Code;
-use super::{Common, machine, statistics};
+use super::{components, folder, machine, options::Common, statistics};
 use xtask::step;
 
 #[derive(clap::Args)]
@@ -46,8 +46,8 @@ const MEDIAN_MS_BELOW: f64 = 60.0;
 
 pub(super) fn run(arguments: &Arguments) -> Result<()> {
     let program = arguments.common.host()?;
-    let [component] = super::components(["hello"])?;
-    let folder = super::fresh_folder("reload")?;
+    let [component] = components::built(["hello"])?;
+    let folder = folder::fresh("reload")?;
     let mut code = Code::new(&component, folder.join("built/app.wasm"))?;
     code.replace()?;
     fs::write(folder.join("isopod.toml"), MANIFEST)?;

@@ -17,7 +17,7 @@ use super::api::Api;
 use super::client::{Client, Request};
 use super::host::{Host, name_of};
 use super::verdict::{self, Bound, Verdict};
-use super::{Common, machine};
+use super::{components, folder, machine, options::Common};
 use windows::{Growth, Sample};
 use xtask::step;
 
@@ -65,8 +65,8 @@ const NORMAL_RATIO: f64 = 1.5;
 
 pub(super) fn run(arguments: &Arguments) -> Result<()> {
     let program = arguments.common.host()?;
-    let [component] = super::components([COMPONENT])?;
-    let folder = super::fresh_folder("scale")?;
+    let [component] = components::built([COMPONENT])?;
+    let folder = folder::fresh("scale")?;
     // Concurrency is limited by the app's cores.
     let freeze = if arguments.no_shrink { FREEZE_SOON } else { "" };
     let mut host = Host::start(&program, &folder, &format!("{freeze}[cores]\npull = {}\n", arguments.max))?;

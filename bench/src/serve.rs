@@ -9,7 +9,7 @@ use anyhow::Result;
 use super::contender::{Contender, Programs};
 use super::peers::{self, Peers};
 use super::report::{Figures, Run, Series};
-use super::{Common, wrk};
+use super::{components, folder, options::Common, wrk};
 use xtask::step;
 
 #[derive(clap::Args)]
@@ -79,7 +79,7 @@ fn measure(programs: &Programs, contender: Contender, seconds: u32) -> Result<Ru
 fn programs(arguments: &Arguments, contenders: &[Contender]) -> Result<Programs> {
     let peers = Peers::find(arguments.peers.as_deref())?;
     let is_among = |needed: fn(Contender) -> bool| contenders.iter().any(|contender| needed(*contender));
-    let [sdk, wasi02, wasi03] = super::components(["hello", "hello-wasi02", "hello-wasi03"])?;
+    let [sdk, wasi02, wasi03] = components::built(["hello", "hello-wasi02", "hello-wasi03"])?;
     Ok(Programs {
         axum: peers.axum()?,
         isopod: arguments.common.host()?,
@@ -88,6 +88,6 @@ fn programs(arguments: &Arguments, contenders: &[Contender]) -> Result<Programs>
         sdk,
         wasi02,
         wasi03,
-        folder: super::fresh_folder("serve")?,
+        folder: folder::fresh("serve")?,
     })
 }

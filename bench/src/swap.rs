@@ -15,7 +15,7 @@ use super::host::Host;
 use super::times::Times;
 use super::variants::Code;
 use super::verdict::{self, Bound, Verdict};
-use super::{Common, machine};
+use super::{components, folder, machine, options::Common};
 use xtask::step;
 
 #[derive(clap::Args)]
@@ -80,8 +80,8 @@ impl Pace {
 
 pub(super) fn run(arguments: &Arguments) -> Result<()> {
     let program = arguments.common.host()?;
-    let [component] = super::components(["hello"])?;
-    let folder = super::fresh_folder("swap")?;
+    let [component] = components::built(["hello"])?;
+    let folder = folder::fresh("swap")?;
     let mut code = Code::new(&component, folder.join("built/app.wasm"))?;
     let mut host = Host::start(&program, &folder, "")?;
     for app in [OTHER, APP] {

@@ -13,7 +13,7 @@ use super::client::{Client, Request};
 use super::host::{Host, name_of};
 use super::times::Times;
 use super::verdict::{self, Bound, Verdict};
-use super::{Common, machine};
+use super::{components, folder, machine, options::Common};
 use xtask::step;
 
 #[derive(clap::Args)]
@@ -94,14 +94,14 @@ const SNAPSHOT_RATIO_MAX: f64 = 1.2;
 
 pub(super) fn run(arguments: &Arguments) -> Result<()> {
     let program = arguments.common.host()?;
-    let [awake] = super::components([AWAKE_COMPONENT])?;
+    let [awake] = components::built([AWAKE_COMPONENT])?;
     let mut figures = Figures::default();
     for code in Code::ALL {
-        let folder = super::fresh_folder("thaw")?;
+        let folder = folder::fresh("thaw")?;
         let host = Host::start(&program, &folder, code.settings())?;
         host.deploy(AWAKE, AWAKE_MANIFEST, &awake)?;
         for subject in SUBJECTS {
-            let Some(component) = super::component_if_there(subject.example) else { continue };
+            let Some(component) = components::built_if_possible(subject.example) else { continue };
             let count = (arguments.thaws / subject.one_in).max(1);
             deploy(&host, subject.example, &component)?;
             step::announce(&format!("{count} thaws of {}, {}", subject.example, code.words()));

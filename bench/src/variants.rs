@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 
 use super::contender::GREETING;
+use super::folder;
 
 /// A component in any number of variants. Each has another greeting, so that its responses identify
 /// it and no variant was compiled before.
@@ -24,7 +25,7 @@ impl Code {
         let [greeting_at] = offsets[..] else {
             bail!("{} contains {GREETING:?} {} times instead of once", component.display(), offsets.len());
         };
-        super::make_folder(file.parent().context("the component's file has no parent folder")?)?;
+        folder::make(file.parent().context("the component's file has no parent folder")?)?;
         Ok(Code { bytes, greeting_at, number: 0, file })
     }
 

@@ -1,8 +1,7 @@
 //! Owns HTTP requests and responses as tests see them. Never encodes or decodes bytes: `wire` does.
 
-use crate::{Wire, limits::BODY_BYTES_MAX};
 use serde_json::Value;
-use std::{fmt, net::SocketAddr};
+use std::fmt;
 
 /// A request.
 #[derive(Debug, Clone)]
@@ -41,13 +40,6 @@ impl Ask {
     #[must_use]
     pub fn json(self, value: &Value) -> Self {
         self.body("application/json", value.to_string())
-    }
-
-    /// Sends the request over its own connection and reads the complete response.
-    pub fn send(&self, to: SocketAddr) -> Result<Answer, Broken> {
-        let mut wire = Wire::open(to)?;
-        wire.ask(self)?;
-        wire.answer()
     }
 
     /// Returns the encoded head. Adds the length of the body, unless `headers` contain another
@@ -138,41 +130,4 @@ impl From<std::io::Error> for Broken {
     fn from(error: std::io::Error) -> Self {
         Self { reason: error.to_string(), answer: None }
     }
-}
-
-impl Wire {
-    /// Sends a complete request.
-    pub fn ask(&mut self, ask: &Ask) -> std::io::Result<()> {
-        let mut bytes = ask.head().into_bytes();
-        bytes.extend_from_slice(&ask.body);
-        match self.send(&bytes) {
-            // A host that rejects a body may close before the body arrives; its response can still
-            // be read.
-            Err(error) if is_gone(&error) => Ok(()),
-            sent => sent,
-        }
-    }
-
-    /// Reads a complete response.
-    pub fn answer(&mut self) -> Result<Answer, Broken> {
-        let mut answer = self.head()?;
-        loop {
-            match self.piece() {
-                Ok(Some(piece)) => answer.body.extend_from_slice(&piece),
-                Ok(None) => break,
-                Err(error) => {
-                    return Err(Broken { reason: format!("the body broke off: {error}"), answer: Some(answer) });
-                }
-            }
-            if answer.body.len() > BODY_BYTES_MAX {
-                return Err(Broken { reason: "the body has no end".to_owned(), answer: None });
-            }
-        }
-        answer.trailers = self.trailers();
-        Ok(answer)
-    }
-}
-
-fn is_gone(error: &std::io::Error) -> bool {
-    matches!(error.kind(), std::io::ErrorKind::BrokenPipe | std::io::ErrorKind::ConnectionReset)
 }

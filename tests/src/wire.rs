@@ -1,7 +1,11 @@
 //! One connection, byte by byte: HTTP/1.1 as far as tests need it, and the bytes of hostile
 //! clients. Never retries.
 
-use crate::{Answer, limits::PATIENCE, wait_for};
+use crate::{
+    http::{Answer, Ask, Broken},
+    limits::{BODY_BYTES_MAX, PATIENCE},
+    wait_for,
+};
 use std::{
     io::{BufRead, BufReader, Error, ErrorKind, Read, Result, Write},
     net::{Shutdown, SocketAddr, TcpStream},
@@ -42,6 +46,37 @@ impl Wire {
         chunk.extend_from_slice(bytes);
         chunk.extend_from_slice(b"\r\n");
         self.send(&chunk)
+    }
+
+    /// Sends a complete request.
+    pub fn ask(&mut self, ask: &Ask) -> Result<()> {
+        let mut bytes = ask.head().into_bytes();
+        bytes.extend_from_slice(&ask.body);
+        match self.send(&bytes) {
+            // A host that rejects a body may close before the body arrives; its response can still
+            // be read.
+            Err(error) if is_gone(&error) => Ok(()),
+            sent => sent,
+        }
+    }
+
+    /// Reads a complete response.
+    pub fn answer(&mut self) -> std::result::Result<Answer, Broken> {
+        let mut answer = self.head()?;
+        loop {
+            match self.piece() {
+                Ok(Some(piece)) => answer.body.extend_from_slice(&piece),
+                Ok(None) => break,
+                Err(error) => {
+                    return Err(Broken { reason: format!("the body broke off: {error}"), answer: Some(answer) });
+                }
+            }
+            if answer.body.len() > BODY_BYTES_MAX {
+                return Err(Broken { reason: "the body has no end".to_owned(), answer: None });
+            }
+        }
+        answer.trailers = self.trailers();
+        Ok(answer)
     }
 
     /// Shuts down the sending direction.
@@ -171,6 +206,15 @@ impl Wire {
     }
 }
 
+impl Ask {
+    /// Sends the request over its own connection and reads the complete response.
+    pub fn send(&self, to: SocketAddr) -> std::result::Result<Answer, Broken> {
+        let mut wire = Wire::open(to)?;
+        wire.ask(self)?;
+        wire.answer()
+    }
+}
+
 fn rest_of(answer: &Answer) -> Result<Rest> {
     if matches!(answer.status, 204 | 304) {
         return Ok(Rest::Nothing);
@@ -186,4 +230,8 @@ fn rest_of(answer: &Answer) -> Result<Rest> {
 
 fn broken(what: String) -> Error {
     Error::new(ErrorKind::InvalidData, what)
+}
+
+fn is_gone(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset)
 }
