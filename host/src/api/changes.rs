@@ -14,10 +14,11 @@ use axum::{
 use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{Api, error::Error};
+use super::error::Error;
 use crate::api::limits;
 
-/// The mutations in progress.
+/// The mutations in progress. Cheap to clone.
+#[derive(Clone)]
 pub(crate) struct Changes {
     permits: Arc<Semaphore>,
     /// The tasks that a stopping host waits for.
@@ -43,14 +44,18 @@ impl<S: Send + Sync> FromRequestParts<S> for ClientGone {
 }
 
 /// Runs a mutating request in its own task.
-pub(super) async fn run_to_completion(State(api): State<Arc<Api>>, mut request: Request, next: Next) -> Response<Body> {
+pub(super) async fn run_to_completion(
+    State(changes): State<Changes>,
+    mut request: Request,
+    next: Next,
+) -> Response<Body> {
     if request.method().is_safe() {
         return next.run(request).await;
     }
     let gone = ClientGone::default();
     request.extensions_mut().insert(gone.clone());
     let _cancelled_on_drop = gone.0.drop_guard();
-    api.changes.run_to_completion(next.run(request)).await
+    changes.run_to_completion(next.run(request)).await
 }
 
 impl Changes {

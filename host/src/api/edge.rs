@@ -10,6 +10,7 @@ use axum::{
     middleware::Next,
     response::IntoResponse,
 };
+use isopod_policy::RequestId;
 
 use super::{Api, auth};
 use crate::{
@@ -20,7 +21,7 @@ use crate::{
 
 /// Assigns the request its id. Adds the id to the response and, for a problem, its body.
 pub(crate) async fn identify(State(api): State<Arc<Api>>, mut request: Request, next: Next) -> Response<Body> {
-    let id = super::new_request_id();
+    let id = new_request_id();
     let wants_html = wants_html(&request);
     let started = std::time::Instant::now();
     let (method, version, path) = (request.method().clone(), request.version(), request.uri().path().to_owned());
@@ -45,6 +46,10 @@ pub(crate) async fn identify(State(api): State<Arc<Api>>, mut request: Request, 
         tracing::debug!(%method, %path, %status, request_id = %id, duration_ms, "answered");
     }
     response
+}
+
+pub(crate) fn new_request_id() -> String {
+    RequestId::from_random(rand::random()).to_string()
 }
 
 /// The id of the request, for handlers that pass the id to an app.

@@ -8,7 +8,7 @@ use axum::{
 use isopod_policy::{AppName, FormationError, NameError};
 use isopod_store::StoreError;
 
-use super::{auth, pushes::PushView, request::BadRequest};
+use super::{auth, bad_request::BadRequest, push_view::PushView};
 use crate::{
     api::limits,
     control::DeployError,

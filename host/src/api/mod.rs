@@ -1,5 +1,4 @@
-//! Owns the API's routes and the state that its handlers share. Never handles a request: each
-//! resource has its own file.
+//! Owns the API's routes. Never handles a request: each resource has its own file.
 
 #![allow(unused_qualifications, reason = "the descriptions of handlers expand to qualified names of their parameters")]
 
@@ -8,6 +7,7 @@ mod admin_token;
 mod advice;
 mod apps;
 pub(crate) mod auth;
+mod bad_request;
 mod build_error;
 pub(crate) mod changes;
 mod cloud_event;
@@ -24,80 +24,28 @@ mod logs;
 mod metrics;
 mod openapi;
 mod path;
+mod push_view;
 mod pushes;
 mod query;
 mod releases;
 mod request;
 pub(crate) mod server;
 mod sse;
+mod state;
 mod status;
+mod subscribers;
 mod tokens;
+mod urls;
 
-use std::sync::{Arc, atomic::AtomicBool};
+use std::sync::Arc;
 
-use axum::{Router, extract::Request, middleware};
-use isopod_policy::AppName;
-use isopod_policy::RequestId;
-use isopod_store::Store;
-use tokio_util::sync::CancellationToken;
+use axum::{Extension, Router, extract::Request, middleware};
 use utoipa::openapi::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 pub(crate) use self::admin_token::{TokenError, load as load_tokens};
-pub(crate) use self::sse::Subscribers;
 use self::{error::Error, query::KnownQueries};
-use crate::{
-    control::ControlPlane,
-    http::byte_budget::ByteBudget,
-    observe::liveness::Liveness,
-    observe::{logs::Logs, machine, metrics::Metrics},
-};
-
-/// The state that all handlers share.
-pub(crate) struct Api {
-    pub(crate) control: ControlPlane,
-    pub(crate) store: Store,
-    pub(crate) logs: Logs,
-    pub(crate) metrics: Metrics,
-    pub(crate) tokens: auth::Tokens,
-    /// The domain and port of the apps' URLs.
-    pub(crate) urls: Urls,
-    /// Whether all apps are restored.
-    pub(crate) ready: Arc<AtomicBool>,
-    pub(crate) subscribers: Arc<Subscribers>,
-    pub(crate) changes: changes::Changes,
-    /// The budget of bodies that are being read into memory.
-    pub(crate) bodies: ByteBudget,
-    /// Ends the event streams at a stop.
-    pub(crate) stop: CancellationToken,
-    /// Checks the host's own threads.
-    pub(crate) liveness: Arc<Liveness>,
-    /// Measures the machine.
-    pub(crate) machine: Arc<machine::Watch>,
-    pub(crate) started_at: jiff::Timestamp,
-}
-
-impl Api {
-    /// Returns the id of the app that currently has this name; `None` while it is being destroyed.
-    pub(crate) fn app_id(&self, app: &AppName) -> Option<String> {
-        self.control.apps.app(app).ok().map(|record| record.id.clone())
-    }
-}
-
-/// Builds the URLs of apps.
-#[derive(Debug, Clone)]
-pub(crate) struct Urls {
-    pub(crate) domain: String,
-    pub(crate) port: u16,
-}
-
-impl Urls {
-    /// Returns the URL of an app, or of a part of an app; `None` if the name is too long for DNS.
-    pub(crate) fn of(&self, label: &str) -> Option<String> {
-        let port = if self.port == 80 { String::new() } else { format!(":{}", self.port) };
-        (label.len() <= limits::DNS_LABEL_BYTES_MAX).then(|| format!("http://{label}.{}{port}/", self.domain))
-    }
-}
+pub(crate) use self::{state::Api, urls::Urls};
 
 /// Returns all routes and their description. A handler without a description does not compile here.
 fn described() -> (Router<Arc<Api>>, Router<Arc<Api>>, OpenApi) {
@@ -145,11 +93,12 @@ fn described() -> (Router<Arc<Api>>, Router<Arc<Api>>, OpenApi) {
 pub(crate) fn router(api: Arc<Api>) -> Router {
     let (routes, events, description) = described();
     let routes = routes
-        .layer(middleware::from_fn_with_state(Arc::clone(&api), changes::run_to_completion))
+        .layer(middleware::from_fn_with_state(api.changes.clone(), changes::run_to_completion))
         // An event ends when its sender disconnects, as any request to an app does, so it doesn't
         // run to completion.
         .merge(events)
         .layer(middleware::from_fn_with_state(Arc::new(KnownQueries::of(&description)), query::only_known))
+        .layer(Extension(Arc::new(openapi::Document::new(|| described().2))))
         .fallback(unknown_route)
         .method_not_allowed_fallback(wrong_method);
     routes
@@ -164,8 +113,4 @@ async fn unknown_route(request: Request) -> Error {
 
 async fn wrong_method(request: Request) -> Error {
     Error::WrongMethod { method: request.method().to_string(), path: request.uri().path().to_owned() }
-}
-
-fn new_request_id() -> String {
-    RequestId::from_random(rand::random()).to_string()
 }

@@ -6,9 +6,10 @@ mod bodies;
 mod free_schemas;
 mod links;
 
-use std::sync::LazyLock;
+use std::sync::{Arc, OnceLock};
 
-use axum::{http::header, response::IntoResponse};
+use axum::{Extension, http::header, response::IntoResponse};
+use bytes::Bytes;
 use serde_json::{Value, json};
 use utoipa::openapi::{
     Components, ContentBuilder, InfoBuilder, ObjectBuilder, OpenApi, OpenApiBuilder, Ref, RefOr, Response,
@@ -127,11 +128,25 @@ fn add_problem(operation: &mut Operation, status: u16, text: &str) {
     }
 }
 
-/// The description as JSON text.
-static TEXT: LazyLock<String> = LazyLock::new(|| document().to_string());
+/// The served description. It is rendered for its first request, since most hosts get none.
+pub(super) struct Document {
+    describe: fn() -> OpenApi,
+    text: OnceLock<Bytes>,
+}
 
-fn document() -> Value {
-    let mut document = serde_json::to_value(super::described().2).unwrap_or_default();
+impl Document {
+    pub(super) fn new(describe: fn() -> OpenApi) -> Self {
+        Self { describe, text: OnceLock::new() }
+    }
+
+    /// Returns the description as JSON text.
+    fn text(&self) -> Bytes {
+        self.text.get_or_init(|| rendered(&(self.describe)()).to_string().into()).clone()
+    }
+}
+
+fn rendered(description: &OpenApi) -> Value {
+    let mut document = serde_json::to_value(description).unwrap_or_default();
     for (name, schema) in bodies::schemas() {
         document["components"]["schemas"][name] = schema;
     }
@@ -186,8 +201,13 @@ fn describe_cursor(operation: &mut Value) {
         (status = 200, description = "An OpenAPI document", body = Description),
     )
 )]
-pub(super) async fn show() -> impl IntoResponse {
-    ([(header::CONTENT_TYPE, "application/json")], TEXT.as_str())
+pub(super) async fn show(Extension(document): Extension<Arc<Document>>) -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, "application/json")], document.text())
+}
+
+#[cfg(test)]
+fn document() -> Value {
+    rendered(&super::described().2)
 }
 
 #[cfg(test)]

@@ -9,10 +9,9 @@ use axum::{
     response::IntoResponse,
 };
 use futures::stream;
-use isopod_policy::{AppName, BundleKind, PushId, PushState, ReleaseNumber, limits as policy_limits};
+use isopod_policy::{AppName, BundleKind, PushId, PushState, limits as policy_limits};
 use isopod_store::Push;
-use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use tokio::sync::watch;
 use utoipa::{
     IntoParams,
@@ -30,53 +29,14 @@ use super::{
     error::Error,
     openapi::{self, Binary, ServerSentEvent},
     path::{AppPath, PushPath},
+    push_view::PushView,
     request::{BadRequest, Chunks, List, PageParams, Params, Path, app_name, media_type},
     sse::{self, StreamEvent},
 };
 use crate::{
     api::limits,
-    control::{DeployError, PushNow, Received, Step},
+    control::{DeployError, PushNow, Received},
 };
-
-/// A push as the API shows it.
-#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
-#[schema(as = Push)]
-pub(crate) struct PushView {
-    pub(crate) id: PushId,
-    pub(crate) app: AppName,
-    pub(crate) state: PushState,
-    pub(crate) release: Option<ReleaseNumber>,
-    pub(crate) reason: Option<String>,
-    /// The stable code of the reason.
-    pub(crate) reason_code: Option<String>,
-    pub(crate) log: Vec<String>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub(crate) steps: Vec<Step>,
-    pub(crate) created_by: String,
-    pub(crate) created_at: Timestamp,
-    pub(crate) updated_at: Timestamp,
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub(crate) created_app: bool,
-}
-
-impl From<PushNow> for PushView {
-    fn from(PushNow { push, log, steps }: PushNow) -> Self {
-        Self {
-            id: push.id,
-            app: push.app,
-            state: push.state,
-            release: push.release,
-            reason: push.reason.as_ref().map(|reason| format!("{}: {}", reason.code, reason.detail)),
-            reason_code: push.reason.map(|reason| reason.code),
-            log,
-            steps,
-            created_by: push.created_by,
-            created_at: push.created_at,
-            updated_at: push.updated_at,
-            created_app: false,
-        }
-    }
-}
 
 #[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]

@@ -16,7 +16,7 @@ use utoipa::openapi::{
     path::{Operation, ParameterIn},
 };
 
-use super::{error::Error, openapi, request::BadRequest};
+use super::{bad_request::BadRequest, error::Error, openapi};
 
 /// The query parameters of each route, by path and method.
 pub(super) struct KnownQueries(HashMap<(String, Method), Vec<String>>);

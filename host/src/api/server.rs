@@ -11,7 +11,7 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    api::limits,
+    api::{edge::new_request_id, limits},
     http::connections::{self, DrainedBody, Listener},
     http::problem::Problem,
     http::response_rules::{API, REQUEST_ID},
@@ -91,7 +91,7 @@ fn too_many() -> Response<Body> {
     let detail = "all connections of the admin address are in use, or this client already has its share";
     let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "too-many-connections", title, detail)
         .retry_after(limits::CONNECTIONS_RETRY_AFTER.as_secs());
-    let id = super::new_request_id();
+    let id = new_request_id();
     let json = [(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"))];
     let mut response = (problem.status, json, problem.json(&id).to_string()).into_response();
     response.headers_mut().extend(problem.headers.iter().map(|(name, value)| (name.clone(), value.clone())));

@@ -1,12 +1,7 @@
-//! Owns responses with server-sent events: limits the number of streams, sends keep-alives, and
-//! ends the streams at a stop. Never knows the content of the events.
+//! Owns responses with server-sent events: sends keep-alives, and ends the streams at a stop. Never
+//! knows the content of the events.
 
-use std::{
-    collections::HashMap,
-    convert::Infallible,
-    pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::{convert::Infallible, pin::Pin};
 
 use axum::{
     body::Body,
@@ -37,46 +32,6 @@ pub(crate) enum StreamEvent<T> {
 /// The type of the event after which a client must not reconnect. All other events have no type.
 const END: &str = "end";
 
-/// The number of open event streams by token.
-#[derive(Default)]
-pub(crate) struct Subscribers(Mutex<HashMap<String, usize>>);
-
-impl Subscribers {
-    /// Takes a permit for one event stream. Dropping the permit releases it.
-    fn take(self: &Arc<Self>, token: &str) -> Result<SubscriberPermit, Error> {
-        let mut permits = self.lock();
-        if permits.values().sum::<usize>() >= limits::SUBSCRIBERS_MAX {
-            return Err(Error::TooManySubscribers);
-        }
-        let own = permits.entry(token.to_owned()).or_default();
-        if *own >= limits::SUBSCRIBERS_PER_TOKEN {
-            return Err(Error::TooManyOfToken { token: token.to_owned() });
-        }
-        *own += 1;
-        Ok(SubscriberPermit { subscribers: Arc::clone(self), token: token.to_owned() })
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, usize>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// The permit of one event stream.
-struct SubscriberPermit {
-    subscribers: Arc<Subscribers>,
-    token: String,
-}
-
-impl Drop for SubscriberPermit {
-    fn drop(&mut self) {
-        let mut permits = self.subscribers.lock();
-        if let Some(own) = permits.get_mut(&self.token) {
-            *own -= 1;
-        }
-        permits.retain(|_, own| *own > 0);
-    }
-}
-
 /// Sends the events until the stream ends or the host stops.
 pub(crate) fn stream<T: Serialize + 'static>(
     api: &Api,
@@ -101,27 +56,5 @@ fn event<T: Serialize>(event: StreamEvent<T>) -> Event {
         StreamEvent::Numbered(item, id) => data(item).id(id),
         StreamEvent::Comment(text) => Event::default().comment(text),
         StreamEvent::Destroyed => Event::default().event(END).data(r#"{"reason":"app-destroyed"}"#),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn one_token_cannot_take_all_permits_and_a_dropped_permit_is_released() {
-        let subscribers = Arc::new(Subscribers::default());
-        let mut own: Vec<SubscriberPermit> =
-            (0..limits::SUBSCRIBERS_PER_TOKEN).map_while(|_| subscribers.take("ci").ok()).collect();
-        assert_eq!(own.len(), limits::SUBSCRIBERS_PER_TOKEN);
-        assert!(matches!(subscribers.take("ci"), Err(Error::TooManyOfToken { .. })));
-        let others: Vec<SubscriberPermit> =
-            (0..).map_while(|n| subscribers.take(&format!("other-{}", n % 7)).ok()).collect();
-        assert_eq!(own.len() + others.len(), limits::SUBSCRIBERS_MAX);
-        assert!(matches!(subscribers.take("ann"), Err(Error::TooManySubscribers)));
-        own.pop();
-        assert!(subscribers.take("ann").is_ok());
-        drop((own, others));
-        assert!(subscribers.lock().is_empty());
     }
 }

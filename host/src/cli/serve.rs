@@ -8,7 +8,8 @@ use super::{
 };
 use crate::{
     cli::limits,
-    ingress::{self, AccessLine, AccessLog, TrustedProxies},
+    ingress::{self, TrustedProxies},
+    observe::access_log::{AccessLine, AccessLog},
     os::{self, Connections},
     platform,
     runtime::{ActiveRelease, App, Directory, GuestRuntimes, HostResources, ProcessPlan},

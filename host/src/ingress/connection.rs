@@ -2,7 +2,6 @@
 //! accepts connections.
 
 use super::{
-    access_log::{AccessLine, AccessLog},
     body,
     config::Config,
     connection_fairness::Ticket,
@@ -19,7 +18,10 @@ use crate::{
     http::response_rules::{self, Content, REQUEST_ID},
     ingress::limits,
     invoke_problem::{self, Interface, no_such_part},
-    observe::liveness::Liveness,
+    observe::{
+        access_log::{AccessLine, AccessLog},
+        liveness::Liveness,
+    },
     runtime::{ActiveRelease, App, Directory, HttpRequest, InvokeError, PreviewError},
 };
 use bytes::Bytes;

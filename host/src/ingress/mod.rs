@@ -8,7 +8,6 @@
 //! Each I/O thread has its own runtime, so that a request is read, run and answered on one thread.
 //! The acceptor gives a new connection to the thread with the fewest connections.
 
-mod access_log;
 mod authority;
 mod body;
 mod config;
@@ -24,7 +23,6 @@ mod priority;
 mod router;
 mod trusted;
 
-pub(crate) use access_log::{AccessLine, AccessLog};
 pub(crate) use config::Config;
 pub(crate) use normalise::checked;
 pub(crate) use trusted::{BadProxies, TrustedProxies};
@@ -32,7 +30,10 @@ pub(crate) use trusted::{BadProxies, TrustedProxies};
 use crate::{
     failpoint,
     http::connections::{self, Accepted, Listener},
-    observe::liveness::{self, Liveness},
+    observe::{
+        access_log::AccessLog,
+        liveness::{self, Liveness},
+    },
     runtime::Directory,
 };
 use connection::Shared;

@@ -6,13 +6,11 @@ use std::{cell::RefCell, collections::HashMap, sync::Arc};
 use isopod_policy::AppName;
 
 use super::{
+    access_log::{AccessLine, AccessLog},
     logs::{AppLog, Logs},
     metrics::{AppMetrics, Metrics},
 };
-use crate::{
-    ingress::{AccessLine, AccessLog},
-    observe::limits,
-};
+use crate::observe::limits;
 
 /// The recorder of requests.
 pub(crate) struct Access {

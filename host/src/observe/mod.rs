@@ -2,6 +2,7 @@
 //! decision, and never blocks: observations may be lost.
 
 pub(crate) mod access;
+pub(crate) mod access_log;
 pub(crate) mod exposition;
 mod labels;
 pub(crate) mod limits;

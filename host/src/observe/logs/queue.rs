@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use tokio::sync::{broadcast, oneshot};
 
 use super::{Cursor, LogLine, request::Request, wake::Wake};
-use crate::{ingress::AccessLine, observe::limits};
+use crate::observe::{access_log::AccessLine, limits};
 
 /// The sender of one app's log, limited to a share of the queue.
 pub(crate) struct AppLog {

@@ -8,7 +8,7 @@ use isopod_policy::{AppName, ReleaseNumber, RequestId};
 use jiff::Timestamp;
 
 use super::line::{Access, LogLine, Stream};
-use crate::{ingress::AccessLine, observe::limits};
+use crate::observe::{access_log::AccessLine, limits};
 
 /// A response to a request.
 #[derive(Debug)]

@@ -1,0 +1,46 @@
+//! The state that the API's handlers share. Never handles a request.
+
+use std::sync::{Arc, atomic::AtomicBool};
+
+use isopod_policy::AppName;
+use isopod_store::Store;
+use tokio_util::sync::CancellationToken;
+
+use super::{auth, changes::Changes, subscribers::Subscribers, urls::Urls};
+use crate::{
+    control::ControlPlane,
+    http::byte_budget::ByteBudget,
+    observe::liveness::Liveness,
+    observe::{logs::Logs, machine, metrics::Metrics},
+};
+
+/// The state that all handlers share.
+pub(crate) struct Api {
+    pub(crate) control: ControlPlane,
+    pub(crate) store: Store,
+    pub(crate) logs: Logs,
+    pub(crate) metrics: Metrics,
+    pub(crate) tokens: auth::Tokens,
+    /// The domain and port of the apps' URLs.
+    pub(crate) urls: Urls,
+    /// Whether all apps are restored.
+    pub(crate) ready: Arc<AtomicBool>,
+    pub(crate) subscribers: Arc<Subscribers>,
+    pub(crate) changes: Changes,
+    /// The budget of bodies that are being read into memory.
+    pub(crate) bodies: ByteBudget,
+    /// Ends the event streams at a stop.
+    pub(crate) stop: CancellationToken,
+    /// Checks the host's own threads.
+    pub(crate) liveness: Arc<Liveness>,
+    /// Measures the machine.
+    pub(crate) machine: Arc<machine::Watch>,
+    pub(crate) started_at: jiff::Timestamp,
+}
+
+impl Api {
+    /// Returns the id of the app that currently has this name; `None` while it is being destroyed.
+    pub(crate) fn app_id(&self, app: &AppName) -> Option<String> {
+        self.control.apps.app(app).ok().map(|record| record.id.clone())
+    }
+}
