@@ -92,7 +92,7 @@ pub(crate) const fn stacks_per_slot(flavour: Flavour) -> u32 {
 /// page faults.
 pub const MEMORY_KEEP_RESIDENT_BYTES: usize = 1024 * 1024;
 
-/// The same for tables.
+/// Table space that stays resident in a free slot, in bytes, for the same reason.
 pub const TABLE_KEEP_RESIDENT_BYTES: usize = 64 * 1024;
 
 /// A guest's call stack, in bytes. Deeper recursion is a trap.
@@ -164,17 +164,18 @@ pub const KEYS_PER_CALL_MAX: usize = 1_000;
 /// `connection-limit-reached`.
 pub const OUTBOUND_REQUESTS_MAX: usize = 128;
 
-/// The same per upstream (host and port), so that a slow upstream leaves requests for others. Also
-/// limits the app's open connections to one upstream, idle or in use: beyond it an idle connection
-/// is closed, or the request waits within its connect timeout.
+/// Outbound requests of one app in progress to one upstream (host and port), so that a slow
+/// upstream leaves requests for other upstreams. Also limits the app's open connections to one
+/// upstream, idle or in use: beyond it an idle connection is closed, or the request waits within
+/// its connect timeout.
 pub const OUTBOUND_PER_UPSTREAM_MAX: usize = 64;
 
 /// Open outbound connections of one app, idle or in use. Beyond it the app's oldest idle connection
 /// is closed, or the request waits within its connect timeout.
 pub const OUTBOUND_CONNECTIONS_PER_APP_MAX: usize = 128;
 
-/// The same over all apps. Beyond it the app's own idle connections are closed first, then any
-/// app's.
+/// Open outbound connections of all apps, idle or in use. Beyond it the app's own idle connections
+/// are closed first, then those of any app.
 pub const OUTBOUND_CONNECTIONS_MAX: usize = 1_024;
 
 /// Idle time after which a kept connection is closed.
@@ -188,7 +189,7 @@ pub const OUTBOUND_CONNECT_TIME_MAX: Duration = Duration::from_secs(10);
 /// the guest gets `HTTP-response-timeout` or `connection-read-timeout`.
 pub const OUTBOUND_WAIT_MAX: Duration = Duration::from_secs(120);
 
-/// Shortest of these timeouts. A guest that sets less gets this.
+/// Shortest timeout of an outbound request. A guest that sets less gets this.
 pub const OUTBOUND_WAIT_MIN: Duration = Duration::from_millis(1);
 
 /// Bytes of a request's body that are kept for a retry until its response begins. A longer body is
@@ -198,7 +199,7 @@ pub const OUTBOUND_REPLAY_BYTES_MAX: usize = 64 * 1024;
 /// Name lookups of one app in progress. More wait, within their connect timeout.
 pub const LOOKUPS_PER_APP_MAX: usize = 16;
 
-/// The same over all apps.
+/// Name lookups of all apps in progress. Further lookups wait, within their connect timeout.
 pub const LOOKUPS_MAX: usize = 256;
 
 /// Timeout of one lookup. On expiry the guest gets `DNS-timeout`.
@@ -208,16 +209,17 @@ pub const LOOKUP_TIME_MAX: Duration = Duration::from_secs(5);
 /// the next server is queried.
 pub const LOOKUP_ATTEMPT_TIME_MAX: Duration = Duration::from_secs(2);
 
-/// Most retries after the first attempt; `/etc/resolv.conf` may set less.
+/// Most retries of a name lookup after the first attempt; `/etc/resolv.conf` may set less.
 pub const LOOKUP_ATTEMPTS_MAX: usize = 2;
 
 /// Entries of the cache of name lookups. Beyond it the least recently used entries are evicted.
 pub const LOOKUPS_KEPT: u64 = 1_024;
 
-/// Longest time that an answer is cached, regardless of its own time to live.
+/// Longest time that the answer of a name lookup is cached, regardless of the answer's time to
+/// live.
 pub const LOOKUP_KEPT_FOR_MAX: Duration = Duration::from_secs(300);
 
-/// The same for a negative answer: the name does not exist.
+/// Longest time that a negative answer of a name lookup is cached: the name does not exist.
 pub const LOOKUP_FAILURE_KEPT_FOR_MAX: Duration = Duration::from_secs(10);
 
 /// Shortest interval at which lookups check `/etc/resolv.conf` and `/etc/hosts` for changes.
@@ -238,11 +240,13 @@ pub const FLAT_PIECE_BYTES: usize = 256 * 1024;
 /// can't be interrupted. A larger body is copied in pieces afterwards.
 pub const FLAT_COPIED_AT_ONCE_BYTES: usize = 1024 * 1024;
 
-/// An instance that served a flat call is replaced if the call's bodies together have at least this
-/// fraction of the instance's memory limit …
+/// Denominator of the fraction of an instance's memory limit from which on the bodies of a flat
+/// call count as large. After such a call the instance is replaced if its memory has grown beyond
+/// the fraction of `FLAT_FILLED_MEMORY_PART`.
 pub const FLAT_LARGE_BODIES_PART: u64 = 8;
-/// … and its memory has grown beyond this fraction of the limit. A guest's heap is fragmented after
-/// large bodies, so another call of that size may not fit.
+/// Denominator of the fraction of its memory limit beyond which an instance is replaced after a
+/// flat call with large bodies. The guest's heap is then fragmented, so another call of that size
+/// may not fit.
 pub const FLAT_FILLED_MEMORY_PART: u64 = 2;
 
 /// Parts of a request's body below this size are joined, so that a body in many small parts takes
@@ -271,8 +275,8 @@ pub const REPLY_HEADERS_MAX: usize = 256;
 pub const REPLY_HEADERS_BYTES_MAX: usize = 128 * 1024;
 
 /// Bytes of a flat response's body that aren't charged to the memory budget while the client reads
-/// it: as much as a connection may buffer anyway. A larger body is charged; if the budget has no
-/// room, the response is 503.
+/// it: as much as a connection may buffer in any case. A larger body is charged; if the budget has
+/// no room, the response is 503.
 pub const ANSWER_BYTES_UNCHARGED: usize = 64 * 1024;
 
 /// Bytes of a response's body that are buffered from a guest before anything is sent. The rest is
@@ -280,6 +284,6 @@ pub const ANSWER_BYTES_UNCHARGED: usize = 64 * 1024;
 pub const ANSWER_TAKEN_AT_ONCE_BYTES: u64 = 64 * 1024;
 
 /// Bytes of a response's body that are read after its guest has returned, to find out whether the
-/// guest ended the body. It is more than wasmtime's channel holds. A longer body is therefore
-/// passed on from the host, and is streamed.
+/// guest ended the body. It is more than wasmtime's channel holds. A longer body therefore comes
+/// from the host, not from the guest, and is streamed.
 pub const ANSWER_LEFT_BYTES_MAX: usize = 4 * 1024 * 1024;

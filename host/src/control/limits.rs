@@ -36,7 +36,8 @@ pub(crate) const PUSH_LOG_LINES_MAX: usize = 500;
 /// Steps and lines of one push that wait to be stored. When the queue is full, the push waits.
 pub(crate) const PUSH_RECORDS_QUEUED_MAX: usize = 64;
 
-/// Activities that a subscriber may lag behind. Then the stream skips some, and says so.
+/// Activities that a subscriber may lag behind. Then the stream skips some of them and reports
+/// their number.
 pub(crate) const ACTIVITY_FOLLOW_ENTRIES: usize = 256;
 
 /// Apps that are restored concurrently when the host starts. Further apps wait.
@@ -60,8 +61,8 @@ pub(crate) const APP_COMMANDS_QUEUED_MAX: usize = 32;
 /// Crash reports in the queue to the control plane. When it is full, the supervisor waits.
 pub(crate) const CRASH_REPORTS_QUEUED_MAX: usize = 64;
 
-/// Activities in the queue to the store, all apps together. A further activity is dropped, and the
-/// host's own log says so.
+/// Activities in the queue to the store, all apps together. A further activity is dropped, with a
+/// warning in the host's own log.
 pub(crate) const ACTIVITIES_QUEUED_MAX: usize = 4_096;
 
 /// Activities in one write to the store. Further activities follow in the next write.
@@ -105,12 +106,11 @@ pub(crate) const SCHEDULE_CHECK_INTERVAL_MAX: Duration = Duration::from_secs(20)
 /// The shortest interval between two checks of the schedules.
 pub(crate) const SCHEDULE_CHECK_INTERVAL_MIN: Duration = Duration::from_millis(20);
 
-/// Neither: consecutive missed runs of a schedule that are recorded one by one. Further runs are
-/// counted, and recorded together when the process type runs again.
+/// Consecutive missed runs of a schedule that are recorded one by one. Further runs are counted,
+/// and recorded together when the process type runs again.
 pub(crate) const MISSED_RUNS_RECORDED: u32 = 10;
 
-/// Neither: missed runs that are counted after a downtime of the host. Beyond it the record says
-/// "at least".
+/// Missed runs that are counted after a downtime of the host. Beyond it the record says "at least".
 pub(crate) const MISSED_RUNS_COUNTED: u32 = 10_000;
 
 /// How long a change of config, formation or grants waits for a running push. Then it is refused

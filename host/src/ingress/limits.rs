@@ -34,14 +34,15 @@ pub(crate) const TRAFFIC_WINDOW_BYTES: u32 = 65_535;
 /// Bodies up to this size are buffered before an instance is leased; larger bodies stream into it.
 pub(crate) const BUFFERED_BODY_BYTES_MAX: u64 = 1024 * 1024;
 
-/// The same for guests that run on an I/O thread, for each of these threads.
+/// Threads for blocking work of the guests on one I/O thread. Further work waits.
 pub(crate) const IO_BLOCKING_THREADS: usize = 4;
 
 /// Connections of one app that an I/O thread admits in one round. Further connections are enqueued
 /// for the next round, which starts within milliseconds.
 pub(crate) const ADMISSIONS_PER_APP: usize = 32;
 
-/// Connections that an I/O thread admits in a round with empty queues. Then the next round starts.
+/// Connections that an I/O thread admits in a round while no connection is enqueued. Then the next
+/// round starts.
 pub(crate) const ADMISSIONS_PER_ROUND: usize = 256;
 
 /// New connections that an I/O thread receives before it polls other tasks. Further connections

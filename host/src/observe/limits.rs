@@ -11,12 +11,12 @@ pub(crate) const LOG_QUEUE_LINES: usize = 8192;
 /// one app's flood doesn't displace the lines of other apps.
 pub(crate) const LOG_QUEUE_LINES_PER_APP: usize = 1024;
 
-/// Neither: how long the log writer gathers lines before it writes them, so that it wakes once for
-/// many. A reader's request ends the wait.
+/// How long the log writer gathers lines before it writes them, so that it wakes once for many
+/// lines. A reader's request ends the wait.
 pub(crate) const LOG_GATHERING_TIME: Duration = Duration::from_millis(5);
 
-/// Neither: queued lines of one app that end the log writer's wait for further lines, so that a
-/// burst doesn't fill the queue.
+/// Queued lines of one app at which the log writer stops gathering and writes, so that a burst
+/// doesn't fill the queue.
 pub(crate) const LOG_GATHERED_LINES: usize = 64;
 
 /// Bytes of one log line. The rest is cut off, and the line ends with an ellipsis.
@@ -38,14 +38,14 @@ pub(crate) const LOG_KEPT_BYTES: u64 = 32 * 1024 * 1024;
 /// The age at which a segment of a log is removed, unless configured.
 pub(crate) const LOG_KEPT_FOR: Duration = Duration::from_secs(7 * 24 * 3600);
 
-/// Neither: the number of segments into which `kept_for` divides the log of an app that writes
-/// little. Lines are kept for at most an eighth longer.
+/// Segments into which `kept_for` divides the log of an app that writes little. Lines are kept for
+/// at most an eighth longer.
 pub(crate) const LOG_SEGMENTS_BY_AGE: u32 = 8;
 
-/// Neither: the number of logs that are checked for their age per second. The others follow later.
+/// Logs per second that are checked for their age. The other logs are checked later.
 pub(crate) const LOG_AGING_CHECKS_PER_SECOND: usize = 16;
 
-/// Neither: the longest interval between two checks of all logs for their age.
+/// The longest interval between two checks of all logs for their age.
 pub(crate) const LOG_AGING_INTERVAL_MAX: Duration = Duration::from_secs(10 * 60);
 
 /// Log files that are open concurrently. Beyond it all are closed and opened again as needed.

@@ -7,8 +7,8 @@ use std::time::Duration;
 /// 429: slow clients of one app must not use up the budget of all apps.
 pub(crate) const TRAFFIC_BODIES_BYTES: u64 = 64 << 20;
 
-/// The same for all apps together. A body beyond it is refused with 503. It bounds the memory that
-/// anonymous clients can make the host use.
+/// Received bytes of all apps' bodies that are being buffered. A body beyond it is refused with
+/// 503. The limit bounds the memory that anonymous clients can make the host use.
 pub(crate) const TRAFFIC_BODIES_BYTES_ALL: u64 = 512 << 20;
 
 /// Timeout of a body that is buffered. Then 408.
@@ -19,20 +19,20 @@ pub(crate) const TRAFFIC_BODY_TIMEOUT: Duration = Duration::from_secs(20);
 /// that is less.
 pub(crate) const TRAFFIC_BODY_CROWDED: Duration = Duration::from_secs(2);
 
-/// The same for a client that doesn't read a streamed response; then its connection is closed. It
-/// is longer, since the kernel accepts more bytes only after a slow client has read a large part of
-/// the send buffer.
+/// How long a client may leave a streamed response unread while other requests wait for the guest's
+/// slot. Then its connection is closed. It is longer than the timeout of a request's body, since
+/// the kernel accepts more bytes only after a slow client has read a large part of the send buffer.
 pub(crate) const TRAFFIC_RESPONSE_CROWDED: Duration = Duration::from_secs(10);
 
 /// Threads for the file operations of one app. Further operations of this app wait.
 pub(crate) const FILE_THREADS_PER_APP: usize = 4;
 
-/// Idle time after which such a thread ends.
+/// Idle time after which a thread for file operations ends.
 pub(crate) const FILE_THREAD_IDLE: Duration = Duration::from_secs(5);
 
 /// Runtimes for the file operations of apps, at most one for each active app with folders. A
-/// further app shares the runtime with the fewest apps, so these can delay each other's file
-/// operations. Each runtime uses a few of the host's open files.
+/// further app shares the runtime that has the fewest apps; apps that share a runtime can delay
+/// each other's file operations. Each runtime uses a few of the host's open files.
 pub(crate) const FILE_RUNTIMES_MAX: usize = 128;
 
 /// Timeout of a new instance to start and to pass its health check. Then the push fails.
@@ -42,7 +42,7 @@ pub(crate) const HEALTH_TIME: Duration = Duration::from_secs(15);
 /// so that their clients get the response before connections are cut off.
 pub(crate) const LAST_RESPONSES_TIME: Duration = Duration::from_millis(500);
 
-/// Loaded previews of one app. A further preview evicts the least recently visited one.
+/// Loaded previews of one app. A further preview evicts the least recently requested preview.
 pub(crate) const PREVIEWS_MAX: usize = 3;
 
 /// Releases that are loaded concurrently for previews, all apps together. Further releases wait.
@@ -66,7 +66,7 @@ pub(crate) const PREVIEWS_QUEUED_MAX: usize = 64;
 pub(crate) const COLD_LOAD_WAIT: Duration = Duration::from_secs(20);
 
 /// How long after its first swap a crash loop takes a release out of service. Later crash loops
-/// don't: a release that was healthy for this time mostly fails for an external cause.
+/// don't: the failure of a release that was healthy for this time usually has an external cause.
 pub(crate) const RELEASE_FRESH: Duration = Duration::from_secs(60);
 
 /// Pause before the supervisor retries to start a warm instance that found no free slot or memory.
