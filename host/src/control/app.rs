@@ -33,7 +33,7 @@ pub(crate) struct AppRecord {
     pub(crate) fired: HashMap<ProcessName, Timestamp>,
     /// Cancelled when the app is destroyed, before its task closes the channel of commands.
     destroyed: CancellationToken,
-    /// The latest fields. Only the app's task stores here.
+    /// The latest fields. Only the app's task replaces them.
     fields: ArcSwap<Fields>,
 }
 

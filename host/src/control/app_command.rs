@@ -45,7 +45,7 @@ pub(in crate::control) enum Command {
         message: Option<String>,
         reply: Reply<()>,
     },
-    /// Sets the config of an app without a release, on behalf of the change that has its turn.
+    /// Sets the config of an app without a release, for the change that has the turn.
     SetConfig {
         config: ConfigVars,
         keys: Vec<String>,
@@ -65,7 +65,7 @@ pub(in crate::control) enum Command {
         by: String,
         reply: Reply<PushNow>,
     },
-    /// Queues a change. The grant arrives once the earlier changes have ended.
+    /// Queues a change. The turn is granted once the earlier changes have ended.
     TakeTurn {
         grant: oneshot::Sender<Turn>,
     },

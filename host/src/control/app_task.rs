@@ -1,7 +1,7 @@
 //! The task of one app: the only writer of its state. Receives commands over a bounded channel,
-//! decides by the pure step of the policy crate, performs the actions, and publishes the new
-//! fields. Never waits for a build, a load or a watch: that work runs beside it and reports back.
-//! The folder of this name has what each command does.
+//! makes each decision with the pure step function of the policy crate, performs the actions, and
+//! publishes the new fields. Never waits for a build, a load or a watch: that work runs on other
+//! tasks and reports back. The folder of this name contains the handling of each command.
 //!
 //! ```text
 //!   API, jobs ──command──▶ AppTask ──step (policy)──▶ store, then actions ──▶ fields
@@ -107,8 +107,8 @@ pub(in crate::control) struct AppTask {
     /// watch.
     standby: Vec<Arc<ActiveRelease>>,
     changes: u64,
-    /// The changes that wait for their turn. A change that no longer waits has dropped its
-    /// receiver.
+    /// The changes that wait for their turn. The caller of a change drops the receiver to withdraw
+    /// it.
     grants: HashMap<ChangeId, oneshot::Sender<Turn>>,
     /// The change that has its turn. Its sender is dropped when the change ends.
     turn: Option<(ChangeId, oneshot::Receiver<()>)>,
@@ -117,13 +117,13 @@ pub(in crate::control) struct AppTask {
     watch: Option<AbortHandle>,
     /// The reason for which the release in service is being replaced.
     replacing: Option<Replacing>,
-    /// The releases of a destroyed app that may still run work.
+    /// The releases of a destroyed app that may still run accepted work.
     at_work: Vec<Arc<ActiveRelease>>,
     /// The request that destroyed the app.
     destroyed_by: Option<(String, Reply<()>)>,
 }
 
-/// What the task receives.
+/// An input of the task.
 enum Input {
     Command(Box<Command>),
     TurnEnded(ChangeId),
@@ -158,13 +158,13 @@ impl AppTask {
         }
     }
 
-    /// The app serves as before the host's start.
+    /// Restores an app that served before the host's start and serves again at once.
     pub(in crate::control) fn restore_running(&mut self) {
         let machine = self.machine.clone().restored_running();
         self.adopt(machine, "the host has started");
     }
 
-    /// The app waits until the host loads its release.
+    /// Restores an app whose release the host must load first.
     pub(in crate::control) fn restore_starting(&mut self) {
         let cause = "the host has started";
         let machine = self.machine.clone().restored_starting();
@@ -251,7 +251,7 @@ impl AppTask {
         }
     }
 
-    /// Decides, and performs a decision that stores nothing.
+    /// Handles a command whose decision stores nothing: decides, and performs the decision.
     fn step(&mut self, command: AppCommand, cause: &str, incoming: Option<Incoming>) -> Result<(), Denied> {
         let decision = self.decide(command)?;
         debug_assert!(decision.store.is_none(), "{command:?} must be stored first");
@@ -259,19 +259,19 @@ impl AppTask {
         Ok(())
     }
 
-    /// Like [`Self::step`], and logs a denied command.
+    /// Handles a command like [`Self::step`], and logs a denied command.
     fn step_or_warn(&mut self, command: AppCommand, cause: &str) {
         if let Err(denied) = self.step(command, cause, None) {
             tracing::warn!(app = %self.app.name, ?command, %denied, "the app's state changed meanwhile");
         }
     }
 
-    /// Decides. Nothing has changed yet.
+    /// Returns the decision about a command. Changes nothing.
     fn decide(&self, command: AppCommand) -> Result<Decision, Denied> {
         self.machine.step(command)
     }
 
-    /// Decides, stores, and performs.
+    /// Handles a command: decides, stores the decision, and performs it.
     async fn change(&mut self, command: AppCommand, cause: &str) -> Result<Changed, DeployError> {
         let decision = self.decide(command).map_err(|denied| self.denied(denied))?;
         let (store, name, at) = (&self.services.store, &self.app.name, Timestamp::now());
@@ -302,7 +302,7 @@ impl AppTask {
         }
     }
 
-    /// Performs the actions of a decision, and adopts its state.
+    /// Performs the actions of a decision, and adopts the decision's state.
     fn perform(&mut self, decision: Decision, cause: &str, mut incoming: Option<Incoming>) {
         let Decision { next, actions, .. } = decision;
         let mut withdrawn = None;
@@ -399,14 +399,15 @@ impl AppTask {
         self.load = Some(Load { id, work, done: None });
     }
 
-    /// Starts work beside the task. A shutdown waits for it, and cancels it in the end.
+    /// Spawns work that runs concurrently with this task. A shutdown waits for it, and then cancels
+    /// it.
     fn begin(&mut self, work: impl Future<Output = Done> + Send + 'static) -> AbortHandle {
         let cancel = self.services.shutdown.cancel.clone();
         let work = async move { cancel.run_until_cancelled(work).await.unwrap_or(Done::Cancelled) };
         self.work.spawn(self.services.shutdown.tasks.track_future(work))
     }
 
-    /// Starts a rollout watch in place of the former one. A shutdown drops it.
+    /// Starts a rollout watch, and stops the previous watch. A shutdown drops it.
     fn begin_watch(&mut self, watch: impl Future<Output = Done> + Send + 'static) {
         self.stop_watch();
         let closing = self.services.shutdown.closing.clone();
@@ -462,7 +463,7 @@ impl AppTask {
         self.step_or_warn(AppCommand::Enqueue(change), "a change waits");
     }
 
-    /// Removes the changes that no longer wait.
+    /// Removes changes whose callers have stopped waiting.
     fn forget_withdrawn(&mut self) {
         let withdrawn: Vec<ChangeId> =
             self.grants.iter().filter(|(_, grant)| grant.is_closed()).map(|(change, _)| *change).collect();
@@ -472,7 +473,7 @@ impl AppTask {
         }
     }
 
-    /// Lets a change run. Returns it if it no longer waits.
+    /// Grants the turn to a change. Returns the change if it no longer waits.
     fn grant(&mut self, change: ChangeId) -> Result<(), ChangeId> {
         let (turn, ended) = Turn::new(change);
         let grant = self.grants.remove(&change).ok_or(change)?;
@@ -493,14 +494,14 @@ impl AppTask {
     }
 }
 
-/// What a decision changed.
+/// The effect of a decision.
 struct Changed {
     is_stored: bool,
     /// Whether the base state changed.
     base: bool,
 }
 
-/// Waits until the change that has its turn ends. Never completes without one.
+/// Waits until the change that has the turn ends. Never completes if no change has it.
 async fn turn_ended(turn: &mut Option<(ChangeId, oneshot::Receiver<()>)>) -> ChangeId {
     match turn {
         Some((change, ended)) => {

@@ -1,5 +1,5 @@
-//! Owns the requests that create, start, stop, change and destroy apps. Adds each app to the table
-//! of apps, and runs its task. Never changes an app: its task does.
+//! Owns the requests that create, start, stop, change and destroy apps. Adds each app to the
+//! registry, and runs its task. Never changes an app: its task does.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -26,7 +26,7 @@ use crate::{
     runtime::{self, ActiveRelease, Directory, HostResources},
 };
 
-/// What the requests about apps need.
+/// The settings and handles of [`Apps`].
 pub(in crate::control) struct Options {
     pub(in crate::control) registry: Registry,
     pub(in crate::control) store: Store,

@@ -69,7 +69,7 @@ pub(crate) async fn record_missing(store: &Store) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Writes a loss to the host's log.
+/// Writes a loss of data to the host's log.
 pub(crate) fn log_lost(lost: &LostData, detected: Detected) {
     tracing::warn!(app = %lost.app, path = %lost.path.display(), "{}", text(lost, detected));
 }

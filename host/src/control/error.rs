@@ -148,7 +148,7 @@ impl Failure {
         Reason { code: self.code().to_owned(), detail }
     }
 
-    /// Whether the build failed, as opposed to the deployment.
+    /// Returns whether the build failed, as opposed to the deployment.
     pub(super) fn is_build_failure(&self) -> bool {
         match self {
             Self::Bundle(_) | Self::Rejected(_) | Self::SdkTooOld { .. } | Self::Formation(_) | Self::OnlyACommand => {
@@ -167,14 +167,14 @@ impl Failure {
         }
     }
 
-    /// Whether the host had no free instance slot or memory. Such a failure has no cause in the
-    /// release.
+    /// Returns whether the host had no free instance slot or memory. Such a failure has no cause in
+    /// the release.
     pub(super) fn is_no_room(&self) -> bool {
         matches!(self, Self::Start(Fault::NoRoom { .. }))
     }
 
-    /// Whether the host could temporarily not read or write its own files. Such a failure has no
-    /// cause in the release.
+    /// Returns whether the host could temporarily not read or write its own files. Such a failure
+    /// has no cause in the release.
     pub(super) fn is_passing(&self) -> bool {
         match self {
             Self::Store(error) => error.is_passing(),
@@ -183,7 +183,7 @@ impl Failure {
         }
     }
 
-    /// Whether the host's disk is full.
+    /// Returns whether the host's disk is full.
     pub(crate) fn is_of_full_disk(&self) -> bool {
         matches!(self, Self::Store(error) if error.is_of_full_disk())
     }

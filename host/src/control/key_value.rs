@@ -22,7 +22,8 @@ impl AppKeyValue {
         Arc::new(Self { store: store.clone(), app: app.clone(), data_gate: data_gate.clone() })
     }
 
-    /// The store looks data up by the app's name, which may belong to a new app by now.
+    /// Returns a guard for one access. Without it, a guest of a destroyed app could reach the data
+    /// of a new app of the same name, since the store finds data by name.
     fn guard(&self) -> Result<AccessGuard, KvError> {
         self.data_gate.guard().ok_or_else(|| failed("the app was destroyed with its data"))
     }

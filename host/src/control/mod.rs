@@ -1,6 +1,6 @@
 //! The control plane: owns the apps' records, turns bundles into serving releases, and runs the
-//! lifecycle of apps (create, push, start, stop, destroy). Never contains policy rules, never runs
-//! guests, and never writes SQL: the crates `policy`, `engine` and `store` do.
+//! lifecycle of apps (create, push, start, stop, destroy). Never contains policy rules, guest code
+//! or SQL: the crates `policy`, `engine` and `store` do.
 
 mod app;
 mod app_command;

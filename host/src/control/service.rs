@@ -77,7 +77,7 @@ pub(crate) struct Service {
     recording: JoinHandle<()>,
 }
 
-/// What most services share.
+/// The state that most services share.
 #[derive(Clone)]
 struct Core {
     store: Store,
@@ -122,12 +122,12 @@ impl Service {
         Ok(Self { handles, core, directory: options.directory, usage, app_tasks, recording })
     }
 
-    /// The handles of the services.
+    /// Returns the handles of the services.
     pub(crate) fn handles(&self) -> ControlPlane {
         self.handles.clone()
     }
 
-    /// The tasks that a shutdown drains.
+    /// Returns the tasks that a shutdown drains.
     pub(crate) fn tasks(&self) -> TaskTracker {
         self.core.shutdown.tasks.clone()
     }
@@ -167,7 +167,7 @@ impl Service {
         }
     }
 
-    /// Ends the tasks of the apps, once nothing refers to the apps any longer.
+    /// Ends the tasks of the apps. Call it once nothing else uses the apps.
     pub(crate) async fn close(self) {
         self.core.shutdown.ended.cancel();
         self.app_tasks.close();
@@ -177,7 +177,7 @@ impl Service {
     }
 }
 
-/// What the handles are made of, besides the core.
+/// The services, besides the core, from which the handles are created.
 struct Parts<'a> {
     releases: &'a Releases,
     pushes: &'a Pushes,

@@ -75,8 +75,8 @@ impl Startup {
     }
 
     /// Registers the app's release as cold if it has no work before the first request. The start
-    /// then costs only the read of a row per app, and the app's state is `running` as before.
-    /// Returns false if the release must be loaded.
+    /// then reads only one row per app, and the app's state is `running` as before. Returns false
+    /// if the release must be loaded.
     async fn restore_cold(&self, task: &mut AppTask) -> Result<bool, DeployError> {
         let app = Arc::clone(&task.handle.record);
         let fields = app.fields();

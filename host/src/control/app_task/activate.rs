@@ -1,4 +1,4 @@
-//! How an app's task puts releases in service: after a start, for a cold app, and after a commit.
+//! Puts releases in service, in the app's task: after a start, for a cold app, and after a commit.
 //! Never loads a release.
 
 use std::sync::Arc;
@@ -55,7 +55,7 @@ impl AppTask {
     }
 
     /// Puts a cold release in service that was loaded for its first request. Returns false if the
-    /// app serves something else by now.
+    /// app serves another release, or none, by now.
     pub(super) fn cold_loaded(&self, running: &Arc<ActiveRelease>) -> bool {
         let serves = self.app.traffic.install_loaded(running);
         if serves {

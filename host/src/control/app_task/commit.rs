@@ -1,5 +1,5 @@
-//! The commit of a release, by the task of its app: one transaction, and then the release serves.
-//! Never builds a release, and is never cancelled.
+//! Commits a release, in the task of its app: one transaction makes it the current release, and
+//! then it serves. Never builds a release, and is never cancelled.
 
 use std::sync::Arc;
 
@@ -86,7 +86,7 @@ impl AppTask {
     }
 }
 
-/// The activity of a commit.
+/// Returns the activity of a commit.
 fn deployed(
     app: &AppRecord,
     number: ReleaseNumber,

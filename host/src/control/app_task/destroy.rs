@@ -1,5 +1,6 @@
-//! How an app's task destroys the app: the deletion in the store is the commit point. Its work then
-//! drains for a limited time, and its data is deleted last. Never deletes data of a stored app.
+//! Destroys the app, in the app's task. The deletion in the store is the commit point. The app's
+//! work then drains for a limited time, and its data is deleted last. Never deletes data of a
+//! stored app.
 
 use std::sync::Arc;
 

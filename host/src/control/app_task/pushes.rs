@@ -1,4 +1,4 @@
-//! How an app's task accepts and cancels push jobs. A job then runs beside the task. Never runs a
+//! Accepts and cancels push jobs, in the app's task. Each job runs on another task. Never runs a
 //! job.
 
 use std::{sync::Arc, time::Duration};
@@ -118,8 +118,8 @@ impl AppTask {
     }
 }
 
-/// The app existed at the start of the request. If the store doesn't have it now, it was destroyed
-/// meanwhile.
+/// Returns the error of a request to an existing app. If the store doesn't have the app, it was
+/// destroyed during the request.
 fn destroyed_meanwhile(app: &AppName, error: StoreError) -> DeployError {
     match error {
         StoreError::UnknownApp { .. } => DeployError::BeingDestroyed(app.clone()),

@@ -1,6 +1,7 @@
-//! What an app's task does for requests of users that create no release: start, stop, and changes
-//! of the type, the cores, the build error and the first config. Each change is stored first, then
-//! applied, then recorded in the app's activity with its cause. Never verifies or builds a bundle.
+//! Handles the requests of users that create no release, in the app's task: start, stop, and
+//! changes of the type, the cores, the build error and the first config. Each change is stored
+//! first, then applied, then recorded in the app's activity with its cause. Never verifies or
+//! builds a bundle.
 
 use isopod_policy::{
     AppCommand, AppType, ConfigVars, CoresOverride,

@@ -1,6 +1,6 @@
-//! How an app's task ends a rollout watch: if the new release is clearly worse, the app returns to
-//! its last good release; otherwise the standby is wound down one instance at a time. A release
-//! that crashes repeatedly is replaced in the same way. Never builds a release.
+//! Ends rollout watches, in the app's task. If the new release is clearly worse, the app returns to
+//! its last good release. Otherwise the standby is drained one instance at a time. A release that
+//! crashes repeatedly is replaced in the same way. Never builds a release.
 
 use std::sync::Arc;
 

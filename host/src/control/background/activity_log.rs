@@ -1,5 +1,5 @@
 //! The activity log: one task stores the activities of all apps in order, and publishes them to
-//! subscribers. If the disk is full, it retries later. Never delays a subscriber for the disk.
+//! subscribers. If the disk is full, it retries later. Subscribers never wait for the disk.
 
 use std::collections::VecDeque;
 
@@ -31,7 +31,7 @@ pub(in crate::control) enum Record {
     Flush(oneshot::Sender<()>),
 }
 
-/// What the activity log needs.
+/// The settings and handles of the activity log.
 pub(in crate::control) struct Options {
     pub(in crate::control) store: Store,
     pub(in crate::control) registry: Registry,
@@ -129,8 +129,8 @@ impl Service {
         }
     }
 
-    /// Whether the activity belongs to an existing app. A new app of the same name doesn't receive
-    /// it.
+    /// Returns whether the activity belongs to an existing app. A new app of the same name doesn't
+    /// receive it.
     fn belongs_to_known_app(&self, activity: &NewActivity) -> bool {
         let exists = |name| self.registry.app(name).is_ok_and(|app| app.created_at <= activity.at);
         activity.app.as_ref().is_none_or(exists)

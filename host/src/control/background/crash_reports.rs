@@ -1,5 +1,5 @@
-//! Hands reports about process types that fail repeatedly to the tasks of their apps. Never decides
-//! what a report leads to.
+//! Forwards reports about process types that fail repeatedly to the tasks of their apps. Never acts
+//! on a report.
 
 use tokio::sync::mpsc;
 
@@ -13,7 +13,7 @@ pub(in crate::control) struct Service {
 }
 
 impl Service {
-    /// Hands reports on until the host shuts down.
+    /// Forwards reports until the host shuts down.
     pub(in crate::control) async fn run(mut self) {
         while let Some(report) = self.received.recv().await {
             let name = report.app.parse().map_err(drop);

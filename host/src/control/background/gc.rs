@@ -74,8 +74,8 @@ impl Service {
     }
 }
 
-/// Whether a compiled file belongs to one of these bundles: its name begins with the bundle's
-/// digest.
+/// Returns whether a compiled file belongs to one of these bundles: its name begins with the
+/// bundle's digest.
 fn belongs_to(name: &str, bundles: &HashSet<Digest>) -> bool {
     let digest = name.split(['-', '.']).next().and_then(|digest| digest.parse().ok());
     digest.is_some_and(|digest| bundles.contains(&digest))

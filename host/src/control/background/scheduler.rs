@@ -61,9 +61,9 @@ struct Firing {
 /// The result of a firing.
 enum Outcome {
     Ran,
-    /// It was started and failed.
+    /// The run was started and failed.
     Failed(String),
-    /// It was not started.
+    /// The run was not started.
     NotRun(String),
 }
 
@@ -121,7 +121,7 @@ impl Schedules {
         (firings, soonest.max(limits::SCHEDULE_CHECK_INTERVAL_MIN))
     }
 
-    /// Counts a missed run of a process type, and returns the number of missed runs in a row.
+    /// Counts a missed run of a process type. Returns the number of missed runs in a row.
     fn miss(&self, app: &AppName, process: &ProcessName) -> u32 {
         self.with(app, process, |scheduled| {
             scheduled.missed = scheduled.missed.saturating_add(1);
@@ -277,7 +277,7 @@ impl Service {
     }
 }
 
-/// The event that a scheduled handler receives.
+/// Returns the event that a scheduled handler receives.
 fn event(app: &AppName, process: &ProcessName, schedule: &str, id: RequestId, at: Timestamp) -> Event {
     let data = json!({ "process": process, "schedule": schedule });
     Event {

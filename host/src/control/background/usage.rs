@@ -1,5 +1,5 @@
-//! Measures the use of apps by month: the number of events and of distinct subjects. Adds what
-//! each app has counted to the store at an interval, so that counting needs no disk access. Never
+//! Measures the use of apps by month: the number of events and of distinct subjects. Adds the
+//! counters of each app to the store at an interval, so that counting needs no disk access. Never
 //! counts an event.
 
 use isopod_policy::{

@@ -58,7 +58,7 @@ enum Record {
 }
 
 impl LivePush {
-    /// Must be called within a Tokio runtime, since it spawns the recorder's task.
+    /// Creates a job, and spawns the recorder's task. Must be called within a Tokio runtime.
     pub(in crate::control) fn new(app_log: Arc<AppLog>, store: Store, push: Push) -> Arc<Self> {
         let (recorder, records) = mpsc::channel(limits::PUSH_RECORDS_QUEUED_MAX);
         let (app, id) = (push.app.clone(), push.id.clone());

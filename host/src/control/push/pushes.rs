@@ -37,7 +37,7 @@ struct Table {
 }
 
 impl Pushes {
-    /// Blocks briefly, to prepare the folder for uploads.
+    /// Creates the table and the folder for uploads. Blocks briefly.
     pub(in crate::control) fn open(store: Store, options: config::Pushes) -> std::io::Result<Self> {
         upload::prepare(&uploads_folder(&store))?;
         Ok(Self(Arc::new(Table {
@@ -124,7 +124,8 @@ impl Pushes {
     }
 }
 
-/// The folder of uploads, each removed when its bundle is read or its push job ends.
+/// Returns the folder of uploads. Each upload is removed when its bundle is read or its push job
+/// ends.
 fn uploads_folder(store: &Store) -> PathBuf {
     store.folder().join("tmp")
 }

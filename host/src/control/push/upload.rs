@@ -50,7 +50,7 @@ impl Upload {
 }
 
 impl Received {
-    /// The path of the file, which exists until this is dropped.
+    /// Returns the path of the file, which exists until this is dropped.
     pub(in crate::control) fn path(&self) -> PathBuf {
         self.file.path().to_owned()
     }

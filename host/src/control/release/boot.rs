@@ -281,7 +281,7 @@ pub(in crate::control) async fn check_all(
     Ok(())
 }
 
-/// Whether instances of this process type have a health check.
+/// Returns whether instances of this process type have a health check.
 fn has_health_check(planned: &ProcessPlan) -> bool {
     planned.process.health.is_some() || planned.program.info().entries.health
 }

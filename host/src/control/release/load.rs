@@ -29,8 +29,8 @@ pub(in crate::control) struct Loaded {
 }
 
 impl Releases {
-    /// Loads the release of an app that starts. It doesn't wait for a push in progress, which may
-    /// take long and may fail.
+    /// Loads the release of an app that starts. The load doesn't wait for a push in progress, which
+    /// may take long and may fail.
     pub(in crate::control) async fn load_to_serve(
         &self,
         app: &AppRecord,

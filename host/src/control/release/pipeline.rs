@@ -45,7 +45,7 @@ pub(in crate::control) struct ReleaseSpec {
     pub(in crate::control) origin: Origin,
 }
 
-/// What a new release is made of.
+/// The content of a new release.
 pub(in crate::control) enum Content {
     /// A bundle that was received, with the app's present config vars.
     Bundle(Arc<Upload>, BundleKind),
@@ -76,7 +76,7 @@ struct Built {
     storing: Vec<Storing>,
 }
 
-/// What each run of the pipeline needs. Cheap to clone.
+/// The services and settings of each run of the pipeline. Cheap to clone.
 #[derive(Clone)]
 pub(in crate::control) struct Options {
     pub(in crate::control) releases: Releases,
@@ -90,7 +90,7 @@ pub(in crate::control) struct Options {
 pub(in crate::control) struct ReleasePipeline {
     options: Options,
     pub(in crate::control) app: AppHandle,
-    /// The next change of the app runs when the pipeline ends.
+    /// The app's turn. Dropping it lets the next change of the app run.
     turn: Turn,
     /// The push job that started the pipeline, if any. Receives log lines and state steps.
     pub(in crate::control) push: Option<Arc<LivePush>>,

@@ -1,5 +1,5 @@
-//! Owns what every stage of a release needs: the engine, the store and the limits of the operator.
-//! Its methods are beside the stage that they belong to. Never knows a push or a task.
+//! Owns the services and settings that every stage of a release uses: the engine, the store and the
+//! limits of the operator. Each method is in the file of its stage. Never knows a push or a task.
 
 use isopod_engine::Engine;
 use isopod_store::Store;
