@@ -70,7 +70,7 @@ fn content_length(method: &Method, status: StatusCode, given: Option<u64>, exact
     }
 }
 
-/// The head's length; `None` if it has several or an invalid one.
+/// Returns the `content-length` of a head; `None` if it has several or an invalid one.
 fn given_length(headers: &HeaderMap) -> Option<u64> {
     let mut values = headers.get_all(header::CONTENT_LENGTH).iter();
     let value = values.next().filter(|_| values.next().is_none())?.to_str().ok()?;
@@ -135,7 +135,7 @@ impl<B: Body + Unpin> Body for Content<B> {
 }
 
 impl<B: Body> Content<B> {
-    /// The number of content bytes, if known in advance.
+    /// Returns the number of content bytes, if known in advance.
     pub(crate) fn bytes(&self) -> Option<u64> {
         match self {
             Self::Whole(body) => body.size_hint().exact(),

@@ -3,8 +3,8 @@
 //!
 //! A client that sends `Expect: 100-continue` waits before it sends the body. A guest of
 //! `wasi:http` is then started at the head, and the client gets its `100 Continue` when the guest
-//! reads the body; a guest that answers without reading it refuses it. A guest of the flat
-//! interface gets the body with the call, so the host itself sends `100 Continue`.
+//! reads the body; a guest that responds without reading the body thereby refuses it. A guest of
+//! the flat interface gets the body with the call, so the host itself sends `100 Continue`.
 
 use super::failure::{Failed, broken, too_large, too_many, too_slow};
 use crate::{

@@ -46,7 +46,7 @@ pub(super) struct Shared {
     pub(super) liveness: Arc<Liveness>,
 }
 
-/// What the requests of one connection share.
+/// The state that the requests of one connection share.
 struct Connection {
     shared: Arc<Shared>,
     arrival: Arrival,

@@ -1,5 +1,5 @@
 //! App traffic: accepts connections, routes each request to its app, and returns the response.
-//! Never accesses the store, and never waits for a log.
+//! Never accesses the store, and never waits for the log's disk.
 //!
 //! ```text
 //!  listener ──> acceptor ──> one I/O thread per core: HTTP ──> route ──> runtime ──> response

@@ -24,11 +24,11 @@ pub(crate) struct App {
     pub(super) previews: Arc<Previews>,
     /// Held while a release is thawed, so that concurrent requests thaw it once.
     thaw_lock: Mutex<()>,
-    /// Held while a cold release is loaded, for the same reason.
+    /// Held while a cold release is loaded, so that concurrent requests load it once.
     pub(super) load_lock: tokio::sync::Mutex<()>,
 }
 
-/// What an app serves.
+/// The target of an app's jobs.
 enum Serving {
     /// An active release takes the job.
     Release(Arc<ActiveRelease>),
@@ -94,7 +94,7 @@ impl App {
         self.replace(Serving::Release(release))
     }
 
-    /// Lists the pools of a release among the app's, before the release takes its first job.
+    /// Adds the pools of a release to the app's list, before the release takes its first job.
     pub(super) fn track(&self, release: &ActiveRelease) {
         release.register_pools(&self.pools);
     }
@@ -105,7 +105,7 @@ impl App {
     }
 
     /// Puts a release in service that was loaded because the app was cold. Returns false if the app
-    /// serves something else by now.
+    /// serves another release, or none, by now.
     pub(crate) fn install_loaded(&self, release: &Arc<ActiveRelease>) -> bool {
         let previous = self.serving.load_full();
         let Serving::Cold(number) = *previous else { return false };

@@ -1,5 +1,5 @@
 //! The deadline of a job, counted from its arrival. It includes the time in the queue and the
-//! guest's work. Never knows what the job is.
+//! guest's work. Never interprets the job.
 
 use isopod_engine::Fault;
 use isopod_policy::{had_enough_time, is_nearly_expired};

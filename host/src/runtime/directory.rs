@@ -29,7 +29,8 @@ pub(crate) struct Directory {
 type Apps = HashMap<String, Arc<App>, foldhash::fast::RandomState>;
 
 impl Directory {
-    /// `loader` receives the requests to load releases that aren't in memory.
+    /// Creates an empty directory. `loader` receives the requests to load releases that aren't in
+    /// memory.
     pub(crate) fn new(loader: LoadSender) -> Self {
         Self { apps: ArcSwap::default(), version: AtomicU64::new(0), loads: Loads::new(loader) }
     }

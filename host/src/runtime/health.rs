@@ -1,4 +1,4 @@
-//! Checks the health of an instance. Never decides what follows from the result.
+//! Checks the health of an instance. Never acts on the result.
 
 use http::Request;
 use http_body_util::BodyExt;

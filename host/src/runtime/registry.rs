@@ -1,4 +1,4 @@
-//! A list of objects that it doesn't keep alive. Never knows what the objects are.
+//! A list of weak references: it doesn't keep its objects alive. Never uses the objects itself.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 

@@ -45,7 +45,8 @@ pub(crate) struct ActiveRelease {
 }
 
 impl ActiveRelease {
-    /// `program` is the component with the settings that all process types share.
+    /// Creates a release from its plans. `program` is the component with the settings that all
+    /// process types share.
     pub(crate) fn new(
         release: Option<ReleaseNumber>,
         program: Program,

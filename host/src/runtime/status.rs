@@ -1,12 +1,12 @@
-//! What the host records about the successive instances with one id, and shows to users. Never
-//! starts or ends an instance.
+//! Records the successive instances with one id, and their status as shown to users. Never starts
+//! or ends an instance.
 
 use isopod_executor::CpuCounter;
 use isopod_policy::{InstanceId, Isolation, ProcessName, ReleaseNumber};
 use jiff::Timestamp;
 use std::time::{Duration, Instant};
 
-/// The record of one id.
+/// The record of the instances with one id.
 pub(crate) struct InstanceRecord {
     pub(crate) id: InstanceId,
     pub(crate) requests: u64,
@@ -18,7 +18,7 @@ pub(crate) struct InstanceRecord {
     created: Instant,
 }
 
-/// The state of an id without an instance, which gets one only for its next job.
+/// The state shown for an id without an instance. An instance is started for its next job.
 pub(crate) const STOPPED: &str = "stopped";
 
 /// The status of an instance, as shown to users.

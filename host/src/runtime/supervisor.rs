@@ -1,6 +1,5 @@
 //! The supervisor of a pool's warm instances: starts missing instances with back-off, and replaces
-//! instances that fail their health check. Reports a crash loop, and never decides what follows
-//! from it.
+//! instances that fail their health check. Reports crash loops, and never acts on them.
 
 use super::{health, pool::Pool};
 use crate::runtime::limits;
@@ -13,13 +12,13 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-/// The report of a process type that restarts don't repair.
+/// The report of a process type that keeps failing after restarts.
 #[derive(Debug)]
 pub(crate) struct CrashReport {
     pub(crate) app: String,
     pub(crate) release: Option<ReleaseNumber>,
     pub(crate) process: ProcessName,
-    /// What happened, with numbers.
+    /// A description of the failures, with their number.
     pub(crate) detail: String,
 }
 
@@ -87,7 +86,7 @@ pub(super) async fn supervise(pool: Arc<Pool>, release: Option<ReleaseNumber>, r
     }
 }
 
-/// Checks the health of one idle instance. Passes if all instances are busy.
+/// Checks the health of one idle instance. Returns `Ok` if all instances are busy.
 async fn check_idle(pool: &Arc<Pool>) -> Result<(), String> {
     let Some(mut lease) = pool.lease_idle() else { return Ok(()) };
     let Some(instance) = lease.take_instance() else { return Ok(()) };

@@ -28,7 +28,7 @@ pub(crate) struct DrainedBody {
 }
 
 impl DrainedBody {
-    /// Must be called on the runtime of the request's connection.
+    /// Wraps the body of a request. Must be called on the runtime of the request's connection.
     pub(crate) fn of(request: Request<Incoming>, exchange: &Exchange) -> Request<Self> {
         let is_empty = request.body().is_end_stream();
         // A client that waits for `100 Continue` sends nothing before the body is read.

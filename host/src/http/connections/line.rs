@@ -55,7 +55,7 @@ const ZEROS: &[u8] = b"0000000";
 const CHUNKED: &[u8] = b"transfer-encoding: chunked\r\n";
 
 /// One connection's socket and state. All state is advisory. Only the connection's own task writes
-/// it, in order; for HTTP/2, also the tasks of its streams. So relaxed atomics suffice.
+/// it, in order; for HTTP/2, also the tasks of its streams. Relaxed atomics therefore suffice.
 pub(super) struct Line {
     stream: TcpStream,
     accepted: Instant,
@@ -135,7 +135,7 @@ impl Line {
         u64::try_from(self.accepted.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
-    /// The connection's current activity, for its timers.
+    /// Returns the connection's current activity, for its timers.
     pub(super) fn activity(&self) -> Activity {
         let now_ms = self.now_ms();
         let since = |then_ms: u64| Duration::from_millis(now_ms.saturating_sub(then_ms));
@@ -454,7 +454,7 @@ impl Write for Socket {
         true
     }
 
-    /// hyper calls it after it has written all its bytes.
+    /// Records that hyper has written all its bytes: hyper calls this afterwards.
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.0.is_flushed.store(true, Relaxed);
         let _ = self.0.unwritten.compare_exchange(REST, NOTHING, Relaxed, Relaxed);

@@ -7,11 +7,12 @@
 //!                                     └── timer <── Line: the state of the traffic
 //! ```
 //!
-//! Each timer does one thing. A connection between two requests may be idle for
-//! [`ConnectionTimes::idle`]; a head that has begun, and the first request of a connection, have
-//! [`ConnectionTimes::head`]; an HTTP/2 connection gets GOAWAY at [`ConnectionTimes::age`]; a
-//! connection whose client doesn't read a response for [`ConnectionTimes::write`] is reset. An idle
-//! connection is closed only while nothing is readable, by shutting down this side first.
+//! Each timer has one purpose. A connection between two requests may be idle for
+//! [`ConnectionTimes::idle`]. [`ConnectionTimes::head`] is the timeout of a head that has begun,
+//! and of the first request of a connection. At [`ConnectionTimes::age`], the host sends GOAWAY on
+//! an HTTP/2 connection. It resets a connection whose client doesn't read a response for
+//! [`ConnectionTimes::write`]. An idle connection is closed only while nothing is readable, by
+//! shutting down this side first.
 
 mod admission;
 mod drained_body;
@@ -56,7 +57,8 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
-    /// `window_bytes` is the HTTP/2 flow-control window of a connection and of each stream.
+    /// Creates the settings. `window_bytes` is the HTTP/2 flow-control window of a connection and
+    /// of each stream.
     pub(crate) fn new(times: ConnectionTimes, window_bytes: u32) -> Self {
         let builder = || {
             let mut http = Builder::new(TokioExecutor::new());
@@ -77,8 +79,8 @@ impl Settings {
         Self { times, regular: builder(), reserve }
     }
 
-    /// The timeouts of one connection. Ages vary by up to a tenth, so that connections accepted
-    /// together don't all close together.
+    /// Returns the timeouts of one connection. Ages vary by up to a tenth, so that connections
+    /// accepted together don't all close together.
     fn times_of(&self, slot: &Slot) -> ConnectionTimes {
         let spread = rand::random_range(0.9..1.0);
         let times = ConnectionTimes { age: self.times.age.mul_f64(spread), ..self.times };

@@ -1,6 +1,6 @@
-//! Responses to requests with an invalid or incomplete head. hyper answers these itself, without a
-//! body and before any service: the connection writes the response of this module instead, which
-//! has a request id and a problem. Never reads a request.
+//! Responses to requests with an invalid or incomplete head. hyper responds to them itself, without
+//! a body and before it calls a service. The connection replaces hyper's response by one from this
+//! module, with a request id and a problem. Never reads a request.
 
 use crate::{
     http::limits,

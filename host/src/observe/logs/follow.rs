@@ -61,7 +61,7 @@ impl Follower {
         }
     }
 
-    /// Whether the app is destroyed, so that no line follows.
+    /// Returns whether the app is destroyed, so that no line follows.
     pub(crate) fn is_of_destroyed(&self) -> bool {
         self.log.is_forgotten()
     }
@@ -92,7 +92,7 @@ impl Follower {
 }
 
 impl Logs {
-    /// Lines after a position, up to a limit.
+    /// Returns lines after a position, up to a limit.
     async fn after(&self, app: &AppName, position: Cursor) -> Result<read::After, LogsError> {
         // The writer flushes its buffer before it replies.
         let end = self.end(app).await?.end;

@@ -118,7 +118,7 @@ impl Logs {
         self.0.apps.lock().unwrap_or_else(PoisonError::into_inner).get(app).cloned()
     }
 
-    /// The number of dropped lines of all apps since the start.
+    /// Returns the number of dropped lines of all apps since the start.
     pub(crate) fn dropped(&self) -> u64 {
         self.0.dropped.load(Ordering::Relaxed)
     }

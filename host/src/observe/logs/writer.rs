@@ -41,7 +41,7 @@ pub(super) struct Writer {
     aging: Aging,
 }
 
-/// What is appended to a log.
+/// An entry to append to a log.
 enum Entry {
     Line(LogLine),
     Request(Request),
@@ -317,8 +317,8 @@ impl Open {
         Ok(Self { dir, file, segment, begun: SystemTime::now(), bytes: 0, waiting: Vec::new(), waiting_lines: 0 })
     }
 
-    /// Whether the next line begins another segment. Small segments are closed too, so that their
-    /// lines can expire.
+    /// Returns whether the next line begins another segment. Small segments are closed too, so that
+    /// their lines can expire.
     fn is_full(&self, config: &Config, now: SystemTime) -> bool {
         let bytes = self.bytes + self.waiting.len() as u64;
         let is_old = || now.duration_since(self.begun).is_ok_and(|age| age >= segment_time(config));
@@ -337,7 +337,7 @@ impl Open {
     }
 }
 
-/// How long one segment receives lines, however few they are.
+/// Returns how long one segment receives lines, regardless of their number.
 fn segment_time(config: &Config) -> Duration {
     (config.kept_for / limits::LOG_SEGMENTS_BY_AGE).max(limits::LOG_CHECK_INTERVAL)
 }

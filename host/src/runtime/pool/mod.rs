@@ -1,5 +1,5 @@
 //! The instances of one process type: their slots, the leases of these slots, and the queues of
-//! jobs that wait for one. Never knows what a job is.
+//! jobs that wait for one. Never interprets a job.
 
 mod admission;
 mod lease;

@@ -71,7 +71,7 @@ pub(crate) struct Pool {
     pub(crate) instance_ended: Notify,
 }
 
-/// What a pool has done since it was created.
+/// Counters of a pool since its creation.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct PoolCounters {
     pub(crate) requests: u64,
@@ -148,7 +148,7 @@ impl Pool {
 
     /// Acquires one of the app's cores for a job. Fails if no core is free, if the class already
     /// leases the maximum number of slots, or if an instance would have to start and none may start
-    /// now. `has_instance` says that the job's slot has an instance.
+    /// now. `has_instance` states whether the job's slot has an instance.
     pub(super) fn acquire_core(&self, state: &PoolState, class: Class, has_instance: bool) -> bool {
         state.busy[class_index(class)] < self.scale.max
             && (has_instance || state.may_start_instance())

@@ -14,7 +14,7 @@ pub(super) struct Slot {
     pub(super) waiting: Queue,
 }
 
-/// What a slot holds.
+/// The content of a slot.
 pub(super) enum SlotState {
     /// No instance: the next lease starts one.
     Empty,

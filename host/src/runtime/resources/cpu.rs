@@ -69,7 +69,7 @@ impl AppCpu {
     }
 }
 
-/// Production apps get a larger share of a contended CPU.
+/// Returns the weight of an app type. Production apps get a larger share of a contended CPU.
 fn weight(app_type: AppType) -> Weight {
     let weight = match app_type {
         AppType::Dev | AppType::Staging => limits::WEIGHT_DEFAULT,

@@ -38,7 +38,8 @@ pub(crate) struct InGuestRuntime<F> {
 }
 
 impl GuestRuntimes {
-    /// `shared` is the runtime for guests without folders that don't run on an I/O thread.
+    /// Creates the runtimes. `shared` is the runtime for guests without folders that don't run on
+    /// an I/O thread.
     pub(crate) fn on(shared: Handle) -> Self {
         Self { shared, files: Arc::default() }
     }

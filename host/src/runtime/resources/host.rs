@@ -26,7 +26,8 @@ struct Inner {
 }
 
 impl HostResources {
-    /// `guests` owns the runtimes of guests that don't use that of an I/O thread.
+    /// Creates the host's resources. `guests` owns the runtimes of guests that don't use the
+    /// runtime of an I/O thread.
     pub(crate) fn new(executor: Executor, guests: GuestRuntimes) -> Self {
         let (bodies, pools, refuses_waiting) = Default::default();
         Self(Arc::new(Inner { executor, guests, bodies, pools, refuses_waiting }))

@@ -1,6 +1,6 @@
 //! The resources that apps share: cores, CPU time, room for instances, and bytes of bodies, with
-//! the limits of each app and of the host. Never queues or runs a job, and never knows what a pool
-//! is.
+//! the limits of each app and of the host. Never queues or runs a job, and accesses pools only
+//! through traits.
 
 mod app;
 mod bodies;

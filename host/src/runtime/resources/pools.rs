@@ -1,5 +1,5 @@
-//! The pools of an app or of the host, as far as the resources need them: to admit queued jobs to
-//! free cores, and to evict instances. Never knows what else a pool does.
+//! The pools of an app or of the host, as the resources use them: to admit queued jobs to free
+//! cores, and to evict instances. Never uses a pool for anything else.
 
 use crate::runtime::registry::Registry;
 use isopod_engine::Program;
@@ -25,7 +25,7 @@ pub(crate) trait Admit: Send + Sync {
 
 /// Evicts idle instances.
 pub(crate) trait Evict: Send + Sync {
-    /// Returns what the instances take jobs by.
+    /// Returns the entry point through which the instances receive jobs.
     fn entry(&self) -> Entry;
 
     /// Returns the program of the instances.
