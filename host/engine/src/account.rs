@@ -1,5 +1,6 @@
-//! The byte account of one store: linear memory, tables, and what the host holds on the guest's
-//! behalf. Every byte is charged to the host-wide memory budget. Never allocates anything itself.
+//! The byte account of one store: linear memory, tables, and the memory that the host holds on the
+//! guest's behalf. Every byte is charged to the host-wide memory budget. Never allocates anything
+//! itself.
 
 use crate::{
     budget::{Budget, Exhausted, Reservation},

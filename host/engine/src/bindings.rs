@@ -1,4 +1,4 @@
-//! Bindings generated from the guest contract in `sdk/wit`.
+//! Bindings generated from the guest contract in `sdk/wit`. Never contains other code.
 
 pub(crate) mod events {
     wasmtime::component::bindgen!({

@@ -1,5 +1,4 @@
-//! Why an engine could not be created, and why a component has no snapshot. Never decides what
-//! follows from it.
+//! Why an engine could not be created, and why a component has no snapshot. Never handles an error.
 
 use crate::{fault::Fault, inspect::Rejected};
 use std::io;

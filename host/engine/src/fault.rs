@@ -50,7 +50,7 @@ pub enum Fault {
     NoSuchEntry { entry: &'static str },
 }
 
-/// What one instance ran out of.
+/// A resource that one instance has exhausted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Resource {
     /// Linear memory.

@@ -1,7 +1,8 @@
 //! The typed functions behind the flat interface, `isopod:app/http` and `isopod:app/http-packed`.
-//! The generated bindings don't suffice: a response's body may be as large as the guest's memory,
-//! but host-call fuel limits what they copy out of the guest; and they copy a request's body in one
-//! piece, however long that takes. Never interprets a request or a response.
+//! The generated bindings don't suffice for two reasons. A response's body may be as large as the
+//! guest's memory, but host-call fuel limits the bytes that they copy out of the guest. And they
+//! copy a request's body in one piece, which may take longer than a time slice. Never interprets a
+//! request or a response.
 
 use crate::{
     inspect::{FLAT_LISTED, FLAT_PACKED},
@@ -284,9 +285,9 @@ mod tests {
     use std::task::{Context, Poll, Waker};
     use wasmtime::component::{Component, Linker};
 
-    /// A guest with four exports: `sum` hashes a list, `lengths` adds up the lengths of two lists,
-    /// and `kept` and `freed` return the start of its memory as a list, without and with a function
-    /// that overwrites it afterwards.
+    /// A guest with four exports. `sum` hashes a list, and `lengths` adds up the lengths of two
+    /// lists. `kept` and `freed` return the start of the guest's memory as a list; `freed` also has
+    /// a function that overwrites it afterwards.
     const GUEST: &str = r#"(component
         (core module $m
             (memory (export "memory") 40)

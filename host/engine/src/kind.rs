@@ -1,4 +1,5 @@
-//! The kinds of engines: what a component needs, and how it is compiled. Never creates an engine.
+//! The kinds of engines: the features that a component needs, and how it is compiled. Never creates
+//! an engine.
 
 /// How a component is compiled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -30,7 +31,7 @@ pub(crate) const KINDS: [Kind; 4] = [
     Kind { flavour: Flavour::Concurrent, speed: Speed::Quick },
 ];
 
-/// What distinguishes one engine from another. Code compiled for one kind doesn't run on another.
+/// The kind of an engine. Code compiled for one kind doesn't run on another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Kind {
     pub(crate) flavour: Flavour,

@@ -1,5 +1,5 @@
 //! Joins a component with its sandbox: does all work that is common to its instances once, so that
-//! a start takes microseconds. Never starts an instance by itself.
+//! a start takes microseconds. Never starts an instance.
 
 use crate::{
     engine::{Component, Engine},

@@ -65,7 +65,8 @@ impl Frame {
         self.needs = self.needs.and(module).and(Needs { core_instances: 1, ..Needs::default() });
     }
 
-    /// The compiler adds adapter modules for calls between components that contain code.
+    /// Adds the resources of an instantiated component. The compiler adds adapter modules for calls
+    /// between components that contain code.
     fn instantiate_component(&mut self, index: u32) {
         let component = self.components.get(index as usize).copied().unwrap_or_default();
         let adapters = u32::from(component.core_instances > 0);

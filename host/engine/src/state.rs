@@ -42,7 +42,7 @@ pub(crate) struct HostState {
     is_being_read: bool,
 }
 
-/// What a program gives to the state of each of its instances.
+/// The parts that a program passes to the state of each of its instances.
 pub(crate) struct Parts<'a> {
     pub(crate) info: &'a ComponentInfo,
     pub(crate) sandbox: &'a Arc<Sandbox>,
@@ -134,8 +134,8 @@ impl HostState {
     }
 }
 
-/// Called at every epoch while the guest runs: continues a young time slice and yields an old one.
-/// Charges host memory that the guest has used since the last epoch.
+/// Handles an epoch while the guest runs: continues an unexpired time slice and yields an expired
+/// one. Charges host memory that the guest has used since the last epoch.
 pub(crate) fn on_epoch(mut store: StoreContextMut<'_, HostState>) -> wasmtime::Result<UpdateDeadline> {
     if let Some(copying) = unread::on_epoch() {
         return Ok(copying);

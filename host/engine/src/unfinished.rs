@@ -88,8 +88,8 @@ struct Waits<'a> {
 }
 
 impl Waits<'_> {
-    /// Returns the fault of a response that has made no progress for `stalled`, if it is broken
-    /// off.
+    /// Returns the fault of a response that has made no progress for `stalled`, if the response
+    /// must be aborted.
     fn fault(&self, stalled: Duration, reader_is_slow: bool) -> Option<Fault> {
         if reader_is_slow && self.patience.is_over(stalled) {
             return Some(Fault::ClientGone);

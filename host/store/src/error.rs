@@ -15,7 +15,7 @@ use crate::limits::{
 /// Separates the finding from the remedy in errors about a data folder.
 const UNCHANGED: &str = "; nothing was changed. ";
 
-/// What happened to a `control.db` that a host has open.
+/// How a `control.db` that a host has open was changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Change {
     Removed,

@@ -1,6 +1,6 @@
-//! Group commit: all jobs that wait when a commit is due share a transaction. Owns the order begin,
-//! work, commit, answer, and the isolation of failed jobs from the rest of their group. Never opens
-//! a connection. Shared by the control database and the apps' key-value databases.
+//! Group commit: all jobs that wait when a commit is due share a transaction. Owns the order of the
+//! steps (begin, work, commit, answer), and isolates failed jobs from the rest of their group.
+//! Never opens a connection. Shared by the control database and the apps' key-value databases.
 
 use std::path::Path;
 

@@ -163,7 +163,8 @@ pub struct NewRelease {
     /// The release's config vars.
     pub config: ConfigVars,
     pub size_bytes: u64,
-    /// What created the release, for users: `push p-…`, `rollback to v1`, `config changed: KEY`.
+    /// The cause of the release, as shown to users: `push p-…`, `rollback to v1`,
+    /// `config changed: KEY`.
     pub cause: String,
     pub created_by: String,
     pub created_at: Timestamp,

@@ -119,7 +119,7 @@ pub(crate) fn parsed<T: FromStr<Err: Display>>(row: &Row<'_>, column: &str) -> S
     text.parse().map_err(|error| StoreError::damaged(format_args!("{column}: {error}")).into())
 }
 
-/// Like [`parsed`], for a column that may be empty.
+/// Parses a column like [`parsed`], for a column that may be empty.
 pub(crate) fn parsed_if_any<T: FromStr<Err: Display>>(row: &Row<'_>, column: &str) -> Sql<Option<T>> {
     match row.get::<_, Option<String>>(column)? {
         None => Ok(None),
@@ -136,7 +136,7 @@ pub(crate) fn time(row: &Row<'_>, column: &str) -> Sql<Timestamp> {
     parsed(row, column)
 }
 
-/// Like [`time`], for a column that may be empty.
+/// Parses a time like [`time`], for a column that may be empty.
 pub(crate) fn time_if_any(row: &Row<'_>, column: &str) -> Sql<Option<Timestamp>> {
     parsed_if_any(row, column)
 }

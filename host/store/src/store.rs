@@ -55,7 +55,7 @@ impl Store {
         Self::open_with(folder, &Options::default())
     }
 
-    /// Like [`Store::open`], with options.
+    /// Opens or creates the data folder like [`Store::open`], with options.
     pub fn open_with(folder: impl AsRef<Path>, options: &Options) -> Result<Self, StoreError> {
         let folder = folder.as_ref();
         private_folder(folder)?;

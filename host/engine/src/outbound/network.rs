@@ -1,5 +1,5 @@
 //! Network state that all programs of an engine share: the host's own addresses, name lookup and
-//! the connection pool. Never decides what an app may reach.
+//! the connection pool. Never decides which addresses an app may reach.
 
 use super::{
     pool::{Bounds, Pool},

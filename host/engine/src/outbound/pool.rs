@@ -90,7 +90,7 @@ struct Idle<S> {
     connection: Connection<S>,
 }
 
-/// What a request acquires from the pool.
+/// The result of a request to the pool: a connection, or the permit to open one.
 pub(super) enum Acquired<S = SendRequest<Reader>> {
     Kept(Connection<S>),
     /// The permit to open one more connection.

@@ -70,7 +70,7 @@ struct Lane<J> {
 
 struct Waiting<J> {
     jobs: VecDeque<J>,
-    /// Whether a thread is running the lane, or is scheduled to.
+    /// Whether a thread runs the lane or is scheduled to run it.
     is_scheduled: bool,
 }
 

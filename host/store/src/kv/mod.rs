@@ -77,14 +77,14 @@ impl KvStore {
         Self::open_with(folder, &Options::default())
     }
 
-    /// Like [`KvStore::open`], with options.
+    /// Opens the key-value stores like [`KvStore::open`], with options.
     pub fn open_with(folder: impl AsRef<Path>, options: &Options) -> Result<Self, StoreError> {
         let folders = AppFolders::of(folder.as_ref());
         let (record, _) = DataRecord::new(folders.clone(), BTreeMap::new(), Weak::new());
         Self::open_recording(folder.as_ref(), options, folders, Arc::new(record))
     }
 
-    /// Like [`KvStore::open_with`], with the record of app data.
+    /// Opens the key-value stores like [`KvStore::open_with`], with the record of app data.
     pub(crate) fn open_recording(
         folder: &Path,
         options: &Options,

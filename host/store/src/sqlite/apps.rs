@@ -66,7 +66,8 @@ pub(crate) fn names(connection: &Connection) -> Sql<Vec<AppName>> {
     all(connection, "SELECT name FROM apps", [], |row| parsed(row, "name"))
 }
 
-/// Deletes the row of an app and its activity. Tokens keep it.
+/// Deletes the row of an app and its activity. Tokens with the app in their scope stay:
+/// `tokens::forget_app` changes them.
 pub(crate) fn delete(connection: &Connection, name: &AppName) -> Sql<()> {
     connection.prepare_cached("DELETE FROM apps WHERE name = ?1")?.execute([name.as_str()])?;
     activity::forget(connection, name)

@@ -1,6 +1,5 @@
 //! The control store in SQLite. Owns `control.db`: one thread writes, several connections read. The
-//! statements are in one file per kind of row. Never opens a file
-//! that replaced the database.
+//! statements are in one file per kind of row. Never opens a file that replaced the database.
 
 pub(crate) mod activity;
 pub(crate) mod apps;
@@ -88,7 +87,7 @@ impl Sqlite {
         self.read(save).await
     }
 
-    /// Like [`Sqlite::write`], for a thread outside of a runtime.
+    /// Writes like [`Sqlite::write`], on a thread outside of a runtime.
     pub(crate) fn write_blocking<T: Send + 'static>(
         &self,
         job: impl FnOnce(&Connection) -> Sql<T> + Send + 'static,

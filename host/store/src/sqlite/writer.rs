@@ -43,7 +43,7 @@ impl Writer {
         outcome.await.map_err(|_| StoreError::Closed)?
     }
 
-    /// Like [`Writer::write`], for a thread outside of a runtime.
+    /// Writes like [`Writer::write`], on a thread outside of a runtime.
     pub(crate) fn write_blocking<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Connection) -> Sql<T> + Send + 'static,
