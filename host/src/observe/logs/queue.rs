@@ -88,7 +88,7 @@ impl AppLog {
         }
     }
 
-    /// Whether the app is destroyed. Later lines are discarded.
+    /// Returns whether the app is destroyed. Later lines are discarded.
     pub(crate) fn is_forgotten(&self) -> bool {
         self.forgotten.load(Ordering::Acquire)
     }
