@@ -115,8 +115,8 @@ mod tests {
         assert_eq!(deadline.remaining(after(2_500)), Duration::ZERO);
     }
 
-    /// The full limit is reported for a guest that had most of the time: its author knows this
-    /// number.
+    /// A guest that had most of the time is reported with the full limit, the number that its
+    /// author has set.
     #[test]
     fn a_timeout_reports_the_time_that_the_guest_had() {
         let deadline = Deadline::after(LIMIT);

@@ -165,7 +165,7 @@ mod tests {
         assert!(loader.try_recv().is_err());
     }
 
-    /// After the host starts, every app is cold.
+    /// The state after the host starts: every app is cold.
     #[tokio::test]
     async fn concurrent_requests_to_cold_apps_wait_for_a_permit_and_previews_are_refused() {
         let host = HostResources::new(
