@@ -57,3 +57,16 @@ impl BodySink {
         }
     }
 }
+
+impl From<super::http::SinkStream> for BodySink {
+    fn from(sink: super::http::SinkStream) -> Self {
+        Self::V2(sink)
+    }
+}
+
+#[cfg(feature = "wasi-03")]
+impl From<super::http03::SinkStream> for BodySink {
+    fn from(sink: super::http03::SinkStream) -> Self {
+        Self::V3(sink)
+    }
+}

@@ -11,7 +11,6 @@ use wasip2::http::types::{
 use wasip2::io::streams::{InputStream, OutputStream, StreamError};
 
 use super::NOT_GRANTED;
-use super::body::BodySink;
 use super::reactor::wait;
 use crate::http::{Body, BodyWriter, Headers, Kind, Method, Request, Response, Sink};
 use crate::{Error, Result, limits};
@@ -115,7 +114,7 @@ pub(super) async fn send(outgoing: OutgoingBody, body: Body) -> Result<()> {
         Kind::Produced(producer) => {
             let set = Rc::new(RefCell::new(Headers::new()));
             let sink = SinkStream { stream: open(&outgoing)?, trailers: set.clone() };
-            producer(BodyWriter(Sink::Send(BodySink::V2(sink)))).await?;
+            producer(BodyWriter(Sink::Send(sink.into()))).await?;
             trailers = Rc::try_unwrap(set)
                 .map_err(|_| Error::msg("the body's writer outlived its producer, so the body is truncated"))?
                 .into_inner();

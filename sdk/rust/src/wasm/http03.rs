@@ -11,7 +11,6 @@ use wasip3::wit_bindgen::{FutureReader, FutureWriter, StreamReader, StreamResult
 use wasip3::{wit_future, wit_stream};
 
 use super::NOT_GRANTED;
-use super::body::BodySink;
 use crate::http::{Body, BodyWriter, Headers, Kind, Method, Request, Response, Sink};
 use crate::{Error, Result, limits, logging};
 
@@ -104,7 +103,7 @@ pub(super) fn send(body: Body) -> Outgoing {
             spawn_local(async move {
                 let trailers = std::rc::Rc::default();
                 let sink = SinkStream { stream, trailers: std::rc::Rc::clone(&trailers) };
-                let outcome = match producer(BodyWriter(Sink::Send(BodySink::V3(sink)))).await {
+                let outcome = match producer(BodyWriter(Sink::Send(sink.into()))).await {
                     Ok(()) => ended(trailers.take()),
                     Err(error) => {
                         logging::report("sending the body failed", error);

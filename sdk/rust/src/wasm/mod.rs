@@ -5,6 +5,7 @@ mod body;
 mod config;
 mod event_export;
 pub(crate) mod exports;
+mod fetch;
 #[cfg_attr(feature = "wasi-03", allow(dead_code, reason = "0.3 replaces it"))]
 mod flat;
 #[cfg(feature = "wasi-03")]
@@ -23,11 +24,9 @@ use std::time::{Duration, SystemTime};
 
 pub(crate) use body::{BodySink, BodySource};
 pub(crate) use config::config_get;
+pub(crate) use fetch::fetch;
 pub(crate) use keyvalue::Bucket;
 pub(crate) use logging::log;
-
-use crate::Result;
-use crate::http::{Request, Response};
 
 /// The error text of a request that the host denies.
 const NOT_GRANTED: &str = "denied by the host; add the server's name to `[grants] http = [\"…\"]` in the manifest";
@@ -53,18 +52,4 @@ pub(crate) async fn sleep(duration: Duration) {
         return wasip3::clocks::monotonic_clock::wait_for(nanoseconds).await;
     }
     reactor::wait(wasip2::clocks::monotonic_clock::subscribe_duration(nanoseconds)).await;
-}
-
-/// Sends a request. Returns the response's head, and its body to be read.
-///
-/// With the feature `wasi-03` an HTTP handler runs as a task of 0.3. Events and health checks are
-/// still synchronous calls, which may not suspend, so they use 0.2.
-pub(crate) async fn fetch(request: Request) -> Result<(Response, BodySource)> {
-    #[cfg(feature = "wasi-03")]
-    if !reactor::is_running() {
-        let (head, body) = http03::fetch(request).await?;
-        return Ok((head, BodySource::V3(body)));
-    }
-    let (head, body) = http::fetch(request).await?;
-    Ok((head, BodySource::V2(body)))
 }
