@@ -33,7 +33,12 @@
 //! `log` (default) forwards the records of the crate `log` to `wasi:logging`. An app that logs
 //! nothing doesn't import that interface. `tracing` does the same for the crate `tracing`.
 //! `wasi-03` exports HTTP as `wasi:http/handler` 0.3.
+//!
+//! `allocator` (default) sets the component's global allocator to one that reuses small blocks
+//! immediately. Turn it off to set another one.
 
+#[cfg(any(test, all(target_family = "wasm", feature = "allocator", not(target_feature = "atomics"))))]
+mod allocator;
 pub mod config;
 mod error;
 pub mod events;

@@ -38,7 +38,7 @@ pub async fn fetch(request: Request) -> Result<Response> {
 
 /// Sends a request. Returns the response's head, and its body to be read in chunks.
 pub async fn fetch_streaming(request: Request) -> Result<(Response, IncomingBody)> {
-    let what = format!("sending {} {}://{}", request.method, request.scheme, request.authority);
+    let what = format!("sending {} {}://{}", request.method, request.scheme, request.authority());
     let (timeout, request) = (request.timeout, completed(request));
     let (head, body) = within(timeout, platform::fetch(request)).await.map_err(|error| error.context(what))?;
     Ok((head, IncomingBody(body)))

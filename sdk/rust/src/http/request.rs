@@ -19,10 +19,37 @@ pub struct Request {
     /// The body.
     pub body: Body,
     pub(crate) scheme: Cow<'static, str>,
-    pub(crate) authority: String,
-    pub(crate) path_with_query: String,
+    pub(crate) target: Target,
     pub(crate) params: Vec<(&'static str, String)>,
     pub(crate) timeout: Option<Duration>,
+}
+
+/// The host of a request, and its path with the query. They share an allocation.
+#[derive(Debug)]
+pub(crate) struct Target {
+    text: String,
+    authority_length: usize,
+}
+
+impl Target {
+    pub(crate) fn new(authority: &str, path_with_query: &str) -> Self {
+        Self { text: [authority, path_with_query].concat(), authority_length: authority.len() }
+    }
+
+    /// Returns a target from its two parts; `None` if they are not UTF-8.
+    fn of(parts: [&[u8]; 2]) -> Option<Self> {
+        let text = String::from_utf8(parts.concat()).ok()?;
+        let authority_length = parts[0].len();
+        text.is_char_boundary(authority_length).then_some(Self { text, authority_length })
+    }
+
+    pub(crate) fn authority(&self) -> &str {
+        &self.text[..self.authority_length]
+    }
+
+    pub(crate) fn path_with_query(&self) -> &str {
+        &self.text[self.authority_length..]
+    }
 }
 
 /// The host's side.
@@ -40,7 +67,7 @@ impl Request {
         let (method, rest) = packed::split(&head)?;
         let (scheme, rest) = packed::split(rest)?;
         let (authority, rest) = packed::split(rest)?;
-        let (path_with_query, rest) = packed::split(rest)?;
+        let (path, rest) = packed::split(rest)?;
         let start = head.len() - rest.len();
         let text = |bytes: &[u8]| std::str::from_utf8(bytes).map(str::to_owned).ok();
         Some(Self {
@@ -49,8 +76,7 @@ impl Request {
                 None => Method::Other(text(method)?),
             },
             scheme: Cow::Borrowed(if scheme == b"https" { "https" } else { "http" }),
-            authority: text(authority)?,
-            path_with_query: text(path_with_query)?,
+            target: Target::of([authority, path])?,
             params: Vec::new(),
             timeout: None,
             body: Body::from(bytes),
@@ -63,13 +89,13 @@ impl Request {
 impl Request {
     /// Returns the path as it was sent: `/notes/1`.
     pub fn path(&self) -> &str {
-        let (path, _) = url::split_at_byte(&self.path_with_query, b'?');
+        let (path, _) = url::split_at_byte(self.target.path_with_query(), b'?');
         if path.is_empty() { "/" } else { path }
     }
 
     /// Returns the query without its `?`; empty if the URL has no query.
     pub fn query(&self) -> &str {
-        url::split_at_byte(&self.path_with_query, b'?').1.unwrap_or_default()
+        url::split_at_byte(self.target.path_with_query(), b'?').1.unwrap_or_default()
     }
 
     /// Returns a decoded value of the query.
@@ -92,7 +118,7 @@ impl Request {
 
     /// Returns the host, with its port unless it is the scheme's default.
     pub fn authority(&self) -> &str {
-        &self.authority
+        self.target.authority()
     }
 
     /// Returns the address of the client, from `x-real-ip`, which Isopod sets on every request.
@@ -144,8 +170,7 @@ impl Request {
             headers: Headers::new(),
             body: Body::empty(),
             scheme: Cow::Borrowed(scheme),
-            authority: authority.to_owned(),
-            path_with_query: path.to_owned(),
+            target: Target::new(authority, path),
             params: Vec::new(),
             timeout: None,
         }

@@ -8,7 +8,7 @@ use wasip3::http::types::{ErrorCode, Method as WasiMethod, Request as WasiReques
 
 use super::body::{BodySource, announced_bytes};
 use super::http03::{Source, fields, headers, send};
-use crate::http::{Body, IncomingBody, Kind, Method, Request, Response};
+use crate::http::{Body, IncomingBody, Kind, Method, Request, Response, Target};
 use crate::{Result, limits, logging};
 
 type Answer = std::result::Result<WasiResponse, ErrorCode>;
@@ -55,8 +55,10 @@ fn lift(request: WasiRequest) -> (Request, IncomingBody) {
         headers: headers(&request.get_headers()),
         body: Body::empty(),
         scheme: Cow::Borrowed(if matches!(request.get_scheme(), Some(Scheme::Https)) { "https" } else { "http" }),
-        authority: request.get_authority().unwrap_or_default(),
-        path_with_query: request.get_path_with_query().unwrap_or_default(),
+        target: Target::new(
+            &request.get_authority().unwrap_or_default(),
+            &request.get_path_with_query().unwrap_or_default(),
+        ),
         params: Vec::new(),
         timeout: None,
     };

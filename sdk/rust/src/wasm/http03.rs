@@ -142,18 +142,18 @@ pub(super) fn fields(headers: Headers) -> Result<Fields> {
 
 /// Sends a request. Returns the response's head, and its body to be read.
 pub(super) async fn fetch(request: Request) -> Result<(Response, Source)> {
-    let Request { method, headers: sent, body, scheme, authority, path_with_query, .. } = request;
-    if authority.is_empty() {
+    let Request { method, headers: sent, body, scheme, target, .. } = request;
+    if target.authority().is_empty() {
         return Err(Error::msg("invalid URL: it must begin with http:// or https://"));
     }
     let (contents, end) = send(body);
     let (outgoing, _sent) = WasiRequest::new(fields(sent)?, contents, end, None);
     let scheme = if scheme == "https" { Scheme::Https } else { Scheme::Http };
-    let path = if path_with_query.is_empty() { "/" } else { &path_with_query };
+    let path = if target.path_with_query().is_empty() { "/" } else { target.path_with_query() };
     let set = outgoing
         .set_method(&wasi_method(method))
         .and_then(|()| outgoing.set_scheme(Some(&scheme)))
-        .and_then(|()| outgoing.set_authority(Some(&authority)))
+        .and_then(|()| outgoing.set_authority(Some(target.authority())))
         .and_then(|()| outgoing.set_path_with_query(Some(path)));
     set.map_err(|()| Error::msg("the host rejects the request's method or URL"))?;
     let incoming = client::send(outgoing).await.map_err(|code| match code {

@@ -11,7 +11,7 @@ use wasip2::http::types::{
 use super::body::{BodySource, announced_bytes};
 use super::http::{Source, fields, headers, send};
 use super::reactor::{self, Stuck};
-use crate::http::{Body, IncomingBody, Kind, Method, Request, Response};
+use crate::http::{Body, IncomingBody, Kind, Method, Request, Response, Target};
 use crate::{Error, Result, limits, logging};
 
 /// Answers a request with a handler that receives the whole body.
@@ -78,8 +78,7 @@ fn lift(request: IncomingRequest) -> Result<(Request, impl FnOnce() -> Result<Bo
         headers: headers(&request.headers()),
         body: Body::empty(),
         scheme: Cow::Borrowed(if matches!(request.scheme(), Some(Scheme::Https)) { "https" } else { "http" }),
-        authority: request.authority().unwrap_or_default(),
-        path_with_query: request.path_with_query().unwrap_or_default(),
+        target: Target::new(&request.authority().unwrap_or_default(), &request.path_with_query().unwrap_or_default()),
         params: Vec::new(),
         timeout: None,
     };

@@ -28,6 +28,11 @@ pub(crate) use fetch::fetch;
 pub(crate) use keyvalue::Bucket;
 pub(crate) use logging::log;
 
+#[cfg(all(feature = "allocator", not(target_feature = "atomics")))]
+#[global_allocator]
+static ALLOCATOR: crate::allocator::Allocator<std::alloc::System> =
+    crate::allocator::Allocator::new(std::alloc::System);
+
 /// The error text of a request that the host denies.
 const NOT_GRANTED: &str = "denied by the host; add the server's name to `[grants] http = [\"…\"]` in the manifest";
 
