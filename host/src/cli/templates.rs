@@ -107,6 +107,7 @@ pub(crate) fn files(template: Template, name: &AppName) -> Vec<File> {
     let cargo = include_str!("templates/Cargo.toml.in").replace("{{libraries}}", libraries);
     let texts = [
         ("Cargo.toml", &*cargo),
+        (".cargo/config.toml", include_str!("templates/cargo.toml.in")),
         ("isopod.toml", &manifest),
         ("src/lib.rs", lib),
         ("README.md", &readme),
@@ -161,6 +162,8 @@ mod tests {
             assert_eq!(manifest.component.as_deref(), Some("target/wasm32-wasip2/release/my_app.wasm"));
             let cargo: toml::Table = text(&files, "Cargo.toml").parse().unwrap();
             assert_eq!(cargo["package"]["name"].as_str(), Some("my-app"));
+            let settings: toml::Table = text(&files, ".cargo/config.toml").parse().unwrap();
+            assert_eq!(settings["build"]["build-dir"].as_str(), Some("{cargo-cache-home}/isopod-build"));
         }
     }
 

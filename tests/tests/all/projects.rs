@@ -14,20 +14,42 @@ use std::{
     process::Command,
 };
 
-/// Creates a project from a template.
+/// Creates a project from a template. Its compiled dependencies are in the same folder, and not in
+/// that of cargo, which tests must not change.
 fn new_project(folder: &Path, name: &str, template: &str) -> PathBuf {
     let project = folder.join(name);
     let path = project.to_str().expect("paths are text");
     let made = program::run(&["new", name, "--template", template, "--path", path]);
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let settings = project.join(".cargo/config.toml");
+    let text = fs::read_to_string(&settings).expect("it was written");
+    let text = text.replace("{cargo-cache-home}", folder.to_str().expect("paths are text"));
+    fs::write(&settings, text).expect("it can be written");
     project
 }
 
+/// Runs a command, which must succeed. Returns its output.
 #[track_caller]
-fn succeeds(command: &mut Command) {
+fn succeeds(command: &mut Command) -> String {
     let output = command.output().expect("it can be run");
     let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    assert!(output.status.success(), "{command:?}\n{}\n{}", said(&output.stdout), said(&output.stderr));
+    let text = format!("{}\n{}", said(&output.stdout), said(&output.stderr));
+    assert!(output.status.success(), "{command:?}\n{text}");
+    text
+}
+
+#[test]
+fn projects_share_their_compiled_dependencies() {
+    let folder = tempfile::tempdir().expect("a folder can be made");
+    let build = |name: &str| {
+        let project = new_project(folder.path(), name, "http");
+        let text = succeeds(program::command(&["build"]).current_dir(&project));
+        let component = format!("target/wasm32-wasip2/release/{name}.wasm");
+        assert!(project.join(component).is_file() && text.contains(&format!("Compiling {name}")), "{text}");
+        text.contains("Compiling serde_json")
+    };
+    assert!(build("first"), "the first project compiles the dependencies");
+    assert!(!build("second"), "the second project finds them");
 }
 
 #[test]
