@@ -8,7 +8,7 @@ use xtask::step;
 /// The options of every benchmark.
 #[derive(clap::Args)]
 pub(super) struct Common {
-    /// Use this host instead of building one for release
+    /// Use this host instead of building one
     #[arg(long, value_name = "FILE")]
     isopod: Option<PathBuf>,
     /// Also write the figures to this file
@@ -17,17 +17,17 @@ pub(super) struct Common {
 }
 
 impl Common {
-    /// Returns the path of the host. Builds it for release unless the caller named one.
+    /// Returns the path of the host. Builds it with the profile `dist` unless the caller named one.
     pub(super) fn host(&self) -> Result<PathBuf> {
         if let Some(program) = &self.isopod {
             return program.canonicalize().with_context(|| format!("cannot find {}", program.display()));
         }
-        step::announce("building the host for release (the first time takes many minutes)");
+        step::announce("building the host with the profile `dist` (the first time takes many minutes)");
         step::run(
-            step::cargo().args(["build", "--release", "--package", "isopod", "--bins"]),
+            step::cargo().args(["build", "--profile", "dist", "--package", "isopod", "--bins"]),
             "the compiler's message above says why",
         )?;
-        Ok(step::target()?.join("release").join(format!("isopod{}", std::env::consts::EXE_SUFFIX)))
+        Ok(step::target()?.join("dist").join(format!("isopod{}", std::env::consts::EXE_SUFFIX)))
     }
 
     pub(super) fn write_json(&self, figures: &serde_json::Value) -> Result<()> {

@@ -10,7 +10,7 @@ use crate::step;
 
 /// Builds the host and the linker for guests. Returns the path of the host.
 pub fn build() -> Result<PathBuf> {
-    step::announce("building the host (the first time takes ten to twenty minutes)");
+    step::announce("building the host (the first time takes about ten minutes)");
     let mut cargo = step::cargo();
     cargo.args([
         "build",

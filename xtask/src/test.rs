@@ -13,7 +13,7 @@ const ADVICE: &str = "each failed test is named above; `cargo xtask test NAME` r
 
 pub(crate) fn run(args: &[String]) -> Result<()> {
     setup::run()?;
-    step::announce("building the host and the tests (the first time takes ten to twenty minutes)");
+    step::announce("building the host and the tests (the first time takes about ten minutes)");
     step::run(tests().arg("--no-run"), "the compiler's message above says why")?;
     guests::build(&[], guests::Linker::BuiltWithTheWorkspace)?;
     let mut sum = Sum::default();
