@@ -15,6 +15,7 @@ use isopod_policy::{Cores, connections::ConnectionTimes, limits as policy};
 
 use self::file::ConfigFile;
 use crate::{
+    control::PushLimits,
     ingress::{BadProxies, TrustedProxies},
     limits, os,
 };
@@ -26,7 +27,7 @@ pub(crate) struct Config {
     pub(crate) listen: SocketAddr,
     pub(crate) admin: SocketAddr,
     pub(crate) domain: String,
-    pub(crate) pushes: Pushes,
+    pub(crate) pushes: PushLimits,
     pub(crate) logs: Logs,
     pub(crate) drain_time: Duration,
     pub(crate) freeze_after: Duration,
@@ -57,14 +58,6 @@ pub(crate) struct Outbound {
     /// The name server for lookups; the system's name servers if `None`.
     pub(crate) resolver: Option<SocketAddr>,
     pub(crate) idle_time: Duration,
-}
-
-/// The limits of push jobs.
-#[derive(Debug, Clone)]
-pub(crate) struct Pushes {
-    pub(crate) parallel: usize,
-    pub(crate) queued_max: usize,
-    pub(crate) time_limit: Duration,
 }
 
 /// The retention of each app's log.
@@ -183,7 +176,7 @@ fn resolve(
         listen: address("listen", &listen)?,
         admin: address("admin", &admin)?,
         domain: domain_name(&domain)?,
-        pushes: Pushes {
+        pushes: PushLimits {
             parallel: file.pushes.parallel.unwrap_or(crate::control::limits::PUSHES_PARALLEL),
             queued_max: file.pushes.queued_max.unwrap_or(crate::control::limits::PUSHES_QUEUED_MAX),
             time_limit: file.pushes.time_limit.map_or(crate::control::limits::PUSH_TIME, |span| span.0),

@@ -30,6 +30,7 @@ pub(crate) use self::{
     app::{APP_DESTROYED, AppRecord},
     error::{DeployError, Failure},
     push::progress::{PushNow, Step},
+    push::pushes::PushLimits,
     push::upload::Received,
     service::{ControlPlane, Options, Service},
     settings::Change,

@@ -20,7 +20,7 @@ use crate::control::{
     },
     error::DeployError,
     limits,
-    push::pushes::Pushes,
+    push::pushes::{PushLimits, Pushes},
     push_jobs::PushJobs,
     push_runner::PushRunner,
     queries::Queries,
@@ -31,7 +31,6 @@ use crate::control::{
     startup::{LateServices, Restored, Startup},
 };
 use crate::{
-    config,
     observe::{logs::Logs, machine, metrics::Metrics},
     runtime,
 };
@@ -43,7 +42,7 @@ pub(crate) struct Options {
     pub(crate) directory: Arc<runtime::Directory>,
     pub(crate) logs: Logs,
     pub(crate) metrics: Metrics,
-    pub(crate) pushes: config::Pushes,
+    pub(crate) pushes: PushLimits,
     /// The resources that all apps share, and the cores of an app without an override.
     pub(crate) machine: runtime::HostResources,
     pub(crate) cores: Cores,

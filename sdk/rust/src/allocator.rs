@@ -39,8 +39,8 @@ pub(crate) struct Allocator<S> {
     lists: UnsafeCell<[List; CLASSES]>,
 }
 
-// SAFETY: a component's instance has one thread, and the crate uses the allocator only there. A test
-// uses its allocator on one thread.
+// SAFETY: a component's instance has one thread, and the crate uses the allocator only there. Each
+// test uses its allocator on one thread.
 unsafe impl<S: Sync> Sync for Allocator<S> {}
 
 impl<S> Allocator<S> {
@@ -95,8 +95,8 @@ fn layout_of(class: usize) -> Layout {
     unsafe { Layout::from_size_align_unchecked((class + 1) * STEP, ALIGN) }
 }
 
-// SAFETY: a block of a list has the size and alignment of its class, comes from `system`, and has no
-// user. Other blocks are passed through.
+// SAFETY: a block of a list has the size and alignment of its class, comes from `system`, and has
+// no user. Other blocks are passed through.
 unsafe impl<S: GlobalAlloc> GlobalAlloc for Allocator<S> {
     // Not inlined, since the compiler would copy it to each place that allocates.
     #[inline(never)]
@@ -118,8 +118,7 @@ unsafe impl<S: GlobalAlloc> GlobalAlloc for Allocator<S> {
             // SAFETY: the caller's promise.
             return unsafe { self.system.dealloc(pointer, layout) };
         };
-        // SAFETY: `alloc` got the block with the layout of this class, and the caller doesn't use it
-        // anymore.
+        // SAFETY: `alloc` got the block with the layout of this class, and its user has freed it.
         let is_kept = NonNull::new(pointer.cast()).is_some_and(|block| unsafe { self.push(class, block) });
         if !is_kept {
             // SAFETY: as above.

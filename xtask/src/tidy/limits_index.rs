@@ -169,14 +169,17 @@ fn evaluate<'v>(text: &str, values: &impl Fn(&str) -> Option<&'v str>) -> Option
             return evaluate(inner, values)?.checked_mul(nanoseconds);
         }
     }
-    if let Some(parts) = text.split_once("<<") {
+    if let Some(parts) = split_outside(text, "<<") {
         return both(parts, |left, right| left.checked_shl(u32::try_from(right).ok()?));
     }
-    if let Some(parts) = text.split_once('+') {
+    if let Some(parts) = split_outside(text, "+") {
         return both(parts, u128::checked_add);
     }
-    if let Some(parts) = text.split_once('*') {
+    if let Some(parts) = split_outside(text, "*") {
         return both(parts, u128::checked_mul);
+    }
+    if let Some(inner) = text.strip_prefix('(').and_then(|rest| rest.strip_suffix(')')) {
+        return evaluate(inner, values);
     }
     let word = text.split(" as ").next().unwrap_or_default().trim_matches(['(', ')', ' ']);
     let digits = word.replace('_', "");
@@ -189,6 +192,13 @@ fn evaluate<'v>(text: &str, values: &impl Fn(&str) -> Option<&'v str>) -> Option
         }
         Err(_) => None,
     }
+}
+
+/// Splits an expression at the first operator outside parentheses.
+fn split_outside<'t>(text: &'t str, operator: &str) -> Option<(&'t str, &'t str)> {
+    let depth = |before: &str| before.matches('(').count() - before.matches(')').count();
+    let (at, _) = text.match_indices(operator).find(|(at, _)| depth(&text[..*at]) == 0)?;
+    Some((&text[..at], &text[at + operator.len()..]))
 }
 
 fn duration(nanoseconds: u128) -> String {

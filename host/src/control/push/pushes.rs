@@ -12,6 +12,7 @@ use isopod_policy::{AppName, PushId};
 use isopod_store::Store;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit, watch};
 
+use crate::control::limits;
 use crate::control::{
     error::DeployError,
     push::{
@@ -19,7 +20,14 @@ use crate::control::{
         upload::{self, Upload},
     },
 };
-use crate::{config, control::limits};
+
+/// The limits of push jobs.
+#[derive(Debug, Clone)]
+pub(crate) struct PushLimits {
+    pub(crate) parallel: usize,
+    pub(crate) queued_max: usize,
+    pub(crate) time_limit: Duration,
+}
 
 /// The uploads and push jobs of all apps. Cheap to clone.
 #[derive(Clone)]
@@ -27,7 +35,7 @@ pub(in crate::control) struct Pushes(Arc<Table>);
 
 struct Table {
     store: Store,
-    options: config::Pushes,
+    options: PushLimits,
     live: Mutex<HashMap<PushId, Arc<LivePush>>>,
     /// Permits of push jobs that wait or run.
     queued: Arc<Semaphore>,
@@ -38,7 +46,7 @@ struct Table {
 
 impl Pushes {
     /// Creates the table and the folder for uploads. Blocks briefly.
-    pub(in crate::control) fn open(store: Store, options: config::Pushes) -> std::io::Result<Self> {
+    pub(in crate::control) fn open(store: Store, options: PushLimits) -> std::io::Result<Self> {
         upload::prepare(&uploads_folder(&store))?;
         Ok(Self(Arc::new(Table {
             store,
@@ -50,7 +58,7 @@ impl Pushes {
         })))
     }
 
-    pub(in crate::control) fn options(&self) -> &config::Pushes {
+    pub(in crate::control) fn options(&self) -> &PushLimits {
         &self.0.options
     }
 
