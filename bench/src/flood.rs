@@ -73,7 +73,7 @@ fn ask(client: &mut Option<Client>, caller: &Caller) -> io::Result<bool> {
 
 /// The duration of the quiet caller.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Patience {
+pub(super) struct SampleWindow {
     pub(super) at_least: Duration,
     /// After `at_least`, the caller continues until it has this many responses …
     pub(super) answers: usize,
@@ -81,22 +81,21 @@ pub(super) struct Patience {
     pub(super) at_most: Duration,
 }
 
-impl Patience {
-    pub(super) fn seconds(seconds: u32) -> Patience {
+impl SampleWindow {
+    pub(super) fn seconds(seconds: u32) -> SampleWindow {
         let time = Duration::from_secs(seconds.into());
-        Patience { at_least: time, answers: 0, at_most: time }
+        SampleWindow { at_least: time, answers: 0, at_most: time }
     }
 }
 
 /// Returns the latencies of a caller that waits for each response and then pauses, over one
 /// connection.
-pub(super) fn quiet(caller: &Caller, patience: Patience) -> Result<Times> {
+pub(super) fn quiet(caller: &Caller, window: SampleWindow) -> Result<Times> {
     machine::run_soon();
     let mut client = Client::open(caller.address, caller.request.clone())?;
     let mut times = Vec::new();
     let began = Instant::now();
-    while began.elapsed() < patience.at_least || (times.len() < patience.answers && began.elapsed() < patience.at_most)
-    {
+    while began.elapsed() < window.at_least || (times.len() < window.answers && began.elapsed() < window.at_most) {
         std::thread::sleep(QUIET_PAUSE);
         let asked = Instant::now();
         let answer = client.get().context("the quiet caller got no response")?;

@@ -14,7 +14,7 @@ use anyhow::Result;
 use super::burn::Pace;
 use super::burst::{self, Burst};
 use super::client::Request;
-use super::flood::{self, Caller, Outcome, Patience};
+use super::flood::{self, Caller, Outcome, SampleWindow};
 use super::host::{Host, name_of};
 use super::machine::{self, Processors};
 use super::peers::Peers;
@@ -162,7 +162,7 @@ impl Neighbours {
         let mut turns = Vec::new();
         for &phase in phases {
             std::thread::sleep(REST);
-            let turn = self.turn(phase, Patience::seconds(seconds))?;
+            let turn = self.turn(phase, SampleWindow::seconds(seconds))?;
             if turn.flood.answered == 0 && phase != Phase::Alone {
                 step::announce(&format!("{phase}: skipped, this host refuses every request"));
                 continue;
@@ -173,14 +173,14 @@ impl Neighbours {
         Ok(turns)
     }
 
-    fn turn(&self, phase: Phase, patience: Patience) -> Result<Turn> {
+    fn turn(&self, phase: Phase, window: SampleWindow) -> Result<Turn> {
         match phase {
-            Phase::Alone => turn(&self.quiet, &[], patience),
-            Phase::Spinning => turn(&self.quiet, &self.spinning, patience),
-            Phase::Pushing => turn(&self.quiet, &self.pushing, patience),
-            Phase::BusyApps => turn(&self.quiet, &self.busy, patience),
+            Phase::Alone => turn(&self.quiet, &[], window),
+            Phase::Spinning => turn(&self.quiet, &self.spinning, window),
+            Phase::Pushing => turn(&self.quiet, &self.pushing, window),
+            Phase::BusyApps => turn(&self.quiet, &self.busy, window),
             Phase::Bursts => {
-                let (found, flood) = burst::beside(&self.burst, || found(&self.quiet, patience))?;
+                let (found, flood) = burst::beside(&self.burst, || found(&self.quiet, window))?;
                 Ok(Turn { flood, ..found? })
             }
         }
@@ -188,15 +188,15 @@ impl Neighbours {
 }
 
 /// Measures the quiet caller while the other callers send requests.
-fn turn(quiet: &Caller, callers: &[Caller], patience: Patience) -> Result<Turn> {
-    let (found, flood) = flood::beside(callers, || found(quiet, patience));
+fn turn(quiet: &Caller, callers: &[Caller], window: SampleWindow) -> Result<Turn> {
+    let (found, flood) = flood::beside(callers, || found(quiet, window));
     Ok(Turn { flood, ..found? })
 }
 
 /// Measures the quiet caller, without starting a flood.
-fn found(quiet: &Caller, patience: Patience) -> Result<Turn> {
+fn found(quiet: &Caller, window: SampleWindow) -> Result<Turn> {
     let before = Processors::now();
-    let times = flood::quiet(quiet, patience)?;
+    let times = flood::quiet(quiet, window)?;
     let busy = Processors::now().zip(before).map(|(now, before)| now.busy_since(before));
     Ok(Turn { times, flood: Outcome::default(), processors_busy: busy.unwrap_or(f64::NAN) })
 }

@@ -15,13 +15,13 @@ pub fn wait_for<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
 ///
 /// # Panics
 /// If it doesn't in time.
-pub fn wait_up_to<T>(patience: Duration, what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+pub fn wait_up_to<T>(timeout: Duration, what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let begun = Instant::now();
     loop {
         if let Some(seen) = look() {
             return seen;
         }
-        assert!(begun.elapsed() < patience, "timed out after {} s waiting for {what}", patience.as_secs());
+        assert!(begun.elapsed() < timeout, "timed out after {} s waiting for {what}", timeout.as_secs());
         std::thread::sleep(LOOK_AGAIN);
     }
 }

@@ -14,7 +14,7 @@ use super::report::RivalFigures;
 use super::{ANSWER, SPIN_MS, SPINNING_CLIENTS, turn};
 use crate::burn::Pace;
 use crate::client::Request;
-use crate::flood::{Caller, Patience};
+use crate::flood::{Caller, SampleWindow};
 use crate::peers::{self, Peers};
 use crate::server::{Server, free_address};
 
@@ -50,9 +50,10 @@ impl Rival {
         let pace = Pace::measure(noisy, HOST)?;
         let spinning = vec![Caller { address: noisy, request: pace.request(HOST, SPIN_MS) }; SPINNING_CLIENTS];
         let quiet = Caller { address: quiet, request: Request::get(HOST, "/") };
-        let alone = turn(&quiet, &[], Patience::seconds(seconds))?;
-        let patience = Patience { answers: FLOODED_ANSWERS, at_most: FLOODED_AT_MOST, ..Patience::seconds(seconds) };
-        let spinning = turn(&quiet, &spinning, patience)?;
+        let alone = turn(&quiet, &[], SampleWindow::seconds(seconds))?;
+        let window =
+            SampleWindow { answers: FLOODED_ANSWERS, at_most: FLOODED_AT_MOST, ..SampleWindow::seconds(seconds) };
+        let spinning = turn(&quiet, &spinning, window)?;
         server.stop()?;
         Ok(RivalFigures { name: self.to_string(), alone, spinning })
     }

@@ -28,23 +28,23 @@ pub struct FromClient {
     incoming: Pin<Box<dyn Body<Data = Bytes, Error = hyper::Error> + Send>>,
     left: u64,
     monitor: BodyMonitor,
-    patience: Patience,
-    /// When the guest began to wait for the next part, and the timer for the next patience check.
+    stall_timeout: StallTimeout,
+    /// When the guest began to wait for the next part, and the timer of the next check.
     waiting: Option<(Instant, Pin<Box<Sleep>>)>,
 }
 
 /// How long a client may keep a guest waiting: for the next part of the request's body, or to read
 /// the next part of the response's. The guest occupies a slot meanwhile.
 #[derive(Debug, Clone)]
-pub struct Patience {
+pub struct StallTimeout {
     pub usual: Duration,
     /// The limit while other jobs wait for a slot.
     pub crowded: Duration,
     pub is_crowded: Arc<AtomicBool>,
 }
 
-impl Patience {
-    /// Returns an unlimited patience, for a body that the host itself reads.
+impl StallTimeout {
+    /// Returns an unlimited timeout, for a body that the host itself reads.
     pub fn endless() -> Self {
         Self { usual: Duration::MAX, crowded: Duration::MAX, is_crowded: Arc::default() }
     }
@@ -129,10 +129,16 @@ impl RequestBody {
     pub fn incoming(
         incoming: impl Body<Data = Bytes, Error = hyper::Error> + Send + 'static,
         limit: u64,
-        patience: Patience,
+        stall_timeout: StallTimeout,
     ) -> Self {
         let incoming = Box::pin(incoming);
-        Self::Incoming(FromClient { incoming, left: limit, monitor: BodyMonitor::default(), patience, waiting: None })
+        Self::Incoming(FromClient {
+            incoming,
+            left: limit,
+            monitor: BodyMonitor::default(),
+            stall_timeout,
+            waiting: None,
+        })
     }
 
     /// Returns the body's monitor; `None` if the body is known in full.
@@ -200,12 +206,12 @@ impl FromClient {
 
     /// Becomes ready once the client has kept the guest waiting too long.
     fn poll_patience(&mut self, cx: &mut Context<'_>) -> Poll<BodyError> {
-        let crowded = self.patience.crowded;
+        let crowded = self.stall_timeout.crowded;
         self.monitor.0.waits.store(true, Ordering::Relaxed);
         let (since, look) = self.waiting.get_or_insert_with(|| (Instant::now(), Box::pin(sleep(crowded))));
         loop {
             ready!(look.as_mut().poll(cx));
-            if self.patience.is_over(since.elapsed()) {
+            if self.stall_timeout.is_over(since.elapsed()) {
                 self.monitor.note(BadBody::TooSlow);
                 return Poll::Ready(BodyError::TooSlow);
             }

@@ -58,7 +58,7 @@ mod wasi03;
 mod wasi_http;
 
 pub use answer::{After, Answer};
-pub use body::{BadBody, BodyError, BodyMonitor, Patience, RequestBody, broken_off};
+pub use body::{BadBody, BodyError, BodyMonitor, RequestBody, StallTimeout, broken_off};
 pub use config::EngineConfig;
 pub use engine::{Component, Engine};
 pub use error::{EngineError, NoSnapshot};

@@ -62,7 +62,7 @@ pub trait Output: Send + Sync {
     fn line(&self, line: OutputLine<'_>);
 
     /// Returns the guest's last output to standard error for this request, if it is available.
-    fn last_words(&self, _request_id: &str) -> Option<String> {
+    fn last_output(&self, _request_id: &str) -> Option<String> {
         None
     }
 }

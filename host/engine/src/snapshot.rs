@@ -7,7 +7,7 @@
 
 use crate::{
     answer::After,
-    body::{Patience, RequestBody},
+    body::{RequestBody, StallTimeout},
     engine::{Component, Engine},
     error::NoSnapshot,
     fault::Fault,
@@ -186,7 +186,7 @@ async fn warm_up(instance: Box<Instance>, path: &str, host: &str) -> Result<Box<
         match answer.after {
             After::Free(instance) => Ok(Some(instance)),
             After::Ended => Ok(None),
-            After::Working(rest) => rest.finish(Patience::endless()).await.map_err(|fault| fault.to_string()),
+            After::Working(rest) => rest.finish(StallTimeout::endless()).await.map_err(|fault| fault.to_string()),
         }
     };
     let ((), instance) = tokio::try_join!(read, worked)?;

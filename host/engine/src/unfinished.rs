@@ -1,6 +1,6 @@
 //! Drives a guest that works on a response after its head. Never reads a request's body.
 
-use crate::{body::Patience, fault::Fault, instance::Instance, reply::Link};
+use crate::{body::StallTimeout, fault::Fault, instance::Instance, reply::Link};
 use futures::future::BoxFuture;
 use std::{
     pin::{Pin, pin},
@@ -49,9 +49,9 @@ pub struct Unfinished {
 
 impl Unfinished {
     /// Drives the guest to its end, while it makes progress with the body and the client reads it.
-    pub async fn finish(self, patience: Patience) -> Finished {
+    pub async fn finish(self, stall_timeout: StallTimeout) -> Finished {
         let Self { mut work, link, limit } = self;
-        let waits = Waits { limit, patience: &patience };
+        let waits = Waits { limit, stall_timeout: &stall_timeout };
         let mut reader_gone = pin!(link.reader_gone());
         let mut reading = true;
         let start = Instant::now();
@@ -84,14 +84,14 @@ impl Unfinished {
 /// How long a response may make no progress.
 struct Waits<'a> {
     limit: Duration,
-    patience: &'a Patience,
+    stall_timeout: &'a StallTimeout,
 }
 
 impl Waits<'_> {
     /// Returns the fault of a response that has made no progress for `stalled`, if the response
     /// must be aborted.
     fn fault(&self, stalled: Duration, reader_is_slow: bool) -> Option<Fault> {
-        if reader_is_slow && self.patience.is_over(stalled) {
+        if reader_is_slow && self.stall_timeout.is_over(stalled) {
             return Some(Fault::ClientGone);
         }
         (stalled >= self.limit).then_some(Fault::Timeout { limit: self.limit })
@@ -100,7 +100,7 @@ impl Waits<'_> {
     /// Returns the time until the next check of a response that has made no progress for `stalled`:
     /// until it reaches the next limit, or `crowded` if it exceeds all.
     fn next_look(&self, stalled: Duration) -> Duration {
-        let Patience { usual, crowded, .. } = *self.patience;
+        let StallTimeout { usual, crowded, .. } = *self.stall_timeout;
         let look = crowded.min(self.limit);
         let next = [crowded, usual, self.limit].into_iter().filter(|bound| *bound > stalled).min();
         // Also checked regularly between the limits, since the host may become crowded meanwhile.
@@ -118,8 +118,8 @@ mod tests {
 
     #[test]
     fn a_stalled_response_is_broken_off_when_its_limit_has_passed_since_the_last_progress() {
-        let patience = Patience { usual: seconds(20), crowded: seconds(10), is_crowded: Arc::default() };
-        let waits = Waits { limit: seconds(30), patience: &patience };
+        let stall_timeout = StallTimeout { usual: seconds(20), crowded: seconds(10), is_crowded: Arc::default() };
+        let waits = Waits { limit: seconds(30), stall_timeout: &stall_timeout };
         // The first check comes at any time after the last progress.
         for first in 0..=10 {
             for (reader_is_slow, ends) in [(false, 30), (true, 20)] {
@@ -134,8 +134,8 @@ mod tests {
 
     #[test]
     fn a_limit_between_two_regular_checks_is_met_exactly() {
-        let patience = Patience { usual: seconds(12), crowded: seconds(10), is_crowded: Arc::default() };
-        let waits = Waits { limit: seconds(25), patience: &patience };
+        let stall_timeout = StallTimeout { usual: seconds(12), crowded: seconds(10), is_crowded: Arc::default() };
+        let waits = Waits { limit: seconds(25), stall_timeout: &stall_timeout };
         assert_eq!(waits.next_look(seconds(3)), seconds(7));
         assert_eq!(waits.next_look(seconds(10)), seconds(2));
         assert_eq!(waits.next_look(seconds(12)), seconds(10));

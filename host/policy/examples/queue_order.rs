@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 /// Concurrent jobs and queue length: an app's default cores and `queue_max`.
 const CORES: usize = 10;
 const QUEUE_MAX: usize = 1_000;
-/// Milliseconds: the duration of a job, the client's patience, the duration of the load.
+/// Milliseconds: the duration of a job, the client's timeout, the duration of the load.
 const JOB_MS: f64 = 10.0;
 const PATIENCE_MS: f64 = 10_000.0;
 const LASTS_MS: f64 = 60_000.0;

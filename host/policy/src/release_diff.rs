@@ -36,12 +36,12 @@ pub struct Change {
 
 /// A field's value. Secrets are compared by their sealed form and shown as redacted.
 #[derive(Clone, PartialEq)]
-enum Held {
+enum Compared {
     Open(Value),
     Secret(String),
 }
 
-impl Held {
+impl Compared {
     fn shown(&self) -> Value {
         match self {
             Self::Open(value) => value.clone(),
@@ -60,22 +60,22 @@ pub fn changes(from: &ReleaseContent<'_>, to: &ReleaseContent<'_>) -> Vec<Change
         .filter(|name| before.get(*name) != after.get(*name))
         .map(|name| Change {
             field: name.clone(),
-            before: before.get(name).map(Held::shown),
-            after: after.get(name).map(Held::shown),
+            before: before.get(name).map(Compared::shown),
+            after: after.get(name).map(Compared::shown),
         })
         .collect()
 }
 
 #[expect(clippy::expect_used, reason = "a manifest contains only JSON types")]
-fn fields(content: &ReleaseContent<'_>) -> BTreeMap<String, Held> {
+fn fields(content: &ReleaseContent<'_>) -> BTreeMap<String, Compared> {
     let mut fields = BTreeMap::new();
-    fields.insert("bundle".to_owned(), Held::Open(content.bundle.into()));
+    fields.insert("bundle".to_owned(), Compared::Open(content.bundle.into()));
     let manifest = serde_json::to_value(content.manifest).expect("a manifest contains only JSON types");
     flatten("", manifest, &mut fields);
     for (key, value) in content.config.iter() {
         let held = match value {
-            ConfigValue::Plain(text) => Held::Open(text.as_str().into()),
-            ConfigValue::Secret(sealed) => Held::Secret(sealed.as_base64().to_owned()),
+            ConfigValue::Plain(text) => Compared::Open(text.as_str().into()),
+            ConfigValue::Secret(sealed) => Compared::Secret(sealed.as_base64().to_owned()),
         };
         fields.insert(format!("config.{key}"), held);
     }
@@ -83,7 +83,7 @@ fn fields(content: &ReleaseContent<'_>) -> BTreeMap<String, Held> {
 }
 
 /// Adds every leaf of a tree with its path.
-fn flatten(path: &str, value: Value, fields: &mut BTreeMap<String, Held>) {
+fn flatten(path: &str, value: Value, fields: &mut BTreeMap<String, Compared>) {
     match value {
         Value::Object(entries) if !is_health(path) => {
             for (key, value) in entries {
@@ -92,7 +92,7 @@ fn flatten(path: &str, value: Value, fields: &mut BTreeMap<String, Held>) {
             }
         }
         leaf => {
-            fields.insert(path.to_owned(), Held::Open(leaf));
+            fields.insert(path.to_owned(), Compared::Open(leaf));
         }
     }
 }

@@ -144,14 +144,14 @@ impl Service {
         Startup { apps, registry, store, schedules, directory, late }.restore().await
     }
 
-    /// Shuts down: accepts no new work, drains push jobs and other changes for up to `patience`,
+    /// Shuts down: accepts no new work, drains push jobs and other changes for up to `drain_time`,
     /// and then cancels them as failed.
-    pub(crate) async fn shut_down(&mut self, patience: Duration) {
+    pub(crate) async fn shut_down(&mut self, drain_time: Duration) {
         let Shutdown { tasks, closing, cancel, drained, .. } = &self.core.shutdown;
         closing.cancel();
         self.usage.store_usage().await;
         tasks.close();
-        if tokio::time::timeout(patience, tasks.wait()).await.is_err() {
+        if tokio::time::timeout(drain_time, tasks.wait()).await.is_err() {
             cancel.cancel();
             if tokio::time::timeout(limits::FLUSH_TIME, tasks.wait()).await.is_err() {
                 tracing::warn!(

@@ -34,7 +34,7 @@ pub(super) async fn take_in(
     }
     let waits = running.program().info().entries.http != Some(HttpAbi::Flat) && expects_continue(headers);
     let Some(length) = length.filter(|&length| length <= limits::BUFFERED_BODY_BYTES_MAX && !waits) else {
-        return Ok(RequestBody::incoming(body, limit.bytes, running.patience()));
+        return Ok(RequestBody::incoming(body, limit.bytes, running.stall_timeout()));
     };
     let mut arriving = resources.receive(length).map_err(too_many)?;
     match timeout(crate::runtime::limits::TRAFFIC_BODY_TIMEOUT, whole(body, length, &mut arriving)).await {
@@ -43,7 +43,7 @@ pub(super) async fn take_in(
             (bytes, Some(trailers)) => {
                 let body = Full::new(bytes).with_trailers(std::future::ready(Some(Ok(trailers))));
                 let body = body.map_err(|never| match never {});
-                Ok(RequestBody::incoming(body, limit.bytes, running.patience()))
+                Ok(RequestBody::incoming(body, limit.bytes, running.stall_timeout()))
             }
         },
         Err(_) => {

@@ -34,7 +34,7 @@ pub(super) fn with_guest_output(
     id: RequestId,
 ) -> Problem {
     problem.detail = format!("{}: {fault}", problem.detail);
-    if let Some(output) = running.program().sandbox().output.last_words(id.as_str()) {
+    if let Some(output) = running.program().sandbox().output.last_output(id.as_str()) {
         problem.detail = format!("{}\n{output}", problem.detail);
     }
     problem

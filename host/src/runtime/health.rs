@@ -2,7 +2,7 @@
 
 use http::Request;
 use http_body_util::BodyExt;
-use isopod_engine::{After, Fault, Instance, Patience, RequestBody};
+use isopod_engine::{After, Fault, Instance, RequestBody, StallTimeout};
 use isopod_executor::Class;
 use isopod_policy::Process;
 use std::time::Duration;
@@ -58,7 +58,7 @@ async fn get_health_path(
             (After::Ended, _) | (After::Working(_), None) => None,
             // Only the status matters. The body is read to its end so that the guest can finish.
             (After::Working(rest), Some(body)) => {
-                let (_, rest) = tokio::join!(body.collect(), rest.finish(Patience::endless()));
+                let (_, rest) = tokio::join!(body.collect(), rest.finish(StallTimeout::endless()));
                 rest.ok().flatten()
             }
         };

@@ -288,7 +288,7 @@ fn finish_in_background(pool: &Arc<Pool>, mut lease: Lease, rest: Unfinished, (r
     let pool = Arc::clone(pool);
     lease.note_response();
     tokio::spawn(async move {
-        let rest = Box::pin(rest.finish(pool.patience(limits::TRAFFIC_RESPONSE_CROWDED)));
+        let rest = Box::pin(rest.finish(pool.stall_timeout(limits::TRAFFIC_RESPONSE_CROWDED)));
         let rest = pool.resources().run(Class::Pull, pool.program(), rest).counted_in(lease.cpu.clone());
         let Some((rest, _)) = pool.resources().cancellation().run_until_cancelled(rest).await else { return };
         match rest {

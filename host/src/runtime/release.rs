@@ -13,7 +13,7 @@ use super::{
     supervisor::{self, CrashReport},
 };
 use crate::runtime::limits;
-use isopod_engine::{Patience, Program, Rejected};
+use isopod_engine::{Program, Rejected, StallTimeout};
 use isopod_policy::{Entry, InstanceId, Isolation, ProcessName, ReleaseNumber, Scale};
 use std::{
     sync::{
@@ -247,8 +247,8 @@ impl ActiveRelease {
     }
 
     /// Returns how long a client may keep a guest waiting for its body.
-    pub(crate) fn patience(&self) -> Patience {
-        self.http.as_ref().map_or_else(Patience::endless, |pool| pool.patience(limits::TRAFFIC_BODY_CROWDED))
+    pub(crate) fn stall_timeout(&self) -> StallTimeout {
+        self.http.as_ref().map_or_else(StallTimeout::endless, |pool| pool.stall_timeout(limits::TRAFFIC_BODY_CROWDED))
     }
 
     /// Evicts instances that the recent load doesn't need. Returns the changes of size to report.

@@ -12,17 +12,17 @@ use crate::observe::limits;
 pub(crate) struct AppOutput {
     log: Arc<AppLog>,
     release: ReleaseNumber,
-    last_words: Mutex<LastWords>,
+    last_output: Mutex<LastOutput>,
 }
 
 /// The standard error of one request's guest, which includes a panic's message.
 #[derive(Default)]
-struct LastWords {
+struct LastOutput {
     request_id: String,
     text: String,
 }
 
-impl LastWords {
+impl LastOutput {
     fn add(&mut self, request_id: &str, text: &str) {
         if self.request_id != request_id {
             self.request_id.clear();
@@ -42,7 +42,7 @@ impl LastWords {
 
 impl AppOutput {
     pub(crate) fn new(log: Arc<AppLog>, release: ReleaseNumber) -> Self {
-        Self { log, release, last_words: Mutex::default() }
+        Self { log, release, last_output: Mutex::default() }
     }
 }
 
@@ -61,13 +61,13 @@ impl Output for AppOutput {
         written.request_id = (!line.request_id.is_empty()).then(|| line.request_id.to_owned());
         self.log.write(written);
         if line.stream == GuestStream::Stderr && !line.request_id.is_empty() {
-            let mut last = self.last_words.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut last = self.last_output.lock().unwrap_or_else(PoisonError::into_inner);
             last.add(line.request_id, line.text);
         }
     }
 
-    fn last_words(&self, request_id: &str) -> Option<String> {
-        let last = self.last_words.lock().unwrap_or_else(PoisonError::into_inner);
+    fn last_output(&self, request_id: &str) -> Option<String> {
+        let last = self.last_output.lock().unwrap_or_else(PoisonError::into_inner);
         (last.request_id == request_id && !last.text.is_empty()).then(|| last.text.clone())
     }
 }

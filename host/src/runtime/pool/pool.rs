@@ -27,7 +27,7 @@ use crate::{
         status::InstanceStatus,
     },
 };
-use isopod_engine::{Instance, Patience, Program};
+use isopod_engine::{Instance, Program, StallTimeout};
 use isopod_executor::Class;
 use isopod_policy::{Entry, InstanceId, Isolation, Process, ProcessName, ReleaseNumber, Scale, had_enough_time};
 use std::{
@@ -119,12 +119,12 @@ impl Pool {
 
     /// Returns how long a client may keep a guest waiting. `crowded` is the limit while other jobs
     /// wait for the guest's slot.
-    pub(crate) fn patience(&self, crowded: Duration) -> Patience {
+    pub(crate) fn stall_timeout(&self, crowded: Duration) -> StallTimeout {
         let timeout = self.program.sandbox().limits.request_timeout;
         // Less than the whole timeout, so that the client gets an error that names its own
         // slowness.
         let usual = limits::TRAFFIC_BODY_TIMEOUT.min(timeout / 2);
-        Patience { usual, crowded: crowded.min(usual), is_crowded: Arc::clone(&self.is_crowded) }
+        StallTimeout { usual, crowded: crowded.min(usual), is_crowded: Arc::clone(&self.is_crowded) }
     }
 
     /// Returns the deadline of a job that arrives now.
