@@ -2,7 +2,7 @@
 //! sandbox does.
 //!
 //! A component that needs the component model's async features (WASI 0.3) runs on a *concurrent*
-//! engine. All others run on a *plain* engine, where instances and calls cost a half to a third.
+//! engine. All others run on a *plain* engine, where instances and calls are cheaper.
 //! Each flavour has one engine for optimised code and one for quickly compiled code.
 
 use crate::{

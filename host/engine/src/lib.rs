@@ -2,9 +2,8 @@
 //! wasmtime.
 //!
 //! The life of a component: [`inspect()`] reads its properties, [`Engine::load`] compiles it,
-//! [`Engine::program`] joins it with a [`Sandbox`], and [`Program::start`] starts an [`Instance`]
-//! in microseconds. The instance serves calls until it traps, is stopped, or reaches its limit of
-//! calls.
+//! [`Engine::program`] joins it with a [`Sandbox`], and [`Program::start`] starts an [`Instance`].
+//! The instance serves calls until it traps, is stopped, or reaches its limit of calls.
 //!
 //! Never decides when instances start or stop, which app a request is for, or where anything is
 //! stored.

@@ -1,5 +1,5 @@
 //! Joins a component with its sandbox: does all work that is common to its instances once, so that
-//! a start takes microseconds. Never starts an instance.
+//! a start is cheap. Never starts an instance.
 
 use crate::{
     engine::{Component, Engine},
@@ -28,8 +28,7 @@ struct Inner {
     linked: Arc<Linked>,
 }
 
-/// A program without its machine code mapped. Kept for a frozen app; thawing takes a fraction of a
-/// millisecond.
+/// A program without its machine code mapped. Kept for a frozen app; thawing maps the code again.
 #[derive(Clone)]
 pub struct FrozenProgram(Arc<FrozenInner>);
 

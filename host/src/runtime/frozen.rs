@@ -27,8 +27,7 @@ impl Frozen {
         self.release
     }
 
-    /// Maps the code again, which takes a fraction of a millisecond for a component of a few
-    /// hundred kilobytes. Returns the shared program and the plans of all process types.
+    /// Maps the code again. Returns the shared program and the plans of all process types.
     pub(super) fn thaw(&self) -> Result<(Program, Vec<ProcessPlan>), Rejected> {
         let program = self.program.thaw()?;
         let planned = self.processes.iter().map(|frozen| {

@@ -67,8 +67,8 @@ impl Request {
     }
 }
 
-/// Formats records as JSON: the same text that serde makes of [`Request::to_line`], in a tenth of
-/// the time.
+/// Formats records as JSON: the same text that serde makes of [`Request::to_line`], without a
+/// `LogLine` for each record.
 #[derive(Default)]
 pub(super) struct Formatter {
     /// The last second and its text. Most records of a batch share it.
