@@ -92,11 +92,20 @@ struct MonitorState {
 }
 
 /// Why a client's body is unreadable.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadBody {
+    #[error("its body is larger than the app's limit")]
     TooLarge,
+    #[error("its body arrived too slowly")]
     TooSlow,
+    #[error("its body ended early: {detail}")]
     Broken { detail: String },
+}
+
+impl From<&BadBody> for Fault {
+    fn from(bad: &BadBody) -> Self {
+        Self::BadRequest { detail: bad.to_string() }
+    }
 }
 
 impl BodyMonitor {
@@ -110,12 +119,13 @@ impl BodyMonitor {
         self.0.bytes_read.load(Ordering::Relaxed)
     }
 
-    /// Records that the request's deadline has passed. If the guest was waiting for the client at
-    /// that moment, the client is at fault.
-    pub fn note_timeout(&self) {
-        if self.0.waits.load(Ordering::Relaxed) {
+    /// Returns the fault of the request after the guest failed with `fault`: the client's, if its
+    /// body was unreadable, or if the guest was waiting for the body when its time was over.
+    pub fn attribute(&self, fault: Fault) -> Fault {
+        if matches!(fault, Fault::Timeout { .. }) && self.0.waits.load(Ordering::Relaxed) {
             self.note(BadBody::TooSlow);
         }
+        self.fault().map_or(fault, Fault::from)
     }
 
     fn note(&self, bad: BadBody) {
@@ -227,6 +237,38 @@ impl From<BodyError> for wasmtime_wasi_http::Error {
             BodyError::TooSlow => Self::ConnectionReadTimeout,
             BodyError::Client(error) => Self::Hyper(error),
             BodyError::Response(fault) => Self::InternalError(Some(fault.to_string())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn timeout() -> Fault {
+        Fault::Timeout { limit: Duration::from_secs(1) }
+    }
+
+    #[test]
+    fn only_a_timeout_while_the_guest_waits_for_the_body_is_the_clients_fault() {
+        let monitor = BodyMonitor::default();
+        assert_eq!(monitor.attribute(timeout()).code(), "timeout");
+        monitor.0.waits.store(true, Ordering::Relaxed);
+        assert_eq!(monitor.attribute(Fault::NoAnswer).code(), "no-answer");
+        assert_eq!(monitor.fault(), None);
+        assert_eq!(monitor.attribute(timeout()).code(), "bad-request");
+        assert_eq!(monitor.fault(), Some(&BadBody::TooSlow));
+    }
+
+    #[test]
+    fn each_fault_after_an_unreadable_body_is_the_clients() {
+        let detail = "no end".to_owned();
+        for bad in [BadBody::TooLarge, BadBody::TooSlow, BadBody::Broken { detail }] {
+            let monitor = BodyMonitor::default();
+            monitor.note(bad.clone());
+            for fault in [timeout(), Fault::NoAnswer, Fault::BodyLeftOpen, Fault::Exited { code: 1 }] {
+                assert!(matches!(monitor.attribute(fault), Fault::BadRequest { detail } if detail == bad.to_string()));
+            }
         }
     }
 }

@@ -9,20 +9,26 @@
 //!                     └── fail, or the body's own error ──> Broken
 //! ```
 
-use crate::{body::BodyError, fault::Fault, limits};
+mod progress;
+
+use crate::{
+    body::{BodyError, BodyMonitor},
+    fault::Fault,
+    limits,
+};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
+use progress::Progress;
 use std::{
     collections::VecDeque,
     mem,
     pin::Pin,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll, Waker, ready},
-    time::Duration,
 };
 use tokio::{sync::Notify, time::Instant};
 use wasmtime_wasi_http::WasiBody;
@@ -42,7 +48,8 @@ pub enum ReplyBody {
 pub struct ReplyEnd {
     /// Bytes passed to the client.
     pub bytes: u64,
-    /// The stable name of the fault that broke it; `None` if the client received the whole body.
+    /// The stable name of the fault that broke it, or of the request's unreadable body. `None` if
+    /// both bodies were whole.
     pub fault: Option<&'static str>,
 }
 
@@ -110,6 +117,8 @@ pub struct Streamed {
 #[derive(Default)]
 pub(crate) struct Link {
     pipe: Mutex<Pipe>,
+    /// The request's body, which the client may have broken; `None` if it is known in full.
+    request: Option<BodyMonitor>,
     /// The fault that broke the body; only the first one is stored.
     fault: OnceLock<Fault>,
     /// When the last frame was passed on.
@@ -119,30 +128,6 @@ pub(crate) struct Link {
     /// Notified when the reader is dropped, before or after the body's end.
     gone: Notify,
     is_broken_off: AtomicBool,
-}
-
-/// The time of the last progress, which one thread notes and another reads.
-struct Progress {
-    start: Instant,
-    /// From `start` to the last progress.
-    micros: AtomicU64,
-}
-
-impl Default for Progress {
-    fn default() -> Self {
-        Self { start: Instant::now(), micros: AtomicU64::new(0) }
-    }
-}
-
-impl Progress {
-    fn note(&self) {
-        let micros = u64::try_from(self.start.elapsed().as_micros()).unwrap_or(u64::MAX);
-        self.micros.store(micros, Ordering::Relaxed);
-    }
-
-    fn last(&self) -> Instant {
-        self.start + Duration::from_micros(self.micros.load(Ordering::Relaxed))
-    }
 }
 
 #[derive(Default)]
@@ -204,6 +189,25 @@ impl Pipe {
 }
 
 impl Link {
+    /// Creates the link of the response to a request with this body.
+    pub(crate) fn answering(request: Option<BodyMonitor>) -> Self {
+        Self { request, ..Self::default() }
+    }
+
+    /// Returns the fault of the request after the guest failed with `fault`, which may be the
+    /// client's.
+    pub(crate) fn attribute(&self, fault: Fault) -> Fault {
+        match &self.request {
+            Some(request) => request.attribute(fault),
+            None => fault,
+        }
+    }
+
+    /// Stores the fault that broke the body, unless an earlier one did. Returns the stored one.
+    fn break_with(&self, fault: Fault) -> &Fault {
+        self.fault.get_or_init(|| self.attribute(fault))
+    }
+
     /// Passes the body to the link once its head is known.
     pub(crate) fn open(&self, body: WasiBody) {
         self.lock().source = Source::Guest(body);
@@ -222,7 +226,7 @@ impl Link {
         };
         if matches!(source, Source::Broken) {
             // A later fault follows from the first.
-            let _ = self.fault.set(fault);
+            let _ = self.break_with(fault);
         }
         Self::end(pipe, source);
     }
@@ -244,7 +248,7 @@ impl Link {
                 Settled::Ended
             }
             Drained::Broken(fault) => {
-                let fault = self.fault.get_or_init(|| fault).clone();
+                let fault = self.break_with(fault).clone();
                 Self::end(pipe, Source::Broken);
                 Settled::Broken(fault)
             }
@@ -266,7 +270,7 @@ impl Link {
                 Ok(())
             }
             Drained::Ended | Drained::Broken(_) => {
-                let fault = self.fault.get_or_init(|| Fault::BodyLeftOpen).clone();
+                let fault = self.break_with(Fault::BodyLeftOpen).clone();
                 Self::end(pipe, Source::Broken);
                 Err(fault)
             }
@@ -293,7 +297,7 @@ impl Link {
             Poll::Ready(Some(Ok(frame))) => Poll::Ready(Some(Ok(frame))),
             Poll::Ready(Some(Err(error))) => {
                 pipe.source = Source::Broken;
-                Poll::Ready(Some(Err(self.fault.get_or_init(|| body_fault(&error)).clone())))
+                Poll::Ready(Some(Err(self.break_with(body_fault(&error)).clone())))
             }
             Poll::Ready(None) => {
                 pipe.source = Source::Whole;
@@ -310,6 +314,15 @@ impl Link {
     /// Returns the fault that broke the body, if any.
     pub(crate) fn fault(&self) -> Option<&Fault> {
         self.fault.get()
+    }
+
+    /// Returns the name of the fault for the record of a response whose reader is dropped.
+    fn recorded_fault(&self, is_whole: bool) -> Option<&'static str> {
+        match (self.fault(), is_whole) {
+            (_, true) => self.request.as_ref()?.fault().map(|bad| Fault::from(bad).code()),
+            (Some(fault), false) => Some(fault.code()),
+            (None, false) => Some(self.attribute(Fault::ClientGone).code()),
+        }
     }
 
     /// Returns when the last frame was passed on; the link's creation if no frame was.
@@ -398,8 +411,7 @@ impl Drop for Streamed {
         let is_whole = self.is_ended || self.length == Some(self.bytes);
         self.link.close(is_whole);
         let Some(watcher) = self.watcher.take() else { return };
-        let fault = self.link.fault().map_or(Fault::ClientGone.code(), Fault::code);
-        watcher(ReplyEnd { bytes: self.bytes, fault: (!is_whole).then_some(fault) });
+        watcher(ReplyEnd { bytes: self.bytes, fault: self.link.recorded_fault(is_whole) });
     }
 }
 
@@ -459,6 +471,8 @@ impl Body for ReplyBody {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::body::{RequestBody, StallTimeout};
+    use http_body_util::BodyExt;
     use tokio::sync::mpsc;
 
     type Frames = mpsc::Receiver<Result<Frame<Bytes>, wasmtime_wasi_http::Error>>;
@@ -536,6 +550,27 @@ mod tests {
         drop(guest);
         assert_eq!([next(&link), next(&link)], [data("one"), Poll::Ready(Some(Err("stopped")))]);
         assert!(matches!(link.settle(), Settled::Broken(Fault::Stopped)));
+    }
+
+    #[test]
+    fn a_body_that_breaks_after_the_requests_body_is_the_clients_fault() {
+        for (words, fault) in [("four", "bad-request"), ("two", "stopped")] {
+            let body = Full::new(Bytes::from_static(words.as_bytes())).map_err(|never| match never {});
+            let mut request = RequestBody::incoming(body, 3, StallTimeout::endless());
+            let link = Link::answering(request.monitor());
+            let _ = Pin::new(&mut request).poll_frame(&mut Context::from_waker(Waker::noop()));
+            link.fail(Fault::Stopped);
+            assert_eq!(next(&link), Poll::Ready(Some(Err(fault))));
+            assert_eq!(link.recorded_fault(false), Some(fault));
+            // The guest may end its response in spite of the error.
+            assert_eq!(link.recorded_fault(true), Some(fault).filter(|fault| *fault == "bad-request"));
+        }
+    }
+
+    #[test]
+    fn a_response_whose_client_disconnects_has_no_fault_of_its_guest() {
+        let link = Link::default();
+        assert_eq!((link.recorded_fault(false), link.recorded_fault(true)), (Some("client-gone"), None));
     }
 
     #[test]

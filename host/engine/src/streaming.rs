@@ -37,7 +37,7 @@ pub(crate) async fn answer(
     let program = instance.program.clone();
     let method = request.method().clone();
     let (sender, head) = oneshot::channel();
-    let link = Arc::new(Link::default());
+    let link = Arc::new(Link::answering(request.body().monitor()));
     let sender = HeadSender { head: sender, link: Arc::clone(&link), method };
     let call = Box::pin(work(instance, request, sender, Arc::clone(&link), version));
     let work = Work { call, link: Arc::clone(&link), is_finished: false };
@@ -57,7 +57,7 @@ async fn work(
         Version::Wasi03 => wasi03::call(&mut instance, request, sender).await,
     };
     if let Err(error) = called {
-        let fault = instance.fault(&error);
+        let fault = link.attribute(instance.fault(&error));
         link.fail(fault.clone());
         return Err(fault);
     }

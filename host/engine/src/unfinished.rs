@@ -71,6 +71,7 @@ impl Unfinished {
                     let stalled = now.saturating_duration_since(link.last_progress().max(start));
                     let fault = waits.fault(stalled, reading && link.reader_is_slow());
                     if let Some(fault) = fault {
+                        let fault = link.attribute(fault);
                         link.fail(fault.clone());
                         return Err(fault);
                     }

@@ -13,6 +13,9 @@ use isopod_policy::{BodyLimit, Entry, InstanceId, RequestId};
 /// The problem for the client, and the name of the fault for the log and the metrics.
 pub(super) type Failed = (Problem, Option<&'static str>);
 
+/// The fault of a client whose body can't be read, as [`Fault::BadRequest`].
+const BAD_REQUEST: &str = "bad-request";
+
 /// Returns the problem for the client, without the guest's own output, which is only in the app's
 /// log.
 pub(super) fn explain(refused: &InvokeError) -> Failed {
@@ -74,7 +77,7 @@ pub(super) fn too_large(BodyLimit { bytes, by_memory }: BodyLimit) -> Failed {
     } else {
         "raise request_body under [limits] in isopod.toml"
     };
-    (problem.deployer_hint(hint), None)
+    (problem.deployer_hint(hint), Some(BAD_REQUEST))
 }
 
 /// Returns the failure of a guest that ran out of `what` because of the body's size.
@@ -97,11 +100,12 @@ fn too_large_problem(detail: String) -> Problem {
 
 pub(super) fn too_slow(detail: String) -> Failed {
     let title = "The request's body arrived too slowly";
-    (closing(Problem::new(StatusCode::REQUEST_TIMEOUT, "body-too-slow", title, detail)), None)
+    (closing(Problem::new(StatusCode::REQUEST_TIMEOUT, "body-too-slow", title, detail)), Some(BAD_REQUEST))
 }
 
 pub(super) fn broken(detail: String) -> Failed {
-    (closing(Problem::new(StatusCode::BAD_REQUEST, "body-broken", "The request's body is incomplete", detail)), None)
+    let title = "The request's body is incomplete";
+    (closing(Problem::new(StatusCode::BAD_REQUEST, "body-broken", title, detail)), Some(BAD_REQUEST))
 }
 
 /// Closes the connection after the response: the host can't find the end of the body, and so not
@@ -113,6 +117,15 @@ fn closing(problem: Problem) -> Problem {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_body_that_cannot_be_read_is_a_bad_request() {
+        let limit = BodyLimit { bytes: 1, by_memory: false };
+        let code = Fault::BadRequest { detail: String::new() }.code();
+        for (_, fault) in [too_large(limit), too_slow(String::new()), broken(String::new())] {
+            assert_eq!(fault, Some(code));
+        }
+    }
 
     #[test]
     fn the_hint_about_a_body_that_does_not_fit_names_what_the_guest_ran_out_of() {

@@ -238,6 +238,14 @@ impl Input {
     fn bytes(&self) -> u64 {
         self.monitor.as_ref().map_or(0, BodyMonitor::bytes_read).max(self.bytes)
     }
+
+    /// Returns the fault of the job after the guest failed with `fault`, which may be the client's.
+    fn attribute(&self, fault: Fault) -> Fault {
+        match &self.monitor {
+            Some(monitor) => monitor.attribute(fault),
+            None => fault,
+        }
+    }
 }
 
 /// Turns a fault into a refusal of the request if the body's size is the cause.
@@ -264,6 +272,10 @@ fn queued_bytes(body: &RequestBody) -> u64 {
 /// Reports the failure of a request, and returns it as its client receives it.
 #[cold]
 fn fail(pool: &Pool, refused: InvokeError, input: &Input, request_id: &str) -> InvokeError {
+    let refused = match refused {
+        InvokeError::Fault(fault) => InvokeError::Fault(input.attribute(fault)),
+        refused => refused,
+    };
     report_outcome(pool, &refused, input, request_id);
     attribute_to_body(refused, input, pool)
 }
@@ -271,13 +283,6 @@ fn fail(pool: &Pool, refused: InvokeError, input: &Input, request_id: &str) -> I
 /// Counts and logs the fault of a job.
 fn report_outcome(pool: &Pool, refused: &InvokeError, input: &Input, request_id: &str) {
     let InvokeError::Fault(fault) = refused else { return };
-    if matches!(fault, Fault::Timeout { .. }) {
-        input.monitor.iter().for_each(BodyMonitor::note_timeout);
-    }
-    // The client's body was incomplete or invalid, so the fault doesn't count against the app.
-    if input.monitor.as_ref().is_some_and(|monitor| monitor.fault().is_some()) {
-        return;
-    }
     report(pool, fault, request_id, input);
     pool.resources().evict_after(fault, pool.program());
 }
@@ -298,7 +303,7 @@ fn finish_in_background(pool: &Arc<Pool>, mut lease: Lease, rest: Unfinished, (r
     });
 }
 
-/// Counts a fault and writes it to the app's log.
+/// Counts a fault and writes it to the app's log, unless the client caused it.
 fn report(pool: &Pool, fault: &Fault, request_id: &str, input: &Input) {
     if matches!(fault, Fault::ClientGone | Fault::BadRequest { .. }) {
         return;

@@ -9,6 +9,7 @@ mod app_task;
 mod arguments;
 mod bodies;
 mod bodies_in_memory;
+mod broken_uploads;
 mod bundle_forms;
 mod bundle_manifests;
 mod bundles;
