@@ -5,6 +5,7 @@
 mod fetch;
 
 use probe_plan::{End, Plan, Received, Shown, Target};
+use std::time::Duration;
 use wasip2::clocks::monotonic_clock::subscribe_duration;
 use wasip2::exports::http::incoming_handler::Guest;
 use wasip2::http::types::{
@@ -24,7 +25,7 @@ impl Guest for Probe {
         match target.path() {
             "/respond" | "/early" => respond(&request, answer, target.plan()),
             "/once" => once(answer, target.plan()),
-            "/echo" => echo(&request, answer),
+            "/echo" => echo(&request, answer, target.plan().pause),
             "/error" => {
                 let code = ErrorCode::InternalError(Some("the probe was asked to fail".to_owned()));
                 ResponseOutparam::set(answer, Err(code));
@@ -117,8 +118,11 @@ fn once(answer: ResponseOutparam, plan: Plan) {
     }
 }
 
-fn echo(request: &IncomingRequest, answer: ResponseOutparam) {
+fn echo(request: &IncomingRequest, answer: ResponseOutparam, pause: Duration) {
     let body = begin(answer, 200, &[]);
+    if !pause.is_zero() {
+        subscribe_duration(u64::try_from(pause.as_nanos()).unwrap_or(u64::MAX)).block();
+    }
     let stream = body.write().expect("the stream has not been taken before");
     let incoming = request.consume().expect("the body has not been taken before");
     let reader = incoming.stream().expect("the stream has not been taken before");

@@ -5,6 +5,7 @@
 mod fetch;
 
 use probe_plan::{End, Plan, Received, Shown, Target};
+use std::time::Duration;
 use wasip3::clocks::monotonic_clock::wait_for;
 use wasip3::exports::http::handler::Guest;
 use wasip3::http::types::{ErrorCode, Fields, Method, Request, Response, Scheme, Trailers};
@@ -29,7 +30,7 @@ impl Guest for Probe {
                 plan.chunks = 1;
                 Ok(respond(request, plan).await)
             }
-            "/echo" => Ok(echo(request)),
+            "/echo" => Ok(echo(request, target.plan().pause)),
             "/pass" => Ok(pass(request)),
             "/error" => Err(ErrorCode::InternalError(Some("the probe was asked to fail".to_owned()))),
             "/nothing" => panic!("the probe was asked not to answer"),
@@ -101,10 +102,13 @@ fn trailers(pairs: &[(String, String)]) -> Option<Trailers> {
     Some(fields)
 }
 
-fn echo(request: Request) -> Response {
+fn echo(request: Request, pause: Duration) -> Response {
     let (response, mut writers) = begin(200, &[]);
     let (mut body, ended) = consume(request);
     spawn_local(async move {
+        if !pause.is_zero() {
+            wait_for(u64::try_from(pause.as_nanos()).unwrap_or(u64::MAX)).await;
+        }
         loop {
             let (result, part) = body.read(Vec::with_capacity(64 * 1024)).await;
             if !writers.stream.write_all(part).await.is_empty() || !matches!(result, StreamResult::Complete(_)) {

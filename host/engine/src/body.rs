@@ -8,7 +8,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
     },
     task::{Context, Poll, ready},
     time::Duration,
@@ -65,10 +65,15 @@ pub enum BodyError {
     TooSlow,
     #[error("the client's body ended early: {0}")]
     Client(#[from] hyper::Error),
+    #[error("{NOT_SENT}")]
+    NotSent,
     /// A response's body ended before it was complete.
     #[error("{0}")]
     Response(Fault),
 }
+
+/// The detail of a body that a client with `Expect: 100-continue` was not asked for in time.
+const NOT_SENT: &str = "the response began before the guest read the body";
 
 /// Describes why a body ended early, with the cause, which hyper's own text lacks.
 pub fn broken_off(error: &hyper::Error) -> String {
@@ -89,7 +94,15 @@ struct MonitorState {
     /// Whether the guest is waiting for the client now.
     waits: AtomicBool,
     bytes_read: AtomicU64,
+    demand: AtomicU8,
 }
+
+/// Whether the client sends its body: on its own; once it is read; because it was read; not any
+/// more, since the response has begun or the guest has dropped the body.
+const UNASKED: u8 = 0;
+const AWAITED: u8 = 1;
+const ASKED: u8 = 2;
+const REFUSED: u8 = 3;
 
 /// Why a client's body is unreadable.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -128,6 +141,25 @@ impl BodyMonitor {
         self.fault().map_or(fault, Fault::from)
     }
 
+    /// Returns whether the client sends its body once the guest reads it.
+    pub(crate) fn is_awaited(&self) -> bool {
+        self.0.demand.load(Ordering::Relaxed) == AWAITED
+    }
+
+    /// Records that the body isn't read any more unless it was already. A client that gets a
+    /// response instead of `100 Continue` may omit its body and send its next request.
+    pub(crate) fn refuse_unread(&self) {
+        let _ = self.0.demand.compare_exchange(AWAITED, REFUSED, Ordering::Relaxed, Ordering::Relaxed);
+    }
+
+    /// Asks for the body. Returns whether the client sends it.
+    fn ask(&self) -> bool {
+        match self.0.demand.load(Ordering::Relaxed) {
+            UNASKED | ASKED => true,
+            _ => self.0.demand.compare_exchange(AWAITED, ASKED, Ordering::Relaxed, Ordering::Relaxed).is_ok(),
+        }
+    }
+
     fn note(&self, bad: BadBody) {
         // The first fault is the cause of any later fault.
         let _ = self.0.fault.set(bad);
@@ -149,6 +181,15 @@ impl RequestBody {
             stall_timeout,
             waiting: None,
         })
+    }
+
+    /// Marks the body as one that the client sends only once it is read.
+    #[must_use]
+    pub fn sent_on_demand(self) -> Self {
+        if let Self::Incoming(body) = &self {
+            body.monitor.0.demand.store(AWAITED, Ordering::Relaxed);
+        }
+        self
     }
 
     /// Returns the body's monitor; `None` if the body is known in full.
@@ -193,6 +234,10 @@ impl Body for RequestBody {
 
 impl FromClient {
     pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if !self.monitor.ask() {
+            self.monitor.note(BadBody::Broken { detail: NOT_SENT.to_owned() });
+            return Poll::Ready(Some(Err(BodyError::NotSent)));
+        }
         let Poll::Ready(next) = self.incoming.as_mut().poll_frame(cx) else {
             return self.poll_patience(cx).map(|error| Some(Err(error)));
         };
@@ -230,12 +275,19 @@ impl FromClient {
     }
 }
 
+impl Drop for FromClient {
+    fn drop(&mut self) {
+        self.monitor.refuse_unread();
+    }
+}
+
 impl From<BodyError> for wasmtime_wasi_http::Error {
     fn from(error: BodyError) -> Self {
         match error {
             BodyError::RequestTooLarge => Self::HttpRequestBodySize(None),
             BodyError::TooSlow => Self::ConnectionReadTimeout,
             BodyError::Client(error) => Self::Hyper(error),
+            BodyError::NotSent => Self::ConnectionTerminated,
             BodyError::Response(fault) => Self::InternalError(Some(fault.to_string())),
         }
     }
@@ -244,6 +296,8 @@ impl From<BodyError> for wasmtime_wasi_http::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use http_body_util::BodyExt;
+    use std::task::Waker;
 
     fn timeout() -> Fault {
         Fault::Timeout { limit: Duration::from_secs(1) }
@@ -258,6 +312,32 @@ mod tests {
         assert_eq!(monitor.fault(), None);
         assert_eq!(monitor.attribute(timeout()).code(), "bad-request");
         assert_eq!(monitor.fault(), Some(&BadBody::TooSlow));
+    }
+
+    #[test]
+    fn a_body_sent_on_demand_is_read_before_the_response_begins_or_never() {
+        let body = || {
+            let body = Full::new(Bytes::from_static(b"word")).map_err(|never| match never {});
+            RequestBody::incoming(body, 9, StallTimeout::endless()).sent_on_demand()
+        };
+        let is_read = |body: &mut RequestBody| {
+            let polled = Pin::new(body).poll_frame(&mut Context::from_waker(Waker::noop()));
+            matches!(polled, Poll::Ready(Some(Ok(_))))
+        };
+        for read_first in [true, false] {
+            let mut body = body();
+            let monitor = body.monitor().expect("it is not known in full");
+            assert!(monitor.is_awaited());
+            assert!(!read_first || is_read(&mut body));
+            monitor.refuse_unread();
+            assert_eq!((monitor.is_awaited(), monitor.fault().is_some()), (false, false));
+            assert!(read_first || !is_read(&mut body));
+            assert_eq!(monitor.attribute(Fault::NoAnswer).code(), if read_first { "no-answer" } else { "bad-request" });
+        }
+        let dropped = body();
+        let monitor = dropped.monitor().expect("it is not known in full");
+        drop(dropped);
+        assert!(!monitor.is_awaited() && monitor.fault().is_none());
     }
 
     #[test]

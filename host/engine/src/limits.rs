@@ -283,6 +283,11 @@ pub const ANSWER_BYTES_UNCHARGED: usize = 64 * 1024;
 /// streamed.
 pub const ANSWER_TAKEN_AT_ONCE_BYTES: u64 = 64 * 1024;
 
+/// How long the head of a response waits for the guest to read a body that the client sends only
+/// then (`Expect: 100-continue`), at most half of the app's `request_timeout`. Then the response
+/// begins, and the body can't be read any more.
+pub const UNREAD_BODY_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// Bytes of a response's body that are read after its guest has returned, to find out whether the
 /// guest ended the body. It is more than wasmtime's channel holds. A longer body therefore comes
 /// from the host, not from the guest, and is streamed.

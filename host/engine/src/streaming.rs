@@ -3,7 +3,7 @@
 
 use crate::{
     answer::{After, Answer},
-    body::RequestBody,
+    body::{BodyMonitor, RequestBody},
     fault::Fault,
     head_sender::{Head, HeadSender, Opened},
     instance::Instance,
@@ -16,8 +16,18 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Frame;
 use isopod_policy::Limits;
-use std::{collections::VecDeque, future::poll_fn, pin::Pin, sync::Arc, task::Poll};
-use tokio::sync::oneshot;
+use std::{
+    collections::VecDeque,
+    future::poll_fn,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+use tokio::{
+    sync::oneshot,
+    time::{Sleep, sleep},
+};
 
 /// The version of `wasi:http` that a guest exports.
 #[derive(Clone, Copy)]
@@ -37,11 +47,13 @@ pub(crate) async fn answer(
     let program = instance.program.clone();
     let method = request.method().clone();
     let (sender, head) = oneshot::channel();
-    let link = Arc::new(Link::answering(request.body().monitor()));
+    let monitor = request.body().monitor();
+    let link = Arc::new(Link::answering(monitor.clone()));
     let sender = HeadSender { head: sender, link: Arc::clone(&link), method };
     let call = Box::pin(work(instance, request, sender, Arc::clone(&link), version));
     let work = Work { call, link: Arc::clone(&link), is_finished: false };
-    head_of(work, head, link, &program.sandbox().limits).await
+    let unread = Unread::new(monitor, program.sandbox().limits.request_timeout);
+    head_of(work, head, link, &program.sandbox().limits, unread).await
 }
 
 /// Runs the guest's whole call, until all its work is done.
@@ -74,7 +86,13 @@ async fn work(
 
 /// Polls the guest in the caller's task until the head is known. The rest of the work is returned
 /// with the answer.
-async fn head_of(mut work: Work, mut head: oneshot::Receiver<Head>, link: Arc<Link>, limits: &Limits) -> Answer {
+async fn head_of(
+    mut work: Work,
+    mut head: oneshot::Receiver<Head>,
+    link: Arc<Link>,
+    limits: &Limits,
+    mut unread: Unread,
+) -> Answer {
     let mut finished = None;
     let head = poll_fn(|cx| {
         if finished.is_none()
@@ -98,7 +116,7 @@ async fn head_of(mut work: Work, mut head: oneshot::Receiver<Head>, link: Arc<Li
         (Err(fault), _) => return Answer { response: Err(fault), after: after(finished, work, link, limits) },
         (Ok(opened), _) => opened,
     };
-    let available = take_available(&mut work, &mut finished, &link).await;
+    let available = take_available(&mut work, &mut finished, &link, &mut unread).await;
     // The client has received nothing yet, so it can still get an error response.
     match (finished, available.broken) {
         (Some(Err(fault)), _) | (_, Some(fault)) => return Answer::lost(fault),
@@ -133,10 +151,45 @@ struct Available {
     broken: Option<Fault>,
 }
 
+/// A request's body that its client sends only once the guest reads it. The response's head waits
+/// for that: a client that gets the head first may omit the body.
+struct Unread {
+    monitor: Option<BodyMonitor>,
+    limit: Duration,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl Unread {
+    fn new(monitor: Option<BodyMonitor>, request_timeout: Duration) -> Self {
+        Self { monitor, limit: limits::UNREAD_BODY_TIMEOUT.min(request_timeout / 2), timer: None }
+    }
+
+    /// Becomes ready once the response may begin.
+    fn poll_over(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if !self.monitor.as_ref().is_some_and(BodyMonitor::is_awaited) {
+            return Poll::Ready(());
+        }
+        let limit = self.limit;
+        self.timer.get_or_insert_with(|| Box::pin(sleep(limit))).as_mut().poll(cx)
+    }
+}
+
+impl Drop for Unread {
+    /// Dropped when the response begins.
+    fn drop(&mut self) {
+        self.monitor.iter().for_each(BodyMonitor::refuse_unread);
+    }
+}
+
 /// Polls the guest and takes its output until neither can continue without waiting. A short
 /// response is then complete, and needs neither a task nor a timer. If the guest has ended,
 /// everything is taken, since it is already available.
-async fn take_available(work: &mut Work, finished: &mut Option<Finished>, link: &Link) -> Available {
+async fn take_available(
+    work: &mut Work,
+    finished: &mut Option<Finished>,
+    link: &Link,
+    unread: &mut Unread,
+) -> Available {
     let mut available = Available::default();
     poll_fn(|cx| {
         loop {
@@ -166,8 +219,11 @@ async fn take_available(work: &mut Work, finished: &mut Option<Finished>, link: 
             }
             let is_done = available.is_whole && finished.is_some();
             let is_enough = available.bytes >= limits::ANSWER_TAKEN_AT_ONCE_BYTES && !link.is_settled();
-            if is_done || !moved || is_enough {
+            if is_done || is_enough {
                 return Poll::Ready(());
+            }
+            if !moved {
+                return unread.poll_over(cx);
             }
         }
     })

@@ -3,8 +3,9 @@
 //!
 //! A client that sends `Expect: 100-continue` waits before it sends the body. A guest of
 //! `wasi:http` is then started at the head, and the client gets its `100 Continue` when the guest
-//! reads the body; a guest that responds without reading the body thereby refuses it. A guest of
-//! the flat interface gets the body with the call, so the host itself sends `100 Continue`.
+//! reads the body; a guest that responds without reading the body thereby refuses it, and can't
+//! read it afterwards. A guest of the flat interface gets the body with the call, so the host
+//! itself sends `100 Continue`.
 
 use super::failure::{Failed, broken, too_large, too_many, too_slow};
 use crate::{
@@ -33,8 +34,10 @@ pub(super) async fn take_in(
         return Err(too_large(limit));
     }
     let waits = running.program().info().entries.http != Some(HttpAbi::Flat) && expects_continue(headers);
+    let is_sent_on_demand = waits && body.client_waits();
     let Some(length) = length.filter(|&length| length <= limits::BUFFERED_BODY_BYTES_MAX && !waits) else {
-        return Ok(RequestBody::incoming(body, limit.bytes, running.stall_timeout()));
+        let body = RequestBody::incoming(body, limit.bytes, running.stall_timeout());
+        return Ok(if is_sent_on_demand { body.sent_on_demand() } else { body });
     };
     let mut arriving = resources.receive(length).map_err(too_many)?;
     match timeout(crate::runtime::limits::TRAFFIC_BODY_TIMEOUT, whole(body, length, &mut arriving)).await {

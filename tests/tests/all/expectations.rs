@@ -56,6 +56,55 @@ fn a_connection_is_kept_after_the_body_was_read() {
     }
 }
 
+/// The guest begins its response before it reads the body.
+#[test]
+fn a_guest_that_streams_the_body_back_asks_for_it_first() {
+    let host = deployed();
+    host.deploy("greedy", Bundle::component(guest("greedy")));
+    let paths = [
+        ("probe-wasi02", "/echo"),
+        ("probe-wasi02", "/echo?ms=50"),
+        ("probe-wasi03", "/echo"),
+        ("probe-wasi03", "/pass"),
+        ("greedy", "/echo"),
+    ];
+    for (probe, path) in paths {
+        let mut wire = host.wire();
+        for length in ["content-length: 5", "transfer-encoding: chunked"] {
+            let (name, value) = length.split_once(": ").expect("a header");
+            let ask = Ask::post(path).header("expect", "100-continue").header(name, value);
+            wire.ask(&host.to_app(probe, ask)).expect("it can be sent");
+            assert_eq!(wire.any_head().expect("a head").status, 100, "{probe}{path}");
+            match name {
+                "content-length" => wire.send(b"hello"),
+                _ => wire.send_chunk(b"hello").and_then(|()| wire.send_chunk(b"")),
+            }
+            .expect("it can be sent");
+            let answer = wire.answer().expect("an answer").expect(200);
+            assert_eq!((answer.header("connection"), answer.text().as_str()), (None, "hello"), "{probe}{path}");
+        }
+    }
+}
+
+/// The client got a response instead of `100 Continue`, so the next bytes may be a request.
+#[test]
+fn a_guest_cannot_read_the_body_after_the_head_of_its_response() {
+    let host = deployed();
+    for probe in ["probe-wasi02", "probe-wasi03"] {
+        let ask = Ask::post("/echo?ms=4000").header("expect", "100-continue").header("content-length", "5");
+        let mut wire = host.begin(probe, ask);
+        let head = wire.any_head().expect("a head").expect(200);
+        assert_eq!(head.header("connection"), Some("close"), "{probe}: {head}");
+        wire.ask(&host.to_app(probe, Ask::get("/respond?chunk=3"))).expect("it can be sent");
+        let said = wire.until_closed().expect("the host closes the connection");
+        assert!([&b""[..], b"0\r\n\r\n"].contains(&&*said), "{probe}: {}", String::from_utf8_lossy(&said));
+        let id = head.header("x-request-id").expect("an id");
+        let line =
+            host.log_line(probe, "of the request", |line| line["stream"] == "access" && line["request_id"] == id);
+        assert_eq!(line["fault"], "bad-request", "{probe}: {line}");
+    }
+}
+
 /// hyper knows no other expectation, so its client doesn't wait.
 #[test]
 fn another_expectation_does_not_hold_back_the_body() {

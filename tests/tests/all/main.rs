@@ -86,6 +86,7 @@ mod queues;
 mod releases;
 mod reload;
 mod replies;
+mod request_bodies;
 mod request_forms;
 mod requests;
 mod response_rules;

@@ -39,6 +39,11 @@ impl DrainedBody {
             Self { body: Some(body), runtime, is_sent, exchange }
         })
     }
+
+    /// Returns whether the client sends the body only after `100 Continue`.
+    pub(crate) fn client_waits(&self) -> bool {
+        self.exchange.as_ref().is_some_and(Exchange::is_client_waiting)
+    }
 }
 
 impl Body for DrainedBody {

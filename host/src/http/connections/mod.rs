@@ -127,11 +127,14 @@ pub(crate) async fn serve<A, F, B>(
     let service = service_fn(|request: Request<Incoming>| {
         let exchange = line.begin();
         let (version, is_head) = (request.version(), request.method() == Method::HEAD);
-        if version == Version::HTTP_11 && !request.body().is_end_stream() && expects_continue(request.headers()) {
+        let expects =
+            version == Version::HTTP_11 && !request.body().is_end_stream() && expects_continue(request.headers());
+        if expects {
             exchange.client_waits();
         }
+        let interim = expects.then(Box::default);
         let answer = answer(DrainedBody::of(request, &exchange));
-        Responding { answer, exchange: Some(exchange), version, is_head }
+        Responding { answer, exchange: Some(exchange), version, is_head, interim }
     });
     let http = if slot.is_reserve() { &settings.reserve } else { &settings.regular };
     let may_still_read = {
@@ -146,20 +149,56 @@ pub(crate) async fn serve<A, F, B>(
 
 /// A request in progress. Small, since HTTP/1 moves the future and reserves its size while the
 /// connection is open: `answer` is boxed.
-struct Responding<F> {
+struct Responding<F, B> {
     answer: F,
     /// `None` once the response begins.
     exchange: Option<Exchange>,
     version: Version,
     is_head: bool,
+    /// Only for a client that expects `100 Continue`.
+    interim: Option<Box<Interim<B>>>,
 }
 
-impl<F: Future<Output = Response<B>> + Unpin, B: Body> Future for Responding<F> {
+/// A response that follows `100 Continue`. hyper sends that one when it polls a body that is read,
+/// but not after the final response, which the handler may return in the same poll.
+struct Interim<B> {
+    response: Option<Response<B>>,
+    /// Before the first of these polls ends, the body is read. Before the second, hyper writes `100
+    /// Continue`, and then flushes it.
+    polls_left: u8,
+}
+
+impl<B> Default for Interim<B> {
+    fn default() -> Self {
+        Self { response: None, polls_left: 2 }
+    }
+}
+
+impl<F: Future<Output = Response<B>> + Unpin, B> Responding<F, B> {
+    /// Polls the response. If the body was read, `100 Continue` precedes the response.
+    fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<Response<B>> {
+        let Some(interim) = &mut self.interim else { return Pin::new(&mut self.answer).poll(cx) };
+        let response = match interim.response.take() {
+            Some(response) => response,
+            None => ready!(Pin::new(&mut self.answer).poll(cx)),
+        };
+        let is_read = self.exchange.as_ref().is_some_and(|exchange| !exchange.is_client_waiting());
+        if is_read && interim.polls_left > 0 {
+            interim.polls_left -= 1;
+            interim.response = Some(response);
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        Poll::Ready(response)
+    }
+}
+
+impl<F: Future<Output = Response<B>> + Unpin, B: Body> Future for Responding<F, B> {
     type Output = Result<Response<ResponseBody<B>>, Infallible>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
-        let mut response = ready!(Pin::new(&mut this.answer).poll(cx));
+        let mut response = ready!(this.poll_answer(cx));
         let Some(exchange) = this.exchange.take() else { return Poll::Pending };
         // The client may send the body or the next request; the host can't distinguish their bytes.
         if exchange.is_client_waiting() {
