@@ -1,6 +1,7 @@
 //! The program `isopod`: passes the command line to [`cli`] and returns its exit status. Never
 //! implements a command itself.
 
+mod allocator;
 mod api;
 mod cli;
 mod config;
@@ -16,11 +17,6 @@ mod platform;
 mod runtime;
 
 use std::process::ExitCode;
-
-/// Instances and requests are numerous and short-lived. mimalloc keeps their memory per thread,
-/// which avoids a shared lock.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     // First, since the guest toolchain links components by running this program under another name.
