@@ -23,7 +23,9 @@ impl Instance {
     pub fn http<'a>(self: Box<Self>, request: Request<RequestBody>, request_id: &'a str) -> BoxFuture<'a, Answer> {
         let exports = self.program.exports();
         if exports.flat.is_some() && (fits_flat(&request) || exports.wasi02.is_none() && exports.wasi03.is_none()) {
-            return Box::pin(flat::answer(self, request, request_id));
+            // Allocated first, so that the future isn't copied into the box.
+            let answering = Box::write(Box::new_uninit(), flat::answer(self, request, request_id));
+            return Box::into_pin(answering);
         }
         if exports.wasi03.is_some() {
             return Box::pin(streaming::answer(self, request, request_id, Version::Wasi03));

@@ -62,8 +62,9 @@ pub(super) async fn serve(stream: TcpStream, slot: &Slot, shared: Arc<Shared>, s
     let arrival = Arrival::new(Peer::new(peer.ip(), &shared.config.trusted_proxies), local);
     let (ticket, last_app) = (Ticket::new(), LastApp::default());
     let connection = Arc::new(Connection { shared, arrival, ticket, last_app });
-    // Boxed here, since each function that passes the future on would copy it.
-    let answer = |request| Box::pin(Arc::clone(&connection).answer(request));
+    // Boxed here, since each function that passes the future on would copy it. The box is allocated
+    // first, so that the future is constructed in it instead of being copied into it.
+    let answer = |request| Box::into_pin(Box::write(Box::new_uninit(), Arc::clone(&connection).answer(request)));
     let settings = &connection.shared.connections;
     connections::serve((stream, slot), settings, answer, &connection.ticket, stop).await;
 }
