@@ -155,9 +155,9 @@ text_id_traits!(InstanceId);
 pub struct RequestId([u8; REQUEST_CHARS]);
 
 impl RequestId {
-    /// Creates an id from sixteen random bytes, of which eighty bits are used.
-    pub fn from_random(random: [u8; REQUEST_CHARS]) -> Self {
-        Self(random.map(character))
+    /// Creates an id from a random number, of which eighty bits are used.
+    pub fn from_random(random: u128) -> Self {
+        Self(random.to_le_bytes().map(character))
     }
 
     /// Returns the id as text.

@@ -192,7 +192,7 @@ mod tests {
         fn requests()(
             (second, nanosecond) in (0_i64..4_000_000_000, prop_oneof![Just(0), Just(120_000_000), 0..1_000_000_000]),
             release in any::<u32>(),
-            id in any::<[u8; 16]>(),
+            id in any::<u128>(),
             method in "GET|POST|M-SEARCH|X{9000}",
             path in "(/.{0,12}|/[a-z\"\\\\\u{1}é]{0,8})",
             status in 100..=999_u16,
