@@ -13,11 +13,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// A reading of both clocks of a thread.
+/// A reading of a thread's CPU clock.
 #[derive(Clone, Copy)]
 struct Reading {
-    at: Instant,
+    fresh_until: Instant,
     cpu_ns: u64,
+}
+
+impl Reading {
+    fn at(now: Instant, cpu_ns: u64) -> Self {
+        Self { fresh_until: now + limits::CLOCK_CHECKED_EVERY, cpu_ns }
+    }
 }
 
 thread_local! {
@@ -28,9 +34,9 @@ thread_local! {
 #[inline(never)]
 pub(crate) fn begin() -> Instant {
     let now = Instant::now();
-    let is_old = READING.get().is_none_or(|reading| now - reading.at > limits::CLOCK_CHECKED_EVERY);
+    let is_old = READING.get().is_none_or(|reading| now > reading.fresh_until);
     if is_old {
-        READING.set(Some(Reading { at: now, cpu_ns: thread_cpu_ns() }));
+        READING.set(Some(Reading::at(now, thread_cpu_ns())));
     }
     now
 }
@@ -44,7 +50,7 @@ pub(crate) fn end(started: Instant) -> u64 {
         return nanoseconds(wall);
     }
     let cpu_ns = thread_cpu_ns();
-    let most_ns = READING.replace(Some(Reading { at: now, cpu_ns })).map_or(u64::MAX, |before| cpu_ns - before.cpu_ns);
+    let most_ns = READING.replace(Some(Reading::at(now, cpu_ns))).map_or(u64::MAX, |before| cpu_ns - before.cpu_ns);
     nanoseconds(wall).min(most_ns)
 }
 

@@ -66,7 +66,7 @@ pub(super) struct Line {
     /// other bytes.
     preface: AtomicU8,
     /// When the first byte of an incomplete head arrived, in milliseconds after `accepted`, plus 1;
-    /// 0 without such a head.
+    /// 0 without such a head, [`UNTIMED`] until the clock is read.
     head_begun_ms: AtomicU64,
     /// When the connection last became idle or was written to, in milliseconds after `accepted`.
     quiet_since_ms: AtomicU64,
@@ -90,6 +90,10 @@ pub(super) struct Line {
 }
 
 const NO_PREFACE: u8 = u8::MAX;
+
+/// A head that has begun since the driver last checked the timers. Most heads arrive complete, so
+/// the clock isn't read for each.
+const UNTIMED: u64 = u64::MAX;
 
 /// When hyper is made to read the end of the client's side: not yet; once nothing is readable;
 /// immediately.
@@ -139,6 +143,9 @@ impl Line {
     pub(super) fn activity(&self) -> Activity {
         let now_ms = self.now_ms();
         let since = |then_ms: u64| Duration::from_millis(now_ms.saturating_sub(then_ms));
+        if self.head_begun_ms.load(Relaxed) == UNTIMED {
+            self.head_begun_ms.store(now_ms + 1, Relaxed);
+        }
         Activity {
             is_http2: self.is_http2(),
             age: since(0),
@@ -311,7 +318,7 @@ impl Line {
         }
         // Empty lines before a request don't belong to it (RFC 9112, section 2.2).
         if self.head_begun_ms.load(Relaxed) == 0 && bytes.iter().any(|byte| !matches!(byte, b'\r' | b'\n')) {
-            self.head_begun_ms.store(self.now_ms() + 1, Relaxed);
+            self.head_begun_ms.store(UNTIMED, Relaxed);
         }
     }
 

@@ -106,10 +106,12 @@ impl Drop for Lease {
         // Without an instance, the job has not run.
         let counts_as_request = self.counts_as_request && !is_unused;
         let now = Instant::now();
+        let worked = now.saturating_duration_since(self.admitted);
         if counts_as_request {
-            lessor.resources().note(class, now, now.saturating_duration_since(self.arrived));
+            let queued = if self.arrived == self.admitted { Duration::ZERO } else { self.admitted - self.arrived };
+            lessor.resources().note(class, now, queued + worked);
         }
-        let duration = (counts_as_request && !self.has_responded).then(|| now.saturating_duration_since(self.admitted));
+        let duration = (counts_as_request && !self.has_responded).then_some(worked);
         lessor.return_slot(ReleasedLease {
             index,
             instance: self.instance.take(),

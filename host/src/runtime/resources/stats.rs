@@ -34,6 +34,8 @@ struct Window {
     completed: [u32; SECONDS],
     second: u64,
     epoch: Instant,
+    /// When the window must next be moved.
+    advance_at: Instant,
     /// Jobs completed in total.
     total: u64,
     /// When the backlog started, and `total` at that time.
@@ -150,6 +152,7 @@ impl Window {
             completed: [0; SECONDS],
             second: 0,
             epoch: now,
+            advance_at: now + Duration::from_secs(1),
             total: 0,
             backlog_since: None,
         }
@@ -161,6 +164,9 @@ impl Window {
 
     /// Moves the window to `now` and discards older measurements.
     fn advance(&mut self, now: Instant) {
+        if now < self.advance_at {
+            return;
+        }
         let second = now.saturating_duration_since(self.epoch).as_secs();
         if second != self.second {
             let passed = second.saturating_sub(self.second).min(SECONDS as u64);
@@ -171,6 +177,7 @@ impl Window {
             }
             self.second = second;
         }
+        self.advance_at = self.epoch + Duration::from_secs(second + 1);
         let age = now.saturating_duration_since(self.current_since);
         if age < limits::LATENCY_WINDOW {
             return;
