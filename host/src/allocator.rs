@@ -21,8 +21,9 @@ const fn is_plain(layout: &Layout) -> bool {
     layout.align() <= align_of::<usize>()
 }
 
-// SAFETY: both kinds of call use one heap of mimalloc, whose `mi_free` and `mi_realloc` take blocks of
-// either kind. Blocks of `is_plain` need no more than the alignment of a word, which every block has.
+// SAFETY: both kinds of call use one heap of mimalloc, whose `mi_free` and `mi_realloc` take blocks
+// of either kind. A layout of `is_plain` needs no more than the alignment of a word, which every
+// block has.
 unsafe impl GlobalAlloc for Allocator {
     #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
