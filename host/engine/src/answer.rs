@@ -1,11 +1,11 @@
 //! The answer of an instance to an HTTP request. Never drives an instance.
 
-use crate::{fault::Fault, instance::Instance, reply::ReplyBody, unfinished::Unfinished};
+use crate::{fault::Fault, instance::Instance, reply::ResponseBody, unfinished::Unfinished};
 use http::Response;
 
 /// A response, or why it is missing, and the state of the instance afterwards.
 pub struct Answer {
-    pub response: Result<Response<ReplyBody>, Fault>,
+    pub response: Result<Response<ResponseBody>, Fault>,
     pub after: After,
 }
 

@@ -11,7 +11,7 @@ use crate::{
     instance::Instance,
     limits, packed,
     program::Program,
-    reply::ReplyBody,
+    reply::ResponseBody,
 };
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, request::Parts};
@@ -128,15 +128,16 @@ async fn call(
 
 /// Returns the response. Its body is charged to the memory budget until it is sent, since the
 /// instance may already serve the next call.
-fn answer_of(status: u16, headers: Headers, body: Vec<u8>, program: &Program) -> Result<Response<ReplyBody>, Fault> {
+fn answer_of(status: u16, headers: Headers, body: Vec<u8>, program: &Program) -> Result<Response<ResponseBody>, Fault> {
     let sandbox = program.sandbox();
     let mut response = lift(status, headers, body.len(), sandbox.limits.reply_body_bytes)?;
     if body.len() > limits::ANSWER_BYTES_UNCHARGED {
         let mut reservation = Reservation::empty(program.engine().memory());
         reservation.grow(body.len() as u64, sandbox.may_use_reserve).map_err(no_room)?;
-        *response.body_mut() = ReplyBody::full(Bytes::from_owner(Charged { bytes: body, _reservation: reservation }));
+        *response.body_mut() =
+            ResponseBody::full(Bytes::from_owner(Charged { bytes: body, _reservation: reservation }));
     } else {
-        *response.body_mut() = ReplyBody::full(body);
+        *response.body_mut() = ResponseBody::full(body);
     }
     Ok(response)
 }
@@ -154,14 +155,14 @@ impl AsRef<[u8]> for Charged {
 }
 
 /// Builds a response's head.
-fn lift(status: u16, fields: Headers, bytes: usize, body_bytes_max: u64) -> Result<Response<ReplyBody>, Fault> {
+fn lift(status: u16, fields: Headers, bytes: usize, body_bytes_max: u64) -> Result<Response<ResponseBody>, Fault> {
     if bytes as u64 > body_bytes_max {
         return Err(bad(format!(
             "its body of {bytes} bytes exceeds the limit of {body_bytes_max} (reply_body under [limits])"
         )));
     }
     let status = head::final_status(status)?;
-    let mut response = Response::new(ReplyBody::full(Bytes::new()));
+    let mut response = Response::new(ResponseBody::full(Bytes::new()));
     *response.status_mut() = status;
     let mut headers = BoundedHeaders { map: response.headers_mut(), count: 0, bytes: 0 };
     match fields {
@@ -221,7 +222,7 @@ mod tests {
     }
 
     /// Lifts a response over both interfaces, which must agree.
-    fn lifted((status, headers): Head<'_>, body_bytes_max: u64) -> Result<Response<ReplyBody>, Fault> {
+    fn lifted((status, headers): Head<'_>, body_bytes_max: u64) -> Result<Response<ResponseBody>, Fault> {
         let listed = headers.iter().map(|(name, value)| ((*name).to_owned(), value.as_bytes().to_vec())).collect();
         let [listed, packed] = [Headers::Listed(listed), Headers::Packed(packed(headers))]
             .map(|headers| lift(status, headers, b"hello".len(), body_bytes_max));

@@ -68,7 +68,7 @@ pub use inspect::{ComponentInfo, Entries, HttpAbi, Rejected, inspect};
 pub use instance::Instance;
 pub use kind::Speed;
 pub use program::{FrozenProgram, Program};
-pub use reply::{ReplyBody, ReplyEnd};
+pub use reply::{ResponseBody, ResponseEnd};
 pub use sandbox::{Folder, KeyValue, KvError, Level, Output, OutputLine, Sandbox, Screen, Stdio, Stream, ValueVersion};
 pub use snapshot::{Preparation, Snapshot};
 pub use unfinished::Unfinished;

@@ -34,7 +34,7 @@ use tokio::{sync::Notify, time::Instant};
 use wasmtime_wasi_http::WasiBody;
 
 /// A response's body.
-pub enum ReplyBody {
+pub enum ResponseBody {
     /// Known in full, with its length.
     Full(Full<Bytes>),
     /// Known in full, in several pieces or with trailers.
@@ -45,7 +45,7 @@ pub enum ReplyBody {
 
 /// How a streamed body ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ReplyEnd {
+pub struct ResponseEnd {
     /// Bytes passed to the client.
     pub bytes: u64,
     /// The stable name of the fault that broke it, or of the request's unreadable body. `None` if
@@ -53,7 +53,7 @@ pub struct ReplyEnd {
     pub fault: Option<&'static str>,
 }
 
-impl ReplyBody {
+impl ResponseBody {
     pub fn full(bytes: impl Into<Bytes>) -> Self {
         Self::Full(Full::new(bytes.into()))
     }
@@ -80,7 +80,7 @@ impl ReplyBody {
     }
 
     /// Calls `watcher` once a streamed body has ended or its client has disconnected.
-    pub fn watch(&mut self, watcher: impl FnOnce(ReplyEnd) + Send + 'static) {
+    pub fn watch(&mut self, watcher: impl FnOnce(ResponseEnd) + Send + 'static) {
         if let Self::Streamed(streamed) = self {
             streamed.watcher = Some(Box::new(watcher));
         }
@@ -110,7 +110,7 @@ pub struct Streamed {
     length: Option<u64>,
     bytes: u64,
     is_ended: bool,
-    watcher: Option<Box<dyn FnOnce(ReplyEnd) + Send>>,
+    watcher: Option<Box<dyn FnOnce(ResponseEnd) + Send>>,
 }
 
 /// The state that the writer and the reader of a streamed body share.
@@ -411,7 +411,7 @@ impl Drop for Streamed {
         let is_whole = self.is_ended || self.length == Some(self.bytes);
         self.link.close(is_whole);
         let Some(watcher) = self.watcher.take() else { return };
-        watcher(ReplyEnd { bytes: self.bytes, fault: self.link.recorded_fault(is_whole) });
+        watcher(ResponseEnd { bytes: self.bytes, fault: self.link.recorded_fault(is_whole) });
     }
 }
 
@@ -439,7 +439,7 @@ impl Body for Streamed {
     }
 }
 
-impl Body for ReplyBody {
+impl Body for ResponseBody {
     type Data = Bytes;
     type Error = BodyError;
 
@@ -585,10 +585,10 @@ mod tests {
     fn whole_bodies_have_a_known_length_and_are_not_streamed() {
         let frame = |word: &'static str| Frame::data(Bytes::from_static(word.as_bytes()));
         for (frames, length) in [(vec![], 0), (vec![frame("one")], 3), (vec![frame("one"), frame("four")], 7)] {
-            let body = ReplyBody::whole(frames.into());
+            let body = ResponseBody::whole(frames.into());
             assert_eq!((body.size_hint().exact(), body.is_streamed()), (Some(length), false));
         }
-        let with_trailers = ReplyBody::whole([frame("one"), Frame::trailers(http::HeaderMap::new())].into());
+        let with_trailers = ResponseBody::whole([frame("one"), Frame::trailers(http::HeaderMap::new())].into());
         assert_eq!(with_trailers.size_hint().exact(), None);
     }
 }

@@ -8,7 +8,7 @@ use crate::{
     head_sender::{Head, HeadSender, Opened},
     instance::Instance,
     limits,
-    reply::{Link, ReplyBody, Settled, too_large},
+    reply::{Link, ResponseBody, Settled, too_large},
     unfinished::{Finished, Unfinished, Work},
     wasi02, wasi03,
 };
@@ -126,8 +126,8 @@ async fn head_of(
         (before, None) => finished = before,
     }
     let body = match available.is_whole {
-        true => ReplyBody::whole(available.frames),
-        false => ReplyBody::streamed(available.frames, Arc::clone(&link), limits.reply_body_bytes, length),
+        true => ResponseBody::whole(available.frames),
+        false => ResponseBody::streamed(available.frames, Arc::clone(&link), limits.reply_body_bytes, length),
     };
     Answer { response: Ok(Response::from_parts(parts, body)), after: after(finished, work, link, limits) }
 }

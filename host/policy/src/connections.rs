@@ -23,7 +23,7 @@ pub enum Admission {
     Admitted,
     /// The listener is crowded, and this client already holds its share of the connections.
     OverShare,
-    /// Every connection slot is taken.
+    /// Every connection permit is taken.
     Full,
 }
 
@@ -41,7 +41,7 @@ impl Occupancy {
     }
 }
 
-/// Whether at least three quarters of the connection slots are taken.
+/// Whether at least three quarters of the connection permits are taken.
 pub fn is_crowded(open: usize, cap: usize) -> bool {
     open >= cap - cap / 4
 }

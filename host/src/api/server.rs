@@ -48,12 +48,12 @@ impl Service {
         let listener = Listener::new(self.listener, self.connections_max, limits::ADMIN_RESERVE);
         let (settings, tracker) = (Arc::new(self.settings), TaskTracker::new());
         loop {
-            let connections::Accepted { stream, slot } = tokio::select! {
+            let connections::Accepted { stream, permit } = tokio::select! {
                 accepted = listener.next() => accepted,
                 () = stop.cancelled() => break,
             };
             let Ok(stream) = TcpStream::from_std(stream) else { continue };
-            tracker.spawn(serve((stream, slot), router.clone(), Arc::clone(&settings), stop.clone()));
+            tracker.spawn(serve((stream, permit), router.clone(), Arc::clone(&settings), stop.clone()));
         }
         drop(listener);
         tracker.close();
@@ -64,12 +64,12 @@ impl Service {
 }
 
 async fn serve(
-    (stream, slot): (TcpStream, connections::Slot),
+    (stream, permit): (TcpStream, connections::ConnectionPermit),
     router: Router,
     settings: Arc<connections::Settings>,
     stop: CancellationToken,
 ) {
-    let (service, is_reserve) = (TowerToHyperService::new(router), slot.is_reserve());
+    let (service, is_reserve) = (TowerToHyperService::new(router), permit.is_reserve());
     let answer = |request: Request<DrainedBody>| {
         let is_refused = is_reserve && !LIVENESS.contains(&request.uri().path());
         let responding = (!is_refused).then(|| hyper::service::Service::call(&service, request.map(Body::new)));
@@ -82,7 +82,7 @@ async fn serve(
             response
         })
     };
-    connections::serve((stream, &slot), &settings, answer, &connections::Open, stop.cancelled()).await;
+    connections::serve((stream, &permit), &settings, answer, &connections::Open, stop.cancelled()).await;
 }
 
 /// Returns the response to any other request over a reserved connection.

@@ -34,7 +34,7 @@ pub(crate) fn apply<B: Body>(
     method: &Method,
     version: Version,
     response: Response<B>,
-) -> (Response<Content<B>>, Option<B>) {
+) -> (Response<SentBody<B>>, Option<B>) {
     let (mut parts, body) = response.into_parts();
     let (given, exact) = (given_length(&parts.headers), body.size_hint().exact());
     let length = content_length(method, parts.status, given, exact);
@@ -43,9 +43,9 @@ pub(crate) fn apply<B: Body>(
         // HTTP/1 writes the length of a 304 only where its body has that length.
         let content = match length {
             Some(length) if version < Version::HTTP_2 && parts.status == StatusCode::NOT_MODIFIED => {
-                Content::LengthOnly(length)
+                SentBody::LengthOnly(length)
             }
-            _ => Content::Nothing,
+            _ => SentBody::Nothing,
         };
         return (Response::from_parts(parts, content), Some(body));
     }
@@ -53,7 +53,7 @@ pub(crate) fn apply<B: Body>(
     if parts.headers.contains_key(header::CONTENT_LENGTH) {
         set_length(&mut parts.headers, given, length);
     }
-    (Response::from_parts(parts, Content::Whole(body)), None)
+    (Response::from_parts(parts, SentBody::Whole(body)), None)
 }
 
 /// Returns `content-length`, given the head's value and the body's known length.
@@ -89,15 +89,15 @@ fn set_length(headers: &mut HeaderMap, given: Option<u64>, length: Option<u64>) 
     }
 }
 
-/// A response's content as the rules allow it.
-pub(crate) enum Content<B> {
+/// The body of a response as the rules allow it to be sent.
+pub(crate) enum SentBody<B> {
     Whole(B),
     Nothing,
     /// No content, but with the length that another request would get.
     LengthOnly(u64),
 }
 
-impl<B: Body + Unpin> Body for Content<B> {
+impl<B: Body + Unpin> Body for SentBody<B> {
     type Data = B::Data;
     type Error = B::Error;
 
@@ -134,7 +134,7 @@ impl<B: Body + Unpin> Body for Content<B> {
     }
 }
 
-impl<B: Body> Content<B> {
+impl<B: Body> SentBody<B> {
     /// Returns the number of content bytes, if known in advance.
     pub(crate) fn bytes(&self) -> Option<u64> {
         match self {
@@ -156,7 +156,7 @@ mod tests {
         status: u16,
         given: &[&str],
         body: &str,
-    ) -> Response<Content<Full<Bytes>>> {
+    ) -> Response<SentBody<Full<Bytes>>> {
         let mut response = Response::builder().status(status);
         for length in given {
             response = response.header(header::CONTENT_LENGTH, *length);
@@ -197,7 +197,7 @@ mod tests {
             for version in [Version::HTTP_10, Version::HTTP_11, Version::HTTP_2] {
                 let row = format!("{method} {version:?} {status} {given:?} {body:?}");
                 let response = sent(method, version, status, given, body);
-                assert_eq!(matches!(response.body(), Content::Whole(_)), is_sent, "{row}");
+                assert_eq!(matches!(response.body(), SentBody::Whole(_)), is_sent, "{row}");
                 let lengths: Vec<_> = response.headers().get_all(header::CONTENT_LENGTH).iter().collect();
                 assert_eq!(lengths, length.into_iter().collect::<Vec<_>>(), "{row}");
                 assert_eq!(response.body().bytes(), Some(if is_sent { body.len() as u64 } else { 0 }), "{row}");

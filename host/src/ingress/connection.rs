@@ -13,9 +13,9 @@ use super::{
 };
 use crate::{
     failpoint,
-    http::connections::{self, DrainedBody, Slot},
+    http::connections::{self, ConnectionPermit, DrainedBody},
     http::problem::Problem,
-    http::response_rules::{self, Content, REQUEST_ID},
+    http::response_rules::{self, REQUEST_ID, SentBody},
     ingress::limits,
     invoke_problem::{self, Interface, no_such_part},
     observe::{
@@ -28,7 +28,7 @@ use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header, request::Parts, uri::PathAndQuery};
 use http_body::Body;
 use http_body_util::BodyExt;
-use isopod_engine::{BadBody, BodyMonitor, Fault, ReplyBody, RequestBody};
+use isopod_engine::{BadBody, BodyMonitor, Fault, RequestBody, ResponseBody};
 use isopod_policy::{InstanceId, ReleaseNumber, RequestId};
 use std::{
     sync::Arc,
@@ -55,7 +55,12 @@ struct Connection {
 }
 
 /// Serves a connection until its client disconnects or the host stops.
-pub(super) async fn serve(stream: TcpStream, slot: &Slot, shared: Arc<Shared>, stop: impl Future<Output = ()>) {
+pub(super) async fn serve(
+    stream: TcpStream,
+    permit: &ConnectionPermit,
+    shared: Arc<Shared>,
+    stop: impl Future<Output = ()>,
+) {
     // The socket of a disconnected client has no address.
     let Ok(peer) = stream.peer_addr() else { return };
     let local = shared.config.only_app.as_ref().and_then(|_| stream.local_addr().ok());
@@ -66,11 +71,11 @@ pub(super) async fn serve(stream: TcpStream, slot: &Slot, shared: Arc<Shared>, s
     // first, so that the future is constructed in it instead of being copied into it.
     let answer = |request| Box::into_pin(Box::write(Box::new_uninit(), Arc::clone(&connection).answer(request)));
     let settings = &connection.shared.connections;
-    connections::serve((stream, slot), settings, answer, &connection.ticket, stop).await;
+    connections::serve((stream, permit), settings, answer, &connection.ticket, stop).await;
 }
 
 impl Connection {
-    async fn answer(self: Arc<Self>, mut request: Request<DrainedBody>) -> Response<Content<ReplyBody>> {
+    async fn answer(self: Arc<Self>, mut request: Request<DrainedBody>) -> Response<SentBody<ResponseBody>> {
         let Self { shared, arrival, ticket, last_app } = &*self;
         let started = Instant::now();
         let id = RequestId::from_random(rand::random());
@@ -117,7 +122,7 @@ impl Shared {
         head: Box<Parts>,
         body: DrainedBody,
         (id, started): (RequestId, Instant),
-    ) -> Response<Content<ReplyBody>> {
+    ) -> Response<SentBody<ResponseBody>> {
         if let Some(page) = build_state(app, &head) {
             return sendable(&head.method, head.version, page);
         }
@@ -163,7 +168,7 @@ impl Shared {
         let mut response = sendable(&method, version, response);
         let (status, bytes) = (response.status(), response.body().bytes());
         match response.body_mut() {
-            Content::Whole(body) if body.is_streamed() => {
+            SentBody::Whole(body) if body.is_streamed() => {
                 let duration = pending.streams();
                 let (access, app) = (Arc::clone(&self.access), Arc::clone(app));
                 body.watch(move |end| {
@@ -235,7 +240,7 @@ fn client_gone() -> StatusCode {
 }
 
 /// Returns the page of a broken build, or the response to the page's status request.
-fn build_state(app: &App, request: &Parts) -> Option<Response<ReplyBody>> {
+fn build_state(app: &App, request: &Parts) -> Option<Response<ResponseBody>> {
     let error = app.build_error();
     if request.uri.path() == pages::build::STATUS_PATH {
         return Some(pages::build::status(error.is_some()));
@@ -249,7 +254,7 @@ async fn deliver(
     instance: Option<&InstanceId>,
     (head, body): (Box<Parts>, DrainedBody),
     id: RequestId,
-) -> Result<Response<ReplyBody>, Box<Failed>> {
+) -> Result<Response<ResponseBody>, Box<Failed>> {
     let limit = running.program().body_limit();
     let body = if body.is_end_stream() {
         RequestBody::empty()
@@ -293,7 +298,7 @@ impl Shared {
         part: Part,
         request: (Box<Parts>, DrainedBody),
         id: RequestId,
-    ) -> (Option<ReleaseNumber>, Result<Response<ReplyBody>, Box<Failed>>) {
+    ) -> (Option<ReleaseNumber>, Result<Response<ResponseBody>, Box<Failed>>) {
         let (running, instance) = match part {
             Part::Serving => (app.serving(), None),
             Part::Instance(instance) => {
@@ -323,11 +328,11 @@ impl Shared {
 }
 
 /// Renders a problem as an HTML page for a browser, otherwise as JSON.
-fn render(problem: &Problem, id: RequestId, wants_html: bool) -> Response<ReplyBody> {
+fn render(problem: &Problem, id: RequestId, wants_html: bool) -> Response<ResponseBody> {
     let mut response = match wants_html {
         true => pages::problem::page(problem, id),
         false => {
-            let mut response = Response::new(ReplyBody::full(Bytes::from(problem.json(id.as_str()).to_string())));
+            let mut response = Response::new(ResponseBody::full(Bytes::from(problem.json(id.as_str()).to_string())));
             *response.status_mut() = problem.status;
             let json = HeaderValue::from_static("application/problem+json");
             response.headers_mut().insert(header::CONTENT_TYPE, json);
@@ -339,16 +344,16 @@ fn render(problem: &Problem, id: RequestId, wants_html: bool) -> Response<ReplyB
 }
 
 /// Returns the response to `OPTIONS *`, which the host answers for all apps.
-fn server_options() -> Response<ReplyBody> {
-    let mut response = Response::new(ReplyBody::full(Bytes::new()));
+fn server_options() -> Response<ResponseBody> {
+    let mut response = Response::new(ResponseBody::full(Bytes::new()));
     *response.status_mut() = StatusCode::NO_CONTENT;
     response
 }
 
 /// Applies HTTP's rules to a response. An unsent body is still read, so that its guest can finish.
-fn sendable(method: &Method, version: Version, response: Response<ReplyBody>) -> Response<Content<ReplyBody>> {
+fn sendable(method: &Method, version: Version, response: Response<ResponseBody>) -> Response<SentBody<ResponseBody>> {
     let (response, unsent) = response_rules::apply(method, version, response);
-    if let Some(ReplyBody::Streamed(mut body)) = unsent {
+    if let Some(ResponseBody::Streamed(mut body)) = unsent {
         tokio::spawn(tokio::time::timeout(limits::DISCARDED_BODY_TIMEOUT, async move {
             while let Some(Ok(_)) = body.frame().await {}
         }));

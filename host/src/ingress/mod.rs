@@ -200,12 +200,12 @@ async fn serve(mut incoming: mpsc::Receiver<Handed>, shared: Arc<Shared>, stop: 
         };
         let Some(accepted) = accepted else { break };
         failpoint::here("io-accepted");
-        let Handed { accepted: Accepted { stream, slot }, _open: open } = accepted;
+        let Handed { accepted: Accepted { stream, permit }, _open: open } = accepted;
         let Ok(stream) = TcpStream::from_std(stream) else { continue };
         let (shared, mut stop) = (Arc::clone(&shared), stop.clone());
         connections.spawn(async move {
             let _open = open;
-            connection::serve(stream, &slot, shared, stopped(&mut stop)).await;
+            connection::serve(stream, &permit, shared, stopped(&mut stop)).await;
         });
         taken += 1;
         if taken % limits::CONNECTIONS_PER_ROUND == 0 {

@@ -12,7 +12,7 @@ use futures::FutureExt;
 use http::{Request, Response};
 use http_body::Body;
 use isopod_engine::{
-    After, Answer, BodyMonitor, Event, Fault, Handled, Level, OutputLine, ReplyBody, RequestBody, Resource, Stream,
+    After, Answer, BodyMonitor, Event, Fault, Handled, Level, OutputLine, RequestBody, Resource, ResponseBody, Stream,
     Unfinished,
 };
 use isopod_executor::Class;
@@ -38,7 +38,7 @@ impl ActiveRelease {
         &self,
         request: HttpRequest,
         request_id: impl Id,
-    ) -> Result<Response<ReplyBody>, InvokeError> {
+    ) -> Result<Response<ResponseBody>, InvokeError> {
         let pool = self.http.as_ref().ok_or(InvokeError::NoProcess("HTTP requests"))?;
         let (input, deadline) = (Input::of(&request.body), pool.deadline());
         let response = match ready_lease(pool, Class::Pull, queued_bytes(&request.body), deadline).await {
@@ -54,7 +54,7 @@ impl ActiveRelease {
         id: &InstanceId,
         request: HttpRequest,
         request_id: impl Id,
-    ) -> Result<Response<ReplyBody>, InvokeError> {
+    ) -> Result<Response<ResponseBody>, InvokeError> {
         let pool = self.pool(&id.process()).ok_or(InvokeError::NoInstance)?;
         if pool.entry() != isopod_policy::Entry::Http {
             return Err(InvokeError::NoProcess("HTTP requests"));
@@ -138,7 +138,7 @@ async fn respond(
     request: HttpRequest,
     input: &Input,
     request_id: impl Id,
-) -> Result<Response<ReplyBody>, InvokeError> {
+) -> Result<Response<ResponseBody>, InvokeError> {
     let (id, admitted, cpu) = (request_id.clone(), lease.admitted, lease.cpu.clone());
     let work = Box::pin(async move {
         let answer = match lease.instance().await {

@@ -1,5 +1,5 @@
-//! Owns a listener's connection slots: accepts connections, counts them per client, and reserves a
-//! few beyond the cap for liveness checks. Never reads or writes a connection.
+//! Owns a listener's connection permits: accepts connections, counts them per client, and reserves
+//! a few beyond the cap for liveness checks. Never reads or writes a connection.
 
 use crate::http::limits;
 use isopod_policy::connections::{Admission, Occupancy, client_of, is_crowded};
@@ -18,13 +18,13 @@ use tokio_util::sync::CancellationToken;
 /// A bound address. Counts its connections.
 pub(crate) struct Listener {
     listener: TcpListener,
-    slots: Arc<Slots>,
+    permits: Arc<ConnectionPermits>,
 }
 
 /// A connection that was accepted.
 pub(crate) struct Accepted {
     pub(crate) stream: std::net::TcpStream,
-    pub(crate) slot: Slot,
+    pub(crate) permit: ConnectionPermit,
 }
 
 impl Listener {
@@ -38,17 +38,17 @@ impl Listener {
         if let Err(error) = socket2::SockRef::from(&listener).set_tcp_keepalive(&alive) {
             tracing::debug!(%error, "TCP keepalive is off: vanished clients are detected late");
         }
-        Self { listener, slots: Arc::new(Slots::new(cap, reserve)) }
+        Self { listener, permits: Arc::new(ConnectionPermits::new(cap, reserve)) }
     }
 
     /// Returns the next connection. Cancel safe.
     pub(crate) async fn next(&self) -> Accepted {
         loop {
-            self.slots.room().await;
+            self.permits.room().await;
             match self.accept().await {
                 Ok((stream, peer)) => {
-                    if let Some(slot) = self.slots.take(peer.ip()) {
-                        return Accepted { stream, slot };
+                    if let Some(permit) = self.permits.acquire(peer.ip()) {
+                        return Accepted { stream, permit };
                     }
                 }
                 // Out of file descriptors, or a client that disconnected during the handshake:
@@ -67,8 +67,8 @@ impl Listener {
     }
 }
 
-/// The connection slots of one listener.
-struct Slots {
+/// The connection permits of one listener.
+struct ConnectionPermits {
     cap: usize,
     reserve_cap: usize,
     open: AtomicUsize,
@@ -86,7 +86,7 @@ struct Taken {
     reserve: VecDeque<CancellationToken>,
 }
 
-impl Slots {
+impl ConnectionPermits {
     fn new(cap: usize, reserve_cap: usize) -> Self {
         let (open, taken, freed) = Default::default();
         Self { cap, reserve_cap, open, taken, freed, is_refusing: AtomicBool::new(false) }
@@ -103,8 +103,8 @@ impl Slots {
         }
     }
 
-    /// Takes a slot for a new connection of this client. Returns `None` if it must be refused.
-    fn take(self: &Arc<Self>, address: IpAddr) -> Option<Slot> {
+    /// Acquires a permit for a new connection of this client. Returns `None` if it must be refused.
+    fn acquire(self: &Arc<Self>, address: IpAddr) -> Option<ConnectionPermit> {
         let client = client_of(address);
         let mut taken = self.taken();
         let of_client = taken.of_clients.get(&client).copied().unwrap_or(0);
@@ -116,7 +116,7 @@ impl Slots {
             if !is_crowded(open, self.cap) {
                 self.is_refusing.store(false, Relaxed);
             }
-            return Some(Slot { slots: Arc::clone(self), kind: Kind::Regular { client } });
+            return Some(ConnectionPermit { permits: Arc::clone(self), kind: Kind::Regular { client } });
         }
         if !self.is_refusing.swap(true, Relaxed) {
             tracing::warn!(%client, of_client, open, cap = self.cap, ?admission, "new connections are refused");
@@ -132,13 +132,13 @@ impl Slots {
         }
         let evicted = CancellationToken::new();
         taken.reserve.push_back(evicted.clone());
-        Some(Slot { slots: Arc::clone(self), kind: Kind::Reserve { evicted } })
+        Some(ConnectionPermit { permits: Arc::clone(self), kind: Kind::Reserve { evicted } })
     }
 }
 
-/// The permit of one connection. Dropping it releases the connection slot.
-pub(crate) struct Slot {
-    slots: Arc<Slots>,
+/// Permission for one connection to stay open. Dropping it releases the permit.
+pub(crate) struct ConnectionPermit {
+    permits: Arc<ConnectionPermits>,
     kind: Kind,
 }
 
@@ -147,7 +147,7 @@ enum Kind {
     Reserve { evicted: CancellationToken },
 }
 
-impl Slot {
+impl ConnectionPermit {
     /// Returns whether the connection is beyond the cap: it serves one request, and only a liveness
     /// check.
     pub(crate) fn is_reserve(&self) -> bool {
@@ -156,10 +156,10 @@ impl Slot {
 
     /// Returns whether idle connections are closed early, because too many are open.
     pub(super) fn is_crowded(&self) -> bool {
-        self.is_reserve() || is_crowded(self.slots.open.load(Relaxed), self.slots.cap)
+        self.is_reserve() || is_crowded(self.permits.open.load(Relaxed), self.permits.cap)
     }
 
-    /// Waits until a newer connection needs this slot.
+    /// Waits until a newer connection evicts this one.
     pub(super) fn evicted(&self) -> impl Future<Output = ()> + Send + 'static {
         let evicted = match &self.kind {
             Kind::Regular { .. } => None,
@@ -174,21 +174,21 @@ impl Slot {
     }
 }
 
-impl Drop for Slot {
+impl Drop for ConnectionPermit {
     fn drop(&mut self) {
-        let mut taken = self.slots.taken();
+        let mut taken = self.permits.taken();
         match &self.kind {
             Kind::Regular { client } => {
                 if let Some(count) = taken.of_clients.get_mut(client) {
-                    debug_assert!(*count > 0, "more connection slots of a client were released than taken");
+                    debug_assert!(*count > 0, "more connection permits of a client were released than taken");
                     *count -= 1;
                     if *count == 0 {
                         taken.of_clients.remove(client);
                     }
                 }
-                let before = self.slots.open.fetch_sub(1, Relaxed);
-                debug_assert!(before > 0, "a released slot was taken");
-                self.slots.freed.notify_one();
+                let before = self.permits.open.fetch_sub(1, Relaxed);
+                debug_assert!(before > 0, "a released permit was taken");
+                self.permits.freed.notify_one();
             }
             Kind::Reserve { evicted } => {
                 evicted.cancel();
@@ -207,26 +207,27 @@ mod tests {
     }
 
     #[test]
-    fn slots_are_counted_for_each_client_and_freed() {
-        let slots = Arc::new(Slots::new(8, 0));
-        let held: Vec<_> = (0..6).map(|_| slots.take(address(1)).expect("there is room")).collect();
-        assert!(slots.take(address(1)).is_none(), "one client can't take the last quarter");
-        let others: Vec<_> = (2..4).map(|last| slots.take(address(last)).expect("there is room")).collect();
-        assert!(slots.take(address(4)).is_none(), "all slots are in use");
+    fn permits_are_counted_for_each_client_and_released() {
+        let permits = Arc::new(ConnectionPermits::new(8, 0));
+        let held: Vec<_> = (0..6).map(|_| permits.acquire(address(1)).expect("there is room")).collect();
+        assert!(permits.acquire(address(1)).is_none(), "one client can't take the last quarter");
+        let others: Vec<_> = (2..4).map(|last| permits.acquire(address(last)).expect("there is room")).collect();
+        assert!(permits.acquire(address(4)).is_none(), "all permits are in use");
         drop((held, others));
-        assert_eq!(slots.open.load(Relaxed), 0);
-        assert!(slots.taken().of_clients.is_empty());
+        assert_eq!(permits.open.load(Relaxed), 0);
+        assert!(permits.taken().of_clients.is_empty());
     }
 
     #[tokio::test]
     async fn the_oldest_reserved_connection_is_closed_for_a_new_one() {
-        let slots = Arc::new(Slots::new(1, 2));
-        let _regular = slots.take(address(1)).expect("there is room");
-        let [first, second, third] = [2, 3, 4].map(|last| slots.take(address(last)).expect("the reserve has room"));
+        let permits = Arc::new(ConnectionPermits::new(1, 2));
+        let _regular = permits.acquire(address(1)).expect("there is room");
+        let [first, second, third] =
+            [2, 3, 4].map(|last| permits.acquire(address(last)).expect("the reserve has room"));
         assert!(first.is_reserve() && second.is_reserve() && third.is_reserve());
         first.evicted().await;
         assert!(futures::poll!(std::pin::pin!(second.evicted())).is_pending());
         drop((first, second));
-        assert_eq!(slots.taken().reserve.len(), 1);
+        assert_eq!(permits.taken().reserve.len(), 1);
     }
 }

@@ -2,7 +2,7 @@
 //! disconnected clients, and closing. Knows nothing of apps or routes: a handler answers requests.
 //!
 //! ```text
-//!  Listener: admission ──> slot ──> serve: hyper <──> Socket ──> kernel
+//!  Listener: admission ──> permit ──> serve: hyper <──> Socket ──> kernel
 //!                                     │                 │
 //!                                     └── timer <── Line: the state of the traffic
 //! ```
@@ -19,7 +19,7 @@ mod drained_body;
 mod line;
 mod refusal;
 
-pub(crate) use admission::{Accepted, Listener, Slot};
+pub(crate) use admission::{Accepted, ConnectionPermit, Listener};
 pub(crate) use drained_body::{DrainedBody, expects_continue};
 
 use crate::http::limits;
@@ -81,10 +81,10 @@ impl Settings {
 
     /// Returns the timeouts of one connection. Ages vary by up to a tenth, so that connections
     /// accepted together don't all close together.
-    fn times_of(&self, slot: &Slot) -> ConnectionTimes {
+    fn times_of(&self, permit: &ConnectionPermit) -> ConnectionTimes {
         let spread = rand::random_range(0.9..1.0);
         let times = ConnectionTimes { age: self.times.age.mul_f64(spread), ..self.times };
-        match slot.is_reserve() {
+        match permit.is_reserve() {
             true => ConnectionTimes { head: times.head.min(limits::RESERVE_HEAD_TIMEOUT), ..times },
             false => times,
         }
@@ -109,7 +109,7 @@ impl Gate for Open {
 /// Serves a connection until its client disconnects, a timer expires, or `stop` completes. Then
 /// requests in progress are finished.
 pub(crate) async fn serve<A, F, B>(
-    (stream, slot): (TcpStream, &Slot),
+    (stream, permit): (TcpStream, &ConnectionPermit),
     settings: &Settings,
     answer: A,
     gate: &impl Gate,
@@ -136,10 +136,10 @@ pub(crate) async fn serve<A, F, B>(
         let answer = answer(DrainedBody::of(request, &exchange));
         Responding { answer, exchange: Some(exchange), version, is_head, interim }
     });
-    let http = if slot.is_reserve() { &settings.reserve } else { &settings.regular };
+    let http = if permit.is_reserve() { &settings.reserve } else { &settings.regular };
     let may_still_read = {
         let connection = std::pin::pin!(http.serve_connection(Socket(Arc::clone(&line)), service));
-        drive(connection, &line, slot, &settings.times_of(slot), gate, stop).await
+        drive(connection, &line, permit, &settings.times_of(permit), gate, stop).await
     };
     if may_still_read {
         line.refuse_incomplete_head();
@@ -262,12 +262,12 @@ struct Watch {
 }
 
 /// Drives a connection to its end. Returns whether its client may still have to read the last
-/// bytes. False if the client has disconnected, or if a newer connection needs the slot
+/// bytes. False if the client has disconnected, or if a newer connection evicts this one
 /// immediately.
 async fn drive<C: Connection>(
     mut connection: Pin<&mut C>,
     line: &Arc<Line>,
-    slot: &Slot,
+    permit: &ConnectionPermit,
     times: &ConnectionTimes,
     gate: &impl Gate,
     stop: impl Future<Output = ()>,
@@ -275,11 +275,11 @@ async fn drive<C: Connection>(
     let mut watch = Watch { disconnected: None, probe: None, is_set_for_head: false, retiring: None };
     let mut timer = std::pin::pin!(sleep_until(Instant::now() + times.head));
     let (mut stop, mut is_stopping) = (std::pin::pin!(stop), false);
-    let mut evicted = std::pin::pin!(slot.evicted());
+    let mut evicted = std::pin::pin!(permit.evicted());
     loop {
         let event = tokio::select! {
             biased;
-            event = poll_fn(|cx| watch.poll(cx, connection.as_mut(), line, slot, gate)) => event,
+            event = poll_fn(|cx| watch.poll(cx, connection.as_mut(), line, permit, gate)) => event,
             () = timer.as_mut() => Event::CheckTimers,
             () = evicted.as_mut() => return false,
             () = stop.as_mut(), if !is_stopping => {
@@ -301,7 +301,7 @@ async fn drive<C: Connection>(
                 connection.as_mut().shut_down_gracefully();
             }
             Event::CheckTimers => {
-                if watch.check_timers(line, slot, times, timer.as_mut()).is_break() {
+                if watch.check_timers(line, permit, times, timer.as_mut()).is_break() {
                     return true;
                 }
                 if watch.retiring.is_some() && line.is_http2() {
@@ -328,13 +328,13 @@ impl Watch {
         cx: &mut Context<'_>,
         connection: Pin<&mut C>,
         line: &Arc<Line>,
-        slot: &Slot,
+        permit: &ConnectionPermit,
         gate: &impl Gate,
     ) -> Poll<Event> {
         if ready!(poll_once(cx, connection, gate)).is_ready() {
             return Poll::Ready(Event::Ended);
         }
-        if slot.is_reserve() && line.has_asked() && line.is_http2() && self.retiring.is_none() {
+        if permit.is_reserve() && line.has_asked() && line.is_http2() && self.retiring.is_none() {
             return Poll::Ready(Event::Served);
         }
         if line.is_in_head() {
@@ -375,7 +375,7 @@ impl Watch {
     fn check_timers(
         &mut self,
         line: &Line,
-        slot: &Slot,
+        permit: &ConnectionPermit,
         times: &ConnectionTimes,
         timer: Pin<&mut Sleep>,
     ) -> std::ops::ControlFlow<()> {
@@ -393,7 +393,7 @@ impl Watch {
         }
         let activity = line.activity();
         let mut next = now + times.head;
-        match (times.expiry(&activity, slot.is_crowded()), self.retiring) {
+        match (times.expiry(&activity, permit.is_crowded()), self.retiring) {
             (Expiry::Unread, _) => {
                 line.reset_at_close();
                 return std::ops::ControlFlow::Break(());

@@ -5,7 +5,7 @@ pub(super) mod build;
 pub(super) mod problem;
 
 use http::{HeaderValue, Method, Response, StatusCode, header, request::Parts};
-use isopod_engine::ReplyBody;
+use isopod_engine::ResponseBody;
 
 /// Returns whether a request comes from a browser that displays HTML.
 pub(in crate::ingress) fn wants_html(request: &Parts) -> bool {
@@ -22,8 +22,8 @@ pub(in crate::ingress) fn fill(page: &str, texts: &[(&str, &str)]) -> String {
 }
 
 /// Returns the response with a page. It must not be cached.
-pub(in crate::ingress) fn response(status: StatusCode, page: String) -> Response<ReplyBody> {
-    let mut response = Response::new(ReplyBody::full(page));
+pub(in crate::ingress) fn response(status: StatusCode, page: String) -> Response<ResponseBody> {
+    let mut response = Response::new(ResponseBody::full(page));
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));

@@ -3,10 +3,10 @@
 
 use crate::http::problem::Problem;
 use http::{Response, header};
-use isopod_engine::ReplyBody;
+use isopod_engine::ResponseBody;
 use isopod_policy::RequestId;
 
-pub(in crate::ingress) fn page(problem: &Problem, id: RequestId) -> Response<ReplyBody> {
+pub(in crate::ingress) fn page(problem: &Problem, id: RequestId) -> Response<ResponseBody> {
     let hints = problem.hints().unwrap_or_default();
     let texts = [
         ("status", problem.status.as_str()),
