@@ -1,4 +1,4 @@
-//! The decisions about one app: which change has its turn, which release is loaded or put in
+//! The decisions about one app: which change may run, which release is loaded or put in
 //! service, and which requests are denied. Owns the app's control state and the step function.
 //! Never acts: the app's task performs the actions and reports back with commands.
 //!
@@ -13,7 +13,7 @@ use std::collections::VecDeque;
 
 use crate::{AppEvent, AppState, AppType, BaseState, ErrorCause, Intended, Lifecycle, Refused, ReleaseNumber};
 
-/// Identifies a push or a settings change that waits for its turn, or has it.
+/// Identifies a push or a settings change that waits for the change permit, or holds it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ChangeId(pub u64);
 
@@ -32,12 +32,12 @@ pub enum AppCommand {
     SetType(AppType),
     /// The host has started, and the app waits for its release.
     Load,
-    /// A push or a settings change waits for its turn.
+    /// A push or a settings change waits for the change permit.
     Enqueue(ChangeId),
     /// A waiting change no longer waits.
     Leave(ChangeId),
-    /// The change that had its turn has ended.
-    TurnEnds(ChangeId),
+    /// The change that held the permit has ended.
+    PermitReleased(ChangeId),
     /// The change starts to deploy its release.
     DeployBegins(ChangeId),
     /// The change failed.
@@ -120,8 +120,8 @@ pub enum AppAction {
     CancelLoad,
     /// Loads the last good release in place of this one.
     LoadReplacement(ReleaseNumber),
-    /// Lets the change run.
-    GrantTurn(ChangeId),
+    /// Grants the change permit to this change, which then runs.
+    GrantPermit(ChangeId),
 }
 
 /// Why a command has no effect.
@@ -139,9 +139,9 @@ pub enum Denied {
     /// A change runs or waits.
     #[error("a change of the app is in progress")]
     Busy,
-    /// The change doesn't have its turn.
-    #[error("it is not the turn of this change")]
-    NotItsTurn,
+    /// The change doesn't hold the permit.
+    #[error("the change doesn't hold the change permit")]
+    NoPermit,
     /// The command reports about a load or a release that is no longer current.
     #[error("the load or the release is no longer current")]
     Superseded,
@@ -168,9 +168,9 @@ pub struct AppMachine {
     intended: Intended,
     release: Option<ReleaseNumber>,
     app_type: AppType,
-    /// The change that has its turn. At most one change runs at a time.
-    turn: Option<ChangeId>,
-    /// Changes that wait for their turn, in order of arrival.
+    /// The change that holds the permit. At most one change runs at a time.
+    permit_holder: Option<ChangeId>,
+    /// Changes that wait for the permit, in order of arrival.
     waiting: VecDeque<ChangeId>,
     /// The load in progress.
     load: Option<LoadId>,
@@ -188,7 +188,7 @@ impl AppMachine {
             intended,
             release,
             app_type,
-            turn: None,
+            permit_holder: None,
             waiting: VecDeque::new(),
             load: None,
             loads: 0,
@@ -255,9 +255,9 @@ impl AppMachine {
                 next.waiting.retain(|waiting| *waiting != change);
                 Ok(next.decided(None, Vec::new()))
             }
-            C::TurnEnds(change) => self.turn_ends(change),
-            C::DeployBegins(change) => self.in_turn(change, AppEvent::DeployBegins),
-            C::DeployEnds(change) => self.in_turn(change, AppEvent::DeployEnds),
+            C::PermitReleased(change) => self.permit_released(change),
+            C::DeployBegins(change) => self.with_permit(change, AppEvent::DeployBegins),
+            C::DeployEnds(change) => self.with_permit(change, AppEvent::DeployEnds),
             C::Commit(change, release) => self.commit(change, release),
             C::Loaded(load) => {
                 let next = self.load_ended(load, AppEvent::Serving)?;
@@ -318,7 +318,7 @@ impl AppMachine {
             return Err(Denied::NotStopped(state));
         }
         // A change may be in progress even if the state is `stopped`.
-        if self.turn.is_some() || !self.waiting.is_empty() {
+        if self.permit_holder.is_some() || !self.waiting.is_empty() {
             return Err(Denied::Busy);
         }
         let store = (app_type != self.app_type).then_some(Durable::Type(app_type));
@@ -332,26 +332,26 @@ impl AppMachine {
         next.decided(None, granted)
     }
 
-    fn turn_ends(&self, change: ChangeId) -> Result<Decision, Denied> {
-        let mut decision = self.in_turn(change, AppEvent::DeployEnds)?;
-        decision.next.turn = None;
+    fn permit_released(&self, change: ChangeId) -> Result<Decision, Denied> {
+        let mut decision = self.with_permit(change, AppEvent::DeployEnds)?;
+        decision.next.permit_holder = None;
         decision.actions = decision.next.grant();
         Ok(decision)
     }
 
     /// Lets the next change run, if none does.
     fn grant(&mut self) -> Vec<AppAction> {
-        if self.turn.is_none() {
-            self.turn = self.waiting.pop_front();
-            self.turn.map(AppAction::GrantTurn).into_iter().collect()
+        if self.permit_holder.is_none() {
+            self.permit_holder = self.waiting.pop_front();
+            self.permit_holder.map(AppAction::GrantPermit).into_iter().collect()
         } else {
             Vec::new()
         }
     }
 
-    fn in_turn(&self, change: ChangeId, event: AppEvent) -> Result<Decision, Denied> {
-        if self.turn != Some(change) {
-            return Err(Denied::NotItsTurn);
+    fn with_permit(&self, change: ChangeId, event: AppEvent) -> Result<Decision, Denied> {
+        if self.permit_holder != Some(change) {
+            return Err(Denied::NoPermit);
         }
         let lifecycle = self.lifecycle.step(event).map_err(Denied::Refused)?;
         Ok(Self { lifecycle, ..self.clone() }.decided(None, Vec::new()))
@@ -362,7 +362,7 @@ impl AppMachine {
             Intended::Running => (AppEvent::Deployed, AppAction::Serve),
             Intended::Stopped => (AppEvent::DeployEnds, AppAction::Refuse(Refusal::Stopped)),
         };
-        let mut next = self.in_turn(change, event)?.next;
+        let mut next = self.with_permit(change, event)?.next;
         next.release = Some(release);
         next.replacing = None;
         let mut actions = next.cancel_load();

@@ -72,7 +72,7 @@ pub(super) async fn show(
 ) -> Result<Response<Body>, Error> {
     let app = app_name(&app)?;
     // Subscribes before it looks the app up, so that the stream can't miss the app's destruction.
-    let activities = api.control.queries.news();
+    let activities = api.control.queries.subscribe_activities();
     let record = api.control.apps.app(&app)?;
     let page = PageParams { limit: params.limit, cursor: params.cursor }.page()?;
     if params.follow {

@@ -311,37 +311,37 @@ impl PushDisplay {
     }
 
     fn update(&mut self, push: &Value) {
-        for line in self.news(push) {
+        for line in self.new_lines(push) {
             self.step.line(&line);
         }
     }
 
     /// Returns the new lines of a push job, in the order in which they happened.
-    fn news(&mut self, push: &Value) -> Vec<String> {
+    fn new_lines(&mut self, push: &Value) -> Vec<String> {
         let list = |name: &str| push.get(name).and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
         let (log, steps) = (list("log"), list("steps"));
-        let mut news = Vec::new();
+        let mut lines = Vec::new();
         for step in steps.iter().skip(self.steps) {
             let before = step["log_lines"].as_u64().and_then(|lines| usize::try_from(lines).ok()).unwrap_or(0);
-            self.log_until(&log[..before.min(log.len())], &mut news);
-            self.state(field(step, "state"), &mut news);
+            self.log_until(&log[..before.min(log.len())], &mut lines);
+            self.state(field(step, "state"), &mut lines);
         }
         self.steps = self.steps.max(steps.len());
-        self.log_until(log, &mut news);
+        self.log_until(log, &mut lines);
         // A push job that ended before the first request has no recorded steps.
-        self.state(field(push, "state"), &mut news);
-        news
+        self.state(field(push, "state"), &mut lines);
+        lines
     }
 
-    fn log_until(&mut self, log: &[Value], news: &mut Vec<String>) {
+    fn log_until(&mut self, log: &[Value], new_lines: &mut Vec<String>) {
         let lines = log.iter().skip(self.lines);
-        news.extend(lines.map(|line| output::dim(&format!("  | {}", output::log_text(line)))));
+        new_lines.extend(lines.map(|line| output::dim(&format!("  | {}", output::log_text(line)))));
         self.lines = self.lines.max(log.len());
     }
 
-    fn state(&mut self, state: String, news: &mut Vec<String>) {
+    fn state(&mut self, state: String, lines: &mut Vec<String>) {
         if state != self.state {
-            news.push(format!("push is {state}"));
+            lines.push(format!("push is {state}"));
             self.state = state;
         }
     }
@@ -432,14 +432,14 @@ mod tests {
         let is = |state: &str| format!("push is {state}");
         let step = |state: &str, log_lines: u32| json!({"state": state, "log_lines": log_lines});
         let first = json!({"state": "running", "log": ["received"], "steps": [step("running", 1)]});
-        assert_eq!(display.news(&first), [said("received"), is("running")]);
+        assert_eq!(display.new_lines(&first), [said("received"), is("running")]);
         let steps = [step("running", 1), step("building", 2), step("deploying", 3)];
         let log = ["received", "a component", "compiled", "started"];
         let then = json!({"state": "deploying", "log": log, "steps": steps});
         let expected = [said("a component"), is("building"), said("compiled"), is("deploying"), said("started")];
-        assert_eq!(display.news(&then), expected);
+        assert_eq!(display.new_lines(&then), expected);
         let without_steps = json!({"state": "completed", "log": log});
-        assert_eq!(display.news(&without_steps), [is("completed")]);
+        assert_eq!(display.new_lines(&without_steps), [is("completed")]);
     }
 
     #[test]

@@ -45,7 +45,7 @@ pub(in crate::control) enum Command {
         message: Option<String>,
         reply: Reply<()>,
     },
-    /// Sets the config of an app without a release, for the change that has the turn.
+    /// Sets the config of an app without a release, for the change that holds the permit.
     SetConfig {
         config: ConfigVars,
         keys: Vec<String>,
@@ -65,9 +65,9 @@ pub(in crate::control) enum Command {
         by: String,
         reply: Reply<PushNow>,
     },
-    /// Queues a change. The turn is granted once the earlier changes have ended.
-    TakeTurn {
-        grant: oneshot::Sender<Turn>,
+    /// Queues a change. The reply is its permit, once the earlier changes have ended.
+    AcquireChange {
+        reply: oneshot::Sender<ChangePermit>,
     },
     DeployBegins {
         change: ChangeId,
@@ -103,14 +103,14 @@ pub(in crate::control) enum Command {
     Crashed(CrashReport),
 }
 
-/// The right of a change to run. The next change runs when it is dropped.
-pub(in crate::control) struct Turn {
+/// The exclusive permit to change an app. The next change runs when it is dropped.
+pub(in crate::control) struct ChangePermit {
     pub(in crate::control) change: ChangeId,
     _ended: oneshot::Sender<()>,
 }
 
-impl Turn {
-    /// Returns the turn of a change, and the receiver that notices its end.
+impl ChangePermit {
+    /// Returns the permit of a change, and the receiver that notices its end.
     pub(in crate::control) fn new(change: ChangeId) -> (Self, oneshot::Receiver<()>) {
         let (_ended, ended) = oneshot::channel();
         (Self { change, _ended }, ended)
@@ -184,7 +184,7 @@ impl AppHandle {
         command: impl FnOnce(oneshot::Sender<T>) -> Command,
     ) -> Result<T, NoReply> {
         let (reply, replied) = oneshot::channel();
-        self.tell(command(reply)).await?;
+        self.send(command(reply)).await?;
         let no_reply = |_| if self.commands.is_closed() { NoReply::Destroyed } else { NoReply::Panicked };
         replied.await.map_err(no_reply)
     }
@@ -202,7 +202,7 @@ impl AppHandle {
     }
 
     /// Sends a command without a reply.
-    pub(in crate::control) async fn tell(&self, command: Command) -> Result<(), NoReply> {
+    pub(in crate::control) async fn send(&self, command: Command) -> Result<(), NoReply> {
         self.commands.send(Box::new(command)).await.map_err(|_| NoReply::Destroyed)
     }
 

@@ -34,13 +34,13 @@ use tokio::{
 use self::rollout::Replacing;
 use crate::control::{
     app::{AppRecord, Fields},
-    app_command::{AppHandle, Command, Reply, Turn},
+    app_command::{AppHandle, ChangePermit, Command, Reply},
+    app_table::AppTable,
     background::{activity_log::ActivityLog, scheduler::Schedules},
     error::{DeployError, Failure},
     limits,
     push::pushes::Pushes,
     push_runner::PushRunner,
-    registry::Registry,
     release::{load::Loaded, releases::Releases, watch::Watched},
     shutdown::Shutdown,
 };
@@ -76,7 +76,7 @@ struct Load {
 
 /// The services and settings that the tasks of all apps share.
 pub(in crate::control) struct Services {
-    pub(in crate::control) registry: Registry,
+    pub(in crate::control) app_table: AppTable,
     pub(in crate::control) store: Store,
     pub(in crate::control) releases: Releases,
     pub(in crate::control) activity: ActivityLog,
@@ -107,11 +107,11 @@ pub(in crate::control) struct AppTask {
     /// watch.
     standby: Vec<Arc<ActiveRelease>>,
     changes: u64,
-    /// The changes that wait for their turn. The caller of a change drops the receiver to withdraw
+    /// The changes that wait for the permit. The caller of a change drops the receiver to withdraw
     /// it.
-    grants: HashMap<ChangeId, oneshot::Sender<Turn>>,
-    /// The change that has its turn. Its sender is dropped when the change ends.
-    turn: Option<(ChangeId, oneshot::Receiver<()>)>,
+    waiting: HashMap<ChangeId, oneshot::Sender<ChangePermit>>,
+    /// The change that holds the permit. Its sender is dropped when the change ends.
+    permit_holder: Option<(ChangeId, oneshot::Receiver<()>)>,
     work: JoinSet<Done>,
     load: Option<Load>,
     watch: Option<AbortHandle>,
@@ -126,7 +126,7 @@ pub(in crate::control) struct AppTask {
 /// An input of the task.
 enum Input {
     Command(Box<Command>),
-    TurnEnded(ChangeId),
+    PermitReleased(ChangeId),
     Done(Result<(Id, Done), JoinError>),
 }
 
@@ -147,8 +147,8 @@ impl AppTask {
             pushes: Arc::new(Semaphore::new(limits::PUSHES_QUEUED_PER_APP)),
             standby: Vec::new(),
             changes: 0,
-            grants: HashMap::new(),
-            turn: None,
+            waiting: HashMap::new(),
+            permit_holder: None,
             work: JoinSet::new(),
             load: None,
             watch: None,
@@ -178,7 +178,7 @@ impl AppTask {
         while !self.machine.is_destroyed() {
             let input = tokio::select! {
                 Some(command) = self.commands.recv() => Input::Command(command),
-                change = turn_ended(&mut self.turn) => Input::TurnEnded(change),
+                change = permit_released(&mut self.permit_holder) => Input::PermitReleased(change),
                 Some(done) = self.work.join_next_with_id() => Input::Done(done),
                 () = ended.cancelled() => return,
             };
@@ -189,11 +189,11 @@ impl AppTask {
                 tracing::error!(app = %self.app.name, "a command to an app panicked");
             }
         }
-        // From here on the app is destroyed: the commands in the queue are not answered.
+        // From here on the app is destroyed: the commands in the queue get no reply.
         self.app.set_destroyed();
         self.commands.close();
         while self.commands.try_recv().is_ok() {}
-        self.grants.clear();
+        self.waiting.clear();
         self.work.abort_all();
         Box::pin(self.remove()).await;
     }
@@ -201,9 +201,9 @@ impl AppTask {
     async fn handle_input(&mut self, input: Input) {
         match input {
             Input::Command(command) => self.receive(*command).await,
-            Input::TurnEnded(change) => {
-                self.turn = None;
-                self.end_turn(change);
+            Input::PermitReleased(change) => {
+                self.permit_holder = None;
+                self.release_permit(change);
             }
             Input::Done(done) => self.work_ended(done).await,
         }
@@ -211,28 +211,30 @@ impl AppTask {
 
     async fn receive(&mut self, command: Command) {
         match command {
-            Command::Start { by, reply } => answer(reply, self.start(&by).await),
-            Command::Stop { by, reply } => answer(reply, self.stop(&by).await),
-            Command::SetType { app_type, by, reply } => answer(reply, self.set_type(app_type, &by).await),
-            Command::SetCores { change, by, reply } => answer(reply, self.set_cores(&change, &by).await),
-            Command::SetBuildError { message, reply } => answer(reply, self.set_build_error(message)),
-            Command::SetConfig { config, keys, by, reply } => answer(reply, self.set_config(config, &keys, &by).await),
+            Command::Start { by, reply } => send_reply(reply, self.start(&by).await),
+            Command::Stop { by, reply } => send_reply(reply, self.stop(&by).await),
+            Command::SetType { app_type, by, reply } => send_reply(reply, self.set_type(app_type, &by).await),
+            Command::SetCores { change, by, reply } => send_reply(reply, self.set_cores(&change, &by).await),
+            Command::SetBuildError { message, reply } => send_reply(reply, self.set_build_error(message)),
+            Command::SetConfig { config, keys, by, reply } => {
+                send_reply(reply, self.set_config(config, &keys, &by).await)
+            }
             Command::Destroy { by, reply } => match self.delete_stored().await {
                 Ok(()) => self.destroyed_by = Some((by, reply)),
-                Err(error) => answer(reply, Err(error)),
+                Err(error) => send_reply(reply, Err(error)),
             },
-            Command::Push { request, reply } => answer(reply, self.accept(request).await),
-            Command::CancelPush { id, by, reply } => answer(reply, self.cancel_push(&id, &by).await),
-            Command::TakeTurn { grant } => self.enqueue(grant),
+            Command::Push { request, reply } => send_reply(reply, self.accept(request).await),
+            Command::CancelPush { id, by, reply } => send_reply(reply, self.cancel_push(&id, &by).await),
+            Command::AcquireChange { reply } => self.enqueue(reply),
             Command::DeployBegins { change, cause, reply } => {
                 let begun = self.step(AppCommand::DeployBegins(change), &cause, None);
-                answer(reply, begun.map_err(|denied| Failure::Internal(denied.to_string())));
+                send_reply(reply, begun.map_err(|denied| Failure::Internal(denied.to_string())));
             }
             Command::DeployEnds { change, cause, reply } => {
                 self.step_or_warn(AppCommand::DeployEnds(change), &cause);
-                answer(reply, ());
+                send_reply(reply, ());
             }
-            Command::Commit { change, booted, reply } => answer(reply, self.commit(change, *booted).await),
+            Command::Commit { change, booted, reply } => send_reply(reply, self.commit(change, *booted).await),
             Command::Load { done } => {
                 // Denied if the app was stopped meanwhile, or loads already.
                 if self.step(AppCommand::Load, "the host has started", None).is_ok()
@@ -241,11 +243,11 @@ impl AppTask {
                     load.done = Some(done);
                 }
             }
-            Command::ColdLoaded { running, reply } => answer(reply, self.cold_loaded(&running)),
+            Command::ColdLoaded { running, reply } => send_reply(reply, self.cold_loaded(&running)),
             Command::ColdFailed { release, failure, reply } => {
                 let command = AppCommand::CannotServe(release, failure.cause());
                 self.cannot_serve(command, release, &failure).await;
-                answer(reply, ());
+                send_reply(reply, ());
             }
             Command::Crashed(report) => self.crashed(report).await,
         }
@@ -296,7 +298,7 @@ impl AppTask {
         match denied {
             Denied::NoRelease => DeployError::NothingToStart(name()),
             Denied::NotStopped(state) => DeployError::NotStopped { app: name(), state },
-            Denied::Busy | Denied::NotItsTurn | Denied::Superseded => DeployError::Busy(name()),
+            Denied::Busy | Denied::NoPermit | Denied::Superseded => DeployError::Busy(name()),
             Denied::Refused(refused) => DeployError::Refused { app: name(), refused },
             Denied::Destroyed => DeployError::UnknownApp(name()),
         }
@@ -324,13 +326,13 @@ impl AppTask {
                     let (releases, app) = (self.services.releases.clone(), Arc::clone(&self.app));
                     self.begin(async move { Done::ReplacementLoaded(bad, releases.last_good(&app, bad).await) });
                 }
-                AppAction::GrantTurn(change) => withdrawn = self.grant(change).err(),
+                AppAction::GrantPermit(change) => withdrawn = self.grant(change).err(),
             }
         }
         self.record_state(self.machine.lifecycle(), next.lifecycle(), cause);
         self.adopt(next, cause);
         if let Some(change) = withdrawn {
-            self.end_turn(change);
+            self.release_permit(change);
         }
     }
 
@@ -455,41 +457,41 @@ impl AppTask {
     }
 
     /// Queues a change.
-    fn enqueue(&mut self, grant: oneshot::Sender<Turn>) {
+    fn enqueue(&mut self, reply: oneshot::Sender<ChangePermit>) {
         self.forget_withdrawn();
         self.changes += 1;
         let change = ChangeId(self.changes);
-        self.grants.insert(change, grant);
+        self.waiting.insert(change, reply);
         self.step_or_warn(AppCommand::Enqueue(change), "a change waits");
     }
 
     /// Removes changes whose callers have stopped waiting.
     fn forget_withdrawn(&mut self) {
         let withdrawn: Vec<ChangeId> =
-            self.grants.iter().filter(|(_, grant)| grant.is_closed()).map(|(change, _)| *change).collect();
+            self.waiting.iter().filter(|(_, reply)| reply.is_closed()).map(|(change, _)| *change).collect();
         for change in withdrawn {
-            self.grants.remove(&change);
+            self.waiting.remove(&change);
             self.step_or_warn(AppCommand::Leave(change), "a change no longer waits");
         }
     }
 
-    /// Grants the turn to a change. Returns the change if it no longer waits.
+    /// Grants the permit to a change. Returns the change if it no longer waits.
     fn grant(&mut self, change: ChangeId) -> Result<(), ChangeId> {
-        let (turn, ended) = Turn::new(change);
-        let grant = self.grants.remove(&change).ok_or(change)?;
-        grant.send(turn).map_err(|_| change)?;
-        self.turn = Some((change, ended));
+        let (permit, ended) = ChangePermit::new(change);
+        let reply = self.waiting.remove(&change).ok_or(change)?;
+        reply.send(permit).map_err(|_| change)?;
+        self.permit_holder = Some((change, ended));
         Ok(())
     }
 
-    fn end_turn(&mut self, change: ChangeId) {
-        self.step_or_warn(AppCommand::TurnEnds(change), "the change was interrupted");
+    fn release_permit(&mut self, change: ChangeId) {
+        self.step_or_warn(AppCommand::PermitReleased(change), "the change was interrupted");
     }
 
     /// Waits until the change in progress has ended.
-    async fn last_turn_ended(&mut self) {
-        if self.turn.is_some() {
-            turn_ended(&mut self.turn).await;
+    async fn change_ended(&mut self) {
+        if self.permit_holder.is_some() {
+            permit_released(&mut self.permit_holder).await;
         }
     }
 }
@@ -501,9 +503,9 @@ struct Changed {
     base: bool,
 }
 
-/// Waits until the change that has the turn ends. Never completes if no change has it.
-async fn turn_ended(turn: &mut Option<(ChangeId, oneshot::Receiver<()>)>) -> ChangeId {
-    match turn {
+/// Waits until the change that holds the permit ends. Never completes if no change holds it.
+async fn permit_released(permit_holder: &mut Option<(ChangeId, oneshot::Receiver<()>)>) -> ChangeId {
+    match permit_holder {
         Some((change, ended)) => {
             // The sender is never used, only dropped.
             drop(ended.await);
@@ -513,7 +515,7 @@ async fn turn_ended(turn: &mut Option<(ChangeId, oneshot::Receiver<()>)>) -> Cha
     }
 }
 
-/// Replies. The caller may have stopped waiting.
-fn answer<T>(reply: oneshot::Sender<T>, value: T) {
+/// Sends a reply. The caller may have stopped waiting.
+fn send_reply<T>(reply: oneshot::Sender<T>, value: T) {
     drop(reply.send(value));
 }

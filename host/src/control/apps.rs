@@ -1,5 +1,5 @@
 //! Owns the requests that create, start, stop, change and destroy apps. Adds each app to the
-//! registry, and runs its task. Never changes an app: its task does.
+//! app table, and runs its task. Never changes an app: its task does.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -13,12 +13,12 @@ use tokio_util::task::TaskTracker;
 use crate::control::{
     app::AppRecord,
     app_command::{AppHandle, Command, Reply},
+    app_table::AppTable,
     app_task::{self, AppTask},
     background::activity_log::ActivityLog,
     error::DeployError,
     failpoint::reached,
     limits,
-    registry::Registry,
     shutdown::Shutdown,
 };
 use crate::{
@@ -28,7 +28,7 @@ use crate::{
 
 /// The settings and handles of [`Apps`].
 pub(in crate::control) struct Options {
-    pub(in crate::control) registry: Registry,
+    pub(in crate::control) app_table: AppTable,
     pub(in crate::control) store: Store,
     pub(in crate::control) activity: ActivityLog,
     pub(in crate::control) directory: Arc<Directory>,
@@ -59,12 +59,12 @@ impl Apps {
 
     /// Returns the app with this name.
     pub(crate) fn app(&self, name: &AppName) -> Result<Arc<AppRecord>, DeployError> {
-        self.0.options.registry.app(name)
+        self.0.options.app_table.app(name)
     }
 
     /// Returns up to `limit` apps after `after`, ordered by name.
     pub(crate) fn list(&self, after: Option<&AppName>, limit: usize) -> Vec<Arc<AppRecord>> {
-        self.0.options.registry.apps(after, limit)
+        self.0.options.app_table.apps(after, limit)
     }
 
     /// Creates an app.
@@ -75,11 +75,11 @@ impl Apps {
         cause: &str,
         by: &str,
     ) -> Result<Arc<AppRecord>, DeployError> {
-        let Options { registry, store, directory, activity, shutdown, .. } = &self.0.options;
+        let Options { app_table, store, directory, activity, shutdown, .. } = &self.0.options;
         shutdown.ensure_open()?;
         // Serialised, so that two concurrent requests can't create the same name.
         let _creating = self.0.creating.lock().await;
-        if let Some(known) = registry.registered(name) {
+        if let Some(known) = app_table.registered(name) {
             let refused =
                 if known.record.is_destroyed() { DeployError::BeingDestroyed } else { DeployError::AppExists };
             return Err(refused(name.clone()));
@@ -103,13 +103,13 @@ impl Apps {
     /// Adds the app's record, and returns its task. Traffic reaches the app once it is put in the
     /// directory.
     pub(in crate::control) fn register(&self, row: App, fired: HashMap<ProcessName, Timestamp>) -> AppTask {
-        let Options { registry, logs, machine, cores, task_services, .. } = &self.0.options;
+        let Options { app_table, logs, machine, cores, task_services, .. } = &self.0.options;
         let resources = machine.app_resources(row.app_type, cores.with(row.cores));
         let traffic = Arc::new(runtime::App::new(row.name.clone(), resources));
         let log = logs.app(&row.name);
         let (commands, received) = mpsc::channel(limits::APP_COMMANDS_QUEUED_MAX);
         let app = AppHandle::new(Arc::new(AppRecord::new(row, fired, log, traffic)), commands);
-        registry.insert(app.clone());
+        app_table.insert(app.clone());
         AppTask::new(Arc::clone(task_services), app, received)
     }
 
@@ -153,7 +153,7 @@ impl Apps {
 
     /// Stops an app: new requests are refused at once, accepted requests are drained.
     pub(crate) async fn stop(&self, name: &AppName, by: &str) -> Result<Arc<AppRecord>, DeployError> {
-        let app = self.0.options.registry.handle(name)?;
+        let app = self.0.options.app_table.handle(name)?;
         let by = by.to_owned();
         app.request(|reply| Command::Stop { by, reply }).await?;
         Ok(app.record)
@@ -161,7 +161,7 @@ impl Apps {
 
     /// Sets or clears the build error of a dev app.
     pub(crate) async fn set_build_error(&self, name: &AppName, message: Option<String>) -> Result<(), DeployError> {
-        self.0.options.registry.handle(name)?.request(|reply| Command::SetBuildError { message, reply }).await
+        self.0.options.app_table.handle(name)?.request(|reply| Command::SetBuildError { message, reply }).await
     }
 
     /// Sends a request to the app's task, unless the host is stopping.
@@ -172,7 +172,7 @@ impl Apps {
         command: impl FnOnce(String, Reply<()>) -> Command,
     ) -> Result<Arc<AppRecord>, DeployError> {
         self.0.options.shutdown.ensure_open()?;
-        let app = self.0.options.registry.handle(name)?;
+        let app = self.0.options.app_table.handle(name)?;
         let by = by.to_owned();
         app.request(|reply| command(by, reply)).await?;
         Ok(app.record)
@@ -181,8 +181,8 @@ impl Apps {
     /// Destroys an app with all its data. The deletion in the store is the commit point; before it,
     /// nothing has changed. Accepted requests are then drained for a limited time.
     pub(crate) async fn delete(&self, name: &AppName, by: &str) -> Result<(), DeployError> {
-        let registry = &self.0.options.registry;
-        let destroyed = match registry.handle(name) {
+        let app_table = &self.0.options.app_table;
+        let destroyed = match app_table.handle(name) {
             Ok(app) => {
                 let by = by.to_owned();
                 app.request(|reply| Command::Destroy { by, reply }).await
@@ -192,7 +192,7 @@ impl Apps {
         if matches!(destroyed, Err(DeployError::UnknownApp(_))) {
             // A repeated request is answered once the destruction is complete, so that its client
             // can reuse the name.
-            registry.until_removed(name).await;
+            app_table.until_removed(name).await;
         }
         destroyed
     }

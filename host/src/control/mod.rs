@@ -4,6 +4,7 @@
 
 mod app;
 mod app_command;
+mod app_table;
 mod app_task;
 mod app_usage;
 mod apps;
@@ -18,7 +19,6 @@ mod push;
 mod push_jobs;
 mod push_runner;
 mod queries;
-mod registry;
 mod release;
 mod service;
 mod settings;

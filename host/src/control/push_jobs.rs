@@ -7,6 +7,7 @@ use tokio::sync::watch;
 
 use crate::control::{
     app_command::{AppHandle, Command},
+    app_table::AppTable,
     apps::Apps,
     error::DeployError,
     push::{
@@ -15,7 +16,6 @@ use crate::control::{
         request::{Accepted, PushRequest},
         upload::{Received, Upload},
     },
-    registry::Registry,
     release::verify,
     shutdown::Shutdown,
 };
@@ -24,7 +24,7 @@ use crate::control::{
 #[derive(Clone)]
 pub(crate) struct PushJobs {
     pub(in crate::control) apps: Apps,
-    pub(in crate::control) registry: Registry,
+    pub(in crate::control) app_table: AppTable,
     pub(in crate::control) pushes: Pushes,
     pub(in crate::control) shutdown: Shutdown,
 }
@@ -67,7 +67,7 @@ impl PushJobs {
         kind: BundleKind,
         by: &str,
     ) -> Result<(AppHandle, Received, bool), DeployError> {
-        match self.registry.handle(name) {
+        match self.app_table.handle(name) {
             Ok(app) => return Ok((app, received, false)),
             Err(DeployError::UnknownApp(_)) => {}
             Err(error) => return Err(error),
@@ -79,12 +79,12 @@ impl PushJobs {
         let app_type = if verified.has_manifest { verified.manifest.app_type } else { AppType::Dev };
         match self.apps.create(name, app_type, "created by its first push", by).await {
             Ok(_) => {
-                let app = self.registry.handle(name).map_err(|_| DeployError::BeingDestroyed(name.clone()))?;
+                let app = self.app_table.handle(name).map_err(|_| DeployError::BeingDestroyed(name.clone()))?;
                 Ok((app, received, true))
             }
             // A concurrent request created it.
             Err(DeployError::AppExists(_)) => {
-                let app = self.registry.handle(name).map_err(|_| DeployError::BeingDestroyed(name.clone()))?;
+                let app = self.app_table.handle(name).map_err(|_| DeployError::BeingDestroyed(name.clone()))?;
                 Ok((app, received, false))
             }
             Err(error) => Err(error),
@@ -94,19 +94,19 @@ impl PushJobs {
     /// Cancels a push job that still waits.
     pub(crate) async fn cancel(&self, name: &AppName, id: &PushId, by: &str) -> Result<PushNow, DeployError> {
         let (id, by) = (id.clone(), by.to_owned());
-        self.registry.handle(name)?.request(|reply| Command::CancelPush { id, by, reply }).await
+        self.app_table.handle(name)?.request(|reply| Command::CancelPush { id, by, reply }).await
     }
 
     /// Returns the current state of a push job.
     pub(crate) async fn get(&self, app: &AppName, id: &PushId) -> Result<PushNow, DeployError> {
-        self.registry.app(app)?;
+        self.app_table.app(app)?;
         self.pushes.get(app, id).await
     }
 
     /// Subscribes to a push job. The sender is dropped once the job's state is final.
     pub(crate) async fn follow(&self, app: &AppName, id: &PushId) -> Result<watch::Receiver<PushNow>, DeployError> {
         if self.pushes.live(id).is_none_or(|live| live.app != *app) {
-            self.registry.app(app)?;
+            self.app_table.app(app)?;
         }
         self.pushes.follow(app, id).await
     }

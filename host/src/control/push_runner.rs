@@ -1,6 +1,6 @@
-//! Runs push jobs: each waits for its turn, reads its bundle, and runs the release pipeline. Never
-//! changes what the app serves before the pipeline's commit: a crash or a failure before it leaves
-//! the former release in service.
+//! Runs push jobs: each waits for its permits, reads its bundle, and runs the release pipeline.
+//! Never changes what the app serves before the pipeline's commit: a crash or a failure before it
+//! leaves the former release in service.
 
 use std::{sync::Arc, task::Poll, time::Instant};
 
@@ -10,12 +10,12 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use crate::control::{
     app::AppRecord,
-    app_command::{AppHandle, Origin, Turn},
+    app_command::{AppHandle, ChangePermit, Origin},
     background::activity_log::ActivityLog,
     error::Failure,
     failpoint::reached,
     push::{progress::LivePush, pushes::Pushes, upload::Received},
-    release::pipeline::{self, Content, ReleasePipeline, ReleaseSpec},
+    release::pipeline::{self, ReleasePipeline, ReleaseSource, ReleaseSpec},
     shutdown::Shutdown,
     storing::retry_until_stored,
 };
@@ -31,8 +31,8 @@ pub(in crate::control) struct Job {
     pub(in crate::control) permits: [OwnedSemaphorePermit; 2],
 }
 
-/// The turn of a push job among the changes of its app.
-type QueuedTurn = oneshot::Receiver<Turn>;
+/// The permit to change the app, which a push job waits for.
+type QueuedPermit = oneshot::Receiver<ChangePermit>;
 
 /// Runs push jobs. Cheap to clone.
 #[derive(Clone)]
@@ -46,15 +46,15 @@ pub(in crate::control) struct PushRunner {
 
 impl PushRunner {
     /// Spawns a job, which a shutdown drains.
-    pub(in crate::control) fn spawn(&self, job: Job, turn: QueuedTurn) {
-        self.shutdown.tasks.spawn(self.clone().run(job, turn));
+    pub(in crate::control) fn spawn(&self, job: Job, permit: QueuedPermit) {
+        self.shutdown.tasks.spawn(self.clone().run(job, permit));
     }
 
-    async fn run(self, job: Job, turn: QueuedTurn) {
+    async fn run(self, job: Job, permit: QueuedPermit) {
         let (app, live) = (Arc::clone(&job.app.record), Arc::clone(&job.live));
         let started_at = Instant::now();
         // Removes the upload and releases the permits in the end.
-        if let Err(failure) = self.attempt(job, turn).await {
+        if let Err(failure) = self.attempt(job, permit).await {
             self.fail(&app, &live, &failure).await;
         }
         // If its end is not stored, the next start of the host marks the push as failed.
@@ -69,15 +69,18 @@ impl PushRunner {
         self.metrics.push_ended(live.state(), started_at.elapsed());
     }
 
-    async fn attempt(&self, job: Job, turn: QueuedTurn) -> Result<(), Failure> {
+    async fn attempt(&self, job: Job, permit: QueuedPermit) -> Result<(), Failure> {
         let Job { app, live, received, kind, permits: _permits } = job;
         reached("push-queued").await;
-        let turn =
-            self.in_turn((&app.record, &live), turn, || "another change of the app is in progress".to_owned()).await?;
-        let Some(turn) = turn else { return Ok(()) };
-        let turn = turn.map_err(|_| Failure::AppDeleted)?;
+        let permit = self
+            .acquire((&app.record, &live), permit, || "another change of the app is in progress".to_owned())
+            .await?;
+        let Some(permit) = permit else { return Ok(()) };
+        let permit = permit.map_err(|_| Failure::AppDeleted)?;
         let most = || format!("{} pushes are running, the maximum", self.pushes.options().parallel);
-        let Some(_slot) = self.in_turn((&app.record, &live), self.pushes.run(), most).await? else { return Ok(()) };
+        let Some(_running) = self.acquire((&app.record, &live), self.pushes.acquire_running(), most).await? else {
+            return Ok(());
+        };
         if live.step(PushEvent::Take, None).await.is_err() {
             // The push was cancelled while it waited.
             return Ok(());
@@ -85,29 +88,29 @@ impl PushRunner {
         let origin = Origin { cause: format!("push {}", live.id()), by: live.created_by() };
         // Kept until the job ends.
         let received = Arc::new(received);
-        let spec = ReleaseSpec { content: Content::Bundle(Arc::clone(&received), kind), origin };
-        let pipeline = ReleasePipeline::new(self.pipeline.clone(), app, turn, Some(live));
+        let spec = ReleaseSpec { source: ReleaseSource::Bundle(Arc::clone(&received), kind), origin };
+        let pipeline = ReleasePipeline::new(self.pipeline.clone(), app, permit, Some(live));
         pipeline.run(spec, "the push failed").await.map(drop)
     }
 
-    /// Waits for a lock or a permit that a push needs, and logs the reason. Returns `None` if the
+    /// Waits for a permit that a push needs, and logs the reason. Returns `None` if the
     /// push is cancelled.
-    async fn in_turn<T>(
+    async fn acquire<T>(
         &self,
         (app, live): (&AppRecord, &LivePush),
-        turn: impl Future<Output = T>,
+        permit: impl Future<Output = T>,
         waits_for: impl FnOnce() -> String,
     ) -> Result<Option<T>, Failure> {
-        let mut turn = std::pin::pin!(turn);
-        if let Poll::Ready(turn) = futures::poll!(&mut turn) {
-            return Ok(Some(turn));
+        let mut permit = std::pin::pin!(permit);
+        if let Poll::Ready(permit) = futures::poll!(&mut permit) {
+            return Ok(Some(permit));
         }
         live.log(format!("waiting: {}", waits_for()));
         tokio::select! {
             // Checked first: a cancelled push must not be reported as failed.
             biased;
             () = live.cancelled() => Ok(None),
-            turn = self.shutdown.unless_cancelled(app, turn) => turn.map(Some),
+            permit = self.shutdown.unless_cancelled(app, permit) => permit.map(Some),
         }
     }
 

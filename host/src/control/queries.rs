@@ -8,10 +8,10 @@ use isopod_store::{Month, NewActivity};
 use tokio::sync::broadcast;
 
 use crate::control::{
+    app_table::AppTable,
     background::{activity_log::ActivityLog, usage},
     error::DeployError,
     push::pushes::Pushes,
-    registry::Registry,
     release::releases::Releases,
 };
 use crate::observe::metrics::{AppSample, HostSample};
@@ -19,7 +19,7 @@ use crate::observe::metrics::{AppSample, HostSample};
 /// Reads about apps and their releases. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Queries {
-    pub(in crate::control) registry: Registry,
+    pub(in crate::control) app_table: AppTable,
     pub(in crate::control) releases: Releases,
     pub(in crate::control) activity: ActivityLog,
     pub(in crate::control) usage: usage::Service,
@@ -33,7 +33,7 @@ impl Queries {
         &self,
         name: &AppName,
     ) -> Result<BTreeMap<ProcessName, formation::ShownProcess>, DeployError> {
-        let app = self.registry.app(name)?;
+        let app = self.app_table.app(name)?;
         let app_type = app.fields().app_type;
         let (processes, limits) = self.releases.current_processes(&app).await?;
         Ok(formation::shown(&processes, app_type, &limits))
@@ -41,7 +41,7 @@ impl Queries {
 
     /// Returns the state of the host for an export of its metrics.
     pub(crate) fn sample(&self, log_lines_dropped: u64) -> HostSample {
-        let apps = self.registry.all().into_iter().map(|app| AppSample {
+        let apps = self.app_table.all().into_iter().map(|app| AppSample {
             name: app.name.clone(),
             state: app.fields().state.as_str(),
             instances: app.traffic.instances(),
@@ -57,13 +57,13 @@ impl Queries {
 
     /// Returns the grants of the app's current release. Empty before the first release.
     pub(crate) async fn grants(&self, name: &AppName) -> Result<Grants, DeployError> {
-        let app = self.registry.app(name)?;
+        let app = self.app_table.app(name)?;
         Ok(self.releases.current_release(&app).await?.map(|release| release.manifest.grants).unwrap_or_default())
     }
 
     /// Returns the config vars that guests receive, with their sources. Secrets stay sealed.
     pub(crate) async fn effective_config(&self, name: &AppName) -> Result<Vec<EffectiveVar>, DeployError> {
-        let app = self.registry.app(name)?;
+        let app = self.app_table.app(name)?;
         let manifest =
             self.releases.current_release(&app).await?.map(|release| release.manifest.config).unwrap_or_default();
         let vars = app.fields().config.with_sources(&manifest);
@@ -71,7 +71,7 @@ impl Queries {
     }
 
     /// Subscribes to the activities of all apps from now on.
-    pub(crate) fn news(&self) -> broadcast::Receiver<NewActivity> {
-        self.activity.news()
+    pub(crate) fn subscribe_activities(&self) -> broadcast::Receiver<NewActivity> {
+        self.activity.subscribe()
     }
 }

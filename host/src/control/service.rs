@@ -10,6 +10,7 @@ use tokio::{sync::mpsc, task::JoinHandle};
 use tokio_util::task::TaskTracker;
 
 use crate::control::{
+    app_table::AppTable,
     app_task,
     apps::{self, Apps},
     background::{
@@ -24,7 +25,6 @@ use crate::control::{
     push_jobs::PushJobs,
     push_runner::PushRunner,
     queries::Queries,
-    registry::Registry,
     release::{loader::Loader, pipeline, releases::Releases},
     settings::Settings,
     shutdown::Shutdown,
@@ -80,7 +80,7 @@ pub(crate) struct Service {
 #[derive(Clone)]
 struct Core {
     store: Store,
-    registry: Registry,
+    app_table: AppTable,
     activity: ActivityLog,
     schedules: Schedules,
     shutdown: Shutdown,
@@ -90,15 +90,15 @@ impl Service {
     /// Creates the control plane and spawns its background tasks. Blocks briefly, to prepare the
     /// folder for uploads.
     pub(crate) fn open(options: Options, previews: mpsc::Receiver<runtime::LoadRequest>) -> std::io::Result<Self> {
-        let (registry, shutdown) = (Registry::new(), Shutdown::default());
+        let (app_table, shutdown) = (AppTable::new(), Shutdown::default());
         let (activity, recorder) = activity_log::Service::new(activity_log::Options {
             store: options.store.clone(),
-            registry: registry.clone(),
+            app_table: app_table.clone(),
             closing: shutdown.closing.clone(),
             drained: shutdown.drained.clone(),
         });
         let store = options.store.clone();
-        let core = Core { store, registry, activity, schedules: Schedules::default(), shutdown };
+        let core = Core { store, app_table, activity, schedules: Schedules::default(), shutdown };
         let releases = Releases {
             engine: options.engine.clone(),
             store: core.store.clone(),
@@ -106,14 +106,14 @@ impl Service {
             app_instances_max: options.app_instances_max,
         };
         let pushes = Pushes::open(core.store.clone(), options.pushes.clone())?;
-        let usage = usage::Service { registry: core.registry.clone(), store: core.store.clone() };
+        let usage = usage::Service { app_table: core.app_table.clone(), store: core.store.clone() };
         let (crash_reports, received) = mpsc::channel(limits::CRASH_REPORTS_QUEUED_MAX);
         let app_tasks = TaskTracker::new();
         let parts = Parts { releases: &releases, pushes: &pushes, usage: &usage, app_tasks: &app_tasks, crash_reports };
         let handles = handles(&options, &core, parts);
 
-        core.shutdown.in_background(crash_reports::Service { registry: core.registry.clone(), received }.run());
-        let loader = Loader { registry: core.registry.clone(), releases, shutdown: core.shutdown.clone() };
+        core.shutdown.in_background(crash_reports::Service { app_table: core.app_table.clone(), received }.run());
+        let loader = Loader { app_table: core.app_table.clone(), releases, shutdown: core.shutdown.clone() };
         core.shutdown.in_background(loader.run(previews));
         let recording = tokio::spawn(recorder.run());
         run_services(&options, &core);
@@ -134,14 +134,14 @@ impl Service {
     /// Registers all stored apps, and marks push jobs that the last stop interrupted as failed. No
     /// app serves yet.
     pub(crate) async fn restore(&self) -> Result<Restored, DeployError> {
-        let Core { store, registry, activity, schedules, shutdown } = self.core.clone();
+        let Core { store, app_table, activity, schedules, shutdown } = self.core.clone();
         let late = LateServices {
-            gc: gc::Service { registry: registry.clone(), store: store.clone() },
-            data_watch: data_watch::Service { registry: registry.clone(), activity, store: store.clone() },
+            gc: gc::Service { app_table: app_table.clone(), store: store.clone() },
+            data_watch: data_watch::Service { app_table: app_table.clone(), activity, store: store.clone() },
             shutdown,
         };
         let (apps, directory) = (self.handles.apps.clone(), Arc::clone(&self.directory));
-        Startup { apps, registry, store, schedules, directory, late }.restore().await
+        Startup { apps, app_table, store, schedules, directory, late }.restore().await
     }
 
     /// Shuts down: accepts no new work, drains push jobs and other changes for up to `drain_time`,
@@ -187,7 +187,7 @@ struct Parts<'a> {
 
 /// Creates the services that handle requests.
 fn handles(options: &Options, core: &Core, parts: Parts<'_>) -> ControlPlane {
-    let Core { store, registry, activity, schedules, shutdown } = core.clone();
+    let Core { store, app_table, activity, schedules, shutdown } = core.clone();
     let Parts { releases, pushes, usage, app_tasks, crash_reports } = parts;
     let pipeline = pipeline::Options {
         releases: releases.clone(),
@@ -203,7 +203,7 @@ fn handles(options: &Options, core: &Core, parts: Parts<'_>) -> ControlPlane {
         shutdown: shutdown.clone(),
     };
     let task_services = Arc::new(app_task::Services {
-        registry: registry.clone(),
+        app_table: app_table.clone(),
         store: store.clone(),
         releases: releases.clone(),
         activity: activity.clone(),
@@ -218,7 +218,7 @@ fn handles(options: &Options, core: &Core, parts: Parts<'_>) -> ControlPlane {
         shutdown: shutdown.clone(),
     });
     let apps = Apps::new(apps::Options {
-        registry: registry.clone(),
+        app_table: app_table.clone(),
         store,
         activity: activity.clone(),
         directory: Arc::clone(&options.directory),
@@ -232,19 +232,19 @@ fn handles(options: &Options, core: &Core, parts: Parts<'_>) -> ControlPlane {
     ControlPlane {
         pushes: PushJobs {
             apps: apps.clone(),
-            registry: registry.clone(),
+            app_table: app_table.clone(),
             pushes: pushes.clone(),
             shutdown: shutdown.clone(),
         },
         settings: Settings {
-            registry: registry.clone(),
+            app_table: app_table.clone(),
             releases: releases.clone(),
             pipeline,
             activity: activity.clone(),
             shutdown,
         },
         queries: Queries {
-            registry,
+            app_table,
             releases: releases.clone(),
             activity,
             usage: usage.clone(),
@@ -256,10 +256,10 @@ fn handles(options: &Options, core: &Core, parts: Parts<'_>) -> ControlPlane {
 
 /// Runs the services that work for all apps, until the host shuts down.
 fn run_services(options: &Options, core: &Core) {
-    let Core { store, registry, activity, schedules, shutdown } = core;
-    let (registry, activity) = (|| registry.clone(), || activity.clone());
+    let Core { store, app_table, activity, schedules, shutdown } = core;
+    let (app_table, activity) = (|| app_table.clone(), || activity.clone());
     let scheduler = scheduler::Service {
-        registry: registry(),
+        app_table: app_table(),
         activity: activity(),
         store: store.clone(),
         directory: Arc::clone(&options.directory),
@@ -268,7 +268,7 @@ fn run_services(options: &Options, core: &Core) {
     };
     shutdown.in_background(scheduler.run());
     let freeze_after = options.freeze_after;
-    shutdown.in_background(freezer::Service { registry: registry(), activity: activity(), freeze_after }.run());
+    shutdown.in_background(freezer::Service { app_table: app_table(), activity: activity(), freeze_after }.run());
     let (machine, window) = (Arc::clone(&options.watch), options.scale_window);
-    shutdown.in_background(scaler::Service { registry: registry(), activity: activity(), machine, window }.run());
+    shutdown.in_background(scaler::Service { app_table: app_table(), activity: activity(), machine, window }.run());
 }

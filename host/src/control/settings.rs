@@ -14,13 +14,13 @@ use tokio::sync::oneshot;
 
 use crate::control::{
     app::AppRecord,
-    app_command::{AppHandle, Command, Origin, Turn},
+    app_command::{AppHandle, ChangePermit, Command, Origin},
+    app_table::AppTable,
     background::activity_log::ActivityLog,
     error::{DeployError, Failure},
     limits,
-    registry::Registry,
     release::{
-        pipeline::{self, Content, ReleasePipeline, ReleaseSpec},
+        pipeline::{self, ReleasePipeline, ReleaseSource, ReleaseSpec},
         releases::Releases,
         verify::{self, ValidBundle},
     },
@@ -50,7 +50,7 @@ struct Changed {
 /// Changes the settings of apps. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Settings {
-    pub(in crate::control) registry: Registry,
+    pub(in crate::control) app_table: AppTable,
     pub(in crate::control) releases: Releases,
     pub(in crate::control) pipeline: pipeline::Options,
     pub(in crate::control) activity: ActivityLog,
@@ -62,12 +62,12 @@ impl Settings {
     /// changed.
     pub(crate) async fn change(&self, name: &AppName, change: Change, by: &str) -> Result<Arc<AppRecord>, DeployError> {
         self.shutdown.ensure_open()?;
-        let app = self.registry.handle(name)?;
+        let app = self.app_table.handle(name)?;
         let busy = || DeployError::Busy(name.clone());
-        let (grant, granted) = oneshot::channel();
-        app.tell(Command::TakeTurn { grant }).await.map_err(|_| app.unknown())?;
-        let turn = tokio::time::timeout(limits::CHANGE_WAIT, granted).await.map_err(|_| busy())?;
-        let turn = turn.map_err(|_| app.unknown())?;
+        let (reply, permit) = oneshot::channel();
+        app.send(Command::AcquireChange { reply }).await.map_err(|_| app.unknown())?;
+        let permit = tokio::time::timeout(limits::CHANGE_WAIT, permit).await.map_err(|_| busy())?;
+        let permit = permit.map_err(|_| app.unknown())?;
         let present = self.releases.current_release(&app.record).await?;
         let changed = match (change, present) {
             (Change::Config(change), None) => {
@@ -78,7 +78,7 @@ impl Settings {
             (change, Some(present)) => self.changed(&app.record, change, present).await?,
         };
         if let Some(changed) = changed {
-            let work = self.roll_out(app.clone(), turn, changed, by.to_owned());
+            let work = self.roll_out(app.clone(), permit, changed, by.to_owned());
             work.await
                 .map_err(|failure| DeployError::NotRolledOut { app: name.clone(), failure: Box::new(failure) })?;
         }
@@ -197,15 +197,21 @@ impl Settings {
 
     /// Runs the release pipeline on a separate task, so that the change completes even if the
     /// client disconnects.
-    async fn roll_out(&self, app: AppHandle, turn: Turn, changed: Changed, by: String) -> Result<(), Failure> {
+    async fn roll_out(
+        &self,
+        app: AppHandle,
+        permit: ChangePermit,
+        changed: Changed,
+        by: String,
+    ) -> Result<(), Failure> {
         let (pipeline, activity) = (self.pipeline.clone(), self.activity.clone());
         let work = async move {
             let record = Arc::clone(&app.record);
-            let pipeline = ReleasePipeline::new(pipeline, app, turn, None);
+            let pipeline = ReleasePipeline::new(pipeline, app, permit, None);
             let Changed { verified, config, cause } = changed;
             let origin = Origin { cause, by };
-            let content = Content::Stored(Box::new(verified), config);
-            let spec = ReleaseSpec { content, origin: origin.clone() };
+            let source = ReleaseSource::Stored(Box::new(verified), config);
+            let spec = ReleaseSpec { source, origin: origin.clone() };
             let done = pipeline.run(spec, "the change was not applied").await.map(drop);
             if let Err(failure) = &done {
                 let Origin { cause, by } = origin;

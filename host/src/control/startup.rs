@@ -11,12 +11,12 @@ use tokio::sync::oneshot;
 
 use crate::control::{
     app_command::{AppHandle, Command},
+    app_table::AppTable,
     app_task::AppTask,
     apps::Apps,
     background::{data_watch, gc, scheduler::Schedules},
     error::{DeployError, Failure},
     limits,
-    registry::Registry,
     shutdown::Shutdown,
 };
 use crate::runtime::Directory;
@@ -24,7 +24,7 @@ use crate::runtime::Directory;
 /// Restores the apps. Used once.
 pub(in crate::control) struct Startup {
     pub(in crate::control) apps: Apps,
-    pub(in crate::control) registry: Registry,
+    pub(in crate::control) app_table: AppTable,
     pub(in crate::control) store: Store,
     pub(in crate::control) schedules: Schedules,
     pub(in crate::control) directory: Arc<Directory>,
@@ -69,7 +69,7 @@ impl Startup {
             }
             self.apps.run(task);
         }
-        let known: Vec<_> = self.registry.all().iter().map(|app| Arc::clone(&app.traffic)).collect();
+        let known: Vec<_> = self.app_table.all().iter().map(|app| Arc::clone(&app.traffic)).collect();
         self.directory.put(&known);
         Ok(Restored { apps, cold, late: self.late })
     }
@@ -198,7 +198,7 @@ impl Restored {
             .for_each_concurrent(limits::RESTORE_PARALLEL, |app| async move {
                 let (done, is_done) = oneshot::channel();
                 // The app may have been destroyed, and may need no load.
-                if app.tell(Command::Load { done }).await.is_ok() {
+                if app.send(Command::Load { done }).await.is_ok() {
                     drop(is_done.await);
                 }
             })

@@ -2,8 +2,8 @@
 //! decides which release serves.
 
 use super::{
-    frozen::Frozen, pool::Pool, preview::Previews, registry::Registry, release::ActiveRelease, resources::AppResources,
-    status::LiveInstance,
+    frozen::Frozen, pool::Pool, preview::Previews, release::ActiveRelease, resources::AppResources,
+    status::LiveInstance, weak_list::WeakList,
 };
 use arc_swap::{ArcSwap, ArcSwapOption};
 use isopod_policy::{AppName, Cores, InstanceId, ReleaseNumber};
@@ -18,7 +18,7 @@ pub(crate) struct App {
     resources: Arc<AppResources>,
     serving: ArcSwap<Serving>,
     /// The pools of all releases that have taken jobs, including those that drain.
-    pools: Arc<Registry<Pool>>,
+    pools: Arc<WeakList<Pool>>,
     /// The output of the latest build if it failed. Shown in a browser at the app's URL.
     build_error: ArcSwapOption<String>,
     pub(super) previews: Arc<Previews>,
@@ -52,7 +52,7 @@ pub(super) enum Availability {
 
 impl App {
     pub(crate) fn new(name: AppName, resources: Arc<AppResources>) -> Self {
-        let pools = Arc::<Registry<Pool>>::default();
+        let pools = Arc::<WeakList<Pool>>::default();
         let nothing = Serving::Nothing { reason: "nothing has been deployed to the app yet".into() };
         Self {
             name,

@@ -23,11 +23,11 @@ pub(crate) mod limits;
 mod plan;
 mod pool;
 mod preview;
-mod registry;
 mod release;
 mod resources;
 mod status;
 mod supervisor;
+mod weak_list;
 
 pub(crate) use app::App;
 pub(crate) use class::{CLASSES, class_name};

@@ -2,7 +2,7 @@
 //! release once for concurrent requests, limits concurrent loads, and evicts idle previews. Never
 //! loads a release itself: the receiver of the load requests does.
 
-use super::{pool::Pool, registry::Registry, release::ActiveRelease};
+use super::{pool::Pool, release::ActiveRelease, weak_list::WeakList};
 use crate::runtime::limits;
 use isopod_policy::{AppName, ReleaseNumber};
 use std::{
@@ -73,7 +73,7 @@ pub(super) type Outcome = Option<Result<LoadedRelease, PreviewError>>;
 /// The previews of one app, and the loads in progress.
 pub(super) struct Previews {
     /// The pools of all the app's releases.
-    pools: Arc<Registry<Pool>>,
+    pools: Arc<WeakList<Pool>>,
     /// In order of their last request, the most recent last.
     releases: Mutex<Vec<Arc<ActiveRelease>>>,
     /// Loads that are in progress or failed recently.
@@ -81,7 +81,7 @@ pub(super) struct Previews {
 }
 
 impl Previews {
-    pub(super) fn new(pools: Arc<Registry<Pool>>) -> Self {
+    pub(super) fn new(pools: Arc<WeakList<Pool>>) -> Self {
         Self { pools, releases: Mutex::default(), loads: Mutex::default() }
     }
 

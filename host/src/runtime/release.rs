@@ -7,10 +7,10 @@ use super::{
     frozen::{Frozen, FrozenProcess},
     plan::ProcessPlan,
     pool::{Pool, PoolContext, PoolCounters, ScaleChange},
-    registry::Registry,
     resources::AppResources,
     status::LiveInstance,
     supervisor::{self, CrashReport},
+    weak_list::WeakList,
 };
 use crate::runtime::limits;
 use isopod_engine::{Program, Rejected, StallTimeout};
@@ -218,7 +218,7 @@ impl ActiveRelease {
     }
 
     /// Adds the pools of all process types to a list of pools.
-    pub(super) fn register_pools(&self, pools: &Registry<Pool>) {
+    pub(super) fn register_pools(&self, pools: &WeakList<Pool>) {
         self.pools.iter().for_each(|pool| pools.register_once(pool));
     }
 

@@ -17,9 +17,9 @@ enum Act {
     SetType(AppType),
     Load,
     Enqueue,
-    /// The command for the change that has its turn, or for one that doesn't.
+    /// The command for the change that holds the permit, or for one that doesn't.
     Leave(u64),
-    TurnEnds(Option<u64>),
+    PermitReleased(Option<u64>),
     DeployBegins(Option<u64>),
     DeployEnds(Option<u64>),
     Commit(Option<u64>),
@@ -43,7 +43,7 @@ fn act() -> impl Strategy<Value = Act> {
         2 => Just(Act::Load),
         8 => Just(Act::Enqueue),
         1 => (0..6u64).prop_map(Act::Leave),
-        6 => change().prop_map(Act::TurnEnds),
+        6 => change().prop_map(Act::PermitReleased),
         6 => change().prop_map(Act::DeployBegins),
         2 => change().prop_map(Act::DeployEnds),
         6 => change().prop_map(Act::Commit),
@@ -72,7 +72,7 @@ struct Model {
     load: Option<LoadId>,
     changes: u64,
     waiting: VecDeque<ChangeId>,
-    turn: Option<ChangeId>,
+    permit_holder: Option<ChangeId>,
     granted: BTreeSet<ChangeId>,
     commits: u64,
     is_destroyed: bool,
@@ -89,7 +89,7 @@ impl Model {
             load: None,
             changes: 0,
             waiting: VecDeque::new(),
-            turn: None,
+            permit_holder: None,
             granted: BTreeSet::new(),
             commits: 0,
             is_destroyed: false,
@@ -97,8 +97,8 @@ impl Model {
     }
 
     fn command(&mut self, act: Act) -> AppCommand {
-        let (turn, next) = (self.turn, self.commits + 1);
-        let change = |given: Option<u64>| given.map(ChangeId).or(turn).unwrap_or(ChangeId(99));
+        let (permit_holder, next) = (self.permit_holder, self.commits + 1);
+        let change = |given: Option<u64>| given.map(ChangeId).or(permit_holder).unwrap_or(ChangeId(99));
         let loads = &self.loads;
         let load = |back: u64| {
             let newest = loads.len().checked_sub(1 + usize::try_from(back).expect("small"));
@@ -114,7 +114,7 @@ impl Model {
                 AppCommand::Enqueue(ChangeId(self.changes))
             }
             Act::Leave(id) => AppCommand::Leave(ChangeId(id)),
-            Act::TurnEnds(id) => AppCommand::TurnEnds(change(id)),
+            Act::PermitReleased(id) => AppCommand::PermitReleased(change(id)),
             Act::DeployBegins(id) => AppCommand::DeployBegins(change(id)),
             Act::DeployEnds(id) => AppCommand::DeployEnds(change(id)),
             Act::Commit(id) => AppCommand::Commit(change(id), number(next)),
@@ -159,15 +159,15 @@ impl Model {
             AppCommand::Stop => self.intended = Intended::Stopped,
             AppCommand::Enqueue(change) => self.waiting.push_back(change),
             AppCommand::Leave(change) => self.waiting.retain(|waiting| *waiting != change),
-            AppCommand::TurnEnds(change) => {
-                prop_assert_eq!(self.turn, Some(change));
-                self.turn = None;
+            AppCommand::PermitReleased(change) => {
+                prop_assert_eq!(self.permit_holder, Some(change));
+                self.permit_holder = None;
             }
             AppCommand::DeployBegins(change) | AppCommand::DeployEnds(change) => {
-                prop_assert_eq!(self.turn, Some(change), "only the change that has its turn deploys");
+                prop_assert_eq!(self.permit_holder, Some(change), "only the change with the permit deploys");
             }
             AppCommand::Commit(change, release) => {
-                prop_assert_eq!(self.turn, Some(change), "only the change that has its turn commits");
+                prop_assert_eq!(self.permit_holder, Some(change), "only the change with the permit commits");
                 prop_assert_eq!(store, Some(Durable::Commit(release)), "a commit is stored first");
                 self.commits += 1;
                 self.release = Some(release);
@@ -213,11 +213,11 @@ impl Model {
             AppAction::LoadLater(load, _) => prop_assert_eq!(self.load, Some(load)),
             AppAction::CancelLoad => prop_assert!(self.load.take().is_some()),
             AppAction::LoadReplacement(bad) => prop_assert_eq!(self.release, Some(bad)),
-            AppAction::GrantTurn(change) => {
-                prop_assert_eq!(self.turn, None, "one change at a time");
+            AppAction::GrantPermit(change) => {
+                prop_assert_eq!(self.permit_holder, None, "one change at a time");
                 prop_assert_eq!(self.waiting.pop_front(), Some(change), "in order of arrival");
-                prop_assert!(self.granted.insert(change), "each change has one turn");
-                self.turn = Some(change);
+                prop_assert!(self.granted.insert(change), "each change gets one permit");
+                self.permit_holder = Some(change);
             }
         }
         Ok(())
@@ -239,7 +239,7 @@ impl Model {
             prop_assert_eq!(base, BaseState::Stopped, "a stop wins");
         }
         if machine.lifecycle().label() == AppState::Deploying {
-            prop_assert!(self.turn.is_some(), "only a change deploys");
+            prop_assert!(self.permit_holder.is_some(), "only a change deploys");
         }
         Ok(())
     }
@@ -272,7 +272,7 @@ fn a_type_is_changed_only_without_a_waiting_change() {
     let machine = AppMachine::new(AppType::Dev, Intended::Stopped, None);
     let busy = machine.step(AppCommand::Enqueue(ChangeId(1))).expect("changes can wait").next;
     assert_eq!(busy.step(AppCommand::SetType(AppType::Staging)), Err(Denied::Busy));
-    let idle = busy.step(AppCommand::TurnEnds(ChangeId(1))).expect("it had its turn").next;
+    let idle = busy.step(AppCommand::PermitReleased(ChangeId(1))).expect("it held the permit").next;
     let typed = idle.step(AppCommand::SetType(AppType::Staging)).expect("it is stopped");
     assert_eq!((typed.next.app_type(), typed.store), (AppType::Staging, Some(Durable::Type(AppType::Staging))));
 }

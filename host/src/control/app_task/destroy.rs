@@ -28,7 +28,7 @@ impl AppTask {
     pub(super) async fn remove(mut self) {
         reached("app-deleted").await;
         // The change in progress ends by itself, since the app is destroyed.
-        self.last_turn_ended().await;
+        self.change_ended().await;
         let at_work = std::mem::take(&mut self.at_work);
         self.drain_or_cancel(at_work).await;
         let (services, app, name) = (&self.services, &self.app, &self.app.name);
@@ -39,7 +39,7 @@ impl AppTask {
         if let Err(error) = services.store.remove_data(name).await {
             tracing::error!(app = %name, %error, "the folder of a destroyed app remains until the next start");
         }
-        services.registry.remove(name);
+        services.app_table.remove(name);
         let Some((by, reply)) = self.destroyed_by.take() else { return };
         tracing::info!(app = %self.app.name, by, "an app was destroyed with its data");
         // Only published to subscribers: the stored activity of the app is deleted with it.

@@ -48,11 +48,11 @@ impl AppTask {
         live.log(format!("received {} bytes", received.bytes));
         pushes.insert(Arc::clone(&live));
         // Queued before the response, so that push jobs run in the order of their acceptance.
-        let (grant, turn) = oneshot::channel();
-        self.enqueue(grant);
+        let (reply, change_permit) = oneshot::channel();
+        self.enqueue(reply);
         let (now, updates) = (live.now(), live.follow());
         let job = Job { app: self.handle.clone(), live, received, kind, permits: [permit, app_permit] };
-        services.push_runner.spawn(job, turn);
+        services.push_runner.spawn(job, change_permit);
         Ok(Accepted { now, updates, created_app })
     }
 

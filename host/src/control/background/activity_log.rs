@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use crate::control::limits;
 use crate::control::{
     AppRecord,
-    registry::Registry,
+    app_table::AppTable,
     storing::{Storing, retry_until_stored},
 };
 
@@ -34,7 +34,7 @@ pub(in crate::control) enum Record {
 /// The settings and handles of the activity log.
 pub(in crate::control) struct Options {
     pub(in crate::control) store: Store,
-    pub(in crate::control) registry: Registry,
+    pub(in crate::control) app_table: AppTable,
     /// Cancelled when the host begins to shut down: no record is retried from then on.
     pub(in crate::control) closing: CancellationToken,
     /// Cancelled once no activity follows: the service stores its queue and ends.
@@ -46,14 +46,14 @@ pub(in crate::control) struct Options {
 pub(in crate::control) struct ActivityLog {
     records: mpsc::Sender<Record>,
     /// Publishes recorded activities to subscribers.
-    news: broadcast::Sender<NewActivity>,
+    subscribers: broadcast::Sender<NewActivity>,
     closing: CancellationToken,
 }
 
 /// The task that stores activities.
 pub(in crate::control) struct Service {
     store: Store,
-    registry: Registry,
+    app_table: AppTable,
     log: ActivityLog,
     received: mpsc::Receiver<Record>,
     drained: CancellationToken,
@@ -61,10 +61,11 @@ pub(in crate::control) struct Service {
 
 impl Service {
     pub(in crate::control) fn new(options: Options) -> (ActivityLog, Self) {
-        let Options { store, registry, closing, drained } = options;
+        let Options { store, app_table, closing, drained } = options;
         let (records, received) = mpsc::channel(limits::ACTIVITIES_QUEUED_MAX);
-        let log = ActivityLog { records, news: broadcast::Sender::new(limits::ACTIVITY_FOLLOW_ENTRIES), closing };
-        (log.clone(), Self { store, registry, log, received, drained })
+        let log =
+            ActivityLog { records, subscribers: broadcast::Sender::new(limits::ACTIVITY_FOLLOW_ENTRIES), closing };
+        (log.clone(), Self { store, app_table, log, received, drained })
     }
 
     /// Stores activities, several at a time if they queue up, so that the store waits for the disk
@@ -132,7 +133,7 @@ impl Service {
     /// Returns whether the activity belongs to an existing app. A new app of the same name doesn't
     /// receive it.
     fn belongs_to_known_app(&self, activity: &NewActivity) -> bool {
-        let exists = |name| self.registry.app(name).is_ok_and(|app| app.created_at <= activity.at);
+        let exists = |name| self.app_table.app(name).is_ok_and(|app| app.created_at <= activity.at);
         activity.app.as_ref().is_none_or(exists)
     }
 
@@ -157,8 +158,8 @@ impl Service {
 
 impl ActivityLog {
     /// Subscribes to the activities of all apps from now on.
-    pub(in crate::control) fn news(&self) -> broadcast::Receiver<NewActivity> {
-        self.news.subscribe()
+    pub(in crate::control) fn subscribe(&self) -> broadcast::Receiver<NewActivity> {
+        self.subscribers.subscribe()
     }
 
     /// Stores a record of an app, and retries in the background if the disk is full. Returns
@@ -224,7 +225,7 @@ impl ActivityLog {
 
     /// Publishes an activity to subscribers, if there are any.
     pub(in crate::control) fn publish(&self, activity: NewActivity) {
-        drop(self.news.send(activity));
+        drop(self.subscribers.send(activity));
     }
 }
 

@@ -7,15 +7,15 @@ use tokio::time::{Instant, MissedTickBehavior, interval, interval_at};
 use crate::{
     control::limits,
     control::{
+        app_table::AppTable,
         background::activity_log::ActivityLog,
         data_folder::{self, Detected},
-        registry::Registry,
     },
 };
 
 /// The watch on the data folder.
 pub(in crate::control) struct Service {
-    pub(in crate::control) registry: Registry,
+    pub(in crate::control) app_table: AppTable,
     pub(in crate::control) activity: ActivityLog,
     pub(in crate::control) store: Store,
 }
@@ -29,7 +29,7 @@ impl Service {
     async fn report_losses(&self) {
         while let Some(lost) = self.store.next_loss().await {
             data_folder::log_lost(&lost, Detected::WhileRunning);
-            if let Ok(app) = self.registry.app(&lost.app) {
+            if let Ok(app) = self.app_table.app(&lost.app) {
                 let (kind, text, data) = data_folder::activity(&lost, Detected::WhileRunning);
                 self.activity.try_record(&app, kind, text, data);
             }

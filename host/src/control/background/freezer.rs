@@ -3,11 +3,11 @@
 use std::time::{Duration, Instant};
 
 use crate::control::limits;
-use crate::control::{background::activity_log::ActivityLog, background::scaler::record_frozen, registry::Registry};
+use crate::control::{app_table::AppTable, background::activity_log::ActivityLog, background::scaler::record_frozen};
 
 /// The freezer.
 pub(in crate::control) struct Service {
-    pub(in crate::control) registry: Registry,
+    pub(in crate::control) app_table: AppTable,
     pub(in crate::control) activity: ActivityLog,
     /// The idle time after which an app is frozen.
     pub(in crate::control) freeze_after: Duration,
@@ -20,7 +20,7 @@ impl Service {
         loop {
             tokio::time::sleep(limits::FREEZE_CHECK_INTERVAL_MAX.min(after / 2)).await;
             let now = Instant::now();
-            for app in self.registry.all() {
+            for app in self.app_table.all() {
                 app.traffic.evict_idle_previews(now, after);
                 let Some(running) = app.traffic.active() else { continue };
                 let sizes = running.freeze_changes();

@@ -10,12 +10,12 @@ use isopod_policy::{
 use isopod_store::{Digest, Store, StoreError, remove_unused_files};
 use jiff::Timestamp;
 
+use crate::control::app_table::AppTable;
 use crate::control::limits;
-use crate::control::registry::Registry;
 
 /// The garbage collector.
 pub(in crate::control) struct Service {
-    pub(in crate::control) registry: Registry,
+    pub(in crate::control) app_table: AppTable,
     pub(in crate::control) store: Store,
 }
 
@@ -35,7 +35,7 @@ impl Service {
     async fn collect(&self) -> Result<(), StoreError> {
         let store = &self.store;
         let mut releases = 0;
-        for app in self.registry.all() {
+        for app in self.app_table.all() {
             releases += self.delete_expired_releases(&app.name).await?;
         }
         let swept = store.sweep_blobs(limits::UNUSED_FILE_RETENTION).await?;
@@ -56,7 +56,7 @@ impl Service {
 
     async fn delete_expired_releases(&self, app: &AppName) -> Result<usize, StoreError> {
         let store = &self.store;
-        let Some(current) = self.registry.app(app).ok().and_then(|app| app.fields().release) else { return Ok(0) };
+        let Some(current) = self.app_table.app(app).ok().and_then(|app| app.fields().release) else { return Ok(0) };
         let stamps = store.release_stamps(app).await?;
         let stored: Vec<StoredRelease> = stamps
             .into_iter()

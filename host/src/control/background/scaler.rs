@@ -9,12 +9,12 @@ use std::{
 
 use serde_json::{Value, json};
 
-use crate::control::{AppRecord, background::activity_log::ActivityLog, registry::Registry};
+use crate::control::{AppRecord, app_table::AppTable, background::activity_log::ActivityLog};
 use crate::{control::limits, observe::machine, runtime::ScaleChange};
 
 /// The scaler.
 pub(in crate::control) struct Service {
-    pub(in crate::control) registry: Registry,
+    pub(in crate::control) app_table: AppTable,
     pub(in crate::control) activity: ActivityLog,
     pub(in crate::control) machine: Arc<machine::Watch>,
     /// The time window of the load peak that determines a pool's size.
@@ -29,7 +29,7 @@ impl Service {
             tokio::time::sleep(limits::SCALE_CHECK_INTERVAL.min(window / 4)).await;
             let now = Instant::now();
             self.machine.sample(now);
-            for app in self.registry.all() {
+            for app in self.app_table.all() {
                 let (resources, running) = (app.traffic.resources(), app.traffic.active());
                 match running.is_some() || resources.is_resident() {
                     true => {

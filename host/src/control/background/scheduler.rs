@@ -19,7 +19,7 @@ use serde_json::json;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use crate::control::{AppRecord, background::activity_log::ActivityLog, registry::Registry};
+use crate::control::{AppRecord, app_table::AppTable, background::activity_log::ActivityLog};
 use crate::{
     control::limits,
     observe::logs::LogLine,
@@ -189,7 +189,7 @@ impl Schedules {
 /// The scheduler.
 #[derive(Clone)]
 pub(in crate::control) struct Service {
-    pub(in crate::control) registry: Registry,
+    pub(in crate::control) app_table: AppTable,
     pub(in crate::control) activity: ActivityLog,
     pub(in crate::control) store: Store,
     pub(in crate::control) directory: Arc<Directory>,
@@ -217,7 +217,7 @@ impl Service {
 
     async fn fire(&self, firing: Firing, at: Timestamp) {
         let Firing { app: name, process, entry, schedule, since, passed } = firing;
-        let Ok(app) = self.registry.app(&name) else { return };
+        let Ok(app) = self.app_table.app(&name) else { return };
         if passed > 0 {
             let at_least = if passed + 1 >= limits::MISSED_RUNS_COUNTED { "at least " } else { "" };
             let why = format!("{at_least}{passed} runs since {since}: the host was down, or its clock jumped");

@@ -12,21 +12,21 @@ use jiff::Timestamp;
 use crate::control::limits;
 use crate::control::{
     DeployError,
+    app_table::AppTable,
     app_usage::{Counted, Sketch},
-    registry::Registry,
 };
 
 /// Stores the measured use, and recommends types by it. Cheap to clone.
 #[derive(Clone)]
 pub(in crate::control) struct Service {
-    pub(in crate::control) registry: Registry,
+    pub(in crate::control) app_table: AppTable,
     pub(in crate::control) store: Store,
 }
 
 impl Service {
     /// Recommends a type for an app by its use in the current month, which is also returned.
     pub(in crate::control) async fn advise(&self, name: &AppName) -> Result<(Month, Advice), DeployError> {
-        let app = self.registry.app(name)?;
+        let app = self.app_table.app(name)?;
         let month = Month::of(Timestamp::now());
         let (mut users, mut events) = self.stored_usage(name, month).await?;
         {
@@ -49,7 +49,7 @@ impl Service {
 
     pub(in crate::control) async fn store_usage(&self) {
         let month = Month::of(Timestamp::now());
-        for app in self.registry.all() {
+        for app in self.app_table.all() {
             let counted = std::mem::take(&mut *app.usage.lock());
             if counted.events == 0 {
                 continue;

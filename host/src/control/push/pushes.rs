@@ -77,7 +77,7 @@ impl Pushes {
     }
 
     /// Waits for the permit of a push job that runs.
-    pub(in crate::control) async fn run(&self) -> Option<SemaphorePermit<'_>> {
+    pub(in crate::control) async fn acquire_running(&self) -> Option<SemaphorePermit<'_>> {
         // The semaphore is never closed.
         self.0.running.acquire().await.ok()
     }

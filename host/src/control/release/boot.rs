@@ -40,8 +40,8 @@ pub(in crate::control) enum Purpose {
     Preview,
 }
 
-/// The content of a release besides its code.
-pub(in crate::control) struct Content<'a> {
+/// A release without its code: its manifest, config vars and number.
+pub(in crate::control) struct ReleaseSettings<'a> {
     pub(in crate::control) manifest: &'a Manifest,
     pub(in crate::control) config: &'a ConfigVars,
     pub(in crate::control) number: ReleaseNumber,
@@ -63,10 +63,10 @@ impl Releases {
         &self,
         app: &AppRecord,
         component: &isopod_engine::Component,
-        content: &Content<'_>,
+        settings: &ReleaseSettings<'_>,
         formation: Formation,
     ) -> Result<(Program, Vec<ProcessPlan>), Failure> {
-        let shared = self.sandbox(app, content).await?;
+        let shared = self.sandbox(app, settings).await?;
         let program = self.engine.program(component, shared.clone())?;
         let app_type = app.fields().app_type;
         let planned = formation.into_iter().map(|(name, process)| {
@@ -77,15 +77,15 @@ impl Releases {
                     self.engine.program(component, Sandbox { args, ..shared.clone() })?
                 }
             };
-            let scale = process.scale_at_work(app_type, &content.manifest.limits);
+            let scale = process.scale_at_work(app_type, &settings.manifest.limits);
             Ok(ProcessPlan { name, process, scale, program, warm: Vec::new() })
         });
         let planned = planned.collect::<Result<Vec<_>, Failure>>()?;
         Ok((program, planned))
     }
 
-    async fn sandbox(&self, app: &AppRecord, content: &Content<'_>) -> Result<Sandbox, Failure> {
-        let Content { manifest, config, number } = content;
+    async fn sandbox(&self, app: &AppRecord, settings: &ReleaseSettings<'_>) -> Result<Sandbox, Failure> {
+        let ReleaseSettings { manifest, config, number } = settings;
         let folders = self.folders(app, manifest).await?;
         let variables = self.variables(app, manifest, config)?;
         // Reserved variables override config vars of the same name, which may have been set before

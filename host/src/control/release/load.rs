@@ -95,8 +95,8 @@ impl Releases {
             }
         };
         let formation = verify::formation_of(&manifest, &compiled.info().entries)?;
-        let content = boot::Content { manifest: &manifest, config: &release.config, number };
-        let (program, mut planned) = self.plan(app, &compiled, &content, formation).await?;
+        let settings = boot::ReleaseSettings { manifest: &manifest, config: &release.config, number };
+        let (program, mut planned) = self.plan(app, &compiled, &settings, formation).await?;
         let resources = app.traffic.resources();
         match purpose {
             Purpose::Serve => start_warm(resources, &mut planned, manifest.isolation).await?,

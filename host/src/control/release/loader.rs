@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 
 use crate::control::{
     app_command::Command,
-    registry::Registry,
+    app_table::AppTable,
     release::{boot::Purpose, load::log_deferred_load, releases::Releases},
     shutdown::Shutdown,
 };
@@ -23,7 +23,7 @@ const NOT_NOW: &str = "the release is temporarily unavailable; send the request 
 /// The loader. Cheap to clone.
 #[derive(Clone)]
 pub(in crate::control) struct Loader {
-    pub(in crate::control) registry: Registry,
+    pub(in crate::control) app_table: AppTable,
     pub(in crate::control) releases: Releases,
     pub(in crate::control) shutdown: Shutdown,
 }
@@ -41,7 +41,7 @@ impl Loader {
     }
 
     async fn fetch(&self, name: &AppName, number: ReleaseNumber) -> Result<LoadedRelease, PreviewError> {
-        let app = self.registry.handle(name).map_err(|error| PreviewError::Unknown(error.to_string()))?;
+        let app = self.app_table.handle(name).map_err(|error| PreviewError::Unknown(error.to_string()))?;
         let found = self.releases.store.release(name, number).await;
         let unknown = || PreviewError::Unknown(format!("`{name}` has no release {number} that can serve"));
         let found = found.map_err(|error| {

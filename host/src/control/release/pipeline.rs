@@ -25,7 +25,7 @@ use jiff::Timestamp;
 
 use crate::control::{
     app::AppRecord,
-    app_command::{AppHandle, Booted, Command, Committed, Origin, Turn},
+    app_command::{AppHandle, Booted, ChangePermit, Command, Committed, Origin},
     error::Failure,
     failpoint::reached,
     push::{progress::LivePush, upload::Received as Upload},
@@ -41,12 +41,12 @@ use crate::runtime::{ActiveRelease, Directory, ProcessPlan};
 
 /// The request for a new release.
 pub(in crate::control) struct ReleaseSpec {
-    pub(in crate::control) content: Content,
+    pub(in crate::control) source: ReleaseSource,
     pub(in crate::control) origin: Origin,
 }
 
-/// The content of a new release.
-pub(in crate::control) enum Content {
+/// What a new release is made from.
+pub(in crate::control) enum ReleaseSource {
     /// A bundle that was received, with the app's present config vars.
     Bundle(Arc<Upload>, BundleKind),
     /// A stored bundle with changed settings, or a former release.
@@ -90,16 +90,21 @@ pub(in crate::control) struct Options {
 pub(in crate::control) struct ReleasePipeline {
     options: Options,
     pub(in crate::control) app: AppHandle,
-    /// The app's turn. Dropping it lets the next change of the app run.
-    turn: Turn,
+    /// The permit to change the app. Dropping it lets the next change of the app run.
+    permit: ChangePermit,
     /// The push job that started the pipeline, if any. Receives log lines and state steps.
     pub(in crate::control) push: Option<Arc<LivePush>>,
     number: OnceLock<ReleaseNumber>,
 }
 
 impl ReleasePipeline {
-    pub(in crate::control) fn new(options: Options, app: AppHandle, turn: Turn, push: Option<Arc<LivePush>>) -> Self {
-        Self { options, app, turn, push, number: OnceLock::new() }
+    pub(in crate::control) fn new(
+        options: Options,
+        app: AppHandle,
+        permit: ChangePermit,
+        push: Option<Arc<LivePush>>,
+    ) -> Self {
+        Self { options, app, permit, push, number: OnceLock::new() }
     }
 
     /// Runs the pipeline to the commit. On a failure, ends the app's deployment with `abort_cause`
@@ -128,7 +133,7 @@ impl ReleasePipeline {
     }
 
     async fn abort(&self, failure: &Failure, cause: &str) {
-        let (change, cause) = (self.turn.change, cause.to_owned());
+        let (change, cause) = (self.permit.change, cause.to_owned());
         // A destroyed app has no state.
         drop(self.app.ask(|reply| Command::DeployEnds { change, cause, reply }).await);
         if let Some(number) = self.number.get() {
@@ -193,11 +198,11 @@ impl ReleasePipeline {
 impl Received {
     /// Reads the bundle.
     async fn verify(self, pipeline: &ReleasePipeline) -> Result<Verified, Failure> {
-        let Self(ReleaseSpec { content, origin }) = self;
+        let Self(ReleaseSpec { source, origin }) = self;
         let app = &pipeline.app.record;
-        let (upload, kind) = match content {
-            Content::Stored(bundle, config) => return Ok(Verified { bundle: *bundle, config, origin }),
-            Content::Bundle(upload, kind) => (upload, kind),
+        let (upload, kind) = match source {
+            ReleaseSource::Stored(bundle, config) => return Ok(Verified { bundle: *bundle, config, origin }),
+            ReleaseSource::Bundle(upload, kind) => (upload, kind),
         };
         let present = match pipeline.options.releases.current_release(app).await? {
             Some(release) => release.manifest,
@@ -252,8 +257,8 @@ impl Verified {
         pipeline.log(format!("compiled in {} ms", started_at.elapsed().as_millis()));
         pipeline.log_notes(&info, &manifest, app_type);
         // Linking finds imports that the host doesn't provide, so their failure is a build failure.
-        let content = boot::Content { manifest: &manifest, config: &config, number };
-        let (program, planned) = releases.plan(app, &compiled, &content, formation).await?;
+        let settings = boot::ReleaseSettings { manifest: &manifest, config: &config, number };
+        let (program, planned) = releases.plan(app, &compiled, &settings, formation).await?;
         reached("release-built").await;
         let mut storing = Vec::new();
         pipeline.step(number, ReleaseEvent::Built, &mut storing).await;
@@ -267,7 +272,7 @@ impl Built {
         let Self { number, origin, manifest, config, size_bytes, program, mut planned, mut storing } = self;
         let (app, isolation) = (&pipeline.app.record, manifest.isolation);
         pipeline.push_step(PushEvent::Deploy).await?;
-        let (change, cause) = (pipeline.turn.change, format!("{number} is being deployed: {}", origin.cause));
+        let (change, cause) = (pipeline.permit.change, format!("{number} is being deployed: {}", origin.cause));
         pipeline.app.ask(|reply| Command::DeployBegins { change, cause, reply }).await??;
         let (resources, before) = (app.traffic.resources(), app.traffic.active());
         let started = boot::start_all(resources, before.as_deref(), &mut planned, isolation).await?;
@@ -285,7 +290,7 @@ impl Booted {
     /// Hands the release to the app's task, which stores it as the current release and puts it in
     /// service. The rollout watch follows.
     async fn commit(self, pipeline: &ReleasePipeline) -> Result<Committed, Failure> {
-        let change = pipeline.turn.change;
+        let change = pipeline.permit.change;
         let committed = pipeline.app.ask(|reply| Command::Commit { change, booted: Box::new(self), reply }).await;
         committed.unwrap_or_else(|no_reply| Err(no_reply.into()))
     }

@@ -16,7 +16,7 @@ pub(crate) struct Follower {
     at: Cursor,
     /// Lines that were read from files and not returned yet, with the positions after them.
     ready: VecDeque<(Cursor, LogLine)>,
-    news: Receiver<Posted>,
+    new_lines: Receiver<Posted>,
     /// Whether lines after `at` must be read from the files.
     is_behind: bool,
 }
@@ -26,14 +26,14 @@ impl Follower {
     pub(crate) async fn of_newest(logs: Logs, log: Arc<AppLog>, limit: usize) -> Result<Self, LogsError> {
         let (page, following) = logs.newest(log.app(), limit).await?;
         let ready = page.ends.into_iter().zip(page.items).collect();
-        Ok(Self { logs, log, at: following.end, ready, news: following.news, is_behind: false })
+        Ok(Self { logs, log, at: following.end, ready, new_lines: following.new_lines, is_behind: false })
     }
 
     /// Returns every line after this position.
     pub(crate) async fn after(logs: Logs, log: Arc<AppLog>, position: Cursor) -> Result<Self, LogsError> {
         let following = logs.end(log.app()).await?;
         let at = position.min(following.end);
-        Ok(Self { logs, log, at, ready: VecDeque::new(), news: following.news, is_behind: true })
+        Ok(Self { logs, log, at, ready: VecDeque::new(), new_lines: following.new_lines, is_behind: true })
     }
 
     /// Waits for the next line and returns it with the position after it. Returns `None` once the
@@ -48,7 +48,7 @@ impl Follower {
                 self.catch_up().await?;
                 continue;
             }
-            match self.news.recv().await {
+            match self.new_lines.recv().await {
                 // It was already read from a file.
                 Ok(posted) if posted.end <= self.at => {}
                 Ok(posted) => {

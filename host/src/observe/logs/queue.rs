@@ -42,7 +42,7 @@ pub(super) enum Message {
 /// A reply to [`Message::Follow`].
 pub(super) struct Following {
     pub(super) end: Cursor,
-    pub(super) news: broadcast::Receiver<Posted>,
+    pub(super) new_lines: broadcast::Receiver<Posted>,
 }
 
 /// A line from the writer, with the log position after it.

@@ -228,8 +228,8 @@ impl Writer {
     fn follow(&mut self, app: &AppName) -> Following {
         let end = self.end(app);
         let followers = self.followers.entry(app.clone());
-        let news = followers.or_insert_with(|| broadcast::channel(limits::LOG_FOLLOW_LINES).0).subscribe();
-        Following { end, news }
+        let new_lines = followers.or_insert_with(|| broadcast::channel(limits::LOG_FOLLOW_LINES).0).subscribe();
+        Following { end, new_lines }
     }
 
     /// Returns the current end of the app's log. Without a log, that is the beginning.

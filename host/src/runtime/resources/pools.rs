@@ -1,7 +1,7 @@
 //! The pools of an app or of the host, as the resources use them: to admit queued jobs to free
 //! cores, and to evict instances. Never uses a pool for anything else.
 
-use crate::runtime::registry::Registry;
+use crate::runtime::weak_list::WeakList;
 use isopod_engine::Program;
 use isopod_executor::Class;
 use isopod_policy::Entry;
@@ -47,4 +47,4 @@ pub(crate) trait ResourceUser: Admit + Evict {}
 impl<T: Admit + Evict> ResourceUser for T {}
 
 /// The pools of one app, or of all apps.
-pub(super) type Pools = Registry<dyn ResourceUser>;
+pub(super) type Pools = WeakList<dyn ResourceUser>;

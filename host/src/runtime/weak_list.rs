@@ -3,15 +3,15 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 /// Objects in the order of their registration, each until it is dropped.
-pub(crate) struct Registry<T: ?Sized>(Mutex<Vec<Weak<T>>>);
+pub(crate) struct WeakList<T: ?Sized>(Mutex<Vec<Weak<T>>>);
 
-impl<T: ?Sized> Default for Registry<T> {
+impl<T: ?Sized> Default for WeakList<T> {
     fn default() -> Self {
         Self(Mutex::default())
     }
 }
 
-impl<T: ?Sized> Registry<T> {
+impl<T: ?Sized> WeakList<T> {
     pub(crate) fn register(&self, object: Weak<T>) {
         let mut objects = self.lock();
         // Dropped objects are removed only before the list would grow, so that the cost per object
@@ -57,23 +57,23 @@ mod tests {
 
     #[test]
     fn an_object_is_listed_once_until_it_is_dropped() {
-        let (registry, one, two) = (Registry::default(), Arc::new(1), Arc::new(2));
-        assert!(registry.is_empty());
-        registry.register_once(&one);
-        registry.register_once(&one);
-        registry.register_once(&two);
-        assert_eq!(registry.all().iter().map(|object| **object).collect::<Vec<_>>(), [1, 2]);
-        assert_eq!(registry.each_from(3).map(|object| *object).collect::<Vec<_>>(), [2, 1]);
+        let (list, one, two) = (WeakList::default(), Arc::new(1), Arc::new(2));
+        assert!(list.is_empty());
+        list.register_once(&one);
+        list.register_once(&one);
+        list.register_once(&two);
+        assert_eq!(list.all().iter().map(|object| **object).collect::<Vec<_>>(), [1, 2]);
+        assert_eq!(list.each_from(3).map(|object| *object).collect::<Vec<_>>(), [2, 1]);
         drop(one);
-        assert_eq!(registry.each_from(0).map(|object| *object).collect::<Vec<_>>(), [2]);
+        assert_eq!(list.each_from(0).map(|object| *object).collect::<Vec<_>>(), [2]);
         drop(two);
-        assert!(registry.is_empty() && registry.all().is_empty());
+        assert!(list.is_empty() && list.all().is_empty());
     }
 
     #[test]
     fn dropped_objects_do_not_make_the_list_grow() {
-        let registry = Registry::default();
-        (0..1_000).for_each(|number| registry.register_once(&Arc::new(number)));
-        assert!(registry.lock().len() <= 4);
+        let list = WeakList::default();
+        (0..1_000).for_each(|number| list.register_once(&Arc::new(number)));
+        assert!(list.lock().len() <= 4);
     }
 }

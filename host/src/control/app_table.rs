@@ -13,7 +13,7 @@ use crate::control::{app::AppRecord, app_command::AppHandle, error::DeployError}
 
 /// The table of all apps. Cheap to clone.
 #[derive(Clone)]
-pub(in crate::control) struct Registry(Arc<Table>);
+pub(in crate::control) struct AppTable(Arc<Table>);
 
 struct Table {
     apps: RwLock<BTreeMap<AppName, AppHandle>>,
@@ -21,7 +21,7 @@ struct Table {
     removed: watch::Sender<()>,
 }
 
-impl Registry {
+impl AppTable {
     pub(in crate::control) fn new() -> Self {
         Self(Arc::new(Table { apps: RwLock::default(), removed: watch::Sender::new(()) }))
     }
