@@ -115,8 +115,8 @@ fn fault_problem(fault: &Fault, error: &InvokeError, interface: Interface<'_>) -
             Fault::Trap { .. }
             | Fault::OutOf { .. }
             | Fault::Exited { .. }
-            | Fault::NoAnswer
-            | Fault::BadAnswer { .. }
+            | Fault::NoResponse
+            | Fault::InvalidResponse { .. }
             | Fault::Failed { .. }
             | Fault::BadRequest { .. }
             | Fault::BodyLeftOpen
@@ -198,7 +198,7 @@ mod tests {
             (InvokeError::Stopping, "503 stopping", "503 stopping"),
             (trap.into(), "502 app-failed", "502 guest-failed"),
             (Fault::Timeout { limit }.into(), "504 app-timeout", "504 deadline"),
-            (Fault::NoAnswer.into(), "502 app-failed", "502 guest-failed"),
+            (Fault::NoResponse.into(), "502 app-failed", "502 guest-failed"),
         ];
         for (error, http, event) in table {
             let code = |interface| {

@@ -80,7 +80,7 @@ impl Audit {
         }
         self.headers_seen = self.headers_seen.saturating_add(map.len());
         if self.headers_seen > limits::AUDITED_HEADERS_MAX {
-            return limits::REPLY_HEADERS_BYTES_MAX as u64;
+            return limits::RESPONSE_HEADERS_BYTES_MAX as u64;
         }
         let in_memory = map.capacity() * size_of::<(http::HeaderName, http::HeaderValue)>();
         let text: usize = map.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
@@ -142,7 +142,7 @@ mod tests {
         let full = limits::AUDITED_HEADERS_MAX;
         let held = measured([fields(full, 1), fields(1, 1), fields(1, 1)]);
         assert!(
-            held.bytes > 2 * limits::REPLY_HEADERS_BYTES_MAX as u64,
+            held.bytes > 2 * limits::RESPONSE_HEADERS_BYTES_MAX as u64,
             "fields beyond the bound are charged their maximum: {held:?}"
         );
     }

@@ -308,7 +308,7 @@ mod tests {
         let monitor = BodyMonitor::default();
         assert_eq!(monitor.attribute(timeout()).code(), "timeout");
         monitor.0.waits.store(true, Ordering::Relaxed);
-        assert_eq!(monitor.attribute(Fault::NoAnswer).code(), "no-answer");
+        assert_eq!(monitor.attribute(Fault::NoResponse).code(), "no-answer");
         assert_eq!(monitor.fault(), None);
         assert_eq!(monitor.attribute(timeout()).code(), "bad-request");
         assert_eq!(monitor.fault(), Some(&BadBody::TooSlow));
@@ -346,7 +346,7 @@ mod tests {
         for bad in [BadBody::TooLarge, BadBody::TooSlow, BadBody::Broken { detail }] {
             let monitor = BodyMonitor::default();
             monitor.note(bad.clone());
-            for fault in [timeout(), Fault::NoAnswer, Fault::BodyLeftOpen, Fault::Exited { code: 1 }] {
+            for fault in [timeout(), Fault::NoResponse, Fault::BodyLeftOpen, Fault::Exited { code: 1 }] {
                 assert!(matches!(monitor.attribute(fault), Fault::BadRequest { detail } if detail == bad.to_string()));
             }
         }

@@ -70,7 +70,7 @@ impl Compiler {
         take: impl FnOnce() -> Result<T, NoSnapshot> + Send + 'static,
     ) -> Result<T, NoSnapshot> {
         let turn = Arc::clone(&self.snapshot_turns).acquire_owned().await.expect("the semaphore is never closed");
-        let (reply, answer) = oneshot::channel();
+        let (reply, received) = oneshot::channel();
         self.optimising.spawn(move || {
             let _turn = turn;
             // The caller may have timed out. A panic would end the process, so it is caught; the
@@ -78,7 +78,7 @@ impl Compiler {
             let _ = catch_unwind(AssertUnwindSafe(|| drop(reply.send(take()))));
         });
         let limit = limits::COMPILE_TIME_MAX + limits::SNAPSHOT_TIME_MAX;
-        match tokio::time::timeout(limit, answer).await {
+        match tokio::time::timeout(limit, received).await {
             Ok(Ok(taken)) => taken,
             Ok(Err(_)) => Err(NoSnapshot::Internal("the snapshot thread panicked".to_owned())),
             Err(_) => Err(NoSnapshot::TooLong { what: "taking it", seconds: limit.as_secs() }),
@@ -102,7 +102,7 @@ impl Compiler {
         let info = info.clone();
         let turn = Arc::clone(&self.turns).acquire_owned().await.expect("the semaphore is never closed");
         let engine = engine.clone();
-        let (reply, answer) = oneshot::channel();
+        let (reply, received) = oneshot::channel();
         threads.spawn(move || {
             let _turn = turn;
             let loaded = artefact.load(&engine).map_or_else(|| artefact.compile(&engine, &bytes), Ok);
@@ -112,7 +112,7 @@ impl Compiler {
             // The caller may have timed out; the artefact is in the cache for the next caller.
             let _ = reply.send(loaded);
         });
-        match tokio::time::timeout(limits::COMPILE_TIME_MAX, answer).await {
+        match tokio::time::timeout(limits::COMPILE_TIME_MAX, received).await {
             Ok(Ok(loaded)) => loaded,
             Ok(Err(_)) => Err(Rejected::Compile { detail: "the compiler panicked".into() }),
             Err(_) => Err(Rejected::TooLong { seconds: limits::COMPILE_TIME_MAX.as_secs() }),

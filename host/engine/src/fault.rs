@@ -23,7 +23,7 @@ pub enum Fault {
     Timeout { limit: Duration },
     /// The guest returned without a response.
     #[error("the guest returned without a response")]
-    NoAnswer,
+    NoResponse,
     /// The guest ended while the body of its response was still open.
     #[error("the guest returned without ending the body of its response")]
     BodyLeftOpen,
@@ -32,7 +32,7 @@ pub enum Fault {
     Stopped,
     /// The guest's response is not valid HTTP.
     #[error("the guest's response is invalid: {detail}")]
-    BadAnswer { detail: String },
+    InvalidResponse { detail: String },
     /// The guest reported an error instead of responding.
     #[error("the guest failed: {message}")]
     Failed { message: String },
@@ -96,10 +96,10 @@ impl Fault {
             Self::OutOf { .. } => "out-of-memory",
             Self::Exited { .. } => "exited",
             Self::Timeout { .. } => "timeout",
-            Self::NoAnswer => "no-answer",
+            Self::NoResponse => "no-answer",
             Self::BodyLeftOpen => "body-left-open",
             Self::Stopped => "stopped",
-            Self::BadAnswer { .. } => "bad-answer",
+            Self::InvalidResponse { .. } => "bad-answer",
             Self::Failed { .. } => "failed",
             Self::BadRequest { .. } => "bad-request",
             Self::ClientGone => "client-gone",
@@ -179,7 +179,7 @@ impl Denied {
         let (what, limit) = if let Some(ResourceTableError::Full) = error.downcast_ref() {
             (Resource::Handles, limits::HANDLES_MAX.to_string())
         } else if let Some(FieldMapError::TotalSizeTooBig) = error.downcast_ref() {
-            (Resource::HeaderFields, format!("{} KiB", limits::REPLY_HEADERS_BYTES_MAX >> 10))
+            (Resource::HeaderFields, format!("{} KiB", limits::RESPONSE_HEADERS_BYTES_MAX >> 10))
         } else if words.contains("store handle limit exceeded") {
             (Resource::Handles, limits::COMPONENT_HANDLES_MAX.to_string())
         } else if words.contains("fuel allocated for hostcalls") {

@@ -1,17 +1,17 @@
-//! Answers a request over the flat interface, by one call. The guest runs only while this future is
+//! Handles a request over the flat interface, by one call. The guest runs only while this future is
 //! polled, so no work remains afterwards. Never streams a body.
 
 use crate::{
-    answer::Answer,
     body::{BodyError, RequestBody},
     budget::{Exhausted, Reservation},
     fault::{Fault, Room},
     flat_call::{self, Headers, Pieces, Response as FlatResponse},
     head,
+    http_outcome::HttpOutcome,
     instance::Instance,
     limits, packed,
     program::Program,
-    reply::ResponseBody,
+    response_body::ResponseBody,
 };
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, request::Parts};
@@ -19,11 +19,15 @@ use http_body::Body as _;
 use http_body_util::BodyExt;
 use std::future::poll_fn;
 
-pub(crate) async fn answer(mut instance: Box<Instance>, request: Request<RequestBody>, request_id: &str) -> Answer {
+pub(crate) async fn handle(
+    mut instance: Box<Instance>,
+    request: Request<RequestBody>,
+    request_id: &str,
+) -> HttpOutcome {
     let (parts, body) = request.into_parts();
     let body = match whole(body, &instance.program).await {
         Ok(body) => body,
-        Err(fault) => return Answer { response: Err(fault), after: Some(instance).into() },
+        Err(fault) => return HttpOutcome { response: Err(fault), after: Some(instance).into() },
     };
     let request_bytes: usize = body.pieces.iter().map(Bytes::len).sum();
     instance.begin(request_id);
@@ -33,14 +37,14 @@ pub(crate) async fn answer(mut instance: Box<Instance>, request: Request<Request
             let FlatResponse { status, headers, body } = flat;
             let body = body.into_bytes();
             let body_bytes = request_bytes + body.len();
-            let response = answer_of(status, headers, body, &instance.program);
-            Answer { response, after: instance.finished_with_bodies(body_bytes as u64).into() }
+            let response = response_of(status, headers, body, &instance.program);
+            HttpOutcome { response, after: instance.finished_with_bodies(body_bytes as u64).into() }
         }
         Ok(Err(message)) => {
             let after = instance.finished_with_bodies(request_bytes as u64).into();
-            Answer { response: Err(Fault::Failed { message }), after }
+            HttpOutcome { response: Err(Fault::Failed { message }), after }
         }
-        Err(error) => Answer::lost(instance.fault(&error)),
+        Err(error) => HttpOutcome::lost(instance.fault(&error)),
     }
 }
 
@@ -128,10 +132,15 @@ async fn call(
 
 /// Returns the response. Its body is charged to the memory budget until it is sent, since the
 /// instance may already serve the next call.
-fn answer_of(status: u16, headers: Headers, body: Vec<u8>, program: &Program) -> Result<Response<ResponseBody>, Fault> {
+fn response_of(
+    status: u16,
+    headers: Headers,
+    body: Vec<u8>,
+    program: &Program,
+) -> Result<Response<ResponseBody>, Fault> {
     let sandbox = program.sandbox();
     let mut response = lift(status, headers, body.len(), sandbox.limits.reply_body_bytes)?;
-    if body.len() > limits::ANSWER_BYTES_UNCHARGED {
+    if body.len() > limits::RESPONSE_BYTES_UNCHARGED {
         let mut reservation = Reservation::empty(program.engine().memory());
         reservation.grow(body.len() as u64, sandbox.may_use_reserve).map_err(no_room)?;
         *response.body_mut() =
@@ -183,7 +192,7 @@ fn lift(status: u16, fields: Headers, bytes: usize, body_bytes_max: u64) -> Resu
 }
 
 fn bad(detail: String) -> Fault {
-    Fault::BadAnswer { detail }
+    Fault::InvalidResponse { detail }
 }
 
 /// The headers of a response, which must stay within the limits.
@@ -197,7 +206,7 @@ impl BoundedHeaders<'_> {
     fn append(&mut self, name: &[u8], value: &[u8]) -> Result<(), Fault> {
         self.count += 1;
         self.bytes += name.len() + value.len();
-        let (count_max, bytes_max) = (limits::REPLY_HEADERS_MAX, limits::REPLY_HEADERS_BYTES_MAX);
+        let (count_max, bytes_max) = (limits::RESPONSE_HEADERS_MAX, limits::RESPONSE_HEADERS_BYTES_MAX);
         if self.count > count_max || self.bytes > bytes_max {
             return Err(bad(format!("too many headers: more than {count_max}, or {bytes_max} bytes")));
         }
@@ -257,14 +266,14 @@ mod tests {
     }
 
     #[test]
-    fn a_body_over_its_limit_is_a_bad_answer() {
-        assert!(matches!(lifted((200, &[]), 4), Err(Fault::BadAnswer { .. })));
+    fn a_body_over_its_limit_is_an_invalid_response() {
+        assert!(matches!(lifted((200, &[]), 4), Err(Fault::InvalidResponse { .. })));
     }
 
     #[test]
-    fn an_invalid_head_is_a_bad_answer() {
-        let many = vec![("a", "b"); limits::REPLY_HEADERS_MAX + 1];
-        let long = "v".repeat(limits::REPLY_HEADERS_BYTES_MAX);
+    fn an_invalid_head_is_an_invalid_response() {
+        let many = vec![("a", "b"); limits::RESPONSE_HEADERS_MAX + 1];
+        let long = "v".repeat(limits::RESPONSE_HEADERS_BYTES_MAX);
         for bad in [
             (200, &many[..]),
             (200, &[("a", &long)]),
@@ -274,7 +283,7 @@ mod tests {
             (200, &[("a b", "")]),
             (200, &[("a", "x\r\ny")]),
         ] {
-            assert!(matches!(lifted(bad, 1_000), Err(Fault::BadAnswer { .. })));
+            assert!(matches!(lifted(bad, 1_000), Err(Fault::InvalidResponse { .. })));
         }
     }
 
@@ -283,7 +292,7 @@ mod tests {
         let whole = packed(&[("x-a", "1")]);
         for end in 1..whole.len() {
             let lifted = lift(200, Headers::Packed(whole[..end].to_vec()), 0, 0);
-            assert!(matches!(lifted, Err(Fault::BadAnswer { .. })), "{end}");
+            assert!(matches!(lifted, Err(Fault::InvalidResponse { .. })), "{end}");
         }
     }
 
@@ -292,7 +301,7 @@ mod tests {
         fn size_of_future<'a, F>(_: impl Fn(Box<Instance>, Request<RequestBody>, &'a str) -> F) -> usize {
             size_of::<F>()
         }
-        let size = size_of_future(answer);
+        let size = size_of_future(handle);
         assert!(size <= 3 * 1024, "{size} bytes");
     }
 }

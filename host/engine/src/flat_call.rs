@@ -266,14 +266,14 @@ impl Handle {
             Function::Listed(function) => {
                 let request = Request::new(parts, body);
                 let call = pin!(function.call_async(store, (request,)));
-                let (answer,) = unread::call(engine, call).await?;
-                Ok(answer.map(Response::from))
+                let (response,) = unread::call(engine, call).await?;
+                Ok(response.map(Response::from))
             }
             Function::Packed(function) => {
                 body.bytes.push(packed::request_head(parts)?.into());
                 let call = pin!(function.call_async(store, (body,)));
-                let (answer,) = unread::call(engine, call).await?;
-                Ok(answer.map(Response::from))
+                let (response,) = unread::call(engine, call).await?;
+                Ok(response.map(Response::from))
             }
         }
     }

@@ -29,7 +29,7 @@ pub fn has_no_content(method: &Method, status: StatusCode) -> bool {
 /// Returns the status of a final response.
 pub(crate) fn final_status(status: u16) -> Result<StatusCode, Fault> {
     let known = StatusCode::from_u16(status).ok().filter(|_| (200..600).contains(&status));
-    known.ok_or_else(|| Fault::BadAnswer { detail: format!("status {status} is not between 200 and 599") })
+    known.ok_or_else(|| Fault::InvalidResponse { detail: format!("status {status} is not between 200 and 599") })
 }
 
 /// Returns the body of a response. If the body isn't sent, an abandoned body counts as ended: the
@@ -75,7 +75,7 @@ mod tests {
     #[test]
     fn only_a_status_from_200_to_599_is_final() {
         for status in [0, 99, 100, 101, 102, 103, 199, 600, 999, 1000] {
-            assert!(matches!(final_status(status), Err(Fault::BadAnswer { .. })), "{status}");
+            assert!(matches!(final_status(status), Err(Fault::InvalidResponse { .. })), "{status}");
         }
         for status in [200, 204, 304, 418, 599] {
             assert_eq!(final_status(status).ok().map(|status| status.as_u16()), Some(status));

@@ -1,6 +1,6 @@
 //! Passes a response's head from a guest to the caller. Never reads a body.
 
-use crate::{fault::Fault, head, reply::Link};
+use crate::{fault::Fault, head, response_body::Link};
 use http::{Method, Response, header::CONTENT_LENGTH, response::Parts};
 use std::sync::Arc;
 use tokio::sync::oneshot;

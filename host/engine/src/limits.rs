@@ -215,7 +215,7 @@ pub const LOOKUP_ATTEMPTS_MAX: usize = 2;
 /// Entries of the cache of name lookups. Beyond it the least recently used entries are evicted.
 pub const LOOKUPS_KEPT: u64 = 1_024;
 
-/// Longest time that the answer of a name lookup is cached, regardless of the answer's time to
+/// Longest time that the result of a name lookup is cached, regardless of the answer's time to
 /// live.
 pub const LOOKUP_KEPT_FOR_MAX: Duration = Duration::from_secs(300);
 
@@ -269,19 +269,19 @@ pub const CAS_KEY_BYTES_MAX: usize = 1_024;
 
 /// Headers of a guest's flat response. More make the response invalid; `wasi:http` has its own
 /// bound in bytes.
-pub const REPLY_HEADERS_MAX: usize = 256;
+pub const RESPONSE_HEADERS_MAX: usize = 256;
 
 /// Bytes of all header names and values of a flat response. More make the response invalid.
-pub const REPLY_HEADERS_BYTES_MAX: usize = 128 * 1024;
+pub const RESPONSE_HEADERS_BYTES_MAX: usize = 128 * 1024;
 
 /// Bytes of a flat response's body that aren't charged to the memory budget while the client reads
 /// it: as much as a connection may buffer in any case. A larger body is charged; if the budget has
 /// no room, the response is 503.
-pub const ANSWER_BYTES_UNCHARGED: usize = 64 * 1024;
+pub const RESPONSE_BYTES_UNCHARGED: usize = 64 * 1024;
 
 /// Bytes of a response's body that are buffered from a guest before anything is sent. The rest is
 /// streamed.
-pub const ANSWER_TAKEN_AT_ONCE_BYTES: u64 = 64 * 1024;
+pub const RESPONSE_TAKEN_AT_ONCE_BYTES: u64 = 64 * 1024;
 
 /// How long the head of a response waits for the guest to read a body that the client sends only
 /// then (`Expect: 100-continue`), at most half of the app's `request_timeout`. Then the response
@@ -291,4 +291,4 @@ pub const UNREAD_BODY_TIMEOUT: Duration = Duration::from_secs(1);
 /// Bytes of a response's body that are read after its guest has returned, to find out whether the
 /// guest ended the body. It is more than wasmtime's channel holds. A longer body therefore comes
 /// from the host, not from the guest, and is streamed.
-pub const ANSWER_LEFT_BYTES_MAX: usize = 4 * 1024 * 1024;
+pub const RESPONSE_LEFT_BYTES_MAX: usize = 4 * 1024 * 1024;

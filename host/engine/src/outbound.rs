@@ -109,7 +109,8 @@ impl WasiHttpHooks for Outbound {
 /// The timeout of each step of a request: the guest's, up to the host's maximum.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Timeouts {
-    /// From the request to the connection: waiting for a connection slot, name lookup, TCP and TLS.
+    /// From the request to the connection: waiting for a connection permit, name lookup, TCP and
+    /// TLS.
     connect: Duration,
     /// From the last sent part of the request to the response's head.
     first_byte: Duration,
@@ -141,14 +142,14 @@ struct Failed {
 impl Outbound {
     async fn send(self, request: Request<WasiBody>, timeouts: Timeouts) -> Result<Sent, Error> {
         let upstream = self.0.gate.upstream(request.uri()).map_err(|refused| self.0.gate.report(&refused))?;
-        let slot = self.0.network.pool().begin_request(&self.0.owner, &upstream);
-        let slot = slot.ok_or(Error::ConnectionLimitReached)?;
+        let permit = self.0.network.pool().begin_request(&self.0.owner, &upstream);
+        let permit = permit.ok_or(Error::ConnectionLimitReached)?;
         let (mut parts, body) = request.into_parts();
         let uri = std::mem::take(&mut parts.uri);
         parts.uri = origin_form(&parts.method, &uri);
         name_host(&mut parts.headers, &uri)?;
         let (response, transmission) = self.exchange(&upstream, &uri, &parts, &Replay::new(body), timeouts).await?;
-        let timed = |incoming| Timed::new(incoming, timeouts.between_bytes, slot).boxed_unsync();
+        let timed = |incoming| Timed::new(incoming, timeouts.between_bytes, permit).boxed_unsync();
         Ok((response.map(timed), Box::new(transmission.result())))
     }
 
@@ -198,7 +199,7 @@ impl Outbound {
             hyper::client::conn::http1::handshake(stream).await.map_err(|error| failed(error, false).error)
         };
         let (sender, driver) = timeout_at(deadline, connecting).await.map_err(|_| Error::ConnectionTimeout)??;
-        // The slot is freed when the socket is closed, wherever that happens.
+        // The permit is released when the socket is closed, wherever that happens.
         tokio::spawn(async move {
             let _permit = permit;
             if let Err(error) = driver.await {

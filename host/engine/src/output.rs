@@ -20,7 +20,7 @@ use wasmtime_wasi::{
 
 /// One output stream of one instance.
 #[derive(Clone)]
-pub(crate) struct Lines {
+pub(crate) struct LineSink {
     stream: Stream,
     sink: Arc<dyn Output>,
     line_bytes_max: usize,
@@ -51,12 +51,12 @@ struct Buffer {
     cut: bool,
 }
 
-impl Lines {
+impl LineSink {
     pub(crate) fn new(stream: Stream, sink: Arc<dyn Output>, line_bytes_max: usize, request: RequestId) -> Self {
         Self { stream, sink, line_bytes_max, shared: Arc::default(), request }
     }
 
-    fn take(&self, mut bytes: &[u8]) {
+    fn write(&self, mut bytes: &[u8]) {
         let mut buffer = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
         while let Some(end) = bytes.iter().position(|&byte| byte == b'\n') {
             self.extend(&mut buffer, &bytes[..end]);
@@ -94,40 +94,40 @@ impl Lines {
     }
 }
 
-/// Receives the bytes that a guest writes. Never blocks.
-pub(crate) trait Takes: Clone + Send + Sync + 'static {
-    fn take(&self, bytes: &[u8]);
+/// A sink for the bytes that a guest writes. Never blocks.
+pub(crate) trait OutputSink: Clone + Send + Sync + 'static {
+    fn write(&self, bytes: &[u8]);
 }
 
-impl Takes for Lines {
-    fn take(&self, bytes: &[u8]) {
-        self.take(bytes);
+impl OutputSink for LineSink {
+    fn write(&self, bytes: &[u8]) {
+        self.write(bytes);
     }
 }
 
-/// The terminal of this process.
+/// Writes to the terminal of this process.
 #[derive(Clone)]
-pub(crate) struct OnScreen(pub(crate) Arc<dyn Screen>);
+pub(crate) struct TerminalSink(pub(crate) Arc<dyn Screen>);
 
-impl Takes for OnScreen {
-    fn take(&self, bytes: &[u8]) {
+impl OutputSink for TerminalSink {
+    fn write(&self, bytes: &[u8]) {
         self.0.write(bytes);
     }
 }
 
-/// An output stream for guests.
+/// A guest's standard output or error, which writes to a sink.
 #[derive(Clone)]
-pub(crate) struct Written<T>(pub(crate) T);
+pub(crate) struct SinkStream<T>(pub(crate) T);
 
 /// Always reports no terminal, so that guests don't write escape sequences: lines are logged
 /// without them.
-impl<T> IsTerminal for Written<T> {
+impl<T> IsTerminal for SinkStream<T> {
     fn is_terminal(&self) -> bool {
         false
     }
 }
 
-impl<T: Takes + Unpin> StdoutStream for Written<T> {
+impl<T: OutputSink + Unpin> StdoutStream for SinkStream<T> {
     fn async_stream(&self) -> Box<dyn AsyncWrite + Send + Sync> {
         Box::new(self.clone())
     }
@@ -137,10 +137,10 @@ impl<T: Takes + Unpin> StdoutStream for Written<T> {
     }
 }
 
-impl<T: Takes> AsyncWrite for Written<T> {
+impl<T: OutputSink> AsyncWrite for SinkStream<T> {
     fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let piece = &bytes[..bytes.len().min(limits::OUTPUT_WRITE_BYTES_MAX)];
-        self.0.take(piece);
+        self.0.write(piece);
         Poll::Ready(Ok(piece.len()))
     }
 
@@ -154,13 +154,13 @@ impl<T: Takes> AsyncWrite for Written<T> {
 }
 
 #[async_trait::async_trait]
-impl<T: Takes> Pollable for Written<T> {
+impl<T: OutputSink> Pollable for SinkStream<T> {
     async fn ready(&mut self) {}
 }
 
-impl<T: Takes> OutputStream for Written<T> {
+impl<T: OutputSink> OutputStream for SinkStream<T> {
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
-        self.0.take(&bytes);
+        self.0.write(&bytes);
         Ok(())
     }
 
@@ -188,8 +188,8 @@ mod tests {
 
     fn written(parts: &[&str]) -> Vec<String> {
         let sink = Arc::new(Kept::default());
-        let lines = Lines::new(Stream::Stdout, Arc::clone(&sink) as Arc<dyn Output>, 8, RequestId::default());
-        parts.iter().for_each(|part| lines.take(part.as_bytes()));
+        let lines = LineSink::new(Stream::Stdout, Arc::clone(&sink) as Arc<dyn Output>, 8, RequestId::default());
+        parts.iter().for_each(|part| lines.write(part.as_bytes()));
         lines.flush_partial();
         std::mem::take(&mut *sink.0.lock().unwrap())
     }

@@ -6,11 +6,11 @@
 //! Never decides which app gets a snapshot, and stores none.
 
 use crate::{
-    answer::After,
     body::{RequestBody, StallTimeout},
     engine::{Component, Engine},
     error::NoSnapshot,
     fault::Fault,
+    http_outcome::After,
     inspect::{ComponentInfo, inspect},
     instance::Instance,
     kind::{Flavour, Kind, Speed},
@@ -158,8 +158,8 @@ async fn prepare(program: &Program, warm: &[String]) -> Result<Box<Instance>, No
     let limit = program.sandbox().limits.request_timeout;
     for path in warm {
         let requested = tokio::time::timeout(limit, warm_up(instance, path, &program.sandbox().app)).await;
-        let answered = requested.unwrap_or_else(|_| Err(Fault::Timeout { limit }.to_string()));
-        instance = answered.map_err(|detail| NoSnapshot::WarmUp { path: path.clone(), detail })?;
+        let warmed_up = requested.unwrap_or_else(|_| Err(Fault::Timeout { limit }.to_string()));
+        instance = warmed_up.map_err(|detail| NoSnapshot::WarmUp { path: path.clone(), detail })?;
     }
     Ok(instance)
 }
@@ -170,8 +170,8 @@ async fn warm_up(instance: Box<Instance>, path: &str, host: &str) -> Result<Box<
     let uri = format!("http://{host}{path}");
     let request = Request::get(uri).header(http::header::HOST, host).body(RequestBody::empty());
     let request = request.map_err(|error| error.to_string())?;
-    let answer = instance.http(request, "warm-up").await;
-    let response = answer.response.map_err(|fault| fault.to_string())?;
+    let outcome = instance.http(request, "warm-up").await;
+    let response = outcome.response.map_err(|fault| fault.to_string())?;
     if response.status().is_server_error() {
         return Err(format!("it responded with {}", response.status()));
     }
@@ -183,7 +183,7 @@ async fn warm_up(instance: Box<Instance>, path: &str, host: &str) -> Result<Box<
         Ok::<_, String>(())
     };
     let worked = async {
-        match answer.after {
+        match outcome.after {
             After::Free(instance) => Ok(Some(instance)),
             After::Ended => Ok(None),
             After::Working(rest) => rest.finish(StallTimeout::endless()).await.map_err(|fault| fault.to_string()),

@@ -10,7 +10,7 @@ use crate::{
     keyvalue::KeyValueHost,
     limits,
     outbound::Outbound,
-    output::{Lines, OnScreen, RequestId, Written},
+    output::{LineSink, RequestId, SinkStream, TerminalSink},
     purity::{CheckedRandom, LaterClock, PurityCheck},
     sandbox::{Sandbox, Stream},
     unread,
@@ -31,12 +31,12 @@ pub(crate) struct HostState {
     pub(crate) request: RequestId,
     pub(crate) denied: Option<Denied>,
     /// Whether the current call's request is a HEAD: its response has no content.
-    pub(crate) answers_head: bool,
+    pub(crate) is_head_request: bool,
     purity: Option<Arc<PurityCheck>>,
     wasi: WasiCtx,
     http: WasiHttpCtx,
     outbound: Outbound,
-    stdio: [Lines; 2],
+    stdio: [LineSink; 2],
     pub(crate) account: Account,
     /// Whether the guest has ended and only its memory is read, which allocates one more page.
     is_being_read: bool,
@@ -59,11 +59,11 @@ impl HostState {
         let request = RequestId::default();
         let line_bytes_max = usize::try_from(sandbox.limits.log_line_bytes).unwrap_or(usize::MAX);
         let stdio = [Stream::Stdout, Stream::Stderr]
-            .map(|stream| Lines::new(stream, Arc::clone(&sandbox.output), line_bytes_max, request.clone()));
+            .map(|stream| LineSink::new(stream, Arc::clone(&sandbox.output), line_bytes_max, request.clone()));
         let mut table = ResourceTable::new();
         table.set_max_capacity(limits::HANDLES_MAX);
         let mut http = WasiHttpCtx::new();
-        http.set_field_size_limit(limits::REPLY_HEADERS_BYTES_MAX);
+        http.set_field_size_limit(limits::RESPONSE_HEADERS_BYTES_MAX);
         let account_limits = AccountLimits {
             memory_bytes: sandbox.limits.memory_bytes,
             table_elements: sandbox.limits.table_elements.into(),
@@ -75,7 +75,7 @@ impl HostState {
             config: Arc::clone(program.config),
             request,
             denied: None,
-            answers_head: false,
+            is_head_request: false,
             purity: program.purity.cloned(),
             wasi: wasi_context(&program, &stdio)?,
             http,
@@ -116,7 +116,7 @@ impl HostState {
     /// Marks the end of a call.
     pub(crate) fn end(&mut self) {
         self.account.begin_call();
-        self.stdio.iter().for_each(Lines::flush_partial);
+        self.stdio.iter().for_each(LineSink::flush_partial);
         self.request.set("");
     }
 
@@ -147,7 +147,7 @@ pub(crate) fn on_epoch(mut store: StoreContextMut<'_, HostState>) -> wasmtime::R
     Ok(UpdateDeadline::YieldCustom(1, Box::pin(slice::yield_now())))
 }
 
-fn wasi_context(program: &Parts<'_>, stdio: &[Lines; 2]) -> wasmtime::Result<WasiCtx> {
+fn wasi_context(program: &Parts<'_>, stdio: &[LineSink; 2]) -> wasmtime::Result<WasiCtx> {
     let sandbox = program.sandbox;
     let mut wasi = WasiCtxBuilder::new();
     if let Some(purity) = program.purity {
@@ -162,14 +162,14 @@ fn wasi_context(program: &Parts<'_>, stdio: &[Lines; 2]) -> wasmtime::Result<Was
         Some(own) => {
             wasi.inherit_stdio();
             if let Some(screen) = &own.stdout {
-                wasi.stdout(Written(OnScreen(Arc::clone(screen))));
+                wasi.stdout(SinkStream(TerminalSink(Arc::clone(screen))));
             }
             if let Some(screen) = &own.stderr {
-                wasi.stderr(Written(OnScreen(Arc::clone(screen))));
+                wasi.stderr(SinkStream(TerminalSink(Arc::clone(screen))));
             }
         }
         None => {
-            wasi.stdout(Written(stdio[0].clone())).stderr(Written(stdio[1].clone()));
+            wasi.stdout(SinkStream(stdio[0].clone())).stderr(SinkStream(stdio[1].clone()));
         }
     }
     if sandbox.inherit_network {

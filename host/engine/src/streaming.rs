@@ -2,14 +2,14 @@
 //! guest works on. Never reads a request's body.
 
 use crate::{
-    answer::{After, Answer},
     body::{BodyMonitor, RequestBody},
     fault::Fault,
     head_sender::{Head, HeadSender, Opened},
+    http_outcome::{After, HttpOutcome},
     instance::Instance,
     limits,
-    reply::{Link, ResponseBody, Settled, too_large},
-    unfinished::{Finished, Unfinished, Work},
+    response_body::{Link, ResponseBody, Settled, too_large},
+    unfinished::{Finished, GuestCall, Unfinished},
     wasi02, wasi03,
 };
 use bytes::Bytes;
@@ -36,13 +36,13 @@ pub(crate) enum Version {
     Wasi03,
 }
 
-/// Answers a request over `wasi:http`.
-pub(crate) async fn answer(
+/// Handles a request over `wasi:http`.
+pub(crate) async fn handle(
     mut instance: Box<Instance>,
     request: Request<RequestBody>,
     request_id: &str,
     version: Version,
-) -> Answer {
+) -> HttpOutcome {
     instance.begin(request_id);
     let program = instance.program.clone();
     let method = request.method().clone();
@@ -50,14 +50,14 @@ pub(crate) async fn answer(
     let monitor = request.body().monitor();
     let link = Arc::new(Link::answering(monitor.clone()));
     let sender = HeadSender { head: sender, link: Arc::clone(&link), method };
-    let call = Box::pin(work(instance, request, sender, Arc::clone(&link), version));
-    let work = Work { call, link: Arc::clone(&link), is_finished: false };
+    let future = Box::pin(run(instance, request, sender, Arc::clone(&link), version));
+    let call = GuestCall { future, link: Arc::clone(&link), is_finished: false };
     let unread = Unread::new(monitor, program.sandbox().limits.request_timeout);
-    head_of(work, head, link, &program.sandbox().limits, unread).await
+    head_of(call, head, link, &program.sandbox().limits, unread).await
 }
 
 /// Runs the guest's whole call, until all its work is done.
-async fn work(
+async fn run(
     mut instance: Box<Instance>,
     request: Request<RequestBody>,
     sender: HeadSender,
@@ -85,18 +85,18 @@ async fn work(
 }
 
 /// Polls the guest in the caller's task until the head is known. The rest of the work is returned
-/// with the answer.
+/// with the outcome.
 async fn head_of(
-    mut work: Work,
+    mut call: GuestCall,
     mut head: oneshot::Receiver<Head>,
     link: Arc<Link>,
     limits: &Limits,
     mut unread: Unread,
-) -> Answer {
+) -> HttpOutcome {
     let mut finished = None;
     let head = poll_fn(|cx| {
         if finished.is_none()
-            && let Poll::Ready(result) = Pin::new(&mut work).poll(cx)
+            && let Poll::Ready(result) = Pin::new(&mut call).poll(cx)
         {
             finished = Some(result);
         }
@@ -109,19 +109,19 @@ async fn head_of(
         }
     })
     .await
-    .unwrap_or(Err(Fault::NoAnswer));
+    .unwrap_or(Err(Fault::NoResponse));
     let Opened { parts, length } = match (head, &finished) {
-        (_, Some(Err(_))) => return Answer::lost(finished.and_then(Result::err).unwrap_or(Fault::NoAnswer)),
-        (Err(Fault::NoAnswer), _) => return Answer::lost(Fault::NoAnswer),
-        (Err(fault), _) => return Answer { response: Err(fault), after: after(finished, work, link, limits) },
+        (_, Some(Err(_))) => return HttpOutcome::lost(finished.and_then(Result::err).unwrap_or(Fault::NoResponse)),
+        (Err(Fault::NoResponse), _) => return HttpOutcome::lost(Fault::NoResponse),
+        (Err(fault), _) => return HttpOutcome { response: Err(fault), after: after(finished, call, link, limits) },
         (Ok(opened), _) => opened,
     };
-    let available = take_available(&mut work, &mut finished, &link, &mut unread).await;
+    let available = take_available(&mut call, &mut finished, &link, &mut unread).await;
     // The client has received nothing yet, so it can still get an error response.
     match (finished, available.broken) {
-        (Some(Err(fault)), _) | (_, Some(fault)) => return Answer::lost(fault),
+        (Some(Err(fault)), _) | (_, Some(fault)) => return HttpOutcome::lost(fault),
         _ if available.bytes.max(length.unwrap_or(0)) > limits.reply_body_bytes => {
-            return Answer::lost(too_large(limits.reply_body_bytes));
+            return HttpOutcome::lost(too_large(limits.reply_body_bytes));
         }
         (before, None) => finished = before,
     }
@@ -129,15 +129,15 @@ async fn head_of(
         true => ResponseBody::whole(available.frames),
         false => ResponseBody::streamed(available.frames, Arc::clone(&link), limits.reply_body_bytes, length),
     };
-    Answer { response: Ok(Response::from_parts(parts, body)), after: after(finished, work, link, limits) }
+    HttpOutcome { response: Ok(Response::from_parts(parts, body)), after: after(finished, call, link, limits) }
 }
 
 /// Returns the state of the instance: final if the guest has ended, else its unfinished work.
-fn after(finished: Option<Finished>, work: Work, link: Arc<Link>, limits: &Limits) -> After {
+fn after(finished: Option<Finished>, call: GuestCall, link: Arc<Link>, limits: &Limits) -> After {
     match finished {
         Some(Ok(instance)) => After::from(instance),
         Some(Err(_)) => After::Ended,
-        None => After::Working(Unfinished { work, link, limit: limits.request_timeout }),
+        None => After::Working(Unfinished { call, link, limit: limits.request_timeout }),
     }
 }
 
@@ -185,7 +185,7 @@ impl Drop for Unread {
 /// response is then complete, and needs neither a task nor a timer. If the guest has ended,
 /// everything is taken, since it is already available.
 async fn take_available(
-    work: &mut Work,
+    call: &mut GuestCall,
     finished: &mut Option<Finished>,
     link: &Link,
     unread: &mut Unread,
@@ -212,13 +212,13 @@ async fn take_available(
                 Poll::Pending => {}
             }
             if finished.is_none()
-                && let Poll::Ready(result) = Pin::new(&mut *work).poll(cx)
+                && let Poll::Ready(result) = Pin::new(&mut *call).poll(cx)
             {
                 *finished = Some(result);
                 moved = true;
             }
             let is_done = available.is_whole && finished.is_some();
-            let is_enough = available.bytes >= limits::ANSWER_TAKEN_AT_ONCE_BYTES && !link.is_settled();
+            let is_enough = available.bytes >= limits::RESPONSE_TAKEN_AT_ONCE_BYTES && !link.is_settled();
             if is_done || is_enough {
                 return Poll::Ready(());
             }

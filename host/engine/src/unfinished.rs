@@ -1,6 +1,6 @@
 //! Drives a guest that works on a response after its head. Never reads a request's body.
 
-use crate::{body::StallTimeout, fault::Fault, instance::Instance, reply::Link};
+use crate::{body::StallTimeout, fault::Fault, instance::Instance, response_body::Link};
 use futures::future::BoxFuture;
 use std::{
     pin::{Pin, pin},
@@ -13,24 +13,25 @@ use tokio::time::Instant;
 /// The outcome of a guest's work, with the instance if it can be reused.
 pub(crate) type Finished = Result<Option<Box<Instance>>, Fault>;
 
-/// A running guest. Dropping it early breaks the response's body before the instance is dropped.
-pub(crate) struct Work {
-    pub(crate) call: BoxFuture<'static, Finished>,
+/// A call that a guest is running. Dropping it early breaks the response's body before the instance
+/// is dropped.
+pub(crate) struct GuestCall {
+    pub(crate) future: BoxFuture<'static, Finished>,
     pub(crate) link: Arc<Link>,
     pub(crate) is_finished: bool,
 }
 
-impl Future for Work {
+impl Future for GuestCall {
     type Output = Finished;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Finished> {
-        let polled = self.call.as_mut().poll(cx);
+        let polled = self.future.as_mut().poll(cx);
         self.is_finished = polled.is_ready();
         polled
     }
 }
 
-impl Drop for Work {
+impl Drop for GuestCall {
     fn drop(&mut self) {
         if !self.is_finished {
             self.link.fail(Fault::Stopped);
@@ -40,7 +41,7 @@ impl Drop for Work {
 
 /// A guest that is still working on a response after its head.
 pub struct Unfinished {
-    pub(crate) work: Work,
+    pub(crate) call: GuestCall,
     pub(crate) link: Arc<Link>,
     /// How long the guest may take for each part of the body, and how long it may work after the
     /// body.
@@ -50,7 +51,7 @@ pub struct Unfinished {
 impl Unfinished {
     /// Drives the guest to its end, while it makes progress with the body and the client reads it.
     pub async fn finish(self, stall_timeout: StallTimeout) -> Finished {
-        let Self { mut work, link, limit } = self;
+        let Self { mut call, link, limit } = self;
         let waits = Waits { limit, stall_timeout: &stall_timeout };
         let mut reader_gone = pin!(link.reader_gone());
         let mut reading = true;
@@ -59,7 +60,7 @@ impl Unfinished {
         loop {
             tokio::select! {
                 biased;
-                finished = &mut work => return finished,
+                finished = &mut call => return finished,
                 broken_off = &mut reader_gone, if reading => {
                     if broken_off {
                         return Err(link.fault().cloned().unwrap_or(Fault::ClientGone));

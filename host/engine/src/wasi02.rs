@@ -30,7 +30,7 @@ pub(crate) async fn call(
     let proxy =
         ready.wasi02.as_ref().ok_or_else(|| wasmtime::format_err!("wasi:http/incoming-handler is not exported"))?;
     let scheme = if request.uri().scheme() == Some(&uri::Scheme::HTTPS) { Scheme::Https } else { Scheme::Http };
-    store.data_mut().answers_head = request.method() == Method::HEAD;
+    store.data_mut().is_head_request = request.method() == Method::HEAD;
     let request = for_request(store.data_mut(), &mut ShowsHost).new_incoming_request(scheme, request)?;
     let out = store.data_mut().http().new_response_outparam_from_callback(move |head| {
         sender.send(head.map_err(fault));
@@ -43,7 +43,7 @@ pub(crate) async fn call(
 fn fault(code: ErrorCode) -> Fault {
     match code {
         ErrorCode::HttpProtocolError => {
-            Fault::BadAnswer { detail: "its handler returned an invalid response".to_owned() }
+            Fault::InvalidResponse { detail: "its handler returned an invalid response".to_owned() }
         }
         // The SDK passes the text of a handler's error in this way.
         ErrorCode::InternalError(Some(message)) => Fault::Failed { message },

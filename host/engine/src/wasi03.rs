@@ -70,7 +70,7 @@ fn head(
 fn fault(code: ErrorCode) -> Fault {
     match code {
         ErrorCode::HttpProtocolError => {
-            Fault::BadAnswer { detail: "its handler returned an invalid response".to_owned() }
+            Fault::InvalidResponse { detail: "its handler returned an invalid response".to_owned() }
         }
         // The SDK passes the text of a handler's error in this way.
         ErrorCode::InternalError(Some(message)) => Fault::Failed { message },

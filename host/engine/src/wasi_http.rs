@@ -40,7 +40,7 @@ fn body_of(
     state: &mut HostState,
     response: Resource<HostOutgoingResponse>,
 ) -> wasmtime::Result<Result<Resource<HostOutgoingBody>, ()>> {
-    let method = if state.answers_head { Method::HEAD } else { Method::GET };
+    let method = if state.is_head_request { Method::HEAD } else { Method::GET };
     let mut http = state.http();
     let found = http.table.get_mut(&response)?;
     if found.body.is_some() || !has_no_content(&method, found.status) {

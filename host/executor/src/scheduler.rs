@@ -54,10 +54,11 @@ struct Order {
 /// An account that has work here.
 struct Active<T> {
     ledger: Arc<Ledger>,
-    classes: PerClass<Work<T>>,
+    classes: PerClass<ClassQueue<T>>,
 }
 
-struct Work<T> {
+/// The work of an account in one class.
+struct ClassQueue<T> {
     waiting: VecDeque<(u64, T)>,
     running: u32,
     /// The virtual time under which the account is in `ready`, if it is.
@@ -208,14 +209,14 @@ impl<T: Queued> Scheduler<T> {
         let has_core = account.running() < account.ledger.cores();
         for class in Class::ALL {
             let order = &mut self.classes[class];
-            let work = &mut account.classes[class];
+            let queue = &mut account.classes[class];
             let credit_ns = self.slice_ns * limits::CREDIT_SLICES_MAX;
-            let key_ns = (has_core && !work.waiting.is_empty())
+            let key_ns = (has_core && !queue.waiting.is_empty())
                 .then(|| account.ledger.lift(class, order.minimum_ns.saturating_sub(credit_ns)));
-            if key_ns != work.key_ns {
-                work.key_ns.map(|before_ns| order.ready.remove(&(before_ns, id)));
+            if key_ns != queue.key_ns {
+                queue.key_ns.map(|before_ns| order.ready.remove(&(before_ns, id)));
                 key_ns.map(|now_ns| order.ready.insert((now_ns, id)));
-                work.key_ns = key_ns;
+                queue.key_ns = key_ns;
             }
         }
     }
@@ -251,13 +252,13 @@ impl<T> Active<T> {
     }
 }
 
-impl<T> Work<T> {
+impl<T> ClassQueue<T> {
     fn is_idle(&self) -> bool {
         self.waiting.is_empty() && self.running == 0
     }
 }
 
-impl<T> Default for Work<T> {
+impl<T> Default for ClassQueue<T> {
     fn default() -> Self {
         Self { waiting: VecDeque::new(), running: 0, key_ns: None }
     }

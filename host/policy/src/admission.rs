@@ -18,12 +18,12 @@ use crate::limits::{ADMISSION_JOBS_ENOUGH, ADMISSION_JOBS_SEEN, ADMISSION_PART_M
 
 /// The durations of a process type's recent jobs, from start to completion.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Work {
+pub struct JobDurations {
     took_us: [u32; ADMISSION_JOBS_SEEN],
     noted: usize,
 }
 
-impl Work {
+impl JobDurations {
     /// Records a completed job.
     pub fn note(&mut self, took: Duration) {
         self.took_us[self.noted % ADMISSION_JOBS_SEEN] = u32::try_from(took.as_micros()).unwrap_or(u32::MAX);
@@ -59,7 +59,7 @@ pub fn is_nearly_expired(left: Duration, limit: Duration) -> bool {
 
 /// Returns whether a guest that didn't respond within the time its job had left counts as failed.
 /// It doesn't if the job spent most of its time in the queue. A guest that never responds is still
-/// detected, through [`Work::time_required`].
+/// detected, through [`JobDurations::time_required`].
 pub fn had_enough_time(had: Duration, limit: Duration) -> bool {
     had >= limit / ADMISSION_PART_MAX
 }
@@ -72,10 +72,10 @@ mod tests {
 
     const LIMIT: Duration = Duration::from_secs(20);
 
-    fn after(took_ms: impl IntoIterator<Item = u64>) -> Work {
-        let mut work = Work::default();
-        took_ms.into_iter().for_each(|ms| work.note(Duration::from_millis(ms)));
-        work
+    fn after(took_ms: impl IntoIterator<Item = u64>) -> JobDurations {
+        let mut durations = JobDurations::default();
+        took_ms.into_iter().for_each(|ms| durations.note(Duration::from_millis(ms)));
+        durations
     }
 
     #[test]
@@ -87,7 +87,7 @@ mod tests {
 
     #[test]
     fn a_twentieth_is_enough_if_jobs_are_short_or_unknown() {
-        assert_eq!(Work::default().time_required(LIMIT), Duration::from_secs(1));
+        assert_eq!(JobDurations::default().time_required(LIMIT), Duration::from_secs(1));
         assert_eq!(after([5; 20]).time_required(LIMIT), Duration::from_secs(1));
     }
 
@@ -98,10 +98,10 @@ mod tests {
         let limit = Duration::from_secs(3);
         let one = after([2_000]);
         assert_eq!(one.time_required(limit), limit / 20);
-        let mut work = one;
+        let mut durations = one;
         for _ in 0..30 {
-            assert!(work.time_required(limit) <= Duration::from_millis(1_100));
-            work.note(Duration::from_millis(1));
+            assert!(durations.time_required(limit) <= Duration::from_millis(1_100));
+            durations.note(Duration::from_millis(1));
         }
     }
 

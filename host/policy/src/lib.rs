@@ -37,7 +37,7 @@ pub mod text;
 pub mod units;
 
 pub use access::{Role, Scope};
-pub use admission::{Work, had_enough_time, is_nearly_expired};
+pub use admission::{JobDurations, had_enough_time, is_nearly_expired};
 pub use app_limits::{BodyLimit, LimitError, Limits};
 pub use app_machine::{AppAction, AppCommand, AppMachine, ChangeId, Decision, Denied, Durable, LoadId, Refusal};
 pub use app_state::{AppEvent, AppState, AppType, BaseState, ErrorCause, Intended, Lifecycle, UnknownWord};

@@ -106,13 +106,13 @@ impl Client {
             other => other,
         };
         // A followed stream has no end, so the timeout covers only the head of the response.
-        let agent = agent(local, |times| times.timeout_recv_response(Some(limits::ANSWER_TIMEOUT)));
+        let agent = agent(local, |times| times.timeout_recv_response(Some(limits::RESPONSE_TIMEOUT)));
         Ok(Client { agent, base, token })
     }
 
     /// Returns a client for the same host that fails if a complete response takes longer than
     /// `time`.
-    pub(crate) fn answered_within(self, time: Duration) -> Client {
+    pub(crate) fn with_response_timeout(self, time: Duration) -> Client {
         let agent = agent(is_loopback(&self.base), |times| times.timeout_global(Some(time)));
         Client { agent, ..self }
     }
@@ -239,7 +239,7 @@ impl Client {
         if !is_of_api && !status.is_client_error() && !status.is_server_error() {
             return Err(self.is_not_a_host(status));
         }
-        let raw = response.body_mut().with_config().limit(limits::ANSWER_BYTES_MAX).lossy_utf8(true).read_to_string();
+        let raw = response.body_mut().with_config().limit(limits::RESPONSE_BYTES_MAX).lossy_utf8(true).read_to_string();
         let raw = raw.map_err(|error| self.unreachable(&error))?;
         let body: Value = serde_json::from_str(&raw).unwrap_or(Value::Null);
         if body["address"] == "traffic" {

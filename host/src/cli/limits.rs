@@ -8,10 +8,10 @@ use std::time::Duration;
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Timeout for a response. The command fails then. The longest wait is for a push job, which is
 /// itself limited to 30 minutes.
-pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_secs(31 * 60);
+pub(crate) const RESPONSE_TIMEOUT: Duration = Duration::from_secs(31 * 60);
 /// The largest response that is read into memory. A larger one is an error, since the host sends
 /// none.
-pub(crate) const ANSWER_BYTES_MAX: u64 = 64 * 1024 * 1024;
+pub(crate) const RESPONSE_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// The longest server-sent event. A longer one is an error, since the host's events are far
 /// shorter.
 pub(crate) const STREAM_EVENT_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -60,7 +60,7 @@ pub(crate) const HOST_LOG_BYTES_MAX: u64 = 4 * 1024 * 1024;
 /// The interval of the samples of `isopod top`, which is the host's own resolution.
 pub(crate) const TOP_SAMPLE_EVERY: Duration = Duration::from_secs(1);
 /// Timeout for one sample. The host then counts as unreachable, and the request is repeated.
-pub(crate) const TOP_ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+pub(crate) const TOP_RESPONSE_TIMEOUT: Duration = Duration::from_secs(5);
 /// The most apps in `isopod top`: the busiest. A note says that there are more.
 pub(crate) const TOP_APPS_MAX: u32 = crate::api::limits::PAGE_ITEMS_MAX;
 /// The seconds of history that `isopod top` keeps per app. Older samples are dropped.

@@ -64,10 +64,10 @@ impl InvokeError {
                 | Fault::OutOf { .. }
                 | Fault::Exited { .. }
                 | Fault::Timeout { .. }
-                | Fault::NoAnswer
+                | Fault::NoResponse
                 | Fault::BodyLeftOpen
                 | Fault::Stopped
-                | Fault::BadAnswer { .. }
+                | Fault::InvalidResponse { .. }
                 | Fault::Failed { .. }
                 | Fault::ClientGone,
             ) => true,

@@ -48,12 +48,12 @@ async fn get_health_path(
         Err(e) => return (Err(format!("invalid health path `{path}`: {e}")), Some(instance)),
     };
     let probe = async {
-        let answer = instance.http(request, "health").await;
-        let (status, body) = match answer.response {
+        let outcome = instance.http(request, "health").await;
+        let (status, body) = match outcome.response {
             Ok(response) => (Ok(response.status()), Some(response.into_body())),
             Err(fault) => (Err(fault), None),
         };
-        let returned = match (answer.after, body) {
+        let returned = match (outcome.after, body) {
             (After::Free(instance), _) => Some(instance),
             (After::Ended, _) | (After::Working(_), None) => None,
             // Only the status matters. The body is read to its end so that the guest can finish.

@@ -12,8 +12,8 @@ use futures::FutureExt;
 use http::{Request, Response};
 use http_body::Body;
 use isopod_engine::{
-    After, Answer, BodyMonitor, Event, Fault, Handled, Level, OutputLine, RequestBody, Resource, ResponseBody, Stream,
-    Unfinished,
+    After, BodyMonitor, Event, Fault, Handled, HttpOutcome, Level, OutputLine, RequestBody, Resource, ResponseBody,
+    Stream, Unfinished,
 };
 use isopod_executor::Class;
 use isopod_policy::{InstanceId, ProcessName, swap_watch};
@@ -141,20 +141,20 @@ async fn respond(
 ) -> Result<Response<ResponseBody>, InvokeError> {
     let (id, admitted, cpu) = (request_id.clone(), lease.admitted, lease.cpu.clone());
     let work = Box::pin(async move {
-        let answer = match lease.instance().await {
+        let outcome = match lease.instance().await {
             Ok(instance) => instance.http(Request::from_parts(*request.head, request.body), id.as_ref()).await,
-            Err(fault) => Answer { response: Err(fault), after: After::Ended },
+            Err(fault) => HttpOutcome { response: Err(fault), after: After::Ended },
         };
-        (answer, lease)
+        (outcome, lease)
     });
     let work = pool.resources().run(Class::Pull, pool.program(), work).counted_in(cpu);
-    let ((answer, mut lease), _) = run_within(deadline, pool, admitted, work).await?;
-    match answer.after {
+    let ((outcome, mut lease), _) = run_within(deadline, pool, admitted, work).await?;
+    match outcome.after {
         After::Free(instance) => lease.put_instance(Some(instance)),
         After::Ended => {}
         After::Working(rest) => finish_in_background(pool, lease, rest, (request_id, input.clone())),
     }
-    Ok(answer.response?)
+    Ok(outcome.response?)
 }
 
 async fn deliver(pool: &Arc<Pool>, class: Class, event: Event, request_id: impl Id) -> Result<Handled, InvokeError> {

@@ -52,7 +52,7 @@ impl Sender for SendRequest<Reader> {
 
 pub(super) struct Pool<S = SendRequest<Reader>> {
     state: Mutex<State<S>>,
-    /// Notified when a connection becomes idle or a slot becomes free.
+    /// Notified when a connection becomes idle or a permit is released.
     changed: Notify,
     bounds: Bounds,
 }
@@ -101,7 +101,7 @@ pub(super) enum Acquired<S = SendRequest<Reader>> {
 pub(super) struct ConnectionPermit<S = SendRequest<Reader>>(Counted<S>);
 
 /// One request in progress, counted until this is dropped.
-pub(super) struct RequestSlot<S = SendRequest<Reader>>(Counted<S>);
+pub(super) struct RequestPermit<S = SendRequest<Reader>>(Counted<S>);
 
 struct Counted<S> {
     pool: Arc<Pool<S>>,
@@ -143,14 +143,14 @@ impl<S: Sender + Send + 'static> Pool<S> {
 
     /// Counts a request. Returns `None` if the app, or the app's use of this upstream, is at its
     /// limit.
-    pub(super) fn begin_request(self: &Arc<Self>, owner: &Owner, upstream: &Upstream) -> Option<RequestSlot<S>> {
+    pub(super) fn begin_request(self: &Arc<Self>, owner: &Owner, upstream: &Upstream) -> Option<RequestPermit<S>> {
         let mut state = self.lock();
         let (app, of_upstream) = state.used(&owner.app, upstream);
         if app.requests >= self.bounds.requests_per_app || of_upstream.requests >= self.bounds.per_upstream {
             return None;
         }
         state.change(&owner.app, upstream, |used| used.requests += 1);
-        Some(RequestSlot(self.counted(owner, upstream)))
+        Some(RequestPermit(self.counted(owner, upstream)))
     }
 
     /// Returns an idle connection or the permit to open one. At a limit, an idle connection is
@@ -192,7 +192,7 @@ impl<S: Sender + Send + 'static> Pool<S> {
             () => None,
         };
         if let Some(evicted) = is_full {
-            // Its slot is freed once its socket is closed.
+            // Its permit is released once its socket is closed.
             drop((state, evicted));
             return None;
         }
@@ -292,7 +292,7 @@ impl<S> Drop for ConnectionPermit<S> {
     }
 }
 
-impl<S> Drop for RequestSlot<S> {
+impl<S> Drop for RequestPermit<S> {
     fn drop(&mut self) {
         let Counted { pool, app, upstream } = &self.0;
         pool.lock().change(app, upstream, |used| used.requests -= 1);

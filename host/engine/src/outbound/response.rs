@@ -1,7 +1,7 @@
 //! A response's body from the upstream, with a timeout between its parts, and the mapping of
 //! connection failures to errors of `wasi:http`. Never sends anything.
 
-use super::pool::RequestSlot;
+use super::pool::RequestPermit;
 use bytes::Bytes;
 use http_body::{Body, Frame};
 use std::{
@@ -20,12 +20,12 @@ pub(super) struct Timed {
     incoming: hyper::body::Incoming,
     wait: Duration,
     alarm: Pin<Box<Sleep>>,
-    _slot: RequestSlot,
+    _permit: RequestPermit,
 }
 
 impl Timed {
-    pub(super) fn new(incoming: hyper::body::Incoming, wait: Duration, slot: RequestSlot) -> Self {
-        Self { incoming, wait, alarm: Box::pin(sleep_until(Instant::now() + wait)), _slot: slot }
+    pub(super) fn new(incoming: hyper::body::Incoming, wait: Duration, permit: RequestPermit) -> Self {
+        Self { incoming, wait, alarm: Box::pin(sleep_until(Instant::now() + wait)), _permit: permit }
     }
 }
 

@@ -141,7 +141,7 @@ mod tests {
     fn a_host_that_does_not_respond_times_out() {
         let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let client = Client::open(&silent.local_addr().unwrap().to_string(), None, None).unwrap();
-        let client = client.answered_within(std::time::Duration::from_millis(50));
+        let client = client.with_response_timeout(std::time::Duration::from_millis(50));
         let error = SampleError::from(sample(&client, None).unwrap_err());
         assert_eq!(error, SampleError::Unreachable("timed out".to_owned()));
     }

@@ -46,7 +46,7 @@ pub(crate) struct TopArgs {
 }
 
 pub(crate) fn run(args: &TopArgs) -> Result<(), Failure> {
-    let client = Client::near_project(&args.host)?.answered_within(limits::TOP_ANSWER_TIMEOUT);
+    let client = Client::near_project(&args.host)?.with_response_timeout(limits::TOP_RESPONSE_TIMEOUT);
     let is_live = !args.json && !args.once && std::io::stdout().is_terminal();
     match &args.app {
         // Errors of the first requests are reported before the terminal is taken over.

@@ -170,7 +170,7 @@ impl Pool {
 
     /// Returns the time that a queued job must have left to be started.
     fn time_required(&self, state: &PoolState) -> Duration {
-        state.work.time_required(self.program.sandbox().limits.request_timeout)
+        state.durations.time_required(self.program.sandbox().limits.request_timeout)
     }
 
     /// Returns when a client should retry, given the number of queued jobs.

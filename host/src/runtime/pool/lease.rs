@@ -62,7 +62,7 @@ impl Lease {
                 started
             }
             // A returned lease has no slot.
-            (None, None) => Err(Fault::NoAnswer),
+            (None, None) => Err(Fault::NoResponse),
         }
     }
 

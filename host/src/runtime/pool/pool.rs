@@ -410,7 +410,7 @@ impl Lessor for Pool {
     }
 
     fn note_work(&self, duration: Duration) {
-        self.lock().work.note(duration);
+        self.lock().durations.note(duration);
     }
 
     fn return_slot(self: Arc<Self>, returned: ReleasedLease) {
@@ -420,7 +420,7 @@ impl Lessor for Pool {
         state.busy[class_index(class)] -= 1;
         self.resources().release_core(class);
         state.requests += u64::from(counts_as_request);
-        duration.iter().for_each(|&duration| state.work.note(duration));
+        duration.iter().for_each(|&duration| state.durations.note(duration));
         let slot = &mut state.slots[index];
         slot.record.requests += u64::from(counts_as_request);
         let recycled = slot.end_lease(instance);

@@ -7,7 +7,7 @@ use crate::runtime::{
     resources::AppResources,
 };
 use isopod_executor::Class;
-use isopod_policy::{InstanceId, ProcessName, Work};
+use isopod_policy::{InstanceId, JobDurations, ProcessName};
 use slab::Slab;
 use std::{collections::VecDeque, time::Instant};
 
@@ -23,7 +23,7 @@ pub(super) struct PoolState {
     pub(super) requests: u64,
     pub(super) window: ScaleWindow,
     /// The durations of recent jobs.
-    pub(super) work: Work,
+    pub(super) durations: JobDurations,
     /// Until when no further instance is started, because the host had no room for one.
     pub(super) no_room_until: Option<Instant>,
 }
@@ -38,7 +38,7 @@ impl PoolState {
             queues: Default::default(),
             requests: 0,
             window: ScaleWindow::new(live),
-            work: Work::default(),
+            durations: JobDurations::default(),
             no_room_until: None,
         }
     }

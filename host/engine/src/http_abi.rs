@@ -1,11 +1,11 @@
-//! Chooses the interface over which an instance answers an HTTP request. Never calls a guest
+//! Chooses the interface over which an instance handles an HTTP request. Never calls a guest
 //! itself.
 
 use crate::{
-    answer::Answer,
     body::RequestBody,
     fault::Fault,
     flat,
+    http_outcome::HttpOutcome,
     instance::Instance,
     limits,
     streaming::{self, Version},
@@ -16,25 +16,25 @@ use http_body::Body;
 use std::future::ready;
 
 impl Instance {
-    /// Answers one HTTP request over the best interface that the component and the request allow.
+    /// Handles one HTTP request over the best interface that the component and the request allow.
     /// Dropping the returned future, or the unfinished body, ends the instance.
     ///
     /// The future is boxed, since it is large, and the caller's futures move several times.
-    pub fn http<'a>(self: Box<Self>, request: Request<RequestBody>, request_id: &'a str) -> BoxFuture<'a, Answer> {
+    pub fn http<'a>(self: Box<Self>, request: Request<RequestBody>, request_id: &'a str) -> BoxFuture<'a, HttpOutcome> {
         let exports = self.program.exports();
         if exports.flat.is_some() && (fits_flat(&request) || exports.wasi02.is_none() && exports.wasi03.is_none()) {
             // Allocated first, so that the future isn't copied into the box.
-            let answering = Box::write(Box::new_uninit(), flat::answer(self, request, request_id));
-            return Box::into_pin(answering);
+            let handling = Box::write(Box::new_uninit(), flat::handle(self, request, request_id));
+            return Box::into_pin(handling);
         }
         if exports.wasi03.is_some() {
-            return Box::pin(streaming::answer(self, request, request_id, Version::Wasi03));
+            return Box::pin(streaming::handle(self, request, request_id, Version::Wasi03));
         }
         if exports.wasi02.is_some() {
-            return Box::pin(streaming::answer(self, request, request_id, Version::Wasi02));
+            return Box::pin(streaming::handle(self, request, request_id, Version::Wasi02));
         }
         let response = Err(Fault::NoSuchEntry { entry: "an HTTP handler" });
-        Box::pin(ready(Answer { response, after: Some(self).into() }))
+        Box::pin(ready(HttpOutcome { response, after: Some(self).into() }))
     }
 }
 

@@ -1,15 +1,15 @@
-//! The answer of an instance to an HTTP request. Never drives an instance.
+//! The outcome of an HTTP request to an instance. Never drives an instance.
 
-use crate::{fault::Fault, instance::Instance, reply::ResponseBody, unfinished::Unfinished};
+use crate::{fault::Fault, instance::Instance, response_body::ResponseBody, unfinished::Unfinished};
 use http::Response;
 
 /// A response, or why it is missing, and the state of the instance afterwards.
-pub struct Answer {
+pub struct HttpOutcome {
     pub response: Result<Response<ResponseBody>, Fault>,
     pub after: After,
 }
 
-impl Answer {
+impl HttpOutcome {
     /// Creates a fault that also ended the instance.
     pub(crate) fn lost(fault: Fault) -> Self {
         Self { response: Err(fault), after: After::Ended }

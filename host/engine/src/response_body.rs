@@ -173,7 +173,7 @@ impl Pipe {
     fn drain(&mut self, body: &mut WasiBody) -> Drained {
         let mut bytes = 0;
         let mut cx = Context::from_waker(Waker::noop());
-        while bytes <= limits::ANSWER_LEFT_BYTES_MAX {
+        while bytes <= limits::RESPONSE_LEFT_BYTES_MAX {
             match Pin::new(&mut *body).poll_frame(&mut cx) {
                 Poll::Ready(Some(Ok(frame))) => {
                     bytes += frame.data_ref().map_or(0, Bytes::len);
@@ -375,12 +375,14 @@ fn body_fault(error: &wasmtime_wasi_http::Error) -> Fault {
         Error::HttpProtocolError => "it abandoned its body, or ended it short of its content-length".to_owned(),
         error => format!("its body ended early: {error}"),
     };
-    Fault::BadAnswer { detail }
+    Fault::InvalidResponse { detail }
 }
 
 /// Returns the fault of a body that exceeds its app's limit.
 pub(crate) fn too_large(limit: u64) -> Fault {
-    Fault::BadAnswer { detail: format!("its body exceeds the limit of {limit} bytes (reply_body under [limits])") }
+    Fault::InvalidResponse {
+        detail: format!("its body exceeds the limit of {limit} bytes (reply_body under [limits])"),
+    }
 }
 
 impl Streamed {
@@ -394,7 +396,8 @@ impl Streamed {
             return Err(too_large(self.limit));
         }
         if let Some(length) = self.length.filter(|length| bytes > *length) {
-            let fault = Fault::BadAnswer { detail: format!("its body is longer than its content-length of {length}") };
+            let fault =
+                Fault::InvalidResponse { detail: format!("its body is longer than its content-length of {length}") };
             self.link.fail(fault.clone());
             return Err(fault);
         }
