@@ -125,10 +125,22 @@ pub struct HttpGrantError {
 /// The ports of a grant without a port: those of `http://` and `https://`.
 const USUAL_PORTS: [u16; 2] = [80, 443];
 
+/// Why a port can't be granted.
+const INVALID_PORT: &str = "the port is not a number from 1 to 65535";
+
 /// The maximum length of a DNS name.
 const HOST_NAME_CHARS_MAX: usize = 253;
 
 impl HttpGrant {
+    /// Returns the grant of exactly one server, as a manifest writes it, or why no grant can name
+    /// the server. The ports of `http://` and `https://` are left out.
+    pub fn of_server(host: &str, port: u16) -> Result<Self, &'static str> {
+        if port == 0 {
+            return Err(INVALID_PORT);
+        }
+        Ok(Self { pattern: read_host(host)?, port: (!USUAL_PORTS.contains(&port)).then_some(port) })
+    }
+
     fn allows(&self, host: &Pattern, port: u16) -> Option<Reach> {
         let port_allowed = match self.port {
             Some(granted) => granted == port,
@@ -216,7 +228,7 @@ fn split_port(text: &str) -> Result<(&str, Option<u16>), &'static str> {
         None => Err("only ':' and a port may follow ']'"),
         Some(port) => match port.parse() {
             Ok(port) if port != 0 && !rest.starts_with(":+") => Ok((host, Some(port))),
-            _ => Err("the port is not a number from 1 to 65535"),
+            _ => Err(INVALID_PORT),
         },
     }
 }

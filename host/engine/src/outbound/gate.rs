@@ -11,7 +11,7 @@ use crate::{Level, OutputLine, Stream, sandbox::Sandbox};
 use futures::future::BoxFuture;
 use http::Uri;
 use hyper_util::rt::TokioIo;
-use isopod_policy::{Reach, address::AddressKind};
+use isopod_policy::{HttpGrant, Reach, address::AddressKind};
 use std::{
     error::Error as StdError,
     io,
@@ -40,20 +40,16 @@ pub(super) enum Refused {
     NoHost,
     #[error("the request's URL has a user name, which HTTP does not send (RFC 9110 §4.2.4): use a header field")]
     UserInfo,
-    #[error("{host}:{port} is not granted: add \"{}\" to http under [grants] in isopod.toml", as_granted(host, *port))]
-    NotGranted { host: String, port: u16 },
+    #[error("{host}:{port} is not granted: add \"{grant}\" to http under [grants] in isopod.toml")]
+    NotGranted { host: String, port: u16, grant: HttpGrant },
+    #[error("{host}:{port} is not a valid server, so no grant can allow it: {why}")]
+    NotGrantable { host: String, port: u16, why: &'static str },
     #[error("{host} resolves to {address}, {}", why_not(*address))]
     NotAdmitted { host: Arc<str>, address: IpAddr },
     #[error("{address} belongs to this host itself and is never reachable from an app")]
     Own { address: SocketAddr },
     #[error("cannot resolve {host}: {why}")]
     Unresolved { host: Arc<str>, why: Unresolved },
-}
-
-/// Returns the host as a grant writes it, without the default ports.
-fn as_granted(host: &str, port: u16) -> String {
-    let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
-    if matches!(port, 80 | 443) { host } else { format!("{host}:{port}") }
 }
 
 /// Returns why an address is refused, and which grant would allow it.
@@ -97,11 +93,25 @@ impl Gate {
         };
         match granted {
             Some(reach) => Ok((Upstream { host: host.into(), port, is_tls }, reach)),
-            None => match host.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, port)) {
-                // For addresses that no grant can open, the error must not suggest a grant.
-                Ok(address) if self.network.is_own(address) => Err(Refused::Own { address }),
-                Ok(_) | Err(_) => Err(Refused::NotGranted { host, port }),
-            },
+            None => Err(self.denied(host, port)),
+        }
+    }
+
+    /// Returns why a server that is not granted is refused. Suggests a grant only if a manifest
+    /// accepts it and it would allow the request.
+    fn denied(&self, host: String, port: u16) -> Refused {
+        if let Ok(ip) = host.parse::<IpAddr>() {
+            let address = SocketAddr::new(ip, port);
+            if self.network.is_own(address) {
+                return Refused::Own { address };
+            }
+            if AddressKind::of(ip) == AddressKind::Unusable {
+                return Refused::NotAdmitted { host: host.into(), address: ip };
+            }
+        }
+        match HttpGrant::of_server(&host, port) {
+            Ok(grant) => Refused::NotGranted { host, port, grant },
+            Err(why) => Refused::NotGrantable { host, port, why },
         }
     }
 
@@ -137,7 +147,7 @@ impl Gate {
         let stream = Stream::Log(Level::Warn);
         self.sandbox.output.line(OutputLine { stream, context: "isopod", request_id: "", text: &text });
         match refused {
-            Refused::NoHost | Refused::UserInfo => Error::HttpRequestUriInvalid,
+            Refused::NoHost | Refused::UserInfo | Refused::NotGrantable { .. } => Error::HttpRequestUriInvalid,
             Refused::NotGranted { .. } => Error::HttpRequestDenied,
             Refused::NotAdmitted { .. } | Refused::Own { .. } => Error::DestinationIpProhibited,
             Refused::Unresolved { why: Unresolved::TimedOut, .. } => Error::DnsTimeout,
@@ -297,6 +307,34 @@ mod tests {
                     }
                 }
             }
+        }
+    }
+
+    #[test]
+    fn a_refusal_suggests_only_grants_that_a_manifest_accepts() {
+        let gate = gate(&[], &["127.0.0.1:81"], false);
+        let refused = |server: &str| {
+            let uri = format!("http://{server}/").parse::<Uri>().expect(server);
+            gate.upstream(&uri).expect_err(server)
+        };
+        for (server, grant) in [
+            ("Api.example.org", "\"api.example.org\""),
+            ("api.example.org:8443", "\"api.example.org:8443\""),
+            ("my_service", "\"my_service\""),
+            ("[2001:db8::1]:8080", "\"[2001:db8::1]:8080\""),
+        ] {
+            let text = refused(server).to_string();
+            assert!(text.contains(&format!("add {grant} to http")), "{text}");
+        }
+        let [label, name] = ["a".repeat(64), ["a".repeat(60).as_str(); 5].join(".")];
+        for server in [&label, &name, "a..b", "2130706433", "example.org:0", "*.example.org"] {
+            let refused = refused(server);
+            assert!(matches!(refused, Refused::NotGrantable { .. }), "{refused}");
+            assert!(matches!(gate.report(&refused), Error::HttpRequestUriInvalid));
+        }
+        for server in ["0.0.0.0", "[ff02::1]", "127.0.0.1:81"] {
+            let refused = refused(server);
+            assert!(matches!(gate.report(&refused), Error::DestinationIpProhibited), "{refused}");
         }
     }
 

@@ -118,6 +118,36 @@ fn an_invalid_grant_is_refused_with_the_reason() {
 }
 
 #[test]
+fn the_grant_of_a_server_is_what_a_manifest_accepts() {
+    for (host, port, expected) in [
+        ("api.github.com", 443, "api.github.com"),
+        ("API.GitHub.com.", 80, "api.github.com"),
+        ("api.github.com", 8443, "api.github.com:8443"),
+        ("my_service", 80, "my_service"),
+        ("10.0.0.1", 9000, "10.0.0.1:9000"),
+        ("::1", 80, "[::1]"),
+        ("[2001:db8::1]", 8080, "[2001:db8::1]:8080"),
+        (&"a".repeat(63), 80, &"a".repeat(63)),
+    ] {
+        assert_eq!(HttpGrant::of_server(host, port).map(String::from).as_deref(), Ok(expected));
+    }
+    let [label, name] = ["a".repeat(64), ["a".repeat(60).as_str(); 5].join(".")];
+    for (host, port, why) in [
+        (label.as_str(), 80, "1 to 63 characters"),
+        (&name, 80, "at most 253 characters"),
+        ("a..b", 80, "1 to 63 characters"),
+        ("", 80, "the host is empty"),
+        ("127.1", 80, "can't end in a number"),
+        ("fe80::1%25eth0", 80, "only letters, digits"),
+        ("*.example.org", 80, "only letters, digits"),
+        ("example.org", 0, "the port is not a number"),
+    ] {
+        let refused = HttpGrant::of_server(host, port).expect_err(host);
+        assert!(refused.contains(why), "{host}:{port}: {refused}");
+    }
+}
+
+#[test]
 fn grants_read_and_print_as_json() {
     let text = concat!(
         r#"{"http":["api.github.com","*.example.org:8443","[::1]:80","*"],"#,
@@ -163,6 +193,24 @@ fn host() -> impl Strategy<Value = String> {
 }
 
 proptest! {
+    #[test]
+    fn the_grant_of_a_server_is_accepted_and_allows_it(
+        host in prop_oneof![host(), "[a-z0-9._*:%-]{0,70}"], port in any::<u16>(),
+    ) {
+        match HttpGrant::of_server(&host, port) {
+            Ok(grant) => {
+                prop_assert_eq!(&grant.to_string().parse::<HttpGrant>().expect("a manifest accepts it"), &grant);
+                let exact = Grants { http: vec![grant], ..Grants::default() };
+                prop_assert!(exact.allows_http(&host, port, false).is_some());
+            }
+            Err(_) => {
+                let http = format!("*:{port}").parse().into_iter().collect();
+                let wide = Grants { http, ..Grants::default() };
+                prop_assert_eq!(wide.allows_http(&host, port, false), None);
+            }
+        }
+    }
+
     #[test]
     fn every_printed_grant_parses_to_the_same_grant(host in host(), port in proptest::option::of(1..=u16::MAX)) {
         let text = port.map_or(host.clone(), |port| format!("{host}:{port}"));
