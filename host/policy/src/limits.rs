@@ -8,91 +8,100 @@ const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 
-/// Refuses: a name is one DNS label, and this is DNS's maximum.
+/// A longer app name is rejected: it is one DNS label, and this is DNS's maximum.
 pub const APP_NAME_CHARS_MAX: usize = 63;
-/// Refuses: `<instance-id>--<app>` must be one DNS label too, so the process name leaves room for
-/// the app's.
+/// A longer process name is rejected. `<instance-id>--<app>` must be one DNS label too, so the
+/// process name leaves room for the app's.
 pub const PROCESS_NAME_CHARS_MAX: usize = 20;
 
-/// Refuses: people write manifests, so a larger one is a mistake or an attack on the parser.
+/// A larger manifest is rejected. People write manifests, so a larger one is a mistake or an attack
+/// on the parser.
 pub const MANIFEST_BYTES_MAX: usize = 64 << 10;
-/// Refuses: each process type costs pools and an entry in every listing.
+/// A manifest with more process types is rejected: each costs pools and an entry in every listing.
 pub const PROCESSES_MAX: usize = 32;
-/// Refuses: each outbound request scans the list of hosts.
+/// A manifest with more granted hosts is rejected: each outbound request scans the list.
 pub const HTTP_GRANTS_MAX: usize = 256;
-/// Refuses: each granted folder is an open handle in every instance.
+/// A manifest with more granted folders is rejected: each is an open handle in every instance.
 pub const FOLDER_GRANTS_MAX: usize = 32;
-/// Refuses: config vars are copied into every instance.
+/// More config vars are rejected, since they are copied into every instance.
 pub const CONFIG_VARS_MAX: usize = 256;
-/// Refuses: config vars are copied into every instance.
+/// A longer config value is rejected, since it is copied into every instance.
 pub const CONFIG_VALUE_BYTES_MAX: usize = 32 << 10;
-/// Refuses: a longer name is a mistake.
+/// A longer config key is rejected: it is a mistake.
 pub const CONFIG_KEY_BYTES_MAX: usize = 128;
-/// Refuses: the total of an app's keys and values, since every release stores a copy.
+/// A change is rejected if an app's keys and values would exceed this in total, since every release
+/// stores a copy.
 pub const CONFIG_BYTES_MAX: usize = 256 << 10;
-/// Refuses: arguments are copied into every instance.
+/// A manifest with more arguments is rejected, since they are copied into every instance.
 pub const ARGUMENTS_MAX: usize = 64;
-/// Refuses: warm-up requests run one after the other at every push.
+/// A manifest with more warm-up requests is rejected: they run one after the other at every push.
 pub const WARM_UP_REQUESTS_MAX: usize = 32;
-/// Refuses: a key, a path, a command or an argument longer than this is a mistake.
+/// A longer key, path, command or argument in a manifest is rejected: it is a mistake.
 pub const TEXT_BYTES_MAX: usize = 4 << 10;
 
-/// Refuses: an upload is held in memory while it is received, so its size is limited before it is
-/// unpacked.
+/// A larger upload is rejected. It is held in memory while it is received, so its size is limited
+/// before it is unpacked.
 pub const BUNDLE_BYTES_MAX: usize = 64 << 20;
-/// Refuses: compiling a component takes memory in proportion to its size.
+/// A larger component is rejected: compiling it takes memory in proportion to its size.
 pub const COMPONENT_BYTES_MAX: usize = 64 << 20;
-/// Refuses: an archive that unpacks to more is a bomb; the limit fits the largest component and a
-/// manifest.
+/// An archive that unpacks to more is rejected as a bomb. The limit fits the largest component and
+/// a manifest.
 pub const UNPACKED_BYTES_MAX: usize = COMPONENT_BYTES_MAX + (1 << 20);
-/// Refuses: a bundle contains a manifest, a component and a few folders.
+/// A bundle with more entries is rejected: it contains a manifest, a component and a few folders.
 pub const BUNDLE_ENTRIES_MAX: usize = 64;
-/// Refuses: no file of a bundle needs a longer path.
+/// A bundle with a longer path is rejected: no file of a bundle needs one.
 pub const BUNDLE_PATH_BYTES_MAX: usize = 512;
-/// Refuses: tools that write several gzip members use one per 64 KiB or more, and each member costs
-/// a new decompressor.
+/// A bundle with more gzip members is rejected. Tools that write several members use one per 64 KiB
+/// or more, and each costs a new decompressor.
 pub const BUNDLE_GZIP_MEMBERS_MAX: usize = 4096;
 
-/// Cuts: a name in an error or a log line, such as that of an import, a section or a file, so that
-/// the message stays readable.
+/// A longer name in an error or a log line, such as that of an import, a section or a file, is
+/// truncated so that the message stays readable.
 pub const TEXT_NAME_BYTES_SHOWN: usize = 200;
-/// Cuts: a message of a compiler or a library about a bundle.
+/// A longer message of a compiler or a library about a bundle is truncated.
 pub const TEXT_DETAIL_BYTES_SHOWN: usize = 2 << 10;
-/// Cuts: a whole line about a push or a release, since a bundle determines part of that text.
+/// A longer line about a push or a release is truncated, since a bundle determines part of its
+/// text.
 pub const TEXT_LINE_BYTES_MAX: usize = 8 << 10;
-/// Cuts: a longer list in an error or a log line ends with the number of further items.
+/// A longer list in an error or a log line ends with the number of further items.
 pub const TEXT_ITEMS_SHOWN: usize = 20;
 
-/// Refuses in the manifest: with less, Rust's start-up doesn't fit; more can't be addressed by
-/// 32-bit memory.
+/// A manifest with a memory limit outside this range is rejected. With less, Rust's start-up
+/// doesn't fit; more can't be addressed by 32-bit memory.
 pub const MEMORY_BYTES: RangeInclusive<u64> = MIB..=4 * GIB;
-/// Refuses in the manifest: with less, no guest could respond; with more, a stuck request would
-/// occupy its instance for hours.
+/// A manifest with a request timeout outside this range is rejected. With less, no guest could
+/// respond; with more, a stuck request would occupy its instance for hours.
 pub const REQUEST_TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(3600);
-/// Refuses in the manifest: request bodies are streamed, and the range keeps a caller from filling
-/// an app's memory.
+/// A manifest with a limit of request bodies outside this range is rejected. They are streamed, and
+/// the range keeps a caller from filling an app's memory.
 pub const REQUEST_BODY_BYTES: RangeInclusive<u64> = KIB..=4 * GIB;
-/// Refuses in the manifest: response bodies are streamed, and the range bounds what one request can
-/// send.
+/// A manifest with a limit of response bodies outside this range is rejected. They are streamed,
+/// and the range bounds what one request can send.
 pub const REPLY_BODY_BYTES: RangeInclusive<u64> = KIB..=16 * GIB;
-/// Refuses in the manifest: instances of all apps share one pool.
+/// A manifest with a number of instances outside this range is rejected: instances of all apps
+/// share one pool.
 pub const INSTANCES: RangeInclusive<u32> = 1..=1_000;
-/// Refuses in the manifest: every waiting job holds a connection and its headers.
+/// A manifest with a queue length outside this range is rejected: every waiting job holds a
+/// connection and its headers.
 pub const QUEUE: RangeInclusive<u32> = 1..=100_000;
-/// Refuses in the manifest: tables of all instances share one pool.
+/// A manifest with a number of table elements outside this range is rejected: tables of all
+/// instances share one pool.
 pub const TABLE_ELEMENTS: RangeInclusive<u32> = 100..=1_000_000;
-/// Refuses in the manifest: longer lines are cut, so that one line can't fill the log.
+/// A manifest with a length of log lines outside this range is rejected. Longer lines are
+/// truncated, so that one line can't fill the log.
 pub const LOG_LINE_BYTES: RangeInclusive<u64> = 256..=64 * KIB;
 
-/// Refuses in the manifest: an instance that is unhealthy for longer after its start won't recover.
+/// A manifest with a grace period outside this range is rejected: an instance that is unhealthy for
+/// longer after its start won't recover.
 pub const HEALTH_GRACE: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(600);
-/// Refuses in the manifest: with less, checks would be a considerable load; with more, failures
-/// would be detected too late.
+/// A manifest with a health check interval outside this range is rejected. With less, checks would
+/// be a considerable load; with more, failures would be detected too late.
 pub const HEALTH_INTERVAL: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(600);
-/// Refuses in the manifest: a check occupies an instance as a request does.
+/// A manifest with a health check timeout outside this range is rejected: a check occupies an
+/// instance as a request does.
 pub const HEALTH_TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(60);
-/// Refuses in the manifest: zero would disable the check, and a higher threshold would never be
-/// reached in time.
+/// A manifest with a health check threshold outside this range is rejected. Zero would disable the
+/// check, and a higher threshold would never be reached in time.
 pub const HEALTH_THRESHOLD: RangeInclusive<u32> = 1..=100;
 /// The default grace of a health check.
 pub const HEALTH_GRACE_USUAL: Duration = Duration::from_secs(5);
@@ -103,32 +112,32 @@ pub const HEALTH_TIMEOUT_USUAL: Duration = Duration::from_secs(2);
 /// The default threshold of a health check.
 pub const HEALTH_THRESHOLD_USUAL: u32 = 3;
 
-/// Ends the search for a schedule's next time. The longest possible gap is 40 years, from one 29
-/// February on a given weekday to the next.
+/// The search for a schedule's next time ends after this many years. The longest possible gap is 40
+/// years, from one 29 February on a given weekday to the next.
 pub const SCHEDULE_SEARCH_YEARS: i64 = 48;
-/// Waits: if a clock went back by less, as in an adjustment, a schedule fires nothing until the
-/// clock has caught up. If it went back by more, it was wrong before, and the new time is used.
+/// If a clock went back by less, as in an adjustment, a schedule fires nothing until the clock has
+/// caught up. If it went back by more, it was wrong before, and the new time is used.
 pub const CLOCK_BACK_MAX: Duration = Duration::from_secs(3 * 3600);
 
-/// Counts the rest: a sentence about a release names at most this many changes.
+/// A sentence about a release names at most this many changes, and counts the rest.
 pub const CHANGES_NAMED_MAX: usize = 4;
-/// Cuts: a value in such a sentence has at most this many characters; the release has the whole
-/// value.
+/// A longer value in such a sentence is truncated; the release has the whole value.
 pub const CHANGE_VALUE_CHARS_MAX: usize = 60;
 
-/// Waits: the back-off doubles from the minimum after the first crash to the maximum. The minimum
-/// is hardly noticeable, and the maximum keeps an instance that can't start from being a load.
+/// The back-off before a restart doubles from the minimum after the first crash to the maximum. The
+/// minimum is hardly noticeable, and the maximum keeps an instance that can't start from being a
+/// load.
 pub const RESTART_AFTER: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(30);
 /// An instance that ends sooner than this after its start counts as a quick crash.
 pub const RESTART_QUICK: Duration = Duration::from_secs(5);
 /// An instance that ran for at least this long was stable: its back-off is reset.
 pub const RESTART_WELL: Duration = Duration::from_secs(10);
-/// Refuses: after this many consecutive quick crashes an instance is not restarted, since that
-/// wouldn't help.
+/// After this many consecutive quick crashes an instance is not restarted, since that wouldn't
+/// help.
 pub const CRASH_LOOP_ENDS: u32 = 5;
 
-/// Ends the rollout watch: a bad release shows in a few seconds of traffic, and a longer watch
-/// keeps the old release in memory.
+/// The rollout watch ends after this time. A bad release shows in a few seconds of traffic, and a
+/// longer watch keeps the old release in memory.
 pub const SWAP_WATCH: Duration = Duration::from_secs(10);
 /// Fewer failures than this are not significant, for any number of requests.
 pub const SWAP_FAILURES_MIN: u64 = 5;
@@ -150,26 +159,26 @@ pub const SWAP_SIZE_PART: u64 = 16;
 /// 413.
 pub const SWAP_SIZE_BYTES: u64 = 1024 * 1024;
 
-/// Refuses: the fraction of an instance's memory that a request's body may take if the guest holds
-/// bodies whole. While its buffer grows, the guest holds up to three times the body, and a handler
-/// may copy it.
+/// If the guest holds bodies whole, a request's body larger than this fraction of its instance's
+/// memory is rejected. While its buffer grows, the guest holds up to three times the body, and a
+/// handler may copy it.
 pub const WHOLE_BODY_MEMORY_PART: u64 = 4;
 
-/// Deletes: an app's newest releases that are kept in any state.
+/// An app's newest releases that are kept in any state. Older ones are deleted.
 pub const RELEASES_KEPT: usize = 20;
-/// Deletes: how long a formerly current release is kept for a rollback.
+/// How long a formerly current release is kept for a rollback. Then it is deleted.
 pub const RELEASES_KEPT_FOR: Duration = Duration::from_secs(30 * 24 * 3600);
 
-/// Advises: an app with more monthly users than this should be `production`.
+/// The recommended type of an app with more monthly users is `production`.
 pub const LOW_MONTHLY_USERS_MAX: u64 = 5_000;
-/// Advises: an app with more monthly events per user than this should be `production`.
+/// The recommended type of an app with more monthly events per user is `production`.
 pub const LOW_EVENTS_PER_USER_MAX: u64 = 200;
 
-/// Refuses: the number of cores for each of an app's queues.
+/// A number of cores for an app's queue outside this range is rejected.
 pub const CORES: RangeInclusive<u32> = 1..=1_000;
-/// Waits: default number of pull jobs of an app that run concurrently.
+/// Default number of pull jobs of an app that run concurrently. More wait in the queue.
 pub const CORES_PULL_USUAL: u32 = 10;
-/// Waits: default number of push jobs of an app that run concurrently.
+/// Default number of push jobs of an app that run concurrently. More wait in the queue.
 pub const CORES_PUSH_USUAL: u32 = 4;
 /// Number of parts of the window for a process type's peak; a peak is forgotten after the last
 /// part.
@@ -180,10 +189,11 @@ pub const SCALE_WINDOW: Duration = Duration::from_secs(60);
 pub const RETRY_AFTER: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(60);
 /// Number of recent durations that are remembered of a process type's jobs.
 pub const ADMISSION_JOBS_SEEN: usize = 16;
-/// Starts: while fewer jobs than this have completed, their durations predict nothing.
+/// While fewer jobs than this have completed, their durations predict nothing, and a job is started
+/// with the minimum of time left.
 pub const ADMISSION_JOBS_ENOUGH: usize = 4;
-/// Refuses: a job is not started if it has less than this part of its `request_timeout` left when a
-/// slot is free …
+/// A job is not started if it has less than this part of its `request_timeout` left when a slot is
+/// free …
 pub const ADMISSION_PART_MIN: u32 = 20;
 /// … and always if it has this part left, however long others take. A job that had less of its time
 /// and timed out doesn't count against its release.

@@ -12,8 +12,7 @@ const HEAD: &str = "# Limits
 
 Every bound, queue, cache and timeout of Isopod, with the effect of reaching it. `cargo xtask limits` generates this
 page from the `limits.rs` files, and `cargo xtask tidy` fails if a limit is missing or differs. The values are defaults
-where [the configuration](configuration.md) or [a manifest](manifest.md) sets another. An effect that begins with
-*Refuses* or *Waits* states what happens beyond the limit, and then the reason.
+where [the configuration](configuration.md) or [a manifest](manifest.md) sets another.
 ";
 
 /// A constant of a `limits.rs`.
