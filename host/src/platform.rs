@@ -26,7 +26,7 @@ use crate::{
     http::byte_budget::ByteBudget,
     ingress, limits,
     observe::liveness::{self, Liveness},
-    observe::{access::Access, logs, machine, metrics::Metrics},
+    observe::{access_recorder::AccessRecorder, logs, machine, metrics::Metrics},
     os::{self, Connections},
     runtime::{Directory, GuestRuntimes, HostResources},
 };
@@ -101,7 +101,7 @@ impl Platform {
         let metrics = Metrics::new();
         let (visits, visitors) = tokio::sync::mpsc::channel(crate::runtime::limits::PREVIEWS_QUEUED_MAX);
         let directory = Arc::new(Directory::new(visits));
-        let access = Arc::new(Access::new(logs.handle(), metrics.clone()));
+        let access = Arc::new(AccessRecorder::new(logs.handle(), metrics.clone()));
         let ingress_config = ingress::Config {
             domain: config.domain.clone(),
             threads: std::thread::available_parallelism().map_or(1, usize::from),
@@ -129,7 +129,7 @@ impl Platform {
         })?;
         let executor = start_executor(&guests)?;
         liveness.watch_workers(executor.pulse());
-        let watch = Arc::<machine::Watch>::default();
+        let watch = Arc::<machine::CpuSampler>::default();
         let shared_machine = HostResources::new(executor, guests);
         let options = control::Options {
             machine: shared_machine.clone(),

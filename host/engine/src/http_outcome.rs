@@ -6,18 +6,18 @@ use http::Response;
 /// A response, or why it is missing, and the state of the instance afterwards.
 pub struct HttpOutcome {
     pub response: Result<Response<ResponseBody>, Fault>,
-    pub after: After,
+    pub after: InstanceState,
 }
 
 impl HttpOutcome {
     /// Creates a fault that also ended the instance.
     pub(crate) fn lost(fault: Fault) -> Self {
-        Self { response: Err(fault), after: After::Ended }
+        Self { response: Err(fault), after: InstanceState::Ended }
     }
 }
 
 /// The state of an instance once its response's head is known.
-pub enum After {
+pub enum InstanceState {
     /// Free for the next call.
     Free(Box<Instance>),
     /// Ended, or not reusable: replace it.
@@ -26,7 +26,7 @@ pub enum After {
     Working(Unfinished),
 }
 
-impl From<Option<Box<Instance>>> for After {
+impl From<Option<Box<Instance>>> for InstanceState {
     fn from(instance: Option<Box<Instance>>) -> Self {
         instance.map_or(Self::Ended, Self::Free)
     }

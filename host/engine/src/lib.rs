@@ -63,7 +63,7 @@ pub use error::{EngineError, NoSnapshot};
 pub use events::{Event, EventFailure, Handled, Reply};
 pub use fault::{Fault, Resource, Room};
 pub use head::has_no_content;
-pub use http_outcome::{After, HttpOutcome};
+pub use http_outcome::{HttpOutcome, InstanceState};
 pub use inspect::{ComponentInfo, Entries, HttpAbi, Rejected, inspect};
 pub use instance::Instance;
 pub use kind::Speed;

@@ -21,7 +21,7 @@ use hyper::body::Incoming;
 use hyper_rustls::{ConfigBuilderExt, HttpsConnector};
 use pool::{Acquired, Connection, Owner, Upstream};
 use replay::{Replay, Transmission};
-use response::Timed;
+use response::TimedBody;
 use std::{
     future::Future,
     pin::pin,
@@ -149,7 +149,7 @@ impl Outbound {
         parts.uri = origin_form(&parts.method, &uri);
         name_host(&mut parts.headers, &uri)?;
         let (response, transmission) = self.exchange(&upstream, &uri, &parts, &Replay::new(body), timeouts).await?;
-        let timed = |incoming| Timed::new(incoming, timeouts.between_bytes, permit).boxed_unsync();
+        let timed = |incoming| TimedBody::new(incoming, timeouts.between_bytes, permit).boxed_unsync();
         Ok((response.map(timed), Box::new(transmission.result())))
     }
 

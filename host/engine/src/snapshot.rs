@@ -10,7 +10,7 @@ use crate::{
     engine::{Component, Engine},
     error::NoSnapshot,
     fault::Fault,
-    http_outcome::After,
+    http_outcome::InstanceState,
     inspect::{ComponentInfo, inspect},
     instance::Instance,
     kind::{Flavour, Kind, Speed},
@@ -184,9 +184,11 @@ async fn warm_up(instance: Box<Instance>, path: &str, host: &str) -> Result<Box<
     };
     let worked = async {
         match outcome.after {
-            After::Free(instance) => Ok(Some(instance)),
-            After::Ended => Ok(None),
-            After::Working(rest) => rest.finish(StallTimeout::endless()).await.map_err(|fault| fault.to_string()),
+            InstanceState::Free(instance) => Ok(Some(instance)),
+            InstanceState::Ended => Ok(None),
+            InstanceState::Working(rest) => {
+                rest.finish(StallTimeout::endless()).await.map_err(|fault| fault.to_string())
+            }
         }
     };
     let ((), instance) = tokio::try_join!(read, worked)?;

@@ -5,7 +5,7 @@ use crate::{
     body::{BodyMonitor, RequestBody},
     fault::Fault,
     head_sender::{Head, HeadSender, Opened},
-    http_outcome::{After, HttpOutcome},
+    http_outcome::{HttpOutcome, InstanceState},
     instance::Instance,
     limits,
     response_body::{Link, ResponseBody, Settled, too_large},
@@ -133,11 +133,11 @@ async fn head_of(
 }
 
 /// Returns the state of the instance: final if the guest has ended, else its unfinished work.
-fn after(finished: Option<Finished>, call: GuestCall, link: Arc<Link>, limits: &Limits) -> After {
+fn after(finished: Option<Finished>, call: GuestCall, link: Arc<Link>, limits: &Limits) -> InstanceState {
     match finished {
-        Some(Ok(instance)) => After::from(instance),
-        Some(Err(_)) => After::Ended,
-        None => After::Working(Unfinished { call, link, limit: limits.request_timeout }),
+        Some(Ok(instance)) => InstanceState::from(instance),
+        Some(Err(_)) => InstanceState::Ended,
+        None => InstanceState::Working(Unfinished { call, link, limit: limits.request_timeout }),
     }
 }
 

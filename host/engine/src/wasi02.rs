@@ -7,7 +7,7 @@ use crate::{
     fault::Fault,
     head_sender::HeadSender,
     instance::Instance,
-    wasi_http::{ShowsHost, for_request},
+    wasi_http::{RequestHooks, for_request},
 };
 use http::{Method, Request, uri};
 use wasmtime_wasi_http::{
@@ -31,7 +31,7 @@ pub(crate) async fn call(
         ready.wasi02.as_ref().ok_or_else(|| wasmtime::format_err!("wasi:http/incoming-handler is not exported"))?;
     let scheme = if request.uri().scheme() == Some(&uri::Scheme::HTTPS) { Scheme::Https } else { Scheme::Http };
     store.data_mut().is_head_request = request.method() == Method::HEAD;
-    let request = for_request(store.data_mut(), &mut ShowsHost).new_incoming_request(scheme, request)?;
+    let request = for_request(store.data_mut(), &mut RequestHooks).new_incoming_request(scheme, request)?;
     let out = store.data_mut().http().new_response_outparam_from_callback(move |head| {
         sender.send(head.map_err(fault));
     })?;

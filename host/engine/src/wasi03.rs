@@ -8,7 +8,7 @@ use crate::{
     head_sender::HeadSender,
     instance::Instance,
     state::HostState,
-    wasi_http::{ShowsHost, for_request, take_length},
+    wasi_http::{RequestHooks, for_request, take_length},
 };
 use http::{Method, Request, Response, header::CONTENT_LENGTH};
 use std::future::poll_fn;
@@ -29,8 +29,8 @@ pub(crate) async fn call(
     }
     let service = ready.wasi03.as_ref().ok_or_else(|| wasmtime::format_err!("wasi:http/handler is not exported"))?;
     let method = request.method().clone();
-    let mut shows_host = ShowsHost;
-    let http = for_request(store.data_mut(), &mut shows_host);
+    let mut hooks = RequestHooks;
+    let http = for_request(store.data_mut(), &mut hooks);
     let (request, sent) = p3::Request::from_http(http.hooks, request);
     let request = http.table.push(request)?;
     store

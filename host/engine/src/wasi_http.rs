@@ -56,25 +56,25 @@ fn body_of(
 pub(crate) fn take_length(headers: &mut FieldMap) -> Option<http::HeaderValue> {
     let length = headers.get(header::CONTENT_LENGTH).cloned()?;
     headers.set_mutable(usize::MAX);
-    let removed = headers.remove_all(&mut ShowsHost, header::CONTENT_LENGTH.to_string());
+    let removed = headers.remove_all(&mut RequestHooks, header::CONTENT_LENGTH.to_string());
     debug_assert!(removed.is_ok(), "the field is there, and it is not forbidden");
     Some(length)
 }
 
 /// Returns the HTTP view of a store, used to pass a client's request to its guest.
-pub(crate) fn for_request<'a>(state: &'a mut HostState, hooks: &'a mut ShowsHost) -> WasiHttpCtxView<'a> {
+pub(crate) fn for_request<'a>(state: &'a mut HostState, hooks: &'a mut RequestHooks) -> WasiHttpCtxView<'a> {
     let WasiHttpCtxView { table, ctx, .. } = state.http();
     WasiHttpCtxView { hooks, table, ctx }
 }
 
 /// The field rules of a client's request: `host` is visible, although a guest can't set it.
-pub(crate) struct ShowsHost;
+pub(crate) struct RequestHooks;
 
 fn is_hidden(name: &HeaderName) -> bool {
     name != header::HOST && is_forbidden(name)
 }
 
-impl WasiHttpHooks for ShowsHost {
+impl WasiHttpHooks for RequestHooks {
     fn is_forbidden_header(&mut self, name: &HeaderName) -> bool {
         is_hidden(name)
     }
@@ -103,7 +103,7 @@ mod tests {
 
     fn fields(names: &[&'static str]) -> FieldMap {
         let value = |name: &&'static str| (HeaderName::from_static(name), HeaderValue::from_static("5"));
-        FieldMap::new_immutable(&mut ShowsHost, names.iter().map(value).collect::<HeaderMap>())
+        FieldMap::new_immutable(&mut RequestHooks, names.iter().map(value).collect::<HeaderMap>())
     }
 
     #[test]

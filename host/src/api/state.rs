@@ -34,7 +34,7 @@ pub(crate) struct Api {
     /// Checks the host's own threads.
     pub(crate) liveness: Arc<Liveness>,
     /// Measures the machine.
-    pub(crate) machine: Arc<machine::Watch>,
+    pub(crate) machine: Arc<machine::CpuSampler>,
     pub(crate) started_at: jiff::Timestamp,
 }
 

@@ -50,7 +50,7 @@ pub(crate) struct Options {
     pub(crate) scale_window: Duration,
     /// The maximum number of warm instances of an app.
     pub(crate) app_instances_max: u32,
-    pub(crate) watch: Arc<machine::Watch>,
+    pub(crate) watch: Arc<machine::CpuSampler>,
     /// The idle time after which an app is frozen.
     pub(crate) freeze_after: Duration,
 }

@@ -22,16 +22,16 @@ pub(crate) struct Liveness {
 }
 
 /// Registers a thread for checks until it is dropped.
-pub(crate) struct Watched {
+pub(crate) struct Registration {
     liveness: Arc<Liveness>,
     name: String,
 }
 
 impl Liveness {
     /// Registers the thread that drives this runtime.
-    pub(crate) fn watch(self: &Arc<Self>, name: &str, runtime: &Handle) -> Watched {
+    pub(crate) fn watch(self: &Arc<Self>, name: &str, runtime: &Handle) -> Registration {
         self.runtimes().insert(name.to_owned(), runtime.clone());
-        Watched { liveness: Arc::clone(self), name: name.to_owned() }
+        Registration { liveness: Arc::clone(self), name: name.to_owned() }
     }
 
     /// Registers the executor's threads.
@@ -74,7 +74,7 @@ impl Liveness {
     }
 }
 
-impl Drop for Watched {
+impl Drop for Registration {
     fn drop(&mut self) {
         self.liveness.runtimes().remove(&self.name);
     }

@@ -13,9 +13,9 @@ use super::labels::{AppLabels, QueueLabels};
 use crate::runtime::{AppResources, CLASSES, LiveInstance, class_name};
 use isopod_policy::AppName;
 
-/// One set of families for all apps.
+/// The metric families of the load of all apps.
 #[derive(Default)]
-pub(super) struct Load {
+pub(super) struct LoadFamilies {
     cores: Family<QueueLabels, Gauge>,
     active_cores: Family<QueueLabels, Gauge>,
     buffered: Family<QueueLabels, Gauge>,
@@ -24,7 +24,7 @@ pub(super) struct Load {
     memory: Family<AppLabels, Gauge>,
 }
 
-impl Load {
+impl LoadFamilies {
     pub(super) fn registered(registry: &mut Registry) -> Self {
         let load = Self::default();
         registry.register("queue_cores", "Cores of an app, by queue", load.cores.clone());

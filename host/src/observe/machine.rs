@@ -20,9 +20,9 @@ pub(crate) struct Machine {
 
 /// The last sample: its time, the CPU time until then, and the percentage since the sample before.
 #[derive(Debug, Default)]
-pub(crate) struct Watch(Mutex<Option<(Instant, Duration, f64)>>);
+pub(crate) struct CpuSampler(Mutex<Option<(Instant, Duration, f64)>>);
 
-impl Watch {
+impl CpuSampler {
     /// Samples the CPU time. Called when the CPU times of apps are sampled, so that both refer to
     /// the same interval.
     pub(crate) fn sample(&self, now: Instant) {
@@ -74,15 +74,15 @@ mod tests {
 
     #[test]
     fn the_cpu_rate_covers_the_last_two_samples() {
-        let (watch, start) = (Watch::default(), Instant::now());
+        let (sampler, start) = (CpuSampler::default(), Instant::now());
         let seconds = Duration::from_secs;
-        assert_eq!(watch.latest().cpu_percent, 0.0);
-        watch.store(start, seconds(5));
-        assert_eq!(watch.latest().cpu_percent, 0.0);
-        watch.store(start + seconds(2), seconds(8));
-        assert_eq!(watch.latest().cpu_percent, 150.0);
-        watch.store(start + seconds(4), seconds(8));
-        assert_eq!(watch.latest().cpu_percent, 0.0);
+        assert_eq!(sampler.latest().cpu_percent, 0.0);
+        sampler.store(start, seconds(5));
+        assert_eq!(sampler.latest().cpu_percent, 0.0);
+        sampler.store(start + seconds(2), seconds(8));
+        assert_eq!(sampler.latest().cpu_percent, 150.0);
+        sampler.store(start + seconds(4), seconds(8));
+        assert_eq!(sampler.latest().cpu_percent, 0.0);
     }
 
     #[test]
@@ -90,6 +90,6 @@ mod tests {
         let before = cpu_time();
         while cpu_time() == before {}
         assert!(resident_bytes() > 1 << 20);
-        assert!(Watch::default().latest().cores >= 1);
+        assert!(CpuSampler::default().latest().cores >= 1);
     }
 }

@@ -17,7 +17,7 @@ use prometheus_client::{
 
 use super::{
     labels::{AppLabels, ClassLabels, FaultLabels, PushLabels, RequestLabels, StateLabels},
-    load::Load,
+    load::LoadFamilies,
 };
 use crate::runtime::{AppResources, LiveInstance};
 
@@ -46,9 +46,9 @@ pub(crate) struct AppSample {
 
 /// The handle: cheap to clone.
 #[derive(Clone)]
-pub(crate) struct Metrics(Arc<Names>);
+pub(crate) struct Metrics(Arc<Families>);
 
-struct Names {
+struct Families {
     registry: Registry,
     requests: Family<RequestLabels, Counter>,
     request_seconds: Family<AppLabels, Histogram, fn() -> Histogram>,
@@ -60,7 +60,7 @@ struct Names {
     instances: Family<StateLabels, Gauge>,
     pushes_under_way: Gauge,
     log_lines_dropped: Counter,
-    load: Load,
+    load: LoadFamilies,
     /// The kinds of faults of all apps so far.
     fault_kinds: Mutex<BTreeSet<&'static str>>,
     /// Held during an export, which replaces the values of some families.
@@ -91,8 +91,8 @@ impl AppMetrics {
 impl Metrics {
     pub(crate) fn new() -> Self {
         let mut registry = Registry::with_prefix("isopod");
-        let load = Load::registered(&mut registry);
-        let mut names = Names {
+        let load = LoadFamilies::registered(&mut registry);
+        let mut families = Families {
             registry,
             requests: Family::default(),
             request_seconds: Family::new_with_constructor(|| Histogram::new(REQUEST_SECONDS)),
@@ -108,26 +108,26 @@ impl Metrics {
             fault_kinds: Mutex::default(),
             writing: Mutex::default(),
         };
-        let registry = &mut names.registry;
-        registry.register("requests", "Requests answered for an app, by class of status", names.requests.clone());
+        let registry = &mut families.registry;
+        registry.register("requests", "Requests answered for an app, by class of status", families.requests.clone());
         registry.register(
             "request_duration_seconds",
             "Time from a request's head to its response's head",
-            names.request_seconds.clone(),
+            families.request_seconds.clone(),
         );
-        registry.register("faults", "Requests that an app failed to answer, by kind of fault", names.faults.clone());
-        registry.register("pushes", "Pushes that ended, by final state", names.pushes.clone());
+        registry.register("faults", "Requests that an app failed to answer, by kind of fault", families.faults.clone());
+        registry.register("pushes", "Pushes that ended, by final state", families.pushes.clone());
         registry.register(
             "push_duration_seconds",
             "Time from a push's acceptance to its end",
-            names.push_seconds.clone(),
+            families.push_seconds.clone(),
         );
-        registry.register("api_requests", "Requests to the API, by class of status", names.api_requests.clone());
-        registry.register("apps", "Apps by state", names.apps.clone());
-        registry.register("instances", "Instances of all apps by state", names.instances.clone());
-        registry.register("pushes_under_way", "Pushes that wait or run", names.pushes_under_way.clone());
-        registry.register("log_lines_dropped", "Log lines dropped since the start", names.log_lines_dropped.clone());
-        Self(Arc::new(names))
+        registry.register("api_requests", "Requests to the API, by class of status", families.api_requests.clone());
+        registry.register("apps", "Apps by state", families.apps.clone());
+        registry.register("instances", "Instances of all apps by state", families.instances.clone());
+        registry.register("pushes_under_way", "Pushes that wait or run", families.pushes_under_way.clone());
+        registry.register("log_lines_dropped", "Log lines dropped since the start", families.log_lines_dropped.clone());
+        Self(Arc::new(families))
     }
 
     /// Returns the counters of one app.
@@ -168,25 +168,25 @@ impl Metrics {
 
     /// Encodes all metrics as OpenMetrics text.
     pub(crate) fn text(&self, sample: &HostSample) -> String {
-        let names = &self.0;
-        let _writing = names.writing.lock().unwrap_or_else(PoisonError::into_inner);
-        names.apps.clear();
-        names.instances.clear();
-        names.load.clear();
+        let families = &self.0;
+        let _writing = families.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        families.apps.clear();
+        families.instances.clear();
+        families.load.clear();
         for app in &sample.apps {
-            names.apps.get_or_create(&StateLabels { state: app.state }).inc();
+            families.apps.get_or_create(&StateLabels { state: app.state }).inc();
             if let Some(resources) = &app.resources {
-                names.load.record(&app.name, resources, &app.instances);
+                families.load.record(&app.name, resources, &app.instances);
             }
             for instance in &app.instances {
-                names.instances.get_or_create(&StateLabels { state: instance.status.state }).inc();
+                families.instances.get_or_create(&StateLabels { state: instance.status.state }).inc();
             }
         }
-        names.pushes_under_way.set(i64::try_from(sample.pushes_under_way).unwrap_or(i64::MAX));
-        names.log_lines_dropped.inner().store(sample.log_lines_dropped, Ordering::Relaxed);
+        families.pushes_under_way.set(i64::try_from(sample.pushes_under_way).unwrap_or(i64::MAX));
+        families.log_lines_dropped.inner().store(sample.log_lines_dropped, Ordering::Relaxed);
         let mut text = String::new();
         // Writing to a string can't fail, but encoding a label can.
-        if let Err(error) = encode(&mut text, &names.registry) {
+        if let Err(error) = encode(&mut text, &families.registry) {
             tracing::error!(%error, "the metrics can't be encoded");
         }
         text

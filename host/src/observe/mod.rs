@@ -1,8 +1,8 @@
 //! Observability of the host and its apps: logs, metrics and machine usage. Never influences a
 //! decision, and never blocks: observations may be lost.
 
-pub(crate) mod access;
 pub(crate) mod access_log;
+pub(crate) mod access_recorder;
 pub(crate) mod exposition;
 mod labels;
 pub(crate) mod limits;

@@ -2,7 +2,7 @@
 
 use http::Request;
 use http_body_util::BodyExt;
-use isopod_engine::{After, Fault, Instance, RequestBody, StallTimeout};
+use isopod_engine::{Fault, Instance, InstanceState, RequestBody, StallTimeout};
 use isopod_executor::Class;
 use isopod_policy::Process;
 use std::time::Duration;
@@ -54,10 +54,10 @@ async fn get_health_path(
             Err(fault) => (Err(fault), None),
         };
         let returned = match (outcome.after, body) {
-            (After::Free(instance), _) => Some(instance),
-            (After::Ended, _) | (After::Working(_), None) => None,
+            (InstanceState::Free(instance), _) => Some(instance),
+            (InstanceState::Ended, _) | (InstanceState::Working(_), None) => None,
             // Only the status matters. The body is read to its end so that the guest can finish.
-            (After::Working(rest), Some(body)) => {
+            (InstanceState::Working(rest), Some(body)) => {
                 let (_, rest) = tokio::join!(body.collect(), rest.finish(StallTimeout::endless()));
                 rest.ok().flatten()
             }

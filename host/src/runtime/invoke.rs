@@ -12,8 +12,8 @@ use futures::FutureExt;
 use http::{Request, Response};
 use http_body::Body;
 use isopod_engine::{
-    After, BodyMonitor, Event, Fault, Handled, HttpOutcome, Level, OutputLine, RequestBody, Resource, ResponseBody,
-    Stream, Unfinished,
+    BodyMonitor, Event, Fault, Handled, HttpOutcome, InstanceState, Level, OutputLine, RequestBody, Resource,
+    ResponseBody, Stream, Unfinished,
 };
 use isopod_executor::Class;
 use isopod_policy::{InstanceId, ProcessName, swap_watch};
@@ -143,16 +143,16 @@ async fn respond(
     let work = Box::pin(async move {
         let outcome = match lease.instance().await {
             Ok(instance) => instance.http(Request::from_parts(*request.head, request.body), id.as_ref()).await,
-            Err(fault) => HttpOutcome { response: Err(fault), after: After::Ended },
+            Err(fault) => HttpOutcome { response: Err(fault), after: InstanceState::Ended },
         };
         (outcome, lease)
     });
     let work = pool.resources().run(Class::Pull, pool.program(), work).counted_in(cpu);
     let ((outcome, mut lease), _) = run_within(deadline, pool, admitted, work).await?;
     match outcome.after {
-        After::Free(instance) => lease.put_instance(Some(instance)),
-        After::Ended => {}
-        After::Working(rest) => finish_in_background(pool, lease, rest, (request_id, input.clone())),
+        InstanceState::Free(instance) => lease.put_instance(Some(instance)),
+        InstanceState::Ended => {}
+        InstanceState::Working(rest) => finish_in_background(pool, lease, rest, (request_id, input.clone())),
     }
     Ok(outcome.response?)
 }

@@ -16,20 +16,20 @@ use wasmtime_wasi_http::Error;
 
 /// A response's body that fails when its next part takes too long. The request is counted until
 /// this is dropped.
-pub(super) struct Timed {
+pub(super) struct TimedBody {
     incoming: hyper::body::Incoming,
     wait: Duration,
     alarm: Pin<Box<Sleep>>,
     _permit: RequestPermit,
 }
 
-impl Timed {
+impl TimedBody {
     pub(super) fn new(incoming: hyper::body::Incoming, wait: Duration, permit: RequestPermit) -> Self {
         Self { incoming, wait, alarm: Box::pin(sleep_until(Instant::now() + wait)), _permit: permit }
     }
 }
 
-impl Body for Timed {
+impl Body for TimedBody {
     type Data = Bytes;
     type Error = Error;
 

@@ -16,7 +16,7 @@ use crate::{control::limits, observe::machine, runtime::ScaleChange};
 pub(in crate::control) struct Service {
     pub(in crate::control) app_table: AppTable,
     pub(in crate::control) activity: ActivityLog,
-    pub(in crate::control) machine: Arc<machine::Watch>,
+    pub(in crate::control) machine: Arc<machine::CpuSampler>,
     /// The time window of the load peak that determines a pool's size.
     pub(in crate::control) window: Duration,
 }

@@ -93,7 +93,7 @@ impl Follower {
 
 impl Logs {
     /// Returns lines after a position, up to a limit.
-    async fn after(&self, app: &AppName, position: Cursor) -> Result<read::After, LogsError> {
+    async fn after(&self, app: &AppName, position: Cursor) -> Result<read::LinesAfter, LogsError> {
         // The writer flushes its buffer before it replies.
         let end = self.end(app).await?.end;
         self.read_with(app, move |dir| read::after(dir, position, end)).await

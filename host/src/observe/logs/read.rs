@@ -40,7 +40,7 @@ pub(crate) struct Page {
 }
 
 /// Lines after a position, oldest first.
-pub(super) struct After {
+pub(super) struct LinesAfter {
     /// Each with the position after it.
     pub(super) lines: Vec<(Cursor, LogLine)>,
     /// The position up to which lines were read.
@@ -136,7 +136,7 @@ fn finished(mut newest_first: Vec<(LogLine, Cursor)>, next: Option<Cursor>) -> P
 }
 
 /// Returns the lines from a position to `end`, limited to the size of one read.
-pub(super) fn after(dir: &Path, position: Cursor, end: Cursor) -> std::io::Result<After> {
+pub(super) fn after(dir: &Path, position: Cursor, end: Cursor) -> std::io::Result<LinesAfter> {
     let numbers = segments(dir)?;
     let is_removed = position.segment > 0 && !numbers.contains(&position.segment);
     let oldest = numbers.iter().copied().find(|segment| *segment >= position.segment);
@@ -161,7 +161,7 @@ pub(super) fn after(dir: &Path, position: Cursor, end: Cursor) -> std::io::Resul
             lines.extend(serde_json::from_slice(line).ok().map(|line| (Cursor { segment, offset }, line)));
         }
         let end_read = Cursor { segment, offset };
-        return Ok(After { lines, end: end_read, is_all: end_read >= end, first_kept });
+        return Ok(LinesAfter { lines, end: end_read, is_all: end_read >= end, first_kept });
     }
-    Ok(After { lines: Vec::new(), end: position.max(end), is_all: true, first_kept })
+    Ok(LinesAfter { lines: Vec::new(), end: position.max(end), is_all: true, first_kept })
 }

@@ -3,7 +3,7 @@
 
 use super::{
     bodies::{AppBodies, BodyBudgetExceeded, IncomingBody},
-    cores::{AppCores, Load},
+    cores::{AppCores, CoreLoad},
     cpu::AppCpu,
     guest_runtime::{AppFiles, InGuestRuntime},
     host::HostResources,
@@ -113,7 +113,7 @@ impl AppResources {
     }
 
     /// Returns the app's load in one class, in all its releases.
-    pub(crate) fn load(&self, class: Class) -> Load {
+    pub(crate) fn load(&self, class: Class) -> CoreLoad {
         self.cores.load(class, &self.pools)
     }
 

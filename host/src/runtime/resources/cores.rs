@@ -17,7 +17,7 @@ pub(super) struct AppCores {
 
 /// The current load of an app in one class.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Load {
+pub(crate) struct CoreLoad {
     pub(crate) cores: u32,
     /// Cores in use.
     pub(crate) active: u32,
@@ -44,9 +44,9 @@ impl AppCores {
         self.cores[class_index(Class::Push)].store(cores.push, Ordering::Relaxed);
     }
 
-    pub(super) fn load(&self, class: Class, pools: &Pools) -> Load {
+    pub(super) fn load(&self, class: Class, pools: &Pools) -> CoreLoad {
         let waiting = pools.all().iter().map(|pool| pool.waiting(class)).sum();
-        Load { cores: self.count(class), active: self.busy[class_index(class)].load(Ordering::Relaxed), waiting }
+        CoreLoad { cores: self.count(class), active: self.busy[class_index(class)].load(Ordering::Relaxed), waiting }
     }
 
     pub(super) fn is_free(&self, class: Class) -> bool {

@@ -13,7 +13,7 @@ use super::{
 use crate::observe::limits;
 
 /// The recorder of requests.
-pub(crate) struct Access {
+pub(crate) struct AccessRecorder {
     logs: Logs,
     metrics: Metrics,
 }
@@ -27,7 +27,7 @@ thread_local! {
     static APPS: RefCell<HashMap<AppName, Cached, foldhash::fast::RandomState>> = RefCell::default();
 }
 
-impl Access {
+impl AccessRecorder {
     pub(crate) fn new(logs: Logs, metrics: Metrics) -> Self {
         Self { logs, metrics }
     }
@@ -51,7 +51,7 @@ impl Access {
     }
 }
 
-impl AccessLog for Access {
+impl AccessLog for AccessRecorder {
     fn request(&self, line: AccessLine<'_>) {
         APPS.with_borrow_mut(|apps| {
             // The cached log is stale if the app was destroyed, and possibly created again.
