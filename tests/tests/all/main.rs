@@ -103,6 +103,7 @@ mod starting;
 mod stopping;
 mod storms;
 mod streaming;
+mod suggested_grants;
 mod terminal;
 mod terminal_text;
 mod tidying;
