@@ -332,7 +332,10 @@ mod tests {
             monitor.refuse_unread();
             assert_eq!((monitor.is_awaited(), monitor.fault().is_some()), (false, false));
             assert!(read_first || !is_read(&mut body));
-            assert_eq!(monitor.attribute(Fault::NoAnswer).code(), if read_first { "no-answer" } else { "bad-request" });
+            assert_eq!(
+                monitor.attribute(Fault::NoResponse).code(),
+                if read_first { "no-answer" } else { "bad-request" }
+            );
         }
         let dropped = body();
         let monitor = dropped.monitor().expect("it is not known in full");
