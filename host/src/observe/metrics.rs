@@ -115,7 +115,7 @@ impl Metrics {
             "Time from a request's head to its response's head",
             families.request_seconds.clone(),
         );
-        registry.register("faults", "Requests that an app failed to answer, by kind of fault", families.faults.clone());
+        registry.register("faults", "Failed requests, by kind of fault", families.faults.clone());
         registry.register("pushes", "Pushes that ended, by final state", families.pushes.clone());
         registry.register(
             "push_duration_seconds",
