@@ -7,7 +7,7 @@ use super::{
     connection_fairness::Ticket,
     failure::{self, Failed},
     forwarded::Peer,
-    lookup::{LastApp, Part},
+    lookup::{self, Part},
     normalise::{Arrival, Target, normalise},
     pages,
 };
@@ -51,7 +51,6 @@ struct Connection {
     shared: Arc<Shared>,
     arrival: Arrival,
     ticket: Ticket,
-    last_app: LastApp,
 }
 
 /// Serves a connection until its client disconnects or the host stops.
@@ -65,8 +64,7 @@ pub(super) async fn serve(
     let Ok(peer) = stream.peer_addr() else { return };
     let local = shared.config.only_app.as_ref().and_then(|_| stream.local_addr().ok());
     let arrival = Arrival::new(Peer::new(peer.ip(), &shared.config.trusted_proxies), local);
-    let (ticket, last_app) = (Ticket::new(), LastApp::default());
-    let connection = Arc::new(Connection { shared, arrival, ticket, last_app });
+    let connection = Arc::new(Connection { shared, arrival, ticket: Ticket::new() });
     // Boxed here, since each function that passes the future on would copy it. The box is allocated
     // first, so that the future is constructed in it instead of being copied into it.
     let answer = |request| Box::into_pin(Box::write(Box::new_uninit(), Arc::clone(&connection).answer(request)));
@@ -76,12 +74,15 @@ pub(super) async fn serve(
 
 impl Connection {
     async fn answer(self: Arc<Self>, mut request: Request<DrainedBody>) -> Response<SentBody<ResponseBody>> {
-        let Self { shared, arrival, ticket, last_app } = &*self;
+        let Self { shared, arrival, ticket } = &*self;
         let started = Instant::now();
         let id = RequestId::from_random(rand::random());
         failpoint::here("traffic-request");
         let found = match normalise(&mut request, arrival, &shared.config.trusted_proxies) {
-            Ok(Target::App) => last_app.find(request.uri().authority(), &shared.config, &shared.directory).map(Some),
+            Ok(Target::App) => {
+                let (last, host) = (&arrival.last_host, request.uri().authority());
+                lookup::find(last, host, &shared.config, &shared.directory).map(Some)
+            }
             Ok(Target::Server) => Ok(None),
             Err(problem) => Err(problem),
         };

@@ -5,6 +5,7 @@
 
 use super::{
     config::Config,
+    last_host::LastHost,
     router::{Route, is_domain, route},
 };
 use crate::{
@@ -14,7 +15,7 @@ use crate::{
 };
 use http::{StatusCode, uri::Authority};
 use isopod_policy::{InstanceId, ReleaseNumber};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::Arc;
 
 /// The part of an app that a request is for.
 pub(super) enum Part {
@@ -33,44 +34,25 @@ impl Part {
     }
 }
 
-/// The app that a connection last requested. Its next request is most probably for the same app.
-#[derive(Default)]
-pub(super) struct LastApp(Mutex<Option<Found>>);
-
-/// An app whose active release a host name selects.
-struct Found {
-    host: Authority,
-    app: Weak<App>,
-    /// The version of the directory that listed the app.
-    version: u64,
-}
-
-impl LastApp {
-    /// Returns the app and the part that a host name selects.
-    pub(super) fn find(
-        &self,
-        host: Option<&Authority>,
-        config: &Config,
-        directory: &Directory,
-    ) -> Result<(Arc<App>, Part), Problem> {
-        let version = directory.version();
-        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let (Some(found), Some(host)) = (&*last, host)
-            && found.version == version
-            && found.host.as_str() == host.as_str()
-            && let Some(app) = found.app.upgrade()
-        {
-            return Ok((app, Part::Serving));
-        }
-        let (app, part) = find(host.map_or("", Authority::as_str), config, directory)?;
-        if let (Part::Serving, Some(host)) = (&part, host) {
-            *last = Some(Found { host: host.clone(), app: Arc::downgrade(&app), version });
-        }
-        Ok((app, part))
+/// Returns the app and the part that a host name selects. `last` is the connection's last host.
+pub(super) fn find(
+    last: &LastHost,
+    host: Option<&Authority>,
+    config: &Config,
+    directory: &Directory,
+) -> Result<(Arc<App>, Part), Problem> {
+    let version = directory.version();
+    if let Some(app) = host.and_then(|host| last.app(host, version)) {
+        return Ok((app, Part::Serving));
     }
+    let (app, part) = select(host.map_or("", Authority::as_str), config, directory)?;
+    if let (Part::Serving, Some(host)) = (&part, host) {
+        last.set_app(host, &app, version);
+    }
+    Ok((app, part))
 }
 
-fn find(host: &str, config: &Config, directory: &Directory) -> Result<(Arc<App>, Part), Problem> {
+fn select(host: &str, config: &Config, directory: &Directory) -> Result<(Arc<App>, Part), Problem> {
     let unknown = |detail: String| {
         let port = host.rsplit_once(':').map(|(_, port)| format!(":{port}")).unwrap_or_default();
         let hint = format!("the URL of an app is http://APP.{}{port}/", config.domain);

@@ -15,6 +15,7 @@ mod connection;
 mod connection_fairness;
 mod failure;
 mod forwarded;
+mod last_host;
 pub(crate) mod limits;
 mod lookup;
 mod normalise;

@@ -5,6 +5,7 @@
 use super::{
     authority::{bad_host, read_authority},
     forwarded::{self, Peer},
+    last_host::LastHost,
     trusted::TrustedProxies,
 };
 use crate::{http::field_classes::is_hop_by_hop, http::problem::Problem};
@@ -12,10 +13,7 @@ use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri, Version, header,
     uri::{Authority, PathAndQuery, Scheme},
 };
-use std::{
-    net::SocketAddr,
-    sync::{Mutex, PoisonError},
-};
+use std::net::SocketAddr;
 
 /// The connection on which a request arrived.
 #[derive(Debug)]
@@ -23,45 +21,30 @@ pub(super) struct Arrival {
     pub(super) peer: Peer,
     /// The authority of an HTTP/1.0 request without `host`, if every request is for one app.
     pub(super) authority: Option<Authority>,
-    last_host: Mutex<Option<KnownHost>>,
-}
-
-/// A host as a request of the connection named it. The next request most probably names it again.
-#[derive(Debug)]
-struct KnownHost {
-    text: Box<[u8]>,
-    authority: Authority,
-    /// The authority as a field value.
-    value: HeaderValue,
+    pub(super) last_host: LastHost,
 }
 
 impl Arrival {
     pub(super) fn new(peer: Peer, local: Option<SocketAddr>) -> Self {
         let authority = local.and_then(|address| Authority::try_from(address.to_string()).ok());
-        Self { peer, authority, last_host: Mutex::default() }
+        Self { peer, authority, last_host: LastHost::default() }
     }
 
     /// Parses a host, unless it is the connection's last host.
     #[expect(clippy::result_large_err, reason = "a problem is rare, and is answered where it is made")]
     fn read_host(&self, text: &[u8]) -> Result<Authority, Problem> {
-        let mut last = self.last_host.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = last.as_ref().filter(|known| *known.text == *text) {
-            return Ok(known.authority.clone());
+        if let Some(authority) = self.last_host.authority(text) {
+            return Ok(authority);
         }
         let authority = read_authority(text)?;
-        let value = value_of(&authority)?;
-        *last = Some(KnownHost { text: text.into(), authority: authority.clone(), value });
+        self.last_host.set(text, authority.clone(), value_of(&authority)?);
         Ok(authority)
     }
 
     /// Returns an authority as a field value.
     #[expect(clippy::result_large_err, reason = "as above")]
     fn value_of(&self, authority: &Authority) -> Result<HeaderValue, Problem> {
-        let last = self.last_host.lock().unwrap_or_else(PoisonError::into_inner);
-        match last.as_ref().filter(|known| known.authority.as_str() == authority.as_str()) {
-            Some(known) => Ok(known.value.clone()),
-            None => value_of(authority),
-        }
+        self.last_host.value(authority).map_or_else(|| value_of(authority), Ok)
     }
 }
 
