@@ -31,16 +31,17 @@ pub(super) struct InstanceView {
     cpu_ms: u64,
     requests: u64,
     restarts: u32,
-    /// Null if the name is too long for DNS.
+    /// Null if requests can't reach it: its process type takes no HTTP, it completes the work of a
+    /// release that has ended, or the name is too long for DNS.
     url: Option<String>,
 }
 
 impl InstanceView {
     fn of(app: &str, instance: LiveInstance, urls: &Urls) -> Self {
-        let LiveInstance { release, process, status } = instance;
+        let LiveInstance { release, process, takes_requests, status } = instance;
         let milliseconds = |time: std::time::Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         Self {
-            url: urls.of(&format!("{}--{app}", status.id)),
+            url: takes_requests.then(|| urls.of(&format!("{}--{app}", status.id))).flatten(),
             id: status.id,
             process,
             state: status.state,

@@ -2,8 +2,8 @@
 //! decides which release serves.
 
 use super::{
-    frozen::Frozen, pool::Pool, preview::Previews, release::ActiveRelease, resources::AppResources,
-    status::LiveInstance, weak_list::WeakList,
+    frozen::Frozen, preview::Previews, release::ActiveRelease, resident::ResidentReleases, resources::AppResources,
+    status::LiveInstance,
 };
 use arc_swap::{ArcSwap, ArcSwapOption};
 use isopod_policy::{AppName, Cores, InstanceId, ReleaseNumber};
@@ -17,8 +17,8 @@ pub(crate) struct App {
     name: AppName,
     resources: Arc<AppResources>,
     serving: ArcSwap<Serving>,
-    /// The pools of all releases that have taken jobs, including those that drain.
-    pools: Arc<WeakList<Pool>>,
+    /// All releases that have taken jobs, including those that drain.
+    resident: Arc<ResidentReleases>,
     /// The output of the latest build if it failed. Shown in a browser at the app's URL.
     build_error: ArcSwapOption<String>,
     pub(super) previews: Arc<Previews>,
@@ -52,14 +52,14 @@ pub(super) enum Availability {
 
 impl App {
     pub(crate) fn new(name: AppName, resources: Arc<AppResources>) -> Self {
-        let pools = Arc::<WeakList<Pool>>::default();
+        let resident = Arc::<ResidentReleases>::default();
         let nothing = Serving::Nothing { reason: "nothing has been deployed to the app yet".into() };
         Self {
             name,
             resources,
             serving: ArcSwap::from_pointee(nothing),
-            previews: Arc::new(Previews::new(Arc::clone(&pools))),
-            pools,
+            previews: Arc::new(Previews::new(Arc::clone(&resident))),
+            resident,
             build_error: ArcSwapOption::empty(),
             thaw_lock: Mutex::new(()),
             load_lock: tokio::sync::Mutex::new(()),
@@ -94,9 +94,9 @@ impl App {
         self.replace(Serving::Release(release))
     }
 
-    /// Adds the pools of a release to the app's list, before the release takes its first job.
-    pub(super) fn track(&self, release: &ActiveRelease) {
-        release.register_pools(&self.pools);
+    /// Adds a release to the app's list, before the release takes its first job.
+    pub(super) fn track(&self, release: &Arc<ActiveRelease>) {
+        self.resident.add(release);
     }
 
     /// Puts a release in service that is loaded on its first request.
@@ -163,7 +163,7 @@ impl App {
     /// Waits until all accepted jobs have completed, in every release. Only useful once no new job
     /// can arrive.
     pub(crate) async fn drained(&self) {
-        while let Some(busy) = self.pools.all().into_iter().find(|pool| pool.is_busy()) {
+        while let Some(busy) = self.resident.busy_pool() {
             busy.drained().await;
         }
     }
@@ -245,34 +245,21 @@ impl App {
         }
     }
 
-    /// Returns the releases that take jobs: the active one and the previews.
-    fn releases(&self) -> impl Iterator<Item = Arc<ActiveRelease>> {
-        self.active().into_iter().chain(self.previews.all())
-    }
-
     /// Returns the release that takes jobs for an instance.
     pub(crate) fn with_instance(&self, id: &InstanceId) -> Option<Arc<ActiveRelease>> {
-        self.releases().find(|release| release.has_instance(id))
+        self.resident.with_instance(id)
     }
 
     /// Returns the app's instances, newest release first. Includes those of replaced releases that
     /// drain or are on standby.
     pub(crate) fn instances(&self) -> Vec<LiveInstance> {
-        let pool_instances = self.pools.all().into_iter().flat_map(|pool| {
-            let (release, process) = (pool.release(), pool.process().clone());
-            pool.statuses().into_iter().map(move |status| LiveInstance { release, process: process.clone(), status })
-        });
-        let command_instances = self.releases().flat_map(|release| release.command_instances().collect::<Vec<_>>());
-        let mut all: Vec<_> = pool_instances.chain(command_instances).collect();
-        all.sort_by_key(|instance| std::cmp::Reverse(instance.release));
-        all
+        self.resident.instances()
     }
 
     /// Ends an instance after its current job, and starts a new one with the same id. Returns false
     /// if there is no such instance.
     pub(crate) fn restart(&self, id: &InstanceId) -> bool {
-        self.pools.all().iter().any(|pool| pool.restart(id))
-            || self.releases().any(|release| release.restart_command(id))
+        self.resident.restart(id)
     }
 
     pub(super) fn availability(&self) -> Availability {

@@ -24,6 +24,7 @@ mod plan;
 mod pool;
 mod preview;
 mod release;
+mod resident;
 mod resources;
 mod status;
 mod supervisor;

@@ -2,7 +2,7 @@
 //! release once for concurrent requests, limits concurrent loads, and evicts idle previews. Never
 //! loads a release itself: the receiver of the load requests does.
 
-use super::{pool::Pool, release::ActiveRelease, weak_list::WeakList};
+use super::{release::ActiveRelease, resident::ResidentReleases};
 use crate::runtime::limits;
 use isopod_policy::{AppName, ReleaseNumber};
 use std::{
@@ -72,8 +72,8 @@ pub(super) type Outcome = Option<Result<LoadedRelease, PreviewError>>;
 
 /// The previews of one app, and the loads in progress.
 pub(super) struct Previews {
-    /// The pools of all the app's releases.
-    pools: Arc<WeakList<Pool>>,
+    /// All releases of the app in memory.
+    resident: Arc<ResidentReleases>,
     /// In order of their last request, the most recent last.
     releases: Mutex<Vec<Arc<ActiveRelease>>>,
     /// Loads that are in progress or failed recently.
@@ -81,8 +81,8 @@ pub(super) struct Previews {
 }
 
 impl Previews {
-    pub(super) fn new(pools: Arc<WeakList<Pool>>) -> Self {
-        Self { pools, releases: Mutex::default(), loads: Mutex::default() }
+    pub(super) fn new(resident: Arc<ResidentReleases>) -> Self {
+        Self { resident, releases: Mutex::default(), loads: Mutex::default() }
     }
 
     pub(super) fn find(&self, number: ReleaseNumber) -> Option<Arc<ActiveRelease>> {
@@ -99,7 +99,7 @@ impl Previews {
         if let Some(existing) = release.release().and_then(|number| self.find(number)) {
             return existing;
         }
-        release.register_pools(&self.pools);
+        self.resident.add(&release);
         let mut releases = self.lock();
         if releases.len() >= limits::PREVIEWS_MAX {
             releases.remove(0);
@@ -119,10 +119,6 @@ impl Previews {
     /// Evicts the previews that have been idle for `after`.
     pub(super) fn evict_idle(&self, now: Instant, after: Duration) {
         self.lock().retain(|release| release.idle_for(now) < after);
-    }
-
-    pub(super) fn all(&self) -> Vec<Arc<ActiveRelease>> {
-        self.lock().clone()
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Arc<ActiveRelease>>> {

@@ -163,6 +163,11 @@ impl ActiveRelease {
         }
     }
 
+    /// Returns whether the release drains: it completes its jobs and takes no further ones.
+    pub(super) fn is_draining(&self) -> bool {
+        self.stop.is_cancelled()
+    }
+
     /// Returns the number of instances of a process type that the recent load needs, within
     /// `scale`.
     pub(crate) fn needed(&self, process: &ProcessName, scale: Scale) -> u32 {
@@ -236,7 +241,9 @@ impl ActiveRelease {
     /// Returns the copies of the commands.
     pub(super) fn command_instances(&self) -> impl Iterator<Item = LiveInstance> {
         self.commands.iter().flat_map(|command| {
-            let instance = |status| LiveInstance { release: self.release, process: command.process().clone(), status };
+            let (release, process) = (self.release, command.process());
+            let instance =
+                move |status| LiveInstance { release, process: process.clone(), takes_requests: false, status };
             command.statuses().into_iter().map(instance)
         })
     }

@@ -38,6 +38,8 @@ pub(crate) struct InstanceStatus {
 pub(crate) struct LiveInstance {
     pub(crate) release: Option<ReleaseNumber>,
     pub(crate) process: ProcessName,
+    /// Whether HTTP requests reach it by its own URL.
+    pub(crate) takes_requests: bool,
     pub(crate) status: InstanceStatus,
 }
 

@@ -99,6 +99,7 @@ mod slots;
 mod snapshots;
 mod stacks;
 mod stalled_files;
+mod standby_instances;
 mod starting;
 mod stopping;
 mod storms;

@@ -335,6 +335,11 @@ impl Pool {
         state.window = window.inherited(state.live());
     }
 
+    /// Returns whether the release drains: it takes no further jobs.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.context.stop.is_cancelled()
+    }
+
     pub(crate) fn has(&self, id: &InstanceId) -> bool {
         self.lock().slots.iter().any(|(_, slot)| slot.record.id == *id)
     }
@@ -343,7 +348,7 @@ impl Pool {
     pub(crate) fn statuses(&self) -> Vec<InstanceStatus> {
         let state = self.lock();
         let slots = state.slots.iter().map(|(_, slot)| slot);
-        if self.context.stop.is_cancelled() {
+        if self.is_draining() {
             let busy = slots.filter(|slot| slot.is_leased());
             return busy.map(|slot| InstanceStatus { state: "stopping", ..slot.status(false) }).collect();
         }

@@ -79,7 +79,7 @@ impl Slot {
             *recycle = true;
             return None;
         }
-        self.record.restarts += 1;
+        self.record.note_end(Isolation::Reuse);
         self.replace(SlotState::Empty)
     }
 
@@ -140,6 +140,15 @@ mod tests {
         assert_eq!((slot.status(false).state, slot.record.restarts), (STOPPED, 1));
         assert!(slot.lease().is_none());
         assert_eq!(slot.status(false).state, "busy");
+    }
+
+    #[test]
+    fn a_restarted_slot_holds_no_memory_until_its_next_instance() {
+        let mut slot = slot();
+        slot.record.memory_bytes = 65_536;
+        assert!(slot.restart().is_none());
+        let status = slot.status(false);
+        assert_eq!((status.state, status.memory_bytes, status.restarts), (STOPPED, 0, 1));
     }
 
     #[test]
