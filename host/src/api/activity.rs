@@ -13,12 +13,12 @@ use tokio::sync::broadcast::{Receiver, error::RecvError};
 
 use super::{
     Api,
-    edge::Caller,
+    edge::Subscriber,
     error::Error,
     openapi::{ActivityData, ServerSentEvent},
     path::AppPath,
     request::{List, PageParams, Params, Path, app_name},
-    sse::{self, StreamEvent},
+    sse::{self, EndReason, StreamEvent},
 };
 use crate::control::{APP_DESTROYED, AppRecord};
 
@@ -66,7 +66,7 @@ struct ActivityView {
 )]
 pub(super) async fn show(
     State(api): State<Arc<Api>>,
-    caller: Caller,
+    subscriber: Subscriber,
     Path(app): Path<String>,
     Params(params): Params<ActivityParams>,
 ) -> Result<Response<Body>, Error> {
@@ -78,7 +78,7 @@ pub(super) async fn show(
     if params.follow {
         page.check_number()?;
         let subscription = Subscription::App { record, activities };
-        return sse::stream(&api, &caller, stream::unfold(Some(subscription), next_activity));
+        return sse::stream(&api, &subscriber, stream::unfold(Some(subscription), next_activity));
     }
     let found = api.store.activity(Some(&app), page).await?;
     let items: Vec<ActivityView> = found
@@ -101,7 +101,7 @@ enum Subscription {
         record: Arc<AppRecord>,
         activities: Receiver<NewActivity>,
     },
-    /// The app is destroyed; the stream ends with [`StreamEvent::Destroyed`].
+    /// The app is destroyed; the stream ends with [`StreamEvent::End(EndReason::AppDestroyed)`].
     End,
 }
 
@@ -110,14 +110,16 @@ async fn next_activity(
     subscription: Option<Subscription>,
 ) -> Option<(StreamEvent<ActivityView>, Option<Subscription>)> {
     let Subscription::App { record, mut activities } = subscription? else {
-        return Some((StreamEvent::Destroyed, None));
+        return Some((StreamEvent::End(EndReason::AppDestroyed), None));
     };
     loop {
         let NewActivity { app, kind, text, data, at } = match activities.recv().await {
             Ok(activity) if activity.app.as_ref() != Some(&record.name) => continue,
             Ok(activity) => activity,
             // The skipped activities may include the destruction.
-            Err(RecvError::Lagged(_)) if record.is_destroyed() => return Some((StreamEvent::Destroyed, None)),
+            Err(RecvError::Lagged(_)) if record.is_destroyed() => {
+                return Some((StreamEvent::End(EndReason::AppDestroyed), None));
+            }
             Err(RecvError::Lagged(count)) => {
                 let text = format!("{count} entries were skipped: the client reads too slowly");
                 return Some((StreamEvent::Comment(text), Some(Subscription::App { record, activities })));

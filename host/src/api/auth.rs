@@ -10,6 +10,7 @@ use axum::http::{HeaderMap, Method, header};
 use isopod_policy::{AppName, Role, Scope};
 use isopod_store::Token;
 use sha2::{Digest, Sha256};
+use tokio_util::sync::CancellationToken;
 
 use crate::control::AppRecord;
 
@@ -62,29 +63,65 @@ pub(crate) type AppIds<'a> = dyn Fn(&AppName) -> Option<String> + 'a;
 
 /// The existing tokens, by hash. Cheap to clone.
 #[derive(Clone, Default)]
-pub(crate) struct Tokens(Arc<RwLock<HashMap<String, Token>>>);
+pub(crate) struct Tokens(Arc<RwLock<HashMap<String, KnownToken>>>);
+
+#[derive(Clone)]
+struct KnownToken {
+    row: Token,
+    /// Cancelled when the token is removed.
+    removed: CancellationToken,
+}
+
+impl KnownToken {
+    fn entry(row: Token) -> (String, Self) {
+        (row.hash.clone(), Self { row, removed: CancellationToken::new() })
+    }
+}
+
+/// The token that authorises a request.
+#[derive(Debug, Clone)]
+pub(crate) struct Authorised {
+    pub(crate) name: String,
+    /// Cancelled when the token is removed. A later token of the same name doesn't matter.
+    pub(crate) removed: CancellationToken,
+}
 
 impl Tokens {
     pub(crate) fn new(rows: Vec<Token>) -> Self {
-        Self(Arc::new(RwLock::new(rows.into_iter().map(|row| (row.hash.clone(), row)).collect())))
+        Self(Arc::new(RwLock::new(rows.into_iter().map(KnownToken::entry).collect())))
     }
 
     /// Adds a token, and removes the tokens of apps that were all destroyed.
     pub(crate) fn insert(&self, row: Token, id_of: &AppIds<'_>) {
-        let mut rows = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        rows.retain(|_, row| row.scope == Scope::All || !apps_of(row, id_of).is_empty());
-        rows.insert(row.hash.clone(), row);
+        self.retain(|row| row.scope == Scope::All || !apps_of(row, id_of).is_empty());
+        self.0.write().unwrap_or_else(PoisonError::into_inner).extend([KnownToken::entry(row)]);
     }
 
+    /// Removes a token. Its event streams end.
     pub(crate) fn remove(&self, name: &str) {
-        self.0.write().unwrap_or_else(PoisonError::into_inner).retain(|_, row| row.name != name);
+        self.retain(|row| row.name != name);
     }
 
-    /// Returns the name of the token that authorises the request; empty if the route needs no
-    /// token.
-    pub(crate) fn check(&self, headers: &HeaderMap, need: &Need, id_of: &AppIds<'_>) -> Result<String, Refused> {
-        let Need::Role { role, app, all_apps } = need else { return Ok(String::new()) };
-        let row = self.caller(headers)?;
+    fn retain(&self, keeps: impl Fn(&Token) -> bool) {
+        let mut tokens = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        tokens.retain(|_, known| {
+            let is_kept = keeps(&known.row);
+            if !is_kept {
+                known.removed.cancel();
+            }
+            is_kept
+        });
+    }
+
+    /// Returns the token that authorises the request; `None` if the route needs no token.
+    pub(crate) fn check(
+        &self,
+        headers: &HeaderMap,
+        need: &Need,
+        id_of: &AppIds<'_>,
+    ) -> Result<Option<Authorised>, Refused> {
+        let Need::Role { role, app, all_apps } = need else { return Ok(None) };
+        let KnownToken { row, removed } = self.caller(headers)?;
         let apps = apps_of(&row, id_of);
         if row.scope != Scope::All && apps.is_empty() {
             // A token is removed with its apps, also while they are being destroyed.
@@ -100,17 +137,22 @@ impl Tokens {
                 app.as_ref().is_none_or(|app| apps.iter().any(|allowed| allowed.as_str() == app.as_str()))
             }
         };
-        if in_scope { Ok(row.name) } else { Err(Refused::OutOfScope { name: row.name }) }
+        if in_scope {
+            Ok(Some(Authorised { name: row.name, removed }))
+        } else {
+            Err(Refused::OutOfScope { name: row.name })
+        }
     }
 
     /// Returns whether the caller of an authorised request may see an app in a list.
     pub(crate) fn may_see(&self, headers: &HeaderMap, app: &AppRecord) -> bool {
-        self.caller(headers).is_ok_and(|row| row.scope == Scope::All || row.app_ids.contains(&app.id))
+        self.caller(headers)
+            .is_ok_and(|KnownToken { row, .. }| row.scope == Scope::All || row.app_ids.contains(&app.id))
     }
 
     /// Looks the token up by its hash, so that the time of the comparison doesn't depend on a
     /// token.
-    fn caller(&self, headers: &HeaderMap) -> Result<Token, Refused> {
+    fn caller(&self, headers: &HeaderMap) -> Result<KnownToken, Refused> {
         let value = headers.get(header::AUTHORIZATION).ok_or(Refused::NoToken)?;
         let value = value.to_str().map_err(|_| Refused::UnknownToken)?;
         let (scheme, token) = value.split_once(' ').ok_or(Refused::NoToken)?;
@@ -174,6 +216,30 @@ mod tests {
                 assert!(matches!(check(path, &|_| other.clone()), Err(Refused::UnknownToken)), "{path} {other:?}");
             }
         }
+    }
+
+    #[test]
+    fn a_removed_token_is_reported_to_its_requests_only() {
+        let both = tokens(Role::Read, Scope::All);
+        let row = |name: &str| Token {
+            hash: hash(name),
+            name: name.to_owned(),
+            role: Role::Read,
+            scope: Scope::All,
+            app_ids: Vec::new(),
+            created_at: jiff::Timestamp::UNIX_EPOCH,
+        };
+        both.insert(row("ann"), &ids);
+        let need = needed(&Method::GET, "/v1/apps/x/logs");
+        let check = |token: &str| both.check(&headers(&format!("Bearer {token}")), &need, &ids);
+        let authorised =
+            |checked: Result<Option<Authorised>, Refused>| checked.expect("is known").expect("has a token");
+        let (ci, ann) = (authorised(check("secret")), authorised(check("ann")));
+        both.remove("ci");
+        assert!(ci.removed.is_cancelled() && !ann.removed.is_cancelled());
+        both.insert(row("ci"), &ids);
+        let later = authorised(both.check(&headers("Bearer ci"), &need, &ids));
+        assert!(ci.removed.is_cancelled() && !later.removed.is_cancelled(), "a later token has the name");
     }
 
     #[test]

@@ -12,7 +12,7 @@ use axum::{
 };
 use isopod_policy::RequestId;
 
-use super::{Api, auth};
+use super::{Api, auth, error::Error};
 use crate::{
     http::problem::Problem,
     http::response_rules::{self, REQUEST_ID},
@@ -69,15 +69,30 @@ impl<S: Send + Sync> FromRequestParts<S> for Caller {
     }
 }
 
+/// The caller of an event stream: the stream ends with its token.
+#[derive(Clone)]
+pub(crate) struct Subscriber(pub(crate) auth::Authorised);
+
+impl<S: Send + Sync> FromRequestParts<S> for Subscriber {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Error> {
+        parts.extensions.get::<Self>().cloned().ok_or(Error::Auth(auth::Refused::NoToken))
+    }
+}
+
 /// Refuses requests that their token doesn't authorise.
 pub(crate) async fn authorise(State(api): State<Arc<Api>>, mut request: Request, next: Next) -> Response<Body> {
     let need = auth::needed(request.method(), request.uri().path());
     match api.tokens.check(request.headers(), &need, &|app| api.app_id(app)) {
-        Ok(name) => {
-            request.extensions_mut().insert(Caller(name));
+        Ok(authorised) => {
+            let name = authorised.as_ref().map(|token| token.name.clone()).unwrap_or_default();
+            let extensions = request.extensions_mut();
+            extensions.insert(Caller(name));
+            authorised.into_iter().for_each(|token| drop(extensions.insert(Subscriber(token))));
             next.run(request).await
         }
-        Err(refused) => super::error::Error::from(refused).into_response(),
+        Err(refused) => Error::from(refused).into_response(),
     }
 }
 

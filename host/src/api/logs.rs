@@ -22,12 +22,12 @@ use utoipa::{
 
 use super::{
     Api,
-    edge::Caller,
+    edge::Subscriber,
     error::Error,
     openapi::{self, ServerSentEvent},
     path::AppPath,
     request::{BadRequest, PageParams, Params, Path, app_name},
-    sse::{self, StreamEvent},
+    sse::{self, EndReason, StreamEvent},
 };
 use crate::observe::logs::{Cursor, Follower, LogLine, Page};
 
@@ -74,7 +74,7 @@ impl IntoParams for LogHeaders {
 )]
 pub(super) async fn show(
     State(api): State<Arc<Api>>,
-    caller: Caller,
+    subscriber: Subscriber,
     Path(app): Path<String>,
     Params(params): Params<LogParams>,
     headers: HeaderMap,
@@ -93,7 +93,7 @@ pub(super) async fn show(
             Some(cursor) => Follower::after(logs, log, cursor).await?,
             None => Follower::of_newest(logs, log, limit).await?,
         };
-        return sse::stream(&api, &caller, stream::unfold(Some(follower), next_line));
+        return sse::stream(&api, &subscriber, stream::unfold(Some(follower), next_line));
     }
     let page = api.logs.page(&record.name, limit, before).await?;
     Ok(axum::Json(page).into_response())
@@ -116,6 +116,6 @@ async fn next_line(follower: Option<Follower>) -> Option<(StreamEvent<LogLine>, 
     let mut follower = follower?;
     match follower.next().await {
         Some((line, cursor)) => Some((StreamEvent::Numbered(line, cursor.to_string()), Some(follower))),
-        None => follower.is_of_destroyed().then_some((StreamEvent::Destroyed, None)),
+        None => follower.is_of_destroyed().then_some((StreamEvent::End(EndReason::AppDestroyed), None)),
     }
 }

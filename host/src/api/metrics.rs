@@ -17,12 +17,12 @@ use tokio::time::{Interval, MissedTickBehavior};
 
 use super::{
     Api,
-    edge::Caller,
+    edge::Subscriber,
     error::Error,
     openapi::ServerSentEvent,
     path::AppPath,
     request::{PageParams, Params, Path, app_name},
-    sse::{self, StreamEvent},
+    sse::{self, EndReason, StreamEvent},
 };
 use crate::{
     api::limits,
@@ -161,7 +161,7 @@ impl From<Latency> for LatencyMs {
 )]
 pub(super) async fn show(
     State(api): State<Arc<Api>>,
-    caller: Caller,
+    subscriber: Subscriber,
     Path(app): Path<String>,
     Params(params): Params<FollowParams>,
 ) -> Result<Response<Body>, Error> {
@@ -171,7 +171,7 @@ pub(super) async fn show(
     }
     let mut every = tokio::time::interval(limits::METRICS_INTERVAL);
     every.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    sse::stream(&api, &caller, stream::unfold(Some((record, every)), next_sample))
+    sse::stream(&api, &subscriber, stream::unfold(Some((record, every)), next_sample))
 }
 
 type Sampled = (Arc<AppRecord>, Interval);
@@ -180,7 +180,7 @@ async fn next_sample(sampled: Option<Sampled>) -> Option<(StreamEvent<AppMetrics
     let (record, mut every) = sampled?;
     tokio::select! {
         _ = every.tick() => {}
-        () = record.destroyed() => return Some((StreamEvent::Destroyed, None)),
+        () = record.destroyed() => return Some((StreamEvent::End(EndReason::AppDestroyed), None)),
     }
     Some((StreamEvent::Item(AppMetrics::of(&record)), Some((record, every))))
 }

@@ -25,7 +25,7 @@ use utoipa::{
 use super::{
     Api,
     changes::ClientGone,
-    edge::Caller,
+    edge::{Caller, Subscriber},
     error::Error,
     openapi::{self, Binary, ServerSentEvent},
     path::{AppPath, PushPath},
@@ -166,7 +166,7 @@ pub(super) async fn list(
 )]
 pub(super) async fn show(
     State(api): State<Arc<Api>>,
-    caller: Caller,
+    subscriber: Subscriber,
     Path((app, id)): Path<(String, String)>,
     Params(params): Params<ShowParams>,
 ) -> Result<Response<Body>, Error> {
@@ -176,7 +176,7 @@ pub(super) async fn show(
         return Ok(axum::Json(PushView::from(now)).into_response());
     }
     let updates = api.control.pushes.follow(&app, &id).await?;
-    sse::stream(&api, &caller, stream::unfold(Some((updates, true)), next_state))
+    sse::stream(&api, &subscriber, stream::unfold(Some((updates, true)), next_state))
 }
 
 #[utoipa::path(

@@ -11,10 +11,10 @@ use axum::{
         sse::{Event, KeepAlive},
     },
 };
-use futures::{Stream, StreamExt};
+use futures::{Stream, StreamExt, future, stream};
 use serde::Serialize;
 
-use super::{Api, edge::Caller, error::Error};
+use super::{Api, edge::Subscriber, error::Error};
 use crate::api::limits;
 
 /// One event of a stream.
@@ -25,22 +25,38 @@ pub(crate) enum StreamEvent<T> {
     Numbered(T, String),
     /// A comment for people, which programs ignore.
     Comment(String),
-    /// The last event: the app was destroyed, so the client must not reconnect.
-    Destroyed,
+    /// The last event, after which a client must not reconnect.
+    End(EndReason),
+}
+
+/// Why a stream can't be continued.
+#[derive(Debug, Clone, Copy, Serialize)]
+#[serde(tag = "reason", rename_all = "kebab-case")]
+pub(crate) enum EndReason {
+    /// The app was destroyed.
+    AppDestroyed,
+    /// The token of the stream was revoked.
+    TokenRevoked,
 }
 
 /// The type of the event after which a client must not reconnect. All other events have no type.
 const END: &str = "end";
 
-/// Sends the events until the stream ends or the host stops.
-pub(crate) fn stream<T: Serialize + 'static>(
+/// Sends the events until the stream ends, its token is revoked, or the host stops.
+pub(crate) fn stream<T: Serialize + Send + 'static>(
     api: &Api,
-    Caller(token): &Caller,
+    Subscriber(token): &Subscriber,
     events: impl Stream<Item = StreamEvent<T>> + Send + 'static,
 ) -> Result<Response<Body>, Error> {
-    let permit = api.subscribers.take(token)?;
-    let stop = api.stop.clone();
-    let events = events.take_until(stop.cancelled_owned()).map(move |item| {
+    let permit = api.subscribers.take(&token.name)?;
+    let (stop, revoked) = (api.stop.clone(), token.removed.clone());
+    let ends = revoked.clone();
+    let ended = async move {
+        tokio::select! { () = stop.cancelled() => {}, () = ends.cancelled() => {} }
+    };
+    let last = async move { revoked.is_cancelled().then_some(StreamEvent::End(EndReason::TokenRevoked)) };
+    let last = stream::once(last).filter_map(future::ready);
+    let events = events.take_until(Box::pin(ended)).chain(last).map(move |item| {
         // Dropping the stream releases the permit.
         let _permit = &permit;
         Ok::<Event, Infallible>(event(item))
@@ -55,6 +71,6 @@ fn event<T: Serialize>(event: StreamEvent<T>) -> Event {
         StreamEvent::Item(item) => data(item),
         StreamEvent::Numbered(item, id) => data(item).id(id),
         StreamEvent::Comment(text) => Event::default().comment(text),
-        StreamEvent::Destroyed => Event::default().event(END).data(r#"{"reason":"app-destroyed"}"#),
+        StreamEvent::End(reason) => Event::default().event(END).json_data(reason).unwrap_or_default(),
     }
 }

@@ -118,7 +118,7 @@ pub(super) async fn list(
     delete,
     path = "/v1/tokens/{name}",
     operation_id = "delete_token",
-    summary = "Deletes a token",
+    summary = "Deletes a token, and ends its event streams",
     params(TokenPath),
     responses(
         (status = 204, description = "The token is deleted"),

@@ -32,8 +32,8 @@ pub(crate) fn follow(
             show(&event);
             is_silent = false;
         }
-        if events.is_final() {
-            return Err(destroyed(app));
+        if let Some(end) = events.end() {
+            return Err(ended(app, end));
         }
         gap.ended(opened, is_silent, Instant::now());
         events = reopen(client, app, &path, events.last_id(), &gap)?;
@@ -72,6 +72,18 @@ fn created_at(client: &Client, app: &AppName) -> Result<String, Failure> {
     Ok(output::field(&client.get(&format!("/v1/apps/{app}"))?.success()?, "created_at"))
 }
 
+/// Returns the failure for the host's final event, by the reason in its data.
+fn ended(app: &AppName, data: &str) -> Failure {
+    let reason = serde_json::from_str::<serde_json::Value>(data).unwrap_or_default();
+    match reason["reason"].as_str() {
+        Some("token-revoked") => {
+            Failure::new(format!("the token that followed {app} was revoked")).next("set ISOPOD_TOKEN to another token")
+        }
+        // Hosts of earlier versions send no other reason.
+        _ => destroyed(app),
+    }
+}
+
 fn destroyed(app: &AppName) -> Failure {
     Failure::new(format!("the app {app} was destroyed")).why("its log and activity were removed with it")
 }
@@ -107,6 +119,13 @@ fn reopen(client: &Client, app: &AppName, path: &str, last_id: Option<&str>, gap
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_reason_of_the_final_event_is_reported() {
+        let app = "shop".parse().expect("is a name");
+        assert!(ended(&app, r#"{"reason":"app-destroyed"}"#).text().contains("was destroyed"));
+        assert!(ended(&app, r#"{"reason":"token-revoked"}"#).text().contains("was revoked"));
+    }
 
     #[test]
     fn streams_that_end_immediately_are_one_gap() {

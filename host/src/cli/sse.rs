@@ -9,7 +9,7 @@ use super::limits;
 pub(crate) struct Events<R> {
     reader: BufReader<R>,
     last_id: Option<String>,
-    is_final: bool,
+    end: Option<String>,
 }
 
 /// The type of the host's final event, after which reconnecting is useless.
@@ -19,7 +19,7 @@ impl<R: Read> Events<R> {
     /// Reads events from a response's body; `last_id` is the id of the newest event received
     /// before.
     pub(crate) fn after(body: R, last_id: Option<&str>) -> Events<R> {
-        Events { reader: BufReader::new(body), last_id: last_id.map(str::to_owned), is_final: false }
+        Events { reader: BufReader::new(body), last_id: last_id.map(str::to_owned), end: None }
     }
 
     /// Returns the id of the newest event that had one.
@@ -27,9 +27,9 @@ impl<R: Read> Events<R> {
         self.last_id.as_deref()
     }
 
-    /// Returns whether the host sent its final event, so that reconnecting is useless.
-    pub(crate) fn is_final(&self) -> bool {
-        self.is_final
+    /// Returns the data of the host's final event, after which reconnecting is useless.
+    pub(crate) fn end(&self) -> Option<&str> {
+        self.end.as_deref()
     }
 
     /// Waits for the next event with data. Returns `None` when the stream has ended.
@@ -54,7 +54,7 @@ impl<R: Read> Events<R> {
             let text = text.trim_end_matches(['\r', '\n']);
             if text.is_empty() {
                 if is_end {
-                    self.is_final = true;
+                    self.end = Some(data.unwrap_or_default());
                     return Ok(None);
                 }
                 if data.is_some() {
@@ -116,9 +116,10 @@ mod tests {
     fn the_final_event_ends_the_stream_and_is_not_passed_on() {
         let mut events = Events::after("data: a\n\nevent: end\ndata: {}\n\n".as_bytes(), None);
         assert_eq!(events.next().unwrap().unwrap(), "a");
-        assert!(events.next().is_none() && events.is_final());
+        assert!(events.next().is_none());
+        assert_eq!(events.end(), Some("{}"));
         let mut cut_off = Events::after("data: a\n\n".as_bytes(), None);
-        assert!(cut_off.next().is_some() && cut_off.next().is_none() && !cut_off.is_final());
+        assert!(cut_off.next().is_some() && cut_off.next().is_none() && cut_off.end().is_none());
     }
 
     #[test]

@@ -90,6 +90,7 @@ mod request_bodies;
 mod request_forms;
 mod requests;
 mod response_rules;
+mod revoked_tokens;
 mod rolling;
 mod scaling;
 mod schedules;
