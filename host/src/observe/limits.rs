@@ -65,8 +65,8 @@ pub(crate) const ACCESS_APPS_CACHED: usize = 4096;
 /// log's disk hangs.
 pub(crate) const LOG_READ_WAIT: Duration = Duration::from_secs(5);
 
-/// Lines about requests in one app's log per second. Further requests are only counted: a flood of
-/// requests must not become a flood of lines.
+/// Lines about requests in one app's log per second. Further requests are counted, and the log
+/// writer reports their number: a flood of requests must not become a flood of lines.
 pub(crate) const LOG_ACCESS_LINES_PER_SECOND: u32 = 1000;
 
 /// Timeout of a host thread's response to a liveness check. Then `/livez` answers 503 and names the
@@ -81,7 +81,8 @@ pub(crate) const LIVENESS_POLL_INTERVAL: Duration = Duration::from_millis(10);
 /// which makes one write call per app.
 pub(crate) const LOG_MESSAGES_PER_FLUSH_MAX: usize = 512;
 
-/// Interval at which the log writer checks its subscribers, and the age of some logs.
+/// Interval at which the log writer checks its subscribers and the age of some logs, and reports the
+/// lines that were left out.
 pub(crate) const LOG_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The shortest interval between two log lines about disk errors. Further lines are left out.

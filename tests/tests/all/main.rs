@@ -54,6 +54,7 @@ mod javascript;
 mod json_bodies;
 mod kept_connections;
 mod large_flat_bodies;
+mod left_out_lines;
 mod lengths;
 mod liveness;
 mod local_output;

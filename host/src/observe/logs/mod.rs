@@ -33,7 +33,7 @@ pub(crate) use self::{
     read::{Cursor, Page},
 };
 use self::{
-    queue::{Following, Message},
+    queue::{Following, Gaps, Message},
     wake::Wake,
 };
 use crate::observe::limits;
@@ -59,6 +59,7 @@ struct Shared {
     /// Notified by the writer when the queue has free capacity.
     room: Arc<Notify>,
     apps: Mutex<HashMap<AppName, Arc<AppLog>>>,
+    gaps: Arc<Gaps>,
     dropped: Arc<AtomicU64>,
 }
 
@@ -74,14 +75,15 @@ impl Service {
         let (queue, messages) = sync_channel(limits::LOG_QUEUE_LINES);
         let dropped = Arc::new(AtomicU64::new(0));
         let room = Arc::new(Notify::new());
-        let writer = writer::Writer::new(config.clone(), Arc::clone(&dropped), Arc::clone(&room));
+        let gaps = Arc::<Gaps>::default();
+        let writer = writer::Writer::new(config.clone(), Arc::clone(&gaps), Arc::clone(&dropped), Arc::clone(&room));
         let wake = Arc::new(Wake::default());
         let woken = Arc::clone(&wake);
         let run = move || writer.run(&messages, &woken);
         let thread = std::thread::Builder::new().name("logs".to_owned()).spawn(run)?;
         wake.set_thread(thread.thread().clone());
         let apps = Mutex::default();
-        Ok(Self { thread, logs: Logs(Arc::new(Shared { config, queue, wake, room, apps, dropped })) })
+        Ok(Self { thread, logs: Logs(Arc::new(Shared { config, queue, wake, room, apps, gaps, dropped })) })
     }
 
     pub(crate) fn handle(&self) -> Logs {
@@ -106,8 +108,9 @@ impl Logs {
     pub(crate) fn app(&self, app: &AppName) -> Arc<AppLog> {
         let mut apps = self.0.apps.lock().unwrap_or_else(PoisonError::into_inner);
         let log = apps.entry(app.clone()).or_insert_with(|| {
-            let Shared { queue, wake, dropped, .. } = &*self.0;
-            Arc::new(AppLog::new(app.clone(), queue.clone(), Arc::clone(wake), Arc::clone(dropped)))
+            let Shared { queue, wake, gaps, dropped, .. } = &*self.0;
+            let (wake, gaps, dropped) = (Arc::clone(wake), Arc::clone(gaps), Arc::clone(dropped));
+            Arc::new(AppLog::new(app.clone(), queue.clone(), wake, gaps, dropped))
         });
         Arc::clone(log)
     }
@@ -203,6 +206,7 @@ impl Logs {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::observe::access_log::AccessLine;
     use std::time::Duration;
 
     fn start(dir: &Path, segment_bytes: u64, kept_bytes: u64) -> Service {
@@ -305,6 +309,40 @@ mod tests {
         while last != "line 999" {
             last = next(&mut follower).await;
         }
+        service.stop();
+    }
+
+    #[tokio::test]
+    async fn requests_above_the_rate_limit_are_reported_without_a_further_line() {
+        let dir = tempfile::tempdir().expect("makes a folder");
+        let service = start(dir.path(), 1 << 20, 1 << 20);
+        let logs = service.handle();
+        let log = logs.app(&name("hello"));
+        let mut follower = Follower::of_newest(logs, Arc::clone(&log), 0).await.expect("follows");
+        let access = AccessLine {
+            app: log.app(),
+            release: None,
+            request_id: isopod_policy::RequestId::from_random([7; 16]),
+            method: &http::Method::GET,
+            path: "/",
+            status: http::StatusCode::OK,
+            duration: Duration::ZERO,
+            bytes: None,
+            fault: None,
+        };
+        // At least twice the rate limit of any two seconds that the loop may touch.
+        let sent = 5 * u64::from(limits::LOG_ACCESS_LINES_PER_SECOND);
+        (0..sent).for_each(|_| log.request(&access));
+        let (mut listed, mut reported) = (0, 0);
+        while listed + reported < sent {
+            let line = follower.next().await.expect("the app is there").0;
+            let number = line.message.split(' ').next().and_then(|number| number.parse::<u64>().ok());
+            match number {
+                Some(number) => reported += number,
+                None => listed += 1,
+            }
+        }
+        assert!(reported > 0 && listed + reported == sent, "{listed} lines, {reported} reported");
         service.stop();
     }
 

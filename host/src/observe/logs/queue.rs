@@ -2,7 +2,7 @@
 //! the queue and per second. Never blocks a sender of lines.
 
 use std::sync::{
-    Arc,
+    Arc, Mutex, PoisonError,
     atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, AtomicUsize, Ordering},
     mpsc::SyncSender,
 };
@@ -20,8 +20,13 @@ pub(crate) struct AppLog {
     queue: SyncSender<Message>,
     wake: Arc<Wake>,
     pub(super) pending: AtomicUsize,
-    /// Lines dropped since the last written line. The writer reports them in the log.
-    pub(super) dropped: AtomicU64,
+    /// Lines that were dropped because a queue was full. The writer reports them in the log.
+    dropped: AtomicU64,
+    /// Requests above the rate limit. The writer reports them in the log.
+    unlisted: AtomicU64,
+    /// Whether the log is in `gaps`.
+    has_gap: AtomicBool,
+    gaps: Arc<Gaps>,
     dropped_by_all: Arc<AtomicU64>,
     requests: Rate,
     forgotten: AtomicBool,
@@ -57,6 +62,7 @@ impl AppLog {
         app: AppName,
         queue: SyncSender<Message>,
         wake: Arc<Wake>,
+        gaps: Arc<Gaps>,
         dropped_by_all: Arc<AtomicU64>,
     ) -> Self {
         Self {
@@ -65,6 +71,9 @@ impl AppLog {
             wake,
             pending: AtomicUsize::new(0),
             dropped: AtomicU64::new(0),
+            unlisted: AtomicU64::new(0),
+            has_gap: AtomicBool::new(false),
+            gaps,
             dropped_by_all,
             requests: Rate::default(),
             forgotten: AtomicBool::new(false),
@@ -85,6 +94,8 @@ impl AppLog {
         let time = Timestamp::now();
         if self.requests.allows(time.as_second()) {
             self.send(Message::Request(Arc::clone(self), Request::new(line, time)));
+        } else {
+            self.leave_out(&self.unlisted);
         }
     }
 
@@ -98,12 +109,12 @@ impl AppLog {
         self.forgotten.store(true, Ordering::Release);
     }
 
-    fn send(&self, message: Message) {
+    fn send(self: &Arc<Self>, message: Message) {
         let pending = self.pending.fetch_add(1, Ordering::Relaxed);
         if pending >= limits::LOG_QUEUE_LINES_PER_APP || self.queue.try_send(message).is_err() {
             self.pending.fetch_sub(1, Ordering::Relaxed);
-            self.dropped.fetch_add(1, Ordering::Relaxed);
             self.dropped_by_all.fetch_add(1, Ordering::Relaxed);
+            self.leave_out(&self.dropped);
         } else if pending % limits::LOG_GATHERED_LINES == limits::LOG_GATHERED_LINES - 1 {
             self.wake.now();
         } else {
@@ -111,9 +122,42 @@ impl AppLog {
         }
     }
 
-    /// Takes the number of requests that exceeded the rate limit since the last call.
+    /// Counts a line that is left out. Only the first one since the writer's last report takes the
+    /// lock.
+    fn leave_out(self: &Arc<Self>, count: &AtomicU64) {
+        // Acquires the writer's last report: either that report includes this line, or `has_gap` is
+        // seen as cleared.
+        count.fetch_add(1, Ordering::AcqRel);
+        if !self.has_gap.load(Ordering::Relaxed) && !self.has_gap.swap(true, Ordering::Relaxed) {
+            self.gaps.lock().push(Arc::clone(self));
+        }
+    }
+
+    /// Takes the number of lines that were dropped since the last call.
+    pub(super) fn take_dropped(&self) -> u64 {
+        self.dropped.swap(0, Ordering::AcqRel)
+    }
+
+    /// Takes the number of requests above the rate limit since the last call.
     pub(super) fn take_unlisted(&self) -> u64 {
-        self.requests.passed_over.swap(0, Ordering::Relaxed)
+        self.unlisted.swap(0, Ordering::AcqRel)
+    }
+}
+
+/// The logs that left out lines since the writer's last report, each once.
+#[derive(Default)]
+pub(super) struct Gaps(Mutex<Vec<Arc<AppLog>>>);
+
+impl Gaps {
+    /// Takes the logs. The caller reports their lines.
+    pub(super) fn take(&self) -> Vec<Arc<AppLog>> {
+        let logs = std::mem::take(&mut *self.lock());
+        logs.iter().for_each(|log| log.has_gap.store(false, Ordering::Relaxed));
+        logs
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Arc<AppLog>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -123,7 +167,6 @@ impl AppLog {
 struct Rate {
     second: AtomicI64,
     lines: AtomicU32,
-    passed_over: AtomicU64,
 }
 
 impl Rate {
@@ -134,12 +177,8 @@ impl Rate {
         }
         // Loaded first, so that a flood of requests doesn't write to a cache line that all threads
         // share.
-        let allowed = self.lines.load(Ordering::Relaxed) < limits::LOG_ACCESS_LINES_PER_SECOND
-            && self.lines.fetch_add(1, Ordering::Relaxed) < limits::LOG_ACCESS_LINES_PER_SECOND;
-        if !allowed {
-            self.passed_over.fetch_add(1, Ordering::Relaxed);
-        }
-        allowed
+        self.lines.load(Ordering::Relaxed) < limits::LOG_ACCESS_LINES_PER_SECOND
+            && self.lines.fetch_add(1, Ordering::Relaxed) < limits::LOG_ACCESS_LINES_PER_SECOND
     }
 }
 
@@ -148,11 +187,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn requests_above_the_rate_limit_are_counted_but_not_logged() {
+    fn requests_above_the_rate_limit_are_not_logged() {
         let rate = Rate::default();
         let listed = (0..limits::LOG_ACCESS_LINES_PER_SECOND + 5).filter(|_| rate.allows(7)).count();
         assert_eq!(listed, limits::LOG_ACCESS_LINES_PER_SECOND as usize);
-        assert_eq!(rate.passed_over.load(Ordering::Relaxed), 5);
         assert!(rate.allows(8));
     }
 }

@@ -20,7 +20,7 @@ use tokio::sync::{Notify, broadcast};
 
 use super::{
     AppLog, Config, Cursor, LogLine,
-    queue::{Following, Message, Posted},
+    queue::{Following, Gaps, Message, Posted},
     read::{segment_path, segments},
     request::{Formatter, Request},
     wake::Wake,
@@ -29,6 +29,7 @@ use crate::{failpoint, observe::limits};
 
 pub(super) struct Writer {
     config: Config,
+    gaps: Arc<Gaps>,
     dropped: Arc<AtomicU64>,
     /// Notifies waiting readers when the queue has free capacity.
     room: Arc<Notify>,
@@ -82,9 +83,10 @@ struct Open {
 }
 
 impl Writer {
-    pub(super) fn new(config: Config, dropped: Arc<AtomicU64>, room: Arc<Notify>) -> Self {
+    pub(super) fn new(config: Config, gaps: Arc<Gaps>, dropped: Arc<AtomicU64>, room: Arc<Notify>) -> Self {
         Self {
             config,
+            gaps,
             dropped,
             room,
             open: HashMap::default(),
@@ -118,12 +120,19 @@ impl Writer {
                         self.forget(&app);
                         let _ = done.send(());
                     }
-                    Message::Stop => return self.write_out(),
+                    Message::Stop => {
+                        self.report_gaps();
+                        return self.write_out();
+                    }
                 }
             }
             self.room.notify_waiters();
+            let is_check_due = checked_at.elapsed() >= limits::LOG_CHECK_INTERVAL;
+            if is_check_due {
+                self.report_gaps();
+            }
             self.write_out();
-            if checked_at.elapsed() >= limits::LOG_CHECK_INTERVAL {
+            if is_check_due {
                 checked_at = Instant::now();
                 self.followers.retain(|_, followers| followers.receiver_count() > 0);
                 self.remove_old();
@@ -147,18 +156,34 @@ impl Writer {
         if log.is_forgotten() {
             return;
         }
-        let dropped = log.dropped.swap(0, Ordering::Relaxed);
+        self.report_dropped(log);
+        self.append(log, entry);
+    }
+
+    /// Reports the lines that were left out since the last report, also of logs without a further
+    /// line.
+    fn report_gaps(&mut self) {
+        for log in self.gaps.take() {
+            if log.is_forgotten() {
+                continue;
+            }
+            self.report_dropped(&log);
+            let unlisted = log.take_unlisted();
+            if unlisted > 0 {
+                let text = format!(
+                    "{unlisted} more requests are not logged here: the rate limit of access lines was exceeded"
+                );
+                self.append(&log, Entry::Line(LogLine::host(log.app(), text)));
+            }
+        }
+    }
+
+    fn report_dropped(&mut self, log: &Arc<AppLog>) {
+        let dropped = log.take_dropped();
         if dropped > 0 {
             let text = format!("{dropped} log lines were dropped here: the app logs faster than the host can write");
             self.append(log, Entry::Line(LogLine::host(log.app(), text)));
         }
-        let unlisted = log.take_unlisted();
-        if unlisted > 0 {
-            let text =
-                format!("{unlisted} more requests are not logged here: the rate limit of access lines was exceeded");
-            self.append(log, Entry::Line(LogLine::host(log.app(), text)));
-        }
-        self.append(log, entry);
     }
 
     fn append(&mut self, log: &Arc<AppLog>, entry: Entry) {
