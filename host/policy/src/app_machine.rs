@@ -88,6 +88,8 @@ pub enum Durable {
 pub enum Refusal {
     /// The app is stopped.
     Stopped,
+    /// The app's release is being loaded.
+    Starting,
     /// No release can serve.
     InError,
     /// The app is destroyed.
@@ -99,6 +101,7 @@ impl Refusal {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Stopped => "the app is stopped",
+            Self::Starting => "the app is starting",
             Self::InError => "the app is in error",
             Self::Destroyed => "the app is destroyed",
         }
@@ -426,7 +429,7 @@ impl AppMachine {
         self.loads += 1;
         let load = LoadId(self.loads);
         self.load = Some(load);
-        self.decided(store, vec![AppAction::Load(load, release)])
+        self.decided(store, vec![AppAction::Refuse(Refusal::Starting), AppAction::Load(load, release)])
     }
 
     fn decided(self, store: Option<Durable>, actions: Vec<AppAction>) -> Decision {

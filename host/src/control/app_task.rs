@@ -384,7 +384,7 @@ impl AppTask {
         let releases = std::mem::take(&mut self.standby).into_iter().chain(serving);
         match refusal {
             Refusal::Destroyed => self.at_work = releases.collect(),
-            Refusal::Stopped | Refusal::InError => {
+            Refusal::Stopped | Refusal::Starting | Refusal::InError => {
                 releases.for_each(|release| self.services.shutdown.in_background(async move { release.drain().await }));
             }
         }

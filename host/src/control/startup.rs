@@ -59,7 +59,7 @@ impl Startup {
                 cold += 1;
             } else if is_running {
                 task.restore_starting();
-                drop(app.record.traffic.set_stopped("the host has just started and is loading the app"));
+                drop(app.record.traffic.set_stopped(Refusal::Starting.as_str()));
                 apps.push(app);
             } else if is_stopped {
                 drop(app.record.traffic.set_stopped(Refusal::Stopped.as_str()));

@@ -84,6 +84,7 @@ mod proxies;
 mod proxy_chains;
 mod pushes;
 mod queues;
+mod refusals;
 mod releases;
 mod reload;
 mod replies;

@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, VecDeque};
 
 use isopod_policy::{
     AppAction, AppCommand, AppMachine, AppState, AppType, BaseState, ChangeId, Denied, Durable, ErrorCause, Intended,
-    LoadId, ReleaseNumber,
+    LoadId, Refusal, ReleaseNumber,
 };
 use proptest::{collection::vec, prelude::*, sample::select};
 
@@ -260,7 +260,9 @@ fn a_stop_cancels_the_load_and_a_start_begins_another() {
     let machine = AppMachine::new(AppType::Dev, Intended::Stopped, Some(number(1)));
     let started = machine.step(AppCommand::Start).expect("it has a release");
     assert_eq!(started.store, Some(Durable::Intended(Intended::Running)));
-    let [AppAction::Load(first, _)] = started.actions[..] else { panic!("it is loaded: {:?}", started.actions) };
+    let [AppAction::Refuse(Refusal::Starting), AppAction::Load(first, _)] = started.actions[..] else {
+        panic!("it is loaded: {:?}", started.actions)
+    };
     let stopped = started.next.step(AppCommand::Stop).expect("a stop is always possible");
     assert_eq!(stopped.actions[0], AppAction::CancelLoad);
     let again = stopped.next.step(AppCommand::Start).expect("it has a release").next;

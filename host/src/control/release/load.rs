@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use crate::control::{
     app::AppRecord,
     error::Failure,
+    failpoint::reached,
     release::{
         boot::{self, Purpose},
         releases::Releases,
@@ -36,6 +37,7 @@ impl Releases {
         app: &AppRecord,
         release: ReleaseNumber,
     ) -> Result<Loaded, Failure> {
+        reached("release-loads").await;
         let running = self.load(app, release, Purpose::Serve).await?;
         let beside = self.resume_watch(app, &running, release).await;
         Ok(Loaded { running, beside })
