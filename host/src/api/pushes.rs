@@ -141,7 +141,7 @@ pub(super) async fn list(
     api.control.apps.app(&app)?;
     let found = api.store.pushes(&app, page.page()?).await?;
     // Without the log, which the route of a single push returns.
-    let stored = |push: Push| PushNow { push, log: Vec::new(), steps: Vec::new() };
+    let stored = |push: Push| PushNow { push, log: Vec::new() };
     let newest = |push: Push| api.control.pushes.under_way(&push.id).unwrap_or_else(|| stored(push));
     let items: Vec<PushView> = found.items.into_iter().map(|push| newest(push).into()).collect();
     Ok(axum::Json(List { items, next: found.next }))

@@ -29,7 +29,7 @@ mod storing;
 pub(crate) use self::{
     app::{APP_DESTROYED, AppRecord},
     error::{DeployError, Failure},
-    push::progress::{PushNow, Step},
+    push::progress::PushNow,
     push::pushes::PushLimits,
     push::upload::Received,
     service::{ControlPlane, Options, Service},

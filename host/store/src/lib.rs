@@ -36,7 +36,7 @@ pub use kv::{KvStore, ValueVersion};
 pub use loss::{Loss, LostData};
 pub use model::{
     Activity, App, DamagedRelease, Idempotency, Inserted, Intended, ListedRelease, LogLine, NewActivity, NewApp,
-    NewPush, NewRelease, Push, Reason, Release, ScheduleFired, Token,
+    NewPush, NewRelease, Push, PushStep, Reason, Release, ScheduleFired, Token,
 };
 pub use options::Options;
 pub use page::{Page, Paged};

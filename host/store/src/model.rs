@@ -8,7 +8,7 @@ use isopod_policy::{
     ReleaseNumber, ReleaseState, Role, Scope,
 };
 use jiff::Timestamp;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::limits::{
     ACTIVITY_TEXT_BYTES_MAX, CAUSE_BYTES_MAX, IDEMPOTENCY_KEPT, IDEMPOTENCY_KEY_BYTES_MAX, NEWEST_RELEASES_KEPT,
@@ -130,9 +130,19 @@ pub struct Push {
     /// The release that the push created.
     pub release: Option<ReleaseNumber>,
     pub reason: Option<Reason>,
+    /// The states since the push was accepted. Empty if an earlier version stored the push.
+    pub steps: Vec<PushStep>,
     pub created_by: String,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,
+}
+
+/// A state of a push, and the length of the log before it. A reader of the log can thereby
+/// interleave states and lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PushStep {
+    pub state: PushState,
+    pub log_lines: u32,
 }
 
 /// One line of a push's log.

@@ -82,6 +82,7 @@ mod projects;
 mod protocol;
 mod proxies;
 mod proxy_chains;
+mod push_steps;
 mod pushes;
 mod queues;
 mod refusals;

@@ -9,9 +9,8 @@ use isopod_policy::{
     limits::TEXT_LINE_BYTES_MAX,
     text::{excerpt, printable},
 };
-use isopod_store::{Push, Reason, Store, StoreError};
+use isopod_store::{Push, PushStep, Reason, Store, StoreError};
 use jiff::Timestamp;
-use serde::Serialize;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
@@ -24,16 +23,6 @@ use crate::{
 pub(crate) struct PushNow {
     pub(crate) push: Push,
     pub(crate) log: Vec<String>,
-    /// The states since the push was accepted. Empty for a push that is read from the store.
-    pub(crate) steps: Vec<Step>,
-}
-
-/// A state, and the length of the log before it. A subscriber that receives several updates at once
-/// can thereby interleave states and log lines.
-#[derive(Debug, Clone, Copy, Serialize, utoipa::ToSchema)]
-pub(crate) struct Step {
-    state: PushState,
-    log_lines: usize,
 }
 
 /// A push job from its acceptance until its end is stored.
@@ -63,7 +52,7 @@ impl LivePush {
         let (recorder, records) = mpsc::channel(limits::PUSH_RECORDS_QUEUED_MAX);
         let (app, id) = (push.app.clone(), push.id.clone());
         tokio::spawn(record(store.clone(), id.clone(), records));
-        let now = watch::Sender::new(PushNow { push, log: Vec::new(), steps: Vec::new() });
+        let now = watch::Sender::new(PushNow { push, log: Vec::new() });
         Arc::new(Self { app, app_log, id, store, now, recorder, unstored: Mutex::default() })
     }
 
@@ -163,7 +152,8 @@ impl LivePush {
             let Ok(state) = stepped else { return false };
             now.push.state = state;
             now.push.updated_at = at;
-            now.steps.push(Step { state, log_lines: now.log.len() });
+            let log_lines = u32::try_from(now.log.len()).unwrap_or(u32::MAX);
+            now.push.steps.push(PushStep { state, log_lines });
             change(&mut now.push);
             true
         });

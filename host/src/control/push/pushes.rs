@@ -91,7 +91,7 @@ impl Pushes {
         match store.push(id).await?.filter(|push| push.app == *app) {
             Some(push) => {
                 let log = store.push_log(id, 0).await?.into_iter().map(|line| line.text).collect();
-                Ok(PushNow { push, log, steps: Vec::new() })
+                Ok(PushNow { push, log })
             }
             None => Err(DeployError::UnknownPush { app: app.clone(), id: id.to_string() }),
         }

@@ -4,18 +4,18 @@
 
 use isopod_policy::{AppName, PushEvent, PushId, PushState, ReleaseNumber};
 use jiff::Timestamp;
-use rusqlite::{Connection, Row, params};
+use rusqlite::{Connection, Row, params, types::ValueRef};
 
 use super::schema::FINAL;
 use super::{apps, releases};
 use crate::limits::{PAGE_ITEMS_MAX, PUSH_LOG_LINES_MAX, PUSHES_KEPT};
-use crate::model::{Idempotency, Inserted, LogLine, NewPush, Push, Reason};
+use crate::model::{Idempotency, Inserted, LogLine, NewPush, Push, PushStep, Reason};
 use crate::page::{Page, Paged};
-use crate::sql::{Sql, all, first, parsed, parsed_if_any, reason, time};
+use crate::sql::{Sql, all, first, json, parsed, parsed_if_any, reason, time};
 use crate::{Digest, StoreError};
 
-const COLUMNS: &str =
-    "number, id, app, state, bundle, release, reason_code, reason, created_by, created_at, updated_at";
+const COLUMNS: &str = "number, id, app, state, bundle, release, reason_code, reason, steps, log_lines, created_by,
+                       created_at, updated_at";
 
 /// A push with its row number, which is the cursor of lists.
 struct Numbered {
@@ -31,11 +31,27 @@ fn make(row: &Row<'_>) -> Sql<Numbered> {
         bundle: parsed_if_any(row, "bundle")?,
         release: row.get::<_, Option<u32>>("release")?.and_then(ReleaseNumber::new),
         reason: reason(row)?,
+        steps: steps(row)?,
         created_by: row.get("created_by")?,
         created_at: time(row, "created_at")?,
         updated_at: time(row, "updated_at")?,
     };
     Ok(Numbered { number: row.get("number")?, push })
+}
+
+/// Returns the steps of a push. The final state follows the whole log, so only earlier steps are
+/// stored.
+fn steps(row: &Row<'_>) -> Sql<Vec<PushStep>> {
+    if row.get_ref("steps")? == ValueRef::Null {
+        return Ok(Vec::new());
+    }
+    let mut steps: Vec<PushStep> = json(row, "steps")?;
+    let state: PushState = parsed(row, "state")?;
+    if state.is_final() {
+        let log_lines = row.get::<_, u32>("log_lines")?.min(PUSH_LOG_LINES_MAX);
+        steps.push(PushStep { state, log_lines });
+    }
+    Ok(steps)
 }
 
 fn numbered(connection: &Connection, id: &PushId) -> Sql<Option<Numbered>> {
@@ -76,8 +92,8 @@ pub(crate) fn insert(connection: &Connection, push: &NewPush) -> Sql<Inserted> {
     }
     let inserted = connection
         .prepare_cached(
-            "INSERT INTO pushes (id, app, state, bundle, idempotency_key, upload_digest, created_by, created_at,
-             updated_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?8) ON CONFLICT (id) DO NOTHING",
+            "INSERT INTO pushes (id, app, state, bundle, idempotency_key, upload_digest, steps, created_by,
+             created_at, updated_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, '[]', ?7, ?8, ?8) ON CONFLICT (id) DO NOTHING",
         )?
         .execute(params![
             push.id.as_str(),
@@ -148,6 +164,14 @@ pub(crate) fn advance(
             "UPDATE pushes SET state = ?2, reason_code = ?3, reason = ?4, updated_at = ?5 WHERE number = ?1",
         )?
         .execute(params![found.number, state.as_str(), code, detail, at.to_string()])?;
+    if !state.is_final() {
+        connection
+            .prepare_cached(
+                "UPDATE pushes SET steps = json_insert(steps, '$[#]', json_object('state', state, 'log_lines',
+                 min(log_lines, ?2))) WHERE number = ?1",
+            )?
+            .execute(params![found.number, PUSH_LOG_LINES_MAX])?;
+    }
     Ok(existing(connection, id)?.push)
 }
 

@@ -13,7 +13,7 @@ pub(super) const FINAL: &str = "('completed', 'failed', 'cancelled')";
 /// The current format.
 pub(crate) const FORMAT: i64 = MIGRATIONS.len() as i64;
 /// The steps from an empty database to the current format; the first leads to format 1.
-const MIGRATIONS: &[&str] = &[FORMAT_1, FORMAT_2, FORMAT_3, FORMAT_4, FORMAT_5];
+const MIGRATIONS: &[&str] = &[FORMAT_1, FORMAT_2, FORMAT_3, FORMAT_4, FORMAT_5, FORMAT_6];
 
 const FORMAT_1: &str = "
     CREATE TABLE apps (
@@ -173,6 +173,11 @@ const FORMAT_5: &str = "
         path TEXT NOT NULL,
         PRIMARY KEY (app, path)
     ) STRICT, WITHOUT ROWID;
+";
+
+/// Records the states of pushes. Earlier pushes have none.
+const FORMAT_6: &str = "
+    ALTER TABLE pushes ADD COLUMN steps TEXT;
 ";
 
 /// Migrates the database to the current format, one step per transaction, so that a crash between

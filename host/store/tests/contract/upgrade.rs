@@ -180,6 +180,8 @@ async fn other_rows_of_format_1_are_unchanged() {
     assert_eq!(unfinished.iter().map(|push| push.id.as_str()).collect::<Vec<_>>(), ["p-0000000004"]);
     let log = store.push_log(&"p-0000000003".parse().expect("it is an id"), 0).await.expect("it is read");
     assert_eq!(log[0].text, "received 100 bytes");
+    let earlier = store.push(&"p-0000000003".parse().expect("it is an id")).await.expect("it is read");
+    assert_eq!(earlier.expect("it exists").steps, [], "format 1 stored no steps");
     let activity = store.activity(Some(&name("busy")), Page::default()).await.expect("it is read").items;
     assert_eq!((activity[0].id, activity[0].kind.as_str()), (3, "app-deployed"));
     assert!(store.token("aa").await.expect("it is read").is_some());

@@ -42,6 +42,28 @@ async fn a_failed_push_stores_its_reason() {
 }
 
 #[tokio::test]
+async fn a_push_stores_its_steps_between_its_log_lines() {
+    let backend = crate::on_disk();
+    let store = &backend.store;
+    create(store, "greeter").await;
+    store.insert_push(new_push(1, "greeter")).await.expect("the push is queued");
+    let log = async |line| store.append_push_log(&push_id(1), line, at(1)).await.expect("it logs");
+    let steps = async || {
+        let push = store.push(&push_id(1)).await.expect("it is read").expect("it exists");
+        push.steps.into_iter().map(|step| (step.state, step.log_lines)).collect::<Vec<_>>()
+    };
+    log("received").await;
+    assert_eq!(steps().await, []);
+    store.advance_push(&push_id(1), PushEvent::Take, None, at(2)).await.expect("it is taken");
+    store.advance_push(&push_id(1), PushEvent::Build, None, at(2)).await.expect("it is built");
+    log("compiled").await;
+    let so_far = [(PushState::Running, 1), (PushState::Building, 1)];
+    assert_eq!(steps().await, so_far);
+    store.advance_push(&push_id(1), PushEvent::Fail, None, at(3)).await.expect("it fails");
+    assert_eq!(steps().await, [so_far[0], so_far[1], (PushState::Failed, 2)]);
+}
+
+#[tokio::test]
 async fn a_push_is_inserted_once_and_only_for_an_existing_app() {
     let backend = crate::on_disk();
     let store = &backend.store;
