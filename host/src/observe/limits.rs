@@ -81,7 +81,7 @@ pub(crate) const LIVENESS_POLL_INTERVAL: Duration = Duration::from_millis(10);
 /// which makes one write call per app.
 pub(crate) const LOG_MESSAGES_PER_FLUSH_MAX: usize = 512;
 
-/// Interval at which the log writer checks its subscribers and the age of some logs, and reports the
+/// Interval at which the log writer checks its subscribers and the age of some logs, and reports
 /// lines that were left out.
 pub(crate) const LOG_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 

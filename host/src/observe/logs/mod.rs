@@ -322,7 +322,7 @@ mod tests {
         let access = AccessLine {
             app: log.app(),
             release: None,
-            request_id: isopod_policy::RequestId::from_random([7; 16]),
+            request_id: isopod_policy::RequestId::from_random(7),
             method: &http::Method::GET,
             path: "/",
             status: http::StatusCode::OK,
