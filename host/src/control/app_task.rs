@@ -172,8 +172,9 @@ impl AppTask {
         self.adopt(machine, cause);
     }
 
-    /// Runs until the app is destroyed or the host ends.
-    pub(in crate::control) async fn run(mut self) {
+    /// Runs until the app is destroyed or the host ends. Boxed, since a future stores an argument
+    /// by value twice.
+    pub(in crate::control) async fn run(mut self: Box<Self>) {
         let ended = self.services.shutdown.ended.clone();
         while !self.machine.is_destroyed() {
             let input = tokio::select! {

@@ -115,7 +115,7 @@ impl Apps {
 
     /// Runs the task of an app until the app is destroyed or the host ends.
     pub(in crate::control) fn run(&self, task: AppTask) {
-        self.0.options.tasks.spawn(task.run());
+        self.0.options.tasks.spawn(Box::new(task).run());
     }
 
     /// Changes the type of a stopped app.

@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::Arc, time::Instant};
 
 use futures::StreamExt;
 use isopod_policy::{AppName, Entry as ProcessEntry, ProcessName, PushEvent, Refusal, ReleaseEvent};
-use isopod_store::{App, Intended, NewActivity, Page, Push, Store, StoreError};
+use isopod_store::{App, Intended, NewActivity, Page, Push, Release, Store, StoreError};
 use jiff::Timestamp;
 use serde_json::json;
 use tokio::sync::oneshot;
@@ -49,13 +49,16 @@ impl Startup {
             fired.entry(schedule.app).or_default().push((schedule.process, schedule.last_fired_at));
         }
         let (mut apps, mut cold) = (Vec::new(), 0);
-        for row in self.stored_apps().await? {
+        let rows = futures::stream::iter(self.stored_apps().await?);
+        // Reads some releases ahead, since each read waits for a thread of the store.
+        let mut rows = rows.map(|row| self.with_release(row)).buffered(limits::RESTORE_PARALLEL);
+        while let Some((row, release)) = rows.next().await {
             let is_running = row.intended == Intended::Running && row.release.is_some();
             let is_stopped = row.intended == Intended::Stopped;
             let fired = fired.remove(&row.name).unwrap_or_default();
             let mut task = self.apps.register(row, fired.into_iter().collect());
             let app = task.handle.clone();
-            if is_running && self.restore_cold(&mut task).await? {
+            if is_running && self.restore_cold(&mut task, release?) {
                 cold += 1;
             } else if is_running {
                 task.restore_starting();
@@ -69,31 +72,40 @@ impl Startup {
             }
             self.apps.run(task);
         }
+        drop(rows);
         let known: Vec<_> = self.app_table.all().iter().map(|app| Arc::clone(&app.traffic)).collect();
         self.directory.put(&known);
         Ok(Restored { apps, cold, late: self.late })
     }
 
+    /// Returns an app with its current release. `None` if the app is not to run or has no readable
+    /// release.
+    async fn with_release(&self, app: App) -> (App, Result<Option<Release>, StoreError>) {
+        let release = match app.release {
+            Some(number) if app.intended == Intended::Running => self.store.release(&app.name, number).await,
+            _ => Ok(None),
+        };
+        match release {
+            // The regular start reports the error.
+            Err(StoreError::Damaged { .. }) => (app, Ok(None)),
+            release => (app, release),
+        }
+    }
+
     /// Registers the app's release as cold if it has no work before the first request. The start
     /// then reads only one row per app, and the app's state is `running` as before. Returns false
     /// if the release must be loaded.
-    async fn restore_cold(&self, task: &mut AppTask) -> Result<bool, DeployError> {
+    fn restore_cold(&self, task: &mut AppTask, release: Option<Release>) -> bool {
+        let Some(release) = release else { return false };
         let app = Arc::clone(&task.handle.record);
-        let fields = app.fields();
-        let Some(number) = fields.release else { return Ok(false) };
-        let release = match self.store.release(&app.name, number).await {
-            Ok(Some(release)) => release,
-            // The regular start reports the error.
-            Ok(None) | Err(StoreError::Damaged { .. }) => return Ok(false),
-            Err(error) => return Err(error.into()),
-        };
+        let (fields, number) = (app.fields(), release.number);
         // A release that was committed recently is loaded, since its rollout watch resumes. The
         // first release of an app replaced no other, so there is no watch.
         let is_first = number.get() == 1;
         let is_new =
             Timestamp::now().duration_since(release.updated_at).unsigned_abs() < crate::runtime::limits::RELEASE_FRESH;
         if (is_new && !is_first) || release.state.is_final() || !release.manifest.sleeps(fields.app_type) {
-            return Ok(false);
+            return false;
         }
         task.restore_running();
         let mut processes = release.manifest.processes.values();
@@ -105,7 +117,7 @@ impl Startup {
         });
         app.traffic.install_cold(number);
         self.schedules.schedule(&app, &release.manifest);
-        Ok(true)
+        true
     }
 
     async fn stored_apps(&self) -> Result<Vec<App>, DeployError> {
