@@ -101,7 +101,7 @@ enum Subscription {
         record: Arc<AppRecord>,
         activities: Receiver<NewActivity>,
     },
-    /// The app is destroyed; the stream ends with [`StreamEvent::End(EndReason::AppDestroyed)`].
+    /// The app is destroyed; the stream ends with [`EndReason::AppDestroyed`].
     End,
 }
 
