@@ -1,7 +1,7 @@
 //! Owns a host: `isopod up` on free ports with its own data folder, and the requests that users
 //! send to it. Never reads the host's internals.
 
-use crate::{Answer, Ask, Broken, Bundle, Push, Wire, program, program::Running, wait_for};
+use crate::{Answer, Ask, Broken, Bundle, PROBES, Push, Wire, guest, program, program::Running, wait_for};
 use serde_json::{Value, json};
 use std::{
     net::SocketAddr,
@@ -27,6 +27,19 @@ impl Host {
     #[track_caller]
     pub fn start() -> Self {
         Self::start_pausing("")
+    }
+
+    /// Starts a host with each of [`PROBES`] deployed under its own name.
+    ///
+    /// # Panics
+    /// If the host doesn't start or a deploy fails.
+    #[track_caller]
+    pub fn start_with_probes() -> Self {
+        let host = Self::start();
+        for probe in PROBES {
+            host.deploy(probe, Bundle::component(guest(probe)));
+        }
+        host
     }
 
     /// Starts a host that pauses at these failpoints, as in `release-built=1*off->pause`, until it

@@ -36,8 +36,8 @@ pub const CREDIT_SLICES_MAX: u64 = 4;
 /// CPU time on I/O threads counts as debt up to this many slices, so that a long period without
 /// competition doesn't lock the account out when others arrive.
 pub const DEBT_SLICES_MAX: u64 = 20;
-/// An account that is this many slices ahead of others is no longer polled inline before them: its
-/// calls move to worker threads.
+/// Lead over other accounts, in slices, above which an account's calls aren't polled inline. They
+/// move to worker threads.
 pub const LEAD_SLICES: u64 = 10;
 
 /// If an account's calls typically use more than this part of a slice, they start on worker

@@ -3,18 +3,10 @@
 
 use isopod_tests::{Ask, Bundle, Host, PROBES, guest};
 
-fn deployed() -> Host {
-    let host = Host::start();
-    for probe in PROBES {
-        host.deploy(probe, Bundle::component(guest(probe)));
-    }
-    host
-}
-
 /// The client omits its body and sends the next request at once.
 #[test]
 fn bytes_after_an_early_response_are_not_read_as_the_body() {
-    let host = deployed();
+    let host = Host::start_with_probes();
     for probe in ["probe-wasi02", "probe-wasi03"] {
         let ask = Ask::post("/early?status=401").header("expect", "100-continue").header("content-length", "5");
         let mut wire = host.begin(probe, ask);
@@ -28,7 +20,7 @@ fn bytes_after_an_early_response_are_not_read_as_the_body() {
 
 #[test]
 fn a_rejection_by_the_host_before_the_body_closes_the_connection() {
-    let host = deployed();
+    let host = Host::start_with_probes();
     let begin = |app: &str, length: &str| {
         let ask = Ask::post("/").header("expect", "100-continue").header("content-length", length);
         let mut wire = host.begin(app, ask);
@@ -42,7 +34,7 @@ fn a_rejection_by_the_host_before_the_body_closes_the_connection() {
 
 #[test]
 fn a_connection_is_kept_after_the_body_was_read() {
-    let host = deployed();
+    let host = Host::start_with_probes();
     for probe in PROBES {
         let mut wire = host.wire();
         for _ in 0..2 {
@@ -59,7 +51,7 @@ fn a_connection_is_kept_after_the_body_was_read() {
 /// The guest begins its response before it reads the body.
 #[test]
 fn a_guest_that_streams_the_body_back_asks_for_it_first() {
-    let host = deployed();
+    let host = Host::start_with_probes();
     host.deploy("greedy", Bundle::component(guest("greedy")));
     let paths = [
         ("probe-wasi02", "/echo"),
@@ -89,7 +81,7 @@ fn a_guest_that_streams_the_body_back_asks_for_it_first() {
 /// The client got a response instead of `100 Continue`, so the next bytes may be a request.
 #[test]
 fn a_guest_cannot_read_the_body_after_the_head_of_its_response() {
-    let host = deployed();
+    let host = Host::start_with_probes();
     for probe in ["probe-wasi02", "probe-wasi03"] {
         let ask = Ask::post("/echo?ms=4000").header("expect", "100-continue").header("content-length", "5");
         let mut wire = host.begin(probe, ask);
@@ -108,7 +100,7 @@ fn a_guest_cannot_read_the_body_after_the_head_of_its_response() {
 /// hyper knows no other expectation, so its client doesn't wait.
 #[test]
 fn another_expectation_does_not_hold_back_the_body() {
-    let host = deployed();
+    let host = Host::start_with_probes();
     for probe in PROBES {
         let mut wire = host.wire();
         for path in ["/early", "/show"] {

@@ -1,19 +1,11 @@
 //! Tests how a request's body is framed and what follows it on its connection.
 
-use isopod_tests::{Ask, Bundle, Host, PROBES, Raw, Shown, guest};
-
-fn deployed() -> Host {
-    let host = Host::start();
-    for probe in PROBES {
-        host.deploy(probe, Bundle::component(guest(probe)));
-    }
-    host
-}
+use isopod_tests::{Ask, Host, PROBES, Raw, Shown};
 
 /// The guest answers before the body arrives, and never reads it.
 #[test]
 fn a_connection_serves_the_next_request_after_an_unread_body() {
-    let host = deployed();
+    let host = Host::start_with_probes();
     for probe in ["probe-wasi02", "probe-wasi03"] {
         let mut wire = host.begin(probe, Ask::post("/early?status=401").header("content-length", "2000000"));
         let answer = wire.answer().expect("an answer").expect(401);
@@ -27,7 +19,7 @@ fn a_connection_serves_the_next_request_after_an_unread_body() {
 /// Without `chunked` as the last coding, the body has no end.
 #[test]
 fn only_the_coding_chunked_is_accepted() {
-    let host = deployed();
+    let host = Host::start_with_probes();
     let table = [
         ("gzip", 400, "bad-head"),
         ("xchunked", 400, "bad-head"),
@@ -49,7 +41,7 @@ fn only_the_coding_chunked_is_accepted() {
 
 #[test]
 fn an_empty_header_is_kept_but_an_empty_cookie_is_not() {
-    let host = deployed();
+    let host = Host::start_with_probes();
     for probe in PROBES {
         let ask = Ask::get("/show").header("x-empty", "").header("cookie", "").header("cookie", "a=1");
         let shown = Shown::read(&host.app(probe, ask).expect(200).text());

@@ -34,7 +34,7 @@ struct Window {
     completed: [u32; SECONDS],
     second: u64,
     epoch: Instant,
-    /// When the window must next be moved.
+    /// The next full second after `epoch`, at which the window moves.
     advance_at: Instant,
     /// Jobs completed in total.
     total: u64,
