@@ -52,10 +52,10 @@ impl Contender {
             Contender::IsopodWasi02 => "isopod, wasi:http 0.2",
             Contender::IsopodWasi02Fresh => "isopod, wasi:http 0.2, instance per request",
             Contender::IsopodWasi03 => "isopod, wasi:http 0.3",
-            Contender::WasmtimeWasi02 => "wasmtime serve, 0.2, as it comes",
+            Contender::WasmtimeWasi02 => "wasmtime serve, 0.2, defaults",
             Contender::WasmtimeWasi02Tuned => "wasmtime serve, 0.2, pool tuned",
             Contender::WasmtimeWasi02TunedReused => "wasmtime serve, 0.2, pool tuned, reused",
-            Contender::WasmtimeWasi03 => "wasmtime serve, 0.3, as it comes",
+            Contender::WasmtimeWasi03 => "wasmtime serve, 0.3, defaults",
             Contender::WasmtimeWasi03Tuned => "wasmtime serve, 0.3, pool tuned",
             Contender::Workerd => "workerd",
         }

@@ -216,12 +216,12 @@ impl Figures {
 
     fn show(&self) {
         println!("\n{}\n", self.conditions());
-        println!("| {:<21} | {:>20} | {:>20} | times native |", "server", self.measure.unit(), "between");
+        println!("| {:<21} | {:>20} | {:>20} | times native |", "server", self.measure.unit(), "range");
         println!("| {:-<21} | {:->19}: | {:->19}: | -----------: |", "", "", "");
         for (subject, rounds) in &self.counted {
-            let between = format!("{:.1}–{:.1}", least(rounds), most(rounds));
+            let range = format!("{:.1}–{:.1}", least(rounds), most(rounds));
             let ratio = self.ratio_to_native(rounds);
-            println!("| {:<21} | {:>20.1} | {between:>20} | {ratio:>12.2} |", subject.to_string(), median(rounds));
+            println!("| {:<21} | {:>20.1} | {range:>20} | {ratio:>12.2} |", subject.to_string(), median(rounds));
         }
     }
 

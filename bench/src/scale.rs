@@ -219,9 +219,13 @@ impl Figures {
         let wanted = (f64::from(self.clients) / f64::from(self.max)).min(1.0);
         vec![
             Verdict::new("requests that failed", Bound::AtMost(0.0), self.failed as f64),
-            Verdict::new("most instances for each that there may be", Bound::AtMost(1.0), of_max),
-            Verdict::new("the same: the maximum is reached", Bound::AtLeast(wanted), of_max),
-            Verdict::new("most instances for each client", Bound::AtMost(1.0), self.peak.for_each_of(self.clients)),
+            Verdict::new("most instances, relative to the maximum", Bound::AtMost(1.0), of_max),
+            Verdict::new("most instances, relative to the maximum (it is reached)", Bound::AtLeast(wanted), of_max),
+            Verdict::new(
+                "most instances, relative to the clients",
+                Bound::AtMost(1.0),
+                self.peak.for_each_of(self.clients),
+            ),
         ]
     }
 
@@ -241,7 +245,7 @@ impl Figures {
         row("p99 in the end, ms", format!("{:.2}", growth.steady_p99_ms));
         row("until p99 is at most 1.5 times that, ms", shown(growth.settled_ms));
         row("most instances", self.peak.instances.to_string());
-        row("until there were so many, ms", format!("{:.1}", self.peak.after.as_secs_f64() * 1e3));
+        row("time until that number, ms", format!("{:.1}", self.peak.after.as_secs_f64() * 1e3));
         row("from the load's end to no instance, s", shown(self.shrunk.map(|time| time.as_secs_f64())));
         verdict::show(&self.verdicts());
     }

@@ -59,7 +59,7 @@ impl fmt::Display for Verdict {
 
 /// Prints a table that reads the same in a terminal and in docs/benchmarks.md.
 pub(super) fn show(verdicts: &[Verdict]) {
-    println!("\n| {:<58} | {:<15} | measured | reached |", "target", "is to be");
+    println!("\n| {:<58} | {:<15} | measured | reached |", "target", "goal");
     println!("| {:-<58} | {:-<15} | -------: | ------- |", "", "");
     for verdict in verdicts {
         println!("{verdict}");

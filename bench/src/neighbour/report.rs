@@ -124,7 +124,7 @@ impl Figures {
         }
         for rival in &self.rivals {
             let ratio = rival.spinning.times.p50() / self.median(Phase::Spinning, |turn| turn.times.p50());
-            let what = format!("{}'s p50 beside spinning clients, times ours", rival.name);
+            let what = format!("{}'s p50 beside spinning clients, times Isopod's", rival.name);
             verdicts.push(Verdict::new(what, Bound::AtLeast(1.0), ratio));
         }
         verdicts
@@ -150,11 +150,11 @@ impl Figures {
         }
         let shares = self.shares.as_deref().unwrap_or_default();
         if !shares.is_empty() {
-            println!("\n| {:<16} | share of the CPU it is to have | it had |", "heavy app");
-            println!("| {:-<16} | ----------------------------: | -----: |", "");
+            println!("\n| {:<16} | expected share of CPU time | measured |", "heavy app");
+            println!("| {:-<16} | -------------------------: | -------: |", "");
         }
         for share in shares {
-            println!("| {:<16} | {:>29.3} | {:>6.3} |", share.app, share.expected, share.measured);
+            println!("| {:<16} | {:>26.3} | {:>8.3} |", share.app, share.expected, share.measured);
         }
         verdict::show(&self.verdicts());
     }

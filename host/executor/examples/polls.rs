@@ -104,7 +104,7 @@ fn inline(executor: &Executor) {
             }
         });
     });
-    report("plain await of a box", boxed);
+    report("plain await of a boxed future", boxed);
     let clocks = per_call(|| {
         for _ in 0..CALLS {
             black_box(Instant::now().elapsed());
