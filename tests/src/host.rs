@@ -36,9 +36,7 @@ impl Host {
     #[track_caller]
     pub fn start_with_probes() -> Self {
         let host = Self::start();
-        for probe in PROBES {
-            host.deploy(probe, Bundle::component(guest(probe)));
-        }
+        host.deploy_probes();
         host
     }
 
@@ -288,6 +286,17 @@ impl Host {
         let push = Push::from(self.upload(app, &bundle, "?wait=true").expect(200).json());
         assert_eq!(push.state, "completed", "{push:?}");
         push
+    }
+
+    /// Deploys each of [`PROBES`] under its own name.
+    ///
+    /// # Panics
+    /// If a deploy fails.
+    #[track_caller]
+    pub fn deploy_probes(&self) {
+        for probe in PROBES {
+            self.deploy(probe, Bundle::component(guest(probe)));
+        }
     }
 
     /// Returns the newest lines of an app's log, oldest first.

@@ -9,9 +9,8 @@ fn source(answer: &Answer) -> Option<&str> {
 
 #[test]
 fn a_handlers_error_is_a_500_and_a_crash_a_502() {
-    let host = Host::start();
+    let host = Host::start_with_probes();
     for probe in PROBES {
-        host.deploy(probe, Bundle::component(guest(probe)));
         let failed = host.get(probe, "/error");
         failed.problem_of(probe, 500, "app-failed");
         assert_eq!(source(&failed), Some("app"), "{failed}");
@@ -59,9 +58,8 @@ fn an_error_response_of_the_host_names_the_host() {
 
 #[test]
 fn an_app_cannot_set_the_error_source() {
-    let host = Host::start();
+    let host = Host::start_with_probes();
     for probe in PROBES {
-        host.deploy(probe, Bundle::component(guest(probe)));
         let answer = host.get(probe, "/respond?status=500&chunk=1&h=x-isopod-error-source:host&h=x-a:1").expect(500);
         assert_eq!((source(&answer), answer.header("x-a")), (None, Some("1")), "{answer}");
     }

@@ -1,17 +1,9 @@
 //! Tests requests that HTTP forbids: each response has a request id and a problem, and none writes
 //! to the host's own log.
 
-use isopod_tests::{Ask, Bundle, Host, PROBES, Raw, Shown, Wire, guest, h2c::H2c};
+use isopod_tests::{Ask, Host, PROBES, Raw, Shown, Wire, h2c::H2c};
 use serde_json::Value;
 use std::net::SocketAddr;
-
-fn host_with_probes() -> Host {
-    let host = Host::start();
-    for probe in PROBES {
-        host.deploy(probe, Bundle::component(guest(probe)));
-    }
-    host
-}
 
 /// Sends these bytes, and checks that the connection ends with this problem.
 #[track_caller]
@@ -73,7 +65,7 @@ fn a_truncated_head_gets_a_problem_response() {
 /// The bytes after a complete response start another head.
 #[test]
 fn an_invalid_head_after_a_request_gets_a_problem_response() {
-    let host = host_with_probes();
+    let host = Host::start_with_probes();
     for probe in PROBES {
         let mut wire = host.begin(probe, Ask::get("/respond?chunk=3"));
         assert_eq!(wire.answer().expect("an answer").expect(200).text(), "xxx", "{probe}");
@@ -93,7 +85,7 @@ fn a_slow_head_gets_a_problem_response() {
 
 #[test]
 fn an_invalid_chunked_body_closes_its_connection() {
-    let host = host_with_probes();
+    let host = Host::start_with_probes();
     for probe in PROBES {
         let head = format!("POST /show HTTP/1.1\r\nhost: {probe}.localhost\r\ntransfer-encoding: chunked\r\n\r\n");
         for body in ["zz\r\nhello\r\n", "5\r\nhelloXX", "5\r\nhello\r\n0\r\nno field\r\n\r\n"] {
@@ -106,7 +98,7 @@ fn an_invalid_chunked_body_closes_its_connection() {
 
 #[test]
 fn an_unsupported_coding_closes_its_connection() {
-    let host = host_with_probes();
+    let host = Host::start_with_probes();
     for probe in PROBES {
         let head = format!("POST / HTTP/1.1\r\nhost: {probe}.localhost\r\ntransfer-encoding: gzip, chunked\r\n\r\n");
         refused(host.listen, &format!("{head}5\r\nhello\r\n0\r\n\r\n"), 501, "unknown-coding");
@@ -154,7 +146,7 @@ fn a_user_name_in_a_target_is_named() {
 
 #[test]
 fn equal_lengths_reach_a_guest_as_one_and_different_lengths_are_rejected() {
-    let host = host_with_probes();
+    let host = Host::start_with_probes();
     let mut connection = H2c::open(host.listen).expect("the host speaks h2c");
     for probe in PROBES {
         let ask = |lengths: [&str; 2]| {
@@ -173,7 +165,7 @@ fn equal_lengths_reach_a_guest_as_one_and_different_lengths_are_rejected() {
 /// Otherwise any client could fill the log.
 #[test]
 fn malformed_requests_write_nothing_to_the_hosts_log() {
-    let host = host_with_probes();
+    let host = Host::start_with_probes();
     for probe in PROBES {
         Raw::exchange(host.listen, "no request\r\n\r\n");
         let head = format!("POST /show HTTP/1.1\r\nhost: {probe}.localhost\r\ntransfer-encoding: chunked\r\n\r\n");

@@ -1,13 +1,11 @@
 //! Tests the facts about a client that an app receives: from the connection, or from a trusted
 //! proxy.
 
-use isopod_tests::{Ask, Bundle, Host, PROBES, Shown, guest};
+use isopod_tests::{Ask, Host, PROBES, Shown};
 
 pub(super) fn deployed(settings: &str) -> Host {
     let host = Host::start_with("", settings);
-    for probe in PROBES {
-        host.deploy(probe, Bundle::component(guest(probe)));
-    }
+    host.deploy_probes();
     host
 }
 

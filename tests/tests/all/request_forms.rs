@@ -2,20 +2,12 @@
 //! interface.
 
 use isopod_tests::{
-    Ask, Bundle, Host, PROBES, Raw, Shown, guest,
+    Ask, Host, PROBES, Raw, Shown,
     guests::guest_path,
     h2c::H2c,
     program::{self, Running},
 };
 use std::net::SocketAddr;
-
-fn host_with_probes() -> Host {
-    let host = Host::start();
-    for probe in PROBES {
-        host.deploy(probe, Bundle::component(guest(probe)));
-    }
-    host
-}
 
 fn send(to: SocketAddr, head: &str) -> Raw {
     let connection = if head.to_ascii_lowercase().contains("\r\nconnection:") { "" } else { "connection: close\r\n" };
@@ -39,7 +31,7 @@ fn shown_by_all(host: &Host, head: &str) -> Shown {
 
 #[test]
 fn guests_of_every_interface_receive_the_same_request() {
-    let host = host_with_probes();
+    let host = Host::start_with_probes();
     let shown = shown_by_all(&host, "GET /show?a=%20b HTTP/1.1\r\nHost: APP.localhost:8080\r\nX-A: 1\r\n");
     assert_eq!(shown.scheme.as_deref(), Some("http"));
     assert_eq!(shown.authority.as_deref(), Some("APP.localhost:8080"));
@@ -59,7 +51,7 @@ fn guests_of_every_interface_receive_the_same_request() {
 
 #[test]
 fn the_authority_of_an_absolute_target_takes_precedence() {
-    let host = host_with_probes();
+    let host = Host::start_with_probes();
     for (target, path) in [
         ("http://APP.localhost/show", "/show"),
         ("https://APP.localhost/show", "/show"),
@@ -75,7 +67,7 @@ fn the_authority_of_an_absolute_target_takes_precedence() {
 
 #[test]
 fn a_target_that_is_neither_path_nor_url_is_rejected() {
-    let host = host_with_probes();
+    let host = Host::start_with_probes();
     for (line, code) in [
         ("GET probe-wasi02.localhost HTTP/1.1", "bad-target"),
         ("GET * HTTP/1.1", "bad-target"),
@@ -93,7 +85,7 @@ fn a_target_that_is_neither_path_nor_url_is_rejected() {
 
 #[test]
 fn options_of_asterisk_is_answered_by_the_host() {
-    let host = host_with_probes();
+    let host = Host::start_with_probes();
     let answer = send(host.listen, "OPTIONS * HTTP/1.1\r\nHost: probe-flat.localhost\r\n");
     assert_eq!((answer.status, answer.text().as_str()), (204, ""), "{answer:?}");
     assert!(answer.header("x-request-id").is_some());
@@ -103,7 +95,7 @@ fn options_of_asterisk_is_answered_by_the_host() {
 
 #[test]
 fn an_invalid_host_is_rejected() {
-    let host = host_with_probes();
+    let host = Host::start_with_probes();
     let app = "probe-flat.localhost";
     for fields in [
         format!("Host: u@{app}"),
@@ -133,7 +125,7 @@ fn an_invalid_host_is_rejected() {
 
 #[test]
 fn over_http_2_host_and_authority_must_agree() {
-    let host = host_with_probes();
+    let host = Host::start_with_probes();
     let mut connection = H2c::open(host.listen).expect("the host speaks h2c");
     for (name, status) in [("probe-flat.localhost", 200), ("PROBE-flat.localhost", 200), ("other.localhost", 400)] {
         let ask = Ask::get("/show").header("host", name);
@@ -144,7 +136,7 @@ fn over_http_2_host_and_authority_must_agree() {
 
 #[test]
 fn a_body_with_an_unknown_coding_reaches_no_guest() {
-    let host = host_with_probes();
+    let host = Host::start_with_probes();
     for probe in PROBES {
         for (codings, status) in [
             ("transfer-encoding: gzip, chunked", 501),
@@ -169,7 +161,7 @@ fn a_body_with_an_unknown_coding_reaches_no_guest() {
 
 #[test]
 fn cookies_that_http_2_splits_are_joined() {
-    let host = host_with_probes();
+    let host = Host::start_with_probes();
     let mut connection = H2c::open(host.listen).expect("the host speaks h2c");
     for probe in PROBES {
         let ask = Ask::get("/show").header("cookie", "a=1").header("cookie", "b=2").header("cookie", "c=3; d=4");
@@ -180,7 +172,7 @@ fn cookies_that_http_2_splits_are_joined() {
 
 #[test]
 fn hop_by_hop_headers_reach_no_guest() {
-    let host = host_with_probes();
+    let host = Host::start_with_probes();
     let head = "GET /show HTTP/1.1\r\nHost: APP.localhost\r\nConnection: close, X-Hop, x-forwarded-for, host, TE\r\n\
         Keep-Alive: timeout=5\r\nProxy-Authorization: Basic eA==\r\nProxy-Connection: close\r\nTE: trailers, gzip\r\n\
         Upgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\nX-Hop: 1\r\nX-End: 2\r\n";

@@ -1,6 +1,6 @@
 //! Tests trailers: only fields that may follow the content cross the host, in both directions.
 
-use isopod_tests::{Answer, Ask, Bundle, Host, PROBES, guest, h2c::H2c};
+use isopod_tests::{Answer, Ask, Host, PROBES, h2c::H2c};
 
 /// Fields that belong into the header section, with values that would change a message.
 const FORBIDDEN: [(&str, &str); 10] = [
@@ -16,14 +16,6 @@ const FORBIDDEN: [(&str, &str); 10] = [
     ("x-request-id", "7"),
 ];
 
-fn host_with_probes() -> Host {
-    let host = Host::start();
-    for probe in PROBES {
-        host.deploy(probe, Bundle::component(guest(probe)));
-    }
-    host
-}
-
 /// Returns the trailers that a probe received.
 #[track_caller]
 fn received(answer: &Answer) -> Vec<(String, String)> {
@@ -37,7 +29,7 @@ fn kept() -> Vec<(String, String)> {
 
 #[test]
 fn a_clients_forbidden_trailers_reach_no_guest() {
-    let host = host_with_probes();
+    let host = Host::start_with_probes();
     let mut connection = H2c::open(host.listen).expect("the host speaks h2c");
     let mut all = FORBIDDEN.to_vec();
     all.push(("x-sum", "14"));
@@ -62,7 +54,7 @@ fn a_clients_forbidden_trailers_reach_no_guest() {
 
 #[test]
 fn trailers_without_an_allowed_field_end_the_body() {
-    let host = host_with_probes();
+    let host = Host::start_with_probes();
     let mut connection = H2c::open(host.listen).expect("the host speaks h2c");
     for probe in PROBES {
         let ask = Ask::post("/show").body("text/plain", "hello");
@@ -77,7 +69,7 @@ fn trailers_without_an_allowed_field_end_the_body() {
 
 #[test]
 fn a_guests_forbidden_trailers_reach_no_client() {
-    let host = host_with_probes();
+    let host = Host::start_with_probes();
     let mut connection = H2c::open(host.listen).expect("the host speaks h2c");
     let names: Vec<_> = FORBIDDEN.iter().filter(|(name, _)| *name != "host").collect();
     let trailers: String = names.iter().map(|(name, value)| format!("&trailer={name}:{value}")).collect();
