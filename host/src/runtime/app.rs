@@ -133,15 +133,21 @@ impl App {
     }
 
     fn replace(&self, serving: Serving) -> Option<Arc<ActiveRelease>> {
-        match &*self.serving.swap(Arc::new(serving)) {
-            Serving::Release(release) => {
-                release.set_standby(true);
-                Some(Arc::clone(release))
-            }
+        let former = match &*self.serving.swap(Arc::new(serving)) {
+            Serving::Release(release) => Arc::clone(release),
             // The caller may need the replaced release for a rollback.
-            Serving::Frozen(frozen) => ActiveRelease::thaw(frozen, &self.resources).ok().map(Arc::new),
-            Serving::Cold(_) | Serving::Nothing { .. } => None,
-        }
+            Serving::Frozen(frozen) => Arc::new(ActiveRelease::thaw(frozen, &self.resources).ok()?),
+            Serving::Cold(_) | Serving::Nothing { .. } => return None,
+        };
+        self.put_on_standby(&former);
+        Some(former)
+    }
+
+    /// Puts a release on standby: another release serves, and a rollback may return to this one.
+    /// Its instances are listed and take requests to their URLs until it is dropped or drains.
+    pub(crate) fn put_on_standby(&self, release: &Arc<ActiveRelease>) {
+        release.set_standby(true);
+        self.track(release);
     }
 
     /// Returns the release that serves, unless it is frozen or cold.

@@ -155,7 +155,7 @@ impl ActiveRelease {
     }
 
     /// Sets whether another release serves in its place.
-    pub(crate) fn set_standby(&self, on_standby: bool) {
+    pub(super) fn set_standby(&self, on_standby: bool) {
         self.on_standby.store(on_standby, Ordering::Relaxed);
         if !on_standby {
             // Instances that were evicted while on standby are started again.

@@ -93,6 +93,7 @@ mod request_bodies;
 mod request_forms;
 mod requests;
 mod response_rules;
+mod resumed_watch;
 mod revoked_tokens;
 mod rolling;
 mod scaling;

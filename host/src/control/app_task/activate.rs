@@ -23,6 +23,7 @@ impl AppTask {
         match result {
             Ok(Loaded { running, beside }) => {
                 if let Some(beside) = &beside {
+                    self.app.traffic.put_on_standby(beside);
                     beside.supervise(&self.services.crash_reports);
                 }
                 let incoming = Incoming::New { running: Arc::new(running), beside };

@@ -60,9 +60,7 @@ impl Releases {
         if app.fields().app_type == AppType::Dev {
             return None;
         }
-        let (_, good) = self.last_good(app, number).await?;
-        good.set_standby(true);
-        Some(good)
+        self.last_good(app, number).await.map(|(_, good)| good)
     }
 
     /// Loads a stored release.
