@@ -196,6 +196,10 @@ pub const OUTBOUND_WAIT_MIN: Duration = Duration::from_millis(1);
 /// not retried.
 pub const OUTBOUND_REPLAY_BYTES_MAX: usize = 64 * 1024;
 
+/// TLS sessions that a release keeps for its next connection to a server. Beyond it the
+/// oldest session is dropped, and its server gets a full handshake.
+pub const OUTBOUND_TLS_SESSIONS_MAX: usize = 256;
+
 /// Name lookups of one app in progress. More wait, within their connect timeout.
 pub const LOOKUPS_PER_APP_MAX: usize = 16;
 

@@ -18,7 +18,7 @@ use gate::Gate;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri, header, request::Parts};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use hyper_rustls::{ConfigBuilderExt, HttpsConnector};
+use hyper_rustls::HttpsConnector;
 use pool::{Acquired, Connection, Owner, Upstream};
 use replay::{Replay, Transmission};
 use response::TimedBody;
@@ -26,7 +26,7 @@ use std::{
     future::Future,
     pin::pin,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -49,7 +49,9 @@ pub(crate) struct Outbound(Arc<Inner>);
 struct Inner {
     network: Arc<Network>,
     gate: Gate,
-    tls: Arc<rustls::ClientConfig>,
+    /// Created for the first `https` request: its session cache takes many times the memory of a
+    /// frozen app.
+    tls: OnceLock<Arc<rustls::ClientConfig>>,
     owner: Owner,
     /// Incremented when the program's connections are closed; connections opened before are not
     /// kept again.
@@ -60,8 +62,8 @@ impl Outbound {
     pub(crate) fn new(sandbox: Arc<Sandbox>, network: &Arc<Network>) -> Self {
         let owner = network.pool().owner(&sandbox.app);
         let gate = Gate::new(sandbox, Arc::clone(network), owner.clone());
-        let tls = Arc::new(rustls::ClientConfig::builder().with_webpki_roots().with_no_client_auth());
-        Self(Arc::new(Inner { network: Arc::clone(network), gate, tls, owner, generation: AtomicU64::new(0) }))
+        let (network, tls) = (Arc::clone(network), OnceLock::new());
+        Self(Arc::new(Inner { network, gate, tls, owner, generation: AtomicU64::new(0) }))
     }
 
     /// Closes the connections that no request uses, and those in use once their requests have
@@ -69,6 +71,12 @@ impl Outbound {
     pub(crate) fn close_connections(&self) {
         self.0.generation.fetch_add(1, Ordering::AcqRel);
         self.0.network.pool().close_of(&self.0.owner);
+    }
+}
+
+impl Inner {
+    fn tls(&self) -> Arc<rustls::ClientConfig> {
+        Arc::clone(self.tls.get_or_init(|| Arc::new(self.network.tls_of_a_program())))
     }
 }
 
@@ -194,7 +202,7 @@ impl Outbound {
             Acquired::ConnectionPermit(permit) => permit,
         };
         let connecting = async {
-            let mut connector = HttpsConnector::from((self.0.gate.dial(deadline), Arc::clone(&self.0.tls)));
+            let mut connector = HttpsConnector::from((self.0.gate.dial(deadline), self.0.tls()));
             let stream = connector.call(uri.clone()).await.map_err(|error| self.0.gate.explain(&*error))?;
             hyper::client::conn::http1::handshake(stream).await.map_err(|error| failed(error, false).error)
         };

@@ -1,18 +1,21 @@
-//! Network state that all programs of an engine share: the host's own addresses, name lookup and
-//! the connection pool. Never decides which addresses an app may reach.
+//! Network state that all programs of an engine share: the host's own addresses, name lookup, the
+//! connection pool and the certificate authorities. Never decides which addresses an app may reach.
 
 use super::{
     pool::{Bounds, Pool},
     resolver::Resolver,
 };
-use crate::EngineConfig;
+use crate::{EngineConfig, limits};
+use hyper_rustls::ConfigBuilderExt;
 use isopod_policy::address;
+use rustls::{ClientConfig, client::Resumption};
 use std::{net::SocketAddr, sync::Arc};
 
 pub(crate) struct Network {
     forbidden: Vec<SocketAddr>,
     resolver: Resolver,
     pool: Arc<Pool>,
+    tls: ClientConfig,
 }
 
 impl Network {
@@ -22,6 +25,7 @@ impl Network {
             forbidden: config.forbidden_addresses.clone(),
             resolver: Resolver::new(config.resolver),
             pool: Pool::new(bounds),
+            tls: ClientConfig::builder().with_webpki_roots().with_no_client_auth(),
         })
     }
 
@@ -40,6 +44,14 @@ impl Network {
 
     pub(super) fn pool(&self) -> &Arc<Pool> {
         &self.pool
+    }
+
+    /// Returns a program's TLS configuration. The certificate authorities are shared; the session
+    /// cache is the program's own, so that no program can resume the session of another.
+    pub(super) fn tls_of_a_program(&self) -> ClientConfig {
+        let mut tls = self.tls.clone();
+        tls.resumption = Resumption::in_memory_sessions(limits::OUTBOUND_TLS_SESSIONS_MAX);
+        tls
     }
 }
 
