@@ -1,8 +1,8 @@
 //! The program's memory allocator: mimalloc, called by its plain functions wherever their alignment
 //! suffices. Never counts or limits memory.
 //!
-//! The crate `mimalloc` asks for an explicit alignment in every call, which costs several times the
-//! instructions: an aligned call of more than a kilobyte doesn't use the per-thread lists.
+//! The crate `mimalloc` passes an explicit alignment in every call, which costs several times as
+//! many instructions: an aligned call of more than a kilobyte doesn't use the per-thread lists.
 
 use libmimalloc_sys::{mi_malloc, mi_realloc, mi_zalloc};
 use mimalloc::MiMalloc;
@@ -15,8 +15,8 @@ static ALLOCATOR: Allocator = Allocator;
 
 struct Allocator;
 
-/// Returns whether mimalloc aligns such a block without being asked: blocks of a word or more are
-/// aligned for a word, and smaller blocks occupy a word.
+/// Returns whether mimalloc aligns a block of this layout by default. It aligns each block to a
+/// word.
 const fn is_plain(layout: &Layout) -> bool {
     layout.align() <= align_of::<usize>()
 }

@@ -30,5 +30,5 @@ pub(crate) const GUEST_BLOCKING_THREADS: usize = 4;
 /// are restored afterwards and answer 503 until then: one slow app must not delay all others.
 pub(crate) const RESTORE_WAIT: Duration = Duration::from_secs(60);
 
-/// Bytes of the configuration file. Larger is refused.
+/// Bytes of the configuration file. A larger file is refused.
 pub(crate) const CONFIG_BYTES: u64 = 256 * 1024;

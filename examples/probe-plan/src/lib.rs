@@ -6,7 +6,7 @@
 //! | `/respond` | as the query says, see below |
 //! | `/early` | the same, but the request's body is never read |
 //! | `/once` | `chunk` bytes in the largest writes that the host permits, and the end at once |
-//! | `/echo` | the request's body, part by part as it arrives; read `ms` after the head of the response |
+//! | `/echo` | the request's body, part by part as it arrives; the guest begins to read it `ms` after the response's head |
 //! | `/pass` | the request's body itself, handed on without a copy (0.3) |
 //! | `/error` | an `error-code` of the guest in place of a response |
 //! | `/nothing` | none: the guest returns (0.2) or traps (0.3) without a response |

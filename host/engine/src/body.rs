@@ -29,7 +29,8 @@ pub struct FromClient {
     left: u64,
     monitor: BodyMonitor,
     stall_timeout: StallTimeout,
-    /// When the guest began to wait for the next part, and the timer of the next check.
+    /// When the guest began to wait for the next part, and the timer for the next check of the
+    /// timeout.
     waiting: Option<(Instant, Pin<Box<Sleep>>)>,
 }
 
@@ -72,7 +73,8 @@ pub enum BodyError {
     Response(Fault),
 }
 
-/// The detail of a body that a client with `Expect: 100-continue` was not asked for in time.
+/// The error of a read after the response has begun: the client sent `Expect: 100-continue`, and
+/// was not asked for the body in time.
 const NOT_SENT: &str = "the response began before the guest read the body";
 
 /// Describes why a body ended early, with the cause, which hyper's own text lacks.
@@ -97,8 +99,8 @@ struct MonitorState {
     demand: AtomicU8,
 }
 
-/// Whether the client sends its body: on its own; once it is read; because it was read; not any
-/// more, since the response has begun or the guest has dropped the body.
+/// When the client sends its body: unasked; once the guest reads it; now, since the guest has read
+/// it; never, since the response has begun or the guest has dropped the body.
 const UNASKED: u8 = 0;
 const AWAITED: u8 = 1;
 const ASKED: u8 = 2;
@@ -132,8 +134,8 @@ impl BodyMonitor {
         self.0.bytes_read.load(Ordering::Relaxed)
     }
 
-    /// Returns the fault of the request after the guest failed with `fault`: the client's, if its
-    /// body was unreadable, or if the guest was waiting for the body when its time was over.
+    /// Attributes a guest's fault. Returns the client's fault if the body was unreadable, or if the
+    /// guest timed out while it waited for the body; otherwise `fault`.
     pub fn attribute(&self, fault: Fault) -> Fault {
         if matches!(fault, Fault::Timeout { .. }) && self.0.waits.load(Ordering::Relaxed) {
             self.note(BadBody::TooSlow);
@@ -146,13 +148,13 @@ impl BodyMonitor {
         self.0.demand.load(Ordering::Relaxed) == AWAITED
     }
 
-    /// Records that the body isn't read any more unless it was already. A client that gets a
+    /// Refuses later reads of a body that the guest hasn't begun to read. A client that gets a
     /// response instead of `100 Continue` may omit its body and send its next request.
     pub(crate) fn refuse_unread(&self) {
         let _ = self.0.demand.compare_exchange(AWAITED, REFUSED, Ordering::Relaxed, Ordering::Relaxed);
     }
 
-    /// Asks for the body. Returns whether the client sends it.
+    /// Asks the client for the body. Returns false if the body was refused.
     fn ask(&self) -> bool {
         match self.0.demand.load(Ordering::Relaxed) {
             UNASKED | ASKED => true,
@@ -192,7 +194,7 @@ impl RequestBody {
         self
     }
 
-    /// Returns the body's monitor; `None` if the body is known in full.
+    /// Returns the body's monitor; `None` if the whole body was buffered.
     pub fn monitor(&self) -> Option<BodyMonitor> {
         match self {
             Self::Incoming(body) => Some(body.monitor.clone()),
@@ -344,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn each_fault_after_an_unreadable_body_is_the_clients() {
+    fn each_fault_after_an_unreadable_body_is_the_clients_fault() {
         let detail = "no end".to_owned();
         for bad in [BadBody::TooLarge, BadBody::TooSlow, BadBody::Broken { detail }] {
             let monitor = BodyMonitor::default();

@@ -6,8 +6,8 @@ use std::time::Duration;
 /// Largest component accepted, in bytes. Larger components are rejected before they are parsed.
 pub const COMPONENT_BYTES_MAX: usize = 64 * 1024 * 1024;
 
-/// Most functions in one component, over all its core modules. More are rejected: compile time
-/// grows with them.
+/// Most functions in one component, over all its core modules. A component with more is rejected:
+/// compile time grows with them.
 pub const FUNCTIONS_MAX: usize = 300_000;
 
 /// Largest single function body, in bytes. Larger bodies are rejected: the optimiser's time grows
@@ -45,8 +45,8 @@ pub const FROZEN_CODE_MORE_BYTES: u64 = 1024 * 1024;
 /// Timeout of `init` and all warm-up requests together. On expiry the snapshot is abandoned.
 pub const SNAPSHOT_TIME_MAX: Duration = Duration::from_secs(30);
 
-/// Largest memory of an instance for a snapshot. More is refused: for a short time the
-/// host holds several copies.
+/// Largest memory of an instance for a snapshot. A larger one is refused: for a short time the host
+/// holds several copies.
 pub const SNAPSHOT_MEMORY_BYTES_MAX: usize = 128 * 1024 * 1024;
 
 /// Snapshots taken at once, so that a slow snapshot leaves a thread to compilations. Others wait in
@@ -69,8 +69,8 @@ pub const INSTANCES_MAX: u32 = 1_000;
 /// [`crate::Fault::NoRoom`] earlier.
 pub const RESERVE_PERCENT: u64 = 10;
 
-/// Core instances of one component, and its memories and its tables. More are rejected. JavaScript
-/// and Python guests have up to 14.
+/// Core instances of one component, and likewise its memories and its tables. A component with more
+/// is rejected. JavaScript and Python guests have up to 14.
 pub const CORE_INSTANCES_PER_COMPONENT_MAX: u32 = 40;
 
 /// Linear memories per instance slot. A component with more takes several slots.
@@ -92,7 +92,8 @@ pub(crate) const fn stacks_per_slot(flavour: Flavour) -> u32 {
 /// page faults.
 pub const MEMORY_KEEP_RESIDENT_BYTES: usize = 1024 * 1024;
 
-/// Table space that stays resident in a free slot, in bytes, for the same reason.
+/// Table space that stays resident in a free slot, in bytes, so that the next instance avoids page
+/// faults.
 pub const TABLE_KEEP_RESIDENT_BYTES: usize = 64 * 1024;
 
 /// A guest's call stack, in bytes. Deeper recursion is a trap.
@@ -178,7 +179,7 @@ pub const OUTBOUND_CONNECTIONS_PER_APP_MAX: usize = 128;
 /// are closed first, then those of any app.
 pub const OUTBOUND_CONNECTIONS_MAX: usize = 1_024;
 
-/// Idle time after which a kept connection is closed.
+/// Idle time after which an outbound connection is closed.
 pub const OUTBOUND_IDLE_TIME: Duration = Duration::from_secs(20);
 
 /// Longest connect timeout of an outbound request, including name lookup and TLS. On expiry the
@@ -219,8 +220,7 @@ pub const LOOKUP_ATTEMPTS_MAX: usize = 2;
 /// Entries of the cache of name lookups. Beyond it the least recently used entries are evicted.
 pub const LOOKUPS_KEPT: u64 = 1_024;
 
-/// Longest time that the result of a name lookup is cached, regardless of the answer's time to
-/// live.
+/// Longest time that the result of a name lookup is cached, even if its time to live is longer.
 pub const LOOKUP_KEPT_FOR_MAX: Duration = Duration::from_secs(300);
 
 /// Longest time that a negative answer of a name lookup is cached: the name does not exist.
@@ -244,13 +244,13 @@ pub const FLAT_PIECE_BYTES: usize = 256 * 1024;
 /// can't be interrupted. A larger body is copied in pieces afterwards.
 pub const FLAT_COPIED_AT_ONCE_BYTES: usize = 1024 * 1024;
 
-/// Denominator of the fraction of an instance's memory limit from which on the bodies of a flat
-/// call count as large. After such a call the instance is replaced if its memory has grown beyond
-/// the fraction of `FLAT_FILLED_MEMORY_PART`.
+/// The bodies of a flat call count as large if they take at least 1/N of the instance's memory
+/// limit; this value is N. After such a call, the instance is replaced if its memory exceeds the
+/// part that `FLAT_FILLED_MEMORY_PART` sets.
 pub const FLAT_LARGE_BODIES_PART: u64 = 8;
-/// Denominator of the fraction of its memory limit beyond which an instance is replaced after a
-/// flat call with large bodies. The guest's heap is then fragmented, so another call of that size
-/// may not fit.
+/// After a flat call with large bodies, an instance is replaced if its memory exceeds 1/N of its
+/// limit; this value is N. The guest's heap is then fragmented, so another call of that size may
+/// not fit.
 pub const FLAT_FILLED_MEMORY_PART: u64 = 2;
 
 /// Parts of a request's body below this size are joined, so that a body in many small parts takes
@@ -289,7 +289,7 @@ pub const RESPONSE_TAKEN_AT_ONCE_BYTES: u64 = 64 * 1024;
 
 /// How long the head of a response waits for the guest to read a body that the client sends only
 /// then (`Expect: 100-continue`), at most half of the app's `request_timeout`. Then the response
-/// begins, and the body can't be read any more.
+/// begins, and the body can no longer be read.
 pub const UNREAD_BODY_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Bytes of a response's body that are read after its guest has returned, to find out whether the

@@ -48,8 +48,8 @@ pub enum ResponseBody {
 pub struct ResponseEnd {
     /// Bytes passed to the client.
     pub bytes: u64,
-    /// The stable name of the fault that broke it, or of the request's unreadable body. `None` if
-    /// both bodies were whole.
+    /// The stable name of the fault that broke this body, or that made the request's body
+    /// unreadable. `None` if both were whole.
     pub fault: Option<&'static str>,
 }
 
@@ -117,7 +117,7 @@ pub struct Streamed {
 #[derive(Default)]
 pub(crate) struct Link {
     pipe: Mutex<Pipe>,
-    /// The request's body, which the client may have broken; `None` if it is known in full.
+    /// The request's body, which the client may have broken; `None` if it was buffered in full.
     request: Option<BodyMonitor>,
     /// The fault that broke the body; only the first one is stored.
     fault: OnceLock<Fault>,
@@ -189,13 +189,13 @@ impl Pipe {
 }
 
 impl Link {
-    /// Creates the link of the response to a request with this body.
+    /// Creates the link for the response to a request with this body.
     pub(crate) fn answering(request: Option<BodyMonitor>) -> Self {
         Self { request, ..Self::default() }
     }
 
-    /// Returns the fault of the request after the guest failed with `fault`, which may be the
-    /// client's.
+    /// Returns the fault of a guest that failed with `fault`, attributed to the client if the
+    /// client caused it.
     pub(crate) fn attribute(&self, fault: Fault) -> Fault {
         match &self.request {
             Some(request) => request.attribute(fault),
@@ -203,7 +203,8 @@ impl Link {
         }
     }
 
-    /// Stores the fault that broke the body, unless an earlier one did. Returns the stored one.
+    /// Stores the fault that broke the body, unless one is stored already. Returns the stored
+    /// fault.
     fn break_with(&self, fault: Fault) -> &Fault {
         self.fault.get_or_init(|| self.attribute(fault))
     }
@@ -565,7 +566,7 @@ mod tests {
             link.fail(Fault::Stopped);
             assert_eq!(next(&link), Poll::Ready(Some(Err(fault))));
             assert_eq!(link.recorded_fault(false), Some(fault));
-            // The guest may end its response in spite of the error.
+            // The guest may end its response despite the error.
             assert_eq!(link.recorded_fault(true), Some(fault).filter(|fault| *fault == "bad-request"));
         }
     }

@@ -151,8 +151,8 @@ struct Available {
     broken: Option<Fault>,
 }
 
-/// A request's body that its client sends only once the guest reads it. The response's head waits
-/// for that: a client that gets the head first may omit the body.
+/// A request's body that the client sends only once the guest reads it. The response's head waits
+/// for the read: a client that gets the head first may omit the body.
 struct Unread {
     monitor: Option<BodyMonitor>,
     limit: Duration,
@@ -165,7 +165,7 @@ impl Unread {
     }
 
     /// Becomes ready once the response may begin.
-    fn poll_over(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    fn poll_may_begin(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if !self.monitor.as_ref().is_some_and(BodyMonitor::is_awaited) {
             return Poll::Ready(());
         }
@@ -175,7 +175,7 @@ impl Unread {
 }
 
 impl Drop for Unread {
-    /// Dropped when the response begins.
+    /// The response begins when this is dropped, so later reads of the body are refused.
     fn drop(&mut self) {
         self.monitor.iter().for_each(BodyMonitor::refuse_unread);
     }
@@ -223,7 +223,7 @@ async fn take_available(
                 return Poll::Ready(());
             }
             if !moved {
-                return unread.poll_over(cx);
+                return unread.poll_may_begin(cx);
             }
         }
     })

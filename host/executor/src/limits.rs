@@ -40,17 +40,18 @@ pub const DEBT_SLICES_MAX: u64 = 20;
 /// move to worker threads.
 pub const LEAD_SLICES: u64 = 10;
 
-/// If an account's calls typically use more than this part of a slice, they start on worker
-/// threads. The hand-over then costs less than a tenth, and consecutive calls don't occupy an I/O
-/// thread.
+/// If an account's calls typically use more than 1/N of a slice, they start on worker threads; this
+/// value is N. The hand-over then costs less than a tenth, and consecutive calls don't occupy an
+/// I/O thread.
 pub const LONG_CALL_PER_SLICE: u64 = 4;
 /// A single call counts for at most this many slices, so that it doesn't outweigh many short calls.
 pub const CALL_NOTED_SLICES_MAX: u64 = 4;
-/// The weight of one call in the typical CPU time of an account's calls: one part in this many.
+/// Each call contributes 1/N to the typical CPU time of its account's calls, a moving average; this
+/// value is N.
 pub const CALL_NOTED_PARTS: u64 = 8;
-/// A call may use one slice on I/O threads, plus one part in this many of the time since its start;
-/// beyond that it moves to worker threads. A stream that lives for hours stays inline; a call that
-/// waits often and computes much doesn't.
+/// A call may use one slice on I/O threads, plus 1/N of the time since its start; beyond that it
+/// moves to worker threads. This value is N. A stream that lives for hours stays inline; a call
+/// that waits often and computes much doesn't.
 pub const CALL_SHARE_PARTS: u64 = 8;
 
 /// A poll up to this long is charged by the wall clock: reading the thread's CPU clock costs more

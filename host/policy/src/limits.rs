@@ -121,12 +121,11 @@ pub const CLOCK_BACK_MAX: Duration = Duration::from_secs(3 * 3600);
 
 /// A sentence about a release names at most this many changes, and counts the rest.
 pub const CHANGES_NAMED_MAX: usize = 4;
-/// A longer value in such a sentence is truncated; the release has the whole value.
+/// A longer value in a sentence about a release is truncated; the release has the whole value.
 pub const CHANGE_VALUE_CHARS_MAX: usize = 60;
 
 /// The back-off before a restart doubles from the minimum after the first crash to the maximum. The
-/// minimum is hardly noticeable, and the maximum keeps an instance that can't start from being a
-/// load.
+/// minimum is hardly noticeable, and the maximum bounds the load of an instance that can't start.
 pub const RESTART_AFTER: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(30);
 /// An instance that ends sooner than this after its start counts as a quick crash.
 pub const RESTART_QUICK: Duration = Duration::from_secs(5);
@@ -142,16 +141,17 @@ pub const SWAP_WATCH: Duration = Duration::from_secs(10);
 /// Fewer failures than this are not significant, for any number of requests.
 pub const SWAP_FAILURES_MIN: u64 = 5;
 /// A release is worse only if its failure rate is more than this many times that of the release
-/// before …
+/// before. `SWAP_WORSE_MORE` must be exceeded too.
 pub const SWAP_WORSE_FACTOR: f64 = 3.0;
-/// … and by more than this part of all requests.
+/// A release is worse only if its failure rate exceeds that of the release before by more than this
+/// fraction of all requests. `SWAP_WORSE_FACTOR` must be exceeded too.
 pub const SWAP_WORSE_MORE: f64 = 0.10;
 /// The failure rate that makes a release worse if the release before has no requests to compare
 /// with.
 pub const SWAP_WORSE_UNKNOWN: f64 = 0.50;
 
-/// An out-of-memory fault on a request of at least this fraction of the guest's memory doesn't
-/// count against its release.
+/// An out-of-memory fault on a request of at least 1/N of the guest's memory doesn't count against
+/// its release; this value is N.
 pub const SWAP_SIZE_PART: u64 = 16;
 
 /// A guest that runs out of handles, or of another fixed allowance for host calls, after it has
@@ -159,9 +159,9 @@ pub const SWAP_SIZE_PART: u64 = 16;
 /// 413.
 pub const SWAP_SIZE_BYTES: u64 = 1024 * 1024;
 
-/// If the guest holds bodies whole, a request's body larger than this fraction of its instance's
-/// memory is rejected. While its buffer grows, the guest holds up to three times the body, and a
-/// handler may copy it.
+/// If the guest holds bodies whole, a request's body larger than 1/N of its instance's memory is
+/// rejected; this value is N. While its buffer grows, the guest holds up to three times the body,
+/// and a handler may copy it.
 pub const WHOLE_BODY_MEMORY_PART: u64 = 4;
 
 /// An app's newest releases that are kept in any state. Older ones are deleted.
@@ -176,25 +176,27 @@ pub const LOW_EVENTS_PER_USER_MAX: u64 = 200;
 
 /// A number of cores for an app's queue outside this range is rejected.
 pub const CORES: RangeInclusive<u32> = 1..=1_000;
-/// Default number of pull jobs of an app that run concurrently. More wait in the queue.
+/// Default number of pull jobs of an app that run concurrently. Further jobs wait in the queue.
 pub const CORES_PULL_USUAL: u32 = 10;
-/// Default number of push jobs of an app that run concurrently. More wait in the queue.
+/// Default number of push jobs of an app that run concurrently. Further jobs wait in the queue.
 pub const CORES_PUSH_USUAL: u32 = 4;
 /// Number of parts of the window for a process type's peak; a peak is forgotten after the last
 /// part.
 pub const SCALE_WINDOW_PARTS: usize = 12;
-/// The default length of that window: the same as Knative's stable window.
+/// Default length of the window for a process type's peak load: the same as Knative's stable
+/// window.
 pub const SCALE_WINDOW: Duration = Duration::from_secs(60);
 /// The range of `Retry-After` for a job that finds its queue full.
 pub const RETRY_AFTER: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(60);
-/// Number of recent durations that are remembered of a process type's jobs.
+/// Number of recent jobs of a process type that are remembered with their durations.
 pub const ADMISSION_JOBS_SEEN: usize = 16;
-/// While fewer jobs than this have completed, their durations predict nothing, and a job is started
-/// with the minimum of time left.
+/// While fewer jobs than this have completed, their durations predict nothing: a job is started if
+/// it has at least the time of `ADMISSION_PART_MIN` left.
 pub const ADMISSION_JOBS_ENOUGH: usize = 4;
-/// A job is not started if it has less than this part of its `request_timeout` left when a slot is
-/// free …
+/// A job that gets a slot is not started if it has less than 1/N of its `request_timeout` left;
+/// this value is N.
 pub const ADMISSION_PART_MIN: u32 = 20;
-/// … and always if it has this part left, however long others take. A job that had less of its time
-/// and timed out doesn't count against its release.
+/// A job that gets a slot is always started if it has at least 1/N of its `request_timeout` left,
+/// however long other jobs take; this value is N. A job that was started with less and timed out
+/// doesn't count against its release.
 pub const ADMISSION_PART_MAX: u32 = 2;

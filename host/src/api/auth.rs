@@ -82,7 +82,7 @@ impl KnownToken {
 #[derive(Debug, Clone)]
 pub(crate) struct Authorised {
     pub(crate) name: String,
-    /// Cancelled when the token is removed. A later token of the same name doesn't matter.
+    /// Cancelled when the token is removed. A later token of the same name has its own.
     pub(crate) removed: CancellationToken,
 }
 
@@ -239,7 +239,10 @@ mod tests {
         assert!(ci.removed.is_cancelled() && !ann.removed.is_cancelled());
         both.insert(row("ci"), &ids);
         let later = authorised(both.check(&headers("Bearer ci"), &need, &ids));
-        assert!(ci.removed.is_cancelled() && !later.removed.is_cancelled(), "a later token has the name");
+        assert!(
+            ci.removed.is_cancelled() && !later.removed.is_cancelled(),
+            "a later token of the same name isn't affected"
+        );
     }
 
     #[test]

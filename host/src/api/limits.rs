@@ -14,15 +14,15 @@ pub(crate) const DNS_LABEL_BYTES_MAX: usize = 63;
 /// open files is lower. Further connections are refused with 503, except for liveness checks.
 pub(crate) const ADMIN_CONNECTIONS_MAX: usize = 512;
 
-/// `Retry-After` for a client that this limit refused: a crowded listener soon closes idle
-/// connections.
+/// `Retry-After` of a refused connection: a crowded listener soon closes idle connections.
 pub(crate) const CONNECTIONS_RETRY_AFTER: Duration = Duration::from_secs(5);
 
 /// Connections in the kernel's backlog of the admin address. The kernel refuses further
 /// connections.
 pub(crate) const ADMIN_BACKLOG: u32 = 256;
 
-/// The same as `TRAFFIC_WINDOW_BYTES` for the API, which has large uploads and few connections.
+/// HTTP/2 flow-control window of the API. It is larger than `TRAFFIC_WINDOW_BYTES`, since the API
+/// has large uploads and few connections.
 pub(crate) const ADMIN_WINDOW_BYTES: u32 = 1 << 20;
 
 /// Idle timeout of a request body of the API. Then 408: an incomplete body must not hold a
@@ -37,10 +37,12 @@ pub(crate) const ADMIN_BODY_TIME: Duration = Duration::from_secs(600);
 /// before it is read. A body without a length counts with its limit.
 pub(crate) const API_BODIES_BYTES: u64 = 64 << 20;
 
-/// The largest JSON or text body of the API. Larger is refused with 413: only bundles are large.
+/// The largest JSON or text body of the API. A larger one is refused with 413: only bundles are
+/// large.
 pub(crate) const JSON_BODY_BYTES: usize = 1024 * 1024;
 
-/// The largest event in a request. Larger is refused with 413: an event is a message, not a file.
+/// The largest event in a request. A larger one is refused with 413: an event is a message, not a
+/// file.
 pub(crate) const EVENT_BODY_BYTES: usize = 1024 * 1024;
 
 /// Characters of the name of an event's attribute, as CloudEvents recommends. An event with a
@@ -55,14 +57,14 @@ pub(crate) const BUILD_ERROR_BYTES: usize = 256 * 1024;
 /// with 503.
 pub(crate) const CHANGES_MAX: usize = 512;
 
-/// `Retry-After` of a mutation that this limit refused.
+/// `Retry-After` of a mutation that was refused because of `CHANGES_MAX`.
 pub(crate) const CHANGES_RETRY_AFTER: Duration = Duration::from_secs(2);
 
 /// Items in one page of a list, unless the caller asks for fewer.
 pub(crate) const PAGE_ITEMS_DEFAULT: u32 = 100;
 
-/// The maximum number of items in one page of a list. More is refused with 400, which names the
-/// cursor.
+/// The maximum number of items in one page of a list. A larger `limit` is refused with 400, which
+/// names the cursor.
 pub(crate) const PAGE_ITEMS_MAX: u32 = 1000;
 
 /// Subscribers of event streams (server-sent events), all apps together. Further streams get 503:
@@ -77,7 +79,7 @@ pub(crate) const SUBSCRIBERS_PER_TOKEN: usize = 128;
 /// connection is alive.
 pub(crate) const FOLLOW_KEEP_ALIVE: Duration = Duration::from_secs(15);
 
-/// Characters of an `Idempotency-Key`. Longer is refused with 400.
+/// Characters of an `Idempotency-Key`. A longer key is refused with 400.
 pub(crate) const IDEMPOTENCY_KEY_CHARS_MAX: usize = 128;
 
 /// Interval of the metrics in an event stream.

@@ -72,13 +72,12 @@ fn created_at(client: &Client, app: &AppName) -> Result<String, Failure> {
     Ok(output::field(&client.get(&format!("/v1/apps/{app}"))?.success()?, "created_at"))
 }
 
-/// Returns the failure for the host's final event, by the reason in its data.
+/// Returns the failure that the host's final event reports, by the reason in its data.
 fn ended(app: &AppName, data: &str) -> Failure {
     let reason = serde_json::from_str::<serde_json::Value>(data).unwrap_or_default();
     match reason["reason"].as_str() {
-        Some("token-revoked") => {
-            Failure::new(format!("the token that followed {app} was revoked")).next("set ISOPOD_TOKEN to another token")
-        }
+        Some("token-revoked") => Failure::new(format!("the token used to follow {app} was revoked"))
+            .next("set ISOPOD_TOKEN to another token"),
         // Hosts of earlier versions send no other reason.
         _ => destroyed(app),
     }

@@ -95,5 +95,6 @@ pub(crate) const HOST_LOG_VALUE_BYTES_MAX: usize = 2 * 1024;
 /// Writes beyond it are refused.
 pub(crate) const LOCAL_KEY_VALUE_BYTES_MAX: usize = 256 * 1024 * 1024;
 
-/// Keys in one page of a listing of these. The others follow on the next page.
+/// Keys in one page of a list of keys, in `isopod serve` and `isopod run`. The others follow on the
+/// next page.
 pub(crate) const LOCAL_KEY_VALUE_PAGE_KEYS: usize = 1_000;

@@ -103,14 +103,14 @@ pub(in crate::control) enum Command {
     Crashed(CrashReport),
 }
 
-/// The exclusive permit to change an app. The next change runs when it is dropped.
+/// The exclusive permit to change an app. When it is dropped, the next change runs.
 pub(in crate::control) struct ChangePermit {
     pub(in crate::control) change: ChangeId,
     _ended: oneshot::Sender<()>,
 }
 
 impl ChangePermit {
-    /// Returns the permit of a change, and the receiver that notices its end.
+    /// Returns the permit of a change, and a receiver that resolves when the permit is dropped.
     pub(in crate::control) fn new(change: ChangeId) -> (Self, oneshot::Receiver<()>) {
         let (_ended, ended) = oneshot::channel();
         (Self { change, _ended }, ended)

@@ -172,8 +172,8 @@ impl AppTask {
         self.adopt(machine, cause);
     }
 
-    /// Runs until the app is destroyed or the host ends. Boxed, since a future stores an argument
-    /// by value twice.
+    /// Runs until the app is destroyed or the host ends. `self` is boxed, since a future stores
+    /// each argument twice.
     pub(in crate::control) async fn run(mut self: Box<Self>) {
         let ended = self.services.shutdown.ended.clone();
         while !self.machine.is_destroyed() {

@@ -93,8 +93,8 @@ impl PushRunner {
         pipeline.run(spec, "the push failed").await.map(drop)
     }
 
-    /// Waits for a permit that a push needs, and logs the reason. Returns `None` if the
-    /// push is cancelled.
+    /// Waits for a permit that a push needs, and logs why it waits. Returns `None` if the push is
+    /// cancelled.
     async fn acquire<T>(
         &self,
         (app, live): (&AppRecord, &LivePush),

@@ -78,15 +78,15 @@ impl Startup {
         Ok(Restored { apps, cold, late: self.late })
     }
 
-    /// Returns an app with its current release. `None` if the app is not to run or has no readable
-    /// release.
+    /// Returns an app with its current release: `None` if the app is stopped, has no release, or
+    /// has a damaged one.
     async fn with_release(&self, app: App) -> (App, Result<Option<Release>, StoreError>) {
         let release = match app.release {
             Some(number) if app.intended == Intended::Running => self.store.release(&app.name, number).await,
             _ => Ok(None),
         };
         match release {
-            // The regular start reports the error.
+            // The regular start of the app reports the error.
             Err(StoreError::Damaged { .. }) => (app, Ok(None)),
             release => (app, release),
         }

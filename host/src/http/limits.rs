@@ -25,7 +25,7 @@ pub(crate) const CONNECTION_AGE: Duration = Duration::from_secs(3600);
 /// connection is reset. On a crowded listener, the head timeout applies instead.
 pub(crate) const CONNECTION_WRITE: Duration = Duration::from_secs(60);
 
-/// Bytes of one request's head. More is refused with 431.
+/// Bytes of one request's head. A larger head is refused with 431.
 pub(crate) const HEAD_BYTES: usize = 64 * 1024;
 
 /// Fields in one HTTP/1 request head, which is hyper's default. A head with more is refused with
@@ -38,9 +38,10 @@ pub(crate) const STREAMS_MAX: u32 = 128;
 /// Interval of HTTP/2 keepalive pings.
 pub(crate) const HTTP2_PING: Duration = Duration::from_secs(30);
 
-/// TCP keepalive: idle time before the kernel's first probe, and the interval between probes. After
-/// several unanswered probes the connection is closed.
+/// TCP keepalive: idle time before the kernel's first probe.
 pub(crate) const TCP_KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
+/// TCP keepalive: interval between probes. After several unanswered probes the connection is
+/// closed.
 pub(crate) const TCP_KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
 
 /// Delay between the first and second probe of a client that has shut down its write side; it
@@ -48,20 +49,25 @@ pub(crate) const TCP_KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
 /// byte, the response itself shows whether the client has disconnected.
 pub(crate) const HALF_CLOSE_PROBE_DELAY: Duration = Duration::from_secs(1);
 
-/// Time and bytes of incoming data that are discarded after the host has shut down its side of a
-/// connection. Then the socket is closed, and later bytes reset the connection.
+/// How long incoming data is discarded after the host has shut down its side of a connection. Then
+/// the socket is closed, and later bytes reset the connection.
 pub(crate) const CLOSE_TIME: Duration = Duration::from_secs(1);
+/// Bytes of incoming data that are discarded after the host has shut down its side of a connection.
+/// Then the socket is closed, and later bytes reset the connection.
 pub(crate) const CLOSE_BYTES_MAX: usize = 1 << 20;
 
 /// Timeout of a reserved connection until its request is read. Then it is closed.
 pub(crate) const RESERVE_HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// `Retry-After` of a body that these limits refused: most bodies arrive within it.
+/// `Retry-After` of a body that was refused because the byte budget was used up: most bodies arrive
+/// within this time.
 pub(crate) const BODIES_RETRY_AFTER: Duration = Duration::from_secs(2);
 
-/// Time and bytes for draining an unread body, so that its client sees the response. Beyond them
-/// the connection is closed.
+/// How long an unread body is drained, so that its client sees the response. Then the connection is
+/// closed.
 pub(crate) const BODY_DRAIN_TIME: Duration = Duration::from_secs(10);
+/// Bytes of an unread body that are drained, so that its client sees the response. Then the
+/// connection is closed.
 pub(crate) const BODY_DRAIN_BYTES: u64 = 256 * 1024 * 1024;
 
 /// `Retry-After` of a request that a stopping host has refused.

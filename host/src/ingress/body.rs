@@ -3,9 +3,9 @@
 //!
 //! A client that sends `Expect: 100-continue` waits before it sends the body. A guest of
 //! `wasi:http` is then started at the head, and the client gets its `100 Continue` when the guest
-//! reads the body; a guest that responds without reading the body thereby refuses it, and can't
-//! read it afterwards. A guest of the flat interface gets the body with the call, so the host
-//! itself sends `100 Continue`.
+//! reads the body; a guest that responds before it reads the body refuses the body, and can't read
+//! it afterwards. A guest of the flat interface gets the body with the call, so the host itself
+//! sends `100 Continue`.
 
 use super::failure::{Failed, broken, too_large, too_many, too_slow};
 use crate::{

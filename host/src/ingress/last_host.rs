@@ -1,5 +1,5 @@
-//! The host name that a connection last used, with what the host computed from it. The next request
-//! most probably names the same host. Never parses or routes a host itself.
+//! Caches the host name that a connection last used, with the values derived from it: the next
+//! request usually names the same host. Never parses or routes a host itself.
 
 use crate::runtime::App;
 use http::{HeaderValue, uri::Authority};

@@ -239,7 +239,8 @@ impl Input {
         self.monitor.as_ref().map_or(0, BodyMonitor::bytes_read).max(self.bytes)
     }
 
-    /// Returns the fault of the job after the guest failed with `fault`, which may be the client's.
+    /// Returns the fault of a guest that failed with `fault`, attributed to the client if the
+    /// client caused it.
     fn attribute(&self, fault: Fault) -> Fault {
         match &self.monitor {
             Some(monitor) => monitor.attribute(fault),

@@ -1,6 +1,6 @@
 //! The releases of one app that are in memory, and their pools: the one that serves, those on
-//! standby, previews, and those that complete their work. Never keeps them in memory, and never
-//! starts or ends an instance.
+//! standby, previews, and those that complete their work. Holds weak references only, so it never
+//! keeps a release in memory. Never starts or ends an instance itself.
 
 use super::{pool::Pool, release::ActiveRelease, status::LiveInstance, weak_list::WeakList};
 use isopod_policy::{Entry, InstanceId};

@@ -47,8 +47,8 @@ fn recorded(host: &Host, app: &str, id: &str) -> Value {
     host.log_line(app, "of the request", |line| line["stream"] == "access" && line["request_id"] == id)
 }
 
-/// Deploys two releases of an app with one slot: the next request is answered only after the
-/// outcome of the request before is counted.
+/// Deploys two releases of an app with one slot, so that the outcome of a request is counted before
+/// the next request starts.
 fn deploy(host: &Host, app: &str, limits: &str) {
     host.create(app, "production");
     for release in 1..=2 {
@@ -99,7 +99,7 @@ fn a_client_that_breaks_its_uploads_does_not_roll_back_a_release() {
     }
 }
 
-/// The guest waits for the client until its time for the next part of the response is over.
+/// The guest waits for the client until the timeout for the next part of its response expires.
 #[test]
 fn a_client_that_withholds_its_upload_does_not_roll_back_a_release() {
     let host = Host::start();
@@ -144,7 +144,7 @@ fn a_refused_body_is_recorded_and_counted_as_a_bad_request() {
 
 /// A guest of 0.2 that copies the body doesn't see that it is incomplete.
 #[test]
-fn a_body_that_ends_early_is_recorded_although_the_guest_ends_its_response() {
+fn a_body_that_ends_early_is_recorded_even_if_the_guest_ends_its_response() {
     let host = Host::start();
     let app = "probe-wasi02";
     deploy(&host, app, "");

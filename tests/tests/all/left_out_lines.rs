@@ -33,7 +33,7 @@ fn accounted_for(host: &Host, app: &str) -> u64 {
 fn every_request_of_a_flood_is_logged_or_counted() {
     let host = Host::start();
     host.deploy("hello", Bundle::component(guest("hello")));
-    // A stopped app answers fastest.
+    // Requests to a stopped app are refused fastest.
     host.stop_app("hello");
     std::thread::scope(|scope| {
         for _ in 0..CONNECTIONS {

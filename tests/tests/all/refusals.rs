@@ -1,9 +1,9 @@
-//! Tests that refused requests give the true reason.
+//! Tests that a refusal gives the true reason.
 
 use isopod_tests::{Answer, Ask, Bundle, Host, guest, wait_for};
 
 #[test]
-fn a_starting_app_is_not_called_stopped() {
+fn a_request_to_a_starting_app_is_refused_as_starting() {
     let host = Host::start_pausing("release-loads=pause");
     host.deploy("hello", Bundle::component(guest("hello")));
     host.stop_app("hello");

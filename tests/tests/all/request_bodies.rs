@@ -16,9 +16,9 @@ fn a_connection_serves_the_next_request_after_an_unread_body() {
     }
 }
 
-/// Without `chunked` as the last coding, the body has no end.
+/// Without `chunked` as the last transfer coding, the end of the body is unknown.
 #[test]
-fn only_the_coding_chunked_is_accepted() {
+fn only_the_transfer_coding_chunked_is_accepted() {
     let host = Host::start_with_probes();
     let table = [
         ("gzip", 400, "bad-head"),

@@ -57,7 +57,7 @@ fn the_streams_of_a_revoked_token_end_with_an_event() {
         let text = rest(stream);
         assert!(text.ends_with(END), "{path}: {text}");
     }
-    // A later token of the same name continues no stream.
+    // A later token with the same name doesn't reopen the streams.
     let later = token(&host, "ci");
     host.get("hello", "/after-the-end").expect(404);
     until(&mut other, "/after-the-end");
@@ -95,5 +95,5 @@ fn a_command_that_follows_with_a_revoked_token_exits_with_the_reason() {
     let status = command.end();
     let said = command.said();
     assert_eq!(status.code(), Some(1), "{said}");
-    assert!(said.contains("the token that followed hello was revoked") && !said.contains("reconnecting"), "{said}");
+    assert!(said.contains("the token used to follow hello was revoked") && !said.contains("reconnecting"), "{said}");
 }

@@ -201,6 +201,9 @@ fn split_outside<'t>(text: &'t str, operator: &str) -> Option<(&'t str, &'t str)
 }
 
 fn duration(nanoseconds: u128) -> String {
+    if nanoseconds == 0 {
+        return "0 s".to_owned();
+    }
     let units = [("d", 86_400_000_000_000), ("h", 3_600_000_000_000), ("min", 60_000_000_000), ("s", 1_000_000_000)];
     let units = units.into_iter().chain([("ms", 1_000_000), ("µs", 1_000)]);
     in_largest_unit(nanoseconds, units, "ns")

@@ -1,4 +1,4 @@
-//! When a response's body last made progress. Never decides whether the body has stalled.
+//! Records when a response's body last made progress. Never decides whether the body has stalled.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},
@@ -6,7 +6,7 @@ use std::{
 };
 use tokio::time::Instant;
 
-/// The time of the last progress, which one thread notes and another reads.
+/// The time of the last progress. One thread records it and another reads it.
 pub(super) struct Progress {
     start: Instant,
     /// From `start` to the last progress.

@@ -65,8 +65,8 @@ pub(super) struct Line {
     /// How many bytes of [`PREFACE`] the connection began with; [`NO_PREFACE`] if it began with
     /// other bytes.
     preface: AtomicU8,
-    /// When the first byte of an incomplete head arrived, in milliseconds after `accepted`, plus 1;
-    /// 0 without such a head, [`UNTIMED`] until the clock is read.
+    /// When the first byte of an incomplete head arrived, in milliseconds after `accepted`, plus 1.
+    /// 0 if no head is incomplete; [`UNTIMED`] until the driver reads the clock.
     head_begun_ms: AtomicU64,
     /// When the connection last became idle or was written to, in milliseconds after `accepted`.
     quiet_since_ms: AtomicU64,
@@ -91,8 +91,8 @@ pub(super) struct Line {
 
 const NO_PREFACE: u8 = u8::MAX;
 
-/// A head that has begun since the driver last checked the timers. Most heads arrive complete, so
-/// the clock isn't read for each.
+/// Marks a head that has begun since the driver last checked the timers. Most heads arrive
+/// complete, so the clock isn't read for each head.
 const UNTIMED: u64 = u64::MAX;
 
 /// When hyper is made to read the end of the client's side: not yet; once nothing is readable;

@@ -155,16 +155,17 @@ struct Responding<F, B> {
     exchange: Option<Exchange>,
     version: Version,
     is_head: bool,
-    /// Only for a client that expects `100 Continue`.
+    /// `None` unless the client expects `100 Continue`.
     interim: Option<Box<Interim<B>>>,
 }
 
-/// A response that follows `100 Continue`. hyper sends that one when it polls a body that is read,
-/// but not after the final response, which the handler may return in the same poll.
+/// Holds a response back until hyper has sent `100 Continue`. hyper sends it after the guest has
+/// begun to read the body, but not once it has the final response, which the handler may return in
+/// the same poll.
 struct Interim<B> {
     response: Option<Response<B>>,
-    /// Before the first of these polls ends, the body is read. Before the second, hyper writes `100
-    /// Continue`, and then flushes it.
+    /// The polls for which the response is still held back. hyper writes `100 Continue` between the
+    /// first and the second, and flushes it after the second.
     polls_left: u8,
 }
 

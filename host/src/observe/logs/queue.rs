@@ -122,11 +122,11 @@ impl AppLog {
         }
     }
 
-    /// Counts a line that is left out. Only the first one since the writer's last report takes the
-    /// lock.
+    /// Counts a line that is left out. Only the first such line since the writer's last report
+    /// takes the lock.
     fn leave_out(self: &Arc<Self>, count: &AtomicU64) {
-        // Acquires the writer's last report: either that report includes this line, or `has_gap` is
-        // seen as cleared.
+        // Synchronises with the writer's last report: either that report includes this line, or
+        // this thread sees `has_gap` cleared.
         count.fetch_add(1, Ordering::AcqRel);
         if !self.has_gap.load(Ordering::Relaxed) && !self.has_gap.swap(true, Ordering::Relaxed) {
             self.gaps.lock().push(Arc::clone(self));
