@@ -1,6 +1,6 @@
-//! The one table from the error of a job to its problem document: for HTTP requests of the traffic
-//! address, and for events of the API. Each interface has codes of its own, which are part of its
-//! contract. Never contains a guest's own output.
+//! Maps the error of a job to its problem document: for HTTP requests of the traffic address, and
+//! for events of the API. Each interface has codes of its own, which are part of its contract.
+//! Never contains a guest's own output.
 
 use axum::http::StatusCode;
 use isopod_engine::Fault;

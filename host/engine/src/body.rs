@@ -328,7 +328,7 @@ mod tests {
         };
         for read_first in [true, false] {
             let mut body = body();
-            let monitor = body.monitor().expect("it is not known in full");
+            let monitor = body.monitor().expect("a streamed body has a monitor");
             assert!(monitor.is_awaited());
             assert!(!read_first || is_read(&mut body));
             monitor.refuse_unread();
@@ -340,7 +340,7 @@ mod tests {
             );
         }
         let dropped = body();
-        let monitor = dropped.monitor().expect("it is not known in full");
+        let monitor = dropped.monitor().expect("a streamed body has a monitor");
         drop(dropped);
         assert!(!monitor.is_awaited() && monitor.fault().is_none());
     }

@@ -232,8 +232,9 @@ mod tests {
         both.insert(row("ann"), &ids);
         let need = needed(&Method::GET, "/v1/apps/x/logs");
         let check = |token: &str| both.check(&headers(&format!("Bearer {token}")), &need, &ids);
-        let authorised =
-            |checked: Result<Option<Authorised>, Refused>| checked.expect("is known").expect("has a token");
+        let authorised = |checked: Result<Option<Authorised>, Refused>| {
+            checked.expect("the token is known").expect("the route needs a token")
+        };
         let (ci, ann) = (authorised(check("secret")), authorised(check("ann")));
         both.remove("ci");
         assert!(ci.removed.is_cancelled() && !ann.removed.is_cancelled());

@@ -121,7 +121,7 @@ mod tests {
 
     #[test]
     fn the_reason_of_the_final_event_is_reported() {
-        let app = "shop".parse().expect("is a name");
+        let app = "shop".parse().expect("a valid name");
         assert!(ended(&app, r#"{"reason":"app-destroyed"}"#).text().contains("was destroyed"));
         assert!(ended(&app, r#"{"reason":"token-revoked"}"#).text().contains("was revoked"));
     }

@@ -180,14 +180,14 @@ impl Drop for ConnectionPermit {
         match &self.kind {
             Kind::Regular { client } => {
                 if let Some(count) = taken.of_clients.get_mut(client) {
-                    debug_assert!(*count > 0, "more connection permits of a client were released than taken");
+                    debug_assert!(*count > 0, "more connection permits of a client were released than acquired");
                     *count -= 1;
                     if *count == 0 {
                         taken.of_clients.remove(client);
                     }
                 }
                 let before = self.permits.open.fetch_sub(1, Relaxed);
-                debug_assert!(before > 0, "a released permit was taken");
+                debug_assert!(before > 0, "a permit was released that was not acquired");
                 self.permits.freed.notify_one();
             }
             Kind::Reserve { evicted } => {

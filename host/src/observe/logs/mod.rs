@@ -243,7 +243,7 @@ mod tests {
     }
 
     async fn next(follower: &mut Follower) -> String {
-        follower.next().await.expect("the app is there").0.message
+        follower.next().await.expect("the app exists").0.message
     }
 
     #[tokio::test]
@@ -281,7 +281,7 @@ mod tests {
         write_all(&logs, &log, 0..lines).await;
         let mut place = None;
         for number in 0..lines {
-            let (line, end) = follower.next().await.expect("the app is there");
+            let (line, end) = follower.next().await.expect("the app exists");
             assert_eq!(line.message, format!("line {number}"));
             if number == lines / 2 {
                 place = Some(end);
@@ -335,7 +335,7 @@ mod tests {
         (0..sent).for_each(|_| log.request(&access));
         let (mut listed, mut reported) = (0, 0);
         while listed + reported < sent {
-            let line = follower.next().await.expect("the app is there").0;
+            let line = follower.next().await.expect("the app exists").0;
             let number = line.message.split(' ').next().and_then(|number| number.parse::<u64>().ok());
             match number {
                 Some(number) => reported += number,
