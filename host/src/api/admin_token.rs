@@ -38,7 +38,7 @@ pub(crate) enum TokenError {
 pub(crate) async fn load(store: &Store) -> Result<Tokens, TokenError> {
     let token = read_or_create(&store.folder().join(FILE))?;
     let hash = hash(&token);
-    let rows = store.tokens().await?;
+    let mut rows = store.tokens().await?;
     if !rows.iter().any(|row| row.hash == hash) {
         // The file or the database was replaced. The file has precedence, since its owner can read
         // it.
@@ -47,9 +47,9 @@ pub(crate) async fn load(store: &Store) -> Result<Tokens, TokenError> {
         }
         let (role, scope) = (Role::Admin, Scope::All);
         let row = Token { name: NAME.to_owned(), hash, role, scope, app_ids: Vec::new(), created_at: Timestamp::now() };
-        store.insert_token(row).await?;
+        rows = store.insert_token(row).await?;
     }
-    Ok(Tokens::new(store.tokens().await?))
+    Ok(Tokens::new(rows))
 }
 
 fn read_or_create(path: &Path) -> Result<String, TokenError> {

@@ -10,9 +10,10 @@ use axum::http::{HeaderMap, Method, header};
 use isopod_policy::{AppName, Role, Scope};
 use isopod_store::Token;
 use sha2::{Digest, Sha256};
+use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
-use crate::control::AppRecord;
+use crate::control::{AppRecord, failpoint::reached};
 
 /// The authorisation that a request needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,21 +62,22 @@ pub(crate) fn needed(method: &Method, path: &str) -> Need {
 /// Returns the id of the app that currently has a name.
 pub(crate) type AppIds<'a> = dyn Fn(&AppName) -> Option<String> + 'a;
 
-/// The existing tokens, by hash. Cheap to clone.
-#[derive(Clone, Default)]
-pub(crate) struct Tokens(Arc<RwLock<HashMap<String, KnownToken>>>);
+/// The tokens of the store, by hash, for requests to be authorised without disk access. Cheap to
+/// clone.
+#[derive(Clone)]
+pub(crate) struct Tokens(Arc<Table>);
+
+struct Table {
+    known: RwLock<HashMap<String, KnownToken>>,
+    /// Locked while the stored tokens change.
+    changing: Mutex<()>,
+}
 
 #[derive(Clone)]
 struct KnownToken {
     row: Token,
     /// Cancelled when the token is removed.
     removed: CancellationToken,
-}
-
-impl KnownToken {
-    fn entry(row: Token) -> (String, Self) {
-        (row.hash.clone(), Self { row, removed: CancellationToken::new() })
-    }
 }
 
 /// The token that authorises a request.
@@ -88,29 +90,31 @@ pub(crate) struct Authorised {
 
 impl Tokens {
     pub(crate) fn new(rows: Vec<Token>) -> Self {
-        Self(Arc::new(RwLock::new(rows.into_iter().map(KnownToken::entry).collect())))
+        let tokens = Self(Arc::new(Table { known: RwLock::default(), changing: Mutex::default() }));
+        tokens.adopt(rows);
+        tokens
     }
 
-    /// Adds a token, and removes the tokens of apps that were all destroyed.
-    pub(crate) fn insert(&self, row: Token, id_of: &AppIds<'_>) {
-        self.retain(|row| row.scope == Scope::All || !apps_of(row, id_of).is_empty());
-        self.0.write().unwrap_or_else(PoisonError::into_inner).extend([KnownToken::entry(row)]);
+    /// Runs a change of the store, which returns all tokens after the change, and adopts these
+    /// tokens. Changes run one at a time, since the result of an earlier change must not replace
+    /// the result of a later one.
+    pub(crate) async fn change<E>(&self, stored: impl Future<Output = Result<Vec<Token>, E>>) -> Result<(), E> {
+        let _changing = self.0.changing.lock().await;
+        let rows = stored.await?;
+        reached("tokens-stored").await;
+        self.adopt(rows);
+        Ok(())
     }
 
-    /// Removes a token. Its event streams end.
-    pub(crate) fn remove(&self, name: &str) {
-        self.retain(|row| row.name != name);
-    }
-
-    fn retain(&self, keeps: impl Fn(&Token) -> bool) {
-        let mut tokens = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        tokens.retain(|_, known| {
-            let is_kept = keeps(&known.row);
-            if !is_kept {
-                known.removed.cancel();
-            }
-            is_kept
-        });
+    /// Replaces the table. The event streams of removed tokens end.
+    fn adopt(&self, rows: Vec<Token>) {
+        let mut known = self.0.known.write().unwrap_or_else(PoisonError::into_inner);
+        let mut former = std::mem::take(&mut *known);
+        for row in rows {
+            let removed = former.remove(&row.hash).map_or_else(CancellationToken::new, |former| former.removed);
+            known.insert(row.hash.clone(), KnownToken { row, removed });
+        }
+        former.into_values().for_each(|former| former.removed.cancel());
     }
 
     /// Returns the token that authorises the request; `None` if the route needs no token.
@@ -159,8 +163,8 @@ impl Tokens {
         if !scheme.eq_ignore_ascii_case("bearer") {
             return Err(Refused::NoToken);
         }
-        let tokens = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        tokens.get(&hash(token.trim())).cloned().ok_or(Refused::UnknownToken)
+        let known = self.0.known.read().unwrap_or_else(PoisonError::into_inner);
+        known.get(&hash(token.trim())).cloned().ok_or(Refused::UnknownToken)
     }
 }
 
@@ -184,6 +188,8 @@ pub(crate) fn new_token() -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::{convert::Infallible, pin::pin};
+
     use super::*;
 
     fn headers(value: &str) -> HeaderMap {
@@ -191,14 +197,22 @@ mod tests {
     }
 
     fn tokens(role: Role, scope: Scope) -> Tokens {
-        Tokens::new(vec![Token {
-            hash: hash("secret"),
-            name: "ci".to_owned(),
-            role,
-            scope,
-            app_ids: vec!["id-of-mine".to_owned()],
+        Tokens::new(vec![Token { role, scope, app_ids: vec!["id-of-mine".to_owned()], ..row("ci", "secret") }])
+    }
+
+    fn row(name: &str, secret: &str) -> Token {
+        Token {
+            hash: hash(secret),
+            name: name.to_owned(),
+            role: Role::Read,
+            scope: Scope::All,
+            app_ids: Vec::new(),
             created_at: jiff::Timestamp::UNIX_EPOCH,
-        }])
+        }
+    }
+
+    async fn store(tokens: &Tokens, rows: &[Token]) {
+        let Ok(()) = tokens.change(async { Ok::<_, Infallible>(rows.to_vec()) }).await;
     }
 
     /// Derives each app's id from its name.
@@ -218,32 +232,55 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_removed_token_is_reported_to_its_requests_only() {
-        let both = tokens(Role::Read, Scope::All);
-        let row = |name: &str| Token {
-            hash: hash(name),
-            name: name.to_owned(),
-            role: Role::Read,
-            scope: Scope::All,
-            app_ids: Vec::new(),
-            created_at: jiff::Timestamp::UNIX_EPOCH,
-        };
-        both.insert(row("ann"), &ids);
+    #[tokio::test]
+    async fn a_removed_token_is_reported_to_its_requests_only() {
+        let both = Tokens::new(vec![row("ci", "secret")]);
+        store(&both, &[row("ci", "secret"), row("ann", "ann")]).await;
         let need = needed(&Method::GET, "/v1/apps/x/logs");
         let check = |token: &str| both.check(&headers(&format!("Bearer {token}")), &need, &ids);
         let authorised = |checked: Result<Option<Authorised>, Refused>| {
             checked.expect("the token is known").expect("the route needs a token")
         };
         let (ci, ann) = (authorised(check("secret")), authorised(check("ann")));
-        both.remove("ci");
+        store(&both, &[row("ann", "ann")]).await;
         assert!(ci.removed.is_cancelled() && !ann.removed.is_cancelled());
-        both.insert(row("ci"), &ids);
+        store(&both, &[row("ann", "ann"), row("ci", "ci")]).await;
         let later = authorised(both.check(&headers("Bearer ci"), &need, &ids));
         assert!(
             ci.removed.is_cancelled() && !later.removed.is_cancelled(),
             "a later token of the same name isn't affected"
         );
+    }
+
+    /// The response of the store to the earlier change arrives late.
+    #[tokio::test]
+    async fn concurrent_changes_of_one_name_leave_the_stored_tokens() {
+        type Change = fn(&mut Vec<Token>);
+        let create: Change = |rows| rows.push(row("ci", "new"));
+        let delete: Change = |rows| rows.clear();
+        for (before, earlier, later) in [(vec![row("ci", "old")], delete, create), (Vec::new(), create, delete)] {
+            let (tokens, is_late) = (Tokens::new(before.clone()), CancellationToken::new());
+            let stored = std::sync::Mutex::new(before);
+            let apply = |change: Change| {
+                let mut rows = stored.lock().expect("no test panics with the lock");
+                change(&mut rows);
+                Ok::<_, Infallible>(rows.clone())
+            };
+            let earlier = async {
+                let rows = apply(earlier);
+                is_late.cancelled().await;
+                rows
+            };
+            let (mut earlier, later) = (pin!(tokens.change(earlier)), tokens.change(async { apply(later) }));
+            assert!(futures::poll!(&mut earlier).is_pending());
+            let (Ok(()), Ok(()), ()) = futures::join!(earlier, later, async { is_late.cancel() });
+            let need = needed(&Method::GET, "/v1/apps");
+            for secret in ["old", "new"] {
+                let is_stored = stored.lock().expect("no test panics").iter().any(|row| row.hash == hash(secret));
+                let is_accepted = tokens.check(&headers(&format!("Bearer {secret}")), &need, &ids).is_ok();
+                assert_eq!(is_accepted, is_stored, "{secret}");
+            }
+        }
     }
 
     #[test]

@@ -87,9 +87,8 @@ pub(super) async fn create(
         app_ids: Vec::new(),
         created_at: Timestamp::now(),
     };
-    let row = api.store.insert_token(row).await?;
     let body = CreatedToken { view: TokenView::of(&row), token };
-    api.tokens.insert(row, &|app| api.app_id(app));
+    api.tokens.change(api.store.insert_token(row)).await?;
     Ok((StatusCode::CREATED, axum::Json(body)))
 }
 
@@ -128,8 +127,7 @@ pub(super) async fn delete(State(api): State<Arc<Api>>, Path(name): Path<String>
     if name == super::admin_token::NAME {
         return Err(Error::AdminToken);
     }
-    api.store.delete_token(&name).await?;
-    api.tokens.remove(&name);
+    api.tokens.change(api.store.delete_token(&name)).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

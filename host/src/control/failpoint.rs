@@ -3,11 +3,11 @@
 
 /// Runs the action that `FAILPOINTS` sets for this step.
 #[cfg(feature = "failpoints")]
-pub(super) async fn reached(step: &'static str) {
+pub(crate) async fn reached(step: &'static str) {
     // On a thread for blocking work, since a test may pause the step indefinitely.
     let paused = tokio::task::spawn_blocking(move || fail::eval(step, |_| ()));
     drop(paused.await);
 }
 
 #[cfg(not(feature = "failpoints"))]
-pub(super) async fn reached(_: &'static str) {}
+pub(crate) async fn reached(_: &'static str) {}

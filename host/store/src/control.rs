@@ -302,10 +302,14 @@ impl Store {
         self.sqlite().read(move |connection| activity::after(connection, app.as_ref(), id)).await
     }
 
-    /// Stores a token's hash, bound to the existing apps, and returns the token. Fails if the name
-    /// is taken or an app of its scope doesn't exist.
-    pub async fn insert_token(&self, token: Token) -> Result<Token, StoreError> {
-        self.sqlite().write(move |connection| tokens::insert(connection, token)).await
+    /// Stores a token's hash, bound to the existing apps, and returns all tokens after the change.
+    /// Fails if the name is taken or an app of its scope doesn't exist.
+    pub async fn insert_token(&self, token: Token) -> Result<Vec<Token>, StoreError> {
+        let change = move |connection: &Connection| {
+            tokens::insert(connection, token)?;
+            tokens::list(connection)
+        };
+        self.sqlite().write(change).await
     }
 
     /// Returns the token with this hash, if it exists.
@@ -319,9 +323,13 @@ impl Store {
         self.sqlite().read(tokens::list).await
     }
 
-    /// Removes a token. It is rejected from then on.
-    pub async fn delete_token(&self, name: &str) -> Result<(), StoreError> {
+    /// Removes a token, and returns all tokens after the change.
+    pub async fn delete_token(&self, name: &str) -> Result<Vec<Token>, StoreError> {
         let name = name.to_owned();
-        self.sqlite().write(move |connection| tokens::delete(connection, &name)).await
+        let change = move |connection: &Connection| {
+            tokens::delete(connection, &name)?;
+            tokens::list(connection)
+        };
+        self.sqlite().write(change).await
     }
 }

@@ -17,6 +17,7 @@ mod clients;
 mod cloud_events_strict;
 mod commands;
 mod concurrent_changes;
+mod concurrent_tokens;
 mod config;
 mod config_sources;
 mod connections;

@@ -23,7 +23,7 @@ fn make(row: &Row<'_>) -> Sql<Token> {
 }
 
 /// Stores a token, bound to the apps that currently have the names in its scope.
-pub(crate) fn insert(connection: &Connection, mut token: Token) -> Sql<Token> {
+pub(crate) fn insert(connection: &Connection, mut token: Token) -> Sql<()> {
     if let Scope::Apps(names) = &token.scope {
         let ids: Sql<Vec<String>> = names.iter().map(|name| Ok(apps::existing(connection, name)?.id)).collect();
         token.app_ids = ids?;
@@ -44,7 +44,7 @@ pub(crate) fn insert(connection: &Connection, mut token: Token) -> Sql<Token> {
             to_json(&token.app_ids)?,
             token.created_at.to_string()
         ])?;
-    if inserted == 0 { Err(StoreError::TokenExists { name: token.name }.into()) } else { Ok(token) }
+    if inserted == 0 { Err(StoreError::TokenExists { name: token.name }.into()) } else { Ok(()) }
 }
 
 /// Removes a destroyed app from all tokens, and removes tokens without a remaining app.

@@ -79,13 +79,14 @@ async fn a_token_is_found_by_its_hash() {
         created_at: at(1),
     };
     store.insert_token(token("ci", "aa")).await.expect("it is stored");
-    store.insert_token(token("admin", "bb")).await.expect("it is stored");
+    let stored = store.insert_token(token("admin", "bb")).await;
+    assert_eq!(stored, Ok(vec![token("admin", "bb"), token("ci", "aa")]));
     assert_eq!(store.token("aa").await, Ok(Some(token("ci", "aa"))));
     assert_eq!(store.token("cc").await, Ok(None));
     assert_eq!(store.tokens().await, Ok(vec![token("admin", "bb"), token("ci", "aa")]));
     let refused = store.insert_token(token("ci", "dd")).await;
     assert_eq!(refused, Err(StoreError::TokenExists { name: "ci".to_owned() }));
-    store.delete_token("ci").await.expect("it is removed");
+    assert_eq!(store.delete_token("ci").await, Ok(vec![token("admin", "bb")]));
     assert_eq!(store.token("aa").await, Ok(None));
     assert_eq!(store.delete_token("ci").await, Err(StoreError::UnknownToken { name: "ci".to_owned() }));
 }
@@ -106,8 +107,8 @@ async fn a_token_is_removed_with_its_last_app() {
         app_ids: Vec::new(),
         created_at: at(1),
     };
-    let one = store.insert_token(token("one", &["greeter"])).await.expect("it is stored");
-    assert_eq!(one.app_ids, ids[..1]);
+    let stored = store.insert_token(token("one", &["greeter"])).await.expect("it is stored");
+    assert_eq!(stored[0].app_ids, ids[..1]);
     store.insert_token(token("both", &["greeter", "other"])).await.expect("it is stored");
     let unknown = store.insert_token(token("none", &["unknown"])).await;
     assert_eq!(unknown, Err(StoreError::UnknownApp { name: name("unknown") }));
