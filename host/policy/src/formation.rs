@@ -4,7 +4,6 @@
 
 mod body;
 mod error;
-mod words;
 
 use std::collections::BTreeMap;
 
@@ -13,7 +12,6 @@ use serde::Serialize;
 pub use body::{Change, FormationChange, NewProcess, ProcessChange};
 pub use error::FormationError;
 pub(crate) use error::{HEALTH_NEEDS_HTTP, SCHEDULE_NEEDS_NO_HTTP};
-pub use words::{ScaleError, parse_scale};
 
 use crate::limits::{ARGUMENTS_MAX, PROCESSES_MAX, TEXT_BYTES_MAX};
 use crate::nearest::nearest;
