@@ -11,11 +11,10 @@ use serde::Serialize;
 
 pub use body::{Change, FormationChange, NewProcess, ProcessChange};
 pub use error::FormationError;
-pub(crate) use error::{HEALTH_NEEDS_HTTP, SCHEDULE_NEEDS_NO_HTTP};
 
 use crate::limits::{ARGUMENTS_MAX, PROCESSES_MAX, TEXT_BYTES_MAX};
 use crate::nearest::nearest;
-use crate::{AppType, Entry, Health, Limits, Process, ProcessName, Schedule};
+use crate::{AppType, Entry, Health, Limits, Order, Process, ProcessName, RetryPolicy, Schedule};
 
 /// The process types of an app, by name.
 pub type Formation = BTreeMap<ProcessName, Process>;
@@ -82,13 +81,7 @@ pub fn update(current: &Formation, change: &FormationChange, limits: &Limits) ->
         if change.entry.is_some_and(|entry| entry != process.entry) {
             return Err(FormationError::EntryFixed { process: name.clone(), entry: process.entry });
         }
-        change.min.apply(&mut process.min);
-        change.max.apply(&mut process.max);
-        change.health.apply(&mut process.health);
-        change.schedule.apply(&mut process.schedule);
-        if let Some(args) = &change.args {
-            process.args.clone_from(args);
-        }
+        change.apply(process);
         check_process(name, process, limits)?;
     }
     Ok(formation)
@@ -170,12 +163,7 @@ fn check_process(name: &ProcessName, process: &Process, limits: &Limits) -> Resu
     {
         return Err(FormationError::MinAboveMax { process: name.clone(), min, max });
     }
-    if process.health.is_some() && process.entry != Entry::Http {
-        return Err(FormationError::HealthNeedsHttp { process: name.clone() });
-    }
-    if process.schedule.is_some() && process.entry == Entry::Http {
-        return Err(FormationError::ScheduleOnHttp { process: name.clone() });
-    }
+    process.check_applicable().map_err(|setting| FormationError::Inapplicable { process: name.clone(), setting })?;
     let too_long = process.args.iter().any(|text| text.len() > TEXT_BYTES_MAX || text.contains('\0'));
     if process.args.len() > ARGUMENTS_MAX || too_long {
         return Err(FormationError::BadArguments { process: name.clone() });
@@ -198,14 +186,18 @@ pub struct ShownProcess {
     pub schedule: Option<Schedule>,
     /// The component's arguments.
     pub args: Vec<String>,
+    /// The order in which it receives events; without a value, in parallel.
+    pub order: Option<Order>,
+    /// The retries of its events, if it doesn't use the default.
+    pub retry: Option<RetryPolicy>,
 }
 
 /// Returns the formation as users see it.
 pub fn shown(formation: &Formation, app_type: AppType, limits: &Limits) -> BTreeMap<ProcessName, ShownProcess> {
     let show = |process: &Process| {
         let scale = process.scale(app_type, limits);
-        let Process { entry, health, min: _, max: _, schedule, args } = process.clone();
-        ShownProcess { entry, health, min: scale.min, max: scale.max, schedule, args }
+        let Process { entry, health, min: _, max: _, schedule, args, order, retry } = process.clone();
+        ShownProcess { entry, health, min: scale.min, max: scale.max, schedule, args, order, retry }
     };
     formation.iter().map(|(name, process)| (name.clone(), show(process))).collect()
 }

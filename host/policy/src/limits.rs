@@ -135,6 +135,19 @@ pub const RESTART_WELL: Duration = Duration::from_secs(10);
 /// help.
 pub const CRASH_LOOP_ENDS: u32 = 5;
 
+/// A manifest with a number of attempts outside this range is rejected. One attempt means no retry;
+/// with more, a failing event would occupy the queue for months.
+pub const RETRY_ATTEMPTS: RangeInclusive<u32> = 1..=100;
+/// Default number of attempts to deliver an event, including the first. Then it is a dead letter.
+pub const RETRY_ATTEMPTS_DEFAULT: u32 = 10;
+/// A manifest with a retry delay outside this range is rejected. With less, a failing event would
+/// be retried in a tight loop; with more, a week would pass before the next attempt.
+pub const RETRY_DELAY: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(7 * 24 * 3600);
+/// Default delay after the first failed attempt. It doubles with each further one.
+pub const RETRY_FIRST_DEFAULT: Duration = Duration::from_secs(1);
+/// Default of the longest delay between two attempts. A longer computed delay is shortened to it.
+pub const RETRY_MAX_DEFAULT: Duration = Duration::from_secs(3600);
+
 /// The rollout watch ends after this time. A bad release shows in a few seconds of traffic, and a
 /// longer watch keeps the old release in memory.
 pub const SWAP_WATCH: Duration = Duration::from_secs(10);

@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{AppType, Health, Limits, Schedule, UnknownWord};
+use crate::{AppType, Health, Limits, Order, RetryPolicy, Schedule, UnknownWord};
 
 /// A process type, as far as it was specified.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
@@ -29,6 +29,21 @@ pub struct Process {
     /// The component's arguments; only commands receive them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub args: Vec<String>,
+    /// The order in which it receives events, if specified.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub order: Option<Order>,
+    /// The retries of its events, if specified; [`Process::retry_policy`] has the default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retry: Option<RetryPolicy>,
+}
+
+/// A setting that the process type's entry or its other settings don't allow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Inapplicable {
+    /// The key of the setting.
+    pub key: &'static str,
+    /// What the setting requires.
+    pub why: &'static str,
 }
 
 /// The bounds on the number of instances: at least `min`, at most `max`, and `max` is at least 1.
@@ -43,7 +58,27 @@ pub struct Scale {
 impl Process {
     /// Returns a process type with only its entry specified.
     pub fn new(entry: Entry) -> Self {
-        Self { entry, health: None, min: None, max: None, schedule: None, args: Vec::new() }
+        Self { entry, health: None, min: None, max: None, schedule: None, args: Vec::new(), order: None, retry: None }
+    }
+
+    /// Returns the retries of its events, with the default filled in.
+    pub fn retry_policy(&self) -> RetryPolicy {
+        self.retry.unwrap_or_default()
+    }
+
+    /// Checks that each setting applies to this entry and these other settings.
+    pub(crate) fn check_applicable(&self) -> Result<(), Inapplicable> {
+        let (http, events) = (self.entry == Entry::Http, self.entry == Entry::Events);
+        let rules = [
+            ("health", self.health.is_some(), http, "a health check requires entry = \"http\""),
+            ("schedule", self.schedule.is_some(), !http, "a schedule requires entry = \"events\" or \"command\""),
+            ("order", self.order.is_some(), events, "an order of events requires entry = \"events\""),
+            ("retry", self.retry.is_some(), events, "retries of events require entry = \"events\""),
+        ];
+        match rules.into_iter().find(|(_, is_set, applies, _)| *is_set && !applies) {
+            Some((key, .., why)) => Err(Inapplicable { key, why }),
+            None => Ok(()),
+        }
     }
 
     /// Returns the bounds with defaults filled in, never above the app's limit.

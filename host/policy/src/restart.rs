@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use crate::back_off::back_off;
 use crate::limits::{CRASH_LOOP_ENDS, RESTART_AFTER, RESTART_QUICK, RESTART_WELL};
 
 /// The recent ends of an instance, as far as they affect its next start.
@@ -50,17 +51,8 @@ impl Restarts {
         if self.quick_ends >= CRASH_LOOP_ENDS {
             return Next::CrashLoop { crashes: self.quick_ends, within: RESTART_QUICK };
         }
-        Next::Restart { after: back_off(self.ends, random) }
+        Next::Restart { after: back_off(*RESTART_AFTER.start(), *RESTART_AFTER.end(), self.ends, random) }
     }
-}
-
-/// Returns the back-off after the given number of consecutive ends: between half of the full
-/// back-off and all of it.
-fn back_off(ends: u32, random: u32) -> Duration {
-    let (least, most) = (*RESTART_AFTER.start(), *RESTART_AFTER.end());
-    let factor = 2u32.checked_pow(ends.saturating_sub(1)).unwrap_or(u32::MAX);
-    let full = least.saturating_mul(factor).min(most);
-    full / 2 + full / 2 * (random >> 16) / (u32::MAX >> 16)
 }
 
 #[cfg(test)]
@@ -87,7 +79,7 @@ mod tests {
     #[test]
     fn randomness_removes_up_to_half_of_the_back_off() {
         let wait = |random| milliseconds(Restarts::default().ended(Duration::ZERO, random));
-        assert_eq!((wait(0), wait(u32::MAX / 2), wait(u32::MAX)), (Some(50), Some(74), Some(100)));
+        assert_eq!((wait(0), wait(u32::MAX / 2), wait(u32::MAX)), (Some(50), Some(75), Some(100)));
     }
 
     #[test]

@@ -13,8 +13,10 @@ use utoipa::{
 };
 
 use crate::app_limits::Written;
-use crate::limits::{APP_NAME_CHARS_MAX, HEALTH_THRESHOLD, PROCESS_NAME_CHARS_MAX, TEXT_BYTES_MAX};
-use crate::{AppName, AppState, Health, HttpGrant, InstanceId, Limits, ProcessName, PushId, ReleaseNumber, Schedule};
+use crate::limits::{APP_NAME_CHARS_MAX, HEALTH_THRESHOLD, PROCESS_NAME_CHARS_MAX, RETRY_ATTEMPTS, TEXT_BYTES_MAX};
+use crate::{
+    AppName, AppState, Health, HttpGrant, InstanceId, Limits, ProcessName, PushId, ReleaseNumber, RetryPolicy, Schedule,
+};
 
 /// Implements the schema of a type that is serialised as a string with this format.
 macro_rules! text_schema {
@@ -73,9 +75,12 @@ fn string() -> ObjectBuilder {
     ObjectBuilder::new().schema_type(Type::String)
 }
 
+fn duration(example: &str) -> ObjectBuilder {
+    string().pattern(Some(r"^\s*[0-9]+\s*(ms|s|m|h)\s*$")).examples([json!(example)])
+}
+
 /// The table of a health check.
 fn health_table() -> ObjectBuilder {
-    let duration = || string().pattern(Some(r"^\s*[0-9]+\s*(ms|s|m|h)\s*$")).examples([json!("5s")]);
     let threshold = ObjectBuilder::new()
         .schema_type(Type::Integer)
         .minimum(Some(*HEALTH_THRESHOLD.start()))
@@ -83,9 +88,9 @@ fn health_table() -> ObjectBuilder {
     ObjectBuilder::new()
         .property("path", health_path())
         .required("path")
-        .property("grace", duration())
-        .property("interval", duration())
-        .property("timeout", duration())
+        .property("grace", duration("5s"))
+        .property("interval", duration("10s"))
+        .property("timeout", duration("2s"))
         .property("threshold", threshold)
         .additional_properties(Some(AdditionalProperties::FreeForm(false)))
 }
@@ -102,6 +107,23 @@ impl PartialSchema for Health {
 }
 
 impl ToSchema for Health {}
+
+impl PartialSchema for RetryPolicy {
+    fn schema() -> RefOr<Schema> {
+        let attempts = ObjectBuilder::new()
+            .schema_type(Type::Integer)
+            .minimum(Some(*RETRY_ATTEMPTS.start()))
+            .maximum(Some(*RETRY_ATTEMPTS.end()));
+        ObjectBuilder::new()
+            .property("attempts", attempts)
+            .property("first", duration("1s"))
+            .property("max", duration("1h"))
+            .additional_properties(Some(AdditionalProperties::FreeForm(false)))
+            .into()
+    }
+}
+
+impl ToSchema for RetryPolicy {}
 
 impl PartialSchema for Limits {
     fn schema() -> RefOr<Schema> {

@@ -395,10 +395,10 @@ fn formation(app: &str, error: &FormationError, detail: String) -> Problem {
         | E::AboveLimit { .. }
         | E::MaxZero { .. }
         | E::NotACount { .. }
-        | E::HealthNeedsHttp { .. }
+        | E::Inapplicable { .. }
         | E::Health { .. }
-        | E::ScheduleOnHttp { .. }
         | E::Schedule { .. }
+        | E::Retry { .. }
         | E::BadArguments { .. }
         | E::TooManyProcesses { .. }
         | E::EntryNotExported { .. }
@@ -406,7 +406,7 @@ fn formation(app: &str, error: &FormationError, detail: String) -> Problem {
         | E::Name(_)
         | E::UnknownKey { .. }
         | E::Missing { .. }
-        | E::UnknownEntry { .. }
+        | E::UnknownWord { .. }
         | E::WrongType { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "bad-formation", "Invalid formation"),
     };
     Problem::new(status, code, title, detail).app(app)

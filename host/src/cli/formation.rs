@@ -9,7 +9,11 @@ use super::failure::Failure;
 use super::output::{self, field, setting};
 use super::target::{RemoteApp, Target};
 
-const HEADINGS: [&str; 7] = ["PROCESS", "ENTRY", "MIN", "MAX", "HEALTH", "SCHEDULE", "ARGS"];
+/// The columns of the table.
+const HEADINGS: [&str; 9] = ["PROCESS", "ENTRY", "MIN", "MAX", "HEALTH", "SCHEDULE", "ORDER", "RETRY", "ARGS"];
+
+/// The columns that the table omits if no process type has the setting.
+const OPTIONAL: &[&str] = &["ORDER", "RETRY"];
 
 #[derive(Args, Debug)]
 #[command(after_help = "\
@@ -131,7 +135,13 @@ pub(crate) fn changed(app: &RemoteApp, formation: &Value, what: &str) -> Result<
 pub(crate) fn table(formation: &Value) -> String {
     let processes = formation.as_object().into_iter().flatten();
     let rows: Vec<Vec<String>> = processes.map(|(name, process)| row(name, process)).collect();
-    output::table(&HEADINGS, &rows)
+    let shown =
+        |column: &usize| !OPTIONAL.contains(&HEADINGS[*column]) || rows.iter().any(|row| !row[*column].is_empty());
+    let columns: Vec<usize> = (0..HEADINGS.len()).filter(shown).collect();
+    let headings: Vec<&str> = columns.iter().map(|column| HEADINGS[*column]).collect();
+    let rows: Vec<Vec<String>> =
+        rows.iter().map(|row| columns.iter().map(|column| row[*column].clone()).collect()).collect();
+    output::table(&headings, &rows)
 }
 
 fn row(name: &str, process: &Value) -> Vec<String> {
@@ -148,8 +158,20 @@ fn row(name: &str, process: &Value) -> Vec<String> {
         field(process, "max"),
         health,
         field(process, "schedule"),
+        field(process, "order"),
+        retry(&process["retry"]),
         output::flat(&args),
     ]
+}
+
+/// Formats a retry policy as the table shows it: `10x 1s..1h`.
+fn retry(policy: &Value) -> String {
+    match policy {
+        Value::Object(_) => {
+            format!("{}x {}..{}", field(policy, "attempts"), field(policy, "first"), field(policy, "max"))
+        }
+        other => setting(other),
+    }
 }
 
 fn new_process(args: &CreateArgs) -> Value {

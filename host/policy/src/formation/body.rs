@@ -3,6 +3,7 @@
 //! Never decides whether a change is allowed.
 
 use std::collections::BTreeMap;
+use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
@@ -12,7 +13,9 @@ use crate::app_limits::{SetError, WrittenLimit};
 use crate::json::{kind, whole};
 use crate::limits::INSTANCES;
 use crate::nearest::nearest;
-use crate::{Entry, Health, HealthError, Process, ProcessName, Schedule};
+use crate::{
+    Entry, Health, HealthError, LimitError, Order, Process, ProcessName, RetryError, RetryPolicy, Schedule, UnknownWord,
+};
 
 /// The change of an optional setting.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -27,7 +30,7 @@ pub enum Change<T> {
 }
 
 impl<T: Clone> Change<T> {
-    pub(super) fn apply(&self, present: &mut Option<T>) {
+    fn apply(&self, present: &mut Option<T>) {
         match self {
             Self::Keep => {}
             Self::Clear => *present = None,
@@ -51,6 +54,25 @@ pub struct ProcessChange {
     pub schedule: Change<Schedule>,
     /// The arguments, if they change; null clears them.
     pub args: Option<Vec<String>>,
+    /// The order of events.
+    pub order: Change<Order>,
+    /// The retries of events, as a whole.
+    pub retry: Change<RetryPolicy>,
+}
+
+impl ProcessChange {
+    /// Applies the change, except that of the entry, without checking the result.
+    pub(super) fn apply(&self, process: &mut Process) {
+        self.min.apply(&mut process.min);
+        self.max.apply(&mut process.max);
+        self.health.apply(&mut process.health);
+        self.schedule.apply(&mut process.schedule);
+        if let Some(args) = &self.args {
+            process.args.clone_from(args);
+        }
+        self.order.apply(&mut process.order);
+        self.retry.apply(&mut process.retry);
+    }
 }
 
 /// A change of a formation: `{"web":{"min":1,"max":3,"health":null}}`. `null` clears a setting;
@@ -70,8 +92,8 @@ pub struct NewProcess {
     pub process: Process,
 }
 
-const CHANGE_KEYS: &[&str] = &["min", "max", "health", "schedule", "args", "entry"];
-const NEW_KEYS: &[&str] = &["name", "entry", "min", "max", "health", "schedule", "args"];
+const CHANGE_KEYS: &[&str] = &["min", "max", "health", "schedule", "args", "order", "retry", "entry"];
+const NEW_KEYS: &[&str] = &["name", "entry", "min", "max", "health", "schedule", "args", "order", "retry"];
 
 impl FormationChange {
     /// Parses the body of a `PATCH`.
@@ -103,11 +125,7 @@ impl NewProcess {
         let change = object.change()?;
         let entry = change.entry.ok_or_else(|| missing("entry", "{\"entry\":\"events\"}"))?;
         let mut process = Process::new(entry);
-        change.min.apply(&mut process.min);
-        change.max.apply(&mut process.max);
-        change.health.apply(&mut process.health);
-        change.schedule.apply(&mut process.schedule);
-        process.args = change.args.unwrap_or_default();
+        change.apply(&mut process);
         Ok(Self { name, process })
     }
 }
@@ -178,12 +196,23 @@ impl<'v> Object<'v> {
                 Schedule::parse(text).map_err(|source| FormationError::Schedule { key: self.key("schedule"), source })
             })?,
             args,
+            order: self.optional("order", |value| self.word("order", "\"none\" or \"subject\"", value))?,
+            retry: self.optional("retry", |value| self.retry(value))?,
         })
     }
 
     fn entry(&self, value: &Value) -> Result<Entry, FormationError> {
-        let text = value.as_str().ok_or_else(|| self.wrong("entry", "\"http\", \"events\" or \"command\"", value))?;
-        text.parse().map_err(|source| FormationError::UnknownEntry { key: self.key("entry"), source })
+        self.word("entry", "\"http\", \"events\" or \"command\"", value)
+    }
+
+    fn word<T: FromStr<Err = UnknownWord>>(
+        &self,
+        name: &str,
+        expected: &'static str,
+        value: &Value,
+    ) -> Result<T, FormationError> {
+        let text = value.as_str().ok_or_else(|| self.wrong(name, expected, value))?;
+        text.parse().map_err(|source| FormationError::UnknownWord { key: self.key(name), source })
     }
 
     fn count(&self, name: &str, value: &Value) -> Result<u32, FormationError> {
@@ -214,19 +243,47 @@ impl<'v> Object<'v> {
         let path_value = object.entries.get("path").ok_or_else(missing)?;
         let mut health = Health::of_path(object.text("path", path_value)?).map_err(not_so(object.key("path")))?;
         for key in Health::KEYS.iter().copied().filter(|key| *key != "path") {
-            let Some(value) = object.entries.get(key) else { continue };
-            let written = match (value.as_str(), whole(value)) {
-                (Some(text), _) => WrittenLimit::Text(text),
-                (None, Some(count)) => WrittenLimit::Count(count),
-                (None, None) => return Err(object.wrong(key, "a duration such as \"5s\", or a whole number", value)),
-            };
-            health.set(key, written).map_err(|error| match error {
-                SetError::Value(source) => FormationError::Health { key: path.clone(), source: source.into() },
-                SetError::WrongKind { expected } => object.wrong(key, expected, value),
-                SetError::UnknownLimit => unreachable!("{key} is one of the keys of a health check"),
-            })?;
+            object.set(
+                key,
+                |written| health.set(key, written),
+                |source| FormationError::Health { key: path.clone(), source: source.into() },
+            )?;
         }
         Ok(health)
+    }
+
+    /// Parses a retry policy: an object whose absent keys have their defaults.
+    fn retry(&self, value: &Value) -> Result<RetryPolicy, FormationError> {
+        let path = self.key("retry");
+        let object = Object::of(&path, value)?;
+        object.only(RetryPolicy::KEYS)?;
+        let invalid = |source: RetryError| FormationError::Retry { key: path.clone(), source: Box::new(source) };
+        let mut retry = RetryPolicy::default();
+        for key in RetryPolicy::KEYS.iter().copied() {
+            object.set(key, |written| retry.set(key, written), |source| invalid(source.into()))?;
+        }
+        retry.check().map_err(invalid)?;
+        Ok(retry)
+    }
+
+    /// Sets a duration or a count from the value of a key, if present.
+    fn set(
+        &self,
+        key: &'static str,
+        set: impl FnOnce(WrittenLimit<'v>) -> Result<(), SetError>,
+        invalid: impl FnOnce(LimitError) -> FormationError,
+    ) -> Result<(), FormationError> {
+        let Some(value) = self.entries.get(key) else { return Ok(()) };
+        let written = match (value.as_str(), whole(value)) {
+            (Some(text), _) => WrittenLimit::Text(text),
+            (None, Some(count)) => WrittenLimit::Count(count),
+            (None, None) => return Err(self.wrong(key, "a duration such as \"5s\", or a whole number", value)),
+        };
+        set(written).map_err(|error| match error {
+            SetError::Value(source) => invalid(source),
+            SetError::WrongKind { expected } => self.wrong(key, expected, value),
+            SetError::UnknownLimit => unreachable!("{key} is one of the keys of its table"),
+        })
     }
 }
 

@@ -3,10 +3,7 @@
 
 use crate::limits::{ARGUMENTS_MAX, TEXT_BYTES_MAX};
 use crate::nearest::did_you_mean;
-use crate::{Entry, HealthError, NameError, ProcessName, ScheduleError, UnknownWord};
-
-pub(crate) const HEALTH_NEEDS_HTTP: &str = "a health check requires entry = \"http\"";
-pub(crate) const SCHEDULE_NEEDS_NO_HTTP: &str = "a schedule requires entry = \"events\" or \"command\"";
+use crate::{Entry, HealthError, Inapplicable, NameError, ProcessName, RetryError, ScheduleError, UnknownWord};
 
 /// Why a change of a formation is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -29,18 +26,18 @@ pub enum FormationError {
     /// The value isn't a valid number of instances.
     #[error("{key:?} must be a whole number from 0 to {most}, or null for the default")]
     NotACount { key: String, most: u32 },
-    /// A health check of a process type that doesn't serve HTTP.
-    #[error("\"{process}.health\": {HEALTH_NEEDS_HTTP}")]
-    HealthNeedsHttp { process: ProcessName },
+    /// A setting that the entry or the other settings don't allow.
+    #[error("\"{process}.{}\": {}", setting.key, setting.why)]
+    Inapplicable { process: ProcessName, setting: Inapplicable },
     /// The health check is invalid.
     #[error("{key:?}: {source}")]
     Health { key: String, source: HealthError },
-    /// A schedule of a process type that serves HTTP.
-    #[error("\"{process}.schedule\": {SCHEDULE_NEEDS_NO_HTTP}")]
-    ScheduleOnHttp { process: ProcessName },
     /// The schedule is invalid or never due.
     #[error("{key:?}: {source}")]
     Schedule { key: String, source: ScheduleError },
+    /// The retry policy is invalid.
+    #[error("{key:?}: {source}")]
+    Retry { key: String, source: Box<RetryError> },
     /// Too many arguments, or one is too long.
     #[error("\"{process}.args\": at most {ARGUMENTS_MAX} arguments of {TEXT_BYTES_MAX} bytes each, without NUL")]
     BadArguments { process: ProcessName },
@@ -72,9 +69,9 @@ pub enum FormationError {
     /// A required key is missing.
     #[error("{key:?} is missing, as in {example}")]
     Missing { key: String, example: &'static str },
-    /// An unknown entry.
+    /// An unknown word, such as an unknown entry.
     #[error("{key:?}: {source}")]
-    UnknownEntry { key: String, source: UnknownWord },
+    UnknownWord { key: String, source: UnknownWord },
     /// The value has the wrong JSON type.
     #[error("{key:?} is {found}, but must be {expected}")]
     WrongType { key: String, expected: &'static str, found: &'static str },

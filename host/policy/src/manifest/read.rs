@@ -7,7 +7,6 @@ use toml::de::{DeTable, DeValue};
 
 use super::tree::{Found, Outcome, Reader, Table};
 use super::{Isolation, Manifest, ManifestError, ManifestProblem, Snapshot};
-use crate::formation::{HEALTH_NEEDS_HTTP, SCHEDULE_NEEDS_NO_HTTP};
 use crate::grants::check_folder_name;
 use crate::health::check_request_path;
 use crate::json::explain_data;
@@ -16,12 +15,12 @@ use crate::limits::{
     TEXT_NAME_BYTES_SHOWN, WARM_UP_REQUESTS_MAX,
 };
 use crate::text::excerpt;
-use crate::{Access, Entry, Grants, Health, HttpGrant, Limits, Process, ProcessName};
+use crate::{Access, Entry, Grants, Health, HttpGrant, Inapplicable, Limits, Process, ProcessName, RetryPolicy};
 use crate::{app_limits, config_vars};
 
 const TOP_KEYS: &[&str] =
     &["name", "type", "build", "component", "isolation", "processes", "grants", "limits", "snapshot", "config"];
-const PROCESS_KEYS: &[&str] = &["entry", "health", "min", "max", "schedule", "args"];
+const PROCESS_KEYS: &[&str] = &["entry", "health", "min", "max", "schedule", "args", "order", "retry"];
 const GRANT_KEYS: &[&str] = &["http", "files", "keyvalue"];
 const SNAPSHOT_KEYS: &[&str] = &["warm"];
 
@@ -122,22 +121,37 @@ fn read_process(table: &Table<'_, '_>, name: &ProcessName, manifest: &Manifest) 
     };
     let mut process = Process::new(entry);
     if let Some(found) = table.find("health") {
-        if entry != Entry::Http {
-            return Err(found.invalid(HEALTH_NEEDS_HTTP));
-        }
         process.health = Some(read_health(&found)?);
     }
-    if let Some(found) = table.find("schedule") {
-        if entry == Entry::Http {
-            return Err(found.invalid(SCHEDULE_NEEDS_NO_HTTP));
-        }
-        process.schedule = Some(found.parsed()?);
-    }
+    process.schedule = table.parsed("schedule")?;
     if let Some(found) = table.find("args") {
         process.args = found.list(ARGUMENTS_MAX)?.iter().map(Found::bounded_text).collect::<Outcome<_>>()?;
     }
+    process.order = table.parsed("order")?;
+    if let Some(found) = table.find("retry") {
+        process.retry = Some(read_retry(&found)?);
+    }
     read_scale(table, &mut process, &manifest.limits)?;
+    if let Err(Inapplicable { key, why }) = process.check_applicable()
+        && let Some(found) = table.find(key)
+    {
+        return Err(found.invalid(why));
+    }
     Ok(process)
+}
+
+/// Parses a retry policy: a table whose absent keys have their defaults.
+fn read_retry(found: &Found<'_, '_>) -> Outcome<RetryPolicy> {
+    let table = found.table()?;
+    table.only(RetryPolicy::KEYS)?;
+    let mut retry = RetryPolicy::default();
+    for key in RetryPolicy::KEYS.iter().copied() {
+        if let Some(found) = table.find(key) {
+            retry.set(key, found.limit()?).map_err(|error| found.not_set(error))?;
+        }
+    }
+    retry.check().map_err(|error| found.invalid(error))?;
+    Ok(retry)
 }
 
 /// Parses a health check: its path alone, or a table with the key `path`.

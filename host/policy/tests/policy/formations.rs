@@ -1,7 +1,9 @@
 //! Tests formations: how a change is parsed and applied, and what a new manifest inherits.
 
 use isopod_policy::formation::{self, Exported, Formation, FormationChange, FormationError, NewProcess};
-use isopod_policy::{AppType, Entry, Health, Limits, Manifest, Process, ProcessName, Schedule, limits};
+use isopod_policy::{
+    AppType, Entry, Health, Limits, Manifest, Order, Process, ProcessName, RetryPolicy, Schedule, limits,
+};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -38,7 +40,8 @@ fn settings_that_a_change_does_not_mention_are_unchanged() {
 
 #[test]
 fn null_clears() {
-    let body = json!({"web": {"min": null, "max": null, "health": null, "schedule": null, "args": null}});
+    let keys = ["min", "max", "health", "schedule", "args", "order", "retry"];
+    let body = json!({"web": Value::Object(keys.map(|key| (key.to_owned(), Value::Null)).into_iter().collect())});
     assert_eq!(update(body).expect("the change is valid")["web"], Process::new(Entry::Http));
 }
 
@@ -46,13 +49,15 @@ fn null_clears() {
 fn several_process_types_change_together_or_not() {
     let body = json!({
         "web": {"min": 2, "max": 2, "health": {"path": "/h", "grace": "1m"}},
-        "worker": {"schedule": "0 3 * * *", "args": ["--deep"]},
+        "worker": {"schedule": "0 3 * * *", "args": ["--deep"], "order": "subject", "retry": {"attempts": 3}},
     });
     let formation = update(body).expect("the change is valid");
     let health = formation["web"].health.as_ref().expect("there is a check");
     assert_eq!((health.path.as_str(), health.grace.as_secs(), health.threshold), ("/h", 60, 3));
     assert_eq!(formation["worker"].schedule, Schedule::parse("0 3 * * *").ok());
     assert_eq!(formation["worker"].args, ["--deep"]);
+    assert_eq!(formation["worker"].order, Some(Order::Subject));
+    assert_eq!(formation["worker"].retry, Some(RetryPolicy { attempts: 3, ..RetryPolicy::default() }));
     assert!(update(json!({"web": {"min": 2}, "worker": {"min": 99}})).is_err());
 }
 
@@ -63,8 +68,10 @@ fn a_displayed_formation_can_be_sent_back() {
     assert_eq!(
         body,
         json!({
-            "web": {"entry": "http", "health": "/healthz", "min": 1, "max": 3, "schedule": null, "args": []},
-            "worker": {"entry": "events", "health": null, "min": 1, "max": 10, "schedule": null, "args": []},
+            "web": {"entry": "http", "health": "/healthz", "min": 1, "max": 3, "schedule": null, "args": [],
+                "order": null, "retry": null},
+            "worker": {"entry": "events", "health": null, "min": 1, "max": 10, "schedule": null, "args": [],
+                "order": null, "retry": null},
         })
     );
     let formation = update(body).expect("the change is valid");
@@ -91,7 +98,7 @@ fn every_error_about_a_change_names_the_key_and_a_remedy() {
         (json!({"web": null}), "remove a process type with DELETE"),
         (json!({"web": 3}), "\"web\" is a number, but must be an object"),
         (json!({"web": {"mni": 1}}), "unknown key \"web.mni\"; did you mean \"web.min\"?"),
-        (json!({"web": {"count": 1}}), "known: min, max, health, schedule, args, entry"),
+        (json!({"web": {"count": 1}}), "known: min, max, health, schedule, args, order, retry, entry"),
         (json!({"web": {"min": 4}}), "web.min = 4 exceeds web.max = 3; set both"),
         (json!({"web": {"max": 0}}), "stop the app or remove the process type"),
         (json!({"web": {"max": 11}}), "choose from 0 to 10, which is limits.instances_max"),
@@ -118,6 +125,19 @@ fn every_error_about_a_change_names_the_key_and_a_remedy() {
         (json!({"worker": {"args": [1]}}), "must be a list of texts"),
         (json!({"worker": {"args": vec!["a"; 65]}}), "at most 64 arguments"),
         (json!({"worker": {"args": ["a\0b"]}}), "without NUL"),
+        (json!({"web": {"order": "subject"}}), "\"web.order\": an order of events requires entry = \"events\""),
+        (json!({"worker": {"order": "fifo"}}), "invalid order \"fifo\": expected \"none\" or \"subject\""),
+        (json!({"worker": {"order": true}}), "must be \"none\" or \"subject\""),
+        (json!({"web": {"retry": {}}}), "\"web.retry\": retries of events require entry = \"events\""),
+        (json!({"worker": {"retry": 3}}), "\"worker.retry\" is a number, but must be an object"),
+        (json!({"worker": {"retry": {"atempts": 3}}}), "did you mean \"worker.retry.attempts\"?"),
+        (
+            json!({"worker": {"retry": {"attempts": 0}}}),
+            "\"worker.retry\": attempts = 0 is out of range: choose from 1",
+        ),
+        (json!({"worker": {"retry": {"attempts": "3"}}}), "must be a whole number without quotes"),
+        (json!({"worker": {"retry": {"first": 1}}}), "in quotes, such as \"1s\""),
+        (json!({"worker": {"retry": {"first": "2h"}}}), "\"worker.retry\": first = 2h exceeds max = 1h; set both"),
     ];
     for (body, words) in table {
         let error = update(body.clone()).expect_err(&body.to_string()).to_string();

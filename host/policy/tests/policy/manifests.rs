@@ -6,8 +6,8 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use isopod_policy::{
-    Access, AppType, Entry, Grants, Health, HttpGrant, Isolation, Limits, Manifest, Process, ProcessName, Schedule,
-    Snapshot, limits,
+    Access, AppType, Entry, Grants, Health, HttpGrant, Isolation, Limits, Manifest, Order, Process, ProcessName,
+    RetryPolicy, Schedule, Snapshot, limits,
 };
 use proptest::prelude::*;
 
@@ -144,6 +144,26 @@ fn every_error_names_its_position_and_a_remedy() {
         ("name = \"a\"\n[processes.w]\nentry = \"events\"\nschedule = \"daily\"", "five fields"),
         ("name = \"a\"\n[processes.w]\nentry = \"events\"\nschedule = \"0 25 * * *\"", "invalid hour \"25\""),
         ("name = \"a\"\n[processes.w]\nentry = \"events\"\nschedule = \"0 0 30 2 *\"", "never matches"),
+        (
+            "name = \"a\"\n[processes.web]\norder = \"subject\"",
+            "line 3, column 9: \"processes.web.order\": an order of",
+        ),
+        ("name = \"a\"\n[processes.w]\nentry = \"events\"\norder = \"fifo\"", "expected \"none\" or \"subject\""),
+        ("name = \"a\"\n[processes.web]\nretry = {}", "\"processes.web.retry\": retries of events require entry"),
+        ("name = \"a\"\n[processes.w]\nentry = \"command\"\nretry = {}", "retries of events require entry"),
+        ("name = \"a\"\n[processes.w]\nentry = \"events\"\nretry = 3", "is a whole number, but must be a table"),
+        ("name = \"a\"\n[processes.w]\nentry = \"events\"\nretry = { tries = 3 }", "known: attempts, first, max"),
+        (
+            "name = \"a\"\n[processes.w]\nentry = \"events\"\nretry = { frist = \"1s\" }",
+            "did you mean \"processes.w.retry.first\"?",
+        ),
+        ("name = \"a\"\n[processes.w]\nentry = \"events\"\nretry = { attempts = 101 }", "choose from 1 to 100"),
+        ("name = \"a\"\n[processes.w]\nentry = \"events\"\nretry = { first = 1 }", "in quotes, such as \"1s\""),
+        ("name = \"a\"\n[processes.w]\nentry = \"events\"\nretry = { max = \"200h\" }", "choose from 100ms to 168h"),
+        (
+            "name = \"a\"\n[processes.w]\nentry = \"events\"\nretry = { max = \"500ms\" }",
+            "first = 1s exceeds max = 500ms",
+        ),
         ("name = \"a\"\n[processes.web]\nmin = 5\nmax = 3", "line 3, column 7: \"processes.web.min\": min = 5 exceeds"),
         ("name = \"a\"\n[processes.web]\nmax = 0", "at least 1"),
         ("name = \"a\"\n[processes.web]\nmax = 99", "choose from 0 to 10, which is limits.instances_max"),
@@ -221,18 +241,30 @@ fn health() -> impl Strategy<Value = Health> {
     })
 }
 
+fn retry() -> impl Strategy<Value = RetryPolicy> {
+    (limits::RETRY_ATTEMPTS, 100..604_800_000u64, 0..604_800_000u64).prop_map(|(attempts, first, more)| {
+        let max = Duration::from_millis(first + more).min(*limits::RETRY_DELAY.end());
+        RetryPolicy { attempts, first: Duration::from_millis(first), max }
+    })
+}
+
 fn process() -> impl Strategy<Value = Process> {
     let health = proptest::option::of(health());
     let schedule = prop_oneof![Just("0 3 * * *"), Just("  */5 1-3 *   * MON,5 ")];
     let schedule = proptest::option::of(schedule.prop_map(|text| Schedule::parse(text).expect("it is a schedule")));
     let args = proptest::collection::vec("[ -~äö\n]{0,10}", 0..3);
     let (min, max) = (proptest::option::of(0..5u32), proptest::option::of(5..10u32));
-    (0..3usize, health, schedule, min, max, args).prop_map(|(entry, health, schedule, min, max, args)| {
-        let entry = Entry::ALL[entry];
-        let health = health.filter(|_| entry == Entry::Http);
-        let schedule = schedule.filter(|_| entry != Entry::Http);
-        Process { health, schedule, min, max, args, ..Process::new(entry) }
-    })
+    let order = proptest::option::of(prop_oneof![Just(Order::None), Just(Order::Subject)]);
+    let events = (order, proptest::option::of(retry()));
+    (0..3usize, health, schedule, min, max, args, events).prop_map(
+        |(entry, health, schedule, min, max, args, events)| {
+            let entry = Entry::ALL[entry];
+            let (order, retry) = if entry == Entry::Events { events } else { (None, None) };
+            let health = health.filter(|_| entry == Entry::Http);
+            let schedule = schedule.filter(|_| entry != Entry::Http);
+            Process { health, schedule, min, max, args, order, retry, ..Process::new(entry) }
+        },
+    )
 }
 
 fn some_limits() -> impl Strategy<Value = Limits> {

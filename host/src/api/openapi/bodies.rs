@@ -90,6 +90,8 @@ fn process_settings(unset: &[&str]) -> Value {
         "health": { "oneOf": [{ "$ref": "#/components/schemas/Health" }, { "type": "null" }] },
         "schedule": { "type": maybe("string"), "examples": ["0 3 * * *"] },
         "args": { "type": maybe("array"), "items": { "type": "string" } },
+        "order": { "type": maybe("string"), "enum": ["none", "subject", null] },
+        "retry": { "oneOf": [{ "$ref": "#/components/schemas/RetryPolicy" }, { "type": "null" }] },
         "entry": { "type": "string", "enum": ["http", "events", "command"] },
     })
 }
