@@ -359,6 +359,10 @@ fn store(error: &StoreError, detail: String) -> Problem {
         E::LinkedFolder { .. } => {
             problem(StatusCode::CONFLICT, "folder-is-link", "The app's folder is a symbolic link")
         }
+        E::EventQueueFull => problem(StatusCode::TOO_MANY_REQUESTS, "queue-full", "The event queue is full"),
+        E::EventTooLarge { .. } | E::EventBatchTooLarge { .. } => {
+            problem(StatusCode::PAYLOAD_TOO_LARGE, "too-large", "The event is too large")
+        }
         E::InUse { .. }
         | E::JournalOfOther { .. }
         | E::ControlChanged { .. }

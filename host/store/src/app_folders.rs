@@ -86,6 +86,11 @@ impl AppFolders {
         private_folder(&self.apps)
     }
 
+    /// Returns the names of all app folders.
+    pub(crate) fn apps(&self) -> Result<Vec<AppName>, StoreError> {
+        Ok(names(&self.apps)?.into_iter().filter_map(|name| name.parse().ok()).collect())
+    }
+
     /// Returns the destination of blobs that are unknown to the database.
     pub(crate) fn lost_blobs(&self) -> PathBuf {
         self.lost.join("blobs")

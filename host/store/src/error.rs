@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 use isopod_policy::{AppName, PushId, Refused, ReleaseNumber};
 
 use crate::limits::{
-    APP_BYTES_MAX, BUCKET_BYTES_MAX, GIVEN_CHARS_SHOWN, IDEMPOTENCY_KEY_BYTES_MAX, KEY_BYTES_MAX, KEY_FILE_BYTES,
-    TOKENS_MAX, USAGE_SKETCH_BYTES_MAX, VALUE_BYTES_MAX,
+    APP_BYTES_MAX, BUCKET_BYTES_MAX, EVENT_BATCH_BYTES_MAX, EVENT_BYTES_MAX, EVENT_BYTES_PER_APP_MAX,
+    EVENTS_PER_APP_MAX, EVENTS_PER_BATCH_MAX, GIVEN_CHARS_SHOWN, IDEMPOTENCY_KEY_BYTES_MAX, KEY_BYTES_MAX,
+    KEY_FILE_BYTES, TOKENS_MAX, USAGE_SKETCH_BYTES_MAX, VALUE_BYTES_MAX,
 };
 
 /// Separates the finding from the remedy in errors about a data folder.
@@ -211,6 +212,21 @@ pub enum StoreError {
     /// The app's key-value store is full.
     #[error("the app's key-value store is full (limit: {APP_BYTES_MAX} bytes); delete keys to free space")]
     KeyValueFull,
+    /// The app has too many events that have not ended.
+    #[error(
+        "the app's event queue is full (limits: {EVENTS_PER_APP_MAX} events and {EVENT_BYTES_PER_APP_MAX} bytes, dead \
+         letters included); try again once events were handled, or drop dead letters"
+    )]
+    EventQueueFull,
+    /// An event is too large.
+    #[error("an event must have at most {EVENT_BYTES_MAX} bytes, not {bytes}; store large data elsewhere")]
+    EventTooLarge { bytes: u64 },
+    /// A call has too many events.
+    #[error(
+        "a batch must have at most {EVENTS_PER_BATCH_MAX} events and {EVENT_BATCH_BYTES_MAX} bytes, not {events} \
+         events and {bytes} bytes; send several batches"
+    )]
+    EventBatchTooLarge { events: usize, bytes: u64 },
     /// A value that can't be incremented.
     #[error("the value of {key:?} can't be incremented: it is not a whole number, or the sum exceeds 64 bits")]
     NotANumber { key: String },

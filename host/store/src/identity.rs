@@ -67,6 +67,12 @@ pub(crate) fn new_id() -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// Creates the id of a host session.
+#[expect(clippy::expect_used, reason = "the system provides random numbers")]
+pub(crate) fn new_session() -> i64 {
+    i64::from_ne_bytes(<[u8; 8]>::try_generate().expect("the system provides random numbers"))
+}
+
 /// Returns the id in the data folder's file, if the file exists.
 pub(crate) fn read(folder: &Path) -> Result<Option<String>, StoreError> {
     let path = path(folder);

@@ -1,14 +1,16 @@
 //! Isopod's durable data: apps, pushes, releases, activity, usage and tokens in one database,
-//! bundles as content-addressed files, a key-value database per app, and the key that seals
-//! secrets. Owns the data folder and its lock. Never decides anything, and never delays a request
-//! except for a guest's own key-value calls.
+//! bundles as content-addressed files, a database per app for its key-value entries and events, and
+//! the key that seals secrets. Owns the data folder and its lock. Never decides anything, and never
+//! delays a request except for a guest's own key-value calls.
 
+mod app_database;
 mod app_folders;
 mod blobs;
 mod control;
 mod control_file;
 mod data_record;
 mod error;
+mod events;
 mod examine;
 mod files;
 mod group;
@@ -30,6 +32,11 @@ mod workers;
 pub use app_folders::{FolderReport, MovedFolder};
 pub use blobs::{Blobs, Digest, SweptBlobs};
 pub use error::{Change, StoreError};
+pub use events::{
+    Accepted, Cancelled, Claim, Claimed, Effects, Event, EventFilter, EventPayload, EventQueue, EventSeq, EventState,
+    Events, KeyRead, KeyWrite, LastError, Lease, NewEvent, Outcome, PendingApp, QueueStats, Settled, StoredEvent,
+    Swept,
+};
 pub use examine::{Examined, examine};
 pub use files::remove_unused_files;
 pub use kv::{KvStore, ValueVersion};

@@ -83,22 +83,60 @@ pub const APP_BYTES_MAX: u64 = 256 << 20;
 pub const ENTRY_OVERHEAD_BYTES: u64 = 64;
 /// Keys on one page of a list. A longer list continues after the cursor.
 pub const KEYS_PER_PAGE: usize = 1_000;
-/// Open key-value databases. Beyond it the least recently used database is closed; its next call
+/// Open databases of apps. Beyond it the least recently used database is closed; its next call
 /// opens it again.
 pub const APPS_OPEN_MAX: usize = 64;
 /// Evicted databases that are being closed. Beyond it, opening a database waits until a close
 /// completes. It bounds the open files.
 pub const APPS_CLOSING_MAX: usize = 64;
-/// Threads for the key-value calls of all apps. Further calls are queued.
-pub const KEY_VALUE_THREADS: usize = 8;
-/// Key-value calls of all apps that are queued or running. Further calls wait for a permit before
+/// Threads for the calls of all apps' databases. Further calls are queued.
+pub const APP_DATABASE_THREADS: usize = 8;
+/// Calls of all apps' databases that are queued or running. Further calls wait for a permit before
 /// they are queued.
-pub const KEY_VALUE_CALLS_MAX: usize = 4_096;
+pub const APP_DATABASE_CALLS_MAX: usize = 4_096;
 /// Reads of one app in a row. The app's further reads are queued behind other apps' calls.
 pub const READS_PER_TURN: usize = 32;
-/// Key-value calls of one app that are queued or running. Further calls wait for a permit before
+/// Calls of one app's database that are queued or running. Further calls wait for a permit before
 /// they are queued.
 pub const CALLS_WAITING_MAX: usize = 256;
+
+/// Events of an app that have not ended, and dead letters. Beyond it further events are refused:
+/// an accepted event is never removed to make room.
+pub const EVENTS_PER_APP_MAX: i64 = 2_000_000;
+/// Bytes of an app's events that have not ended, and of its dead letters. Beyond it further events
+/// are refused.
+pub const EVENT_BYTES_PER_APP_MAX: i64 = 2 << 30;
+/// Bytes that are counted for every event in addition to its own bytes, so that a flood of tiny
+/// events is bounded too.
+pub const EVENT_OVERHEAD_BYTES: u64 = 256;
+/// Bytes of one event. A larger event is refused: an event is a message, not a file.
+pub const EVENT_BYTES_MAX: u64 = 2 << 20;
+/// Events in one call. A larger batch is refused: one transaction must not delay others for long.
+pub const EVENTS_PER_BATCH_MAX: usize = 1_000;
+/// Bytes of the events in one call. A larger batch is refused, as for the number.
+pub const EVENT_BATCH_BYTES_MAX: u64 = 8 << 20;
+/// How long an accepted event makes a later one with its source and id a duplicate.
+pub const DEDUPLICATION_WINDOW: Duration = Duration::from_secs(24 * 3_600);
+/// Done and cancelled events of an app. Beyond it the oldest are removed, and no longer make later
+/// events duplicates.
+pub const ENDED_EVENTS_MAX: i64 = 1_000_000;
+/// Bytes of an event's error. A longer error is truncated.
+pub const EVENT_ERROR_BYTES_MAX: usize = 16 << 10;
+/// Events in one claim. A claim for more returns this many.
+pub const CLAIMS_MAX: usize = 1_000;
+/// Bytes of the events in one claim. The next claim returns the rest.
+pub const CLAIM_BYTES_MAX: i64 = 8 << 20;
+/// Delayed events that one claim makes ready. The next claim continues.
+pub const EVENTS_MADE_READY_MAX: usize = 1_000;
+/// Events that one page of a list, or one step over dead letters, reads. The next page continues.
+pub const EVENTS_SCANNED_MAX: usize = 10_000;
+/// Events that one call deletes. The next call continues.
+pub const EVENTS_PRUNED_MAX: usize = 1_000;
+/// Delayed events that one step shifts after the clock was set back. The next step continues.
+pub const EVENTS_SHIFTED_MAX: u32 = 1_000;
+/// The difference between two clocks that counts as a change of the clock, in milliseconds. A
+/// smaller one only delays events by itself.
+pub const CLOCK_STEP_MS: i64 = 1_000;
 
 /// Reports of lost data in the queue. A further loss is written to the host's log only, not to the
 /// app's activity.

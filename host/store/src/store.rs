@@ -10,6 +10,7 @@ use isopod_policy::AppName;
 use jiff::Timestamp;
 use tokio::sync::mpsc;
 
+use crate::app_database::AppDatabases;
 use crate::app_folders::{AppFolders, FolderReport, MovedFolder};
 use crate::blobs::{BLOBS, missing_blobs};
 use crate::control_file::{self, CONTROL};
@@ -20,7 +21,7 @@ use crate::lock::FolderLock;
 use crate::loss::LostData;
 use crate::options::Options;
 use crate::sqlite::{Sqlite, app_names, bundles_in_use, folder_id};
-use crate::{Blobs, Digest, KvStore, Secrets, StoreError, SweptBlobs};
+use crate::{Blobs, Digest, Events, KvStore, Secrets, StoreError, SweptBlobs};
 
 /// The data folder of a host: `control.db`, `control.session`, `data.id`, `blobs/`, `apps/`,
 /// `lost+found/` and `secrets.key`. Cheap to clone.
@@ -37,7 +38,9 @@ pub struct Store {
 struct Inner {
     sqlite: Arc<Sqlite>,
     blobs: Blobs,
+    databases: AppDatabases,
     kv: KvStore,
+    events: Events,
     record: Arc<DataRecord>,
     losses: tokio::sync::Mutex<mpsc::Receiver<LostData>>,
     /// The copy of the content of a changed `control.db`, if it was saved.
@@ -77,10 +80,25 @@ impl Store {
         let named = sqlite.at_once(|connection| bundles_in_use(connection))?;
         report.missing_bundles = missing_blobs(folder, &named);
         begin(folder, &sqlite, start)?;
-        let kv = KvStore::open_recording(folder, options, folders.clone(), Arc::clone(&record))?;
+        let databases = AppDatabases::open_recording(folder, options, folders.clone(), Arc::clone(&record))?;
+        let (kv, events) = (KvStore::of(databases.clone()), Events::of(databases.clone()));
         let secrets = Secrets::open(folder)?;
         let (folder, losses, saved) = (folder.to_owned(), tokio::sync::Mutex::new(losses), Mutex::default());
-        let inner = Inner { sqlite, blobs, kv, record, losses, saved, secrets, folder, folders, report, _lock: lock };
+        let inner = Inner {
+            sqlite,
+            blobs,
+            databases,
+            kv,
+            events,
+            record,
+            losses,
+            saved,
+            secrets,
+            folder,
+            folders,
+            report,
+            _lock: lock,
+        };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -93,9 +111,9 @@ impl Store {
     /// Checks for app data that was removed while the host runs. [`Store::next_loss`] returns each
     /// loss.
     pub async fn look_for_losses(&self) -> Result<(), StoreError> {
-        let kv = self.kv().clone();
+        let databases = self.inner.databases.clone();
         blocking(move || {
-            kv.look_for_losses();
+            databases.look_for_losses();
             Ok(())
         })
         .await
@@ -181,9 +199,14 @@ impl Store {
         Ok(swept)
     }
 
-    /// Returns the key-value databases of apps.
+    /// Returns the key-value stores of apps.
     pub fn kv(&self) -> &KvStore {
         &self.inner.kv
+    }
+
+    /// Returns the event queues of apps.
+    pub fn events(&self) -> &Events {
+        &self.inner.events
     }
 
     /// Returns the key for sealing secrets among config vars.
@@ -194,8 +217,8 @@ impl Store {
     /// Removes the folder of a deleted app with all data of its guests. Its key-value data must not
     /// be used afterwards. If the host ends before this completes, the next start completes it.
     pub async fn remove_data(&self, app: &AppName) -> Result<(), StoreError> {
-        let (kv, app) = (self.kv().clone(), app.clone());
-        blocking(move || kv.remove_app(&app)).await
+        let (databases, app) = (self.inner.databases.clone(), app.clone());
+        blocking(move || databases.remove_app(&app)).await
     }
 
     /// Returns the path of the data folder.

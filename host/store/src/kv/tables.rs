@@ -1,4 +1,4 @@
-//! The statements of one app's key-value database. Owns the byte count that keeps an app within its
+//! The statements of one app's key-value entries. Owns the byte count that keeps an app within its
 //! limit. Never opens a connection.
 
 use rusqlite::{Connection, params};
@@ -9,42 +9,18 @@ use crate::error::shown;
 use crate::limits::{APP_BYTES_MAX, ENTRY_OVERHEAD_BYTES, KEYS_PER_PAGE};
 use crate::sql::{Sql, all, first};
 
-/// The format of these tables.
-const FORMAT: i64 = 1;
-
-pub(super) fn make(connection: &Connection) -> Sql<()> {
-    let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
-    match found {
-        FORMAT => Ok(()),
-        0 => Ok(connection.execute_batch(&format!(
-            "BEGIN IMMEDIATE;
-             CREATE TABLE IF NOT EXISTS entries (
-                 bucket TEXT NOT NULL,
-                 key    TEXT NOT NULL,
-                 value  BLOB NOT NULL,
-                 UNIQUE (bucket, key)
-             ) STRICT;
-             CREATE TABLE IF NOT EXISTS usage (bytes INTEGER NOT NULL) STRICT;
-             INSERT INTO usage SELECT 0 WHERE NOT EXISTS (SELECT 1 FROM usage);
-             PRAGMA user_version = {FORMAT};
-             COMMIT"
-        ))?),
-        found => Err(StoreError::TooNew { found, known: FORMAT }.into()),
-    }
-}
-
-pub(super) fn get(connection: &Connection, bucket: &str, key: &str) -> Sql<Option<Vec<u8>>> {
+pub(crate) fn get(connection: &Connection, bucket: &str, key: &str) -> Sql<Option<Vec<u8>>> {
     let sql = "SELECT value FROM entries WHERE bucket = ?1 AND key = ?2";
     first(connection, sql, [bucket, key], |row| Ok(row.get(0)?))
 }
 
-pub(super) fn exists(connection: &Connection, bucket: &str, key: &str) -> Sql<bool> {
+pub(crate) fn exists(connection: &Connection, bucket: &str, key: &str) -> Sql<bool> {
     let sql = "SELECT 1 FROM entries WHERE bucket = ?1 AND key = ?2";
     Ok(first(connection, sql, [bucket, key], |_| Ok(()))?.is_some())
 }
 
 #[expect(clippy::expect_used, reason = "a page is small")]
-pub(super) fn keys(connection: &Connection, bucket: &str, after: Option<&str>) -> Sql<(Vec<String>, Option<String>)> {
+pub(crate) fn keys(connection: &Connection, bucket: &str, after: Option<&str>) -> Sql<(Vec<String>, Option<String>)> {
     // Keys are never empty, so every key is greater than the empty text.
     let sql = "SELECT key FROM entries WHERE bucket = ?1 AND key > ?2 ORDER BY key LIMIT ?3";
     let limit = i64::try_from(KEYS_PER_PAGE + 1).expect("a page is small");
@@ -83,7 +59,7 @@ fn count_change(connection: &Connection, removed: u64, added: u64) -> Sql<()> {
     Ok(())
 }
 
-pub(super) fn set(connection: &Connection, bucket: &str, key: &str, value: &[u8]) -> Sql<()> {
+pub(crate) fn set(connection: &Connection, bucket: &str, key: &str, value: &[u8]) -> Sql<()> {
     let removed = bytes_of_entry(connection, bucket, key)?;
     count_change(connection, removed, counted(bucket, key, value.len() as u64))?;
     connection
@@ -95,7 +71,7 @@ pub(super) fn set(connection: &Connection, bucket: &str, key: &str, value: &[u8]
     Ok(())
 }
 
-pub(super) fn delete(connection: &Connection, bucket: &str, key: &str) -> Sql<()> {
+pub(crate) fn delete(connection: &Connection, bucket: &str, key: &str) -> Sql<()> {
     let removed = bytes_of_entry(connection, bucket, key)?;
     if removed > 0 {
         count_change(connection, removed, 0)?;
@@ -106,7 +82,7 @@ pub(super) fn delete(connection: &Connection, bucket: &str, key: &str) -> Sql<()
     Ok(())
 }
 
-pub(super) fn increment(connection: &Connection, bucket: &str, key: &str, delta: i64) -> Sql<i64> {
+pub(crate) fn increment(connection: &Connection, bucket: &str, key: &str, delta: i64) -> Sql<i64> {
     let number = match get(connection, bucket, key)? {
         None => Some(0),
         Some(value) => std::str::from_utf8(&value).ok().and_then(|text| text.parse::<i64>().ok()),
@@ -119,7 +95,7 @@ pub(super) fn increment(connection: &Connection, bucket: &str, key: &str, delta:
 }
 
 /// Sets a value if the current one has this version; otherwise returns the current version.
-pub(super) fn set_if(
+pub(crate) fn set_if(
     connection: &Connection,
     bucket: &str,
     key: &str,

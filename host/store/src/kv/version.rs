@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 pub struct ValueVersion(pub Option<[u8; 32]>);
 
 impl ValueVersion {
-    pub(super) fn of(value: Option<&[u8]>) -> Self {
+    pub(crate) fn of(value: Option<&[u8]>) -> Self {
         Self(value.map(|value| Sha256::digest(value).into()))
     }
 }

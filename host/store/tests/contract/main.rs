@@ -7,6 +7,7 @@
 mod blobs;
 mod control;
 mod crash;
+mod events;
 mod full_disk;
 mod key_value;
 mod lasting;

@@ -4,7 +4,7 @@
 
 use std::collections::VecDeque;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -14,7 +14,7 @@ use rusqlite::Connection;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::closer::{CloserHandle, Closing};
-use super::tables;
+use super::schema;
 use crate::StoreError;
 use crate::app_folders::AppFolders;
 use crate::data_record::{DataRecord, loss_of};
@@ -38,7 +38,7 @@ pub(super) struct Shared {
 }
 
 #[derive(Debug)]
-pub(super) struct AppDatabase {
+pub(crate) struct AppDatabase {
     app: AppName,
     folders: AppFolders,
     folder: PathBuf,
@@ -130,8 +130,12 @@ impl AppDatabase {
         }
     }
 
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Runs the work on the connection for reads.
-    pub(super) async fn read<T: Send + 'static>(
+    pub(crate) async fn read<T: Send + 'static>(
         self: Arc<Self>,
         work: impl FnOnce(&Connection) -> Sql<T> + Send + 'static,
     ) -> Result<T, StoreError> {
@@ -153,7 +157,7 @@ impl AppDatabase {
     }
 
     /// Runs the work in a transaction, and returns once it is committed.
-    pub(super) async fn write<T: Send + 'static>(
+    pub(crate) async fn write<T: Send + 'static>(
         self: Arc<Self>,
         work: impl FnOnce(&Connection) -> Sql<T> + Send + 'static,
     ) -> Result<T, StoreError> {
@@ -248,7 +252,7 @@ impl AppDatabase {
         record.report_lost_database(&self.app, None);
         private_folder(&self.folder)?;
         let connection = connect(&self.path, self.shared.pages_max)?;
-        tables::make(&connection).map_err(|error| error.explain(&self.path))?;
+        schema::make(&connection).map_err(|error| error.explain(&self.path))?;
         *locked(&self.file) =
             FileId::of(&self.path).map(|database| Files { database, journal: FileId::of(&self.journal()) });
         record.note(&self.app, KEY_VALUE);
@@ -287,7 +291,7 @@ impl AppDatabase {
     }
 
     fn journal(&self) -> PathBuf {
-        self.folder.join(format!("{KEY_VALUE}-wal"))
+        journal_of(&self.path)
     }
 
     /// Moves the journal of the lost file away, or removes it if the saved copy has its changes:
@@ -321,6 +325,13 @@ impl Drop for AppDatabase {
             self.shared.closer.close(Closing { reader, writer, slot });
         }
     }
+}
+
+/// Returns the path of a database's journal.
+pub(crate) fn journal_of(database: &Path) -> PathBuf {
+    let mut path = database.as_os_str().to_owned();
+    path.push("-wal");
+    PathBuf::from(path)
 }
 
 /// Reports a damaged database.

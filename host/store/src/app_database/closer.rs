@@ -1,4 +1,4 @@
-//! The thread that closes key-value databases. Owns SQLite's checkpoint on close, which waits for
+//! The thread that closes the databases of apps. Owns SQLite's checkpoint on close, which waits for
 //! the disk. Never serves a request.
 
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};

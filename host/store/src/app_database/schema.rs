@@ -1,0 +1,115 @@
+//! The tables of an app's database: key-value entries and queued events, in one file so that both
+//! commit together. Owns their format and its migrations. Never reads or writes rows.
+
+use rusqlite::Connection;
+
+use crate::StoreError;
+use crate::sql::Sql;
+
+/// The format of these tables.
+pub(crate) const FORMAT: i64 = 2;
+
+/// The tables of format 1.
+const ENTRIES: &str = "
+    CREATE TABLE entries (
+        bucket TEXT NOT NULL,
+        key    TEXT NOT NULL,
+        value  BLOB NOT NULL,
+        UNIQUE (bucket, key)
+    ) STRICT;
+    CREATE TABLE usage (bytes INTEGER NOT NULL) STRICT;
+    INSERT INTO usage VALUES (0);";
+
+/// The tables that format 2 adds. Times are in milliseconds since 1970: rows are written for each
+/// event, so that their size counts.
+///
+/// The numbers of `events.state` are those of `RowState`. A claim and a settlement rewrite only the
+/// narrow row in `events`; the event's content stays where it is.
+const EVENTS: &str = "
+    CREATE TABLE queues (
+        process INTEGER PRIMARY KEY,
+        name    TEXT NOT NULL UNIQUE,
+        ready   INTEGER NOT NULL DEFAULT 0,
+        delayed INTEGER NOT NULL DEFAULT 0,
+        leased  INTEGER NOT NULL DEFAULT 0,
+        dead    INTEGER NOT NULL DEFAULT 0,
+        ended   INTEGER NOT NULL DEFAULT 0,
+        bytes   INTEGER NOT NULL DEFAULT 0
+    ) STRICT;
+
+    -- One row: the next position, the host session that holds all leases, and the latest time.
+    CREATE TABLE event_state (
+        next_seq INTEGER NOT NULL,
+        session  INTEGER NOT NULL,
+        clock    INTEGER NOT NULL
+    ) STRICT;
+    INSERT INTO event_state VALUES (1, 0, 0);
+
+    CREATE TABLE events (
+        seq          INTEGER PRIMARY KEY,
+        process      INTEGER NOT NULL,
+        state        INTEGER NOT NULL,
+        ordered      INTEGER NOT NULL,
+        id_key       INTEGER NOT NULL,
+        attempt      INTEGER NOT NULL,
+        attempts_max INTEGER NOT NULL,
+        bytes        INTEGER NOT NULL,
+        accepted_at  INTEGER NOT NULL,
+        since        INTEGER NOT NULL,
+        due_at       INTEGER,
+        expires_at   INTEGER,
+        lease        INTEGER,
+        id           TEXT NOT NULL,
+        source       TEXT NOT NULL,
+        type         TEXT NOT NULL,
+        subject      TEXT,
+        repeats      INTEGER NOT NULL DEFAULT 0,
+        error        TEXT
+    ) STRICT;
+    CREATE INDEX events_by_id ON events (id_key);
+    CREATE INDEX events_kept ON events (process, state, due_at) WHERE state <= 5;
+    CREATE INDEX events_in_line ON events (process, subject) WHERE ordered = 1 AND state <= 3;
+    CREATE INDEX events_ended ON events (since) WHERE state >= 6;
+
+    -- The content of events that have not ended.
+    CREATE TABLE payloads (
+        seq        INTEGER PRIMARY KEY,
+        attributes TEXT,
+        data       BLOB
+    ) STRICT;";
+
+/// Creates the tables, or migrates those of an earlier version. Refuses those of a newer one.
+pub(super) fn make(connection: &Connection) -> Sql<()> {
+    if format_of(connection)? == FORMAT {
+        return Ok(());
+    }
+    connection.execute_batch("BEGIN IMMEDIATE")?;
+    match migrate(connection) {
+        Ok(()) => Ok(connection.execute_batch("COMMIT")?),
+        Err(error) => {
+            if !connection.is_autocommit() {
+                connection.execute_batch("ROLLBACK")?;
+            }
+            Err(error)
+        }
+    }
+}
+
+/// Creates missing tables inside a transaction: the other connection may have created them.
+fn migrate(connection: &Connection) -> Sql<()> {
+    let steps: &[&str] = match format_of(connection)? {
+        0 => &[ENTRIES, EVENTS],
+        1 => &[EVENTS],
+        FORMAT => &[],
+        found => return Err(StoreError::TooNew { found, known: FORMAT }.into()),
+    };
+    for step in steps {
+        connection.execute_batch(step)?;
+    }
+    Ok(connection.pragma_update(None, "user_version", FORMAT)?)
+}
+
+/// Returns the format of an app's database; 0 for a new file.
+pub(crate) fn format_of(connection: &Connection) -> Sql<i64> {
+    Ok(connection.pragma_query_value(None, "user_version", |row| row.get(0))?)
+}

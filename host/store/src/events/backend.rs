@@ -1,0 +1,243 @@
+//! The event queue in each app's database: the backend in SQLite. Owns the host session, whose end
+//! voids all leases. Never creates a database except for a queue's first event.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use async_trait::async_trait;
+use isopod_policy::{AppName, ProcessName};
+use jiff::Timestamp;
+use rusqlite::Connection;
+
+use super::accept;
+use super::claim;
+use super::counters::QueueChange;
+use super::ended;
+use super::list;
+use super::maintenance::{self, DeadChange, ShiftCursor};
+use super::model::{
+    Accepted, Cancelled, Claimed, EventFilter, EventPayload, EventSeq, Lease, NewEvent, Outcome, PendingApp,
+    QueueStats, Settled, StoredEvent, Swept,
+};
+use super::queue::EventQueue;
+use super::row::millis;
+use super::settle;
+use crate::app_database::{AppDatabase, AppDatabases};
+use crate::files::blocking;
+use crate::sql::{Sql, SqlError};
+use crate::{Page, Paged, StoreError};
+
+/// The event queues at `apps/<app>/kv.db`, beside the app's key-value entries. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Events {
+    databases: AppDatabases,
+    session: Arc<Session>,
+}
+
+/// A run of the host.
+#[derive(Debug)]
+struct Session {
+    id: i64,
+    /// The number of the last lease.
+    leases: AtomicI64,
+}
+
+impl Events {
+    pub(crate) fn of(databases: AppDatabases) -> Self {
+        let session = Session { id: crate::identity::new_session(), leases: AtomicI64::new(0) };
+        Self { databases, session: Arc::new(session) }
+    }
+
+    /// Changes a queue in one transaction.
+    async fn change<T: Send + 'static>(
+        &self,
+        database: Arc<AppDatabase>,
+        now: Timestamp,
+        work: impl FnOnce(&mut QueueChange<'_>) -> Sql<T> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let session = self.session.id;
+        let write = move |connection: &Connection| {
+            let mut change = QueueChange::begin(connection, session, millis(now))?;
+            if change.is_first_of_session() {
+                maintenance::free_void_leases(&mut change)?;
+            }
+            let outcome = work(&mut change)?;
+            change.finish()?;
+            Ok(outcome)
+        };
+        database.write(write).await
+    }
+
+    /// Reads a queue, if the app has a database. The work gets to know whether all leases are void.
+    async fn read<T: Default + Send + 'static>(
+        &self,
+        app: &AppName,
+        work: impl FnOnce(&Connection, bool) -> Sql<T> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let Some(database) = self.databases.existing(app).await? else { return Ok(T::default()) };
+        let session = self.session.id;
+        database.read(move |connection| work(connection, list::are_leases_void(connection, session)?)).await
+    }
+
+    async fn change_dead(
+        &self,
+        app: &AppName,
+        what: DeadChange,
+        dead: (EventFilter, Option<EventSeq>, usize),
+        now: Timestamp,
+    ) -> Result<Swept, StoreError> {
+        let Some(database) = self.databases.existing(app).await? else { return Ok(Swept::default()) };
+        let (filter, after, most) = dead;
+        self.change(database, now, move |change| maintenance::change_dead(change, what, &filter, after, most)).await
+    }
+}
+
+#[async_trait]
+impl EventQueue for Events {
+    async fn accept(&self, app: &AppName, events: Vec<NewEvent>, now: Timestamp) -> Result<Vec<Accepted>, StoreError> {
+        accept::check(&events)?;
+        let database = self.databases.database(app).await?;
+        self.change(database, now, move |change| accept::accept(change, events)).await
+    }
+
+    async fn claim(
+        &self,
+        app: &AppName,
+        process: &ProcessName,
+        most: usize,
+        now: Timestamp,
+    ) -> Result<Claimed, StoreError> {
+        let Some(database) = self.databases.existing(app).await? else { return Ok(Claimed::default()) };
+        loop {
+            let (process, session) = (process.clone(), Arc::clone(&self.session));
+            let claimed = self.change(Arc::clone(&database), now, move |change| {
+                if change.has_clock_gone_back() {
+                    return Ok(None);
+                }
+                let Some(process) = change.process(&process)? else { return Ok(Some(Claimed::default())) };
+                let lease = || session.leases.fetch_add(1, Ordering::Relaxed) + 1;
+                claim::claim(change, process, most, lease).map(Some)
+            });
+            if let Some(claimed) = claimed.await? {
+                return Ok(claimed);
+            }
+            let mut next = Some(ShiftCursor::default());
+            while let Some(cursor) = next {
+                let database = Arc::clone(&database);
+                next = self.change(database, now, move |change| maintenance::shift_delays(change, cursor)).await?;
+            }
+        }
+    }
+
+    async fn settle_all(
+        &self,
+        app: &AppName,
+        outcomes: Vec<(Lease, Outcome)>,
+        now: Timestamp,
+    ) -> Result<Vec<Result<Settled, StoreError>>, StoreError> {
+        let Some(database) = self.databases.existing(app).await? else {
+            return Ok(outcomes.iter().map(|_| Ok(Settled::LeaseLost)).collect());
+        };
+        let path = database.path().to_owned();
+        let settle = move |change: &mut QueueChange<'_>| {
+            let mut results = Vec::with_capacity(outcomes.len());
+            for (lease, outcome) in outcomes {
+                results.push(match settle::check(&outcome) {
+                    Err(error) => Err(error),
+                    Ok(()) => in_savepoint(change, |change| settle::settle(change, lease, outcome))?
+                        .map_err(|error| error.explain(&path)),
+                });
+            }
+            Ok(results)
+        };
+        self.change(database, now, settle).await
+    }
+
+    async fn cancel(&self, app: &AppName, seq: EventSeq, now: Timestamp) -> Result<Cancelled, StoreError> {
+        let Some(database) = self.databases.existing(app).await? else { return Ok(Cancelled::Unknown) };
+        self.change(database, now, move |change| maintenance::cancel(change, seq)).await
+    }
+
+    async fn get(&self, app: &AppName, id: &str, source: Option<&str>) -> Result<Option<StoredEvent>, StoreError> {
+        let filter =
+            EventFilter { id: Some(id.to_owned()), source: source.map(str::to_owned), ..EventFilter::default() };
+        self.read(app, move |connection, void| list::get(connection, &filter, void)).await
+    }
+
+    async fn payload(&self, app: &AppName, seq: EventSeq) -> Result<Option<EventPayload>, StoreError> {
+        self.read(app, move |connection, _| list::payload_of(connection, seq)).await
+    }
+
+    async fn list(&self, app: &AppName, filter: EventFilter, page: Page) -> Result<Paged<StoredEvent>, StoreError> {
+        let before = page.number(i64::MAX)?;
+        let list = move |connection: &Connection, void| list::list(connection, &filter, &page, before, void).map(Some);
+        let paged = self.read(app, list).await?;
+        Ok(paged.unwrap_or(Paged { items: Vec::new(), next: None }))
+    }
+
+    async fn redrive(
+        &self,
+        app: &AppName,
+        filter: EventFilter,
+        after: Option<EventSeq>,
+        most: usize,
+        now: Timestamp,
+    ) -> Result<Swept, StoreError> {
+        self.change_dead(app, DeadChange::Redrive, (filter, after, most), now).await
+    }
+
+    async fn drop_dead(
+        &self,
+        app: &AppName,
+        filter: EventFilter,
+        after: Option<EventSeq>,
+        most: usize,
+        now: Timestamp,
+    ) -> Result<Swept, StoreError> {
+        self.change_dead(app, DeadChange::Drop, (filter, after, most), now).await
+    }
+
+    async fn stats(&self, app: &AppName) -> Result<Vec<QueueStats>, StoreError> {
+        self.read(app, list::stats).await
+    }
+
+    async fn prune(
+        &self,
+        app: &AppName,
+        older_than: Timestamp,
+        most: usize,
+        now: Timestamp,
+    ) -> Result<usize, StoreError> {
+        let Some(database) = self.databases.existing(app).await? else { return Ok(0) };
+        let before = millis(older_than);
+        let prune = move |change: &mut QueueChange<'_>| ended::prune(change, before, most);
+        self.change(database, now, prune).await
+    }
+
+    async fn pending_apps(&self) -> Result<Vec<PendingApp>, StoreError> {
+        let databases = self.databases.clone();
+        blocking(move || super::pending::pending_apps(&databases)).await
+    }
+}
+
+/// Runs a part of a change: its failure rolls back only its own changes. Returns the outer error if
+/// the whole transaction is lost.
+fn in_savepoint<T>(
+    change: &mut QueueChange<'_>,
+    work: impl FnOnce(&mut QueueChange<'_>) -> Sql<T>,
+) -> Sql<Result<T, SqlError>> {
+    let snapshot = change.snapshot();
+    change.connection.prepare_cached("SAVEPOINT outcome")?.execute([])?;
+    match work(change) {
+        Ok(value) => {
+            change.connection.prepare_cached("RELEASE outcome")?.execute([])?;
+            Ok(Ok(value))
+        }
+        Err(error) if change.connection.is_autocommit() => Err(error),
+        Err(error) => {
+            change.connection.execute_batch("ROLLBACK TO outcome; RELEASE outcome")?;
+            change.restore(snapshot);
+            Ok(Err(error))
+        }
+    }
+}

@@ -1,0 +1,24 @@
+//! The durable event queues of apps, in each app's database. Owns the interface of a queue and its
+//! backend in SQLite. Never delivers an event, and never decides when to retry one: both are the
+//! caller's.
+
+mod accept;
+mod backend;
+mod claim;
+mod counters;
+mod ended;
+mod line;
+mod list;
+mod maintenance;
+mod model;
+mod pending;
+mod queue;
+mod row;
+mod settle;
+
+pub use self::backend::Events;
+pub use self::model::{
+    Accepted, Cancelled, Claim, Claimed, Effects, Event, EventFilter, EventPayload, EventSeq, EventState, KeyRead,
+    KeyWrite, LastError, Lease, NewEvent, Outcome, PendingApp, QueueStats, Settled, StoredEvent, Swept,
+};
+pub use self::queue::EventQueue;

@@ -1,0 +1,104 @@
+//! The interface of an event queue, which every backend implements and one suite specifies. Never
+//! names a backend.
+
+use async_trait::async_trait;
+use isopod_policy::{AppName, ProcessName};
+use jiff::Timestamp;
+
+use super::model::{
+    Accepted, Cancelled, Claimed, EventFilter, EventPayload, EventSeq, Lease, NewEvent, Outcome, PendingApp,
+    QueueStats, Settled, StoredEvent, Swept,
+};
+use crate::{Page, Paged, StoreError};
+
+/// The event queues of apps.
+///
+/// A change is durable when its future is ready. Times are arguments; `now` is the caller's clock.
+#[async_trait]
+pub trait EventQueue: Send + Sync + std::fmt::Debug {
+    /// Stores events: all in one commit, or none. Returns one result per event, in the same order.
+    async fn accept(&self, app: &AppName, events: Vec<NewEvent>, now: Timestamp) -> Result<Vec<Accepted>, StoreError>;
+
+    /// Leases up to `most` due events of a process type, the earliest accepted first, and counts
+    /// their attempts.
+    async fn claim(
+        &self,
+        app: &AppName,
+        process: &ProcessName,
+        most: usize,
+        now: Timestamp,
+    ) -> Result<Claimed, StoreError>;
+
+    /// Commits the outcomes of deliveries in one transaction. Each outcome succeeds or fails by
+    /// itself: on an error, the effects of that outcome are not written, and its lease is kept. The
+    /// call as a whole fails only if nothing was written.
+    async fn settle_all(
+        &self,
+        app: &AppName,
+        outcomes: Vec<(Lease, Outcome)>,
+        now: Timestamp,
+    ) -> Result<Vec<Result<Settled, StoreError>>, StoreError>;
+
+    /// Commits the outcome of one delivery like [`EventQueue::settle_all`].
+    async fn settle(
+        &self,
+        app: &AppName,
+        lease: Lease,
+        outcome: Outcome,
+        now: Timestamp,
+    ) -> Result<Settled, StoreError> {
+        let settled = self.settle_all(app, vec![(lease, outcome)], now).await?;
+        settled.into_iter().next().unwrap_or(Ok(Settled::LeaseLost))
+    }
+
+    /// Cancels an event that waits.
+    async fn cancel(&self, app: &AppName, seq: EventSeq, now: Timestamp) -> Result<Cancelled, StoreError>;
+
+    /// Returns the event with this id, the last accepted if there are several.
+    async fn get(&self, app: &AppName, id: &str, source: Option<&str>) -> Result<Option<StoredEvent>, StoreError>;
+
+    /// Returns the content of an event. An event that is done or cancelled has none.
+    async fn payload(&self, app: &AppName, seq: EventSeq) -> Result<Option<EventPayload>, StoreError>;
+
+    /// Returns events, the last accepted first. A page may contain fewer events than requested,
+    /// even none, and still have a next page: the work for one page is bounded.
+    async fn list(&self, app: &AppName, filter: EventFilter, page: Page) -> Result<Paged<StoredEvent>, StoreError>;
+
+    /// Returns up to `most` selected dead letters to the queue with no attempts, the earliest
+    /// accepted first, after `after`.
+    async fn redrive(
+        &self,
+        app: &AppName,
+        filter: EventFilter,
+        after: Option<EventSeq>,
+        most: usize,
+        now: Timestamp,
+    ) -> Result<Swept, StoreError>;
+
+    /// Deletes up to `most` selected dead letters, the earliest accepted first, after `after`.
+    async fn drop_dead(
+        &self,
+        app: &AppName,
+        filter: EventFilter,
+        after: Option<EventSeq>,
+        most: usize,
+        now: Timestamp,
+    ) -> Result<Swept, StoreError>;
+
+    /// Returns the counts of each process type with events that are not done or cancelled.
+    async fn stats(&self, app: &AppName) -> Result<Vec<QueueStats>, StoreError>;
+
+    /// Deletes up to `most` events that were done or cancelled before `older_than`, and returns
+    /// their number. Intended to be called until it returns less than `most`.
+    async fn prune(
+        &self,
+        app: &AppName,
+        older_than: Timestamp,
+        most: usize,
+        now: Timestamp,
+    ) -> Result<usize, StoreError>;
+
+    /// Returns all apps with events that have not ended, without keeping their queues open. Takes
+    /// long with many apps; intended for the start of a host.
+    async fn pending_apps(&self) -> Result<Vec<PendingApp>, StoreError>;
+}

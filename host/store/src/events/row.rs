@@ -1,0 +1,184 @@
+//! The rows of events: their states, times and keys as the tables store them. Never runs a
+//! statement.
+
+use isopod_policy::ProcessName;
+use jiff::Timestamp;
+use rusqlite::Row;
+use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::model::{EventPayload, EventSeq, EventState, StoredEvent};
+use crate::StoreError;
+use crate::sql::{Sql, parsed};
+
+/// The state of a row. Each number is part of the format.
+///
+/// ```text
+///                    ┌──────────── Retry ◄──┐
+///                    ▼                      │ retry
+/// accept ──► Ready or Blocked ──► Leased ───┼──► Done
+///    │               ▲               │      └──► Dead ──► redrive: Ready or Blocked
+///    └► Scheduled ───┘ due           └─ lost lease: Ready or Dead
+///
+/// A row that waits can be cancelled, and is cancelled when it expires.
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum RowState {
+    /// May be claimed.
+    Ready = 0,
+    /// Waits for its next attempt, at the head of its subject's line.
+    Retry = 1,
+    Leased = 2,
+    /// Waits in its subject's line.
+    Blocked = 3,
+    /// Waits for its sender's time, outside of its subject's line.
+    Scheduled = 4,
+    Dead = 5,
+    Done = 6,
+    Cancelled = 7,
+}
+
+impl RowState {
+    const ALL: [Self; 8] = [
+        Self::Ready,
+        Self::Retry,
+        Self::Leased,
+        Self::Blocked,
+        Self::Scheduled,
+        Self::Dead,
+        Self::Done,
+        Self::Cancelled,
+    ];
+
+    pub(super) fn shown(self) -> EventState {
+        match self {
+            Self::Ready | Self::Blocked => EventState::Ready,
+            Self::Retry | Self::Scheduled => EventState::Delayed,
+            Self::Leased => EventState::Leased,
+            Self::Dead => EventState::Dead,
+            Self::Done => EventState::Done,
+            Self::Cancelled => EventState::Cancelled,
+        }
+    }
+
+    /// Returns whether the event may still be delivered.
+    pub(super) fn is_active(self) -> bool {
+        (self as i64) < Self::Dead as i64
+    }
+
+    /// Returns whether the event is at the head of its subject's line, which blocks the rest.
+    pub(super) fn is_head(self) -> bool {
+        matches!(self, Self::Ready | Self::Retry | Self::Leased)
+    }
+}
+
+impl ToSql for RowState {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok((*self as i64).into())
+    }
+}
+
+impl FromSql for RowState {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        let number = value.as_i64()?;
+        Self::ALL.into_iter().find(|state| *state as i64 == number).ok_or(FromSqlError::OutOfRange(number))
+    }
+}
+
+/// Returns the key of an event's id and source: the upper half is of the id alone, so that one
+/// index finds events by both or by the id. Different ids may share a key.
+pub(super) fn id_key(id: &str, source: &str) -> i64 {
+    (i64::from(half(id)) << 32) | (i64::from(half(source)) & 0xffff_ffff)
+}
+
+/// Returns the range of keys of an id.
+pub(super) fn id_keys(id: &str) -> [i64; 2] {
+    let first = i64::from(half(id)) << 32;
+    [first, first | 0xffff_ffff]
+}
+
+fn half(text: &str) -> i32 {
+    let digest = Sha256::digest(text);
+    i32::from_be_bytes([digest[0], digest[1], digest[2], digest[3]])
+}
+
+pub(super) fn millis(at: Timestamp) -> i64 {
+    at.as_millisecond()
+}
+
+pub(super) fn timestamp(millis: i64) -> Sql<Timestamp> {
+    Timestamp::from_millisecond(millis).map_err(|error| StoreError::damaged(error).into())
+}
+
+/// The attributes of an event in its payload, as JSON.
+#[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+struct Attributes {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    time: Option<String>,
+    #[serde(rename = "datacontenttype", skip_serializing_if = "Option::is_none")]
+    data_content_type: Option<String>,
+    #[serde(rename = "dataschema", skip_serializing_if = "Option::is_none")]
+    data_schema: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    extensions: Vec<(String, String)>,
+}
+
+/// Splits a payload into the columns of its row.
+pub(super) fn payload_columns(payload: EventPayload) -> Sql<(Option<String>, Option<Vec<u8>>)> {
+    let EventPayload { time, data_content_type, data_schema, extensions, data } = payload;
+    let attributes = Attributes { time, data_content_type, data_schema, extensions };
+    let attributes = if attributes == Attributes::default() { None } else { Some(crate::sql::to_json(&attributes)?) };
+    Ok((attributes, data))
+}
+
+/// Reads a payload from its row.
+pub(super) fn payload(row: &Row<'_>) -> Sql<EventPayload> {
+    let attributes = match row.get_ref("attributes")?.as_str_or_null().map_err(rusqlite::Error::from)? {
+        None => Attributes::default(),
+        Some(text) => serde_json::from_str(text)
+            .map_err(|error| StoreError::damaged(format_args!("attributes of an event: {error}")))?,
+    };
+    let Attributes { time, data_content_type, data_schema, extensions } = attributes;
+    Ok(EventPayload { time, data_content_type, data_schema, extensions, data: row.get("data")? })
+}
+
+/// Returns the bytes that an event counts towards its app's limit.
+pub(super) fn bytes_of(event: &super::Event) -> u64 {
+    let super::Event { id, source, event_type, subject, payload } = event;
+    let EventPayload { time, data_content_type, data_schema, extensions, data } = payload;
+    let optional = [subject, time, data_content_type, data_schema].into_iter().flatten();
+    let named = extensions.iter().flat_map(|(name, value)| [name, value]);
+    let texts: usize = [id, source, event_type].into_iter().chain(optional).chain(named).map(String::len).sum();
+    (texts + data.as_ref().map_or(0, Vec::len)) as u64 + crate::limits::EVENT_OVERHEAD_BYTES
+}
+
+/// The columns of [`stored`].
+pub(super) const STORED: &str = "seq, (SELECT name FROM queues WHERE queues.process = events.process) AS name, state, \
+     attempt, attempts_max, accepted_at, since, due_at, expires_at, id, source, type, subject, error";
+
+/// Reads an event as lists show it. A lease of an earlier session is void, so its event is ready.
+pub(super) fn stored(row: &Row<'_>, are_leases_void: bool) -> Sql<StoredEvent> {
+    let state: RowState = row.get("state")?;
+    let state = if are_leases_void && state == RowState::Leased { RowState::Ready } else { state };
+    let time_if_any =
+        |column: &str| -> Sql<Option<Timestamp>> { row.get::<_, Option<i64>>(column)?.map(timestamp).transpose() };
+    Ok(StoredEvent {
+        seq: EventSeq(row.get("seq")?),
+        process: parsed::<ProcessName>(row, "name")?,
+        id: row.get("id")?,
+        source: row.get("source")?,
+        event_type: row.get("type")?,
+        subject: row.get("subject")?,
+        state: state.shown(),
+        is_blocked: state == RowState::Blocked,
+        attempt: row.get("attempt")?,
+        attempts_max: row.get("attempts_max")?,
+        error: row.get("error")?,
+        accepted_at: timestamp(row.get("accepted_at")?)?,
+        due_at: time_if_any("due_at")?,
+        expires_at: time_if_any("expires_at")?,
+        since: timestamp(row.get("since")?)?,
+    })
+}
