@@ -93,8 +93,10 @@ impl Apps {
         reached("app-stored").await;
         let task = self.register(row, HashMap::new());
         let app = Arc::clone(&task.handle.record);
-        self.run(task);
+        // First, since the task of an app that is destroyed removes the app from the directory.
         directory.put(&[Arc::clone(&app.traffic)]);
+        reached("app-registered").await;
+        self.run(task);
         let text = format!("created as a {app_type} app: {cause}");
         activity.record(&app, "app-created", text, json!({ "type": app_type, "by": by })).await;
         Ok(app)

@@ -28,6 +28,7 @@ mod databases;
 mod deploy;
 mod deploy_checks;
 mod destroyed;
+mod destroyed_early;
 mod destroying;
 mod disk;
 mod ended_streams;
