@@ -25,7 +25,7 @@ use super::{
     Api, cloud_event,
     edge::RequestIdText,
     error::{Error, EventError},
-    openapi::{self, Binary, BroadcastAccepted, CloudEvent, EventLines, EventReply, ProblemDetails},
+    openapi::{self, Binary, CloudEvent, EventLines, EventReply, ProblemDetails},
     path::AppPath,
     request::{Params, Path, app_name, collect, media_type},
 };
@@ -145,8 +145,7 @@ pub(super) async fn send(
     deliver(&api, &record, params.queue.class(), event, request_id).await
 }
 
-/// Refuses broadcasts: a broadcast is accepted once all its events are durable, and this version
-/// doesn't store events.
+/// Refuses every broadcast, since this version doesn't store events.
 #[utoipa::path(
     post,
     path = "/v1/apps/{app}/broadcasts",
@@ -155,7 +154,6 @@ pub(super) async fn send(
     params(AppPath),
     request_body(content((EventLines = "application/x-ndjson"))),
     responses(
-        (status = 202, description = "All events are durable", body = BroadcastAccepted),
         (
             status = 501,
             description = "This version doesn't store events",

@@ -71,7 +71,7 @@ fn links_and_the_header_of_a_continued_stream_are_described() {
 }
 
 #[test]
-fn replies_broadcasts_and_manifests_are_described_by_their_shape() {
+fn replies_and_manifests_are_described_by_their_shape() {
     let host = Host::start();
     let description = description(&host);
     let schema = |path: &str, method: &str, status: &str, media_type: &str| {
@@ -79,11 +79,6 @@ fn replies_broadcasts_and_manifests_are_described_by_their_shape() {
         let reference = content[media_type]["schema"]["$ref"].as_str().unwrap_or_else(|| panic!("{path}: {content}"));
         description.pointer(reference.trim_start_matches('#')).expect("a schema").clone()
     };
-    let accepted = schema("/v1/apps/{app}/broadcasts", "post", "202", "application/json");
-    assert_eq!(
-        (&accepted["required"], &accepted["properties"]["accepted"]["type"]),
-        (&json!(["accepted"]), &json!("integer"))
-    );
     let reply = |media_type| schema("/v1/apps/{app}/events", "post", "200", media_type);
     assert_eq!(reply("application/json")["type"].as_array().map(Vec::len), Some(6), "any JSON value");
     assert_eq!(reply("*/*")["format"], "binary");
@@ -93,6 +88,20 @@ fn replies_broadcasts_and_manifests_are_described_by_their_shape() {
     assert_eq!(manifest["limits"]["$ref"], "#/components/schemas/Limits");
     let limits = &description["components"]["schemas"]["Limits"]["properties"];
     assert_eq!((&limits["memory"]["type"], &limits["queue_max"]["type"]), (&json!("string"), &json!("integer")));
+}
+
+#[test]
+fn a_broadcast_is_described_as_the_host_answers_it() {
+    let host = Host::start();
+    let description = description(&host);
+    let described = &description["paths"]["/v1/apps/{app}/broadcasts"]["post"]["responses"];
+    let statuses: Vec<_> = described.as_object().expect("statuses").keys().map(String::as_str).collect();
+    assert!(statuses.contains(&"501") && statuses.iter().all(|status| !status.starts_with('2')), "{statuses:?}");
+    host.create("shop", "dev");
+    let broadcast =
+        |app: &str| host.api(Ask::post(format!("/v1/apps/{app}/broadcasts")).body("application/x-ndjson", "{}\n"));
+    broadcast("shop").problem(501, "not-offered");
+    broadcast("missing").problem(404, "unknown-app");
 }
 
 #[test]

@@ -51,11 +51,6 @@ bodies! {
         "description": "One CloudEvent in structured mode per line",
         "examples": ["{\"specversion\":\"1.0\",\"id\":\"1\",\"source\":\"/chat\",\"type\":\"chat.message\"}\n"],
     });
-    BroadcastAccepted "BroadcastAccepted" json!({
-        "type": "object",
-        "properties": { "accepted": { "type": "integer", "minimum": 0, "description": "The number of events" } },
-        "required": ["accepted"],
-    });
     Binary "Binary" json!({ "type": "string", "format": "binary" });
     Description "Description" description();
     ReleaseWanted "ReleaseWanted" release_wanted();
