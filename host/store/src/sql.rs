@@ -66,6 +66,8 @@ pub(crate) fn connect(path: &Path, pages_max: Option<u32>) -> Result<Connection,
         connection.pragma_update(None, "foreign_keys", "ON")?;
         connection.pragma_update(None, "journal_size_limit", JOURNAL_BYTES_KEPT)?;
         connection.pragma_update(None, "trusted_schema", "OFF")?;
+        // The jobs of a group commit run in savepoints, whose journal would be written to a file.
+        connection.pragma_update(None, "temp_store", "MEMORY")?;
         if let Some(pages) = pages_max {
             // The pragma returns the value, so it is queried rather than executed.
             connection.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(()))?;

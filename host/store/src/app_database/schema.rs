@@ -50,7 +50,6 @@ const EVENTS: &str = "
         process      INTEGER NOT NULL,
         state        INTEGER NOT NULL,
         ordered      INTEGER NOT NULL,
-        id_key       INTEGER NOT NULL,
         attempt      INTEGER NOT NULL,
         attempts_max INTEGER NOT NULL,
         bytes        INTEGER NOT NULL,
@@ -66,7 +65,7 @@ const EVENTS: &str = "
         repeats      INTEGER NOT NULL DEFAULT 0,
         error        TEXT
     ) STRICT;
-    CREATE INDEX events_by_id ON events (id_key);
+    CREATE INDEX events_by_id ON events (id, source);
     CREATE INDEX events_kept ON events (process, state, due_at) WHERE state <= 5;
     CREATE INDEX events_in_line ON events (process, subject) WHERE ordered = 1 AND state <= 3;
     CREATE INDEX events_ended ON events (since) WHERE state >= 6;

@@ -7,7 +7,7 @@ use super::counters::QueueChange;
 use super::ended::remove_ended;
 use super::line::place;
 use super::model::{Accepted, EventSeq, NewEvent};
-use super::row::{RowState, bytes_of, id_key, millis, payload_columns};
+use super::row::{RowState, bytes_of, millis, payload_columns};
 use crate::StoreError;
 use crate::limits::{
     DEDUPLICATION_WINDOW, ENDED_EVENTS_MAX, EVENT_BATCH_BYTES_MAX, EVENT_BYTES_MAX, EVENT_BYTES_PER_APP_MAX,
@@ -37,8 +37,7 @@ pub(super) fn accept(change: &mut QueueChange<'_>, events: Vec<NewEvent>) -> Sql
     let (mut kept, mut bytes) = (totals.kept(), totals.bytes);
     let mut results = Vec::with_capacity(events.len());
     for new in events {
-        let key = id_key(&new.event.id, &new.event.source);
-        if let Some(duplicate) = duplicate_of(change, key, &new)? {
+        if let Some(duplicate) = duplicate_of(change, &new)? {
             results.push(duplicate);
             continue;
         }
@@ -47,7 +46,7 @@ pub(super) fn accept(change: &mut QueueChange<'_>, events: Vec<NewEvent>) -> Sql
         if kept > EVENTS_PER_APP_MAX || bytes > EVENT_BYTES_PER_APP_MAX {
             return Err(StoreError::EventQueueFull.into());
         }
-        results.push(Accepted::New { seq: insert(change, key, size, new)? });
+        results.push(Accepted::New { seq: insert(change, size, new)? });
     }
     // Every ended event was accepted once, so this bounds their number.
     if totals.ended > ENDED_EVENTS_MAX {
@@ -56,18 +55,18 @@ pub(super) fn accept(change: &mut QueueChange<'_>, events: Vec<NewEvent>) -> Sql
     Ok(results)
 }
 
-fn duplicate_of(change: &QueueChange<'_>, key: i64, new: &NewEvent) -> Sql<Option<Accepted>> {
+fn duplicate_of(change: &QueueChange<'_>, new: &NewEvent) -> Sql<Option<Accepted>> {
     let window = i64::try_from(DEDUPLICATION_WINDOW.as_millis()).map_err(StoreError::damaged)?;
     let sql = "SELECT seq, state, accepted_at FROM events INDEXED BY events_by_id \
-               WHERE id_key = ?1 AND id = ?2 AND source = ?3 ORDER BY seq DESC";
-    let found = first(change.connection, sql, params![key, new.event.id, new.event.source], |row| {
+               WHERE id = ?1 AND source = ?2 ORDER BY seq DESC";
+    let found = first(change.connection, sql, [&new.event.id, &new.event.source], |row| {
         Ok((row.get::<_, i64>(0)?, row.get::<_, RowState>(1)?, row.get::<_, i64>(2)?))
     })?;
     let found = found.filter(|(_, state, accepted_at)| state.is_active() || *accepted_at > change.now - window);
     Ok(found.map(|(seq, state, _)| Accepted::Duplicate { seq: EventSeq(seq), state: state.shown() }))
 }
 
-fn insert(change: &mut QueueChange<'_>, key: i64, bytes: i64, new: NewEvent) -> Sql<EventSeq> {
+fn insert(change: &mut QueueChange<'_>, bytes: i64, new: NewEvent) -> Sql<EventSeq> {
     let NewEvent { process, event, is_ordered, not_before, expires_at, attempts_max } = new;
     let process = change.process_or_new(&process)?;
     let is_ordered = is_ordered && event.subject.is_some();
@@ -77,15 +76,14 @@ fn insert(change: &mut QueueChange<'_>, key: i64, bytes: i64, new: NewEvent) -> 
         None => place(change, process, event.subject.as_deref().filter(|_| is_ordered))?,
     };
     let seq = change.next_seq();
-    let sql = "INSERT INTO events (seq, process, state, ordered, id_key, attempt, attempts_max, bytes, accepted_at, \
+    let sql = "INSERT INTO events (seq, process, state, ordered, attempt, attempts_max, bytes, accepted_at, \
                since, due_at, expires_at, id, source, type, subject) \
-               VALUES (?1, ?2, ?3, ?4, ?5, 0, ?6, ?7, ?8, ?8, ?9, ?10, ?11, ?12, ?13, ?14)";
+               VALUES (?1, ?2, ?3, ?4, 0, ?5, ?6, ?7, ?7, ?8, ?9, ?10, ?11, ?12, ?13)";
     change.connection.prepare_cached(sql)?.execute(params![
         seq,
         process,
         state,
         is_ordered,
-        key,
         attempts_max,
         bytes,
         change.now,

@@ -38,13 +38,14 @@ pub struct Events {
 #[derive(Debug)]
 struct Session {
     id: i64,
-    /// The number of the last lease.
+    /// The number of the next lease. It starts at random: leases of other sessions don't match.
     leases: AtomicI64,
 }
 
 impl Events {
     pub(crate) fn of(databases: AppDatabases) -> Self {
-        let session = Session { id: crate::identity::new_session(), leases: AtomicI64::new(0) };
+        let id = crate::identity::new_session();
+        let session = Session { id, leases: AtomicI64::new(id) };
         Self { databases, session: Arc::new(session) }
     }
 
@@ -115,7 +116,7 @@ impl EventQueue for Events {
                     return Ok(None);
                 }
                 let Some(process) = change.process(&process)? else { return Ok(Some(Claimed::default())) };
-                let lease = || session.leases.fetch_add(1, Ordering::Relaxed) + 1;
+                let lease = || session.leases.fetch_add(1, Ordering::Relaxed);
                 claim::claim(change, process, most, lease).map(Some)
             });
             if let Some(claimed) = claimed.await? {
@@ -144,6 +145,8 @@ impl EventQueue for Events {
             for (lease, outcome) in outcomes {
                 results.push(match settle::check(&outcome) {
                     Err(error) => Err(error),
+                    // Without effects, only the whole transaction can fail.
+                    Ok(()) if !outcome.has_effects() => Ok(settle::settle(change, lease, outcome)?),
                     Ok(()) => in_savepoint(change, |change| settle::settle(change, lease, outcome))?
                         .map_err(|error| error.explain(&path)),
                 });

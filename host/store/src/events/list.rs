@@ -6,7 +6,7 @@ use rusqlite::{Connection, params};
 
 use super::counters::stored_counts;
 use super::model::{EventFilter, EventPayload, EventSeq, EventState, QueueStats, StoredEvent};
-use super::row::{RowState, STORED, id_key, id_keys, payload, stored, timestamp};
+use super::row::{RowState, STORED, payload, stored, timestamp};
 use crate::limits::EVENTS_SCANNED_MAX;
 use crate::sql::{Sql, all, first, parsed};
 use crate::{Page, Paged};
@@ -83,15 +83,12 @@ fn newest(connection: &Connection, filter: &EventFilter, before: i64, void: bool
     let row = |row: &rusqlite::Row<'_>| stored(row, void);
     let events = match &filter.id {
         Some(id) => {
-            let [low, high] = match &filter.source {
-                Some(source) => [id_key(id, source); 2],
-                None => id_keys(id),
-            };
+            let and_source = if filter.source.is_some() { "AND source = ?2" } else { "AND ?2 IS NULL" };
             let sql = format!(
                 "SELECT {STORED} FROM events INDEXED BY events_by_id \
-                 WHERE id_key BETWEEN ?1 AND ?2 AND seq < ?3 ORDER BY seq DESC LIMIT ?4"
+                 WHERE id = ?1 {and_source} AND seq < ?3 ORDER BY seq DESC LIMIT ?4"
             );
-            all(connection, &sql, params![low, high, before, limit(EVENTS_SCANNED_MAX)], row)?
+            all(connection, &sql, params![id, filter.source, before, limit(EVENTS_SCANNED_MAX)], row)?
         }
         None => {
             let sql = format!("SELECT {STORED} FROM events WHERE seq < ?1 ORDER BY seq DESC LIMIT ?2");

@@ -166,6 +166,12 @@ pub enum Outcome {
     },
 }
 
+impl Outcome {
+    pub(super) fn has_effects(&self) -> bool {
+        matches!(self, Self::Done { effects } if !effects.is_empty())
+    }
+}
+
 /// The changes of a handler, committed together with the outcome of its event.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Effects {

@@ -1,4 +1,4 @@
-//! The rows of events: their states, times and keys as the tables store them. Never runs a
+//! The rows of events: their states, times and content as the tables store them. Never runs a
 //! statement.
 
 use isopod_policy::ProcessName;
@@ -6,7 +6,6 @@ use jiff::Timestamp;
 use rusqlite::Row;
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use super::model::{EventPayload, EventSeq, EventState, StoredEvent};
 use crate::StoreError;
@@ -84,23 +83,6 @@ impl FromSql for RowState {
         let number = value.as_i64()?;
         Self::ALL.into_iter().find(|state| *state as i64 == number).ok_or(FromSqlError::OutOfRange(number))
     }
-}
-
-/// Returns the key of an event's id and source: the upper half is of the id alone, so that one
-/// index finds events by both or by the id. Different ids may share a key.
-pub(super) fn id_key(id: &str, source: &str) -> i64 {
-    (i64::from(half(id)) << 32) | (i64::from(half(source)) & 0xffff_ffff)
-}
-
-/// Returns the range of keys of an id.
-pub(super) fn id_keys(id: &str) -> [i64; 2] {
-    let first = i64::from(half(id)) << 32;
-    [first, first | 0xffff_ffff]
-}
-
-fn half(text: &str) -> i32 {
-    let digest = Sha256::digest(text);
-    i32::from_be_bytes([digest[0], digest[1], digest[2], digest[3]])
 }
 
 pub(super) fn millis(at: Timestamp) -> i64 {

@@ -1,0 +1,159 @@
+//! Deduplication, lists, statistics, cancellation and pruning.
+
+use isopod_store::{Accepted, Cancelled, EventFilter, EventSeq, EventState, Page, QueueStats};
+
+use super::{Backend, dead, done, event, ordered, process, retry};
+use crate::{at, name};
+
+const DAY: i64 = 24 * 3_600;
+
+impl Backend<'_> {
+    async fn ids(&self, filter: EventFilter) -> Vec<String> {
+        let page = self.queue.list(&name("bot"), filter, Page::default()).await.expect("it is read");
+        assert_eq!(page.next, None);
+        page.items.into_iter().map(|found| found.id).collect()
+    }
+}
+
+pub(super) async fn a_duplicate_returns_the_first_event(backend: &Backend<'_>) {
+    let mut other_source = event("1");
+    other_source.event.source = "other".to_owned();
+    let seqs = backend.accept([event("1"), other_source.clone()], 0).await;
+    let again = backend.queue.accept(&name("bot"), vec![event("1"), event("2"), event("2")], at(1)).await;
+    let again = again.expect("they are accepted");
+    assert_eq!(again[0], Accepted::Duplicate { seq: seqs[0], state: EventState::Ready });
+    let Accepted::New { seq } = again[1] else { panic!("{again:?}") };
+    assert_eq!(again[2], Accepted::Duplicate { seq, state: EventState::Ready });
+    assert_eq!(backend.get("1").await.seq, seqs[1], "the last accepted of this id");
+    let first = backend.queue.get(&name("bot"), "1", Some("test")).await.expect("it is read").expect("it exists");
+    assert_eq!(first.seq, seqs[0]);
+    let by_id = EventFilter { id: Some("1".to_owned()), ..EventFilter::default() };
+    assert_eq!(backend.ids(by_id).await.len(), 2);
+}
+
+pub(super) async fn a_source_and_id_can_be_used_again_after_the_window(backend: &Backend<'_>) {
+    backend.accept([event("1")], 0).await;
+    let claim = backend.claim_one(0).await;
+    backend.settle(&claim, done(), 1).await;
+    let within = backend.queue.accept(&name("bot"), vec![event("1")], at(DAY - 1)).await.expect("it is accepted");
+    assert!(matches!(within[..], [Accepted::Duplicate { state: EventState::Done, .. }]));
+    let seqs = backend.accept([event("1")], DAY).await;
+    assert_eq!((backend.get("1").await.seq, backend.state("1").await), (seqs[0], EventState::Ready));
+}
+
+pub(super) async fn an_unfinished_event_stays_a_duplicate(backend: &Backend<'_>) {
+    backend.accept([event("1")], 0).await;
+    let again = backend.queue.accept(&name("bot"), vec![event("1")], at(3 * DAY)).await.expect("it is accepted");
+    assert!(matches!(again[..], [Accepted::Duplicate { state: EventState::Ready, .. }]));
+}
+
+pub(super) async fn a_list_is_newest_first_and_paged(backend: &Backend<'_>) {
+    backend.accept((0..7).map(|number| event(&number.to_string())), 0).await;
+    for filter in [EventFilter::default(), EventFilter { state: Some(EventState::Ready), ..EventFilter::default() }] {
+        let (mut ids, mut cursor) = (Vec::new(), None);
+        loop {
+            let page = Page { cursor, limit: Some(3) };
+            let page = backend.queue.list(&name("bot"), filter.clone(), page).await.expect("it is read");
+            ids.push(page.items.iter().map(|found| found.id.clone()).collect::<String>());
+            cursor = page.next;
+            if cursor.is_none() {
+                break;
+            }
+        }
+        assert_eq!(ids, ["654", "321", "0"]);
+    }
+    let wrong = Page { cursor: Some("x".to_owned()), limit: None };
+    assert!(backend.queue.list(&name("bot"), EventFilter::default(), wrong).await.is_err());
+}
+
+pub(super) async fn a_list_is_filtered_by_each_field(backend: &Backend<'_>) {
+    let mut other = ordered("2", "ben");
+    (other.process, other.event.source, other.event.event_type) =
+        (process("mailer"), "elsewhere".to_owned(), "received".to_owned());
+    backend.accept([ordered("1", "anna"), other], 0).await;
+    let all = EventFilter::default;
+    let filters = [
+        EventFilter { process: Some(process("mailer")), ..all() },
+        EventFilter { event_type: Some("received".to_owned()), ..all() },
+        EventFilter { subject: Some("ben".to_owned()), ..all() },
+        EventFilter { source: Some("elsewhere".to_owned()), ..all() },
+        EventFilter { id: Some("2".to_owned()), ..all() },
+    ];
+    for filter in filters {
+        assert_eq!(backend.ids(filter.clone()).await, ["2"], "{filter:?}");
+        let ready = EventFilter { state: Some(EventState::Ready), ..filter.clone() };
+        assert_eq!(backend.ids(ready).await, ["2"], "{filter:?}");
+        assert_eq!(backend.ids(EventFilter { state: Some(EventState::Done), ..filter }).await, [""; 0]);
+    }
+}
+
+pub(super) async fn statistics_count_each_state(backend: &Backend<'_>) {
+    let mut scheduled = event("scheduled");
+    scheduled.not_before = Some(at(500));
+    let first = [event("done"), event("dead"), event("retried"), event("leased"), ordered("head", "anna")];
+    backend.accept(first, 0).await;
+    let claims = backend.claim(10).await;
+    backend.settle(&claims[0], done(), 10).await;
+    backend.settle(&claims[1], dead(), 10).await;
+    backend.settle(&claims[2], retry(at(100)), 10).await;
+    backend.accept([event("ready"), ordered("blocked", "anna"), scheduled], 20).await;
+    let stats = backend.queue.stats(&name("bot")).await.expect("they are read");
+    let [worker] = &stats[..] else { panic!("{stats:?}") };
+    let expected = QueueStats {
+        process: process("worker"),
+        ready: 2,
+        delayed: 2,
+        leased: 2,
+        dead: 1,
+        bytes: worker.bytes,
+        oldest_accepted_at: Some(at(0)),
+        next_due: Some(at(100)),
+    };
+    assert_eq!((worker, worker.backlog()), (&expected, 6));
+    for (state, ids) in [
+        (EventState::Ready, vec!["blocked", "ready"]),
+        (EventState::Delayed, vec!["scheduled", "retried"]),
+        (EventState::Leased, vec!["head", "leased"]),
+        (EventState::Done, vec!["done"]),
+        (EventState::Dead, vec!["dead"]),
+        (EventState::Cancelled, vec![]),
+    ] {
+        assert_eq!(backend.ids(EventFilter { state: Some(state), ..EventFilter::default() }).await, ids);
+    }
+}
+
+pub(super) async fn waiting_events_can_be_cancelled(backend: &Backend<'_>) {
+    let mut scheduled = event("scheduled");
+    scheduled.not_before = Some(at(500));
+    let seqs = backend.accept([event("leased"), scheduled, event("ready")], 0).await;
+    let (app, queue) = (name("bot"), backend.queue);
+    let leased = queue.claim(&app, &process("worker"), 1, at(0)).await.expect("it is claimed").claims;
+    assert_eq!(queue.cancel(&app, seqs[0], at(1)).await, Ok(Cancelled::Running));
+    for seq in [seqs[1], seqs[2]] {
+        assert_eq!(queue.cancel(&app, seq, at(1)).await, Ok(Cancelled::Cancelled));
+        assert_eq!(queue.cancel(&app, seq, at(1)).await, Ok(Cancelled::Ended(EventState::Cancelled)));
+    }
+    backend.settle(&leased[0], dead(), 1).await;
+    assert_eq!(queue.cancel(&app, seqs[0], at(1)).await, Ok(Cancelled::Ended(EventState::Dead)));
+    assert_eq!(queue.cancel(&app, EventSeq(1_000), at(1)).await, Ok(Cancelled::Unknown));
+    assert_eq!(backend.claim(1_000).await, []);
+}
+
+pub(super) async fn prune_removes_old_ended_events_only(backend: &Backend<'_>) {
+    let mut dies = event("dies");
+    dies.process = process("mailer");
+    let seqs = backend.accept([event("1"), event("2"), event("3"), event("waits"), dies], 0).await;
+    for (claim, second) in backend.claim(0).await.iter().take(3).zip([1, 2, 3]) {
+        backend.settle(claim, done(), second).await;
+    }
+    let mailer = backend.queue.claim(&name("bot"), &process("mailer"), 1, at(0)).await.expect("it is claimed").claims;
+    backend.settle(&mailer[0], dead(), 1).await;
+    let app = name("bot");
+    assert_eq!(backend.queue.prune(&app, at(3), 1, at(9)).await, Ok(1));
+    assert_eq!(backend.queue.get(&app, "1", None).await, Ok(None), "the first that ended");
+    assert_eq!(backend.queue.prune(&app, at(3), 10, at(9)).await, Ok(1));
+    assert_eq!(backend.queue.prune(&app, at(3), 10, at(9)).await, Ok(0));
+    assert_eq!(backend.ids(EventFilter::default()).await, ["dies", "waits", "3"]);
+    // A removed event can be accepted again; an event that waits is never removed.
+    assert!(backend.accept([event("1")], 9).await[0] > seqs[3]);
+}
