@@ -1,6 +1,6 @@
-//! The grants of an app: outbound hosts, its own folders, the key-value store. Owns the syntax of
-//! grants and whether they allow a request; everything else is denied. Never resolves a name or
-//! opens a folder.
+//! The grants of an app: outbound hosts, its own folders, the key-value store, the event handlers
+//! of other apps. Owns the syntax of grants and whether they allow a request; everything else is
+//! denied. Never resolves a name or opens a folder.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,6 +9,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::AppName;
 use crate::address::{AddressKind, canonical};
 
 /// The grants of an app.
@@ -21,6 +22,8 @@ pub struct Grants {
     pub files: BTreeMap<String, Access>,
     /// Whether the app has its own key-value store.
     pub keyvalue: bool,
+    /// The other apps that the app may send events to. Its own event handler needs no grant.
+    pub events: Vec<AppName>,
 }
 
 /// Access to a folder.
@@ -172,6 +175,11 @@ impl Grants {
     pub fn allows_http(&self, host: &str, port: u16, _tls: bool) -> Option<Reach> {
         let host = read_host(host).ok()?;
         self.http.iter().filter_map(|grant| grant.allows(&host, port)).max()
+    }
+
+    /// Returns whether events may be sent to another app of this name.
+    pub fn allows_events_to(&self, app: &str) -> bool {
+        self.events.iter().any(|granted| granted.as_str() == app)
     }
 }
 

@@ -23,6 +23,8 @@ pub const PROCESSES_MAX: usize = 32;
 pub const HTTP_GRANTS_MAX: usize = 256;
 /// A manifest with more granted folders is rejected: each is an open handle in every instance.
 pub const FOLDER_GRANTS_MAX: usize = 32;
+/// A manifest with more apps that it may send events to is rejected: each event scans the list.
+pub const EVENT_GRANTS_MAX: usize = 64;
 /// More config vars are rejected, since they are copied into every instance.
 pub const CONFIG_VARS_MAX: usize = 256;
 /// A longer config value is rejected, since it is copied into every instance.

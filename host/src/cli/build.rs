@@ -129,6 +129,7 @@ fn grants(project: &Project) -> Vec<String> {
     let grants = &project.manifest.grants;
     let mut lines: Vec<String> = grants.http.iter().map(|grant| format!("HTTP to {grant}")).collect();
     lines.extend(grants.files.iter().map(|(folder, access)| format!("files in {folder} ({access:?})")));
+    lines.extend(grants.events.iter().map(|app| format!("events to {app}")));
     if grants.keyvalue {
         lines.push("key-value store".to_owned());
     }

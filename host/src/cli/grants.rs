@@ -4,7 +4,7 @@
 use std::str::FromStr;
 
 use clap::{Args, Subcommand};
-use isopod_policy::{Access, HttpGrant};
+use isopod_policy::{Access, AppName, HttpGrant};
 use serde_json::{Map, Value, json};
 
 use super::failure::Failure;
@@ -21,6 +21,7 @@ Examples:
   isopod grants
   isopod grants set --http api.github.com '*.example.org:8443'
   isopod grants set --keyvalue true --file data=read-write
+  isopod grants set --events billing
   isopod grants set --no-http --no-file data";
 
 #[derive(Args, Debug)]
@@ -55,6 +56,12 @@ struct SetArgs {
     /// Whether the app has a key-value store
     #[arg(long, value_name = "BOOL")]
     keyvalue: Option<bool>,
+    /// The other apps that the app may send events to; replaces the previous list
+    #[arg(long, value_name = "APP", num_args = 1..)]
+    events: Vec<AppName>,
+    /// Remove the grant for all other apps
+    #[arg(long, conflicts_with = "events")]
+    no_events: bool,
 }
 
 /// A folder with its access.
@@ -112,6 +119,9 @@ pub(crate) fn rows(grants: &Value) -> Vec<Vec<String>> {
     if grants["keyvalue"] == json!(true) {
         rows.push(row("keyvalue", "its own store".to_owned(), "read-write".to_owned()));
     }
+    for app in grants["events"].as_array().into_iter().flatten() {
+        rows.push(row("events", setting(app), "send".to_owned()));
+    }
     rows
 }
 
@@ -133,6 +143,9 @@ fn patch(set: &SetArgs) -> Result<Value, Failure> {
         patch.insert("files".into(), Value::Object(files));
     }
     patch.extend(set.keyvalue.map(|granted| ("keyvalue".to_owned(), json!(granted))));
+    if !set.events.is_empty() || set.no_events {
+        patch.insert("events".into(), json!(set.events));
+    }
     if patch.is_empty() {
         return Err(Failure::usage("nothing to change")
             .why("no grant was given")
@@ -163,12 +176,14 @@ mod tests {
         assert_eq!(http, json!({"http": ["api.github.com", "*.example.org:8443"]}));
         let rest = patch_of(&["--file", "data=read-write", "in=read-only", "--keyvalue", "false"]).unwrap();
         assert_eq!(rest, json!({"files": {"data": "read-write", "in": "read-only"}, "keyvalue": false}));
+        assert_eq!(patch_of(&["--events", "billing", "crm"]).unwrap(), json!({"events": ["billing", "crm"]}));
     }
 
     #[test]
     fn removed_grants_are_an_empty_list_or_null() {
         let gone = patch_of(&["--no-http", "--no-file", "data"]).unwrap();
         assert_eq!(gone, json!({"http": [], "files": {"data": null}}));
+        assert_eq!(patch_of(&["--no-events"]).unwrap(), json!({"events": []}));
     }
 
     #[test]
@@ -177,14 +192,19 @@ mod tests {
         assert!(patch_of(&["--file", "data"]).unwrap_err().contains("data=read-write"));
         assert!(patch_of(&["--file", "data=all"]).unwrap_err().contains("read-only"));
         assert!(patch_of(&["--http", "http://x/"]).is_err());
+        assert!(patch_of(&["--events", "Billing"]).unwrap_err().contains("lowercase"));
         assert!(patch_of(&["--file", "data=read-only", "--no-file", "data"]).unwrap_err().contains("twice"));
     }
 
     #[test]
     fn each_grant_is_one_row() {
-        let grants = json!({"http": ["*"], "files": {"data": "read-write"}, "keyvalue": true});
-        let expected =
-            [["http", "*", "requests"], ["files", "data", "read-write"], ["keyvalue", "its own store", "read-write"]];
+        let grants = json!({"http": ["*"], "files": {"data": "read-write"}, "keyvalue": true, "events": ["billing"]});
+        let expected = [
+            ["http", "*", "requests"],
+            ["files", "data", "read-write"],
+            ["keyvalue", "its own store", "read-write"],
+            ["events", "billing", "send"],
+        ];
         assert_eq!(rows(&grants), expected);
         assert!(rows(&json!({"http": [], "files": {}, "keyvalue": false})).is_empty());
     }

@@ -11,17 +11,19 @@ use crate::grants::check_folder_name;
 use crate::health::check_request_path;
 use crate::json::explain_data;
 use crate::limits::{
-    ARGUMENTS_MAX, CONFIG_VARS_MAX, FOLDER_GRANTS_MAX, HTTP_GRANTS_MAX, MANIFEST_BYTES_MAX, PROCESSES_MAX,
-    TEXT_NAME_BYTES_SHOWN, WARM_UP_REQUESTS_MAX,
+    ARGUMENTS_MAX, CONFIG_VARS_MAX, EVENT_GRANTS_MAX, FOLDER_GRANTS_MAX, HTTP_GRANTS_MAX, MANIFEST_BYTES_MAX,
+    PROCESSES_MAX, TEXT_NAME_BYTES_SHOWN, WARM_UP_REQUESTS_MAX,
 };
 use crate::text::excerpt;
-use crate::{Access, Entry, Grants, Health, HttpGrant, Inapplicable, Limits, Process, ProcessName, RetryPolicy};
+use crate::{
+    Access, AppName, Entry, Grants, Health, HttpGrant, Inapplicable, Limits, Process, ProcessName, RetryPolicy,
+};
 use crate::{app_limits, config_vars};
 
 const TOP_KEYS: &[&str] =
     &["name", "type", "build", "component", "isolation", "processes", "grants", "limits", "snapshot", "config"];
 const PROCESS_KEYS: &[&str] = &["entry", "health", "min", "max", "schedule", "args", "order", "retry"];
-const GRANT_KEYS: &[&str] = &["http", "files", "keyvalue"];
+const GRANT_KEYS: &[&str] = &["http", "files", "keyvalue", "events"];
 const SNAPSHOT_KEYS: &[&str] = &["warm"];
 
 pub(super) fn parse(text: &str) -> Outcome<Manifest> {
@@ -214,6 +216,10 @@ fn read_grants(table: &Table<'_, '_>) -> Outcome<Grants> {
     }
     if let Some(found) = table.find("keyvalue") {
         grants.keyvalue = found.bool()?;
+    }
+    if let Some(found) = table.find("events") {
+        let apps = found.list(EVENT_GRANTS_MAX)?;
+        grants.events = apps.iter().map(Found::parsed::<AppName>).collect::<Outcome<_>>()?;
     }
     Ok(grants)
 }

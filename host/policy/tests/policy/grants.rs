@@ -151,7 +151,7 @@ fn the_grant_of_a_server_is_what_a_manifest_accepts() {
 fn grants_read_and_print_as_json() {
     let text = concat!(
         r#"{"http":["api.github.com","*.example.org:8443","[::1]:80","*"],"#,
-        r#""files":{"data":"read-write","docs":"read-only"},"keyvalue":true}"#,
+        r#""files":{"data":"read-write","docs":"read-only"},"keyvalue":true,"events":["billing"]}"#,
     );
     let grants: Grants = serde_json::from_str(text).expect("the grants are valid");
     assert_eq!(grants.files["data"], Access::ReadWrite);
@@ -159,6 +159,7 @@ fn grants_read_and_print_as_json() {
     assert_eq!(serde_json::from_str::<Grants>("{}").expect("all is optional"), Grants::default());
     assert!(serde_json::from_str::<Grants>(r#"{"htp":[]}"#).is_err());
     assert!(serde_json::from_str::<Grants>(r#"{"http":["https://x"]}"#).is_err());
+    assert!(serde_json::from_str::<Grants>(r#"{"events":["Billing"]}"#).is_err());
 }
 
 #[test]

@@ -34,6 +34,7 @@ args = ["--deep"]
 http = ["api.github.com", "*.example.org:8443"]
 files = { data = "read-write" }
 keyvalue = true
+events = ["billing"]
 
 [limits]
 memory = "32MiB"
@@ -65,6 +66,7 @@ fn every_setting_is_parsed() {
         "api.github.com *.example.org:8443"
     );
     assert_eq!((manifest.grants.files["data"], manifest.grants.keyvalue), (Access::ReadWrite, true));
+    assert!(manifest.grants.allows_events_to("billing") && !manifest.grants.allows_events_to("billing-2"));
     assert_eq!((manifest.limits.memory_bytes, manifest.limits.queue_max), (32 << 20, 50));
     assert_eq!(manifest.limits.request_timeout, Duration::from_millis(500));
     assert_eq!(manifest.limits.reply_body_bytes, Limits::default().reply_body_bytes);
@@ -193,6 +195,17 @@ fn every_error_names_its_position_and_a_remedy() {
 }
 
 #[test]
+fn granted_apps_are_a_list_of_names() {
+    for (written, words) in [
+        ("\"billing\"", "\"grants.events\" is text, but must be a list"),
+        ("[\"crm\", \"Billing\"]", "\"grants.events[1]\": invalid app name \"Billing\""),
+    ] {
+        let error = Manifest::parse(&format!("name = \"a\"\n[grants]\nevents = {written}")).expect_err(written);
+        assert!(error.to_string().contains(words), "{error}");
+    }
+}
+
+#[test]
 fn a_column_counts_characters_not_bytes() {
     let error = Manifest::parse("name = \"a\" # ok\n\"ä\" = 1").expect_err("there is no such key");
     assert_eq!((error.line, error.column), (Some(2), Some(1)));
@@ -294,11 +307,10 @@ fn some_grants() -> impl Strategy<Value = Grants> {
     let host = "[a-z]{1,8}\\.(com|org)(:[1-9][0-9]{0,3})?".prop_map(|text| text.parse().expect("a valid grant"));
     let access = prop_oneof![Just(Access::ReadOnly), Just(Access::ReadWrite)];
     let files = proptest::collection::btree_map("[a-zA-Z0-9_][a-zA-Z0-9_.-]{0,10}", access, 0..3);
-    (proptest::collection::vec(host, 0..4), files, any::<bool>()).prop_map(|(http, files, keyvalue)| Grants {
-        http,
-        files,
-        keyvalue,
-    })
+    let app = "[a-z0-9]{1,10}".prop_map(|text| text.parse().expect("a valid name"));
+    let events = proptest::collection::vec(app, 0..3);
+    (proptest::collection::vec(host, 0..4), files, any::<bool>(), events)
+        .prop_map(|(http, files, keyvalue, events)| Grants { http, files, keyvalue, events })
 }
 
 fn manifest() -> impl Strategy<Value = Manifest> {

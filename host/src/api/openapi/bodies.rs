@@ -127,6 +127,15 @@ fn grants_patch() -> Value {
                 "additionalProperties": { "type": ["string", "null"], "enum": ["read-only", "read-write", null] },
             },
             "keyvalue": { "type": ["boolean", "null"] },
+            "events": {
+                "type": ["array", "null"],
+                "maxItems": limits::EVENT_GRANTS_MAX,
+                "items": {
+                    "type": "string",
+                    "pattern": "^[a-z0-9]+(-[a-z0-9]+)*$",
+                    "maxLength": limits::APP_NAME_CHARS_MAX,
+                },
+            },
         },
         "additionalProperties": false,
         "examples": [{ "http": ["api.github.com"] }],
