@@ -77,7 +77,7 @@ fn not_taken(error: &InvokeError, interface: Interface<'_>) -> Problem {
         (Interface::Event { app }, _) => {
             let detail = format!("`{app}` handles no events: {error}");
             Problem::new(StatusCode::CONFLICT, "no-events", "The app handles no events", detail)
-                .hint("export isopod:app/events@0.1.0; with the Rust SDK: `isopod_sdk::events!(handler)`")
+                .hint("export isopod:app/event-handler@0.1.0; with the Rust SDK: `isopod_sdk::events!(handler)`")
         }
         (Interface::Http, InvokeError::NoInstance) => no_such_part(error.to_string()),
         (Interface::Http, _) => {

@@ -32,6 +32,8 @@ pub(crate) struct Account {
     handles: usize,
     /// Host memory of the current host call.
     call_bytes: u64,
+    /// Host memory of the buffered effects of the delivery in progress.
+    transaction_bytes: u64,
     reservation: Reservation,
 }
 
@@ -44,6 +46,7 @@ impl Account {
             handle_bytes: 0,
             handles: 0,
             call_bytes: 0,
+            transaction_bytes: 0,
             reservation: Reservation::empty(budget),
         }
     }
@@ -92,6 +95,25 @@ impl Account {
         charged
     }
 
+    /// Sets the charge for the buffered effects of the delivery in progress.
+    pub(crate) fn set_transaction(&mut self, bytes: u64) -> Result<(), Denied> {
+        let before = std::mem::replace(&mut self.transaction_bytes, bytes);
+        if bytes <= before {
+            self.reservation.shrink(before - bytes);
+            return Ok(());
+        }
+        let charged = self.fits(self.call_bytes).and_then(|()| self.charge(bytes - before));
+        if charged.is_err() {
+            self.transaction_bytes = before;
+        }
+        charged
+    }
+
+    /// Ends the charge for buffered effects, and returns it for as long as the embedder holds them.
+    pub(crate) fn end_transaction(&mut self) -> Reservation {
+        self.reservation.split(std::mem::take(&mut self.transaction_bytes))
+    }
+
     /// Begins a host call: releases the charge of the previous one.
     pub(crate) fn begin_call(&mut self) {
         self.reservation.shrink(std::mem::take(&mut self.call_bytes));
@@ -127,7 +149,8 @@ impl Account {
     }
 
     fn fits(&self, call_bytes: u64) -> Result<(), Denied> {
-        if self.handle_bytes.saturating_add(call_bytes) <= limits::HOST_BYTES_MAX {
+        if self.handle_bytes.saturating_add(self.transaction_bytes).saturating_add(call_bytes) <= limits::HOST_BYTES_MAX
+        {
             return Ok(());
         }
         let limit = format!("{} MiB", limits::HOST_BYTES_MAX >> 20);
@@ -200,8 +223,25 @@ mod tests {
         assert_eq!(what(account.hold(limits::HOST_BYTES_MAX)), "nothing");
         assert_eq!(what(account.set_handles(1, 1)), "host memory");
         account.begin_call();
+        assert_eq!(what(account.set_transaction(1)), "nothing");
+        assert_eq!(what(account.hold(limits::HOST_BYTES_MAX)), "host memory");
+        drop(account.end_transaction());
         assert_eq!(what(account.set_handles(1, limits::HOST_BYTES_MAX)), "nothing");
         assert_eq!(what(account.hold(1)), "host memory");
+    }
+
+    #[test]
+    fn changes_of_a_delivery_stay_charged_until_the_embedder_drops_them() {
+        let budget = Arc::new(Budget::new(10 * MIB));
+        let (mut one, mut other) = (account(&budget), account(&budget));
+        assert_eq!(what(one.set_transaction(6 * MIB)), "nothing");
+        assert_eq!(what(one.set_transaction(11 * MIB)), "the host", "a refused change isn't charged");
+        assert_eq!(what(one.set_transaction(5 * MIB)), "nothing");
+        let charge = one.end_transaction();
+        drop(one);
+        assert_eq!(what(other.grow_memory(6 * MIB)), "others");
+        drop(charge);
+        assert_eq!(what(other.grow_memory(6 * MIB)), "nothing");
     }
 
     #[test]

@@ -9,6 +9,15 @@ pub(crate) mod events {
     pub(crate) use exports::isopod::app::events::{Event, Failure, Reply};
 }
 
+pub(crate) mod event_handler {
+    wasmtime::component::bindgen!({
+        path: "../../sdk/wit",
+        world: "isopod:app/event-handler-app",
+        exports: { default: async },
+    });
+    pub(crate) use exports::isopod::app::event_handler::{Event, Failure, Reply};
+}
+
 pub(crate) mod health {
     wasmtime::component::bindgen!({
         path: "../../sdk/wit",

@@ -66,6 +66,14 @@ impl Reservation {
         Ok(())
     }
 
+    /// Splits off a part of the reservation.
+    pub(crate) fn split(&mut self, amount: u64) -> Self {
+        debug_assert!(amount <= self.amount, "only reserved amounts can be split off");
+        let amount = amount.min(self.amount);
+        self.amount -= amount;
+        Self { budget: Arc::clone(&self.budget), amount }
+    }
+
     /// Returns part of the reservation to the budget.
     pub(crate) fn shrink(&mut self, amount: u64) {
         debug_assert!(amount <= self.amount, "only reserved amounts can be returned");
@@ -103,7 +111,11 @@ mod tests {
         one.shrink(400);
         assert_eq!(two.grow(400, true), Ok(()));
         assert_eq!(one.grow(1, true), Err(Exhausted::Temporarily { most: 1_000 }));
-        drop((one, two));
+        let part = one.split(500);
+        drop(one);
+        assert_eq!(two.grow(100, true), Ok(()), "a part that was split off stays reserved: 500 + 400 + 100");
+        assert_eq!(two.grow(1, true), Err(Exhausted::Temporarily { most: 1_000 }));
+        drop((two, part));
         assert_eq!(budget.reserved.load(Ordering::Relaxed), 0);
     }
 

@@ -1,123 +1,75 @@
-//! Delivers events to guests: one CloudEvent in, a reply or a failure out.
+//! Delivers events to guests: one CloudEvent in, a reply or a failure out. Never commits what a
+//! handler has done; the embedder does.
 
-use crate::{bindings::events as wit, fault::Fault, instance::Instance};
-use std::time::Duration;
+use crate::{
+    event::{Event, EventFailure, Handled, Reply},
+    event_export::EventExport,
+    fault::Fault,
+    instance::Instance,
+    transaction::{Effects, Transaction},
+};
 
-/// A CloudEvent as the handler receives it.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Event {
-    pub id: String,
-    pub source: String,
-    pub event_type: String,
-    pub subject: Option<String>,
-    pub time: Option<String>,
-    pub data_content_type: Option<String>,
-    pub data_schema: Option<String>,
-    pub data: Option<Vec<u8>>,
-    pub extensions: Vec<(String, String)>,
-    /// Delivery attempt, from 1.
-    pub attempt: u32,
+/// The success of an event handler whose effects the embedder has to commit.
+#[derive(Default)]
+pub struct Committable {
+    pub reply: Option<Reply>,
+    pub effects: Effects,
 }
-
-impl Event {
-    /// Returns the event's size in memory, counting only the parts that its sender controls.
-    pub fn bytes(&self) -> u64 {
-        let Self {
-            id,
-            source,
-            event_type,
-            subject,
-            time,
-            data_content_type,
-            data_schema,
-            data,
-            extensions,
-            attempt: _,
-        } = self;
-        let optional = [subject, time, data_content_type, data_schema].into_iter().flatten();
-        let named = extensions.iter().flat_map(|(name, value)| [name, value]);
-        let texts: usize = [id, source, event_type].into_iter().chain(optional).chain(named).map(String::len).sum();
-        (texts + data.as_ref().map_or(0, Vec::len)) as u64
-    }
-}
-
-/// A handler's reply.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Reply {
-    pub data_content_type: String,
-    pub data: Vec<u8>,
-}
-
-/// A failure that the handler reports.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum EventFailure {
-    #[error("{message}")]
-    Permanent { message: String },
-    #[error("{message} (the handler asks for a retry in {} ms)", .after.as_millis())]
-    Retry { message: String, after: Duration },
-}
-
-/// A handler's outcome for one event.
-pub type Handled = Result<Option<Reply>, EventFailure>;
 
 impl Instance {
-    /// Delivers one event. Returns the instance if it can be reused.
+    /// Delivers one event. What the handler does takes effect at once. Returns the instance if it
+    /// can be reused.
     pub async fn event(
         mut self: Box<Self>,
         event: Event,
         request_id: &str,
     ) -> (Result<Handled, Fault>, Option<Box<Self>>) {
-        if self.program.exports().events.is_none() {
-            return (Err(Fault::NoSuchEntry { entry: "isopod:app/events" }), Some(self));
-        }
-        self.begin(request_id);
-        match self.deliver(event.into()).await {
+        match self.deliver(event, request_id).await {
             Ok(handled) => (Ok(handled), self.finished()),
-            Err(error) => (Err(self.fault(&error)), None),
+            Err(Undelivered::NotExported) => (Err(NOT_EXPORTED), Some(self)),
+            Err(Undelivered::Failed(error)) => (Err(self.fault(&error)), None),
         }
     }
 
-    async fn deliver(&mut self, event: wit::Event) -> wasmtime::Result<Handled> {
-        let Self { store, ready, component, program, .. } = self;
-        if ready.events.is_none()
-            && let Some(indices) = &program.exports().events
-        {
-            ready.events = Some(indices.load(&mut *store, component)?);
+    /// Delivers one event as a transaction: returns the values that the handler sets and the events
+    /// that it sends, for the embedder to commit. A failure discards them. The embedder may deliver
+    /// the event again, to this instance or another one, if the commit fails.
+    pub async fn event_in_transaction(
+        mut self: Box<Self>,
+        event: Event,
+        request_id: &str,
+    ) -> (Result<Result<Committable, EventFailure>, Fault>, Option<Box<Self>>) {
+        self.store.data_mut().transaction = Some(Transaction::default());
+        let handled = self.deliver(event, request_id).await;
+        let effects = self.store.data_mut().end_transaction();
+        match handled {
+            Ok(handled) => (Ok(handled.map(|reply| Committable { reply, effects })), self.finished()),
+            Err(Undelivered::NotExported) => (Err(NOT_EXPORTED), Some(self)),
+            Err(Undelivered::Failed(error)) => (Err(self.fault(&error)), None),
         }
-        let app = ready.events.as_ref().ok_or_else(|| wasmtime::format_err!("isopod:app/events is not exported"))?;
-        let handled = app.isopod_app_events().call_handle(store, &event).await?;
-        Ok(handled.map(|reply| reply.map(Reply::from)).map_err(EventFailure::from))
+    }
+
+    async fn deliver(&mut self, event: Event, request_id: &str) -> Result<Handled, Undelivered> {
+        let program = self.program.clone();
+        let export = program.exports().events.as_ref().ok_or(Undelivered::NotExported)?;
+        self.begin(request_id);
+        self.call_handler(export, event).await.map_err(Undelivered::Failed)
+    }
+
+    async fn call_handler(&mut self, export: &EventExport, event: Event) -> wasmtime::Result<Handled> {
+        let Self { store, ready, component, .. } = self;
+        let handler = match &mut ready.events {
+            Some(handler) => handler,
+            none => none.insert(export.load(&mut *store, component)?),
+        };
+        handler.call(store, event).await
     }
 }
 
-impl From<Event> for wit::Event {
-    fn from(event: Event) -> Self {
-        Self {
-            id: event.id,
-            source: event.source,
-            type_: event.event_type,
-            subject: event.subject,
-            time: event.time,
-            data_content_type: event.data_content_type,
-            data_schema: event.data_schema,
-            data: event.data,
-            extensions: event.extensions,
-            attempt: event.attempt,
-        }
-    }
-}
+const NOT_EXPORTED: Fault = Fault::NoSuchEntry { entry: "isopod:app/event-handler" };
 
-impl From<wit::Reply> for Reply {
-    fn from(reply: wit::Reply) -> Self {
-        Self { data_content_type: reply.data_content_type, data: reply.data }
-    }
-}
-
-impl From<wit::Failure> for EventFailure {
-    fn from(failure: wit::Failure) -> Self {
-        match failure {
-            wit::Failure::Permanent(message) => Self::Permanent { message },
-            wit::Failure::Retry((message, after_ms)) => Self::Retry { message, after: Duration::from_millis(after_ms) },
-        }
-    }
+/// Why a handler has no outcome.
+enum Undelivered {
+    NotExported,
+    Failed(wasmtime::Error),
 }

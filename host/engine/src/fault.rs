@@ -172,6 +172,14 @@ pub(crate) enum Denied {
 }
 
 impl Denied {
+    /// Returns the error text of a host call that fails because of the refusal.
+    pub(crate) fn call_error(&self) -> String {
+        match self {
+            Self::OwnLimit { what, limit, next } => format!("out of {what} (limit: {limit}): {next}"),
+            Self::HostMemory { .. } | Self::WholeHost { .. } => "this host has no free memory for the call".to_owned(),
+        }
+    }
+
     /// Returns which of wasmtime's own limits an error reports.
     fn by_wasmtime(error: &wasmtime::Error) -> Option<Self> {
         // Two of these errors have private types, so they are recognised by their text.

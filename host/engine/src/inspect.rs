@@ -23,6 +23,10 @@ const STREAMS_MARK: &[u8] = b"isopod-sdk: a response of this component is stream
 pub(crate) const FLAT_LISTED: &str = "isopod:app/http@0.1.";
 pub(crate) const FLAT_PACKED: &str = "isopod:app/http-packed@0.1.";
 
+/// The interfaces of event handlers.
+pub(crate) const EVENT_HANDLER: &str = "isopod:app/event-handler@0.1.";
+const EVENTS: &str = "isopod:app/events@0.1.";
+
 /// A component's properties before it is compiled.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ComponentInfo {
@@ -89,8 +93,8 @@ pub enum Rejected {
     UnknownImport { names: Vec<String>, hint: String },
     #[error(
         "the component exports nothing that can be run (it exports {exports}). Export one of \
-         wasi:http/incoming-handler@0.2, wasi:http/handler@0.3, isopod:app/http@0.1.0, isopod:app/events@0.1.0 or \
-         wasi:cli/run; with the Rust SDK: `isopod_sdk::http!(handler)`"
+         wasi:http/incoming-handler@0.2, wasi:http/handler@0.3, isopod:app/http@0.1.0, \
+         isopod:app/event-handler@0.1.0 or wasi:cli/run; with the Rust SDK: `isopod_sdk::http!(handler)`"
     )]
     NothingToRun { exports: String },
     #[error(
@@ -319,7 +323,7 @@ fn entries_of(exports: &[String]) -> Entries {
     let has = |prefix: &str| exports.iter().any(|name| name.starts_with(prefix));
     Entries {
         http: (has(FLAT_LISTED) || has(FLAT_PACKED)).then_some(HttpAbi::Flat).or_else(|| standard_http(exports)),
-        events: has("isopod:app/events@0.1."),
+        events: has(EVENT_HANDLER) || has(EVENTS),
         command: has("wasi:cli/run@0."),
         health: has("isopod:app/health@0.1."),
     }
@@ -353,7 +357,7 @@ fn hint_for(import: &str) -> String {
     } else if import.starts_with("wasmcloud:") {
         "It was built for wasmCloud's own interfaces; use the wasi: ones in their place"
     } else if import.starts_with("wasi:messaging") || import.starts_with("wasi:blobstore") {
-        "Use wasi:keyvalue for data and isopod:app/events for events"
+        "Use wasi:keyvalue for data and isopod:app/event-handler for events"
     } else if import.starts_with("wasi:nn") {
         "Machine learning interfaces are not part of the sandbox"
     } else if import.contains("env") && !import.contains(':') {

@@ -5,8 +5,8 @@
 //! again.
 
 use crate::{
-    bindings,
     budget::{Exhausted, Reservation},
+    event_export::EventHandler,
     fault::{Fault, Room},
     flat_call, limits,
     program::Program,
@@ -37,7 +37,7 @@ pub(crate) struct Ready {
     pub(crate) pause: Option<wasmtime::Func>,
     pub(crate) wasi02: Option<wasmtime_wasi_http::p2::bindings::Proxy>,
     pub(crate) wasi03: Option<wasmtime_wasi_http::p3::bindings::Service>,
-    pub(crate) events: Option<bindings::events::EventApp>,
+    pub(crate) events: Option<EventHandler>,
 }
 
 impl Instance {

@@ -3,9 +3,10 @@
 
 use crate::{
     account::Account,
-    fault::Denied,
+    key_access::{Failure, KeyAccess},
     limits,
-    sandbox::{KeyValue, KvError, ValueVersion},
+    sandbox::{KeyValue, ValueVersion},
+    transaction::Transaction,
 };
 use std::sync::Arc;
 use wasmtime::component::{HasData, Linker, Resource, ResourceTable};
@@ -56,11 +57,17 @@ pub(crate) struct View<'a> {
     data: &'a KeyValueHost,
     table: &'a mut ResourceTable,
     account: &'a mut Account,
+    transaction: Option<&'a mut Transaction>,
 }
 
 impl<'a> View<'a> {
-    pub(crate) fn new(data: &'a KeyValueHost, table: &'a mut ResourceTable, account: &'a mut Account) -> Self {
-        Self { data, table, account }
+    pub(crate) fn new(
+        data: &'a KeyValueHost,
+        table: &'a mut ResourceTable,
+        account: &'a mut Account,
+        transaction: Option<&'a mut Transaction>,
+    ) -> Self {
+        Self { data, table, account, transaction }
     }
 }
 
@@ -77,31 +84,6 @@ pub(crate) fn add_to_linker<T: Send + 'static>(
 ) -> wasmtime::Result<()> {
     draft2::add(linker, view)?;
     draft1::add(linker, view)
-}
-
-/// A call's failure, before it takes the form of either draft.
-enum Failure {
-    NoSuchStore,
-    AccessDenied,
-    Other(String),
-}
-
-impl From<KvError> for Failure {
-    fn from(error: KvError) -> Self {
-        match error {
-            KvError::NoSuchBucket => Self::NoSuchStore,
-            KvError::Other(text) => Self::Other(text),
-        }
-    }
-}
-
-impl From<Denied> for Failure {
-    fn from(denied: Denied) -> Self {
-        Self::Other(match denied {
-            Denied::OwnLimit { what, limit, next } => format!("out of {what} (limit: {limit}): {next}"),
-            Denied::HostMemory { .. } | Denied::WholeHost { .. } => "this host has no free memory for the call".into(),
-        })
-    }
 }
 
 /// Bytes that the current call has read so far.
@@ -145,14 +127,15 @@ impl View<'_> {
 
     /// Begins a call: returns the bucket's name and its data. A handle exists only if access was
     /// granted.
-    fn bucket(&mut self, handle: &Resource<Bucket>) -> wasmtime::Result<(String, Arc<dyn KeyValue>)> {
+    fn bucket(&mut self, handle: &Resource<Bucket>) -> wasmtime::Result<(String, KeyAccess<'_>)> {
         self.account.begin_call();
-        let bucket = self.table.get(handle)?;
-        Ok((bucket.name.clone(), self.data()?))
+        let name = self.table.get(handle)?.name.clone();
+        Ok((name, self.data()?))
     }
 
-    fn data(&self) -> wasmtime::Result<Arc<dyn KeyValue>> {
-        self.data.0.clone().ok_or_else(|| wasmtime::format_err!("a bucket is open without a grant"))
+    fn data(&mut self) -> wasmtime::Result<KeyAccess<'_>> {
+        let data = self.data.0.clone().ok_or_else(|| wasmtime::format_err!("a bucket is open without a grant"))?;
+        Ok(KeyAccess { data, transaction: self.transaction.as_deref_mut(), account: self.account })
     }
 
     fn remember_cursor(&mut self, handle: &Resource<Bucket>, cursor: String) -> wasmtime::Result<Result<u64, Failure>> {
@@ -189,8 +172,8 @@ macro_rules! shared_calls {
 
         type Outcome<T> = wasmtime::Result<Result<T, store::Error>>;
 
-        fn outcome<T>(result: Result<T, KvError>) -> Outcome<T> {
-            Ok(result.map_err(|error| Failure::from(error).into()))
+        fn outcome<T>(result: Result<T, Failure>) -> Outcome<T> {
+            Ok(result.map_err(Into::into))
         }
 
         pub(super) fn add<T: Send + 'static>(
@@ -210,22 +193,22 @@ macro_rules! shared_calls {
 
         impl store::HostBucket for View<'_> {
             async fn get(&mut self, bucket: Resource<Bucket>, key: String) -> Outcome<Option<Vec<u8>>> {
-                let (name, data) = self.bucket(&bucket)?;
+                let (name, mut data) = self.bucket(&bucket)?;
                 outcome(data.get(&name, &key).await)
             }
 
             async fn set(&mut self, bucket: Resource<Bucket>, key: String, value: Vec<u8>) -> Outcome<()> {
-                let (name, data) = self.bucket(&bucket)?;
+                let (name, mut data) = self.bucket(&bucket)?;
                 outcome(data.set(&name, &key, value).await)
             }
 
             async fn delete(&mut self, bucket: Resource<Bucket>, key: String) -> Outcome<()> {
-                let (name, data) = self.bucket(&bucket)?;
+                let (name, mut data) = self.bucket(&bucket)?;
                 outcome(data.delete(&name, &key).await)
             }
 
             async fn exists(&mut self, bucket: Resource<Bucket>, key: String) -> Outcome<bool> {
-                let (name, data) = self.bucket(&bucket)?;
+                let (name, mut data) = self.bucket(&bucket)?;
                 outcome(data.exists(&name, &key).await)
             }
 
@@ -234,10 +217,10 @@ macro_rules! shared_calls {
                 bucket: Resource<Bucket>,
                 cursor: Option<Cursor>,
             ) -> Outcome<store::KeyResponse> {
-                let (name, data) = self.bucket(&bucket)?;
                 let Ok(after) = read_cursor(self, &bucket, cursor)? else {
                     return Ok(Err(store::Error::Other("this cursor does not belong to this bucket handle".into())));
                 };
+                let (name, mut data) = self.bucket(&bucket)?;
                 let (keys, next) = match data.list_keys(&name, after.as_deref()).await {
                     Ok(page) => page,
                     Err(error) => return outcome(Err(error)),
@@ -260,7 +243,7 @@ macro_rules! shared_calls {
 
         impl batch::Host for View<'_> {
             async fn get_many(&mut self, bucket: Resource<Bucket>, keys: Vec<String>) -> Outcome<Vec<Found>> {
-                let (name, data) = self.bucket(&bucket)?;
+                let (name, mut data) = self.bucket(&bucket)?;
                 if let Err(failure) = check_keys(keys.len()) {
                     return Ok(Err(failure.into()));
                 }
@@ -271,7 +254,7 @@ macro_rules! shared_calls {
                         Err(error) => return outcome(Err(error)),
                     };
                     let bytes = size_of::<Found>() + key.len() + value.as_ref().map_or(0, Vec::len);
-                    if let Err(failure) = results.add(self.account, bytes) {
+                    if let Err(failure) = results.add(data.account, bytes) {
                         return Ok(Err(failure.into()));
                     }
                     found.push(found_entry(key, value));
@@ -280,9 +263,9 @@ macro_rules! shared_calls {
             }
 
             async fn set_many(&mut self, bucket: Resource<Bucket>, entries: Vec<(String, Vec<u8>)>) -> Outcome<()> {
-                let (name, data) = self.bucket(&bucket)?;
+                let (name, mut data) = self.bucket(&bucket)?;
                 let bytes = entries.iter().map(|(key, value)| key.len() + value.len()).sum();
-                let admitted = check_keys(entries.len()).and_then(|()| Results::default().add(self.account, bytes));
+                let admitted = check_keys(entries.len()).and_then(|()| Results::default().add(data.account, bytes));
                 if let Err(failure) = admitted {
                     return Ok(Err(failure.into()));
                 }
@@ -295,7 +278,7 @@ macro_rules! shared_calls {
             }
 
             async fn delete_many(&mut self, bucket: Resource<Bucket>, keys: Vec<String>) -> Outcome<()> {
-                let (name, data) = self.bucket(&bucket)?;
+                let (name, mut data) = self.bucket(&bucket)?;
                 if let Err(failure) = check_keys(keys.len()) {
                     return Ok(Err(failure.into()));
                 }
@@ -345,7 +328,7 @@ mod draft2 {
 
     impl atomics::Host for View<'_> {
         async fn increment(&mut self, bucket: Resource<Bucket>, key: String, delta: i64) -> Outcome<i64> {
-            let (name, data) = self.bucket(&bucket)?;
+            let (name, mut data) = self.bucket(&bucket)?;
             outcome(data.increment(&name, &key, delta).await)
         }
 
@@ -361,7 +344,7 @@ mod draft2 {
                     let retry = self.table.push(Cas { bucket, key, seen })?;
                     Ok(Err(atomics::CasError::CasFailed(retry)))
                 }
-                Err(error) => Ok(Err(atomics::CasError::StoreError(Failure::from(error).into()))),
+                Err(failure) => Ok(Err(atomics::CasError::StoreError(failure.into()))),
             }
         }
     }
@@ -372,7 +355,7 @@ mod draft2 {
                 let detail = format!("a key has at most {} bytes", limits::CAS_KEY_BYTES_MAX);
                 return Ok(Err(store::Error::Other(detail)));
             }
-            let (bucket, data) = self.bucket(&bucket)?;
+            let (bucket, mut data) = self.bucket(&bucket)?;
             match data.get_versioned(&bucket, &key).await {
                 Ok((_, seen)) => Ok(Ok(self.table.push(Cas { bucket, key, seen })?)),
                 Err(error) => outcome(Err(error)),
@@ -381,9 +364,9 @@ mod draft2 {
 
         /// Reads the value again; a later swap replaces this version.
         async fn current(&mut self, cas: Resource<Cas>) -> Outcome<Option<Vec<u8>>> {
-            let data = self.data()?;
             let Cas { bucket, key, .. } = self.table.get(&cas)?;
-            match data.get_versioned(bucket, key).await {
+            let (bucket, key) = (bucket.clone(), key.clone());
+            match self.data()?.get_versioned(&bucket, &key).await {
                 Ok((value, seen)) => {
                     self.table.get_mut(&cas)?.seen = seen;
                     Ok(Ok(value))
@@ -436,7 +419,7 @@ mod draft1 {
 
     impl atomics::Host for View<'_> {
         async fn increment(&mut self, bucket: Resource<Bucket>, key: String, delta: u64) -> Outcome<u64> {
-            let (name, data) = self.bucket(&bucket)?;
+            let (name, mut data) = self.bucket(&bucket)?;
             let Ok(delta) = i64::try_from(delta) else {
                 return Ok(Err(store::Error::Other("the increment is larger than 2^63 - 1".into())));
             };

@@ -114,8 +114,8 @@ pub const COMPONENT_HANDLES_MAX: usize = 10_000;
 pub const CONCURRENT_ENTRIES_MAX: usize = 10_000;
 
 /// Host memory of one instance, beside its linear memory: header fields, unread bodies, buckets,
-/// folder lists, and results of the current key-value call. Beyond it the guest traps, or the
-/// key-value call fails.
+/// folder lists, the changes of an event delivery, and results of the current key-value call.
+/// Beyond it the guest traps, or the call fails.
 pub const HOST_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
 /// Bytes that a host call copies out of the guest or into it: about as much as can be copied
@@ -160,6 +160,27 @@ pub const BUCKET_NAME_BYTES_MAX: usize = 128;
 
 /// Keys that a key-value call takes. A call with more fails.
 pub const KEYS_PER_CALL_MAX: usize = 1_000;
+
+/// Bytes of an event handler's error text, and of an error text about an event. Longer texts are
+/// truncated.
+pub const EVENT_ERROR_BYTES_MAX: usize = 8 * 1024;
+
+/// Bytes of an event that a guest sends. The call fails for a larger one.
+pub const EMITTED_EVENT_BYTES_MAX: u64 = 1024 * 1024;
+
+/// Events that a handler sends for one event. The call that sends one more fails.
+pub const EMITTED_EVENTS_MAX: usize = 1_000;
+
+/// Bytes of the values and events that an event handler changes for one event: they are held in
+/// memory until they are committed together. The call that exceeds it fails.
+pub const TRANSACTION_BYTES_MAX: u64 = 8 * 1024 * 1024;
+
+/// Keys that an event handler reads and writes for one event: a commit checks and writes them all
+/// at once. The call that exceeds it fails.
+pub const TRANSACTION_KEYS_MAX: usize = 10_000;
+
+/// Host memory that a buffered key or event is charged beside its content.
+pub const TRANSACTION_ENTRY_BYTES: u64 = 128;
 
 /// Outbound requests of one app in progress, over all its instances. Beyond it a request fails with
 /// `connection-limit-reached`.

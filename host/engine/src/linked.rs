@@ -2,8 +2,10 @@
 //! Never starts an instance.
 
 use crate::{
-    bindings, flat_call,
-    inspect::{ComponentInfo, HttpAbi, Rejected},
+    bindings,
+    event_export::EventExport,
+    flat_call,
+    inspect::{ComponentInfo, EVENT_HANDLER, HttpAbi, Rejected},
     offered,
     state::HostState,
 };
@@ -26,7 +28,7 @@ pub(crate) struct Exports {
     pub(crate) flat: Option<flat_call::Index>,
     pub(crate) wasi02: Option<wasi02::ProxyIndices>,
     pub(crate) wasi03: Option<wasi03::ServiceIndices>,
-    pub(crate) events: Option<bindings::events::EventAppIndices>,
+    pub(crate) events: Option<EventExport>,
     pub(crate) health: Option<bindings::health::HealthAppIndices>,
     /// Also `None` for a snapshot, which was taken after `init` returned.
     pub(crate) init: Option<bindings::init::InitAppIndices>,
@@ -61,12 +63,16 @@ impl Linked {
                 .then(|| wasi03::ServiceIndices::new(&pre))
                 .transpose()
                 .map_err(broken)?,
-            events: info
-                .entries
-                .events
-                .then(|| bindings::events::EventAppIndices::new(&pre))
-                .transpose()
-                .map_err(broken)?,
+            events: match info.entries.events {
+                true if has(EVENT_HANDLER) => Some(bindings::event_handler::EventHandlerAppIndices::new(&pre))
+                    .map(|indices| indices.map(EventExport::Current)),
+                true => {
+                    Some(bindings::events::EventAppIndices::new(&pre)).map(|indices| indices.map(EventExport::Former))
+                }
+                false => None,
+            }
+            .transpose()
+            .map_err(broken)?,
             health: info
                 .entries
                 .health

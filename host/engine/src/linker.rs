@@ -1,6 +1,6 @@
 //! The functions that guests can import, as linkers of wasmtime. Never links a component.
 
-use crate::{bounded, keyvalue, kind::Flavour, logging, purity::PurityCheck, state::HostState, wasi_http};
+use crate::{bounded, emit, keyvalue, kind::Flavour, logging, purity::PurityCheck, state::HostState, wasi_http};
 use wasmtime::{
     StoreContextMut,
     component::{Linker, Resource},
@@ -20,8 +20,9 @@ pub(crate) fn usual(engine: &wasmtime::Engine, flavour: Flavour) -> wasmtime::Re
     wasi_http::add_to_linker(&mut linker)?;
     wasmtime_wasi_config::add_to_linker(&mut linker, |state: &mut HostState| WasiConfig::from(&*state.config))?;
     keyvalue::add_to_linker(&mut linker, |state| {
-        keyvalue::View::new(&state.keyvalue, &mut state.table, &mut state.account)
+        keyvalue::View::new(&state.keyvalue, &mut state.table, &mut state.account, state.transaction.as_mut())
     })?;
+    emit::add_to_linker(&mut linker)?;
     logging::add_to_linker(&mut linker)?;
     if flavour == Flavour::Concurrent {
         wasmtime_wasi::p3::add_to_linker(&mut linker)?;

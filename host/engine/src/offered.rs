@@ -8,7 +8,7 @@ use isopod_policy::{limits::TEXT_NAME_BYTES_SHOWN, text::line_excerpt};
 type Package = (&'static str, &'static [(&'static str, &'static [&'static str])]);
 
 const OFFERED: [Package; 11] = [
-    ("isopod:app", &[("0.1", &["types", "http", "events", "health", "init"])]),
+    ("isopod:app", &[("0.1", &["types", "http", "event-handler", "events", "emit", "health", "init"])]),
     ("wasi:cli", &[("0.2", CLI), ("0.3", CLI)]),
     (
         "wasi:clocks",

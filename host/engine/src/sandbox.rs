@@ -1,9 +1,10 @@
 //! One app's permissions, as set by the embedder. Never enforces them: the capability files beside
 //! this file do.
 
+use crate::event::{EmittedEvent, Reply};
 use async_trait::async_trait;
 use isopod_policy::{Grants, Limits};
-use std::{fmt, path::PathBuf, sync::Arc};
+use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
 /// Everything that a program is given besides its code. A capability that isn't here is denied.
 #[derive(Clone)]
@@ -16,7 +17,7 @@ pub struct Sandbox {
     pub env: Vec<(String, String)>,
     /// Variables readable through `wasi:config`.
     pub config: Vec<(String, String)>,
-    /// Outbound hosts, folders and key-value, by name.
+    /// Outbound hosts, folders, key-value data and other apps.
     pub grants: Grants,
     /// Whether sockets and every address are allowed: only for `isopod run --inherit-network`.
     pub inherit_network: bool,
@@ -26,6 +27,8 @@ pub struct Sandbox {
     pub limits: Limits,
     /// The app's key-value data, if it was granted.
     pub keyvalue: Option<Arc<dyn KeyValue>>,
+    /// The receiver of the events that the app sends, if this host takes any.
+    pub events: Option<Arc<dyn EventSink>>,
     /// The sink of the app's output.
     pub output: Arc<dyn Output>,
     /// Whether the app may use the reserve of memory and instance slots when the host is full.
@@ -117,7 +120,8 @@ pub trait KeyValue: Send + Sync {
     async fn set(&self, bucket: &str, key: &str, value: Vec<u8>) -> Result<(), KvError>;
     async fn delete(&self, bucket: &str, key: &str) -> Result<(), KvError>;
     async fn exists(&self, bucket: &str, key: &str) -> Result<bool, KvError>;
-    /// Returns keys in order, and the cursor for the next page if there are more.
+    /// Returns the keys after the cursor in order and, if there are more, the last of them as the
+    /// cursor for the next page.
     async fn list_keys(&self, bucket: &str, cursor: Option<&str>) -> Result<(Vec<String>, Option<String>), KvError>;
     /// Adds to a number, atomically; an absent key counts as 0.
     async fn increment(&self, bucket: &str, key: &str, delta: i64) -> Result<i64, KvError>;
@@ -132,6 +136,8 @@ pub trait KeyValue: Send + Sync {
         seen: ValueVersion,
         value: Vec<u8>,
     ) -> Result<Result<(), ValueVersion>, KvError>;
+    /// Checks whether the store accepts an entry, before it is buffered.
+    fn check_entry(&self, bucket: &str, key: &str, value: &[u8]) -> Result<(), KvError>;
 }
 
 /// Identifies a value of a key: a digest of its bytes, or `None` for a key without a value. A
@@ -144,6 +150,34 @@ pub struct ValueVersion(pub Option<[u8; 32]>);
 pub enum KvError {
     #[error("no such bucket")]
     NoSuchBucket,
+    #[error("{0}")]
+    Other(String),
+}
+
+/// Receives the events that an app sends.
+#[async_trait]
+pub trait EventSink: Send + Sync {
+    /// Checks whether an event is valid and would be accepted now. Called before an event handler's
+    /// event is buffered, so that the handler learns about a fault of the event.
+    async fn check(&self, event: &EmittedEvent) -> Result<(), EmitError>;
+    /// Stores an event durably. An event that is stored already is a success.
+    async fn emit(&self, event: EmittedEvent) -> Result<(), EmitError>;
+    /// Delivers an event to an event handler at once, and returns its reply. Dropping the future
+    /// ends the delivery; the engine drops it at the timeout.
+    async fn ask(&self, event: EmittedEvent, timeout: Duration) -> Result<Option<Reply>, EmitError>;
+}
+
+/// Why an event was not sent, or an asked handler has no reply; the text reaches the guest.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum EmitError {
+    #[error("{0}")]
+    Denied(String),
+    #[error("{0}")]
+    Full(String),
+    #[error("{0}")]
+    Invalid(String),
+    #[error("{0}")]
+    Failed(String),
     #[error("{0}")]
     Other(String),
 }

@@ -129,6 +129,7 @@ fn bare(app: String, limits: Limits, output: Arc<dyn Output>) -> Sandbox {
         folders: Vec::new(),
         limits,
         keyvalue: None,
+        events: None,
         output,
         may_use_reserve: false,
         stdio: None,

@@ -13,6 +13,7 @@ use crate::{
     output::{LineSink, RequestId, SinkStream, TerminalSink},
     purity::{CheckedRandom, LaterClock, PurityCheck},
     sandbox::{Sandbox, Stream},
+    transaction::{Effects, Transaction},
     unread,
 };
 use isopod_executor::slice;
@@ -38,6 +39,8 @@ pub(crate) struct HostState {
     outbound: Outbound,
     stdio: [LineSink; 2],
     pub(crate) account: Account,
+    /// The buffered effects of the delivery in progress.
+    pub(crate) transaction: Option<Transaction>,
     /// Whether the guest has ended and only its memory is read, which allocates one more page.
     is_being_read: bool,
 }
@@ -82,6 +85,7 @@ impl HostState {
             outbound: program.outbound.clone(),
             stdio,
             account: Account::new(account_limits, program.memory),
+            transaction: None,
             is_being_read: false,
             sandbox,
         })
@@ -100,6 +104,11 @@ impl HostState {
             self.denied = Some(denied);
             wasmtime::format_err!("the guest holds too much host memory")
         })
+    }
+
+    /// Ends the transaction of a delivery, and returns its effects.
+    pub(crate) fn end_transaction(&mut self) -> Effects {
+        self.transaction.take().unwrap_or_default().into_effects(&mut self.account)
     }
 
     /// Returns the record of the guest's reads, while it is prepared for a snapshot.

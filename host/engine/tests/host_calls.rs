@@ -35,6 +35,8 @@ const RANDOM: usize = limits::RANDOM_BYTES_MAX as usize;
 
 /// The functions with results of variable size, and the most bytes that a call returns.
 const RESULTS: &[(&str, usize)] = &[
+    ("isopod:app/emit#ask", limits::HOST_CALL_BYTES_MAX),
+    ("isopod:app/emit#emit", GIVEN),
     ("wasi:cli/environment#get-arguments", policy::ARGUMENTS_MAX * policy::TEXT_BYTES_MAX),
     ("wasi:cli/environment#get-environment", CONFIG),
     ("wasi:cli/environment#get-initial-cwd", PATH),
@@ -126,13 +128,23 @@ fn functions_with_results_of_any_size() -> BTreeSet<String> {
 }
 
 /// Interfaces that guests export.
-const IS_EXPORTED: [&str; 3] = ["wasi:cli/run#", "wasi:http/incoming-handler#", "wasmtime:"];
+const IS_EXPORTED: [&str; 8] = [
+    "isopod:app/event-handler#",
+    "isopod:app/events#",
+    "isopod:app/health#",
+    "isopod:app/http#",
+    "isopod:app/http-packed#",
+    "wasi:cli/run#",
+    "wasi:http/incoming-handler#",
+    "wasmtime:",
+];
 
 fn folders() -> Vec<PathBuf> {
     let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("wit");
     let sources = sources();
     let others = DEFINITIONS.map(|(package, folder)| sources[package].join(folder));
-    ["current", "first-draft"].map(|folder| own.join(folder)).into_iter().chain(others).collect()
+    let contract = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../sdk/wit");
+    ["current", "first-draft"].map(|folder| own.join(folder)).into_iter().chain(others).chain([contract]).collect()
 }
 
 /// Returns the source folders of this package's dependencies.

@@ -185,7 +185,10 @@ async fn deliver(
         Ok(Ok(Some(reply))) => answer(reply),
         Ok(Ok(None)) => Ok(StatusCode::NO_CONTENT.into_response()),
         Ok(Err(EventFailure::Permanent { message })) => Err(EventError::Refused { app: app(), message }.into()),
-        Ok(Err(EventFailure::Retry { message, after })) => {
+        Ok(Err(EventFailure::Retry { message })) => {
+            Err(EventError::TryLater { app: app(), message, retry_after_s: 1 }.into())
+        }
+        Ok(Err(EventFailure::RetryAfter { message, after } | EventFailure::Snooze { message, after })) => {
             let retry_after_s = after.as_secs().max(1);
             Err(EventError::TryLater { app: app(), message, retry_after_s }.into())
         }

@@ -54,6 +54,7 @@ impl Granted {
             folders: self.dirs.clone(),
             limits: Limits::default(),
             keyvalue: Some(Arc::new(InMemory::default())),
+            events: None,
             output,
             may_use_reserve: true,
             stdio: None,
@@ -276,6 +277,10 @@ impl KeyValue for InMemory {
             }
             insert(data, bucket, key, value).map(Ok)
         })
+    }
+
+    fn check_entry(&self, _: &str, _: &str, _: &[u8]) -> Result<(), KvError> {
+        Ok(())
     }
 }
 

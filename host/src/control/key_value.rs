@@ -83,4 +83,8 @@ impl KeyValue for AppKeyValue {
         let set = self.store.set_if(&self.app, bucket, key, seen, &value).await.map_err(failed)?;
         Ok(set.map_err(|present| ValueVersion(present.0)))
     }
+
+    fn check_entry(&self, bucket: &str, key: &str, value: &[u8]) -> Result<(), KvError> {
+        KvStore::check_entry(bucket, key, value).map_err(failed)
+    }
 }

@@ -259,6 +259,7 @@ mod tests {
             folders: Vec::new(),
             limits: Limits::default(),
             keyvalue: None,
+            events: None,
             output: Arc::new(Silent),
             may_use_reserve: false,
             stdio: None,

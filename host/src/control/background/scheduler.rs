@@ -71,10 +71,10 @@ impl Outcome {
     fn of(handled: Result<Handled, InvokeError>) -> Self {
         match handled {
             Ok(Ok(_)) => Self::Ran,
-            Ok(Err(failure @ EventFailure::Retry { .. })) => Self::Failed(format!(
+            Ok(Err(failure @ EventFailure::Permanent { .. })) => Self::Failed(failure.to_string()),
+            Ok(Err(failure)) => Self::Failed(format!(
                 "{failure}; the host does not retry events: the next run is at its scheduled time"
             )),
-            Ok(Err(failure @ EventFailure::Permanent { .. })) => Self::Failed(failure.to_string()),
             Err(refused) if refused.has_run() => Self::Failed(refused.to_string()),
             Err(refused) => Self::NotRun(refused.to_string()),
         }
@@ -315,7 +315,7 @@ mod tests {
 
     #[test]
     fn a_handler_that_asks_for_a_retry_is_reported_as_not_retried() {
-        let failure = EventFailure::Retry { message: "shop closed".to_owned(), after: Duration::from_secs(7) };
+        let failure = EventFailure::RetryAfter { message: "shop closed".to_owned(), after: Duration::from_secs(7) };
         let text = text(Ok(Err(failure)));
         assert!(text.contains("shop closed") && text.contains("in 7000 ms"), "{text}");
         assert!(text.ends_with("the host does not retry events: the next run is at its scheduled time"), "{text}");

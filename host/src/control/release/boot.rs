@@ -108,6 +108,7 @@ impl Releases {
             folders,
             limits: manifest.limits.clone(),
             keyvalue,
+            events: None,
             output,
             may_use_reserve: app.fields().app_type == AppType::Production,
             stdio: None,

@@ -67,6 +67,12 @@ impl KvStore {
             .await
     }
 
+    /// Checks the sizes of an entry. The total size of an app's data is checked when it is set.
+    pub fn check_entry(bucket: &str, key: &str, value: &[u8]) -> Result<(), StoreError> {
+        check(bucket, key)?;
+        check_value(value)
+    }
+
     /// Sets the value of a key.
     pub async fn set(&self, app: &AppName, bucket: &str, key: &str, value: &[u8]) -> Result<(), StoreError> {
         check(bucket, key)?;

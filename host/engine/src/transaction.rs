@@ -1,0 +1,212 @@
+//! The buffer of one event delivery: the values that the handler sets, the events that it sends,
+//! and the versions of the keys that it reads. Never stores anything: the embedder commits the
+//! effects together with the event's acknowledgement.
+
+use crate::{account::Account, budget::Reservation, event::EmittedEvent, fault::Denied, limits, sandbox::ValueVersion};
+use sha2::{Digest, Sha256};
+use std::{collections::BTreeMap, ops::Bound};
+
+/// What a handler has done, for the embedder to commit with the acknowledgement of its event.
+#[derive(Default)]
+pub struct Effects {
+    /// The keys that the handler has read from the store. A commit must fail if a value has
+    /// another version by then. A key appears twice if the handler has seen two versions.
+    pub reads: Vec<KeyRead>,
+    /// The new values, at most one per key.
+    pub writes: Vec<KeyWrite>,
+    /// The events to store, in the order in which they were sent.
+    pub emitted: Vec<EmittedEvent>,
+    /// The memory of the effects, charged until they are dropped.
+    _charge: Option<Reservation>,
+}
+
+/// A key and the version of its value that a handler has seen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyRead {
+    pub bucket: String,
+    pub key: String,
+    pub version: ValueVersion,
+}
+
+/// A key and its new value; `None` deletes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyWrite {
+    pub bucket: String,
+    pub key: String,
+    pub value: Option<Vec<u8>>,
+}
+
+/// Why a transaction takes no more; the text reaches the guest.
+#[derive(Debug)]
+pub(crate) struct TransactionFull(pub(crate) String);
+
+impl From<Denied> for TransactionFull {
+    fn from(denied: Denied) -> Self {
+        Self(denied.call_error())
+    }
+}
+
+type ByKey<T> = BTreeMap<String, BTreeMap<String, T>>;
+
+/// The buffered effects of the delivery in progress.
+#[derive(Default)]
+pub(crate) struct Transaction {
+    reads: ByKey<ValueVersion>,
+    /// A second version of a key that was read before, so that the commit fails.
+    torn: Option<KeyRead>,
+    writes: ByKey<Option<Vec<u8>>>,
+    emitted: Vec<EmittedEvent>,
+    /// The keys in `reads` and `writes`.
+    keys: usize,
+    bytes: u64,
+}
+
+impl Transaction {
+    /// Returns the buffered value of a key, if the handler has set or deleted it.
+    pub(crate) fn written(&self, bucket: &str, key: &str) -> Option<&Option<Vec<u8>>> {
+        self.writes.get(bucket)?.get(key)
+    }
+
+    /// Returns the version of a key that the handler has read from the store.
+    pub(crate) fn version_read(&self, bucket: &str, key: &str) -> Option<ValueVersion> {
+        self.reads.get(bucket)?.get(key).copied()
+    }
+
+    /// Returns whether the handler has seen two versions of a key. The commit will fail.
+    pub(crate) fn is_torn(&self) -> bool {
+        self.torn.is_some()
+    }
+
+    /// Records the version of a key that the handler reads.
+    pub(crate) fn note_read(
+        &mut self,
+        account: &mut Account,
+        bucket: &str,
+        key: &str,
+        version: ValueVersion,
+    ) -> Result<(), TransactionFull> {
+        match self.version_read(bucket, key) {
+            Some(first) if first == version => return Ok(()),
+            Some(_) => {
+                let (bucket, key) = (bucket.to_owned(), key.to_owned());
+                self.torn.get_or_insert(KeyRead { bucket, key, version });
+                return Ok(());
+            }
+            None => {}
+        }
+        self.charge(account, true, entry_bytes(bucket, key, None), 0)?;
+        self.reads.entry(bucket.to_owned()).or_default().insert(key.to_owned(), version);
+        Ok(())
+    }
+
+    /// Buffers a value, or the deletion of a key.
+    pub(crate) fn write(
+        &mut self,
+        account: &mut Account,
+        bucket: &str,
+        key: &str,
+        value: Option<Vec<u8>>,
+    ) -> Result<(), TransactionFull> {
+        let before = self.written(bucket, key).map(|value| entry_bytes(bucket, key, value.as_ref()));
+        let bytes = entry_bytes(bucket, key, value.as_ref());
+        self.charge(account, before.is_none(), bytes, before.unwrap_or(0))?;
+        self.writes.entry(bucket.to_owned()).or_default().insert(key.to_owned(), value);
+        Ok(())
+    }
+
+    /// Buffers an event.
+    pub(crate) fn emit(&mut self, account: &mut Account, event: EmittedEvent) -> Result<(), TransactionFull> {
+        let most = limits::EMITTED_EVENTS_MAX;
+        if self.emitted.len() >= most {
+            return Err(TransactionFull(format!("an event handler sends at most {most} events for one event")));
+        }
+        self.charge(account, false, limits::TRANSACTION_ENTRY_BYTES + event.bytes(), 0)?;
+        self.emitted.push(event);
+        Ok(())
+    }
+
+    /// Merges the buffered values into a page of the store's keys. `next` is the cursor of the next
+    /// page, which is the last key of this one.
+    pub(crate) fn merge_page(
+        &self,
+        bucket: &str,
+        cursor: Option<&str>,
+        keys: Vec<String>,
+        next: Option<String>,
+    ) -> (Vec<String>, Option<String>) {
+        let Some(written) = self.writes.get(bucket) else { return (keys, next) };
+        let after = cursor.map_or(Bound::Unbounded, Bound::Excluded);
+        let until = next.as_deref().map_or(Bound::Unbounded, Bound::Included);
+        if matches!((cursor, next.as_deref()), (Some(after), Some(until)) if after >= until) {
+            return (keys, next);
+        }
+        let mut merged: BTreeMap<String, ()> = keys.into_iter().map(|key| (key, ())).collect();
+        for (key, value) in written.range::<str, _>((after, until)) {
+            match value {
+                Some(_) => drop(merged.insert(key.clone(), ())),
+                None => drop(merged.remove(key)),
+            }
+        }
+        let mut keys: Vec<String> = merged.into_keys().collect();
+        if keys.len() <= limits::KEYS_PER_CALL_MAX {
+            return (keys, next);
+        }
+        keys.truncate(limits::KEYS_PER_CALL_MAX);
+        let next = keys.last().cloned();
+        (keys, next)
+    }
+
+    /// Ends the transaction. The effects stay charged to the host's memory until they are dropped.
+    pub(crate) fn into_effects(self, account: &mut Account) -> Effects {
+        let reads = self.reads.into_iter().flat_map(|(bucket, keys)| {
+            keys.into_iter().map(move |(key, version)| KeyRead { bucket: bucket.clone(), key, version })
+        });
+        let writes = self.writes.into_iter().flat_map(|(bucket, keys)| {
+            keys.into_iter().map(move |(key, value)| KeyWrite { bucket: bucket.clone(), key, value })
+        });
+        Effects {
+            reads: reads.chain(self.torn).collect(),
+            writes: writes.collect(),
+            emitted: self.emitted,
+            _charge: Some(account.end_transaction()),
+        }
+    }
+
+    /// Charges an entry of `bytes` that replaces one of `before` bytes.
+    fn charge(
+        &mut self,
+        account: &mut Account,
+        is_new_key: bool,
+        bytes: u64,
+        before: u64,
+    ) -> Result<(), TransactionFull> {
+        let (keys, total) = (self.keys + usize::from(is_new_key), self.bytes - before + bytes);
+        let most = limits::TRANSACTION_KEYS_MAX;
+        if keys > most {
+            return Err(TransactionFull(format!(
+                "an event handler reads and writes at most {most} keys for one event: send further events for the rest"
+            )));
+        }
+        let most = limits::TRANSACTION_BYTES_MAX;
+        if total > most {
+            let most = most >> 20;
+            return Err(TransactionFull(format!(
+                "the values and events that an event handler changes for one event exceed {most} MiB: send further \
+                 events for the rest"
+            )));
+        }
+        account.set_transaction(total)?;
+        (self.keys, self.bytes) = (keys, total);
+        Ok(())
+    }
+}
+
+/// Returns the version of a buffered value. It is compared with versions of the store only to see
+/// that the value is another one.
+pub(crate) fn version_of(value: Option<&[u8]>) -> ValueVersion {
+    ValueVersion(value.map(|value| Sha256::digest(value).into()))
+}
+
+fn entry_bytes(bucket: &str, key: &str, value: Option<&Vec<u8>>) -> u64 {
+    limits::TRANSACTION_ENTRY_BYTES + (bucket.len() + key.len() + value.map_or(0, Vec::len)) as u64
+}
