@@ -25,5 +25,5 @@ fn each_user_has_a_separate_conversation() {
 fn an_event_without_a_message_fails_permanently() {
     TestHost::new();
     let event = Event::new("chat.message").with_subject("u1");
-    assert_eq!(block_on(on_event(event)).unwrap_err().retry_delay(), None);
+    assert_eq!(block_on(on_event(event)).unwrap_err().next(), events::Next::Never);
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 pub async fn on_event(event: Event) -> Result<Option<Reply>, EventError> {
     match event.kind.as_str() {
         "quiet" => Ok(None),
-        "fail" => Err(Error::msg("greedy was asked to fail"))?,
+        "fail" => Err(EventError::permanent("greedy was asked to fail")),
         "retry" => Err(Error::msg("greedy was asked to put it off").retry_after(Duration::from_secs(7))),
         "panic" => panic!("greedy was asked to panic"),
         "spin" => {

@@ -16,6 +16,7 @@
 //! | --- | --- |
 //! | answer HTTP | [`http!`], with [`routes!`] for several paths, or [`http_streaming!`] for bodies of any size |
 //! | handle events and schedules | [`events!`] |
+//! | send events, and answer before the work is done | [`events::emit`], [`events::ask`] |
 //! | report the app's health to the host | [`health!`] |
 //! | prepare an instance before its first request | [`init!`] |
 //! | read config vars | [`config`] |
@@ -52,6 +53,8 @@ pub mod time;
 #[cfg(not(target_family = "wasm"))]
 mod native;
 #[cfg(not(target_family = "wasm"))]
+mod native_queue;
+#[cfg(not(target_family = "wasm"))]
 pub mod testing;
 #[cfg(target_family = "wasm")]
 mod wasm;
@@ -65,7 +68,7 @@ pub use error::{Context, Error, Result};
 
 /// The items that most apps use.
 pub mod prelude {
-    pub use crate::events::{Event, EventError, Reply, RetryAfter};
+    pub use crate::events::{self, Event, EventError, IntoEventError, NewEvent, Reply};
     pub use crate::http::{Body, BodyWriter, Headers, IncomingBody, Method, Request, Response, fetch};
     pub use crate::time::sleep;
     pub use crate::{Context, Error, Result, config, kv};

@@ -87,6 +87,12 @@ macro_rules! http_streaming {
 
 /// Handles events with an `async fn(Event) -> Result<Option<Reply>, EventError>`.
 ///
+/// A delivery is a transaction: the values that the handler sets in [`kv`](crate::kv), the events
+/// that it sends with [`events::emit`](crate::events::emit) and the acknowledgement of its event
+/// take effect together when it succeeds, exactly once. If it fails, they are discarded. If another
+/// handler has changed a key that it has read, the host calls it again, so it must not rely on
+/// memory that an earlier call has changed.
+///
 /// ```
 /// use isopod_sdk::prelude::*;
 ///
@@ -103,9 +109,9 @@ macro_rules! events {
     ($handler:path) => {
         #[cfg(target_family = "wasm")]
         const _: () = {
-            $crate::__link!(EVENTS, "component-type:isopod-sdk:0.1.0:event-app");
+            $crate::__link!(EVENT_HANDLER, "component-type:isopod-sdk:0.1.0:event-handler-app");
 
-            #[unsafe(export_name = "isopod:app/events@0.1.0#handle")]
+            #[unsafe(export_name = "isopod:app/event-handler@0.1.0#handle")]
             unsafe extern "C" fn __isopod_handle(event: *mut u8) -> *const u8 {
                 // SAFETY: the host passes an event that it wrote for this call.
                 unsafe { $crate::__private::handle_event(event, $handler) }

@@ -11,6 +11,8 @@ use std::time::{Duration, SystemTime};
 use crate::http::{Headers, Request, Response};
 use crate::kv::Page;
 use crate::logging::Level;
+use crate::native_queue::Queue;
+pub(crate) use crate::native_queue::{ask, emit};
 use crate::testing::LogLine;
 use crate::{Error, Result};
 
@@ -29,6 +31,7 @@ pub(crate) struct World {
     pub(crate) timers: Vec<SystemTime>,
     pub(crate) server: Option<Server>,
     pub(crate) keyvalue_granted: bool,
+    pub(crate) queue: Queue,
 }
 
 impl World {
@@ -42,6 +45,7 @@ impl World {
             timers: Vec::new(),
             server: None,
             keyvalue_granted: true,
+            queue: Queue::new(),
         }
     }
 }
@@ -66,6 +70,16 @@ pub(crate) fn config_get(name: &str) -> Option<String> {
 #[cfg_attr(not(feature = "log"), allow(dead_code, reason = "only the `log` crate's target calls it"))]
 pub(crate) fn log(level: Level, context: &str, message: &str) {
     with(|world| world.logs.push(LogLine { level, context: context.to_owned(), message: message.to_owned() }));
+}
+
+/// The payload of the unwinding that ends a handler when the simulated host crashes.
+pub(crate) struct Crash;
+
+/// Completes one step of a delivery. Unwinds if the simulated host crashes after it.
+pub(crate) fn step() {
+    if with(|world| world.queue.completes_last_step()) {
+        std::panic::resume_unwind(Box::new(Crash));
+    }
 }
 
 /// Waits until the simulated clock has advanced by `duration`.
@@ -107,7 +121,9 @@ pub(crate) async fn fetch(request: Request) -> Result<(Response, BodySource)> {
     let Some(server) = with(|world| world.server.clone()) else {
         return Err(Error::msg("this test defines no responses; define them with TestHost::on_fetch"));
     };
-    let mut answer = server(request)?;
+    let answered = server(request);
+    step();
+    let mut answer = answered?;
     let body = std::mem::take(&mut answer.body);
     let bytes = match body.0 {
         crate::http::Kind::Whole(bytes) => bytes.into_owned(),
@@ -165,7 +181,9 @@ impl Bucket {
     }
 
     fn with<T>(&self, use_bucket: impl FnOnce(&mut BTreeMap<String, Vec<u8>>) -> T) -> T {
-        with(|world| use_bucket(world.buckets.entry(self.0.clone()).or_default()))
+        let result = with(|world| use_bucket(world.buckets.entry(self.0.clone()).or_default()));
+        step();
+        result
     }
 
     pub(crate) fn get(&self, key: &str) -> Result<Option<Vec<u8>>> {

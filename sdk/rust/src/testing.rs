@@ -20,6 +20,8 @@
 //! assert_eq!(answer.body_text().unwrap(), "Today: sunny");
 //! ```
 
+mod deliveries;
+
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
@@ -30,7 +32,9 @@ use std::time::{Duration, SystemTime};
 use crate::http::{IncomingBody, Request, Response};
 pub use crate::logging::Level;
 use crate::native::{self, World};
+pub use crate::native_queue::DeadLetter;
 use crate::{Result, logging};
+pub use deliveries::Delivery;
 
 /// A log record of a handler.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,5 +1,5 @@
-//! The exports `isopod:app/events`, `isopod:app/health` and `isopod:app/init`: the canonical ABI of
-//! their functions. Never decides what an error means.
+//! The exports `isopod:app/event-handler`, `isopod:app/health` and `isopod:app/init`: the canonical
+//! ABI of their functions. Never decides what an error means.
 
 use std::cell::UnsafeCell;
 use std::future::Future;
@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::abi::{Area, Slice, free_list};
 use super::exports::run_constructors;
 use super::reactor;
-use crate::events::{Event, EventError, Reply};
+use crate::events::{Event, EventError, Next, Reply};
 use crate::{Result, logging};
 
 /// `option<string>` or `option<list<u8>>`.
@@ -102,25 +102,22 @@ where
             last.area.0[3..7].copy_from_slice(&kept);
         }
         Err(error) => {
-            let delay = error.retry_delay();
             let [text, length, ..] = keep(last, error.to_string(), Vec::new());
-            let milliseconds = delay.map_or(0, milliseconds);
-            last.area.0 = [
-                1,
-                0,
-                usize::from(delay.is_some()),
-                0,
-                text,
-                length,
-                milliseconds as u32 as usize,
-                (milliseconds >> 32) as u32 as usize,
-            ];
+            let (case, delay) = match error.next() {
+                Next::Never => (0, Duration::ZERO),
+                Next::Retry => (1, Duration::ZERO),
+                Next::RetryAfter(delay) => (2, delay),
+                Next::Snooze(delay) => (3, delay),
+            };
+            let milliseconds = milliseconds(delay);
+            last.area.0 =
+                [1, 0, case, 0, text, length, milliseconds as u32 as usize, (milliseconds >> 32) as u32 as usize];
         }
     }
     last.area.pointer()
 }
 
-fn milliseconds(delay: Duration) -> u64 {
+pub(super) fn milliseconds(delay: Duration) -> u64 {
     u64::try_from(delay.as_millis()).unwrap_or(u64::MAX)
 }
 

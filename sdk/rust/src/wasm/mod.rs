@@ -3,6 +3,7 @@
 mod abi;
 mod body;
 mod config;
+mod emit;
 mod event_export;
 pub(crate) mod exports;
 mod fetch;
@@ -24,6 +25,7 @@ use std::time::{Duration, SystemTime};
 
 pub(crate) use body::{BodySink, BodySource};
 pub(crate) use config::config_get;
+pub(crate) use emit::{ask, emit};
 pub(crate) use fetch::fetch;
 pub(crate) use keyvalue::Bucket;
 pub(crate) use logging::log;

@@ -13,20 +13,21 @@ sponse\x03\0\x01\x01j\x01\x02\x01s\x01@\x01\x07request\0\0\x03\x04\0\x06handle\
 ed-app@0.1.0\x04\0\x0b\x15\x01\0\x0fhttp-packed-app\x03\0\0\0G\x09producers\x01\
 \x0cprocessed-by\x02\x0dwit-component\x070.259.0\x10wit-bindgen-rust\x060.62.0";
 
-/// The world that exports `isopod:app/events`.
+/// The world that exports `isopod:app/event-handler`.
 #[rustfmt::skip]
 #[allow(clippy::octal_escapes)]
-pub const EVENTS: [u8; 433] = *b"\
-\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\xb1\x02\x01A\x02\x01\
+pub const EVENT_HANDLER: [u8; 481] = *b"\
+\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\xd9\x02\x01A\x02\x01\
 A\x02\x01B\x10\x01ks\x01p}\x01k\x01\x01o\x02ss\x01p\x03\x01r\x0a\x02ids\x06sourc\
 es\x04types\x07subject\0\x04time\0\x11data-content-type\0\x0bdata-schema\0\x04da\
 ta\x02\x0aextensions\x04\x07attempty\x04\0\x05event\x03\0\x05\x01r\x02\x11data-c\
-ontent-types\x04data\x01\x04\0\x05reply\x03\0\x07\x01o\x02sw\x01q\x02\x09permane\
-nt\x01s\0\x05retry\x01\x09\0\x04\0\x07failure\x03\0\x0a\x01k\x08\x01j\x01\x0c\x01\
-\x0b\x01@\x01\x05event\x06\0\x0d\x04\0\x06handle\x01\x0e\x04\0\x17isopod:app/eve\
-nts@0.1.0\x05\0\x04\0\x1aisopod:app/event-app@0.1.0\x04\0\x0b\x0f\x01\0\x09event\
--app\x03\0\0\0G\x09producers\x01\x0cprocessed-by\x02\x0dwit-component\x070.259.0\
-\x10wit-bindgen-rust\x060.62.0";
+ontent-types\x04data\x01\x04\0\x05reply\x03\0\x07\x01o\x02sw\x01q\x04\x09permane\
+nt\x01s\0\x05retry\x01s\0\x0bretry-after\x01\x09\0\x06snooze\x01\x09\0\x04\0\x07\
+failure\x03\0\x0a\x01k\x08\x01j\x01\x0c\x01\x0b\x01@\x01\x05event\x06\0\x0d\x04\0\
+\x06handle\x01\x0e\x04\0\x1eisopod:app/event-handler@0.1.0\x05\0\x04\0\"isopod:a\
+pp/event-handler-app@0.1.0\x04\0\x0b\x17\x01\0\x11event-handler-app\x03\0\0\0G\x09\
+producers\x01\x0cprocessed-by\x02\x0dwit-component\x070.259.0\x10wit-bindgen-rus\
+t\x060.62.0";
 
 /// The world that exports `isopod:app/health`.
 #[rustfmt::skip]
@@ -48,14 +49,14 @@ pub const INIT: [u8; 210] = *b"\
 \x03\0\0\0G\x09producers\x01\x0cprocessed-by\x02\x0dwit-component\x070.259.0\x10\
 wit-bindgen-rust\x060.62.0";
 
-/// The world of the imports beyond WASI: key-value, config, logging. A component imports only the
-/// interfaces that it uses.
+/// The world of the imports beyond WASI: key-value, config, logging, events to send. A component
+/// imports only the interfaces that it uses.
 #[rustfmt::skip]
 #[unsafe(link_section = "component-type:isopod-sdk:0.1.0:platform")]
 #[allow(clippy::octal_escapes, dead_code)]
-static PLATFORM: [u8; 1176] = *b"\
-\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\x99\x08\x01A\x02\x01\
-A\x0a\x01B\x1c\x01q\x03\x0dno-such-store\0\0\x0daccess-denied\0\0\x05other\x01s\0\
+static PLATFORM: [u8; 1522] = *b"\
+\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\xf3\x0a\x01A\x02\x01\
+A\x0c\x01B\x1c\x01q\x03\x0dno-such-store\0\0\x0daccess-denied\0\0\x05other\x01s\0\
 \x04\0\x05error\x03\0\0\x01ps\x01ks\x01r\x02\x04keys\x02\x06cursor\x03\x04\0\x0c\
 key-response\x03\0\x04\x04\0\x06bucket\x03\x01\x01h\x06\x01p}\x01k\x08\x01j\x01\x09\
 \x01\x01\x01@\x02\x04self\x07\x03keys\0\x0a\x04\0\x12[method]bucket.get\x01\x0b\x01\
@@ -79,8 +80,16 @@ upstream\x01s\0\x02io\x01s\0\x04\0\x05error\x03\0\0\x01ks\x01j\x01\x02\x01\x01\x
 \x01@\0\0\x07\x04\0\x07get-all\x01\x08\x03\0\x1cwasi:config/store@0.2.0-rc.1\x05\
 \x04\x01B\x04\x01m\x06\x05trace\x05debug\x04info\x04warn\x05error\x08critical\x04\
 \0\x05level\x03\0\0\x01@\x03\x05level\x01\x07contexts\x07messages\x01\0\x04\0\x03\
-log\x01\x02\x03\0\x20wasi:logging/logging@0.1.0-draft\x05\x05\x04\0\x19isopod:ap\
-p/platform@0.1.0\x04\0\x0b\x0e\x01\0\x08platform\x03\0\0\0G\x09producers\x01\x0c\
+log\x01\x02\x03\0\x20wasi:logging/logging@0.1.0-draft\x05\x05\x01B\x13\x01ks\x01\
+p}\x01k\x01\x01o\x02ss\x01p\x03\x01kw\x01r\x0c\x02id\0\x06source\0\x04types\x07s\
+ubject\0\x04time\0\x11data-content-type\0\x0bdata-schema\0\x04data\x02\x0aextens\
+ions\x04\x08delay-ms\x05\x0aexpires-ms\x05\x03app\0\x04\0\x09new-event\x03\0\x06\
+\x01r\x02\x11data-content-types\x04data\x01\x04\0\x05reply\x03\0\x08\x01q\x05\x06\
+denied\x01s\0\x04full\x01s\0\x07invalid\x01s\0\x06failed\x01s\0\x05other\x01s\0\x04\
+\0\x05error\x03\0\x0a\x01j\x01s\x01\x0b\x01@\x01\x05event\x07\0\x0c\x04\0\x04emi\
+t\x01\x0d\x01k\x09\x01j\x01\x0e\x01\x0b\x01@\x02\x05event\x07\x0atimeout-ms\x05\0\
+\x0f\x04\0\x03ask\x01\x10\x03\0\x15isopod:app/emit@0.1.0\x05\x06\x04\0\x19isopod\
+:app/platform@0.1.0\x04\0\x0b\x0e\x01\0\x08platform\x03\0\0\0G\x09producers\x01\x0c\
 processed-by\x02\x0dwit-component\x070.259.0\x10wit-bindgen-rust\x060.62.0";
 
 /// The SDK that an app is built with, readable from the component without running it.
