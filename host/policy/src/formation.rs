@@ -14,7 +14,9 @@ pub use error::FormationError;
 
 use crate::limits::{ARGUMENTS_MAX, PROCESSES_MAX, TEXT_BYTES_MAX};
 use crate::nearest::nearest;
-use crate::{AppType, Entry, Health, Limits, Order, Process, ProcessName, RetryPolicy, Schedule};
+use crate::{
+    AppType, Entry, Health, Limits, Missed, Order, Overlap, Process, ProcessName, RetryPolicy, Schedule, TimeZone,
+};
 
 /// The process types of an app, by name.
 pub type Formation = BTreeMap<ProcessName, Process>;
@@ -184,6 +186,13 @@ pub struct ShownProcess {
     pub max: u32,
     /// When it runs or receives its event, if it has a schedule.
     pub schedule: Option<Schedule>,
+    /// The time zone of the schedule; without a value, UTC.
+    pub time_zone: Option<TimeZone>,
+    /// What happens with missed times of the schedule, if it doesn't use the default.
+    pub missed: Option<Missed>,
+    /// What happens with a time that comes while the previous run is in progress, if it doesn't use
+    /// the default.
+    pub overlap: Option<Overlap>,
     /// The component's arguments.
     pub args: Vec<String>,
     /// The order in which it receives events; without a value, in parallel.
@@ -196,8 +205,21 @@ pub struct ShownProcess {
 pub fn shown(formation: &Formation, app_type: AppType, limits: &Limits) -> BTreeMap<ProcessName, ShownProcess> {
     let show = |process: &Process| {
         let scale = process.scale(app_type, limits);
-        let Process { entry, health, min: _, max: _, schedule, args, order, retry } = process.clone();
-        ShownProcess { entry, health, min: scale.min, max: scale.max, schedule, args, order, retry }
+        let Process { entry, health, min: _, max: _, schedule, time_zone, missed, overlap, args, order, retry } =
+            process.clone();
+        ShownProcess {
+            entry,
+            health,
+            min: scale.min,
+            max: scale.max,
+            schedule,
+            time_zone,
+            missed,
+            overlap,
+            args,
+            order,
+            retry,
+        }
     };
     formation.iter().map(|(name, process)| (name.clone(), show(process))).collect()
 }

@@ -63,7 +63,7 @@ pub use release_diff::ReleaseContent;
 pub use release_state::{ReleaseEvent, ReleaseState};
 pub use restart::{Next, Restarts};
 pub use retry::{Order, RetryError, RetryPolicy};
-pub use schedule::{Due, Schedule, ScheduleError, counted_since, due, times_since};
+pub use schedule::{Due, Missed, Overlap, Schedule, ScheduleError, TimeZone, TimeZoneError, Timetable, counted_since};
 
 /// A transition that the state machine doesn't allow: what was requested, in which state, and why
 /// it is refused.

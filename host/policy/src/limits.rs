@@ -120,6 +120,14 @@ pub const SCHEDULE_SEARCH_YEARS: i64 = 48;
 /// If a clock went back by less, as in an adjustment, a schedule fires nothing until the clock has
 /// caught up. If it went back by more, it was wrong before, and the new time is used.
 pub const CLOCK_BACK_MAX: Duration = Duration::from_secs(3 * 3600);
+/// A scheduled time counts as missed once this much has passed since. Until then its run starts
+/// late, as on a busy host.
+pub const SCHEDULE_LATE: Duration = Duration::from_secs(60);
+/// The missed runs that a schedule with `missed = "all"` makes up for, latest first. Earlier ones
+/// are only recorded, since a long downtime would start thousands of runs.
+pub const MISSED_RUNS_MAX: usize = 100;
+/// Missed runs that are counted after a downtime of the host. Beyond it the record says "at least".
+pub const MISSED_RUNS_COUNTED: usize = 10_000;
 
 /// A sentence about a release names at most this many changes, and counts the rest.
 pub const CHANGES_NAMED_MAX: usize = 4;

@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{AppType, Health, Limits, Order, RetryPolicy, Schedule, UnknownWord};
+use crate::{AppType, Health, Limits, Missed, Order, Overlap, RetryPolicy, Schedule, TimeZone, Timetable, UnknownWord};
 
 /// A process type, as far as it was specified.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
@@ -26,6 +26,15 @@ pub struct Process {
     /// When it receives an event of type `isopod.schedule`, or a command runs, as five cron fields.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub schedule: Option<Schedule>,
+    /// The time zone of the schedule, if specified; otherwise UTC.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub time_zone: Option<TimeZone>,
+    /// What happens with missed times of the schedule, if specified.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub missed: Option<Missed>,
+    /// What happens with a time that comes while the previous run is in progress, if specified.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub overlap: Option<Overlap>,
     /// The component's arguments; only commands receive them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub args: Vec<String>,
@@ -58,7 +67,19 @@ pub struct Scale {
 impl Process {
     /// Returns a process type with only its entry specified.
     pub fn new(entry: Entry) -> Self {
-        Self { entry, health: None, min: None, max: None, schedule: None, args: Vec::new(), order: None, retry: None }
+        Self {
+            entry,
+            health: None,
+            min: None,
+            max: None,
+            schedule: None,
+            time_zone: None,
+            missed: None,
+            overlap: None,
+            args: Vec::new(),
+            order: None,
+            retry: None,
+        }
     }
 
     /// Returns the retries of its events, with the default filled in.
@@ -66,12 +87,26 @@ impl Process {
         self.retry.unwrap_or_default()
     }
 
+    /// Returns its schedule with all settings of the schedule, if it has one.
+    pub fn timetable(&self) -> Option<Timetable> {
+        Some(Timetable {
+            schedule: self.schedule.clone()?,
+            time_zone: self.time_zone.clone().unwrap_or_default(),
+            missed: self.missed.unwrap_or_default(),
+            overlap: self.overlap.unwrap_or_default(),
+        })
+    }
+
     /// Checks that each setting applies to this entry and these other settings.
     pub(crate) fn check_applicable(&self) -> Result<(), Inapplicable> {
         let (http, events) = (self.entry == Entry::Http, self.entry == Entry::Events);
+        let scheduled = self.schedule.is_some();
         let rules = [
             ("health", self.health.is_some(), http, "a health check requires entry = \"http\""),
-            ("schedule", self.schedule.is_some(), !http, "a schedule requires entry = \"events\" or \"command\""),
+            ("schedule", scheduled, !http, "a schedule requires entry = \"events\" or \"command\""),
+            ("time_zone", self.time_zone.is_some(), scheduled, "a time zone requires a schedule"),
+            ("missed", self.missed.is_some(), scheduled, "a setting for missed runs requires a schedule"),
+            ("overlap", self.overlap.is_some(), scheduled, "a setting for overlapping runs requires a schedule"),
             ("order", self.order.is_some(), events, "an order of events requires entry = \"events\""),
             ("retry", self.retry.is_some(), events, "retries of events require entry = \"events\""),
         ];

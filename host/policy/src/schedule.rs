@@ -1,17 +1,23 @@
-//! Schedules: five cron fields in UTC, and the computation of the next time. Owns which expressions
-//! are allowed, and what happens with missed times. Never reads a clock: the current time is an
-//! argument.
+//! Schedules: five cron fields, and the local times that they match. Owns which expressions are
+//! allowed. Never reads a clock, and knows no time zone: `timetable.rs` combines both.
+
+mod time_zone;
+mod timetable;
 
 use std::fmt;
 use std::str::FromStr;
 
 use cronexpr::{Crontab, FallbackTimezoneOption, MakeTimestamp, ParseOptions};
-use jiff::{SignedDuration, Timestamp};
+use jiff::civil::DateTime;
+use jiff::{SignedDuration, tz};
 use serde::{Deserialize, Serialize};
 
-use crate::limits::{CLOCK_BACK_MAX, SCHEDULE_SEARCH_YEARS, TEXT_BYTES_MAX};
+pub use self::time_zone::{TimeZone, TimeZoneError};
+pub use self::timetable::{Due, Missed, Overlap, Timetable, counted_since};
 
-/// A recurring time, written as `minute hour day month weekday` in UTC.
+use crate::limits::{SCHEDULE_SEARCH_YEARS, TEXT_BYTES_MAX};
+
+/// A recurring local time, written as `minute hour day month weekday`.
 ///
 /// As in every cron since Vixie's, a day matches if the day of the month *or* the weekday matches,
 /// unless one of the two starts with `*`; then both must match.
@@ -87,22 +93,24 @@ impl Schedule {
         let crontab = cronexpr::parse_crontab_with(&fields?.join(" "), options)
             .map_err(|error| ScheduleError::NotRead { given: given(), why: error.to_string() })?;
         let schedule = Self { text: text.to_owned(), crontab };
-        match schedule.next_after(Timestamp::UNIX_EPOCH) {
+        match schedule.next_local(DateTime::constant(1970, 1, 1, 0, 0, 0, 0)) {
             Some(_) => Ok(schedule),
             None => Err(ScheduleError::NeverComes { given: given() }),
         }
     }
 
-    /// Returns the first time after `after`, always a whole minute. `None` only at the end of
-    /// representable time, in the year 9999.
-    pub fn next_after(&self, after: Timestamp) -> Option<Timestamp> {
+    /// Returns the first local time after `after` that matches, always a whole minute. `None` only
+    /// at the ends of representable time, in the years -9999 and 9999.
+    pub(crate) fn next_local(&self, after: DateTime) -> Option<DateTime> {
+        // The cron parser sees the local time as UTC, which has neither gaps nor repeated times.
+        let after = tz::Offset::UTC.to_timestamp(after).ok()?;
         let last = after.checked_add(SignedDuration::from_hours(SCHEDULE_SEARCH_YEARS * 366 * 24)).ok()?;
         // The search below looks some years past its argument.
         last.checked_add(SEARCH).ok()?.checked_add(SEARCH).ok()?;
         let mut from = after;
         while from < last {
             if let Ok(found) = self.crontab.find_next(MakeTimestamp(from)) {
-                return Some(found.timestamp());
+                return Some(found.datetime());
             }
             from += SEARCH;
         }
@@ -206,47 +214,4 @@ impl From<Schedule> for String {
     fn from(schedule: Schedule) -> String {
         schedule.text
     }
-}
-
-/// Returns the time from which a schedule's times count, if it last fired at `last`. If `last` is
-/// far in the future, a wrong clock wrote it; then this is `now`, since the schedule would
-/// otherwise be silent until the clock catches up.
-pub fn counted_since(last: Timestamp, now: Timestamp) -> Timestamp {
-    let is_far_ahead = SignedDuration::try_from(CLOCK_BACK_MAX).is_ok_and(|max| last.duration_since(now) > max);
-    if is_far_ahead { now } else { last }
-}
-
-/// What a schedule requires at a given time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Due {
-    /// Whether it fires now: once, however many times were missed.
-    pub fire_now: bool,
-    /// When to check again: the first time after now that hasn't fired yet.
-    pub next: Option<Timestamp>,
-}
-
-/// Counts the times of `schedule` after `last` and up to `now`, up to `most`.
-pub fn times_since(last: Timestamp, now: Timestamp, schedule: &Schedule, max: u32) -> u32 {
-    let (mut times, mut from) = (0, last);
-    while times < max {
-        match schedule.next_after(from) {
-            Some(next) if next <= now => from = next,
-            Some(_) | None => break,
-        }
-        times += 1;
-    }
-    times
-}
-
-/// Returns whether `schedule` fires at `now`. `last` is the time at which it last fired or was
-/// created; after firing, the caller stores `now` as the next `last`. Without `last` no time can
-/// have been missed, so the schedule waits for its next time.
-///
-/// If the clock went back behind `last`, the schedule doesn't fire until the clock has passed
-/// `last` again, so no time fires twice. If it went back far, [`counted_since`] returns another
-/// `last`.
-pub fn due(last: Option<Timestamp>, now: Timestamp, schedule: &Schedule) -> Due {
-    let fire_now = last.and_then(|last| schedule.next_after(last)).is_some_and(|missed| missed <= now);
-    let next = schedule.next_after(last.map_or(now, |last| last.max(now)));
-    Due { fire_now, next }
 }

@@ -15,7 +15,8 @@ use utoipa::{
 use crate::app_limits::Written;
 use crate::limits::{APP_NAME_CHARS_MAX, HEALTH_THRESHOLD, PROCESS_NAME_CHARS_MAX, RETRY_ATTEMPTS, TEXT_BYTES_MAX};
 use crate::{
-    AppName, AppState, Health, HttpGrant, InstanceId, Limits, ProcessName, PushId, ReleaseNumber, RetryPolicy, Schedule,
+    AppName, AppState, Health, HttpGrant, InstanceId, Limits, ProcessName, PushId, ReleaseNumber, RetryPolicy,
+    Schedule, TimeZone,
 };
 
 /// Implements the schema of a type that is serialised as a string with this format.
@@ -51,6 +52,7 @@ text_schema!(
     "web-7f3k2"
 );
 text_schema!(Schedule, "Schedule", None, 200, "0 3 * * *");
+text_schema!(TimeZone, "TimeZone", None, 40, "Europe/Berlin");
 text_schema!(HttpGrant, "HttpGrant", None, 300, "api.github.com");
 
 impl PartialSchema for ReleaseNumber {

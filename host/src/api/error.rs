@@ -402,6 +402,7 @@ fn formation(app: &str, error: &FormationError, detail: String) -> Problem {
         | E::Inapplicable { .. }
         | E::Health { .. }
         | E::Schedule { .. }
+        | E::TimeZone { .. }
         | E::Retry { .. }
         | E::BadArguments { .. }
         | E::TooManyProcesses { .. }

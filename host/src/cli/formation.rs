@@ -2,7 +2,7 @@
 //! types, and formats formations. Never restarts instances itself.
 
 use clap::Args;
-use isopod_policy::{Entry, ProcessName};
+use isopod_policy::{Entry, Missed, Order, Overlap, ProcessName};
 use serde_json::{Map, Value, json};
 
 use super::failure::Failure;
@@ -10,16 +10,17 @@ use super::output::{self, field, setting};
 use super::target::{RemoteApp, Target};
 
 /// The columns of the table.
-const HEADINGS: [&str; 9] = ["PROCESS", "ENTRY", "MIN", "MAX", "HEALTH", "SCHEDULE", "ORDER", "RETRY", "ARGS"];
+const HEADINGS: [&str; 12] =
+    ["PROCESS", "ENTRY", "MIN", "MAX", "HEALTH", "SCHEDULE", "ZONE", "MISSED", "OVERLAP", "ORDER", "RETRY", "ARGS"];
 
 /// The columns that the table omits if no process type has the setting.
-const OPTIONAL: &[&str] = &["ORDER", "RETRY"];
+const OPTIONAL: &[&str] = &["ZONE", "MISSED", "OVERLAP", "ORDER", "RETRY"];
 
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
   isopod ps:create worker --entry events --max 4
-  isopod ps:create nightly --entry events --schedule '0 3 * * *'
+  isopod ps:create nightly --entry events --schedule '0 3 * * *' --time-zone Europe/Berlin
   isopod ps:create import --entry command --min 1 -- --since yesterday")]
 pub(crate) struct CreateArgs {
     /// The name of the new process type: lower-case letters, digits and hyphens
@@ -27,10 +28,11 @@ pub(crate) struct CreateArgs {
     /// The export of the component to call: http, events or command
     #[arg(long)]
     entry: Entry,
-    /// When to deliver an event of type isopod.schedule, or to run a command: five fields of cron,
-    /// in UTC
+    /// When to deliver an event of type isopod.schedule, or to run a command: five fields of cron
     #[arg(long, value_name = "CRON")]
     schedule: Option<String>,
+    #[command(flatten)]
+    events: EventSettings,
     /// The path of the health check, before a release takes over and while it serves; any 2xx is
     /// healthy
     #[arg(long, value_name = "PATH")]
@@ -48,6 +50,52 @@ pub(crate) struct CreateArgs {
     target: Target,
 }
 
+/// The settings of schedules and of events.
+#[derive(Args, Debug)]
+struct EventSettings {
+    /// The time zone of the schedule, such as Europe/Berlin [default: UTC]
+    #[arg(long, value_name = "ZONE")]
+    time_zone: Option<String>,
+    /// What happens with scheduled times that passed while the host was down: once, skip or all
+    #[arg(long, value_name = "WORD")]
+    missed: Option<Missed>,
+    /// What happens with a scheduled time during the previous run: skip, queue or allow
+    #[arg(long, value_name = "WORD")]
+    overlap: Option<Overlap>,
+    /// The order of events: none, or subject for one event of a subject at a time
+    #[arg(long, value_name = "WORD")]
+    order: Option<Order>,
+    /// The retries of events, such as attempts=5,first=1s,max=1h
+    #[arg(long, value_name = "SETTINGS", value_parser = retry_settings)]
+    retry: Option<Value>,
+}
+
+impl EventSettings {
+    /// Returns the keys of the formation and the values of the given settings.
+    fn values(&self) -> [(&'static str, Option<Value>); 5] {
+        [
+            ("time_zone", self.time_zone.as_ref().map(|zone| json!(zone))),
+            ("missed", self.missed.map(|word| json!(word))),
+            ("overlap", self.overlap.map(|word| json!(word))),
+            ("order", self.order.map(|word| json!(word))),
+            ("retry", self.retry.clone()),
+        ]
+    }
+}
+
+/// Parses `attempts=5,first=1s,max=1h` as an object. The host checks its keys and values.
+fn retry_settings(text: &str) -> Result<Value, String> {
+    let entry = |part: &str| {
+        let (key, value) = part.split_once('=')?;
+        Some((
+            key.trim().to_owned(),
+            value.trim().parse::<u64>().map_or_else(|_| json!(value.trim()), |count| json!(count)),
+        ))
+    };
+    let entries: Option<Map<String, Value>> = text.split(',').map(entry).collect();
+    entries.map(Value::Object).ok_or_else(|| "write settings such as attempts=5,first=1s,max=1h".to_owned())
+}
+
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Settings that are not given stay unchanged. The entry of a process type cannot change: destroy it and create another.
@@ -60,12 +108,29 @@ Examples:
 pub(crate) struct UpdateArgs {
     /// The process type
     name: ProcessName,
-    /// When it runs: five fields of cron, in UTC
+    /// When it runs: five fields of cron
     #[arg(long, value_name = "CRON")]
     schedule: Option<String>,
-    /// Remove the schedule
+    /// Remove the schedule with its settings
     #[arg(long, conflicts_with = "schedule")]
     no_schedule: bool,
+    #[command(flatten)]
+    events: EventSettings,
+    /// Use UTC
+    #[arg(long, conflicts_with = "time_zone")]
+    no_time_zone: bool,
+    /// Use the default for missed times
+    #[arg(long, conflicts_with = "missed")]
+    no_missed: bool,
+    /// Use the default for times during a run
+    #[arg(long, conflicts_with = "overlap")]
+    no_overlap: bool,
+    /// Use the default order
+    #[arg(long, conflicts_with = "order")]
+    no_order: bool,
+    /// Use the default retries
+    #[arg(long, conflicts_with = "retry")]
+    no_retry: bool,
     /// The path of the health check, before a release takes over and while it serves; any 2xx is
     /// healthy
     #[arg(long, value_name = "PATH")]
@@ -158,6 +223,9 @@ fn row(name: &str, process: &Value) -> Vec<String> {
         field(process, "max"),
         health,
         field(process, "schedule"),
+        field(process, "time_zone"),
+        field(process, "missed"),
+        field(process, "overlap"),
         field(process, "order"),
         retry(&process["retry"]),
         output::flat(&args),
@@ -180,6 +248,7 @@ fn new_process(args: &CreateArgs) -> Value {
     process.insert("entry".into(), json!(args.entry));
     let texts = [("schedule", &args.schedule), ("health", &args.health)];
     process.extend(texts.into_iter().filter_map(|(key, text)| Some((key.to_owned(), json!(text.as_ref()?)))));
+    process.extend(args.events.values().into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))));
     let counts = [("min", args.min), ("max", args.max)];
     process.extend(counts.into_iter().filter_map(|(key, count)| Some((key.to_owned(), json!(count?)))));
     if !args.args.is_empty() {
@@ -191,6 +260,8 @@ fn new_process(args: &CreateArgs) -> Value {
 /// Returns the patch of a process type; null removes a setting.
 fn process_change(args: &UpdateArgs) -> Result<Value, Failure> {
     let args_given = Some(&args.args).filter(|args| !args.is_empty());
+    let removed = [args.no_time_zone, args.no_missed, args.no_overlap, args.no_order, args.no_retry];
+    let events = args.events.values().into_iter().zip(removed).map(|((key, value), removed)| (key, value, removed));
     let settings = [
         ("schedule", args.schedule.as_ref().map(|text| json!(text)), args.no_schedule),
         ("health", args.health.as_ref().map(|text| json!(text)), args.no_health),
@@ -199,7 +270,7 @@ fn process_change(args: &UpdateArgs) -> Result<Value, Failure> {
         ("args", args_given.map(|args| json!(args)), args.no_args),
     ];
     let mut change = Map::new();
-    for (key, value, removed) in settings {
+    for (key, value, removed) in settings.into_iter().chain(events) {
         let value = value.or(removed.then_some(Value::Null));
         change.extend(value.map(|value| (key.to_owned(), value)));
     }
@@ -257,6 +328,19 @@ mod tests {
     }
 
     #[test]
+    fn settings_of_schedules_and_events_are_set_and_removed() {
+        let words = ["--time-zone", "Europe/Berlin", "--missed", "all", "--no-overlap", "--order", "subject"];
+        let expected = json!({"time_zone": "Europe/Berlin", "missed": "all", "overlap": null, "order": "subject"});
+        assert_eq!(change(&words).unwrap(), expected);
+        let retry = json!({"retry": {"attempts": 5, "first": "2s"}});
+        assert_eq!(change(&["--retry", "attempts=5, first=2s"]).unwrap(), retry);
+        assert_eq!(change(&["--no-retry"]).unwrap(), json!({"retry": null}));
+        for words in [["--missed", "never"], ["--order", "fifo"], ["--retry", "5"]] {
+            assert!(Update::try_parse_from([&["ps:update", "web"], &words[..]].concat()).is_err());
+        }
+    }
+
+    #[test]
     fn an_empty_change_is_wrong_usage() {
         assert!(change(&[]).unwrap_err().text().contains("--min 1"));
     }
@@ -277,6 +361,18 @@ mod tests {
         let expected = "PROCESS  ENTRY    MIN  MAX  HEALTH    SCHEDULE  ARGS\n\
                         import   command  1    1                        -n 5\n\
                         web      http     0    10   /healthz\n";
+        assert_eq!(table(&formation), expected);
+    }
+
+    #[test]
+    fn a_formation_shows_settings_of_events_that_are_set() {
+        let formation = json!({
+            "nightly": {"entry": "events", "min": 0, "max": 10, "schedule": "0 3 * * *", "time_zone": "Europe/Berlin"},
+            "worker": {"entry": "events", "min": 0, "max": 10, "order": "subject",
+                "retry": {"attempts": 5, "first": "1s", "max": "1h"}}});
+        let expected = "PROCESS  ENTRY   MIN  MAX  HEALTH  SCHEDULE   ZONE           ORDER    RETRY      ARGS\n\
+                        nightly  events  0    10           0 3 * * *  Europe/Berlin\n\
+                        worker   events  0    10                                     subject  5x 1s..1h\n";
         assert_eq!(table(&formation), expected);
     }
 

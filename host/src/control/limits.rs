@@ -110,9 +110,6 @@ pub(crate) const SCHEDULE_CHECK_INTERVAL_MIN: Duration = Duration::from_millis(2
 /// and recorded together when the process type runs again.
 pub(crate) const MISSED_RUNS_RECORDED: u32 = 10;
 
-/// Missed runs that are counted after a downtime of the host. Beyond it the record says "at least".
-pub(crate) const MISSED_RUNS_COUNTED: u32 = 10_000;
-
 /// How long a change of config, formation or grants waits for a running push. Then it is refused
 /// with 409.
 pub(crate) const CHANGE_WAIT: Duration = Duration::from_secs(20);

@@ -22,7 +22,7 @@ use std::{
     },
     time::{Duration, Instant},
 };
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, task::JoinHandle};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// A release in memory that can take jobs.
@@ -214,12 +214,12 @@ impl ActiveRelease {
         }
     }
 
-    /// Runs a command once, for its schedule. Returns false while the previous run is in progress.
-    pub(crate) fn run_command(&self, process: &ProcessName) -> bool {
-        let Some(command) = self.commands.iter().find(|command| command.process() == process) else { return false };
-        let Some(run) = Arc::clone(command).start_scheduled() else { return false };
-        tokio::spawn(self.stop.clone().run_until_cancelled_owned(run));
-        true
+    /// Runs a command once, for its schedule. Returns the run, which ends early if the release is
+    /// stopped. `None` while the previous run is in progress.
+    pub(crate) fn run_command(&self, process: &ProcessName) -> Option<JoinHandle<Option<()>>> {
+        let command = self.commands.iter().find(|command| command.process() == process)?;
+        let run = Arc::clone(command).start_scheduled()?;
+        Some(tokio::spawn(self.stop.clone().run_until_cancelled_owned(run)))
     }
 
     /// Adds the pools of all process types to a list of pools.

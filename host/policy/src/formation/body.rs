@@ -14,7 +14,8 @@ use crate::json::{kind, whole};
 use crate::limits::INSTANCES;
 use crate::nearest::nearest;
 use crate::{
-    Entry, Health, HealthError, LimitError, Order, Process, ProcessName, RetryError, RetryPolicy, Schedule, UnknownWord,
+    Entry, Health, HealthError, LimitError, Missed, Order, Overlap, Process, ProcessName, RetryError, RetryPolicy,
+    Schedule, TimeZone, UnknownWord,
 };
 
 /// The change of an optional setting.
@@ -52,6 +53,12 @@ pub struct ProcessChange {
     pub health: Change<Health>,
     /// The schedule.
     pub schedule: Change<Schedule>,
+    /// The time zone of the schedule.
+    pub time_zone: Change<TimeZone>,
+    /// What happens with missed times of the schedule.
+    pub missed: Change<Missed>,
+    /// What happens with a time that comes while the previous run is in progress.
+    pub overlap: Change<Overlap>,
     /// The arguments, if they change; null clears them.
     pub args: Option<Vec<String>>,
     /// The order of events.
@@ -67,6 +74,13 @@ impl ProcessChange {
         self.max.apply(&mut process.max);
         self.health.apply(&mut process.health);
         self.schedule.apply(&mut process.schedule);
+        if self.schedule == Change::Clear {
+            // The settings of a schedule have no meaning without it.
+            (process.time_zone, process.missed, process.overlap) = (None, None, None);
+        }
+        self.time_zone.apply(&mut process.time_zone);
+        self.missed.apply(&mut process.missed);
+        self.overlap.apply(&mut process.overlap);
         if let Some(args) = &self.args {
             process.args.clone_from(args);
         }
@@ -92,8 +106,10 @@ pub struct NewProcess {
     pub process: Process,
 }
 
-const CHANGE_KEYS: &[&str] = &["min", "max", "health", "schedule", "args", "order", "retry", "entry"];
-const NEW_KEYS: &[&str] = &["name", "entry", "min", "max", "health", "schedule", "args", "order", "retry"];
+const CHANGE_KEYS: &[&str] =
+    &["min", "max", "health", "schedule", "time_zone", "missed", "overlap", "args", "order", "retry", "entry"];
+const NEW_KEYS: &[&str] =
+    &["name", "entry", "min", "max", "health", "schedule", "time_zone", "missed", "overlap", "args", "order", "retry"];
 
 impl FormationChange {
     /// Parses the body of a `PATCH`.
@@ -195,6 +211,13 @@ impl<'v> Object<'v> {
                 let text = self.text("schedule", value)?;
                 Schedule::parse(text).map_err(|source| FormationError::Schedule { key: self.key("schedule"), source })
             })?,
+            time_zone: self.optional("time_zone", |value| {
+                let text = self.text("time_zone", value)?;
+                text.parse().map_err(|source| FormationError::TimeZone { key: self.key("time_zone"), source })
+            })?,
+            missed: self.optional("missed", |value| self.word("missed", "\"once\", \"skip\" or \"all\"", value))?,
+            overlap: self
+                .optional("overlap", |value| self.word("overlap", "\"skip\", \"queue\" or \"allow\"", value))?,
             args,
             order: self.optional("order", |value| self.word("order", "\"none\" or \"subject\"", value))?,
             retry: self.optional("retry", |value| self.retry(value))?,

@@ -3,7 +3,9 @@
 
 use crate::limits::{ARGUMENTS_MAX, TEXT_BYTES_MAX};
 use crate::nearest::did_you_mean;
-use crate::{Entry, HealthError, Inapplicable, NameError, ProcessName, RetryError, ScheduleError, UnknownWord};
+use crate::{
+    Entry, HealthError, Inapplicable, NameError, ProcessName, RetryError, ScheduleError, TimeZoneError, UnknownWord,
+};
 
 /// Why a change of a formation is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -35,6 +37,9 @@ pub enum FormationError {
     /// The schedule is invalid or never due.
     #[error("{key:?}: {source}")]
     Schedule { key: String, source: ScheduleError },
+    /// The time zone is unknown.
+    #[error("{key:?}: {source}")]
+    TimeZone { key: String, source: TimeZoneError },
     /// The retry policy is invalid.
     #[error("{key:?}: {source}")]
     Retry { key: String, source: Box<RetryError> },

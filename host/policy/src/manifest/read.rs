@@ -22,7 +22,8 @@ use crate::{app_limits, config_vars};
 
 const TOP_KEYS: &[&str] =
     &["name", "type", "build", "component", "isolation", "processes", "grants", "limits", "snapshot", "config"];
-const PROCESS_KEYS: &[&str] = &["entry", "health", "min", "max", "schedule", "args", "order", "retry"];
+const PROCESS_KEYS: &[&str] =
+    &["entry", "health", "min", "max", "schedule", "time_zone", "missed", "overlap", "args", "order", "retry"];
 const GRANT_KEYS: &[&str] = &["http", "files", "keyvalue", "events"];
 const SNAPSHOT_KEYS: &[&str] = &["warm"];
 
@@ -126,6 +127,9 @@ fn read_process(table: &Table<'_, '_>, name: &ProcessName, manifest: &Manifest) 
         process.health = Some(read_health(&found)?);
     }
     process.schedule = table.parsed("schedule")?;
+    process.time_zone = table.parsed("time_zone")?;
+    process.missed = table.parsed("missed")?;
+    process.overlap = table.parsed("overlap")?;
     if let Some(found) = table.find("args") {
         process.args = found.list(ARGUMENTS_MAX)?.iter().map(Found::bounded_text).collect::<Outcome<_>>()?;
     }

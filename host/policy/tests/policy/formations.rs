@@ -2,7 +2,7 @@
 
 use isopod_policy::formation::{self, Exported, Formation, FormationChange, FormationError, NewProcess};
 use isopod_policy::{
-    AppType, Entry, Health, Limits, Manifest, Order, Process, ProcessName, RetryPolicy, Schedule, limits,
+    AppType, Entry, Health, Limits, Manifest, Missed, Order, Process, ProcessName, RetryPolicy, Schedule, limits,
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -62,15 +62,35 @@ fn several_process_types_change_together_or_not() {
 }
 
 #[test]
+fn removing_a_schedule_removes_its_settings() {
+    let body = json!({"worker": {"schedule": "0 3 * * *", "time_zone": "Europe/Berlin", "missed": "all"}});
+    let scheduled = update(body).expect("the change is valid");
+    let timetable = scheduled["worker"].timetable().expect("there is a schedule");
+    assert_eq!((timetable.to_string().as_str(), timetable.missed), ("0 3 * * * Europe/Berlin", Missed::All));
+    let limits = Limits::default();
+    let change = |body: Value| {
+        let change = FormationChange::from_json(&body).expect("the body is valid");
+        formation::update(&scheduled, &change, &limits)
+    };
+    assert_eq!(change(json!({"worker": {"schedule": null}})), Ok(present()));
+    let moved = change(json!({"worker": {"schedule": "0 4 * * *", "missed": null}})).expect("the change is valid");
+    assert_eq!(moved["worker"].time_zone, scheduled["worker"].time_zone);
+    assert_eq!(moved["worker"].missed, None);
+    assert!(change(json!({"worker": {"schedule": null, "overlap": "allow"}})).is_err());
+}
+
+#[test]
 fn a_displayed_formation_can_be_sent_back() {
     let shown = formation::shown(&present(), AppType::Production, &Limits::default());
     let body = serde_json::to_value(&shown).expect("it serialises");
     assert_eq!(
         body,
         json!({
-            "web": {"entry": "http", "health": "/healthz", "min": 1, "max": 3, "schedule": null, "args": [],
+            "web": {"entry": "http", "health": "/healthz", "min": 1, "max": 3, "schedule": null,
+                "time_zone": null, "missed": null, "overlap": null, "args": [],
                 "order": null, "retry": null},
-            "worker": {"entry": "events", "health": null, "min": 1, "max": 10, "schedule": null, "args": [],
+            "worker": {"entry": "events", "health": null, "min": 1, "max": 10, "schedule": null,
+                "time_zone": null, "missed": null, "overlap": null, "args": [],
                 "order": null, "retry": null},
         })
     );
@@ -98,7 +118,10 @@ fn every_error_about_a_change_names_the_key_and_a_remedy() {
         (json!({"web": null}), "remove a process type with DELETE"),
         (json!({"web": 3}), "\"web\" is a number, but must be an object"),
         (json!({"web": {"mni": 1}}), "unknown key \"web.mni\"; did you mean \"web.min\"?"),
-        (json!({"web": {"count": 1}}), "known: min, max, health, schedule, args, order, retry, entry"),
+        (
+            json!({"web": {"count": 1}}),
+            "known: min, max, health, schedule, time_zone, missed, overlap, args, order, retry, entry",
+        ),
         (json!({"web": {"min": 4}}), "web.min = 4 exceeds web.max = 3; set both"),
         (json!({"web": {"max": 0}}), "stop the app or remove the process type"),
         (json!({"web": {"max": 11}}), "choose from 0 to 10, which is limits.instances_max"),
@@ -125,6 +148,14 @@ fn every_error_about_a_change_names_the_key_and_a_remedy() {
         (json!({"worker": {"args": [1]}}), "must be a list of texts"),
         (json!({"worker": {"args": vec!["a"; 65]}}), "at most 64 arguments"),
         (json!({"worker": {"args": ["a\0b"]}}), "without NUL"),
+        (json!({"worker": {"time_zone": "UTC"}}), "\"worker.time_zone\": a time zone requires a schedule"),
+        (json!({"worker": {"missed": "all"}}), "\"worker.missed\": a setting for missed runs requires a schedule"),
+        (json!({"worker": {"overlap": "allow"}}), "\"worker.overlap\": a setting for overlapping runs requires a"),
+        (json!({"worker": {"time_zone": "Europe/Berln"}}), "did you mean \"Europe/Berlin\"?"),
+        (json!({"worker": {"time_zone": 2}}), "\"worker.time_zone\" is a number, but must be text"),
+        (json!({"worker": {"missed": "never"}}), "expected \"once\", \"skip\" or \"all\""),
+        (json!({"worker": {"overlap": "wait"}}), "expected \"skip\", \"queue\" or \"allow\""),
+        (json!({"worker": {"overlaps": "skip"}}), "did you mean \"worker.overlap\"?"),
         (json!({"web": {"order": "subject"}}), "\"web.order\": an order of events requires entry = \"events\""),
         (json!({"worker": {"order": "fifo"}}), "invalid order \"fifo\": expected \"none\" or \"subject\""),
         (json!({"worker": {"order": true}}), "must be \"none\" or \"subject\""),
@@ -231,9 +262,19 @@ fn body() -> impl Strategy<Value = Value> {
         proptest::option::of(health),
         proptest::option::of(schedule),
         proptest::option::of(entry),
+        proptest::option::of(prop_oneof![Just(Value::Null), Just(json!("Europe/Berlin"))]),
+        proptest::option::of(prop_oneof![Just(Value::Null), Just(json!({"attempts": 3}))]),
     );
-    keys.prop_map(|(min, max, health, schedule, entry)| {
-        let keys = [("min", min), ("max", max), ("health", health), ("schedule", schedule), ("entry", entry)];
+    keys.prop_map(|(min, max, health, schedule, entry, zone, retry)| {
+        let keys = [
+            ("min", min),
+            ("max", max),
+            ("health", health),
+            ("schedule", schedule),
+            ("entry", entry),
+            ("time_zone", zone),
+            ("retry", retry),
+        ];
         let specified = keys.into_iter().filter_map(|(key, value)| value.map(|value| (key.to_owned(), value)));
         Value::Object(specified.collect())
     })

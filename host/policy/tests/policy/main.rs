@@ -14,3 +14,4 @@ mod manifests;
 mod names;
 mod release_diffs;
 mod schedules;
+mod timetables;

@@ -6,8 +6,8 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use isopod_policy::{
-    Access, AppType, Entry, Grants, Health, HttpGrant, Isolation, Limits, Manifest, Order, Process, ProcessName,
-    RetryPolicy, Schedule, Snapshot, limits,
+    Access, AppType, Entry, Grants, Health, HttpGrant, Isolation, Limits, Manifest, Missed, Order, Overlap, Process,
+    ProcessName, RetryPolicy, Schedule, Snapshot, limits,
 };
 use proptest::prelude::*;
 
@@ -269,13 +269,30 @@ fn process() -> impl Strategy<Value = Process> {
     let (min, max) = (proptest::option::of(0..5u32), proptest::option::of(5..10u32));
     let order = proptest::option::of(prop_oneof![Just(Order::None), Just(Order::Subject)]);
     let events = (order, proptest::option::of(retry()));
-    (0..3usize, health, schedule, min, max, args, events).prop_map(
-        |(entry, health, schedule, min, max, args, events)| {
+    let zone = prop_oneof![Just("UTC"), Just("Europe/Berlin"), Just("America/Argentina/Buenos_Aires")];
+    let zone = zone.prop_map(|name| name.parse().expect("it exists"));
+    let words = (proptest::sample::select(Missed::ALL), proptest::sample::select(Overlap::ALL));
+    let times = (proptest::option::of(zone), proptest::option::of(words.0), proptest::option::of(words.1));
+    (0..3usize, health, schedule, min, max, args, events, times).prop_map(
+        |(entry, health, schedule, min, max, args, events, times)| {
             let entry = Entry::ALL[entry];
             let (order, retry) = if entry == Entry::Events { events } else { (None, None) };
             let health = health.filter(|_| entry == Entry::Http);
             let schedule = schedule.filter(|_| entry != Entry::Http);
-            Process { health, schedule, min, max, args, order, retry, ..Process::new(entry) }
+            let (time_zone, missed, overlap) = if schedule.is_some() { times } else { (None, None, None) };
+            Process {
+                health,
+                schedule,
+                time_zone,
+                missed,
+                overlap,
+                min,
+                max,
+                args,
+                order,
+                retry,
+                ..Process::new(entry)
+            }
         },
     )
 }

@@ -48,6 +48,18 @@ fn every_kind_of_field_is_named() {
 }
 
 #[test]
+fn settings_of_schedules_and_events_are_fields() {
+    let before = "[processes.job]\nentry = \"events\"\nschedule = \"0 3 * * *\"\nretry = {}";
+    let after = "[processes.job]\nentry = \"events\"\nschedule = \"0 3 * * *\"\ntime_zone = \"Europe/Berlin\"\n\
+                 order = \"subject\"\nretry = { attempts = 3 }";
+    assert_eq!(
+        sentence(&diff(("b", before, json!({})), ("b", after, json!({})))),
+        "processes.job.order set to subject, processes.job.retry.attempts from 10 to 3 and \
+         processes.job.time_zone set to Europe/Berlin"
+    );
+}
+
+#[test]
 fn config_is_compared_as_guests_see_it() {
     let hidden = ("b", "[config]\nK = \"1\"", json!({"K": "set"}));
     assert_eq!(diff(hidden, ("b", "[config]\nK = \"2\"", json!({"K": "set"}))), []);

@@ -1,14 +1,20 @@
-//! Tests schedules: parsing, the next time, and that no time fires twice.
+//! Tests schedules in UTC: parsing, and the next time. `timetables.rs` tests time zones and missed
+//! times.
 
-use isopod_policy::{Due, Schedule, ScheduleError, counted_since, due, times_since};
-use jiff::{SignedDuration, Timestamp, tz::TimeZone};
+use isopod_policy::{Schedule, ScheduleError, TimeZone, Timetable};
+use jiff::{SignedDuration, Timestamp, tz};
 use proptest::prelude::*;
 
-fn schedule(text: &str) -> Schedule {
+pub(crate) fn schedule(text: &str) -> Schedule {
     Schedule::parse(text).unwrap_or_else(|error| panic!("{text}: {error}"))
 }
 
-fn at(text: &str) -> Timestamp {
+/// A timetable in UTC.
+fn timetable(text: &str) -> Timetable {
+    Timetable::new(schedule(text), TimeZone::default())
+}
+
+pub(crate) fn at(text: &str) -> Timestamp {
     text.parse().expect("it is a time")
 }
 
@@ -33,13 +39,13 @@ fn the_next_time_is_that_of_other_crons() {
         ("0 0 29 2 */7", "2004-03-01T00:00:00Z", "2032-02-29T00:00:00Z"),
     ];
     for (text, after, expected) in table {
-        assert_eq!(schedule(text).next_after(at(after)), Some(at(expected)), "{text} after {after}");
+        assert_eq!(timetable(text).next_after(at(after)), Some(at(expected)), "{text} after {after}");
     }
 }
 
 #[test]
 fn the_longest_gap_is_found() {
-    let leap_sunday = schedule("0 0 29 2 */7");
+    let leap_sunday = timetable("0 0 29 2 */7");
     let mut after = at("1970-01-01T00:00:00Z");
     let mut longest = 0;
     while after < at("2500-01-01T00:00:00Z") {
@@ -101,55 +107,13 @@ fn a_schedule_that_never_matches_is_refused() {
 
 #[test]
 fn no_time_follows_the_end_of_representable_time() {
-    let hourly = schedule("0 * * * *");
+    let hourly = timetable("0 * * * *");
     assert_eq!(hourly.next_after(Timestamp::MAX), None);
     assert!(hourly.next_after(Timestamp::MIN).is_some());
-    assert_eq!(due(Some(Timestamp::MAX), Timestamp::MIN, &hourly), Due { fire_now: false, next: None });
-}
-
-#[test]
-fn missed_times_fire_once() {
-    let nightly = schedule("0 3 * * *");
-    let last = at("2026-11-20T03:00:10Z");
-    let (before, later) = (at("2026-11-21T02:59:00Z"), at("2026-11-25T12:00:00Z"));
-    assert_eq!(due(Some(last), before, &nightly), Due { fire_now: false, next: Some(at("2026-11-21T03:00:00Z")) });
-    let expected = Some(at("2026-11-26T03:00:00Z"));
-    assert_eq!(due(Some(last), later, &nightly), Due { fire_now: true, next: expected });
-    assert_eq!(due(Some(later), later, &nightly), Due { fire_now: false, next: expected });
-}
-
-#[test]
-fn a_jump_of_years_fires_once_and_the_return_fires_nothing() {
-    let nightly = schedule("0 3 * * *");
-    let (now, then) = (at("2026-11-22T12:00:00Z"), at("2036-11-22T12:00:00Z"));
-    assert!(due(Some(now), then, &nightly).fire_now);
-    let next = Some(at("2036-11-23T03:00:00Z"));
-    assert_eq!(due(Some(then), then, &nightly), Due { fire_now: false, next });
-    assert_eq!(due(Some(then), now, &nightly), Due { fire_now: false, next });
-}
-
-#[test]
-fn a_time_far_ahead_is_forgotten_and_a_small_step_back_is_waited_for() {
-    let now = at("2026-11-22T12:00:00Z");
-    for (last, since) in [
-        ("2026-11-20T03:00:00Z", "2026-11-20T03:00:00Z"),
-        ("2026-11-22T15:00:00Z", "2026-11-22T15:00:00Z"),
-        ("2026-11-22T15:00:01Z", "2026-11-22T12:00:00Z"),
-        ("2036-11-22T12:00:00Z", "2026-11-22T12:00:00Z"),
-    ] {
-        assert_eq!(counted_since(at(last), now), at(since), "{last}");
-    }
-}
-
-#[test]
-fn a_new_schedule_has_missed_nothing() {
-    let now = at("2026-11-22T03:00:00Z");
-    let next = Some(at("2026-11-23T03:00:00Z"));
-    assert_eq!(due(None, now, &schedule("0 3 * * *")), Due { fire_now: false, next });
 }
 
 /// A part of a field, and the values that it matches.
-fn part(least: u32, most: u32) -> impl Strategy<Value = (String, Vec<u32>)> {
+pub(crate) fn part(least: u32, most: u32) -> impl Strategy<Value = (String, Vec<u32>)> {
     prop_oneof![
         (1..=most).prop_map(move |step| {
             let values = (least..=most).filter(|value| (value - least).is_multiple_of(step)).collect();
@@ -165,7 +129,7 @@ fn part(least: u32, most: u32) -> impl Strategy<Value = (String, Vec<u32>)> {
 }
 
 /// A random time within three hundred years, to the second.
-fn time() -> impl Strategy<Value = Timestamp> {
+pub(crate) fn time() -> impl Strategy<Value = Timestamp> {
     (-3_000_000_000..6_000_000_000i64).prop_map(|second| Timestamp::from_second(second).expect("it is in range"))
 }
 
@@ -174,15 +138,15 @@ proptest! {
     fn the_next_time_matches_and_no_earlier_time_does(
         minute in part(0, 59), hour in part(0, 23), weekday in part(0, 6), after in time(),
     ) {
-        let schedule = schedule(&format!("{} {} * * {}", minute.0, hour.0, weekday.0));
+        let timetable = timetable(&format!("{} {} * * {}", minute.0, hour.0, weekday.0));
         let fits = |time: Timestamp| {
-            let civil = TimeZone::UTC.to_datetime(time);
+            let civil = tz::TimeZone::UTC.to_datetime(time);
             let weekday_now = u32::from(civil.weekday().to_sunday_zero_offset().unsigned_abs());
             minute.1.contains(&u32::from(civil.minute().unsigned_abs()))
                 && hour.1.contains(&u32::from(civil.hour().unsigned_abs()))
                 && weekday.1.contains(&weekday_now)
         };
-        let next = schedule.next_after(after).expect("it comes every week");
+        let next = timetable.next_after(after).expect("it comes every week");
         prop_assert!(next > after && fits(next) && next.as_second() % 60 == 0);
         let minute = SignedDuration::from_secs(60);
         let mut earlier = next - minute;
@@ -208,35 +172,4 @@ proptest! {
         let _ = Schedule::parse(&text);
         let _ = Schedule::parse(&near);
     }
-
-    #[test]
-    fn no_time_fires_twice_when_the_clock_jumps(
-        minute in part(0, 59), hour in part(0, 23), first in time(),
-        jumps in proptest::collection::vec(-200_000..200_000i64, 1..40),
-    ) {
-        let schedule = schedule(&format!("{} {} * * *", minute.0, hour.0));
-        let (mut now, mut last) = (first, first);
-        for jump in jumps {
-            now += SignedDuration::from_secs(jump);
-            let decision = due(Some(last), now, &schedule);
-            prop_assert!(decision.next.is_some_and(|next| next > now && next > last));
-            if decision.fire_now {
-                let scheduled = schedule.next_after(last).expect("it comes every day");
-                prop_assert!(last < scheduled && scheduled <= now);
-                last = now;
-                prop_assert!(!due(Some(last), now, &schedule).fire_now);
-            } else {
-                prop_assert!(schedule.next_after(last).is_some_and(|next| next > now));
-            }
-        }
-    }
-}
-
-#[test]
-fn past_times_are_counted_up_to_a_limit() {
-    let nightly = schedule("0 3 * * *");
-    let (last, now) = (at("2026-11-20T03:00:00Z"), at("2026-11-23T03:00:00Z"));
-    assert_eq!(times_since(last, now, &nightly, 100), 3, "the last one is now");
-    assert_eq!(times_since(last, now, &nightly, 2), 2);
-    assert_eq!(times_since(now, last, &nightly, 100), 0, "the clock went back");
 }

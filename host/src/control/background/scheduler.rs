@@ -10,8 +10,8 @@ use std::{
 
 use isopod_engine::{Event, EventFailure, Handled};
 use isopod_policy::{
-    AppName, Entry as ProcessEntry, Manifest, ProcessName, ReleaseNumber, RequestId, Schedule, counted_since, due,
-    times_since,
+    AppName, Entry as ProcessEntry, Manifest, ProcessName, ReleaseNumber, RequestId, Timetable, counted_since,
+    limits::MISSED_RUNS_COUNTED,
 };
 use isopod_store::Store;
 use jiff::Timestamp;
@@ -40,22 +40,24 @@ struct Table {
 struct Scheduled {
     process: ProcessName,
     entry: ProcessEntry,
-    schedule: Schedule,
+    timetable: Timetable,
     /// The last firing, or the registration of the schedule.
     last: Timestamp,
     /// Missed runs in a row.
     missed: u32,
 }
 
-/// A due run of a process type.
+/// The due runs of a process type.
 struct Firing {
     app: AppName,
     process: ProcessName,
     entry: ProcessEntry,
-    schedule: String,
-    /// The time of the last check, and the number of earlier runs that became due since.
+    timetable: Timetable,
+    /// The scheduled times of the runs, oldest first.
+    runs: Vec<Timestamp>,
+    /// The last firing before, and the number of times since then that are not made up for.
     since: Timestamp,
-    passed: u32,
+    dropped: u32,
 }
 
 /// The result of a firing.
@@ -80,7 +82,7 @@ impl Outcome {
         }
     }
 
-    fn text(&self, process: &ProcessName, schedule: &str) -> String {
+    fn text(&self, process: &ProcessName, schedule: &Timetable) -> String {
         match self {
             Self::Ran => format!("`{process}` ran by its schedule {schedule}"),
             Self::Failed(why) => format!("`{process}` ran by its schedule {schedule} and failed: {why}"),
@@ -100,20 +102,19 @@ impl Schedules {
         for (app, scheduled) in self.lock().iter_mut() {
             for scheduled in scheduled {
                 scheduled.last = counted_since(scheduled.last, now);
-                let found = due(Some(scheduled.last), now, &scheduled.schedule);
-                if found.fire_now {
-                    let since = std::mem::replace(&mut scheduled.last, now);
-                    let times = times_since(since, now, &scheduled.schedule, limits::MISSED_RUNS_COUNTED);
+                let due = scheduled.timetable.due(scheduled.last, now);
+                if !due.runs.is_empty() || due.dropped > 0 {
                     firings.push(Firing {
                         app: app.clone(),
                         process: scheduled.process.clone(),
                         entry: scheduled.entry,
-                        schedule: scheduled.schedule.to_string(),
-                        since,
-                        passed: times.saturating_sub(1),
+                        timetable: scheduled.timetable.clone(),
+                        runs: due.runs,
+                        since: std::mem::replace(&mut scheduled.last, now),
+                        dropped: due.dropped,
                     });
                 }
-                if let Some(next) = found.next {
+                if let Some(next) = due.next {
                     soonest = soonest.min(Duration::try_from(now.until(next).unwrap_or_default()).unwrap_or_default());
                 }
             }
@@ -148,11 +149,11 @@ impl Schedules {
         let mut apps = self.lock();
         let known = apps.remove(&app.name).unwrap_or_default();
         // A changed schedule starts without missed runs.
-        let fired = |process: &ProcessName, schedule: &Schedule| match known
+        let fired = |process: &ProcessName, timetable: &Timetable| match known
             .iter()
             .find(|scheduled| scheduled.process == *process)
         {
-            Some(before) if before.schedule == *schedule => (before.last, before.missed),
+            Some(before) if before.timetable.has_times_of(timetable) => (before.last, before.missed),
             Some(_) => (now, 0),
             None => (app.fired.get(process).copied().unwrap_or(now), 0),
         };
@@ -160,9 +161,9 @@ impl Schedules {
             .processes
             .iter()
             .filter_map(|(process, definition)| {
-                let schedule = definition.schedule.clone()?;
-                let (last, missed) = fired(process, &schedule);
-                Some(Scheduled { process: process.clone(), entry: definition.entry, schedule, last, missed })
+                let timetable = definition.timetable()?;
+                let (last, missed) = fired(process, &timetable);
+                Some(Scheduled { process: process.clone(), entry: definition.entry, timetable, last, missed })
             })
             .collect();
         if !scheduled.is_empty() {
@@ -216,47 +217,66 @@ impl Service {
     }
 
     async fn fire(&self, firing: Firing, at: Timestamp) {
-        let Firing { app: name, process, entry, schedule, since, passed } = firing;
-        let Ok(app) = self.app_table.app(&name) else { return };
-        if passed > 0 {
-            let at_least = if passed + 1 >= limits::MISSED_RUNS_COUNTED { "at least " } else { "" };
-            let why = format!("{at_least}{passed} runs since {since}: the host was down, or its clock jumped");
-            self.record_missed(&app, &process, &schedule, passed, &why).await;
+        let Firing { app: name, process, timetable, since, dropped, .. } = &firing;
+        let Ok(app) = self.app_table.app(name) else { return };
+        if *dropped > 0 {
+            let counted = dropped.saturating_add(u32::try_from(firing.runs.len()).unwrap_or(u32::MAX));
+            let is_all = usize::try_from(counted).is_ok_and(|counted| counted < MISSED_RUNS_COUNTED);
+            let at_least = if is_all { "" } else { "at least " };
+            let why = format!("{at_least}{dropped} runs since {since}: the host was down, or its clock jumped");
+            self.record_missed(&app, process, timetable, *dropped, &why).await;
         }
-        if let Err(error) = self.store.schedule_fired(&name, &process, at).await {
+        if let Err(error) = self.store.schedule_fired(name, process, at).await {
             tracing::warn!(%name, %process, %error, "the firing of a schedule could not be stored");
         }
+        // Runs that a downtime delayed are made up for one after another.
+        for time in &firing.runs {
+            self.run_once(&app, &firing, *time).await;
+        }
+    }
+
+    /// Runs a process type for one scheduled time, and waits until it ends.
+    async fn run_once(&self, app: &AppRecord, firing: &Firing, time: Timestamp) {
+        let Firing { process, timetable, .. } = firing;
         let running = match self.directory.serving(&app.traffic).await {
             Ok(running) => running,
-            Err(why) => return self.missed(&app, &process, &schedule, &why).await,
+            Err(why) => return self.missed(app, process, timetable, &why).await,
         };
-        let before = self.schedules.run(&name, &process);
+        let before = self.schedules.run(&app.name, process);
         if let Some(further) = before.checked_sub(limits::MISSED_RUNS_RECORDED).filter(|further| *further > 0) {
             let why = format!("{further} further runs before this one, for the same reason as the recorded ones");
-            self.record_missed(&app, &process, &schedule, further, &why).await;
+            self.record_missed(app, process, timetable, further, &why).await;
         }
-        let outcome = match entry {
-            ProcessEntry::Command if running.run_command(&process) => Outcome::Ran,
-            ProcessEntry::Command => {
-                Outcome::NotRun("the previous run is still in progress, so this one is skipped".to_owned())
-            }
+        let mut command = None;
+        let outcome = match firing.entry {
+            ProcessEntry::Command => match running.run_command(process) {
+                Some(run) => {
+                    command = Some(run);
+                    Outcome::Ran
+                }
+                None => Outcome::NotRun("the previous run is still in progress, so this one is skipped".to_owned()),
+            },
             ProcessEntry::Events | ProcessEntry::Http => {
                 let id = RequestId::from_random(rand::random());
-                let event = event(&name, &process, &schedule, id, at);
-                Outcome::of(running.event_to(&process, event, id).await)
+                let event = event(&app.name, process, timetable, id, time);
+                Outcome::of(running.event_to(process, event, id).await)
             }
         };
-        let text = outcome.text(&process, &schedule);
-        app.log.write(LogLine::host(&name, text.clone()));
+        let text = outcome.text(process, timetable);
+        app.log.write(LogLine::host(&app.name, text.clone()));
         if !matches!(outcome, Outcome::Ran) {
-            self.activity
-                .record(&app, "schedule-failed", text, json!({ "process": process, "schedule": schedule }))
-                .await;
+            let data = json!({ "process": process, "schedule": timetable.schedule });
+            self.activity.record(app, "schedule-failed", text, data).await;
+        }
+        // The release may be stopped before the command ends.
+        drop(running);
+        if let Some(command) = command {
+            let _ended = command.await;
         }
     }
 
     /// Records a missed run. After several in a row, later runs are only counted.
-    async fn missed(&self, app: &AppRecord, process: &ProcessName, schedule: &str, why: &str) {
+    async fn missed(&self, app: &AppRecord, process: &ProcessName, timetable: &Timetable, why: &str) {
         let in_a_row = self.schedules.miss(&app.name, process);
         if in_a_row > limits::MISSED_RUNS_RECORDED {
             return;
@@ -266,20 +286,20 @@ impl Service {
         } else {
             ""
         };
-        self.record_missed(app, process, schedule, 1, &format!("a run: {why}{rest}")).await;
+        self.record_missed(app, process, timetable, 1, &format!("a run: {why}{rest}")).await;
     }
 
-    async fn record_missed(&self, app: &AppRecord, process: &ProcessName, schedule: &str, runs: u32, why: &str) {
-        let text = format!("`{process}` with schedule {schedule} missed {why}");
+    async fn record_missed(&self, app: &AppRecord, process: &ProcessName, timetable: &Timetable, runs: u32, why: &str) {
+        let text = format!("`{process}` with schedule {timetable} missed {why}");
         app.log.write(LogLine::host(&app.name, text.clone()));
-        let data = json!({ "process": process, "schedule": schedule, "runs": runs });
+        let data = json!({ "process": process, "schedule": timetable.schedule, "runs": runs });
         self.activity.record(app, "schedule-missed", text, data).await;
     }
 }
 
-/// Returns the event that a scheduled handler receives.
-fn event(app: &AppName, process: &ProcessName, schedule: &str, id: RequestId, at: Timestamp) -> Event {
-    let data = json!({ "process": process, "schedule": schedule });
+/// Returns the event that a scheduled handler receives. Its time is the scheduled time.
+fn event(app: &AppName, process: &ProcessName, timetable: &Timetable, id: RequestId, at: Timestamp) -> Event {
+    let data = json!({ "process": process, "schedule": timetable.schedule });
     Event {
         id: id.to_string(),
         source: format!("isopod/{app}/{process}"),
@@ -295,11 +315,14 @@ fn event(app: &AppName, process: &ProcessName, schedule: &str, id: RequestId, at
 #[cfg(test)]
 mod tests {
     use isopod_engine::Fault;
+    use isopod_policy::{Schedule, TimeZone};
 
     use super::*;
 
     fn text(handled: Result<Handled, InvokeError>) -> String {
-        Outcome::of(handled).text(&"nightly".parse().expect("valid name"), "0 3 * * *")
+        let schedule = Schedule::parse("0 3 * * *").expect("valid schedule");
+        let timetable = Timetable::new(schedule, TimeZone::default());
+        Outcome::of(handled).text(&"nightly".parse().expect("valid name"), &timetable)
     }
 
     #[test]
