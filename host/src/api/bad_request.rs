@@ -27,10 +27,42 @@ pub(crate) enum BadRequest {
     Cursor,
     #[error("invalid header {name}: {detail}")]
     Header { name: &'static str, detail: String },
-    #[error("invalid CloudEvent: {detail}")]
-    Event { attribute: Option<String>, detail: String },
+    #[error("invalid CloudEvent{}: {detail}", in_request(*position))]
+    Event { position: Option<EventPosition>, attribute: Option<String>, detail: String },
     #[error("the body is not UTF-8 text")]
     Text,
+}
+
+impl BadRequest {
+    /// Adds the position of the event that an error is about. JSON that is invalid makes an invalid
+    /// event, since the other events of the request may be valid.
+    pub(crate) fn at(self, position: EventPosition) -> Self {
+        match self {
+            Self::Event { attribute, detail, .. } => Self::Event { position: Some(position), attribute, detail },
+            Self::Json { detail, column, .. } => {
+                let detail = format!("invalid JSON (column {column}): {detail}");
+                Self::Event { position: Some(position), attribute: None, detail }
+            }
+            other => other,
+        }
+    }
+}
+
+/// The position of an event in a request with several.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum EventPosition {
+    /// The line of the body, counted from 1.
+    Line(u64),
+    /// The index in the batch, counted from 0.
+    Index(usize),
+}
+
+fn in_request(position: Option<EventPosition>) -> String {
+    match position {
+        Some(EventPosition::Line(number)) => format!(" in line {number}"),
+        Some(EventPosition::Index(index)) => format!(" at index {index}"),
+        None => String::new(),
+    }
 }
 
 fn position(line: usize, column: usize) -> String {

@@ -1,7 +1,10 @@
-//! Reads a CloudEvent 1.0 from a request, in structured or binary mode. The module `attribute` owns
-//! the rules for single attributes. Never delivers an event.
+//! Reads CloudEvents 1.0 in structured or binary mode. The module `reader` owns requests with one
+//! or several events, `attribute` the rules for single attributes, and `options` those of
+//! attributes that are addressed to the host. Never delivers an event.
 
 mod attribute;
+mod options;
+mod reader;
 
 use std::{borrow::Cow, collections::HashSet, fmt};
 
@@ -18,11 +21,15 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
+pub(crate) use self::{
+    options::DeliveryOptions,
+    reader::{EventReader, ReceivedEvent},
+};
+
 use self::attribute::Attributes;
 use super::request::{BadRequest, json_text};
 
-/// Reads the event of a request. `media_type` is its content type without parameters.
-pub(crate) fn read(media_type: Option<&str>, headers: &HeaderMap, body: &[u8]) -> Result<Event, BadRequest> {
+fn read(media_type: Option<&str>, headers: &HeaderMap, body: &[u8]) -> Result<Event, BadRequest> {
     let is_binary = headers.contains_key("ce-specversion") || headers.contains_key("ce-type");
     match media_type {
         Some("application/cloudevents+json") => structured(json_text(body)?),
@@ -47,7 +54,7 @@ pub(crate) fn read(media_type: Option<&str>, headers: &HeaderMap, body: &[u8]) -
 
 /// Returns an error about one attribute, or about the whole event.
 fn invalid(attribute: Option<&str>, detail: impl Into<String>) -> BadRequest {
-    BadRequest::Event { attribute: attribute.map(str::to_owned), detail: detail.into() }
+    BadRequest::Event { position: None, attribute: attribute.map(str::to_owned), detail: detail.into() }
 }
 
 /// The members of a structured event in their original order. Each value keeps its JSON text: a
@@ -145,7 +152,7 @@ fn from_headers(headers: &HeaderMap, body: &[u8]) -> Result<Event, BadRequest> {
     let mut attributes = Attributes::default();
     for name in headers.keys() {
         let Some(attribute) = name.as_str().strip_prefix("ce-") else { continue };
-        let value = only_value(headers, name.as_str(), attribute)?;
+        let value = only_attribute(headers, name.as_str(), attribute)?;
         match attribute {
             "data" | "data_base64" | "" => {
                 let detail = format!("the header {name} names no attribute; in binary mode the data is the body");
@@ -159,7 +166,7 @@ fn from_headers(headers: &HeaderMap, body: &[u8]) -> Result<Event, BadRequest> {
         }
     }
     if headers.contains_key("content-type") {
-        let value = only_value(headers, "content-type", "datacontenttype")?;
+        let value = only_attribute(headers, "content-type", "datacontenttype")?;
         attributes.set("datacontenttype", value.to_owned())?;
     }
     let mut event = attributes.event()?;
@@ -167,14 +174,18 @@ fn from_headers(headers: &HeaderMap, body: &[u8]) -> Result<Event, BadRequest> {
     Ok(event)
 }
 
-/// Returns the value of a header that an event may have only once.
-fn only_value<'a>(headers: &'a HeaderMap, name: &str, attribute: &str) -> Result<&'a str, BadRequest> {
+/// Returns the value of a header that is an attribute.
+fn only_attribute<'a>(headers: &'a HeaderMap, name: &str, attribute: &str) -> Result<&'a str, BadRequest> {
+    only_value(headers, name).map_err(|why| invalid(Some(attribute), format!("the header {name} {why}")))
+}
+
+/// Returns the value of a header that a request may have only once. The error is the end of a
+/// sentence.
+fn only_value<'a>(headers: &'a HeaderMap, name: &str) -> Result<&'a str, &'static str> {
     let mut values = headers.get_all(name).iter();
     match (values.next(), values.next()) {
-        (Some(value), None) => value.to_str().map_err(|_| {
-            invalid(Some(attribute), format!("the header {name} has characters other than visible ASCII"))
-        }),
-        _ => Err(invalid(Some(attribute), format!("the header {name} appears more than once"))),
+        (Some(value), None) => value.to_str().map_err(|_| "has characters other than visible ASCII"),
+        _ => Err("appears more than once"),
     }
 }
 

@@ -8,7 +8,11 @@ use axum::{
 use isopod_policy::{AppName, FormationError, NameError};
 use isopod_store::StoreError;
 
-use super::{auth, bad_request::BadRequest, push_view::PushView};
+use super::{
+    auth,
+    bad_request::{BadRequest, EventPosition},
+    push_view::PushView,
+};
 use crate::{
     api::limits,
     control::DeployError,
@@ -187,9 +191,14 @@ fn request(error: &BadRequest, detail: String) -> Problem {
         BadRequest::Query { .. } => Problem::new(StatusCode::BAD_REQUEST, "bad-query", "Invalid query", detail),
         BadRequest::Cursor => Problem::new(StatusCode::BAD_REQUEST, "bad-cursor", "Invalid cursor", detail),
         BadRequest::Header { .. } => Problem::new(StatusCode::BAD_REQUEST, "bad-header", "Invalid header", detail),
-        BadRequest::Event { attribute, .. } => {
+        BadRequest::Event { position, attribute, .. } => {
             let problem = Problem::new(StatusCode::BAD_REQUEST, "bad-event", "Invalid CloudEvent", detail)
                 .hint("a CloudEvent 1.0 has specversion, id, source and type; see https://cloudevents.io");
+            let problem = match position {
+                Some(EventPosition::Line(number)) => problem.member("line", *number),
+                Some(EventPosition::Index(index)) => problem.member("index", *index),
+                None => problem,
+            };
             match attribute {
                 Some(attribute) => problem.member("attribute", attribute.as_str()),
                 None => problem,

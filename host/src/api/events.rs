@@ -11,6 +11,7 @@ use axum::{
 };
 use isopod_engine::{Event, EventFailure, Reply};
 use isopod_executor::Class;
+use jiff::Timestamp;
 use serde::Deserialize;
 use utoipa::{
     IntoParams,
@@ -22,7 +23,8 @@ use utoipa::{
 };
 
 use super::{
-    Api, cloud_event,
+    Api,
+    cloud_event::{DeliveryOptions, EventReader, ReceivedEvent},
     edge::RequestIdText,
     error::{Error, EventError},
     openapi::{self, Binary, CloudEvent, EventLines, EventReply, ProblemDetails},
@@ -139,7 +141,14 @@ pub(super) async fn send(
     let request_id = request.extensions().get::<RequestIdText>().map_or_else(String::new, |id| id.0.clone());
     let (parts, body) = request.into_parts();
     let body = collect(&api.bodies, body, limits::EVENT_BODY_BYTES).await?;
-    let event = cloud_event::read(media_type(&parts.headers).as_deref(), &parts.headers, &body)?;
+    let reader = EventReader::new(&parts.headers, Timestamp::now())?;
+    let received = reader.read(media_type(&parts.headers).as_deref(), &parts.headers, &body)?;
+    let ReceivedEvent { event, options } = received;
+    if options != DeliveryOptions::default() {
+        return Err(Error::NotOffered(
+            "this version doesn't store events: send the event without a delay and an expiry, and wait for the reply",
+        ));
+    }
     // The event has its own copy, and may wait in the queue for a long time.
     drop(body);
     deliver(&api, &record, params.queue.class(), event, request_id).await

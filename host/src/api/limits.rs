@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use jiff::SignedDuration;
+
 /// Connections to the admin address beyond its cap, each for one liveness check. A further
 /// connection evicts the oldest.
 pub(crate) const ADMIN_RESERVE: usize = 8;
@@ -44,6 +46,14 @@ pub(crate) const JSON_BODY_BYTES: usize = 1024 * 1024;
 /// The largest event in a request. A larger one is refused with 413: an event is a message, not a
 /// file.
 pub(crate) const EVENT_BODY_BYTES: usize = 1024 * 1024;
+
+/// The largest batch of events in one request, a JSON array. A larger one is refused with 413;
+/// events as NDJSON are read line by line and need no such limit.
+pub(crate) const EVENT_BATCH_BODY_BYTES: usize = 16 * 1024 * 1024;
+
+/// The longest delay of an event, and the latest time at which it may expire. An event with a later
+/// time is refused with 400: it would be a mistake in the unit.
+pub(crate) const EVENT_TIME_AHEAD_MAX: SignedDuration = SignedDuration::from_hours(366 * 24);
 
 /// Characters of the name of an event's attribute, as CloudEvents recommends. An event with a
 /// longer name is refused with 400.

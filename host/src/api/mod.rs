@@ -22,6 +22,8 @@ mod instances;
 pub(crate) mod limits;
 mod logs;
 mod metrics;
+#[cfg_attr(not(test), expect(dead_code, reason = "the route of broadcasts doesn't accept events yet"))]
+mod ndjson;
 mod openapi;
 mod path;
 mod push_view;

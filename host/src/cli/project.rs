@@ -159,7 +159,7 @@ mod tests {
             panic!("the number of TOML blocks has changed")
         };
         let manifest = Manifest::parse(whole).unwrap();
-        assert_eq!((manifest.processes.len(), &manifest.limits), (3, &isopod_policy::Limits::default()));
+        assert_eq!((manifest.processes.len(), &manifest.limits), (4, &isopod_policy::Limits::default()));
         Manifest::parse(&format!("name = \"x\"\n[processes.web]\n{health}")).unwrap();
         let [shop, schedule] = blocks(include_str!("../../../docs/operations.md"))[..] else {
             panic!("the number of TOML blocks has changed")

@@ -112,6 +112,45 @@ fn a_health_check_is_a_path_or_a_table() {
     assert_eq!(health(written), expected);
 }
 
+/// The keys of an invalid process type, and the words of the error.
+#[test]
+fn every_error_of_schedules_and_events_names_the_key_and_a_remedy() {
+    let table = [
+        (
+            "entry = \"http\"\norder = \"subject\"",
+            "line 4, column 9: \"processes.w.order\": an order of events requires",
+        ),
+        ("entry = \"events\"\norder = \"fifo\"", "expected \"none\" or \"subject\""),
+        ("entry = \"http\"\nretry = {}", "\"processes.w.retry\": retries of events require entry = \"events\""),
+        ("entry = \"command\"\nretry = {}", "retries of events require entry"),
+        ("entry = \"events\"\nretry = 3", "is a whole number, but must be a table"),
+        ("entry = \"events\"\nretry = { tries = 3 }", "known: attempts, first, max"),
+        ("entry = \"events\"\nretry = { frist = \"1s\" }", "did you mean \"processes.w.retry.first\"?"),
+        ("entry = \"events\"\nretry = { attempts = 101 }", "choose from 1 to 100"),
+        ("entry = \"events\"\nretry = { first = 1 }", "in quotes, such as \"1s\""),
+        ("entry = \"events\"\nretry = { max = \"200h\" }", "choose from 100ms to 168h"),
+        ("entry = \"events\"\nretry = { max = \"500ms\" }", "first = 1s exceeds max = 500ms; set both"),
+        (
+            "entry = \"events\"\ntime_zone = \"UTC\"",
+            "line 4, column 13: \"processes.w.time_zone\": a time zone requires",
+        ),
+        (
+            "entry = \"events\"\nmissed = \"all\"",
+            "\"processes.w.missed\": a setting for missed runs requires a schedule",
+        ),
+        ("entry = \"http\"\nschedule = \"0 3 * * *\"\ntime_zone = \"UTC\"", "a schedule requires entry"),
+        ("entry = \"command\"\ntimezone = \"UTC\"", "did you mean \"processes.w.time_zone\"?"),
+        ("entry = \"command\"\ntime_zone = \"berlin\"", "did you mean \"Europe/Berlin\"?"),
+        ("entry = \"command\"\nmissed = \"last\"", "expected \"once\", \"skip\" or \"all\""),
+        ("entry = \"command\"\noverlap = true", "is true or false, but must be text"),
+    ];
+    for (keys, words) in table {
+        let text = format!("name = \"a\"\n[processes.w]\n{keys}");
+        let error = Manifest::parse(&text).expect_err(&text).to_string();
+        assert!(error.contains(words), "{text}\n  says     {error}\n  expected {words}");
+    }
+}
+
 /// An invalid manifest, and the words of the error.
 #[test]
 fn every_error_names_its_position_and_a_remedy() {
@@ -146,26 +185,6 @@ fn every_error_names_its_position_and_a_remedy() {
         ("name = \"a\"\n[processes.w]\nentry = \"events\"\nschedule = \"daily\"", "five fields"),
         ("name = \"a\"\n[processes.w]\nentry = \"events\"\nschedule = \"0 25 * * *\"", "invalid hour \"25\""),
         ("name = \"a\"\n[processes.w]\nentry = \"events\"\nschedule = \"0 0 30 2 *\"", "never matches"),
-        (
-            "name = \"a\"\n[processes.web]\norder = \"subject\"",
-            "line 3, column 9: \"processes.web.order\": an order of",
-        ),
-        ("name = \"a\"\n[processes.w]\nentry = \"events\"\norder = \"fifo\"", "expected \"none\" or \"subject\""),
-        ("name = \"a\"\n[processes.web]\nretry = {}", "\"processes.web.retry\": retries of events require entry"),
-        ("name = \"a\"\n[processes.w]\nentry = \"command\"\nretry = {}", "retries of events require entry"),
-        ("name = \"a\"\n[processes.w]\nentry = \"events\"\nretry = 3", "is a whole number, but must be a table"),
-        ("name = \"a\"\n[processes.w]\nentry = \"events\"\nretry = { tries = 3 }", "known: attempts, first, max"),
-        (
-            "name = \"a\"\n[processes.w]\nentry = \"events\"\nretry = { frist = \"1s\" }",
-            "did you mean \"processes.w.retry.first\"?",
-        ),
-        ("name = \"a\"\n[processes.w]\nentry = \"events\"\nretry = { attempts = 101 }", "choose from 1 to 100"),
-        ("name = \"a\"\n[processes.w]\nentry = \"events\"\nretry = { first = 1 }", "in quotes, such as \"1s\""),
-        ("name = \"a\"\n[processes.w]\nentry = \"events\"\nretry = { max = \"200h\" }", "choose from 100ms to 168h"),
-        (
-            "name = \"a\"\n[processes.w]\nentry = \"events\"\nretry = { max = \"500ms\" }",
-            "first = 1s exceeds max = 500ms",
-        ),
         ("name = \"a\"\n[processes.web]\nmin = 5\nmax = 3", "line 3, column 7: \"processes.web.min\": min = 5 exceeds"),
         ("name = \"a\"\n[processes.web]\nmax = 0", "at least 1"),
         ("name = \"a\"\n[processes.web]\nmax = 99", "choose from 0 to 10, which is limits.instances_max"),

@@ -123,7 +123,7 @@ fn is_forbidden(character: char) -> bool {
 
 /// Returns whether a text is an RFC 3339 time. The time parser also accepts other forms of ISO
 /// 8601.
-fn is_rfc3339(text: &str) -> bool {
+pub(super) fn is_rfc3339(text: &str) -> bool {
     const DATE_AND_TIME: &[u8] = b"0000-00-00T00:00:00";
     const OFFSET: &[u8] = b"+00:00";
     let fits = |text: &[u8], pattern: &[u8]| {
