@@ -99,8 +99,6 @@ impl HostState {
 
     /// Returns the sink if the app may send this event.
     fn sink_for(&self, event: &EmittedEvent) -> Result<Arc<dyn EventSink>, EmitError> {
-        let sink = self.sandbox.events.clone();
-        let sink = sink.ok_or_else(|| EmitError::Denied("this host takes no events from its apps".to_owned()))?;
         if let Some(app) = &event.app
             && *app != self.sandbox.app
             && !self.sandbox.grants.allows_events_to(app)
@@ -111,7 +109,8 @@ impl HostState {
         if bytes > most {
             return Err(EmitError::Invalid(format!("the event has {bytes} bytes; the limit is {most}")));
         }
-        Ok(sink)
+        let sink = self.sandbox.events.clone();
+        sink.ok_or_else(|| EmitError::Denied("this host takes no events from its apps".to_owned()))
     }
 
     /// Returns the refusal of another app, and writes it to the app's log.

@@ -210,3 +210,86 @@ pub(crate) fn version_of(value: Option<&[u8]>) -> ValueVersion {
 fn entry_bytes(bucket: &str, key: &str, value: Option<&Vec<u8>>) -> u64 {
     limits::TRANSACTION_ENTRY_BYTES + (bucket.len() + key.len() + value.map_or(0, Vec::len)) as u64
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::account::AccountLimits;
+    use crate::budget::Budget;
+    use rand::{RngExt, SeedableRng, rngs::StdRng};
+    use std::collections::BTreeSet;
+    use std::sync::Arc;
+
+    fn account() -> Account {
+        let limits = AccountLimits { memory_bytes: 1 << 20, table_elements: 1, may_use_reserve: true };
+        Account::new(limits, &Arc::new(Budget::new(u64::MAX)))
+    }
+
+    fn write(transaction: &mut Transaction, account: &mut Account, key: &str, value: Option<&str>) {
+        let value = value.map(|value| value.as_bytes().to_vec());
+        transaction.write(account, "b", key, value).unwrap_or_else(|full| panic!("{}", full.0));
+    }
+
+    /// Lists all keys as a guest does: page after page, of a store whose pages have this size.
+    fn listed(transaction: &Transaction, stored: &BTreeSet<String>, page_keys: usize) -> Vec<String> {
+        let (mut all, mut cursor) = (Vec::new(), None::<String>);
+        loop {
+            let after = stored.iter().filter(|key| cursor.as_ref().is_none_or(|cursor| *key > cursor));
+            let mut keys: Vec<String> = after.take(page_keys + 1).cloned().collect();
+            let has_more = keys.len() > page_keys;
+            keys.truncate(page_keys);
+            let next = if has_more { keys.last().cloned() } else { None };
+            let (keys, next) = transaction.merge_page("b", cursor.as_deref(), keys, next);
+            assert!(keys.len() <= limits::KEYS_PER_CALL_MAX);
+            all.extend(keys);
+            match next {
+                Some(next) => cursor = Some(next),
+                None => return all,
+            }
+        }
+    }
+
+    #[test]
+    fn pages_of_keys_contain_every_change_once_and_in_order() {
+        for seed in 0..200 {
+            let mut random = StdRng::seed_from_u64(seed);
+            let (mut transaction, mut account) = (Transaction::default(), account());
+            let stored: BTreeSet<String> = (0..20).map(|_| format!("{:02}", random.random_range(0..40))).collect();
+            let mut expected = stored.clone();
+            for _ in 0..20 {
+                let key = format!("{:02}", random.random_range(0..42));
+                let is_set: bool = random.random();
+                write(&mut transaction, &mut account, &key, is_set.then_some("v"));
+                if is_set {
+                    expected.insert(key)
+                } else {
+                    expected.remove(&key)
+                };
+            }
+            let expected: Vec<String> = expected.into_iter().collect();
+            assert_eq!(listed(&transaction, &stored, random.random_range(1..6)), expected, "seed {seed}");
+        }
+    }
+
+    #[test]
+    fn a_page_with_many_changes_is_split() {
+        let (mut transaction, mut account) = (Transaction::default(), account());
+        let keys: Vec<String> = (0..2_500).map(|number| format!("{number:04}")).collect();
+        keys.iter().for_each(|key| write(&mut transaction, &mut account, key, Some("v")));
+        let stored = BTreeSet::from(["0500".to_owned(), "2499x".to_owned()]);
+        let expected: Vec<String> = keys.into_iter().chain(["2499x".to_owned()]).collect();
+        assert_eq!(listed(&transaction, &stored, 1), expected);
+    }
+
+    #[test]
+    fn a_replaced_value_is_charged_once() {
+        let (mut transaction, mut account) = (Transaction::default(), account());
+        for _ in 0..100 {
+            write(&mut transaction, &mut account, "k", Some(&"v".repeat(1 << 20)));
+        }
+        write(&mut transaction, &mut account, "k", Some("v"));
+        assert_eq!(transaction.bytes, limits::TRANSACTION_ENTRY_BYTES + 3);
+        let effects = transaction.into_effects(&mut account);
+        assert_eq!(effects.writes.len(), 1);
+    }
+}

@@ -140,6 +140,11 @@ impl EventSink for World {
         self.asked.lock().unwrap().push((event, timeout));
         match kind.as_str() {
             "never" => std::future::pending().await,
+            // Another handler changes a key while the asking one runs.
+            "changes" => {
+                self.put("n", "changed");
+                Ok(None)
+            }
             "fails" => Err(EmitError::Failed("no stock".to_owned())),
             "long" => {
                 let data = vec![b'x'; limits::HOST_CALL_BYTES_MAX + 1];
@@ -330,6 +335,23 @@ async fn a_changed_key_is_a_conflict_and_the_handler_can_run_again() {
     let (handled, _) = again.event_in_transaction(event(json!([["increment", "n"]])), "r1").await;
     assert!(app.world.commit(handled.unwrap().unwrap().effects));
     assert_eq!(app.world.value("n").as_deref(), Some("11"));
+}
+
+#[tokio::test]
+async fn a_key_that_changes_while_a_handler_runs_is_a_conflict() {
+    for (steps, last) in [
+        (json!([["get", "n"], ["ask", { "type": "changes" }], ["get", "n"]]), "changed"),
+        // Compare-and-swap must not fail forever: the delivery runs again in any case.
+        (json!([["get", "n"], ["ask", { "type": "changes" }], ["append", "n", "!"]]), "changed!"),
+        (json!([["append", "n", "!"], ["ask", { "type": "changes" }], ["get", "n"]]), "old!"),
+    ] {
+        let app = App::outbox().await;
+        app.world.put("n", "old");
+        let (results, effects) = app.effects(steps.clone()).await;
+        assert_eq!(results[2], last, "{steps}");
+        assert!(!app.world.commit(effects), "{steps}");
+        assert_eq!(app.world.value("n").as_deref(), Some("changed"));
+    }
 }
 
 #[tokio::test]

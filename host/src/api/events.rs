@@ -1,7 +1,7 @@
 //! Owns the routes of events: receives one CloudEvent and returns its reply. Never stores an event:
 //! the sender waits for the reply, in either queue.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     body::Body,
@@ -198,11 +198,17 @@ async fn deliver(
             Err(EventError::TryLater { app: app(), message, retry_after_s: 1 }.into())
         }
         Ok(Err(EventFailure::RetryAfter { message, after } | EventFailure::Snooze { message, after })) => {
-            let retry_after_s = after.as_secs().max(1);
+            let retry_after_s = whole_seconds(after);
             Err(EventError::TryLater { app: app(), message, retry_after_s }.into())
         }
         Err(error) => Err(refuse(invoke_problem::of(&error, interface))),
     }
+}
+
+/// Returns a delay in seconds, at least 1, for `Retry-After`. A part of a second is rounded up, so
+/// that the sender doesn't come back too early.
+fn whole_seconds(delay: Duration) -> u64 {
+    u64::try_from(delay.as_millis().div_ceil(1_000)).unwrap_or(u64::MAX).max(1)
 }
 
 /// Returns the handler's reply. An invalid content type is replaced by `application/octet-stream`.

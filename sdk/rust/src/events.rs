@@ -269,8 +269,8 @@ impl NewEvent {
 /// Sends an event to an event handler, by default to this app's own, and returns the event's id.
 ///
 /// In an HTTP handler the event is durable when the function returns, so the handler can respond at
-/// once and leave the work to the event handler. In an event handler the event is sent if the
-/// handler succeeds, together with the handler's changes of key-value data.
+/// once and leave the work to the event handler. In the handler of a stored event, the new event is
+/// sent if the handler succeeds, together with the handler's changes of key-value data.
 ///
 /// ```
 /// use isopod_sdk::prelude::*;
@@ -306,10 +306,10 @@ pub async fn ask(event: NewEvent, timeout: Duration) -> Result<Option<Reply>> {
 /// the methods of [`Event`], is permanent: the event becomes a dead letter. With any other error
 /// the host delivers the event again, by the retry policy of the process type. [`IntoEventError`]
 /// chooses explicitly. A failure discards everything that the handler has stored or sent through
-/// the host for this event.
+/// the host for a stored event.
 ///
 /// A sender that waits for the reply receives 422 for a permanent failure, and 503 with
-/// `Retry-After` for others. Its event isn't delivered again.
+/// `Retry-After` for others. Its event isn't stored, so it isn't delivered again.
 ///
 /// ```
 /// use isopod_sdk::prelude::*;

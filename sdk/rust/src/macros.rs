@@ -87,11 +87,11 @@ macro_rules! http_streaming {
 
 /// Handles events with an `async fn(Event) -> Result<Option<Reply>, EventError>`.
 ///
-/// A delivery is a transaction: the values that the handler sets in [`kv`](crate::kv), the events
-/// that it sends with [`events::emit`](crate::events::emit) and the acknowledgement of its event
-/// take effect together when it succeeds, exactly once. If it fails, they are discarded. If another
-/// handler has changed a key that it has read, the host calls it again, so it must not rely on
-/// memory that an earlier call has changed.
+/// The delivery of a stored event is a transaction: the values that the handler sets in
+/// [`kv`](crate::kv), the events that it sends with [`events::emit`](crate::events::emit) and the
+/// acknowledgement of its event take effect together when it succeeds, exactly once. If it fails,
+/// they are discarded. If another handler has changed a key that it has read, the host calls it
+/// again, so it must not rely on memory that an earlier call has changed.
 ///
 /// ```
 /// use isopod_sdk::prelude::*;

@@ -34,6 +34,7 @@ mod disk;
 mod ended_streams;
 mod environment;
 mod error_sources;
+mod event_failures;
 mod event_settings;
 mod event_values;
 mod events;
