@@ -20,7 +20,10 @@ fn a_first_deploy_creates_the_default_formation() {
         assert_eq!(found, names, "{example}");
         for name in names {
             let entry = if name == "web" { "http" } else { "events" };
-            let usual = json!({ "entry": entry, "health": null, "min": 0, "max": 10, "schedule": null, "args": [] });
+            let usual = json!({
+                "entry": entry, "health": null, "min": 0, "max": 10, "schedule": null, "time_zone": null,
+                "missed": null, "overlap": null, "args": [], "order": null, "retry": null,
+            });
             assert_eq!(formation[name], usual, "{example}");
         }
     }

@@ -46,9 +46,9 @@ impl EventReader {
         self.received(read(media_type, headers, body)?)
     }
 
-    #[cfg_attr(not(test), expect(dead_code, reason = "the route of broadcasts doesn't accept events yet"))]
     /// Reads a batch (`application/cloudevents-batch+json`), a JSON array of events in structured
     /// mode. Returns the events in their order, each with its own error, which has its index.
+    #[cfg_attr(not(test), expect(dead_code, reason = "the route of broadcasts doesn't accept events yet"))]
     pub(crate) fn read_batch<'a>(
         &self,
         body: &'a [u8],
@@ -63,8 +63,8 @@ impl EventReader {
         }))
     }
 
-    #[cfg_attr(not(test), expect(dead_code, reason = "the route of broadcasts doesn't accept events yet"))]
     /// Reads a line of NDJSON, an event in structured mode. An error has the line's number.
+    #[cfg_attr(not(test), expect(dead_code, reason = "the route of broadcasts doesn't accept events yet"))]
     pub(crate) fn read_line(&self, line: &Line) -> Result<ReceivedEvent, BadRequest> {
         self.read_text(&line.bytes).map_err(|error| error.at(EventPosition::Line(line.number)))
     }
