@@ -121,8 +121,8 @@ fn text(lost: &LostData, detected: Detected) -> String {
     let (was, when) = match (&lost.loss, detected) {
         (Loss::Damaged { detail }, _) => {
             return format!(
-                "{what} of {app} is damaged, so its key-value calls fail: {detail}; restore it from a backup \
-                 with the host stopped"
+                "{what} of {app} is damaged, so its key-value calls and its events fail: {detail}; restore it from a \
+                 backup with the host stopped"
             );
         }
         (Loss::Missing, Detected::AtStart) => ("missing", "when the host started"),

@@ -96,6 +96,12 @@ pub const APP_DATABASE_THREADS: usize = 8;
 pub const APP_DATABASE_CALLS_MAX: usize = 4_096;
 /// Reads of one app in a row. The app's further reads are queued behind other apps' calls.
 pub const READS_PER_TURN: usize = 32;
+/// How long one app's group of writes takes before its commit. The app's further writes are queued
+/// behind other apps' calls. Bounds how long the first write of a group waits, and the journal.
+pub const WRITE_TURN_MAX: Duration = Duration::from_millis(50);
+/// Bytes of an app's database that is checked whole at its first use in a run of the host. In a
+/// larger one, damage is found when the damaged part is read: a check would take too long.
+pub const CHECKED_BYTES_MAX: u64 = 8 << 20;
 /// Calls of one app's database that are queued or running. Further calls wait for a permit before
 /// they are queued.
 pub const CALLS_WAITING_MAX: usize = 256;
@@ -130,8 +136,8 @@ pub const CLAIM_BYTES_MAX: i64 = 8 << 20;
 pub const EVENTS_MADE_READY_MAX: usize = 1_000;
 /// Events that one page of a list, or one step over dead letters, reads. The next page continues.
 pub const EVENTS_SCANNED_MAX: usize = 10_000;
-/// Events that one call deletes. The next call continues.
-pub const EVENTS_PRUNED_MAX: usize = 1_000;
+/// Events that one call prunes, redrives or drops. The next call continues.
+pub const EVENTS_SWEPT_MAX: usize = 1_000;
 /// Delayed events that one step shifts after the clock was set back. The next step continues.
 pub const EVENTS_SHIFTED_MAX: u32 = 1_000;
 /// The difference between two clocks that counts as a change of the clock, in milliseconds. A

@@ -109,7 +109,7 @@ impl Store {
     }
 
     /// Checks for app data that was removed while the host runs. [`Store::next_loss`] returns each
-    /// loss.
+    /// loss. Closes the databases of apps without a call since the last check.
     pub async fn look_for_losses(&self) -> Result<(), StoreError> {
         let databases = self.inner.databases.clone();
         blocking(move || {

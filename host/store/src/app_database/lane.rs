@@ -2,11 +2,12 @@
 //! Owns the app's queued calls, and limits them to two of the threads that all apps share: one for
 //! reads, one for writes. Never continues with a file that was removed or replaced.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use isopod_policy::AppName;
 use jiff::Timestamp;
@@ -20,7 +21,7 @@ use crate::app_folders::AppFolders;
 use crate::data_record::{DataRecord, loss_of};
 use crate::files::{FileId, private_folder};
 use crate::group::{self, Job};
-use crate::limits::{CALLS_WAITING_MAX, READS_PER_TURN};
+use crate::limits::{CALLS_WAITING_MAX, CHECKED_BYTES_MAX, READS_PER_TURN, WRITE_TURN_MAX};
 use crate::loss::KEY_VALUE;
 use crate::sql::{Sql, connect, keep_journal, save};
 use crate::workers::{WorkerHandle, caught};
@@ -35,6 +36,8 @@ pub(super) struct Shared {
     pub(super) workers: WorkerHandle,
     pub(super) closer: CloserHandle,
     pub(super) record: Arc<DataRecord>,
+    /// Apps whose database was checked since the start of the host.
+    pub(super) checked: Arc<Mutex<HashSet<AppName>>>,
 }
 
 #[derive(Debug)]
@@ -216,7 +219,11 @@ impl AppDatabase {
         let mut slot = locked(&self.writes.connection);
         if let Some(first) = self.writes.take() {
             match self.opened(&mut slot) {
-                Ok(connection) => group::commit_group(connection, &self.path, first, || self.writes.take()),
+                Ok(connection) => {
+                    let begin = Instant::now();
+                    let next = || if begin.elapsed() < WRITE_TURN_MAX { self.writes.take() } else { None };
+                    group::commit_group(connection, &self.path, first, next);
+                }
                 Err(error) => group::refuse(first, error),
             }
         }
@@ -252,11 +259,31 @@ impl AppDatabase {
         record.report_lost_database(&self.app, None);
         private_folder(&self.folder)?;
         let connection = connect(&self.path, self.shared.pages_max)?;
+        self.check(&connection)?;
         schema::make(&connection).map_err(|error| error.explain(&self.path))?;
         *locked(&self.file) =
             FileId::of(&self.path).map(|database| Files { database, journal: FileId::of(&self.journal()) });
         record.note(&self.app, KEY_VALUE);
         Ok(connection)
+    }
+
+    /// Refuses a damaged file before anything is written to it, at its first use in a run of the
+    /// host.
+    fn check(&self, connection: &Connection) -> Result<(), StoreError> {
+        let is_checked = locked(&self.shared.checked).contains(&self.app);
+        let bytes = fs::metadata(&self.path).map_or(0, |found| found.len());
+        if is_checked || bytes > CHECKED_BYTES_MAX {
+            return Ok(());
+        }
+        let check = || connection.query_row("PRAGMA quick_check(1)", [], |row| row.get::<_, String>(0));
+        match check() {
+            Ok(found) if found == "ok" => {
+                locked(&self.shared.checked).insert(self.app.clone());
+                Ok(())
+            }
+            Ok(found) => Err(StoreError::damaged(format_args!("{}: {found}", self.path.display()))),
+            Err(error) => Err(StoreError::sqlite(&self.path, &error)),
+        }
     }
 
     /// Returns whether the open file was removed, replaced or emptied.

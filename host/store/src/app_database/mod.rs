@@ -49,6 +49,8 @@ struct OpenApps {
     apps: HashMap<AppName, (Arc<AppDatabase>, u64)>,
     /// Counts calls: a logical clock for finding the least recently used database.
     calls: u64,
+    /// The value of `calls` when idle databases were last closed.
+    calls_before: u64,
 }
 
 impl OpenApps {
@@ -64,6 +66,13 @@ impl OpenApps {
     fn take_quietest(&mut self) -> Option<Arc<AppDatabase>> {
         let quietest = self.apps.iter().min_by_key(|(_, (_, last_call))| *last_call).map(|(app, _)| app.clone())?;
         self.apps.remove(&quietest).map(|(database, _)| database)
+    }
+
+    /// Removes the databases without a call since the last time.
+    fn take_idle(&mut self) -> Vec<Arc<AppDatabase>> {
+        let before = std::mem::replace(&mut self.calls_before, self.calls);
+        let is_idle = |_: &AppName, (_, last_call): &mut (Arc<AppDatabase>, u64)| *last_call <= before;
+        self.apps.extract_if(is_idle).map(|(_, (database, _))| database).collect()
     }
 }
 
@@ -87,7 +96,13 @@ impl AppDatabases {
         let workers = Workers::start("isopod-kv", APP_DATABASE_THREADS, APP_DATABASE_CALLS_MAX, folder)?;
         let closer = Closer::start().map_err(failed)?;
         let (workers_handle, closer_handle) = (workers.handle(), closer.handle());
-        let shared = Shared { pages_max: options.pages_max, workers: workers_handle, closer: closer_handle, record };
+        let shared = Shared {
+            pages_max: options.pages_max,
+            workers: workers_handle,
+            closer: closer_handle,
+            record,
+            checked: Arc::default(),
+        };
         let slots = Arc::new(Semaphore::new(APPS_OPEN_MAX + APPS_CLOSING_MAX));
         let inner = Inner { folders, shared, _workers: workers, open: Mutex::default(), slots, _closer: closer };
         Ok(Self { inner: Arc::new(inner) })
@@ -124,19 +139,23 @@ impl AppDatabases {
             database.close();
         }
         self.inner.shared.record.forget(app);
+        self.inner.shared.checked.lock().unwrap_or_else(PoisonError::into_inner).remove(app);
         if self.inner.folders.folder(app).is_dir() {
             self.inner.folders.mark_destroyed(app)?;
         }
         self.inner.folders.remove(app)
     }
 
-    /// Reports data that apps lost since the last check. Blocks.
+    /// Reports data that apps lost since the last check, and closes the databases without a call
+    /// since then. Blocks.
     pub(crate) fn look_for_losses(&self) {
         let open: Vec<_> = self.lock().apps.values().map(|(database, _)| database.clone()).collect();
         for database in open {
             database.leave_lost_file();
         }
         self.inner.shared.record.look();
+        let idle = self.lock().take_idle();
+        drop(idle);
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, OpenApps> {
@@ -224,6 +243,21 @@ mod tests {
         opening.await.expect("a slot becomes free once a database is closed");
         assert!(!journal.exists(), "closing the database made its checkpoint");
         assert_eq!(store.get(&app(0), "", "me").await, Ok(Some(b"here".to_vec())));
+    }
+
+    #[tokio::test]
+    async fn a_database_without_calls_between_two_checks_is_closed() {
+        let folder = tempfile::tempdir().expect("the folder is created");
+        let (databases, store) = open(&folder);
+        for number in [1, 2] {
+            store.set(&app(number), "", "me", b"here").await.expect("the key is set");
+        }
+        databases.look_for_losses();
+        assert_eq!(databases.open_apps(), 2, "both were used since the start");
+        assert_eq!(store.get(&app(1), "", "me").await, Ok(Some(b"here".to_vec())));
+        databases.look_for_losses();
+        assert!(databases.is_open(&app(1)) && !databases.is_open(&app(2)));
+        assert_eq!(store.get(&app(2), "", "me").await, Ok(Some(b"here".to_vec())));
     }
 
     #[tokio::test]

@@ -6,7 +6,7 @@ use rusqlite::params;
 use super::counters::QueueChange;
 use super::line::unblock;
 use super::row::RowState;
-use crate::limits::{EVENT_ERROR_BYTES_MAX, EVENTS_PRUNED_MAX};
+use crate::limits::{EVENT_ERROR_BYTES_MAX, EVENTS_SWEPT_MAX};
 use crate::sql::{Sql, all, first};
 
 /// The row of an event that has not ended.
@@ -87,7 +87,7 @@ pub(super) fn remove_ended(change: &mut QueueChange<'_>, before: Option<i64>, mo
 /// Deletes up to `most` of the events that ended before a time. Once there are no more, deletes the
 /// queues of process types without events. Returns the number of deleted events.
 pub(super) fn prune(change: &mut QueueChange<'_>, before: i64, most: usize) -> Sql<usize> {
-    let most = most.min(EVENTS_PRUNED_MAX);
+    let most = most.min(EVENTS_SWEPT_MAX);
     let removed = remove_ended(change, Some(before), most)?;
     if removed < most {
         remove_empty_queues(change)?;

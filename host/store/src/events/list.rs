@@ -2,7 +2,7 @@
 //! reads. Never changes anything.
 
 use isopod_policy::ProcessName;
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, Params, params};
 
 use super::counters::stored_counts;
 use super::model::{EventFilter, EventPayload, EventSeq, EventState, QueueStats, StoredEvent};
@@ -20,11 +20,56 @@ pub(super) enum Order {
     Oldest,
 }
 
+impl Order {
+    /// Returns the comparison with a position and the direction, in SQL.
+    fn sql(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Newest => ("<", "DESC"),
+            Self::Oldest => (">", "ASC"),
+        }
+    }
+}
+
 /// A part of a list.
+#[derive(Default)]
 pub(super) struct Scanned {
     pub(super) events: Vec<StoredEvent>,
     /// The position after which the list continues, if it does.
     pub(super) horizon: Option<i64>,
+}
+
+/// What a scan looks for.
+pub(super) struct Scan<'s> {
+    pub(super) filter: &'s EventFilter,
+    pub(super) order: Order,
+    /// The position before or after which it begins.
+    pub(super) from: i64,
+    /// The number of events that suffice.
+    pub(super) wanted: usize,
+    /// Whether the leases belong to an earlier host session.
+    pub(super) void: bool,
+}
+
+impl Scan<'_> {
+    /// Reads rows until there are enough, or until `most` were read.
+    fn read(&self, connection: &Connection, sql: &str, params: impl Params, most: usize) -> Sql<Scanned> {
+        let mut statement = connection.prepare_cached(sql)?;
+        let mut rows = statement.query(params)?;
+        let (mut scanned, mut count) = (Scanned::default(), 0);
+        while let Some(row) = rows.next()? {
+            let event = stored(row, self.void)?;
+            let seq = event.seq.0;
+            if matches(self.filter, &event) {
+                scanned.events.push(event);
+            }
+            count += 1;
+            if count == most || scanned.events.len() == self.wanted {
+                scanned.horizon = Some(seq);
+                break;
+            }
+        }
+        Ok(scanned)
+    }
 }
 
 /// Returns whether the leases in the database belong to an earlier host session.
@@ -34,7 +79,7 @@ pub(super) fn are_leases_void(connection: &Connection, session: i64) -> Sql<bool
 }
 
 /// Returns whether the filter selects the event.
-pub(super) fn matches(filter: &EventFilter, event: &StoredEvent) -> bool {
+fn matches(filter: &EventFilter, event: &StoredEvent) -> bool {
     let EventFilter { state, process, event_type, subject, id, source } = filter;
     state.is_none_or(|state| state == event.state)
         && process.as_ref().is_none_or(|process| *process == event.process)
@@ -52,6 +97,7 @@ pub(super) fn list(
     before: i64,
     void: bool,
 ) -> Sql<Paged<StoredEvent>> {
+    let scan = Scan { filter, order: Order::Newest, from: before, wanted: page.items() as usize + 1, void };
     let states: &[RowState] = match filter.state {
         Some(EventState::Ready) if void => &[RowState::Ready, RowState::Blocked, RowState::Leased],
         Some(EventState::Ready) => &[RowState::Ready, RowState::Blocked],
@@ -59,111 +105,84 @@ pub(super) fn list(
         Some(EventState::Leased) => &[RowState::Leased],
         Some(EventState::Dead) => &[RowState::Dead],
         Some(EventState::Delayed | EventState::Done | EventState::Cancelled) | None => {
-            return Ok(paged(newest(connection, filter, before, void)?, filter, page));
+            return Ok(paged(by_position(connection, &scan)?, page));
         }
     };
-    let scanned = match filter.id {
-        Some(_) => newest(connection, filter, before, void)?,
-        None => kept(connection, filter, states, Order::Newest, before, EVENTS_SCANNED_MAX, void)?,
-    };
-    Ok(paged(scanned, filter, page))
+    Ok(paged(by_state(connection, &scan, states)?, page))
 }
 
-fn paged(scanned: Scanned, filter: &EventFilter, page: &Page) -> Paged<StoredEvent> {
-    let selected = scanned.events.into_iter().filter(|event| matches(filter, event)).collect();
-    let mut paged = Paged::from_one_more(selected, page, |event: &StoredEvent| event.seq.0.to_string());
+fn paged(scanned: Scanned, page: &Page) -> Paged<StoredEvent> {
+    let mut paged = Paged::from_one_more(scanned.events, page, |event: &StoredEvent| event.seq.0.to_string());
     if paged.next.is_none() {
         paged.next = scanned.horizon.map(|seq| seq.to_string());
     }
     paged
 }
 
-/// Returns the newest events before a position; only those with the filter's id, if it has one.
-fn newest(connection: &Connection, filter: &EventFilter, before: i64, void: bool) -> Sql<Scanned> {
-    let row = |row: &rusqlite::Row<'_>| stored(row, void);
-    let events = match &filter.id {
-        Some(id) => {
-            let and_source = if filter.source.is_some() { "AND source = ?2" } else { "AND ?2 IS NULL" };
-            let sql = format!(
-                "SELECT {STORED} FROM events INDEXED BY events_by_id \
-                 WHERE id = ?1 {and_source} AND seq < ?3 ORDER BY seq DESC LIMIT ?4"
-            );
-            all(connection, &sql, params![id, filter.source, before, limit(EVENTS_SCANNED_MAX)], row)?
-        }
-        None => {
-            let sql = format!("SELECT {STORED} FROM events WHERE seq < ?1 ORDER BY seq DESC LIMIT ?2");
-            all(connection, &sql, [before, limit(EVENTS_SCANNED_MAX)], row)?
-        }
+/// Returns events in the order of their positions; only those with the filter's id, if it has one.
+fn by_position(connection: &Connection, scan: &Scan<'_>) -> Sql<Scanned> {
+    let (comparison, direction) = scan.order.sql();
+    let filter = scan.filter;
+    let Some(id) = &filter.id else {
+        let sql = format!("SELECT {STORED} FROM events WHERE seq {comparison} ?1 ORDER BY seq {direction}");
+        return scan.read(connection, &sql, [scan.from], EVENTS_SCANNED_MAX);
     };
-    let is_cut = events.len() == EVENTS_SCANNED_MAX;
-    Ok(Scanned { horizon: events.last().filter(|_| is_cut).map(|event| event.seq.0), events })
+    let and_source = if filter.source.is_some() { "AND source = ?2" } else { "AND ?2 IS NULL" };
+    let sql = format!(
+        "SELECT {STORED} FROM events INDEXED BY events_by_id \
+         WHERE id = ?1 {and_source} AND seq {comparison} ?3 ORDER BY seq {direction}"
+    );
+    scan.read(connection, &sql, params![id, filter.source, scan.from], EVENTS_SCANNED_MAX)
 }
 
-/// Returns events of these states from the index of events that have not ended, up to `most` from
-/// all queues together.
-pub(super) fn kept(
-    connection: &Connection,
-    filter: &EventFilter,
-    states: &[RowState],
-    order: Order,
-    from: i64,
-    most: usize,
-    void: bool,
-) -> Sql<Scanned> {
+/// Returns events in these states, in the order of their positions.
+pub(super) fn by_state(connection: &Connection, scan: &Scan<'_>, states: &[RowState]) -> Sql<Scanned> {
+    if scan.filter.id.is_some() {
+        return by_position(connection, scan);
+    }
     let queues = queues(connection)?;
-    let queues = queues.iter().filter(|(_, name)| filter.process.as_ref().is_none_or(|wanted| wanted == name));
+    let queues = queues.iter().filter(|(_, name)| scan.filter.process.as_ref().is_none_or(|wanted| wanted == name));
     let lists: Vec<(i64, RowState)> =
         queues.flat_map(|(process, _)| states.iter().map(|state| (*process, *state))).collect();
-    let share = most / lists.len().max(1);
-    let (comparison, direction) = match order {
-        Order::Newest => ("<", "DESC"),
-        Order::Oldest => (">", "ASC"),
-    };
+    let share = (EVENTS_SCANNED_MAX / lists.len().max(1)).max(1);
+    let (comparison, direction) = scan.order.sql();
     let sql = format!(
         "SELECT {STORED} FROM events INDEXED BY events_kept WHERE process = ?1 AND state = ?2 AND state <= 5 \
-         AND due_at IS NULL AND seq {comparison} ?3 ORDER BY seq {direction} LIMIT ?4"
+         AND due_at IS NULL AND seq {comparison} ?3 ORDER BY seq {direction}"
     );
-    let mut scanned = Scanned { events: Vec::new(), horizon: None };
+    let mut merged = Scanned::default();
     for (process, state) in lists {
-        let events = all(connection, &sql, params![process, state, from, limit(share)], |row| stored(row, void))?;
-        if events.len() == share
-            && let Some(last) = events.last().map(|event| event.seq.0)
-        {
-            // Beyond it, this list may have events that were not read.
-            scanned.horizon = Some(match (scanned.horizon, order) {
-                (None, _) => last,
-                (Some(horizon), Order::Newest) => horizon.max(last),
-                (Some(horizon), Order::Oldest) => horizon.min(last),
-            });
-        }
-        scanned.events.extend(events);
+        let part = scan.read(connection, &sql, params![process, state, scan.from], share)?;
+        // Beyond its horizon, this list may have events that were not read.
+        merged.horizon = match (merged.horizon, part.horizon, scan.order) {
+            (Some(one), Some(other), Order::Newest) => Some(one.max(other)),
+            (Some(one), Some(other), Order::Oldest) => Some(one.min(other)),
+            (one, other, _) => one.or(other),
+        };
+        merged.events.extend(part.events);
     }
-    let horizon = scanned.horizon;
-    match order {
-        Order::Newest => {
-            scanned.events.retain(|event| horizon.is_none_or(|horizon| event.seq.0 >= horizon));
-            scanned.events.sort_by_key(|event| std::cmp::Reverse(event.seq));
-        }
-        Order::Oldest => {
-            scanned.events.retain(|event| horizon.is_none_or(|horizon| event.seq.0 <= horizon));
-            scanned.events.sort_by_key(|event| event.seq);
-        }
+    let horizon = merged.horizon;
+    merged.events.retain(|event| {
+        horizon.is_none_or(|horizon| match scan.order {
+            Order::Newest => event.seq.0 >= horizon,
+            Order::Oldest => event.seq.0 <= horizon,
+        })
+    });
+    merged.events.sort_by_key(|event| event.seq);
+    if scan.order == Order::Newest {
+        merged.events.reverse();
     }
-    Ok(scanned)
-}
-
-fn limit(most: usize) -> i64 {
-    i64::try_from(most).unwrap_or(i64::MAX)
+    Ok(merged)
 }
 
 fn queues(connection: &Connection) -> Sql<Vec<(i64, ProcessName)>> {
     all(connection, "SELECT process, name FROM queues", [], |row| Ok((row.get("process")?, parsed(row, "name")?)))
 }
 
-/// Returns the last accepted event with an id.
+/// Returns the last accepted event with the filter's id.
 pub(super) fn get(connection: &Connection, filter: &EventFilter, void: bool) -> Sql<Option<StoredEvent>> {
-    let found = newest(connection, filter, i64::MAX, void)?;
-    Ok(found.events.into_iter().find(|event| matches(filter, event)))
+    let scan = Scan { filter, order: Order::Newest, from: i64::MAX, wanted: 1, void };
+    Ok(by_position(connection, &scan)?.events.pop())
 }
 
 /// Returns the content of an event, if it is kept.

@@ -7,11 +7,11 @@ use rusqlite::params;
 use super::counters::{QueueChange, stored_counts};
 use super::ended::{Waiting, end, remove, waiting};
 use super::line::place;
-use super::list::{self, Order};
-use super::model::{Cancelled, EventFilter, EventSeq, Swept};
+use super::list::{self, Order, Scan};
+use super::model::{Cancelled, EventFilter, EventSeq, EventState, Swept};
 use super::row::RowState;
 
-use crate::limits::{EVENTS_SCANNED_MAX, EVENTS_SHIFTED_MAX};
+use crate::limits::{EVENTS_SHIFTED_MAX, EVENTS_SWEPT_MAX};
 use crate::sql::{Sql, all};
 
 /// The error of an event whose last attempt was interrupted.
@@ -73,11 +73,12 @@ pub(super) fn change_dead(
     after: Option<EventSeq>,
     most: usize,
 ) -> Sql<Swept> {
-    let from = after.map_or(0, |seq| seq.0);
-    let scanned =
-        list::kept(change.connection, filter, &[RowState::Dead], Order::Oldest, from, EVENTS_SCANNED_MAX, false)?;
+    let filter = &EventFilter { state: Some(EventState::Dead), ..filter.clone() };
+    let (from, most) = (after.map_or(0, |seq| seq.0), most.clamp(1, EVENTS_SWEPT_MAX));
+    let scan = Scan { filter, order: Order::Oldest, from, wanted: most, void: false };
+    let scanned = list::by_state(change.connection, &scan, &[RowState::Dead])?;
     let mut swept = Swept { changed: 0, next: scanned.horizon.map(EventSeq) };
-    for found in scanned.events.into_iter().filter(|found| list::matches(filter, found)) {
+    for found in scanned.events {
         if swept.changed == most as u64 {
             swept.next = Some(EventSeq(found.seq.0 - 1));
             break;
