@@ -6,7 +6,7 @@ use crate::{
     limits,
     sandbox::{EmitError, EventSink, Level, OutputLine, Stream},
     state::HostState,
-    transaction::TransactionFull,
+    transaction::{Transaction, TransactionFull},
 };
 use isopod_policy::{limits::TEXT_NAME_BYTES_SHOWN, text::line_excerpt};
 use std::{sync::Arc, time::Duration};
@@ -51,7 +51,8 @@ pub(crate) fn add_to_linker(linker: &mut Linker<HostState>) -> wasmtime::Result<
 
 impl wit::Host for HostState {
     async fn emit(&mut self, event: wit::NewEvent) -> wasmtime::Result<Result<String, wit::Error>> {
-        Ok(self.send(event.into()).await.map_err(Into::into))
+        let event = with_id(event, || self.transaction.as_ref().map_or_else(random_id, Transaction::next_id));
+        Ok(self.send(event).await.map_err(Into::into))
     }
 
     async fn ask(
@@ -59,7 +60,8 @@ impl wit::Host for HostState {
         event: wit::NewEvent,
         timeout_ms: Option<u64>,
     ) -> wasmtime::Result<Result<Option<wit::Reply>, wit::Error>> {
-        let reply = self.question(event.into(), timeout_ms.map(Duration::from_millis)).await;
+        let event = with_id(event, random_id);
+        let reply = self.question(event, timeout_ms.map(Duration::from_millis)).await;
         Ok(reply.map(|reply| reply.map(Into::into)).map_err(Into::into))
     }
 }
@@ -126,22 +128,25 @@ impl HostState {
     }
 }
 
-impl From<wit::NewEvent> for EmittedEvent {
-    fn from(event: wit::NewEvent) -> Self {
-        Self {
-            id: event.id.unwrap_or_else(|| format!("{:032x}", rand::random::<u128>())),
-            source: event.source,
-            event_type: event.type_,
-            subject: event.subject,
-            time: event.time,
-            data_content_type: event.data_content_type,
-            data_schema: event.data_schema,
-            data: event.data,
-            extensions: event.extensions,
-            delay: event.delay_ms.map(Duration::from_millis),
-            expires_after: event.expires_ms.map(Duration::from_millis),
-            app: event.app,
-        }
+fn random_id() -> String {
+    format!("{:032x}", rand::random::<u128>())
+}
+
+/// Returns the event that a guest sends, with a new id unless the guest has chosen one.
+fn with_id(event: wit::NewEvent, new_id: impl FnOnce() -> String) -> EmittedEvent {
+    EmittedEvent {
+        id: event.id.unwrap_or_else(new_id),
+        source: event.source,
+        event_type: event.type_,
+        subject: event.subject,
+        time: event.time,
+        data_content_type: event.data_content_type,
+        data_schema: event.data_schema,
+        data: event.data,
+        extensions: event.extensions,
+        delay: event.delay_ms.map(Duration::from_millis),
+        expires_after: event.expires_ms.map(Duration::from_millis),
+        app: event.app,
     }
 }
 

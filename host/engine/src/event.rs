@@ -97,7 +97,8 @@ impl EventFailure {
 /// An event that a guest sends.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct EmittedEvent {
-    /// The id that the guest has chosen, or a random one.
+    /// The id that the guest has chosen, or one that is derived from the delivered event in a
+    /// transaction, or a random one.
     pub id: String,
     /// By default the app.
     pub source: Option<String>,

@@ -39,7 +39,7 @@ impl Instance {
         event: Event,
         request_id: &str,
     ) -> (Result<Result<Committable, EventFailure>, Fault>, Option<Box<Self>>) {
-        self.store.data_mut().transaction = Some(Transaction::default());
+        self.store.data_mut().transaction = Some(Transaction::of(&event));
         let handled = self.deliver(event, request_id).await;
         let effects = self.store.data_mut().end_transaction();
         match handled {

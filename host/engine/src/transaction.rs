@@ -2,7 +2,14 @@
 //! and the versions of the keys that it reads. Never stores anything: the embedder commits the
 //! effects together with the event's acknowledgement.
 
-use crate::{account::Account, budget::Reservation, event::EmittedEvent, fault::Denied, limits, sandbox::ValueVersion};
+use crate::{
+    account::Account,
+    budget::Reservation,
+    event::{EmittedEvent, Event},
+    fault::Denied,
+    limits,
+    sandbox::ValueVersion,
+};
 use sha2::{Digest, Sha256};
 use std::{collections::BTreeMap, ops::Bound};
 
@@ -56,12 +63,29 @@ pub(crate) struct Transaction {
     torn: Option<KeyRead>,
     writes: ByKey<Option<Vec<u8>>>,
     emitted: Vec<EmittedEvent>,
+    /// Identifies the delivered event.
+    event: [u8; 32],
     /// The keys in `reads` and `writes`.
     keys: usize,
     bytes: u64,
 }
 
 impl Transaction {
+    /// Begins the transaction of an event's delivery.
+    pub(crate) fn of(event: &Event) -> Self {
+        let length = (event.source.len() as u64).to_le_bytes();
+        let digest = Sha256::new().chain_update(length).chain_update(&event.source).chain_update(&event.id);
+        Self { event: digest.finalize().into(), ..Self::default() }
+    }
+
+    /// Returns the id of the next event to send. It is derived from the delivered event, so that a
+    /// repeated delivery sends an event with the same id, which its receiver can recognise.
+    pub(crate) fn next_id(&self) -> String {
+        let number = (self.emitted.len() as u64).to_le_bytes();
+        let digest = Sha256::new().chain_update(self.event).chain_update(number).finalize();
+        digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+    }
+
     /// Returns the buffered value of a key, if the handler has set or deleted it.
     pub(crate) fn written(&self, bucket: &str, key: &str) -> Option<&Option<Vec<u8>>> {
         self.writes.get(bucket)?.get(key)

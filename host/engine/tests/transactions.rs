@@ -367,7 +367,7 @@ async fn events_of_a_handler_are_effects_in_order() {
         ]))
         .await;
     assert_eq!(results[0], json!("7"));
-    assert_eq!(results[1].as_str().unwrap().len(), 32, "a random id: {results}");
+    assert_eq!(results[1].as_str().unwrap().len(), 32, "a generated id: {results}");
     assert!(results[2]["error"].as_str().unwrap().contains("the queue is full"), "{results}");
     assert!(results[3]["error"].as_str().unwrap().contains("the event has no type"), "{results}");
     assert!(app.world.sent.lock().unwrap().is_empty());
@@ -385,6 +385,20 @@ async fn events_of_a_handler_are_effects_in_order() {
     };
     assert_eq!(effects.emitted[0], expected);
     assert_eq!(effects.emitted[1].event_type, "b");
+}
+
+#[tokio::test]
+async fn a_repeated_delivery_sends_events_with_the_same_ids() {
+    let app = App::outbox().await;
+    let ids = async |id: &str| {
+        let event = Event { id: id.to_owned(), ..event(json!([["emit", {}], ["emit", {}]])) };
+        let handled = app.instance().await.event_in_transaction(event, "r1").await.0;
+        handled.unwrap().unwrap().effects.emitted.into_iter().map(|event| event.id).collect::<Vec<_>>()
+    };
+    let first = ids("e1").await;
+    assert_ne!(first[0], first[1]);
+    assert_eq!(ids("e1").await, first);
+    assert!(ids("e2").await.iter().all(|id| !first.contains(id)));
 }
 
 #[tokio::test]

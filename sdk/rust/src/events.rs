@@ -169,7 +169,7 @@ impl Reply {
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NewEvent {
-    /// The id, unique for its source; `None` for a random one.
+    /// The id, unique for its source; `None` for one that the host chooses.
     pub id: Option<String>,
     /// The source; `None` for the app.
     pub source: Option<String>,
