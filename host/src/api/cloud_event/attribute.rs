@@ -33,7 +33,7 @@ impl Attributes {
             }
             b"true" | b"false" if is_extension => self.set(name, text.to_owned()),
             [b'-' | b'0'..=b'9', ..] if is_extension => {
-                let number: i32 = text.parse().map_err(|_| {
+                let number = integer(text).ok_or_else(|| {
                     let detail = format!("the attribute `{name}` is {text}, but an integer has at most 32 bits");
                     invalid(Some(name), format!("{detail}: from {} to {}; send others as strings", i32::MIN, i32::MAX))
                 })?;
@@ -98,6 +98,12 @@ impl Attributes {
             None => Ok(Event { attempt: 1, ..event }),
         }
     }
+}
+
+/// Returns the integer of a JSON number. JSON has one kind of number, so `3.0` equals `3`.
+fn integer(text: &str) -> Option<i32> {
+    let whole = || text.parse::<f64>().ok().filter(|number| number.fract() == 0.0);
+    text.parse().ok().or_else(|| format!("{:.0}", whole()?).parse().ok())
 }
 
 fn check_name(name: &str) -> Result<(), BadRequest> {
@@ -187,6 +193,24 @@ mod tests {
             "2026-01-02T03:04:0\u{666}",
         ] {
             assert!(!is_rfc3339(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_whole_number_is_an_integer_in_every_notation() {
+        for (text, number) in [
+            ("3", Some(3)),
+            ("3.0", Some(3)),
+            ("-0", Some(0)),
+            ("-0.0", Some(0)),
+            ("3e2", Some(300)),
+            ("2147483647.0", Some(i32::MAX)),
+            ("-2147483648", Some(i32::MIN)),
+            ("2147483648.0", None),
+            ("0.5", None),
+            ("1e400", None),
+        ] {
+            assert_eq!(integer(text), number, "{text}");
         }
     }
 
