@@ -54,7 +54,7 @@ impl Store {
             apps::delete(connection, &deleted)?;
             tokens::forget_app(connection, &deleted, &app.id)
         };
-        let outcome = self.sqlite().write(delete).await;
+        let outcome = self.write_in_reserve(delete).await;
         if outcome.as_ref().is_err_and(|error| !matches!(error, StoreError::UnknownApp { .. })) {
             let (folders, app) = (self.folders().clone(), name.clone());
             // If the tombstone can't be removed now, the next start removes it.
@@ -72,7 +72,12 @@ impl Store {
     /// Records whether the app is intended to run.
     pub async fn set_intended(&self, name: &AppName, intended: Intended, at: Timestamp) -> Result<App, StoreError> {
         let name = name.clone();
-        self.sqlite().write(move |connection| apps::set_intended(connection, &name, intended, at)).await
+        let set = move |connection: &Connection| apps::set_intended(connection, &name, intended, at);
+        match intended {
+            // A stop ends harm, so it works on a full disk.
+            Intended::Stopped => self.write_in_reserve(set).await,
+            Intended::Running => self.sqlite().write(set).await,
+        }
     }
 
     /// Sets the config vars of the next release.
@@ -330,6 +335,6 @@ impl Store {
             tokens::delete(connection, &name)?;
             tokens::list(connection)
         };
-        self.sqlite().write(change).await
+        self.write_in_reserve(change).await
     }
 }

@@ -22,6 +22,7 @@ mod loss;
 mod model;
 mod options;
 mod page;
+mod reserve;
 mod secrets;
 mod sql;
 mod sqlite;

@@ -153,3 +153,7 @@ pub const BLOBS_PER_PAGE: usize = 10_000;
 
 /// Bytes of the key that seals secrets. A key file of another length is refused at the start.
 pub(crate) const KEY_FILE_BYTES: usize = 32;
+
+/// Bytes of the file that holds disk space in reserve. On a full disk, stops and destroys of apps
+/// and revocations of tokens use its space; one that needs more is refused as all other writes are.
+pub(crate) const RESERVE_BYTES: u64 = 2 << 20;

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use isopod_policy::AppName;
 use jiff::Timestamp;
+use rusqlite::Connection;
 use tokio::sync::mpsc;
 
 use crate::app_database::AppDatabases;
@@ -20,11 +21,13 @@ use crate::identity::{self, Evidence};
 use crate::lock::FolderLock;
 use crate::loss::LostData;
 use crate::options::Options;
+use crate::reserve::Reserve;
+use crate::sql::Sql;
 use crate::sqlite::{Sqlite, app_names, bundles_in_use, folder_id};
 use crate::{Blobs, Digest, Events, KvStore, Secrets, StoreError, SweptBlobs};
 
 /// The data folder of a host: `control.db`, `control.session`, `data.id`, `blobs/`, `apps/`,
-/// `lost+found/` and `secrets.key`. Cheap to clone.
+/// `lost+found/`, `secrets.key` and `disk.reserve`. Cheap to clone.
 ///
 /// Its methods must be called inside a Tokio runtime. Dropping the last clone completes all queued
 /// writes first.
@@ -48,6 +51,7 @@ struct Inner {
     secrets: Secrets,
     folder: PathBuf,
     folders: AppFolders,
+    reserve: Arc<Reserve>,
     report: FolderReport,
     _lock: FolderLock,
 }
@@ -83,6 +87,7 @@ impl Store {
         let databases = AppDatabases::open_recording(folder, options, folders.clone(), Arc::clone(&record))?;
         let (kv, events) = (KvStore::of(databases.clone()), Events::of(databases.clone()));
         let secrets = Secrets::open(folder)?;
+        let reserve = Arc::new(Reserve::open(folder));
         let (folder, losses, saved) = (folder.to_owned(), tokio::sync::Mutex::new(losses), Mutex::default());
         let inner = Inner {
             sqlite,
@@ -96,6 +101,7 @@ impl Store {
             secrets,
             folder,
             folders,
+            reserve,
             report,
             _lock: lock,
         };
@@ -217,8 +223,41 @@ impl Store {
     /// Removes the folder of a deleted app with all data of its guests. Its key-value data must not
     /// be used afterwards. If the host ends before this completes, the next start completes it.
     pub async fn remove_data(&self, app: &AppName) -> Result<(), StoreError> {
-        let (databases, app) = (self.inner.databases.clone(), app.clone());
-        blocking(move || databases.remove_app(&app)).await
+        let (databases, reserve, app) = (self.inner.databases.clone(), Arc::clone(&self.inner.reserve), app.clone());
+        blocking(move || {
+            databases.remove_app(&app)?;
+            reserve.restore();
+            Ok(())
+        })
+        .await
+    }
+
+    /// Restores the disk space that is held in reserve, as far as the disk has space. Intended to
+    /// be called regularly.
+    pub async fn restore_reserve(&self) -> Result<(), StoreError> {
+        let reserve = Arc::clone(&self.inner.reserve);
+        blocking(move || {
+            reserve.restore();
+            Ok(())
+        })
+        .await
+    }
+
+    /// Writes to `control.db`, also on a full disk: for operations that free space or stop harm. A
+    /// write that finds no space is repeated in the space that is held in reserve.
+    pub(crate) async fn write_in_reserve<T: Send + 'static>(
+        &self,
+        work: impl Fn(&Connection) -> Sql<T> + Clone + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let first = self.sqlite().write(work.clone()).await;
+        if !first.as_ref().is_err_and(StoreError::is_of_full_disk) {
+            return first;
+        }
+        let reserve = Arc::clone(&self.inner.reserve);
+        blocking(move || reserve.release()).await?;
+        let second = self.sqlite().write(work).await;
+        self.restore_reserve().await?;
+        second
     }
 
     /// Returns the path of the data folder.

@@ -1,5 +1,6 @@
 //! Watches the data folder while the host runs: data of apps that is removed, and a `control.db`
-//! that is no longer the file that the host opened. Reports each once. Never stops the host.
+//! that is no longer the file that the host opened. Reports each once. Also restores the disk
+//! space in reserve. Never stops the host.
 
 use isopod_store::Store;
 use tokio::time::{Instant, MissedTickBehavior, interval, interval_at};
@@ -44,6 +45,9 @@ impl Service {
             ticks.tick().await;
             if let Err(error) = self.store.look_for_losses().await {
                 tracing::warn!(%error, "the data of apps can't be checked");
+            }
+            if let Err(error) = self.store.restore_reserve().await {
+                tracing::warn!(%error, "the disk space in reserve can't be restored");
             }
         }
     }
