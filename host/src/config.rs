@@ -88,6 +88,8 @@ pub(crate) enum ConfigError {
     TooLarge { path: PathBuf },
     #[error("invalid configuration file {}: {message}", path.display())]
     Malformed { path: PathBuf, message: String },
+    #[error("invalid configuration file {}: line {line}: {error}", path.display())]
+    InFile { path: PathBuf, line: usize, error: Box<Self> },
     #[error("invalid address for `{name}`: `{value}`: {reason}. Write it as host:port, such as 127.0.0.1:8080")]
     BadAddress { name: &'static str, value: String, reason: String },
     #[error(
@@ -108,11 +110,33 @@ pub(crate) enum ConfigError {
 impl Config {
     /// Resolves each setting. The command line overrides the file, which overrides the default.
     pub(crate) fn load(overrides: Overrides) -> Result<Self, ConfigError> {
-        let file = match &overrides.file {
-            Some(path) => file::read(path)?,
-            None => ConfigFile::default(),
+        let environment = |name: &str| std::env::var_os(name);
+        let Some(path) = overrides.file.clone() else { return resolve(ConfigFile::default(), overrides, environment) };
+        let text = file::read(&path)?;
+        let file = file::parse(&path, &text)?;
+        resolve(file, overrides.clone(), environment).map_err(|error| error.in_file(path, &text, &overrides))
+    }
+}
+
+impl ConfigError {
+    /// Adds the position in the file, if the invalid value is from the file.
+    fn in_file(self, path: PathBuf, text: &str, overrides: &Overrides) -> Self {
+        let name = match &self {
+            Self::BadAddress { name, .. } | Self::OutOfRange { name, .. } => name,
+            Self::BadDomain { .. } => "domain",
+            Self::Proxies(_) => "trusted_proxies",
+            _ => return self,
         };
-        resolve(file, overrides, |name| std::env::var_os(name))
+        let is_overridden = match name {
+            "listen" => overrides.listen.is_some(),
+            "admin" => overrides.admin.is_some(),
+            "domain" => overrides.domain.is_some(),
+            _ => false,
+        };
+        match file::line_of(text, name) {
+            Some(line) if !is_overridden => Self::InFile { path, line, error: Box::new(self) },
+            _ => self,
+        }
     }
 }
 
@@ -473,6 +497,29 @@ mod tests {
             let error = resolved(text, Overrides::default()).expect_err(text);
             assert!(error.to_string().contains(name), "{text}: {error}");
         }
+    }
+
+    #[test]
+    fn an_invalid_value_of_the_file_is_reported_with_its_line() {
+        let folder = tempfile::tempdir().expect("the folder is created");
+        let path = folder.path().join("isopod.conf");
+        let load = |text: &str, overrides: Overrides| {
+            std::fs::write(&path, text).expect("it is written");
+            Config::load(Overrides { file: Some(path.clone()), ..overrides }).expect_err("is refused").to_string()
+        };
+        let data = "data = \"/tmp/x\"\n";
+        for (text, line) in [
+            ("[pushes]\nqueued_max = 3\nparallel = 0", "line 4: `pushes.parallel`"),
+            ("domain = \"-x.org\"", "line 2: invalid domain"),
+            ("outbound.idle_time = \"1ms\"", "line 2: `outbound.idle_time`"),
+            ("trusted_proxies = [\"10.0.0.0/99\"]", "line 2: trusted_proxies"),
+        ] {
+            let error = load(&format!("{data}{text}"), Overrides::default());
+            assert!(error.contains(line) && error.contains("isopod.conf"), "{text}: {error}");
+        }
+        let overrides = Overrides { domain: Some("-y.org".to_owned()), ..Overrides::default() };
+        let error = load(&format!("{data}domain = \"example.org\""), overrides);
+        assert!(!error.contains("isopod.conf"), "the value is from the command line: {error}");
     }
 
     #[test]

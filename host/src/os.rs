@@ -1,6 +1,6 @@
 //! Owns this process's kernel settings: disables huge pages, raises the limit of open files, and
-//! divides the files between uses. Reads the machine's memory. Never fails: a refusal by the kernel
-//! is logged or ignored.
+//! divides the files between uses. Reads the machine's memory and the disposition of SIGHUP. Never
+//! fails: a refusal by the kernel is logged or ignored.
 
 use crate::limits;
 
@@ -51,6 +51,17 @@ pub(crate) fn disable_huge_pages() {
     if refused {
         tracing::debug!(error = %std::io::Error::last_os_error(), "the kernel can't disable huge pages");
     }
+}
+
+/// Returns whether this process was started with SIGHUP ignored. Must be called before a handler of
+/// the signal is installed.
+pub(crate) fn ignores_hangup() -> bool {
+    // SAFETY: the call changes nothing, and writes only to our value, for which zeros are valid.
+    let (refused, action) = unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        (libc::sigaction(libc::SIGHUP, std::ptr::null(), &raw mut action), action)
+    };
+    refused == 0 && action.sa_sigaction == libc::SIG_IGN
 }
 
 /// Raises this process's limit of open files to the hard limit, and returns the new limit. The soft

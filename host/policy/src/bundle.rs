@@ -160,6 +160,9 @@ pub enum BundleError {
     /// The archive contains no component.
     #[error("the archive contains no component: {why}")]
     NoComponent { why: String },
+    /// The archive contains several `.wasm` files, and the manifest names none of them.
+    #[error("the archive contains {count} .wasm files ({names}); name one as `component` in isopod.toml")]
+    SeveralComponents { count: usize, names: String },
     /// The component exceeds the size limit.
     #[error("the component has {bytes} bytes; the maximum is {bytes_max}")]
     ComponentTooLarge { bytes: usize, bytes_max: usize },

@@ -272,6 +272,14 @@ fn state(app: &Value) -> String {
     if cause.is_empty() { field(app, "state") } else { format!("{} ({cause})", field(app, "state")) }
 }
 
+/// Returns how to use an app that serves no HTTP.
+pub(crate) fn without_http(takes_events: bool) -> &'static str {
+    match takes_events {
+        true => "serves no HTTP; send it events with `isopod events send`",
+        false => "serves neither HTTP nor events; `isopod ps` shows its processes, and `isopod logs` their output",
+    }
+}
+
 /// Returns the app's address, or an empty text if the host reports none.
 pub(crate) fn url(app: &Value) -> String {
     match app.get("urls") {

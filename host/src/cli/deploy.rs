@@ -117,7 +117,10 @@ pub(crate) fn run(args: &DeployArgs) -> Result<ExitCode, Failure> {
         }
         output::note(&output::done(&format!("{} is running {release}", upload.app)));
         match apps::url(&app) {
-            url if url.is_empty() => output::note("the app serves no HTTP; send it events with `isopod events send`"),
+            url if url.is_empty() => {
+                let use_it = apps::without_http(takes_events(&client, &upload.app));
+                output::note(&format!("the app {use_it}"));
+            }
             url => output::emit(&format!("{url}\n")),
         }
     }
@@ -134,12 +137,17 @@ fn prepare(args: &DeployArgs, client: &Client) -> Result<Upload, Failure> {
         let app_type = Some(built.project.manifest.app_type);
         return Ok(Upload { app, app_type, media_type: "application/gzip", bytes: built.pack()? });
     }
-    let file = read(&args.source);
-    let inside = || file.as_ref().ok().and_then(|(_, bytes)| name_inside(bytes));
-    let app = args.app.resolve_or(inside).map_err(|failure| suggest_name(failure, &args.source))?;
-    let (media_type, bytes) = file?;
+    let (media_type, bytes) = read(&args.source)?;
+    let app = args.app.resolve_or(|| name_inside(&bytes)).map_err(|failure| suggest_name(failure, &args.source))?;
     // A component contains no app type: the host creates a missing app as `dev`.
     Ok(Upload { app, app_type: None, media_type, bytes })
+}
+
+/// Returns whether a process type of the app handles events. True if that is unknown.
+fn takes_events(client: &Client, app: &AppName) -> bool {
+    let formation = client.get(&format!("/v1/apps/{app}/formation")).and_then(Answer::success);
+    let Ok(Value::Object(processes)) = formation else { return true };
+    processes.values().any(|process| process["entry"] == "events")
 }
 
 /// Reads a component or a bundle, and returns its media type.

@@ -191,7 +191,15 @@ impl std::error::Error for Failure {}
 
 impl From<anyhow::Error> for Failure {
     fn from(error: anyhow::Error) -> Failure {
-        let causes: Vec<String> = error.chain().skip(1).map(ToString::to_string).collect();
+        // Many errors contain the text of their cause.
+        let mut shown = error.to_string();
+        let mut causes = Vec::new();
+        for cause in error.chain().skip(1).map(ToString::to_string) {
+            if !shown.contains(&cause) {
+                shown.push_str(&cause);
+                causes.push(cause);
+            }
+        }
         let failure = Failure::new(&error);
         if causes.is_empty() { failure } else { failure.why(causes.join(": ")) }
     }
@@ -200,6 +208,18 @@ impl From<anyhow::Error> for Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_cause_that_the_error_already_contains_is_shown_once() {
+        let cause = || std::io::Error::other("disk on fire");
+        let text = |error: anyhow::Error| terminal::plain(&Failure::from(error).text());
+        let contained = anyhow::Error::new(cause()).context("can't read x: disk on fire");
+        assert_eq!(text(contained), "error: can't read x: disk on fire\n");
+        assert_eq!(
+            text(anyhow::Error::new(cause()).context("can't read x")),
+            "error: can't read x\n  why: disk on fire\n"
+        );
+    }
 
     #[test]
     fn a_problem_is_shown_as_what_why_and_what_next() {

@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use isopod_engine::Entries;
 use isopod_policy::bundle::is_misnamed_manifest;
 use isopod_policy::manifest::{self, Manifest};
 use isopod_policy::{AppName, Entry};
@@ -88,12 +89,22 @@ impl Project {
     /// Returns whether the project certainly serves no HTTP, based on its process types, or else on
     /// its component.
     pub(crate) fn takes_no_http(&self) -> bool {
+        self.has_entry(Entry::Http, |entries| entries.http.is_some()) == Some(false)
+    }
+
+    /// Returns whether the app handles events, also if that is unknown before the first build.
+    pub(crate) fn takes_events(&self) -> bool {
+        self.has_entry(Entry::Events, |entries| entries.events) != Some(false)
+    }
+
+    /// Returns whether a process type has the entry, by the manifest or else by the component.
+    fn has_entry(&self, entry: Entry, exports: impl Fn(&Entries) -> bool) -> Option<bool> {
         if !self.manifest.processes.is_empty() {
-            return self.manifest.processes.values().all(|process| process.entry != Entry::Http);
+            return Some(self.manifest.processes.values().any(|process| process.entry == entry));
         }
         let component = self.component_path().ok().and_then(|path| std::fs::read(path).ok());
         let info = component.and_then(|component| isopod_engine::inspect(&component).ok());
-        info.is_some_and(|info| info.entries.http.is_none())
+        info.map(|info| exports(&info.entries))
     }
 
     /// Reads the compiled component.

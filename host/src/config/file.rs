@@ -10,6 +10,7 @@ use std::{
 
 use isopod_policy::CoresOverride;
 use serde::Deserialize;
+use toml::de::DeTable;
 
 use super::ConfigError;
 use crate::limits;
@@ -115,8 +116,8 @@ impl TryFrom<String> for Size {
     }
 }
 
-/// Reads the configuration file.
-pub(super) fn read(path: &Path) -> Result<ConfigFile, ConfigError> {
+/// Reads the text of the configuration file.
+pub(super) fn read(path: &Path) -> Result<String, ConfigError> {
     let unreadable = |source| ConfigError::Unreadable { path: path.to_owned(), source };
     let file = File::open(path).map_err(unreadable)?;
     let mut text = String::new();
@@ -124,7 +125,23 @@ pub(super) fn read(path: &Path) -> Result<ConfigFile, ConfigError> {
     if text.len() as u64 > limits::CONFIG_BYTES {
         return Err(ConfigError::TooLarge { path: path.to_owned() });
     }
-    toml::from_str(&text).map_err(|e| ConfigError::Malformed { path: path.to_owned(), message: message(&text, &e) })
+    Ok(text)
+}
+
+/// Parses the configuration file.
+pub(super) fn parse(path: &Path, text: &str) -> Result<ConfigFile, ConfigError> {
+    toml::from_str(text).map_err(|e| ConfigError::Malformed { path: path.to_owned(), message: message(text, &e) })
+}
+
+/// Returns the line of a setting, such as `pushes.parallel`, if the file contains it.
+pub(super) fn line_of(text: &str, setting: &str) -> Option<usize> {
+    let root = DeTable::parse(text).ok()?;
+    let (mut table, mut at) = (Some(root.get_ref()), 0);
+    for name in setting.split('.') {
+        let (key, value) = table?.iter().find(|(key, _)| key.get_ref() == name)?;
+        (table, at) = (value.get_ref().as_table(), key.span().start);
+    }
+    Some(text.get(..at)?.matches('\n').count() + 1)
 }
 
 /// Formats an error in the file with its position.

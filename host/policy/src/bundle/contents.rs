@@ -116,9 +116,7 @@ impl Contents {
             several => {
                 let names: Vec<String> = several.iter().map(|path| self.in_archive(path)).collect();
                 let names = text::list(names.iter().map(String::as_str), TEXT_NAME_BYTES_SHOWN);
-                let count = several.len();
-                let why = format!("there are {count} .wasm files ({names}); name one as `component` in isopod.toml");
-                Err(BundleError::NoComponent { why })
+                Err(BundleError::SeveralComponents { count: several.len(), names })
             }
         }
     }

@@ -113,7 +113,7 @@ fn an_error_for_a_missing_component_names_the_files() {
     let error = read(&Archive::default().file("isopod.toml", MANIFEST.as_bytes()).gz()).expect_err("no component");
     assert!(error.to_string().contains("names \"target/greeter.wasm\", which the archive doesn't contain"), "{error}");
     let error = read(&Archive::default().file("a.wasm", WASM).file("b.wasm", WASM).gz()).expect_err("which?");
-    assert!(error.to_string().contains("there are 2 .wasm files (a.wasm, b.wasm)"), "{error}");
+    assert!(error.to_string().contains("contains 2 .wasm files (a.wasm, b.wasm)"), "{error}");
     let error = read(&Archive::default().file("a.wasm", b"").gz()).expect_err("it is empty");
     assert!(error.to_string().contains("empty file"), "{error}");
     assert!(matches!(read(&Archive::default().gz()), Err(BundleError::NoComponent { .. })));

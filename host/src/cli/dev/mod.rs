@@ -99,7 +99,7 @@ fn run_with_host(
     };
     let has_release = app["release"].is_u64();
     output::emit(&match project.takes_no_http() {
-        true => format!("{name} serves no HTTP; send it events with `isopod events send`  (Ctrl-C stops)\n"),
+        true => format!("{name} {}  (Ctrl-C stops)\n", apps::without_http(project.takes_events())),
         false => format!("{name} is at {url}  (Ctrl-C stops)\n"),
     });
     follow_log(client, format!("/v1/apps/{name}/logs?follow=true&limit=0"), args.access, events.clone());
