@@ -152,7 +152,12 @@ impl Host {
 
     /// Sends SIGTERM without waiting.
     pub fn ask_to_stop(&self) {
-        self.running.signal(libc::SIGTERM);
+        self.signal(libc::SIGTERM);
+    }
+
+    /// Sends a signal without waiting.
+    pub fn signal(&self, signal: i32) {
+        self.running.signal(signal);
     }
 
     /// Kills the host with SIGKILL and starts it again on the same data.

@@ -11,6 +11,7 @@ mod app_machine;
 mod app_state;
 mod autoscale;
 mod back_off;
+mod body_rate;
 pub mod bundle;
 pub mod config_vars;
 pub mod connections;
@@ -45,6 +46,7 @@ pub use app_limits::{BodyLimit, LimitError, Limits};
 pub use app_machine::{AppAction, AppCommand, AppMachine, ChangeId, Decision, Denied, Durable, LoadId, Refusal};
 pub use app_state::{AppEvent, AppState, AppType, BaseState, ErrorCause, Intended, Lifecycle, UnknownWord};
 pub use autoscale::{Peaks, ServiceRate, retry_after};
+pub use body_rate::BodyRate;
 pub use bundle::{Bundle, BundleError, BundleKind, Form};
 pub use config_vars::{
     Applied, ConfigChange, ConfigError, ConfigValue, ConfigVars, EffectiveVar, RedactedValue, Sealed, SecretText,

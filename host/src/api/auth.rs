@@ -29,6 +29,8 @@ pub(crate) enum Need {
 pub(crate) enum Refused {
     #[error("the request has no token")]
     NoToken,
+    #[error("the request has several authorization headers")]
+    SeveralTokens,
     #[error("this host doesn't know the token")]
     UnknownToken,
     #[error("the token `{name}` has the role `{has}`, but this request needs `{needs}`")]
@@ -157,7 +159,11 @@ impl Tokens {
     /// Looks the token up by its hash, so that the time of the comparison doesn't depend on a
     /// token.
     fn caller(&self, headers: &HeaderMap) -> Result<KnownToken, Refused> {
-        let value = headers.get(header::AUTHORIZATION).ok_or(Refused::NoToken)?;
+        let mut values = headers.get_all(header::AUTHORIZATION).iter();
+        let value = values.next().ok_or(Refused::NoToken)?;
+        if values.next().is_some() {
+            return Err(Refused::SeveralTokens);
+        }
         let value = value.to_str().map_err(|_| Refused::UnknownToken)?;
         let (scheme, token) = value.split_once(' ').ok_or(Refused::NoToken)?;
         if !scheme.eq_ignore_ascii_case("bearer") {
@@ -301,6 +307,9 @@ mod tests {
         assert!(matches!(tokens.check(&headers("Bearer guess"), &read, &ids), Err(Refused::UnknownToken)));
         assert!(matches!(tokens.check(&headers("Bearer secret"), &push, &ids), Err(Refused::RoleTooSmall { .. })));
         assert!(tokens.check(&headers("bearer secret"), &read, &ids).is_ok());
+        let mut twice = headers("Bearer secret");
+        twice.append(header::AUTHORIZATION, header::HeaderValue::from_static("Bearer secret"));
+        assert!(matches!(tokens.check(&twice, &read, &ids), Err(Refused::SeveralTokens)));
     }
 
     #[test]

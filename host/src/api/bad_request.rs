@@ -14,10 +14,14 @@ pub(crate) enum BadRequest {
     #[error("the request bodies that the API is reading use the whole budget of {} MiB",
         limits::API_BODIES_BYTES >> 20)]
     TooMany,
+    #[error("the request bodies that the API is reading for the token `{token}` use its whole budget of {} MiB",
+        limits::API_BODIES_BYTES_PER_TOKEN >> 20)]
+    TooManyOfToken { token: String },
     #[error("the body is incomplete: {detail}")]
     Truncated { detail: String },
-    #[error("the body timed out: no byte arrived for {} s, or it took longer than {} s in total",
-        limits::ADMIN_BODY_IDLE.as_secs(), limits::ADMIN_BODY_TIME.as_secs())]
+    #[error("the body timed out: each {} KiB, and the rest, must arrive within {} s, and the whole body within {} s",
+        limits::ADMIN_BODY_PART_BYTES >> 10, limits::ADMIN_BODY_PART_TIME.as_secs(),
+        limits::ADMIN_BODY_TIME.as_secs())]
     TooSlow,
     #[error("invalid path: {detail}")]
     Path { detail: String },

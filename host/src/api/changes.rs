@@ -11,16 +11,18 @@ use axum::{
     middleware::Next,
     response::IntoResponse,
 };
-use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::error::Error;
-use crate::api::limits;
+use super::{caller::Caller, error::Error};
+use crate::{
+    api::limits,
+    http::{byte_budget::Exceeded, shares::Shares},
+};
 
 /// The mutations in progress. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Changes {
-    permits: Arc<Semaphore>,
+    permits: Arc<Shares>,
     /// The tasks that a stopping host waits for.
     tasks: TaskTracker,
 }
@@ -55,18 +57,25 @@ pub(super) async fn run_to_completion(
     let gone = ClientGone::default();
     request.extensions_mut().insert(gone.clone());
     let _cancelled_on_drop = gone.0.drop_guard();
-    changes.run_to_completion(next.run(request)).await
+    let caller = Caller::of(request.extensions());
+    changes.run_to_completion(&caller, next.run(request)).await
 }
 
 impl Changes {
     pub(crate) fn new(tasks: TaskTracker) -> Self {
-        Self { permits: Arc::new(Semaphore::new(limits::CHANGES_MAX)), tasks }
+        Self { permits: Shares::new(limits::CHANGES_MAX, limits::CHANGES_PER_TOKEN), tasks }
     }
 
     /// Runs `change` to completion even if this future is dropped.
-    async fn run_to_completion(&self, change: impl Future<Output = Response<Body>> + Send + 'static) -> Response<Body> {
-        let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() else {
-            return Error::TooManyChanges.into_response();
+    async fn run_to_completion(
+        &self,
+        Caller(token): &Caller,
+        change: impl Future<Output = Response<Body>> + Send + 'static,
+    ) -> Response<Body> {
+        let permit = match self.permits.permit(token) {
+            Ok(permit) => permit,
+            Err(Exceeded::Own) => return Error::TooManyChangesOfToken { token: token.clone() }.into_response(),
+            Err(Exceeded::Shared) => return Error::TooManyChanges.into_response(),
         };
         let change = async move {
             let _permit = permit;
@@ -87,6 +96,10 @@ mod tests {
 
     use super::*;
 
+    fn caller(name: &str) -> Caller {
+        Caller(name.to_owned())
+    }
+
     fn changes() -> Changes {
         Changes::new(TaskTracker::new())
     }
@@ -96,7 +109,8 @@ mod tests {
         let (changes, done) = (changes(), CancellationToken::new());
         let (resume, is_done) = (CancellationToken::new(), done.clone());
         let resumed = resume.clone();
-        let mut change = Box::pin(changes.run_to_completion(async move {
+        let ann = caller("ann");
+        let mut change = Box::pin(changes.run_to_completion(&ann, async move {
             resumed.cancelled().await;
             is_done.cancel();
             Response::default()
@@ -107,21 +121,26 @@ mod tests {
         done.cancelled().await;
         changes.tasks.close();
         changes.tasks.wait().await;
-        assert_eq!(changes.permits.available_permits(), limits::CHANGES_MAX);
+        assert!(changes.permits.up_to("ann", limits::CHANGES_PER_TOKEN).is_ok());
     }
 
     #[tokio::test]
     async fn a_change_that_panics_is_answered() {
-        let response = changes().run_to_completion(async { panic!("intended") }).await;
+        let response = changes().run_to_completion(&caller("ann"), async { panic!("intended") }).await;
         assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
     }
 
     #[tokio::test]
     async fn changes_beyond_the_limit_are_refused() {
         let changes = changes();
-        let _all = changes.permits.try_acquire_many(limits::CHANGES_MAX as u32).expect("all permits are free");
-        let response = changes.run_to_completion(async { Response::default() }).await;
-        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
-        assert!(response.headers().contains_key("retry-after"));
+        let mut ann = changes.permits.up_to("ann", 0).expect("there is room");
+        ann.grow_to(limits::CHANGES_PER_TOKEN).expect("all permits are free");
+        let mut bob = changes.permits.up_to("bob", 0).expect("there is room");
+        for (token, status) in [("ann", StatusCode::TOO_MANY_REQUESTS), ("eve", StatusCode::SERVICE_UNAVAILABLE)] {
+            let response = changes.run_to_completion(&caller(token), async { Response::default() }).await;
+            assert_eq!(response.status(), status, "{token}");
+            assert!(response.headers().contains_key("retry-after"), "{token}");
+            bob.grow_to(limits::CHANGES_PER_TOKEN).expect("the other half is free");
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! The middleware of every API request: assigns its id, identifies the caller, and writes the body
 //! of a problem. Never handles a route.
 
-use std::{convert::Infallible, sync::Arc};
+use std::sync::Arc;
 
 use axum::{
     body::Body,
@@ -12,6 +12,7 @@ use axum::{
 };
 use isopod_policy::RequestId;
 
+pub(crate) use super::caller::Caller;
 use super::{Api, auth, error::Error};
 use crate::{
     http::problem::Problem,
@@ -32,6 +33,10 @@ pub(crate) async fn identify(State(api): State<Arc<Api>>, mut request: Request, 
     };
     if let Some(problem) = response.extensions_mut().remove::<Problem>() {
         describe(&mut response, &problem, &id, wants_html);
+        // A response without a problem, such as that of an uptime monitor, names no request.
+        if problem.status.is_server_error() {
+            api.failures.record(&method, &path, &problem, &id);
+        }
     }
     if let Ok(value) = HeaderValue::from_str(&id) {
         response.headers_mut().insert(REQUEST_ID, value);
@@ -39,12 +44,8 @@ pub(crate) async fn identify(State(api): State<Arc<Api>>, mut request: Request, 
     let response = response_rules::apply(&method, version, response).0.map(Body::new);
     let status = response.status();
     api.metrics.api_request(status);
-    if status == StatusCode::INTERNAL_SERVER_ERROR {
-        tracing::warn!(%method, %path, %status, request_id = %id, "an API request failed");
-    } else {
-        let duration_ms = started.elapsed().as_millis();
-        tracing::debug!(%method, %path, %status, request_id = %id, duration_ms, "answered");
-    }
+    let duration_ms = started.elapsed().as_millis();
+    tracing::debug!(%method, %path, %status, request_id = %id, duration_ms, "answered");
     response
 }
 
@@ -55,19 +56,6 @@ pub(crate) fn new_request_id() -> String {
 /// The id of the request, for handlers that pass the id to an app.
 #[derive(Clone)]
 pub(crate) struct RequestIdText(pub(crate) String);
-
-/// The caller: the name of the token. The app's activity records it as the actor of a change.
-#[derive(Clone)]
-pub(crate) struct Caller(pub(crate) String);
-
-impl<S: Send + Sync> FromRequestParts<S> for Caller {
-    type Rejection = Infallible;
-
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
-        // Only routes without a token have no caller, and they change nothing.
-        Ok(parts.extensions.get::<Self>().cloned().unwrap_or_else(|| Self("nobody".to_owned())))
-    }
-}
 
 /// The caller of an event stream: the stream ends with its token.
 #[derive(Clone)]

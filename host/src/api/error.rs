@@ -38,6 +38,8 @@ pub(crate) enum Error {
     NoSuchName { name: String, why: String },
     #[error("{0}")]
     BadName(NameError),
+    #[error("{0}")]
+    BadTokenName(NameError),
     #[error("invalid release `{given}`: write a release number as 3 or \"v3\"")]
     BadRelease { app: AppName, given: String },
     #[error("push {} is {}: {}", .0.id, .0.state, .0.reason.as_deref().unwrap_or("it was cancelled"))]
@@ -50,6 +52,11 @@ pub(crate) enum Error {
     NoApps,
     #[error("{} changes are already in progress", limits::CHANGES_MAX)]
     TooManyChanges,
+    #[error(
+        "{} changes with the token `{token}` are already in progress, which is its limit",
+        limits::CHANGES_PER_TOKEN
+    )]
+    TooManyChangesOfToken { token: String },
     #[error("the request failed unexpectedly; see the host's own log for details")]
     Panicked,
     #[error("the host has no free permit for another event stream; the limit is {}", limits::SUBSCRIBERS_MAX)]
@@ -84,6 +91,11 @@ impl IntoResponse for Error {
 }
 
 impl Error {
+    /// Token names follow the rules of app names.
+    pub(crate) fn bad_token_name(error: NameError) -> Self {
+        Self::BadTokenName(NameError { what: "token name", ..error })
+    }
+
     pub(crate) fn problem(&self) -> Problem {
         let detail = self.to_string();
         match self {
@@ -107,14 +119,8 @@ impl Error {
             Self::NoSuchName { name, .. } => {
                 Problem::new(StatusCode::NOT_FOUND, "unknown-app", "No such app", detail).app(name)
             }
-            Self::BadName(error) => {
-                let problem =
-                    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "bad-app-name", "Invalid app name", detail);
-                match &error.suggestion {
-                    Some(name) => problem.member("suggestion", name.as_str()),
-                    None => problem,
-                }
-            }
+            Self::BadName(error) => bad_name("bad-app-name", "Invalid app name", error),
+            Self::BadTokenName(error) => bad_name("bad-token-name", "Invalid token name", error),
             Self::BadRelease { app, .. } => {
                 Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "bad-release", "Invalid release", detail)
                     .app(app)
@@ -135,10 +141,8 @@ impl Error {
             }
             Self::NoApps => Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "no-apps", "The token has no apps", detail)
                 .hint("name at least one app; without `apps` a token is for all apps"),
-            Self::TooManyChanges => {
-                Problem::new(StatusCode::SERVICE_UNAVAILABLE, "too-many-changes", "Too many concurrent changes", detail)
-                    .retry_after(limits::CHANGES_RETRY_AFTER.as_secs())
-            }
+            Self::TooManyChanges => too_many_changes(StatusCode::SERVICE_UNAVAILABLE, detail),
+            Self::TooManyChangesOfToken { .. } => too_many_changes(StatusCode::TOO_MANY_REQUESTS, detail),
             Self::Panicked => Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "The request failed", detail),
             Self::TooManySubscribers => {
                 Problem::new(StatusCode::SERVICE_UNAVAILABLE, "too-many-followers", "Too many event streams", detail)
@@ -171,14 +175,10 @@ fn request(error: &BadRequest, detail: String) -> Problem {
                 .member("limit_bytes", *limit_bytes)
                 .header(header::CONNECTION, HeaderValue::from_static("close"))
         }
-        BadRequest::TooMany => Problem::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "too-many-bodies",
-            "Too many concurrent request bodies",
-            detail,
-        )
-        .retry_after(crate::http::limits::BODIES_RETRY_AFTER.as_secs())
-        .hint("retry the request, with fewer concurrent requests"),
+        BadRequest::TooMany => too_many_bodies(StatusCode::SERVICE_UNAVAILABLE, detail)
+            .hint("retry the request, with fewer concurrent requests"),
+        BadRequest::TooManyOfToken { .. } => too_many_bodies(StatusCode::TOO_MANY_REQUESTS, detail)
+            .hint("retry the request, with fewer concurrent requests of this token"),
         BadRequest::Truncated { .. } => {
             Problem::new(StatusCode::BAD_REQUEST, "truncated-body", "The body is incomplete", detail)
                 .header(header::CONNECTION, HeaderValue::from_static("close"))
@@ -208,12 +208,32 @@ fn request(error: &BadRequest, detail: String) -> Problem {
     }
 }
 
+fn bad_name(code: &'static str, title: &'static str, error: &NameError) -> Problem {
+    let problem = Problem::new(StatusCode::UNPROCESSABLE_ENTITY, code, title, error.to_string());
+    match &error.suggestion {
+        Some(name) => problem.member("suggestion", name.as_str()),
+        None => problem,
+    }
+}
+
+fn too_many_changes(status: StatusCode, detail: String) -> Problem {
+    Problem::new(status, "too-many-changes", "Too many concurrent changes", detail)
+        .retry_after(limits::CHANGES_RETRY_AFTER.as_secs())
+}
+
+fn too_many_bodies(status: StatusCode, detail: String) -> Problem {
+    Problem::new(status, "too-many-bodies", "Too many concurrent request bodies", detail)
+        .retry_after(crate::http::limits::BODIES_RETRY_AFTER.as_secs())
+}
+
 fn unauthorised(refused: &auth::Refused, detail: String) -> Problem {
     let token_file = "the administrator's token is in the file admin.token in the host's data folder";
     match refused {
         auth::Refused::NoToken => Problem::new(StatusCode::UNAUTHORIZED, "no-token", "Missing token", detail)
             .hint(format!("send the header authorization: Bearer TOKEN; {token_file}"))
             .header(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"isopod\"")),
+        auth::Refused::SeveralTokens => Problem::new(StatusCode::BAD_REQUEST, "bad-header", "Invalid header", detail)
+            .hint("send the header authorization once"),
         auth::Refused::UnknownToken => {
             let challenge = HeaderValue::from_static("Bearer realm=\"isopod\", error=\"invalid_token\"");
             Problem::new(StatusCode::UNAUTHORIZED, "unknown-token", "Unknown token", detail)
@@ -323,6 +343,11 @@ fn deploy(error: &DeployError, detail: String) -> Problem {
             Problem::new(StatusCode::TOO_MANY_REQUESTS, "too-many-pushes", "Too many pushes", detail)
                 .retry_after(retry_after.as_secs().max(1))
                 .hint("retry after a push has ended")
+        }
+        DeployError::TooManyUploads { of, retry_after, .. } => {
+            Problem::new(StatusCode::TOO_MANY_REQUESTS, "too-many-pushes", "Too many uploads", detail)
+                .retry_after(retry_after.as_secs())
+                .hint(format!("retry after an upload{of} has ended; slow uploads are cut off"))
         }
         DeployError::Unusable(failure) => {
             Problem::new(StatusCode::UNPROCESSABLE_ENTITY, failure.code(), "Invalid bundle", detail)

@@ -24,12 +24,13 @@ use utoipa::{
 
 use super::{
     Api,
+    body::collect,
     cloud_event::{DeliveryOptions, EventReader, ReceivedEvent},
-    edge::RequestIdText,
+    edge::{Caller, RequestIdText},
     error::{Error, EventError},
     openapi::{self, Binary, CloudEvent, EventLines, EventReply, ProblemDetails},
     path::AppPath,
-    request::{Params, Path, app_name, collect, media_type},
+    request::{Params, Path, app_name, media_type},
 };
 use crate::{
     api::limits,
@@ -128,6 +129,7 @@ impl Queue {
 )]
 pub(super) async fn send(
     State(api): State<Arc<Api>>,
+    caller: Caller,
     Path(app): Path<String>,
     Params(params): Params<SendParams>,
     request: Request,
@@ -140,7 +142,7 @@ pub(super) async fn send(
     }
     let request_id = request.extensions().get::<RequestIdText>().map_or_else(String::new, |id| id.0.clone());
     let (parts, body) = request.into_parts();
-    let body = collect(&api.bodies, body, limits::EVENT_BODY_BYTES).await?;
+    let body = collect(&api.bodies, &caller, body, limits::EVENT_BODY_BYTES).await?;
     let reader = EventReader::new(&parts.headers, Timestamp::now())?;
     let received = reader.read(media_type(&parts.headers).as_deref(), &parts.headers, &body)?;
     let ReceivedEvent { event, options } = received;

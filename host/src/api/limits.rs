@@ -27,17 +27,23 @@ pub(crate) const ADMIN_BACKLOG: u32 = 256;
 /// has large uploads and few connections.
 pub(crate) const ADMIN_WINDOW_BYTES: u32 = 1 << 20;
 
-/// Idle timeout of a request body of the API. Then 408: an incomplete body must not hold a
-/// connection forever.
-pub(crate) const ADMIN_BODY_IDLE: Duration = Duration::from_secs(15);
+/// Bytes of a request body of the API that must arrive within `ADMIN_BODY_PART_TIME`: each such
+/// part of the body, and its rest. Otherwise 408: a slow body must not hold its permits.
+pub(crate) const ADMIN_BODY_PART_BYTES: u64 = 128 << 10;
 
-/// Timeout of a whole request body of the API. Then 408: the idle timeout doesn't stop a client
-/// that sends one byte every few seconds.
+/// Timeout of each `ADMIN_BODY_PART_BYTES` of a request body of the API, and of its rest. Then 408.
+pub(crate) const ADMIN_BODY_PART_TIME: Duration = Duration::from_secs(15);
+
+/// Timeout of a whole request body of the API. Then 408.
 pub(crate) const ADMIN_BODY_TIME: Duration = Duration::from_secs(600);
 
-/// Bytes of all bodies that the API is reading into memory. A body beyond it is refused with 503
-/// before it is read. A body without a length counts with its limit.
+/// Received bytes of all bodies that the API is reading into memory. A body beyond it is refused
+/// with 503.
 pub(crate) const API_BODIES_BYTES: u64 = 64 << 20;
+
+/// Received bytes of one token's bodies that the API is reading into memory. A body beyond it is
+/// refused with 429, so that a single client can't use up the budget of all.
+pub(crate) const API_BODIES_BYTES_PER_TOKEN: u64 = API_BODIES_BYTES / 2;
 
 /// The largest JSON or text body of the API. A larger one is refused with 413: only bundles are
 /// large.
@@ -65,9 +71,13 @@ pub(crate) const BUILD_ERROR_BYTES: usize = 256 * 1024;
 
 /// Concurrent API mutations, including those of disconnected clients. Further mutations are refused
 /// with 503.
-pub(crate) const CHANGES_MAX: usize = 512;
+pub(crate) const CHANGES_MAX: u64 = 512;
 
-/// `Retry-After` of a mutation that was refused because of `CHANGES_MAX`.
+/// Concurrent API mutations with one token. Further mutations get 429, so that a single client
+/// can't take all permits.
+pub(crate) const CHANGES_PER_TOKEN: u64 = CHANGES_MAX / 2;
+
+/// `Retry-After` of a mutation that was refused because of `CHANGES_MAX` or `CHANGES_PER_TOKEN`.
 pub(crate) const CHANGES_RETRY_AFTER: Duration = Duration::from_secs(2);
 
 /// Items in one page of a list, unless the caller asks for fewer.
@@ -79,11 +89,11 @@ pub(crate) const PAGE_ITEMS_MAX: u32 = 1000;
 
 /// Subscribers of event streams (server-sent events), all apps together. Further streams get 503:
 /// each holds a connection.
-pub(crate) const SUBSCRIBERS_MAX: usize = 256;
+pub(crate) const SUBSCRIBERS_MAX: u64 = 256;
 
 /// Subscribers with one token. Further streams get 429, so that a single client can't take all
 /// permits.
-pub(crate) const SUBSCRIBERS_PER_TOKEN: usize = 128;
+pub(crate) const SUBSCRIBERS_PER_TOKEN: u64 = 128;
 
 /// Interval at which an idle event stream sends a comment, so that proxies and clients see that the
 /// connection is alive.
@@ -97,3 +107,9 @@ pub(crate) const METRICS_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Bytes of the file with the administrator's token. The rest is not read.
 pub(crate) const TOKEN_FILE_BYTES_MAX: u64 = 4096;
+
+/// Failed requests (5xx) in the host's own log per `FAILURES_LOGGED_WINDOW`. Further ones are left
+/// out, after a line that says so.
+pub(crate) const FAILURES_LOGGED_PER_WINDOW: u32 = 20;
+/// The window of `FAILURES_LOGGED_PER_WINDOW`.
+pub(crate) const FAILURES_LOGGED_WINDOW: Duration = Duration::from_secs(10);

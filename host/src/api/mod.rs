@@ -8,7 +8,9 @@ mod advice;
 mod apps;
 pub(crate) mod auth;
 mod bad_request;
+mod body;
 mod build_error;
+mod caller;
 pub(crate) mod changes;
 mod cloud_event;
 mod config;
@@ -16,6 +18,7 @@ mod cores;
 mod edge;
 mod error;
 mod events;
+mod failure_log;
 mod formation;
 mod index;
 mod instances;
@@ -35,7 +38,6 @@ pub(crate) mod server;
 mod sse;
 mod state;
 mod status;
-mod subscribers;
 mod tokens;
 mod urls;
 
@@ -47,7 +49,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 pub(crate) use self::admin_token::{TokenError, load as load_tokens};
 use self::{error::Error, query::KnownQueries};
-pub(crate) use self::{state::Api, urls::Urls};
+pub(crate) use self::{failure_log::FailureLog, state::Api, urls::Urls};
 
 /// Returns all routes and their description. A handler without a description does not compile here.
 fn described() -> (Router<Arc<Api>>, Router<Arc<Api>>, OpenApi) {

@@ -24,13 +24,15 @@ use utoipa::{
 
 use super::{
     Api,
+    auth::{Authorised, Refused},
+    body::Chunks,
     changes::ClientGone,
     edge::{Caller, Subscriber},
     error::Error,
     openapi::{self, Binary, ServerSentEvent},
     path::{AppPath, PushPath},
     push_view::PushView,
-    request::{BadRequest, Chunks, List, PageParams, Params, Path, app_name, media_type},
+    request::{BadRequest, List, PageParams, Params, Path, app_name, media_type},
     sse::{self, StreamEvent},
 };
 use crate::{
@@ -85,6 +87,7 @@ pub(crate) struct ShowParams {
 pub(super) async fn create(
     State(api): State<Arc<Api>>,
     Caller(by): Caller,
+    Subscriber(token): Subscriber,
     gone: ClientGone,
     Path(app): Path<String>,
     Params(params): Params<CreateParams>,
@@ -94,7 +97,7 @@ pub(super) async fn create(
     let kind = kind_of(request.headers())?;
     check_encoding(request.headers())?;
     let key = idempotency_key(request.headers())?;
-    let received = receive(&api, request).await?;
+    let received = receive(&api, &app, &token, request).await?;
     let accepted = api.control.pushes.submit(&app, received, kind, &by, key).await?;
     let mut view = PushView::from(accepted.now);
     view.created_app = accepted.created_app;
@@ -266,7 +269,7 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, BadRequest> {
     key.map(|key| Some(key.to_owned())).ok_or_else(detail)
 }
 
-async fn receive(api: &Api, request: Request) -> Result<Received, Error> {
+async fn receive(api: &Api, app: &AppName, token: &Authorised, request: Request) -> Result<Received, Error> {
     let limit_bytes = policy_limits::BUNDLE_BYTES_MAX as u64;
     // A body with a declared length over the limit is refused before it is read.
     let declared =
@@ -274,7 +277,7 @@ async fn receive(api: &Api, request: Request) -> Result<Received, Error> {
     if declared.is_some_and(|bytes| bytes > limit_bytes) {
         return Err(BadRequest::TooLarge { limit_bytes }.into());
     }
-    let upload = api.control.pushes.upload()?;
+    let upload = api.control.pushes.upload(app, &token.name)?;
     let chunks = Chunks::new(request.into_body(), limit_bytes);
     let receiving = async move {
         let (mut upload, mut chunks) = (upload, chunks);
@@ -285,6 +288,8 @@ async fn receive(api: &Api, request: Request) -> Result<Received, Error> {
     };
     tokio::select! {
         received = receiving => received,
+        // An upload must not outlive its token: it holds permits.
+        () = token.removed.cancelled() => Err(Refused::UnknownToken.into()),
         // The stopping host accepts no further bytes.
         () = api.stop.cancelled() => Err(DeployError::Stopping.into()),
     }

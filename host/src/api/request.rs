@@ -1,15 +1,12 @@
-//! Reads requests: JSON and text bodies with limits on size and time, queries and path segments.
-//! Never acts on a request.
+//! Reads requests: JSON bodies, queries and path segments. Never acts on a request.
 
 use std::sync::Arc;
 
 use axum::{
-    body::{Body, HttpBody},
     extract::{self, FromRequest, FromRequestParts, Query, Request, rejection::QueryRejection},
     http::{HeaderMap, Method, header, request::Parts},
 };
-use bytes::{Bytes, BytesMut};
-use http_body_util::BodyExt;
+use bytes::Bytes;
 use isopod_policy::{
     AppName, NameError,
     json::{UniqueMembers, explain},
@@ -17,11 +14,10 @@ use isopod_policy::{
 };
 use isopod_store::Page;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use tokio::time::{Instant, timeout_at};
 
 pub(crate) use super::bad_request::BadRequest;
-use super::{Api, error::Error, query};
-use crate::{api::limits, http::byte_budget::ByteBudget};
+use super::{Api, body::collect, edge::Caller, error::Error, query};
+use crate::api::limits;
 
 /// A JSON body.
 pub(crate) struct Json<T>(pub(crate) T);
@@ -59,7 +55,8 @@ async fn json_body(request: Request, api: &Api) -> Result<Bytes, BadRequest> {
         let got = media_type.unwrap_or_else(|| "missing".to_owned());
         return Err(BadRequest::ContentType { got, wanted: "application/json" });
     }
-    collect(&api.bodies, request.into_body(), limits::JSON_BODY_BYTES).await
+    let caller = Caller::of(request.extensions());
+    collect(&api.bodies, &caller, request.into_body(), limits::JSON_BODY_BYTES).await
 }
 
 /// Parses JSON. An error names the member and its position in the body. A duplicate member is an
@@ -181,63 +178,9 @@ pub(crate) fn media_type(headers: &HeaderMap) -> Option<String> {
     Some(value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase())
 }
 
-/// Reads a whole body of up to `limit` bytes, if the budget has room for it.
-pub(crate) async fn collect(bodies: &ByteBudget, body: Body, limit: usize) -> Result<Bytes, BadRequest> {
-    let limit_bytes = limit as u64;
-    let length = body.size_hint().exact().unwrap_or(limit_bytes);
-    if length > limit_bytes {
-        return Err(BadRequest::TooLarge { limit_bytes });
-    }
-    let _counted = bodies.reserve(length).ok_or(BadRequest::TooMany)?;
-    let mut chunks = Chunks::new(body, limit_bytes);
-    let mut bytes = BytesMut::new();
-    while let Some(chunk) = chunks.next().await? {
-        bytes.extend_from_slice(&chunk);
-    }
-    Ok(bytes.freeze())
-}
-
-/// Yields the chunks of a body within the limits on its size and time.
-pub(crate) struct Chunks {
-    body: Body,
-    limit_bytes: u64,
-    left_bytes: u64,
-    deadline: Instant,
-}
-
-impl Chunks {
-    pub(crate) fn new(body: Body, limit_bytes: u64) -> Self {
-        Self { body, limit_bytes, left_bytes: limit_bytes, deadline: Instant::now() + limits::ADMIN_BODY_TIME }
-    }
-
-    /// Returns the next chunk, or `None` at the body's end.
-    pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, BadRequest> {
-        let until = self.deadline.min(Instant::now() + limits::ADMIN_BODY_IDLE);
-        loop {
-            let frame = timeout_at(until, self.body.frame()).await.map_err(|_| BadRequest::TooSlow)?;
-            let Some(frame) = frame else { return Ok(None) };
-            let frame = frame.map_err(|e| BadRequest::Truncated { detail: root_cause(&e) })?;
-            let Ok(chunk) = frame.into_data() else { continue };
-            let left = self.left_bytes.checked_sub(chunk.len() as u64);
-            self.left_bytes = left.ok_or(BadRequest::TooLarge { limit_bytes: self.limit_bytes })?;
-            return Ok(Some(chunk));
-        }
-    }
-}
-
-/// Returns the innermost source of an error.
-fn root_cause(error: &dyn std::error::Error) -> String {
-    let mut cause = error;
-    while let Some(deeper) = cause.source() {
-        cause = deeper;
-    }
-    cause.to_string()
-}
-
 /// Bytes of the path to a member that an error shows. The rest is cut off.
 const JSON_PATH_SHOWN_BYTES: usize = 200;
 
-/// Formats the position of an error in the body; empty for an error about the whole body.
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -255,27 +198,6 @@ mod tests {
         );
         assert_eq!(why("{} x"), "invalid JSON body (line 1, column 4): more text follows its end");
         assert!(why(r#"{"limit":1,"limit":2}"#).ends_with("the member `limit` appears more than once"));
-    }
-
-    #[tokio::test]
-    async fn a_body_over_its_limit_is_refused() {
-        let bodies = ByteBudget::new(100);
-        let collect = |text| collect(&bodies, Body::from(text), 4);
-        assert!(matches!(collect("12345").await, Err(BadRequest::TooLarge { limit_bytes: 4 })));
-        assert_eq!(collect("1234").await.expect("fits"), "1234");
-    }
-
-    #[tokio::test]
-    async fn bodies_beyond_the_budget_are_refused() {
-        let bodies = ByteBudget::new(10);
-        let endless = || Body::from_stream(futures::stream::pending::<Result<Bytes, std::io::Error>>());
-        // Its length is unknown, so it counts with the limit.
-        let mut slow = Box::pin(collect(&bodies, endless(), 8));
-        assert!(futures::poll!(&mut slow).is_pending());
-        assert!(matches!(collect(&bodies, Body::from("123"), 8).await, Err(BadRequest::TooMany)));
-        assert_eq!(collect(&bodies, Body::from("12"), 8).await.expect("fits"), "12");
-        drop(slow);
-        assert_eq!(collect(&bodies, Body::from("123"), 8).await.expect("fits"), "123");
     }
 
     #[test]

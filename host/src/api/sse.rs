@@ -15,7 +15,7 @@ use futures::{Stream, StreamExt, future, stream};
 use serde::Serialize;
 
 use super::{Api, edge::Subscriber, error::Error};
-use crate::api::limits;
+use crate::{api::limits, http::byte_budget::Exceeded};
 
 /// One event of a stream.
 pub(crate) enum StreamEvent<T> {
@@ -48,7 +48,10 @@ pub(crate) fn stream<T: Serialize + Send + 'static>(
     Subscriber(token): &Subscriber,
     events: impl Stream<Item = StreamEvent<T>> + Send + 'static,
 ) -> Result<Response<Body>, Error> {
-    let permit = api.subscribers.take(&token.name)?;
+    let permit = api.subscribers.permit(&token.name).map_err(|exceeded| match exceeded {
+        Exceeded::Own => Error::TooManyOfToken { token: token.name.clone() },
+        Exceeded::Shared => Error::TooManySubscribers,
+    })?;
     let (stop, revoked) = (api.stop.clone(), token.removed.clone());
     let ends = revoked.clone();
     let ended = async move {

@@ -6,10 +6,10 @@ use isopod_policy::AppName;
 use isopod_store::Store;
 use tokio_util::sync::CancellationToken;
 
-use super::{auth, changes::Changes, subscribers::Subscribers, urls::Urls};
+use super::{auth, changes::Changes, failure_log::FailureLog, urls::Urls};
 use crate::{
     control::ControlPlane,
-    http::byte_budget::ByteBudget,
+    http::shares::Shares,
     observe::liveness::Liveness,
     observe::{logs::Logs, machine, metrics::Metrics},
 };
@@ -25,10 +25,12 @@ pub(crate) struct Api {
     pub(crate) urls: Urls,
     /// Whether all apps are restored.
     pub(crate) ready: Arc<AtomicBool>,
-    pub(crate) subscribers: Arc<Subscribers>,
+    /// The permits of event streams.
+    pub(crate) subscribers: Arc<Shares>,
     pub(crate) changes: Changes,
-    /// The budget of bodies that are being read into memory.
-    pub(crate) bodies: ByteBudget,
+    /// The bytes of bodies that are being read into memory.
+    pub(crate) bodies: Arc<Shares>,
+    pub(crate) failures: FailureLog,
     /// Ends the event streams at a stop.
     pub(crate) stop: CancellationToken,
     /// Checks the host's own threads.

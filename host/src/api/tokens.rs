@@ -68,7 +68,7 @@ pub(super) async fn create(
     Object(new): Object<NewToken>,
 ) -> Result<(StatusCode, axum::Json<CreatedToken>), Error> {
     // Token names follow the rules of app names, since users type both in the same commands.
-    let name: AppName = new.name.parse().map_err(Error::BadName)?;
+    let name: AppName = new.name.parse().map_err(Error::bad_token_name)?;
     let scope = match new.apps {
         None => Scope::All,
         Some(apps) if apps.is_empty() => return Err(Error::NoApps),
@@ -117,7 +117,7 @@ pub(super) async fn list(
     delete,
     path = "/v1/tokens/{name}",
     operation_id = "delete_token",
-    summary = "Deletes a token, and ends its event streams",
+    summary = "Deletes a token, and ends its event streams and uploads",
     params(TokenPath),
     responses(
         (status = 204, description = "The token is deleted"),

@@ -58,6 +58,8 @@ pub(crate) enum DeployError {
     Cores { app: AppName, why: String },
     #[error("{what} are already waiting")]
     TooMany { what: String, retry_after: Duration },
+    #[error("{most} uploads{of} are already in progress")]
+    TooManyUploads { of: UploadsOf, most: u64, retry_after: Duration },
     #[error("{0}")]
     Unusable(Box<Failure>),
     #[error("the request to `{0}` failed with an internal error; see the host's log for details")]
@@ -68,6 +70,17 @@ pub(crate) enum DeployError {
     Store(#[from] StoreError),
     #[error("{doing}: {source}")]
     Disk { doing: &'static str, source: std::io::Error },
+}
+
+/// The holder of uploads that has reached its limit.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum UploadsOf {
+    #[error("")]
+    Host,
+    #[error(" to `{0}`")]
+    App(AppName),
+    #[error(" with the token `{0}`")]
+    Token(String),
 }
 
 /// The reason why a push or a change failed. The client reads the text, so it includes a remedy

@@ -16,7 +16,18 @@ pub(crate) const PUSHES_QUEUED_PER_APP: usize = 8;
 
 /// Concurrent uploads. Further uploads are refused with 429: each holds a file of up to the
 /// bundle's limit.
-pub(crate) const UPLOADS_MAX: usize = 16;
+pub(crate) const UPLOADS_MAX: u64 = 16;
+
+/// Concurrent uploads with one token. Further uploads are refused with 429, so that a single token
+/// can't take all permits.
+pub(crate) const UPLOADS_PER_TOKEN: u64 = UPLOADS_MAX / 2;
+
+/// Concurrent uploads to one app. Further uploads are refused with 429, so that the tokens of a
+/// single app can't take all permits.
+pub(crate) const UPLOADS_PER_APP: u64 = UPLOADS_MAX / 2;
+
+/// `Retry-After` of a refused upload.
+pub(crate) const UPLOADS_RETRY_AFTER: Duration = Duration::from_secs(2);
 
 /// Timeout of a push job from its start, unless configured. Then it is `failed` with the reason
 /// `time-limit`.

@@ -30,10 +30,10 @@ pub(crate) struct PushJobs {
 }
 
 impl PushJobs {
-    /// Starts an upload, which holds a permit until it is dropped.
-    pub(crate) fn upload(&self) -> Result<Upload, DeployError> {
+    /// Starts an upload, which holds its permits until it is dropped.
+    pub(crate) fn upload(&self, app: &AppName, token: &str) -> Result<Upload, DeployError> {
         self.shutdown.ensure_open()?;
-        self.pushes.upload()
+        self.pushes.upload(app, token)
     }
 
     /// Accepts a received bundle as a push job. Creates the app if it doesn't exist and the bundle

@@ -10,13 +10,6 @@ pub(crate) struct ByteBudget {
     max: u64,
 }
 
-/// Bytes that count against a budget until this guard is dropped.
-#[derive(Debug)]
-pub(crate) struct Reservation<'a> {
-    budget: &'a ByteBudget,
-    bytes: u64,
-}
-
 /// A growing number of bytes that counts against the budget of its owner and the budget of all
 /// owners until this guard is dropped.
 #[derive(Debug)]
@@ -53,11 +46,6 @@ impl ByteBudget {
     pub(crate) fn release(&self, bytes: u64) {
         let held = self.held.fetch_sub(bytes, Ordering::Relaxed);
         debug_assert!(held >= bytes, "{bytes} bytes are given back, and {held} are held");
-    }
-
-    /// Counts bytes until the guard is dropped. Returns `None` if they would exceed the budget.
-    pub(crate) fn reserve(&self, bytes: u64) -> Option<Reservation<'_>> {
-        self.charge(bytes).then(|| Reservation { budget: self, bytes })
     }
 }
 
@@ -98,10 +86,12 @@ impl Drop for SharedReservation<'_> {
     }
 }
 
-impl Drop for Reservation<'_> {
-    fn drop(&mut self) {
-        self.budget.release(self.bytes);
-    }
+/// Returns the capacity of a buffer once a body of this length has grown to `so_far`: twice that
+/// size, so that the body is copied only a few times. The capacity isn't the whole length at once,
+/// since the client may never send the rest.
+pub(crate) fn room_for(so_far: usize, length: u64) -> usize {
+    let whole = usize::try_from(length).unwrap_or(usize::MAX);
+    so_far.saturating_mul(2).min(whole).max(so_far)
 }
 
 #[cfg(test)]
@@ -109,15 +99,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn held_bytes_count_until_the_guard_is_dropped() {
+    fn a_buffer_has_twice_the_received_size_up_to_the_length_of_the_body() {
+        assert_eq!([2, 499, 500, 999, 1_000].map(|so_far| room_for(so_far, 1_000)), [4, 998, 1_000, 1_000, 1_000]);
+        assert_eq!(room_for(1_001, 1_000), 1_001, "all received bytes fit");
+    }
+
+    #[test]
+    fn charged_bytes_count_until_they_are_released() {
         let budget = ByteBudget::new(10);
-        let six = budget.reserve(6).expect("there is room");
-        assert!(budget.reserve(5).is_none());
-        let four = budget.reserve(4).expect("refused bytes do not count");
-        drop(six);
-        assert!(budget.charge(6) && !budget.charge(1));
+        assert!(budget.charge(6) && !budget.charge(5));
+        assert!(budget.charge(4), "refused bytes do not count");
         budget.release(6);
-        drop(four);
+        assert!(budget.charge(6) && !budget.charge(1));
+        budget.release(10);
         assert!(budget.charge(10));
         assert!(!budget.charge(u64::MAX), "the sum does not overflow");
     }

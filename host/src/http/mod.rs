@@ -6,4 +6,5 @@ pub(crate) mod field_classes;
 pub(crate) mod limits;
 pub(crate) mod problem;
 pub(crate) mod response_rules;
+pub(crate) mod shares;
 pub(crate) mod trailers;

@@ -9,7 +9,10 @@
 
 use super::failure::{Failed, broken, too_large, too_many, too_slow};
 use crate::{
-    http::connections::{DrainedBody, expects_continue},
+    http::{
+        byte_budget::room_for,
+        connections::{DrainedBody, expects_continue},
+    },
     ingress::limits,
     runtime::{ActiveRelease, AppResources, IncomingBody},
 };
@@ -89,23 +92,4 @@ async fn whole(
         all.extend_from_slice(&piece);
     }
     Ok((if all.is_empty() { first } else { all.into() }, trailers))
-}
-
-/// Returns the buffer's new capacity once a body of this length has grown to `so_far`: twice that
-/// size, so that the body is copied only a few times. The capacity isn't the whole length at once,
-/// since the client may never send the rest.
-fn room_for(so_far: usize, length: u64) -> usize {
-    let whole = usize::try_from(length).unwrap_or(usize::MAX);
-    so_far.saturating_mul(2).min(whole).max(so_far)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_buffer_has_twice_the_received_size_up_to_the_length_of_the_body() {
-        assert_eq!([2, 499, 500, 999, 1_000].map(|so_far| room_for(so_far, 1_000)), [4, 998, 1_000, 1_000, 1_000]);
-        assert_eq!(room_for(1_001, 1_000), 1_001, "all received bytes fit");
-    }
 }

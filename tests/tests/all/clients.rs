@@ -1,7 +1,7 @@
 //! Tests clients that are slow, send incomplete requests or send invalid bytes: the host
 //! disconnects them, and they delay no other client.
 
-use isopod_tests::{Ask, Bundle, Host, Neighbour, Queue, Wire, guest, wait_for};
+use isopod_tests::{Ask, Bundle, Host, Neighbour, Wire, guest, wait_for};
 
 /// Starts an app with a single slot, which slow clients must not occupy.
 fn host_with_one_place() -> Host {
@@ -255,33 +255,6 @@ fn announced_bodies_take_no_budget() {
         let large = vec![b'x'; 1 << 20];
         assert_eq!(host.app("hello", Ask::post("/echo").body("text/plain", large.clone())).expect(200).body, large);
     }
-}
-
-/// The API's callers have different tokens, but share one budget for bodies.
-#[test]
-fn the_api_bounds_the_bodies_that_it_reads_concurrently() {
-    let host = Host::start();
-    host.deploy("greedy", Bundle::component(guest("greedy")));
-    let head = format!(
-        "POST /v1/apps/greedy/events HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\n\
-         content-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n",
-        host.token
-    );
-    // Bodies without a `content-length` are charged with the longest permitted length.
-    let endless: Vec<Wire> = (0..64)
-        .map(|_| {
-            let mut wire = Wire::open(host.admin).expect("the API accepts connections");
-            wire.send(head.as_bytes()).and_then(|()| wire.send_chunk(b"{")).expect("it can be sent");
-            wire
-        })
-        .collect();
-    let send = || host.send_event("greedy", "hello", Queue::Pull);
-    let refused = wait_for("a rejection", || Some(send()).filter(|answer| answer.status != 200));
-    let problem = refused.problem(503, "too-many-bodies");
-    assert!(problem["hint"].is_string() && refused.header("retry-after") == Some("2"), "{refused}");
-    host.get("greedy", "/ok").expect(200);
-    drop(endless);
-    wait_for("free budget for bodies", || (send().status == 200).then_some(()));
 }
 
 /// Clients that withhold the rest of their bodies lose the guest's slot as soon as other requests

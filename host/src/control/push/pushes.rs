@@ -12,13 +12,16 @@ use isopod_policy::{AppName, PushId};
 use isopod_store::Store;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit, watch};
 
-use crate::control::limits;
-use crate::control::{
-    error::DeployError,
-    push::{
-        progress::{LivePush, PushNow},
-        upload::{self, Upload},
+use crate::{
+    control::{
+        error::{DeployError, UploadsOf},
+        limits,
+        push::{
+            progress::{LivePush, PushNow},
+            upload::{self, Upload},
+        },
     },
+    http::{byte_budget::Exceeded, shares::Shares},
 };
 
 /// The limits of push jobs.
@@ -41,7 +44,8 @@ struct Table {
     queued: Arc<Semaphore>,
     /// Permits of push jobs that run.
     running: Semaphore,
-    uploads: Arc<Semaphore>,
+    uploads_by_token: Arc<Shares>,
+    uploads_by_app: Arc<Shares>,
 }
 
 impl Pushes {
@@ -53,7 +57,8 @@ impl Pushes {
             live: Mutex::default(),
             queued: Arc::new(Semaphore::new(options.queued_max)),
             running: Semaphore::new(options.parallel),
-            uploads: Arc::new(Semaphore::new(limits::UPLOADS_MAX)),
+            uploads_by_token: Shares::new(limits::UPLOADS_MAX, limits::UPLOADS_PER_TOKEN),
+            uploads_by_app: Shares::new(limits::UPLOADS_MAX, limits::UPLOADS_PER_APP),
             options,
         })))
     }
@@ -62,13 +67,18 @@ impl Pushes {
         &self.0.options
     }
 
-    /// Starts an upload, which holds a permit until it is dropped.
-    pub(in crate::control) fn upload(&self) -> Result<Upload, DeployError> {
-        let permit = Arc::clone(&self.0.uploads).try_acquire_owned().map_err(|_| DeployError::TooMany {
-            what: format!("{} uploads", limits::UPLOADS_MAX),
-            retry_after: Duration::from_secs(2),
+    /// Starts an upload, which holds its permits until it is dropped.
+    pub(in crate::control) fn upload(&self, app: &AppName, token: &str) -> Result<Upload, DeployError> {
+        let refused = |most, of| DeployError::TooManyUploads { of, most, retry_after: limits::UPLOADS_RETRY_AFTER };
+        let of_token = self.0.uploads_by_token.permit(token).map_err(|exceeded| match exceeded {
+            Exceeded::Own => refused(limits::UPLOADS_PER_TOKEN, UploadsOf::Token(token.to_owned())),
+            Exceeded::Shared => refused(limits::UPLOADS_MAX, UploadsOf::Host),
         })?;
-        Upload::begin(&uploads_folder(&self.0.store), permit)
+        let of_app = self.0.uploads_by_app.permit(app.as_str()).map_err(|exceeded| match exceeded {
+            Exceeded::Own => refused(limits::UPLOADS_PER_APP, UploadsOf::App(app.clone())),
+            Exceeded::Shared => refused(limits::UPLOADS_MAX, UploadsOf::Host),
+        })?;
+        Upload::begin(&uploads_folder(&self.0.store), [of_token, of_app])
     }
 
     /// Returns the permit of a push job that waits or runs, or `None` if there are too many.

@@ -8,17 +8,20 @@ use std::{
 
 use bytes::Bytes;
 use tempfile::NamedTempFile;
-use tokio::{io::AsyncWriteExt, sync::OwnedSemaphorePermit};
+use tokio::io::AsyncWriteExt;
 
-use crate::control::DeployError;
+use crate::{control::DeployError, http::shares::Share};
 
 /// A bundle that is being received. Dropping it removes the file and releases the permit.
 pub(crate) struct Upload {
     file: NamedTempFile,
     writer: tokio::fs::File,
     bytes: u64,
-    _permit: OwnedSemaphorePermit,
+    _permit: UploadPermit,
 }
+
+/// The permits of one upload: that of its token and that of its app.
+pub(in crate::control) type UploadPermit = [Share; 2];
 
 const STORE_FAILED: &str = "the upload can't be stored";
 
@@ -29,7 +32,7 @@ pub(crate) struct Received {
 }
 
 impl Upload {
-    pub(in crate::control) fn begin(folder: &Path, permit: OwnedSemaphorePermit) -> Result<Self, DeployError> {
+    pub(in crate::control) fn begin(folder: &Path, permit: UploadPermit) -> Result<Self, DeployError> {
         let failed = |source| DeployError::Disk { doing: STORE_FAILED, source };
         let file = tempfile::Builder::new().prefix("upload-").tempfile_in(folder).map_err(failed)?;
         let writer = tokio::fs::File::from_std(file.reopen().map_err(failed)?);

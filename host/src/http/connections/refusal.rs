@@ -46,14 +46,11 @@ fn problem(status: StatusCode) -> Problem {
             "head-too-large",
             "The request's head is too large",
             format!(
-                "the limits are {} KiB and {} fields, and a body of less than 2^64 bytes",
+                "the limits are {} KiB with the target, {} fields, and a content-length below 2^64 - 2",
                 limits::HEAD_BYTES >> 10,
                 limits::HEAD_FIELDS
             ),
         ),
-        StatusCode::URI_TOO_LONG => {
-            ("target-too-long", "The request's target is too long", "the target has more than 65,534 bytes".to_owned())
-        }
         StatusCode::REQUEST_TIMEOUT => (
             "head-too-slow",
             "The request's head arrived too slowly",
