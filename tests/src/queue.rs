@@ -3,6 +3,10 @@
 
 use crate::{Answer, Ask, Host, Wire, limits::HELD_BYTES, wait_for};
 use serde_json::{Value, json};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// The number of events of all tests, which gives each a unique id.
+static EVENTS: AtomicU64 = AtomicU64::new(1);
 
 /// One of an app's two queues.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,7 +47,8 @@ impl Host {
 
     /// Returns the request that delivers an event of this type.
     pub fn event(&self, app: &str, kind: &str, queue: Queue) -> Ask {
-        let event = json!({ "specversion": "1.0", "id": "1", "source": "/test", "type": kind });
+        let id = EVENTS.fetch_add(1, Ordering::Relaxed).to_string();
+        let event = json!({ "specversion": "1.0", "id": id, "source": "/test", "type": kind });
         let ask = Ask::post(format!("/v1/apps/{app}/events?queue={}", queue.name()));
         let ask = ask.body("application/cloudevents+json", event.to_string());
         ask.header("authorization", format!("Bearer {}", self.token))
@@ -56,6 +61,30 @@ impl Host {
     #[track_caller]
     pub fn send_event(&self, app: &str, kind: &str, queue: Queue) -> Answer {
         self.api_raw(&self.event(app, kind, queue))
+    }
+
+    /// Stores an event in the push queue, and returns its id.
+    ///
+    /// # Panics
+    /// If it is not accepted.
+    #[track_caller]
+    pub fn push_event(&self, app: &str, kind: &str) -> String {
+        let stored = self.send_event(app, kind, Queue::Push).expect(202).json();
+        stored["id"].as_str().expect("an event has an id").to_owned()
+    }
+
+    /// Returns a stored event.
+    #[track_caller]
+    pub fn stored_event(&self, app: &str, id: &str) -> Value {
+        self.api(Ask::get(format!("/v1/apps/{app}/events/{id}"))).expect(200).json()
+    }
+
+    /// Waits until a stored event is in this state, and returns it.
+    #[track_caller]
+    pub fn until_event(&self, app: &str, id: &str, state: &str) -> Value {
+        wait_for(&format!("the event {id} in the state {state}"), || {
+            Some(self.stored_event(app, id)).filter(|event| event["state"] == state)
+        })
     }
 
     /// Sends an event without waiting for its reply.

@@ -6,7 +6,7 @@ use axum::{
     response::IntoResponse,
 };
 use isopod_policy::{AppName, FormationError, NameError};
-use isopod_store::StoreError;
+use isopod_store::{EventState, StoreError};
 
 use super::{
     auth,
@@ -74,6 +74,12 @@ pub(crate) enum Error {
 pub(crate) enum EventError {
     #[error("`{app}` refused the event: {message}")]
     Refused { app: String, message: String },
+    #[error("`{app}` has no stored event with the id {id:?}")]
+    Unknown { app: String, id: String },
+    #[error("the event {id:?} is being delivered")]
+    Running { app: String, id: String },
+    #[error("the event {id:?} is {state}")]
+    Ended { app: String, id: String, state: EventState },
     #[error("`{app}` could not handle the event and asks the sender to retry in {retry_after_s} s: {message}")]
     TryLater { app: String, message: String, retry_after_s: u64 },
 }
@@ -463,6 +469,21 @@ fn event(error: &EventError, detail: String) -> Problem {
                 .app(app)
                 .source(Source::App)
                 .hint("don't retry: the app's handler refuses this event permanently")
+        }
+        EventError::Unknown { app, .. } => {
+            Problem::new(StatusCode::NOT_FOUND, "unknown-event", "No such event", detail)
+                .app(app)
+                .hint("list the stored events with `isopod events list`; ended events are removed after some time")
+        }
+        EventError::Running { app, .. } => {
+            Problem::new(StatusCode::CONFLICT, "event-running", "The event is being delivered", detail)
+                .app(app)
+                .hint("a delivery can't be cancelled; if it fails, the event can be cancelled before the next attempt")
+        }
+        EventError::Ended { app, state, .. } => {
+            Problem::new(StatusCode::CONFLICT, "event-ended", "The event has ended", detail)
+                .app(app)
+                .member("state", state.as_str())
         }
         EventError::TryLater { app, retry_after_s, .. } => {
             Problem::new(StatusCode::SERVICE_UNAVAILABLE, "event-try-later", "The app asks to retry later", detail)

@@ -1,5 +1,5 @@
-//! Owns the routes of events: receives one CloudEvent and returns its reply. Never stores an event:
-//! the sender waits for the reply, in either queue.
+//! Owns the routes that send events. A pull event is answered with its handler's reply, and a push
+//! event once it is stored. Never delivers a stored event: the control plane does.
 
 use std::{sync::Arc, time::Duration};
 
@@ -12,6 +12,7 @@ use axum::{
 use isopod_engine::{Event, EventFailure, Reply};
 use isopod_executor::Class;
 use jiff::Timestamp;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 use utoipa::{
     IntoParams,
@@ -30,18 +31,22 @@ use super::{
     error::{Error, EventError},
     openapi::{self, Binary, CloudEvent, EventLines, EventReply, ProblemDetails},
     path::AppPath,
-    request::{Params, Path, app_name, media_type},
+    request::{BadRequest, Params, Path, app_name, media_type},
+    stored_events::{EventView, refused},
 };
 use crate::{
     api::limits,
-    control::AppRecord,
+    control::{AppRecord, events::IncomingEvent},
     invoke_problem::{self, Interface},
 };
+
+/// The characters that are encoded in a segment of a path.
+const PATH_SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 #[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct SendParams {
-    /// `pull`, the default, has precedence over `push`.
+    /// `pull`, the default, waits for the reply. `push` stores the event, and responds with 202.
     #[serde(default)]
     #[param(inline)]
     queue: Queue,
@@ -80,20 +85,11 @@ impl IntoParams for EventHeaders {
     }
 }
 
-impl Queue {
-    fn class(self) -> Class {
-        match self {
-            Self::Pull => Class::Pull,
-            Self::Push => Class::Push,
-        }
-    }
-}
-
 #[utoipa::path(
     post,
     path = "/v1/apps/{app}/events",
     operation_id = "send_event",
-    summary = "Sends one CloudEvent to an app and returns its reply",
+    summary = "Sends one CloudEvent to an app: returns its reply, or stores it for a later delivery",
     params(AppPath, SendParams, EventHeaders),
     request_body(content(
         (CloudEvent = "application/cloudevents+json"),
@@ -111,9 +107,10 @@ impl Queue {
         ),
         (status = 204, description = "The event is handled, without a reply"),
         (
-            status = 501,
-            description = "This version doesn't store events: `Prefer: respond-async` is not supported",
-            body = ProblemDetails, content_type = "application/problem+json"
+            status = 202,
+            description = "The event is stored: sent with `?queue=push` or `Prefer: respond-async`, or stored before",
+            body = EventView,
+            headers(("location" = String, description = "The route of the stored event"))
         ),
         (
             status = 502,
@@ -135,25 +132,50 @@ pub(super) async fn send(
     request: Request,
 ) -> Result<Response<Body>, Error> {
     let record = api.control.apps.app(&app_name(&app)?)?;
-    if wants_no_reply(request.headers()) {
-        return Err(Error::NotOffered(
-            "this version doesn't store events: send the event without `Prefer: respond-async`, and wait for the reply",
-        ));
-    }
     let request_id = request.extensions().get::<RequestIdText>().map_or_else(String::new, |id| id.0.clone());
     let (parts, body) = request.into_parts();
     let body = collect(&api.bodies, &caller, body, limits::EVENT_BODY_BYTES).await?;
     let reader = EventReader::new(&parts.headers, Timestamp::now())?;
     let received = reader.read(media_type(&parts.headers).as_deref(), &parts.headers, &body)?;
-    let ReceivedEvent { event, options } = received;
-    if options != DeliveryOptions::default() {
-        return Err(Error::NotOffered(
-            "this version doesn't store events: send the event without a delay and an expiry, and wait for the reply",
-        ));
-    }
     // The event has its own copy, and may wait in the queue for a long time.
     drop(body);
-    deliver(&api, &record, params.queue.class(), event, request_id).await
+    let is_async = wants_no_reply(&parts.headers);
+    if is_async || params.queue == Queue::Push {
+        return store(&api, &record, received, is_async).await;
+    }
+    if received.options != DeliveryOptions::default() {
+        let detail =
+            "a delay or an expiry needs `queue=push` or `Prefer: respond-async`, since a pull event isn't stored";
+        return Err(BadRequest::Query { detail: detail.to_owned() }.into());
+    }
+    deliver(&api, &record, received.event, request_id).await
+}
+
+/// Stores an event. Responds once it is durable.
+async fn store(
+    api: &Api,
+    record: &Arc<AppRecord>,
+    received: ReceivedEvent,
+    is_async: bool,
+) -> Result<Response<Body>, Error> {
+    let app = record.name.as_str();
+    let ReceivedEvent { event, options: DeliveryOptions { not_before, expires_at } } = received;
+    let (id, source) = (event.id.clone(), event.source.clone());
+    let incoming = IncomingEvent { event, not_before, expires_at };
+    api.control.events.accept(record, vec![incoming]).await.map_err(|error| refused(app, error))?;
+    // An event that was stored before keeps its state.
+    let stored = api.control.events.get(record, &id, Some(&source)).await.map_err(|error| refused(app, error))?;
+    let stored = stored.ok_or_else(|| EventError::Unknown { app: app.to_owned(), id: id.clone() })?;
+    let location = format!("/v1/apps/{app}/events/{}", utf8_percent_encode(&id, PATH_SEGMENT));
+    let mut response = (StatusCode::ACCEPTED, axum::Json(EventView::from(stored))).into_response();
+    let headers = response.headers_mut();
+    if let Ok(location) = HeaderValue::try_from(location) {
+        headers.insert(header::LOCATION, location);
+    }
+    if is_async {
+        headers.insert("preference-applied", HeaderValue::from_static("respond-async"));
+    }
+    Ok(response)
 }
 
 /// Refuses every broadcast, since this version doesn't store events.
@@ -177,13 +199,7 @@ pub(super) async fn broadcast(State(api): State<Arc<Api>>, Path(app): Path<Strin
     Err(Error::NotOffered("this version doesn't store events: send them one by one, and wait for each reply"))
 }
 
-async fn deliver(
-    api: &Api,
-    record: &AppRecord,
-    class: Class,
-    event: Event,
-    request_id: String,
-) -> Result<Response<Body>, Error> {
+async fn deliver(api: &Api, record: &AppRecord, event: Event, request_id: String) -> Result<Response<Body>, Error> {
     let app = || record.name.to_string();
     let running = api.control.apps.serving(record).await;
     let interface = Interface::Event { app: record.name.as_str() };
@@ -192,7 +208,7 @@ async fn deliver(
     if running.takes_events() {
         record.usage.count(event.subject.as_deref());
     }
-    match running.event(class, event, request_id).await {
+    match running.event(Class::Pull, event, request_id).await {
         Ok(Ok(Some(reply))) => answer(reply),
         Ok(Ok(None)) => Ok(StatusCode::NO_CONTENT.into_response()),
         Ok(Err(EventFailure::Permanent { message })) => Err(EventError::Refused { app: app(), message }.into()),

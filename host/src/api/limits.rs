@@ -113,3 +113,5 @@ pub(crate) const TOKEN_FILE_BYTES_MAX: u64 = 4096;
 pub(crate) const FAILURES_LOGGED_PER_WINDOW: u32 = 20;
 /// The window of `FAILURES_LOGGED_PER_WINDOW`.
 pub(crate) const FAILURES_LOGGED_WINDOW: Duration = Duration::from_secs(10);
+/// Dead letters that one transaction of a redrive or a deletion changes.
+pub(crate) const DEAD_LETTERS_PER_STEP: usize = 1_000;

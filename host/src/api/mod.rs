@@ -15,6 +15,7 @@ pub(crate) mod changes;
 mod cloud_event;
 mod config;
 mod cores;
+mod dead_letters;
 mod edge;
 mod error;
 mod events;
@@ -38,6 +39,7 @@ pub(crate) mod server;
 mod sse;
 mod state;
 mod status;
+mod stored_events;
 mod tokens;
 mod urls;
 
@@ -86,6 +88,11 @@ fn described() -> (Router<Arc<Api>>, Router<Arc<Api>>, OpenApi) {
         .routes(routes!(cores::show, cores::change))
         .routes(routes!(metrics::show))
         .routes(routes!(events::broadcast))
+        .routes(routes!(stored_events::list))
+        .routes(routes!(stored_events::show))
+        .routes(routes!(stored_events::cancel))
+        .routes(routes!(dead_letters::list, dead_letters::drop_all))
+        .routes(routes!(dead_letters::redrive))
         .routes(routes!(logs::show))
         .routes(routes!(activity::show))
         .split_for_parts();

@@ -47,4 +47,5 @@ path_params!(PushPath: "app" AppName, "The app's name"; "id" PushId, "The push's
 path_params!(ReleasePath: "app" AppName, "The app's name"; "release" Release, "The release's number, as `3` or `v3`");
 path_params!(ProcessPath: "app" AppName, "The app's name"; "process" ProcessName, "The process type's name");
 path_params!(InstancePath: "app" AppName, "The app's name"; "id" InstanceId, "The instance's id");
+path_params!(EventPath: "app" AppName, "The app's name"; "id" String, "The event's id");
 path_params!(TokenPath: "name" AppName, "The token's name");

@@ -146,3 +146,37 @@ pub(crate) const USAGE_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Interval at which the scaler checks the sizes of pools and records changes.
 pub(crate) const SCALE_CHECK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Concurrent deliveries of stored events of one app, running or queued for a core. Further events
+/// wait in the queue on disk.
+pub(crate) const DELIVERIES_PER_APP_MAX: usize = 256;
+
+/// Runs of one event's handler after other handlers changed the keys that it read. Afterwards the
+/// event is postponed.
+pub(crate) const CONFLICTS_MAX: u32 = 10;
+
+/// Attempts in a row that end with the same trap, after which an event is a dead letter.
+pub(crate) const SAME_TRAPS_MAX: u32 = 3;
+
+/// The time until the next attempt after one that did not reach the handler.
+pub(crate) const DELIVERY_POSTPONED: Duration = Duration::from_secs(1);
+
+/// The shortest time for which a handler can postpone an event. A shorter time is extended.
+pub(crate) const DELIVERY_POSTPONED_MIN: Duration = Duration::from_millis(100);
+
+/// The longest time until the next attempt. A longer time is shortened.
+pub(crate) const DELIVERY_DELAY_MAX: Duration = Duration::from_secs(366 * 24 * 3_600);
+
+/// The interval between attempts to use an app's queue after an error of the disk.
+pub(crate) const QUEUE_RETRY_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The longest interval between two checks of a queue with delayed events: a jump of the clock is
+/// detected within it.
+pub(crate) const QUEUE_CHECK_INTERVAL_MAX: Duration = Duration::from_secs(20);
+
+/// The time over which the rate of an app's deliveries is measured.
+pub(crate) const DELIVERY_PACE_WINDOW: Duration = Duration::from_millis(50);
+
+/// The time that a claim of events is expected to wait for the disk. The events that an app
+/// completes in it are claimed ahead.
+pub(crate) const DELIVERY_CLAIM_TIME: Duration = Duration::from_millis(20);

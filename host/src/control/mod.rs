@@ -12,6 +12,7 @@ mod background;
 pub(crate) mod data_folder;
 mod data_gate;
 mod error;
+pub(crate) mod events;
 pub(crate) mod failpoint;
 pub(crate) mod key_value;
 pub(crate) mod limits;

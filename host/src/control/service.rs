@@ -20,6 +20,7 @@ use crate::control::{
         usage,
     },
     error::DeployError,
+    events::{self, Events},
     limits,
     push::pushes::{PushLimits, Pushes},
     push_jobs::PushJobs,
@@ -62,6 +63,7 @@ pub(crate) struct ControlPlane {
     pub(crate) pushes: PushJobs,
     pub(crate) settings: Settings,
     pub(crate) queries: Queries,
+    pub(crate) events: Events,
 }
 
 /// The running control plane.
@@ -83,6 +85,7 @@ struct Core {
     app_table: AppTable,
     activity: ActivityLog,
     schedules: Schedules,
+    events: Events,
     shutdown: Shutdown,
 }
 
@@ -98,11 +101,14 @@ impl Service {
             drained: shutdown.drained.clone(),
         });
         let store = options.store.clone();
-        let core = Core { store, app_table, activity, schedules: Schedules::default(), shutdown };
+        let (queue, directory) = (Arc::new(store.events().clone()), Arc::clone(&options.directory));
+        let (events, deliveries) = events::open(queue, directory, app_table.clone(), shutdown.clone());
+        let core = Core { store, app_table, activity, schedules: Schedules::default(), events, shutdown };
         let releases = Releases {
             engine: options.engine.clone(),
             store: core.store.clone(),
             activity: core.activity.clone(),
+            events: core.events.clone(),
             app_instances_max: options.app_instances_max,
         };
         let pushes = Pushes::open(core.store.clone(), options.pushes.clone())?;
@@ -115,6 +121,7 @@ impl Service {
         core.shutdown.in_background(crash_reports::Service { app_table: core.app_table.clone(), received }.run());
         let loader = Loader { app_table: core.app_table.clone(), releases, shutdown: core.shutdown.clone() };
         core.shutdown.in_background(loader.run(previews));
+        core.shutdown.in_background(deliveries.run());
         let recording = tokio::spawn(recorder.run());
         run_services(&options, &core);
         core.shutdown.in_background(usage.clone().run());
@@ -134,10 +141,11 @@ impl Service {
     /// Registers all stored apps, and marks push jobs that the last stop interrupted as failed. No
     /// app serves yet.
     pub(crate) async fn restore(&self) -> Result<Restored, DeployError> {
-        let Core { store, app_table, activity, schedules, shutdown } = self.core.clone();
+        let Core { store, app_table, activity, schedules, events, shutdown } = self.core.clone();
         let late = LateServices {
             gc: gc::Service { app_table: app_table.clone(), store: store.clone() },
             data_watch: data_watch::Service { app_table: app_table.clone(), activity, store: store.clone() },
+            events,
             shutdown,
         };
         let (apps, directory) = (self.handles.apps.clone(), Arc::clone(&self.directory));
@@ -187,7 +195,7 @@ struct Parts<'a> {
 
 /// Creates the services that handle requests.
 fn handles(options: &Options, core: &Core, parts: Parts<'_>) -> ControlPlane {
-    let Core { store, app_table, activity, schedules, shutdown } = core.clone();
+    let Core { store, app_table, activity, schedules, events, shutdown } = core.clone();
     let Parts { releases, pushes, usage, app_tasks, crash_reports } = parts;
     let pipeline = pipeline::Options {
         releases: releases.clone(),
@@ -208,6 +216,7 @@ fn handles(options: &Options, core: &Core, parts: Parts<'_>) -> ControlPlane {
         releases: releases.clone(),
         activity: activity.clone(),
         schedules,
+        events: events.clone(),
         directory: Arc::clone(&options.directory),
         logs: options.logs.clone(),
         metrics: options.metrics.clone(),
@@ -250,13 +259,14 @@ fn handles(options: &Options, core: &Core, parts: Parts<'_>) -> ControlPlane {
             usage: usage.clone(),
             pushes: pushes.clone(),
         },
+        events,
         apps,
     }
 }
 
 /// Runs the services that work for all apps, until the host shuts down.
 fn run_services(options: &Options, core: &Core) {
-    let Core { store, app_table, activity, schedules, shutdown } = core;
+    let Core { store, app_table, activity, schedules, shutdown, .. } = core;
     let (app_table, activity) = (|| app_table.clone(), || activity.clone());
     let scheduler = scheduler::Service {
         app_table: app_table(),

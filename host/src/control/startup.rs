@@ -16,6 +16,7 @@ use crate::control::{
     apps::Apps,
     background::{data_watch, gc, scheduler::Schedules},
     error::{DeployError, Failure},
+    events::Events,
     limits,
     shutdown::Shutdown,
 };
@@ -35,6 +36,7 @@ pub(in crate::control) struct Startup {
 pub(in crate::control) struct LateServices {
     pub(in crate::control) gc: gc::Service,
     pub(in crate::control) data_watch: data_watch::Service,
+    pub(in crate::control) events: Events,
     pub(in crate::control) shutdown: Shutdown,
 }
 
@@ -218,7 +220,8 @@ impl Restored {
         let duration_ms = started_at.elapsed().as_millis();
         let (started, cold) = (self.apps.len(), self.cold);
         tracing::info!(started, cold, duration_ms, "the apps are loaded; cold apps load on their first request");
-        let LateServices { gc, data_watch, shutdown } = self.late;
+        let LateServices { gc, data_watch, events, shutdown } = self.late;
+        shutdown.in_background(events.resume());
         shutdown.in_background(gc.run());
         shutdown.in_background(data_watch.run());
     }

@@ -12,8 +12,8 @@ use futures::FutureExt;
 use http::{Request, Response};
 use http_body::Body;
 use isopod_engine::{
-    BodyMonitor, Event, Fault, Handled, HttpOutcome, InstanceState, Level, OutputLine, RequestBody, Resource,
-    ResponseBody, Stream, Unfinished,
+    BodyMonitor, Committable, Event, EventFailure, Fault, Handled, HttpOutcome, InstanceState, Level, OutputLine,
+    RequestBody, Resource, ResponseBody, Stream, Unfinished,
 };
 use isopod_executor::Class;
 use isopod_policy::{InstanceId, ProcessName, swap_watch};
@@ -71,7 +71,20 @@ impl ActiveRelease {
     /// Delivers an event and waits for its handler's result.
     pub(crate) async fn event(&self, class: Class, event: Event, request_id: impl Id) -> Result<Handled, InvokeError> {
         let pool = self.events.as_ref().ok_or(InvokeError::NoProcess("events"))?;
-        deliver(pool, class, event, request_id).await
+        let committed = deliver(pool, Delivery { class, event, is_transaction: false }, request_id).await?;
+        Ok(committed.map(|committed| committed.reply))
+    }
+
+    /// Delivers a stored event to its process type as push work. The caller commits what the
+    /// handler did.
+    pub(crate) async fn stored_event(
+        &self,
+        process: &ProcessName,
+        event: Event,
+        request_id: impl Id,
+    ) -> Result<Committed, InvokeError> {
+        let pool = self.pool(process).ok_or(InvokeError::NoProcess("events"))?;
+        deliver(pool, Delivery { class: Class::Push, event, is_transaction: true }, request_id).await
     }
 
     /// Delivers push work to one process type.
@@ -82,9 +95,22 @@ impl ActiveRelease {
         request_id: impl Id,
     ) -> Result<Handled, InvokeError> {
         let pool = self.pool(process).ok_or(InvokeError::NoProcess("events"))?;
-        deliver(pool, Class::Push, event, request_id).await
+        let committed =
+            deliver(pool, Delivery { class: Class::Push, event, is_transaction: false }, request_id).await?;
+        Ok(committed.map(|committed| committed.reply))
     }
 }
+
+/// One delivery of an event.
+struct Delivery {
+    class: Class,
+    event: Event,
+    /// Whether the handler's effects are buffered for the caller to commit.
+    is_transaction: bool,
+}
+
+/// The result of a handler. Without a transaction, its effects are empty.
+type Committed = Result<Committable, EventFailure>;
 
 /// Returns a lease with an instance.
 async fn ready_lease(pool: &Arc<Pool>, class: Class, bytes: u64, deadline: Deadline) -> Result<Lease, InvokeError> {
@@ -157,11 +183,12 @@ async fn respond(
     Ok(outcome.response?)
 }
 
-async fn deliver(pool: &Arc<Pool>, class: Class, event: Event, request_id: impl Id) -> Result<Handled, InvokeError> {
+async fn deliver(pool: &Arc<Pool>, delivery: Delivery, request_id: impl Id) -> Result<Committed, InvokeError> {
     let deadline = pool.deadline();
-    let input = Input { bytes: event.bytes(), monitor: None };
-    let handled = match ready_lease(pool, class, event.bytes(), deadline).await {
-        Ok(lease) => handle(pool, lease, deadline, event, request_id.clone()).await,
+    let (class, bytes) = (delivery.class, delivery.event.bytes());
+    let input = Input { bytes, monitor: None };
+    let handled = match ready_lease(pool, class, bytes, deadline).await {
+        Ok(lease) => handle(pool, lease, deadline, delivery, request_id.clone()).await,
         Err(refused) => Err(refused),
     };
     if let Err(refused) = &handled {
@@ -174,15 +201,22 @@ async fn handle(
     pool: &Arc<Pool>,
     mut lease: Lease,
     deadline: Deadline,
-    event: Event,
+    delivery: Delivery,
     request_id: impl Id,
-) -> Result<Handled, InvokeError> {
+) -> Result<Committed, InvokeError> {
     let class = lease.class;
     pool.resources().note_event(class);
     let (admitted, cpu) = (lease.admitted, lease.cpu.clone());
     let work = Box::pin(async move {
         let (handled, instance) = match lease.instance().await {
-            Ok(instance) => instance.event(event, request_id.as_ref()).await,
+            Ok(instance) if delivery.is_transaction => {
+                instance.event_in_transaction(delivery.event, request_id.as_ref()).await
+            }
+            Ok(instance) => {
+                let (handled, instance) = instance.event(delivery.event, request_id.as_ref()).await;
+                let committed = |reply| Committable { reply, ..Committable::default() };
+                (handled.map(|handled| handled.map(committed)), instance)
+            }
             Err(fault) => (Err(fault), None),
         };
         lease.put_instance(instance);

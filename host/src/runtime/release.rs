@@ -14,7 +14,7 @@ use super::{
 };
 use crate::runtime::limits;
 use isopod_engine::{Program, Rejected, StallTimeout};
-use isopod_policy::{Entry, InstanceId, Isolation, ProcessName, ReleaseNumber, Scale};
+use isopod_policy::{Entry, InstanceId, Isolation, Process, ProcessName, ReleaseNumber, Scale};
 use std::{
     sync::{
         Arc, Mutex, OnceLock, PoisonError,
@@ -230,6 +230,16 @@ impl ActiveRelease {
     /// Returns the pool of a process type.
     pub(super) fn pool(&self, process: &ProcessName) -> Option<&Arc<Pool>> {
         self.pools.iter().find(|pool| pool.process() == process)
+    }
+
+    /// Returns the settings of a process type that takes events.
+    pub(crate) fn event_process(&self, process: &ProcessName) -> Option<&Process> {
+        self.pool(process).filter(|pool| pool.entry() == Entry::Events).map(|pool| pool.definition())
+    }
+
+    /// Returns the process type of events that name none, and its settings.
+    pub(crate) fn main_event_process(&self) -> Option<(&ProcessName, &Process)> {
+        self.events.as_ref().map(|pool| (pool.process(), pool.definition()))
     }
 
     /// Returns the entry point of a process type.

@@ -1,7 +1,7 @@
 //! F5: tests the number of jobs that an app runs concurrently, which the operator sets for all apps
 //! or for one app.
 
-use isopod_tests::{Ask, Bundle, Host, Queue, Wire, guest, wait_for};
+use isopod_tests::{Ask, Bundle, Host, Queue, guest};
 use serde_json::{Value, json};
 
 const ALLOTMENT: &str = "[cores]\npull = 3\npush = 2\n";
@@ -35,7 +35,7 @@ fn one_allotment_applies_to_all_apps() {
         let cores = host.cores(app);
         assert_eq!((pull_and_push(&cores), &cores["override"]), ((3, 2), &json!({})), "{app}");
     }
-    let busy: Vec<Wire> = (0..5).map(|_| host.begin_event("greedy", "never", Queue::Push)).collect();
+    (0..5).for_each(|_| drop(host.push_event("greedy", "never")));
     host.until_queue("greedy", Queue::Push, 2, 3);
     let held: Vec<_> = (0..3).map(|_| host.hold("greedy")).collect();
     let waits = host.begin("greedy", Ask::get("/ok"));
@@ -44,7 +44,6 @@ fn one_allotment_applies_to_all_apps() {
         let shown = host.queue("greedy", queue);
         assert_eq!(shown["cores"], if queue == Queue::Pull { 3 } else { 2 }, "{shown}");
     }
-    drop(busy);
     held.into_iter().for_each(|held| held.release_core());
     drop(waits);
 }
@@ -161,11 +160,10 @@ fn more_cores_start_waiting_jobs_at_once() {
     assert!(host.running_ids("greedy", "web", 4).contains(&first[0]), "the running instance was replaced");
     held.into_iter().for_each(|held| held.release_core());
 
-    let events: Vec<Wire> = (0..3).map(|_| host.begin_event("greedy", "never", Queue::Push)).collect();
+    (0..3).for_each(|_| drop(host.push_event("greedy", "never")));
     host.until_queue("greedy", Queue::Push, 1, 2);
     set(&host, json!({ "push": 2 }));
     host.until_queue("greedy", Queue::Push, 2, 1);
-    drop(events);
 }
 
 #[test]
@@ -199,15 +197,13 @@ fn an_app_never_uses_more_than_its_cores() {
     set(&host, json!({ "pull": 2, "push": 1 }));
     let held: Vec<_> = (0..2).map(|_| host.hold("greedy")).collect();
     let event = host.begin_event("greedy", "never", Queue::Pull);
-    let pushed: Vec<Wire> = (0..2).map(|_| host.begin_event("greedy", "never", Queue::Push)).collect();
+    (0..2).for_each(|_| drop(host.push_event("greedy", "never")));
     host.until_queue("greedy", Queue::Push, 1, 1);
     host.until_queue("greedy", Queue::Pull, 2, 1);
-    drop((event, pushed));
+    drop(event);
     held.into_iter().for_each(|held| held.release_core());
-    wait_for("the end of all work", || {
-        let metrics = host.metrics("greedy");
-        Queue::BOTH.iter().all(|queue| metrics[queue.name()]["active_cores"] == 0).then_some(())
-    });
+    host.until_queue("greedy", Queue::Pull, 0, 0);
+    host.until_queue("greedy", Queue::Push, 1, 1);
 }
 
 /// F2: requests to the URL of one instance also wait for a core.

@@ -114,6 +114,7 @@ mod stalled_files;
 mod standby_instances;
 mod starting;
 mod stopping;
+mod stored_events;
 mod storms;
 mod streaming;
 mod suggested_grants;

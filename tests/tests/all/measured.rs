@@ -70,7 +70,8 @@ fn each_queue_is_measured_separately() {
         assert!(number(&metrics, name) > 0.0, "{name}: {metrics}");
     }
 
-    host.send_event("greedy", "hello", Queue::Push).expect(200);
+    let event = host.push_event("greedy", "hello");
+    host.until_event("greedy", &event, "done");
     let push = host.queue("greedy", Queue::Push);
     assert!(number(&push["latency_ms"], "p50") > 0.0 && number(&push, "throughput_per_s") > 0.0, "{push}");
 }
@@ -165,8 +166,10 @@ fn prometheus_metrics_contain_each_queue_of_active_apps() {
     deploy_greedy(&host);
     host.deploy("asleep", Bundle::component(guest("hello")));
     host.get("asleep", "/").expect(200);
-    for queue in [Queue::Pull, Queue::Push, Queue::Push] {
-        host.send_event("greedy", "hello", queue).expect(200);
+    host.send_event("greedy", "hello", Queue::Pull).expect(200);
+    for _ in 0..2 {
+        let event = host.push_event("greedy", "hello");
+        host.until_event("greedy", &event, "done");
     }
     let held = host.hold("greedy");
     let waiting: Vec<_> = (0..3).map(|_| host.begin("greedy", Ask::get("/ok"))).collect();

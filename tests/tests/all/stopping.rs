@@ -34,21 +34,19 @@ fn requests_that_wait_during_a_shutdown_get_a_503() {
 
 #[test]
 fn events_that_wait_during_a_shutdown_get_a_503() {
-    for queue in Queue::BOTH {
-        let mut host = Host::start_with("", "drain_time = \"1s\"\n");
-        host.create("greedy", "dev");
-        let manifest = format!("name = \"greedy\"\n[processes.worker]\nentry = \"events\"\n{LIMITS}");
-        host.deploy("greedy", Bundle::archive(&manifest, &guest("greedy")));
-        let _running = host.begin_event("greedy", "never", queue);
-        host.until_queue("greedy", queue, 1, 0);
-        let mut waiting: Vec<Wire> = (0..2).map(|_| host.begin_event("greedy", "hello", queue)).collect();
-        host.until_queue("greedy", queue, 1, 2);
-        host.ask_to_stop();
-        for wire in &mut waiting {
-            is_refused(&wire.answer().expect("an answer"), "greedy");
-        }
-        host.until_stopped();
+    let mut host = Host::start_with("", "drain_time = \"1s\"\n");
+    host.create("greedy", "dev");
+    let manifest = format!("name = \"greedy\"\n[processes.worker]\nentry = \"events\"\n{LIMITS}");
+    host.deploy("greedy", Bundle::archive(&manifest, &guest("greedy")));
+    let _running = host.begin_event("greedy", "never", Queue::Pull);
+    host.until_queue("greedy", Queue::Pull, 1, 0);
+    let mut waiting: Vec<Wire> = (0..2).map(|_| host.begin_event("greedy", "hello", Queue::Pull)).collect();
+    host.until_queue("greedy", Queue::Pull, 1, 2);
+    host.ask_to_stop();
+    for wire in &mut waiting {
+        is_refused(&wire.answer().expect("an answer"), "greedy");
     }
+    host.until_stopped();
 }
 
 /// `serve` runs ten instances, so two of twelve requests wait.

@@ -34,10 +34,12 @@ fn a_handler_that_never_ends_is_stopped_at_its_deadline() {
             assert_healthy(&host);
         }
     }
-    for queue in Queue::BOTH {
-        host.send_event("greedy", "spin", queue).problem_of("greedy", 504, "deadline");
-        host.send_event("greedy", "hello", queue).expect(200);
-    }
+    host.send_event("greedy", "spin", Queue::Pull).problem_of("greedy", 504, "deadline");
+    host.send_event("greedy", "hello", Queue::Pull).expect(200);
+    let (storm, hello) = (host.push_event("greedy", "spin"), host.push_event("greedy", "hello"));
+    let failed = host.until_event("greedy", &storm, "delayed");
+    assert!(failed["error"].as_str().is_some_and(|error| error.contains("within 1 s")), "{failed}");
+    host.until_event("greedy", &hello, "done");
     neighbour.finish();
 }
 

@@ -61,6 +61,7 @@ impl AppTask {
         let serves = self.app.traffic.install_loaded(running);
         if serves {
             self.publish(|fields| fields.serves_http = running.serves_http());
+            self.deliver_events(running);
         }
         serves
     }
@@ -94,6 +95,7 @@ impl AppTask {
             }
         };
         self.publish(|fields| fields.serves_http = running.serves_http());
+        self.deliver_events(&running);
         match self.standby.last().cloned() {
             Some(before) => {
                 let app = Arc::clone(&self.app);
@@ -103,6 +105,13 @@ impl AppTask {
                 });
             }
             None => self.stop_watch(),
+        }
+    }
+
+    /// Delivers the events that waited for a release.
+    fn deliver_events(&self, running: &ActiveRelease) {
+        if running.takes_events() {
+            self.services.events.wake(&self.app);
         }
     }
 

@@ -16,6 +16,7 @@ use tokio::time::{Instant, sleep};
 use crate::control::release::releases::Releases;
 use crate::control::{AppRecord, Failure};
 use crate::{
+    control::events::AppEvents,
     control::key_value::AppKeyValue,
     control::limits,
     observe::logs::AppOutput,
@@ -108,7 +109,7 @@ impl Releases {
             folders,
             limits: manifest.limits.clone(),
             keyvalue,
-            events: None,
+            events: Some(AppEvents::shared(&self.events, &app.name)),
             output,
             may_use_reserve: app.fields().app_type == AppType::Production,
             stdio: None,

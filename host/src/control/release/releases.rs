@@ -4,7 +4,7 @@
 use isopod_engine::Engine;
 use isopod_store::Store;
 
-use crate::control::background::activity_log::ActivityLog;
+use crate::control::{background::activity_log::ActivityLog, events::Events};
 
 /// Reads, compiles and loads releases. Cheap to clone.
 #[derive(Clone)]
@@ -12,6 +12,8 @@ pub(in crate::control) struct Releases {
     pub(in crate::control) engine: Engine,
     pub(in crate::control) store: Store,
     pub(in crate::control) activity: ActivityLog,
+    /// The receiver of the events that guests send.
+    pub(in crate::control) events: Events,
     /// The maximum number of warm instances of an app.
     pub(in crate::control) app_instances_max: u32,
 }

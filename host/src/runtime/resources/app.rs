@@ -19,7 +19,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc, Weak,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -36,6 +36,8 @@ pub(crate) struct AppResources {
     is_dev: AtomicBool,
     cancellation: Cancellation,
     files: AppFiles,
+    /// Push work that waits outside the pools, on disk.
+    stored_work: AtomicU32,
 }
 
 impl HostResources {
@@ -51,6 +53,7 @@ impl HostResources {
             is_dev: AtomicBool::new(app_type == AppType::Dev),
             cancellation: Cancellation::default(),
             files: AppFiles::default(),
+            stored_work: AtomicU32::new(0),
         };
         Arc::new(resources)
     }
@@ -112,9 +115,25 @@ impl AppResources {
         self.bodies.receive(bytes, self.host.bodies())
     }
 
-    /// Returns the app's load in one class, in all its releases.
+    /// Returns the app's load in one class, in all its releases. Push work on disk is included.
     pub(crate) fn load(&self, class: Class) -> CoreLoad {
-        self.cores.load(class, &self.pools)
+        let mut load = self.cores.load(class, &self.pools);
+        if class == Class::Push {
+            load.waiting = load.waiting.saturating_add(self.stored_work.load(Ordering::Relaxed));
+        }
+        load
+    }
+
+    /// Sets the amount of push work that waits on disk.
+    pub(crate) fn set_stored_work(&self, events: u64) {
+        self.stored_work.store(u32::try_from(events).unwrap_or(u32::MAX), Ordering::Relaxed);
+    }
+
+    /// Adds to the amount of push work that waits on disk.
+    pub(crate) fn add_stored_work(&self, events: usize) {
+        let events = u32::try_from(events).unwrap_or(u32::MAX);
+        // The next check of the queue corrects an overflow.
+        self.stored_work.fetch_add(events, Ordering::Relaxed);
     }
 
     /// Returns the number of the app's cores.

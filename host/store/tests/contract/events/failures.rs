@@ -161,12 +161,10 @@ async fn acknowledged_events_and_their_effects_survive_kill_9() {
         let test = "events::failures::acknowledged_events_and_their_effects_survive_kill_9";
         let last = run_and_kill(test, folder.path());
         let store = Store::open(folder.path()).expect("the store opens: the kill released the lock");
-        let pending = store.events().pending_apps().await.expect("the killed host's journal is read");
         let after = backend(&store);
         // Later events may have been accepted and handled before the kill, without a line.
         let (accepted, handled) = accepted_and_handled(&after).await;
         assert!(accepted >= last, "round {round}: {last} was acknowledged, but {accepted} were accepted");
-        assert_eq!(pending.len(), usize::from(handled < accepted), "round {round}");
         assert_eq!(count(&store, "handled").await, handled, "round {round}: each handled event counts once");
         while handle_some(&store).await > 0 {}
         assert_eq!(count(&store, "handled").await, accepted, "round {round}: no event is missing");

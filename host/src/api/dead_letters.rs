@@ -1,0 +1,161 @@
+//! Owns the routes of an app's dead letters: list, redrive and drop. Never delivers an event.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use isopod_store::{EventFilter, EventState};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Api,
+    error::Error,
+    path::AppPath,
+    request::{List, Object, PageParams, Params, Path, app_name},
+    stored_events::{self, EventView, refused},
+};
+use crate::api::limits;
+
+/// Selects dead letters by equal attributes. Without any, all are selected.
+#[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct DeadParams {
+    /// The attribute `type`.
+    r#type: Option<String>,
+    subject: Option<String>,
+    id: Option<String>,
+    source: Option<String>,
+    /// The process type that handles the event.
+    process: Option<String>,
+}
+
+/// Selects dead letters by equal attributes. Without any, all are selected.
+#[derive(Debug, Default, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Redrive {
+    /// The attribute `type`.
+    r#type: Option<String>,
+    subject: Option<String>,
+    id: Option<String>,
+    source: Option<String>,
+    /// The process type that handles the event.
+    process: Option<String>,
+    /// The maximum number of events; by default all.
+    #[schema(minimum = 1)]
+    limit: Option<u64>,
+}
+
+/// The number of events that a request changed.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(super) struct ChangedEvents {
+    /// The number of events.
+    events: u64,
+}
+
+impl DeadParams {
+    fn filter(self) -> Result<EventFilter, Error> {
+        Ok(EventFilter {
+            state: Some(EventState::Dead),
+            process: self.process.as_deref().map(stored_events::process).transpose()?,
+            event_type: self.r#type,
+            subject: self.subject,
+            id: self.id,
+            source: self.source,
+        })
+    }
+}
+
+#[utoipa::path(
+    get,
+    path = "/v1/apps/{app}/dead-letters",
+    operation_id = "list_dead_letters",
+    summary = "Lists the dead letters of an app, the last accepted first",
+    params(AppPath, DeadParams, PageParams),
+    responses(
+        (status = 200, description = "A page, which may be empty and have a next page", body = List<EventView>),
+    )
+)]
+pub(super) async fn list(
+    State(api): State<Arc<Api>>,
+    Path(app): Path<String>,
+    Params(params): Params<DeadParams>,
+    Params(page): Params<PageParams>,
+) -> Result<axum::Json<List<EventView>>, Error> {
+    let record = api.control.apps.app(&app_name(&app)?)?;
+    let page = page.page()?;
+    page.check_number()?;
+    let found = api.control.events.list(&record, params.filter()?, page).await.map_err(|error| refused(&app, error))?;
+    let items = found.items.into_iter().map(EventView::from).collect();
+    Ok(axum::Json(List { items, next: found.next }))
+}
+
+#[utoipa::path(
+    post,
+    path = "/v1/apps/{app}/dead-letters/redrive",
+    operation_id = "redrive_dead_letters",
+    summary = "Returns dead letters to the queue, without their attempts",
+    params(AppPath),
+    request_body(content((Redrive = "application/json"))),
+    responses(
+        (status = 200, description = "The number of events that were returned", body = ChangedEvents),
+    )
+)]
+pub(super) async fn redrive(
+    State(api): State<Arc<Api>>,
+    Path(app): Path<String>,
+    Object(wanted): Object<Redrive>,
+) -> Result<axum::Json<ChangedEvents>, Error> {
+    let record = api.control.apps.app(&app_name(&app)?)?;
+    let Redrive { r#type, subject, id, source, process, limit } = wanted;
+    let filter = DeadParams { r#type, subject, id, source, process }.filter()?;
+    let (mut events, mut after) = (0, None);
+    let most = limit.unwrap_or(u64::MAX);
+    while events < most {
+        let step = usize::try_from(most - events).unwrap_or(usize::MAX).min(limits::DEAD_LETTERS_PER_STEP);
+        let swept = api
+            .control
+            .events
+            .redrive(&record, filter.clone(), after, step)
+            .await
+            .map_err(|error| refused(&app, error))?;
+        events += swept.changed;
+        after = swept.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    Ok(axum::Json(ChangedEvents { events }))
+}
+
+#[utoipa::path(
+    delete,
+    path = "/v1/apps/{app}/dead-letters",
+    operation_id = "drop_dead_letters",
+    summary = "Deletes dead letters",
+    params(AppPath, DeadParams),
+    responses(
+        (status = 200, description = "The number of events that were deleted", body = ChangedEvents),
+    )
+)]
+pub(super) async fn drop_all(
+    State(api): State<Arc<Api>>,
+    Path(app): Path<String>,
+    Params(params): Params<DeadParams>,
+) -> Result<axum::Json<ChangedEvents>, Error> {
+    let record = api.control.apps.app(&app_name(&app)?)?;
+    let filter = params.filter()?;
+    let (mut events, mut after) = (0, None);
+    loop {
+        let step = limits::DEAD_LETTERS_PER_STEP;
+        let swept = api
+            .control
+            .events
+            .drop_dead(&record, filter.clone(), after, step)
+            .await
+            .map_err(|error| refused(&app, error))?;
+        events += swept.changed;
+        after = swept.next;
+        if after.is_none() {
+            return Ok(axum::Json(ChangedEvents { events }));
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! Converts events between their forms: the guest's, and the store's. Never reads or writes a
+//! queue.
+
+use std::time::Duration;
+
+use isopod_engine::{EmitError, EmittedEvent};
+use isopod_policy::{AppName, Order, Process, ProcessName};
+use isopod_store::{Claim, Effects, Event, EventPayload, KeyRead, KeyWrite, NewEvent, ValueVersion};
+use jiff::{SignedDuration, Timestamp};
+
+use super::outcome::Failure;
+use crate::runtime::ActiveRelease;
+
+/// The process type that handles an event, with its settings at the time of acceptance.
+pub(super) struct Handler {
+    process: ProcessName,
+    is_ordered: bool,
+    attempts_max: u32,
+}
+
+impl Handler {
+    /// Returns the process type of a release that takes events without a named process type.
+    pub(super) fn of(release: &ActiveRelease) -> Option<Self> {
+        let (process, definition) = release.main_event_process()?;
+        Some(Self::new(process, definition))
+    }
+
+    pub(super) fn new(process: &ProcessName, definition: &Process) -> Self {
+        Self {
+            process: process.clone(),
+            is_ordered: definition.order == Some(Order::Subject),
+            attempts_max: definition.retry_policy().attempts,
+        }
+    }
+
+    /// Returns an event for this process type.
+    pub(super) fn event(&self, event: Event, not_before: Option<Timestamp>, expires_at: Option<Timestamp>) -> NewEvent {
+        NewEvent {
+            process: self.process.clone(),
+            event,
+            is_ordered: self.is_ordered,
+            not_before,
+            expires_at,
+            attempts_max: self.attempts_max,
+        }
+    }
+}
+
+/// Returns the event as its handler receives it.
+pub(super) fn to_guest(claim: &Claim) -> isopod_engine::Event {
+    isopod_engine::Event { attempt: claim.attempt, ..asked(claim.event.clone()) }
+}
+
+/// Returns the event in the guest's form, without an attempt.
+pub(super) fn asked(event: Event) -> isopod_engine::Event {
+    let Event { id, source, event_type, subject, payload } = event;
+    let EventPayload { time, data_content_type, data_schema, extensions, data } = payload;
+    isopod_engine::Event {
+        id,
+        source,
+        event_type,
+        subject,
+        time,
+        data_content_type,
+        data_schema,
+        data,
+        extensions,
+        attempt: 0,
+    }
+}
+
+/// Returns an event of a sender as the store keeps it.
+pub(super) fn from_sender(event: isopod_engine::Event) -> Event {
+    let isopod_engine::Event {
+        id,
+        source,
+        event_type,
+        subject,
+        time,
+        data_content_type,
+        data_schema,
+        data,
+        extensions,
+        attempt: _,
+    } = event;
+    let payload = EventPayload { time, data_content_type, data_schema, extensions, data };
+    Event { id, source, event_type, subject, payload }
+}
+
+/// The attribute of an event that waits to be forwarded to another app's queue. No sender can set
+/// it, since the name is not valid for an attribute.
+const FORWARD_TO: &str = "isopod-forward-to";
+
+/// Returns the app to which an event is to be forwarded.
+pub(super) fn forward_target(event: &Event) -> Option<&str> {
+    let mut extensions = event.payload.extensions.iter();
+    extensions.find(|(name, _)| name == FORWARD_TO).map(|(_, target)| target.as_str())
+}
+
+/// Returns a forwarded event as the target app receives it.
+pub(super) fn forwarded(event: &Event) -> Event {
+    let mut event = event.clone();
+    event.payload.extensions.retain(|(name, _)| name != FORWARD_TO);
+    event
+}
+
+/// An event that a guest sends, with its times.
+pub(super) struct Sent {
+    pub(super) event: Event,
+    pub(super) not_before: Option<Timestamp>,
+    pub(super) expires_at: Option<Timestamp>,
+}
+
+/// Returns an event that a guest of `app` sends, or what is wrong with it.
+pub(super) fn from_guest(event: EmittedEvent, app: &AppName, now: Timestamp) -> Result<Sent, EmitError> {
+    let invalid = |what: &str| Err(EmitError::Invalid(what.to_owned()));
+    if event.id.is_empty() || event.event_type.is_empty() || event.source.as_deref() == Some("") {
+        return invalid("id, source and type of an event must not be empty");
+    }
+    let is_name = |name: &str| !name.is_empty() && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+    if !event.extensions.iter().all(|(name, _)| is_name(name)) {
+        return invalid("the name of an extension attribute consists of the letters a to z and digits");
+    }
+    let later = |delay: Option<Duration>| {
+        let delay = SignedDuration::try_from(delay?).unwrap_or(SignedDuration::MAX);
+        Some(now.saturating_add(delay).unwrap_or(Timestamp::MAX))
+    };
+    let (not_before, expires_at) = (later(event.delay), later(event.expires_after));
+    let payload = EventPayload {
+        time: Some(event.time.unwrap_or_else(|| now.to_string())),
+        data_content_type: event.data_content_type,
+        data_schema: event.data_schema,
+        extensions: event.extensions,
+        data: event.data,
+    };
+    let source = event.source.unwrap_or_else(|| format!("/apps/{app}"));
+    let event = Event { id: event.id, source, event_type: event.event_type, subject: event.subject, payload };
+    Ok(Sent { event, not_before, expires_at })
+}
+
+/// Returns what a handler did in the form that the store commits. Events to other apps enter the
+/// app's own queue, which forwards them, so that they are part of the same transaction.
+pub(super) fn effects(
+    effects: isopod_engine::Effects,
+    release: &ActiveRelease,
+    app: &AppName,
+    now: Timestamp,
+) -> Result<Effects, Failure> {
+    let version = |version: isopod_engine::ValueVersion| ValueVersion(version.0);
+    let reads = effects.reads.into_iter();
+    let reads = reads.map(|read| KeyRead { bucket: read.bucket, key: read.key, version: version(read.version) });
+    let writes = effects.writes.into_iter();
+    let writes = writes.map(|write| KeyWrite { bucket: write.bucket, key: write.key, value: write.value });
+    let mut emitted = Vec::with_capacity(effects.emitted.len());
+    for event in effects.emitted {
+        let target = event.app.clone().filter(|target| *target != app.as_str());
+        let handler = Handler::of(release).ok_or_else(|| {
+            Failure::Effects("the app has no process type that takes the event that the handler sent".to_owned())
+        })?;
+        let mut sent = from_guest(event, app, now).map_err(|error| Failure::Effects(error.to_string()))?;
+        sent.event.payload.extensions.extend(target.map(|target| (FORWARD_TO.to_owned(), target)));
+        emitted.push(handler.event(sent.event, sent.not_before, sent.expires_at));
+    }
+    Ok(Effects { reads: reads.collect(), writes: writes.collect(), emitted })
+}

@@ -1,0 +1,27 @@
+//! Runs the delivery tasks of all apps. Never delivers an event itself.
+
+use std::sync::Arc;
+
+use super::{delivery::Delivery, intake::Intake, tasks::Start};
+use crate::control::shutdown::Shutdown;
+
+/// Starts a delivery task for each app that has events.
+pub(in crate::control) struct Deliveries {
+    pub(super) intake: Arc<Intake>,
+    pub(super) shutdown: Shutdown,
+}
+
+impl Deliveries {
+    /// Runs until the host begins to shut down. The tasks then complete their running deliveries.
+    pub(in crate::control) async fn run(self) {
+        loop {
+            let Start { app, registration } = self.intake.tasks.next_start().await;
+            let (intake, shutdown) = (Arc::clone(&self.intake), self.shutdown.clone());
+            let delivery = Arc::new(Delivery { intake, shutdown, app, registration });
+            let cancel = self.shutdown.cancel.clone();
+            tokio::spawn(self.shutdown.tasks.track_future(async move {
+                cancel.run_until_cancelled(delivery.run()).await;
+            }));
+        }
+    }
+}

@@ -1,0 +1,230 @@
+//! Delivers the events of one app: claims those that are due, runs each handler as push work, and
+//! settles the outcome. Its task exists while the app has events that have not ended. Never decides
+//! what follows a failure: `outcome.rs` does.
+
+use std::{
+    pin::pin,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use isopod_executor::Class;
+use isopod_policy::{ProcessName, RequestId};
+use isopod_store::{Claim, Effects, Lease, Outcome, QueueStats, Settled, StoreError};
+use jiff::Timestamp;
+use tokio::task::JoinSet;
+
+use super::{
+    conversion,
+    intake::Intake,
+    outcome::{Attempt, Failure},
+    tasks::Registration,
+};
+use crate::{
+    control::{AppRecord, limits, shutdown::Shutdown},
+    observe::logs::LogLine,
+};
+
+/// The delivery of one app's events.
+pub(super) struct Delivery {
+    pub(super) intake: Arc<Intake>,
+    pub(super) shutdown: Shutdown,
+    pub(super) app: Arc<AppRecord>,
+    pub(super) registration: Registration,
+}
+
+/// When the queue is to be checked again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum NextCheck {
+    /// When a delivery ends, or at a wake-up.
+    Later,
+    /// At this time, or earlier at a wake-up.
+    At(Timestamp),
+}
+
+/// The recent rate of an app's deliveries. It decides how many events are claimed ahead: as many
+/// as the app completes while a claim waits for the disk. An event that takes long is claimed only
+/// when a core is free, since a claim counts as an attempt.
+struct Pace {
+    since: Instant,
+    ended: u32,
+    per_second: f64,
+}
+
+impl Pace {
+    fn new(now: Instant) -> Self {
+        Self { since: now, ended: 0, per_second: 0.0 }
+    }
+
+    fn note_end(&mut self) {
+        self.ended = self.ended.saturating_add(1);
+        let measured = self.since.elapsed();
+        if measured >= limits::DELIVERY_PACE_WINDOW {
+            self.per_second = f64::from(self.ended) / measured.as_secs_f64();
+            (self.since, self.ended) = (Instant::now(), 0);
+        }
+    }
+
+    /// Returns the number of events to claim beyond those that have a core.
+    fn ahead(&self) -> usize {
+        // Without a recent end, the rate of the last window is no longer true.
+        let is_recent = self.since.elapsed() < 2 * limits::DELIVERY_PACE_WINDOW;
+        let ahead = self.per_second * limits::DELIVERY_CLAIM_TIME.as_secs_f64();
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a cast from a float saturates")]
+        if is_recent { ahead as usize } else { 0 }
+    }
+}
+
+impl Delivery {
+    /// Delivers events until none is left, the app can't take events, the app is destroyed, or the
+    /// host stops. Running deliveries complete first, unless the app is destroyed.
+    pub(super) async fn run(self: Arc<Self>) {
+        let closing = self.shutdown.closing.clone();
+        let (mut running, mut pace) = (JoinSet::new(), Pace::new(Instant::now()));
+        let mut destroyed = pin!(self.app.destroyed());
+        loop {
+            let next =
+                if closing.is_cancelled() { NextCheck::Later } else { self.start_due(&mut running, &mut pace).await };
+            if running.is_empty() && next == NextCheck::Later && (closing.is_cancelled() || self.registration.retire())
+            {
+                return;
+            }
+            tokio::select! {
+                biased;
+                () = &mut destroyed => return,
+                Some(_) = running.join_next() => pace.note_end(),
+                () = self.registration.woken() => {}
+                () = closing.cancelled(), if !closing.is_cancelled() => {}
+                () = until(next) => {}
+            }
+        }
+    }
+
+    /// Claims due events, as many as the app can take, and starts their deliveries.
+    async fn start_due(self: &Arc<Self>, running: &mut JoinSet<()>, pace: &mut Pace) -> NextCheck {
+        let cores = usize::try_from(self.app.traffic.resources().cores(Class::Push)).unwrap_or(usize::MAX);
+        let ahead = pace.ahead();
+        let most = cores.saturating_add(ahead).min(limits::DELIVERIES_PER_APP_MAX);
+        // A claim waits for the disk, so it takes several events at a time if they are short.
+        if running.len() >= most || running.len() > cores + ahead / 2 {
+            return NextCheck::Later;
+        }
+        match self.claim_due(most - running.len(), running).await {
+            Ok(next) => next,
+            Err(error) => {
+                tracing::warn!(app = %self.app.name, %error, "the app's event queue can't be read; retrying");
+                NextCheck::At(after(limits::QUEUE_RETRY_INTERVAL))
+            }
+        }
+    }
+
+    async fn claim_due(self: &Arc<Self>, room: usize, running: &mut JoinSet<()>) -> Result<NextCheck, StoreError> {
+        let Some(_guard) = self.app.data_gate.guard() else { return Ok(NextCheck::Later) };
+        let stats = self.intake.queue.stats(&self.app.name).await?;
+        let ready: u64 = stats.iter().map(|of| of.ready).sum();
+        let resources = self.app.traffic.resources();
+        resources.set_stored_work(ready);
+        let now = Timestamp::now();
+        let is_due = |of: &&QueueStats| of.ready > 0 || of.next_due.is_some_and(|due| due <= now);
+        let next_due = stats.iter().filter_map(|of| of.next_due).min();
+        let due: Vec<&QueueStats> = stats.iter().filter(is_due).collect();
+        if due.is_empty() {
+            return Ok(next_due.map_or(NextCheck::Later, NextCheck::At));
+        }
+        // Woken once a release serves.
+        let Ok(release) = self.intake.directory.serving(&self.app.traffic).await else { return Ok(NextCheck::Later) };
+        let (mut claimed, mut next) = (0, next_due.filter(|due| *due > now));
+        for of in due {
+            // Events for a process type that the release lacks wait for a release that has it.
+            if claimed == room || release.event_process(&of.process).is_none() {
+                continue;
+            }
+            let found = self.intake.queue.claim(&self.app.name, &of.process, room - claimed, now).await?;
+            claimed += found.claims.len();
+            if found.has_more && claimed < room {
+                next = Some(now);
+            }
+            for claim in found.claims {
+                let (delivery, process) = (Arc::clone(self), of.process.clone());
+                running.spawn(async move { delivery.deliver(&process, claim).await });
+            }
+        }
+        resources.set_stored_work(ready.saturating_sub(claimed as u64));
+        Ok(next.map_or(NextCheck::Later, NextCheck::At))
+    }
+
+    /// Delivers one event until its outcome is stored.
+    async fn deliver(&self, process: &ProcessName, claim: Claim) {
+        for _ in 0..limits::CONFLICTS_MAX {
+            let outcome = match self.call(process, &claim).await {
+                Ok(effects) => Outcome::Done { effects },
+                Err(failure) => return self.fail(process, &claim, &failure).await,
+            };
+            match self.settle(claim.lease, outcome).await {
+                Ok(Settled::Committed { has_emitted }) => {
+                    if has_emitted {
+                        self.registration.wake().wake();
+                    }
+                    return;
+                }
+                Ok(Settled::Conflict) => {}
+                Ok(Settled::LeaseLost) => return,
+                Err(error) => return self.fail(process, &claim, &Failure::of_commit(&error)).await,
+            }
+        }
+        self.fail(process, &claim, &Failure::Conflicts).await;
+    }
+
+    /// Runs the handler once.
+    async fn call(&self, process: &ProcessName, claim: &Claim) -> Result<Effects, Failure> {
+        let release = self.intake.directory.serving(&self.app.traffic).await.map_err(Failure::NotServing)?;
+        let request_id = RequestId::from_random(rand::random());
+        if let Some(target) = conversion::forward_target(&claim.event) {
+            let granted = release.program().sandbox().grants.allows_events_to(target);
+            return self.intake.forward(target, granted, claim).await.map(|()| Effects::default());
+        }
+        let handled = release.stored_event(process, conversion::to_guest(claim), request_id).await;
+        let committable = handled.map_err(Failure::Invoke)?.map_err(Failure::Handler)?;
+        conversion::effects(committable.effects, &release, &self.app.name, Timestamp::now())
+    }
+
+    /// Settles a failed delivery, and writes it to the app's log. A store that can't be written is
+    /// retried until the host stops: the lease then ends with the host.
+    async fn fail(&self, process: &ProcessName, claim: &Claim, failure: &Failure) {
+        let policy = self.app.traffic.active().and_then(|release| Some(release.event_process(process)?.retry_policy()));
+        let attempt = Attempt {
+            number: claim.attempt,
+            last_error: claim.last_error.as_ref(),
+            policy: policy.unwrap_or_default(),
+            now: Timestamp::now(),
+            random: rand::random(),
+        };
+        let outcome = attempt.fails_with(failure);
+        self.app.log.write(LogLine::host(&self.app.name, attempt.describe(&claim.event.id, &outcome)));
+        while let Err(error) = self.settle(claim.lease, outcome.clone()).await {
+            tracing::warn!(app = %self.app.name, %error, "the outcome of a delivery can't be stored; retrying");
+            let pause = tokio::time::sleep(limits::QUEUE_RETRY_INTERVAL);
+            if self.shutdown.cancel.run_until_cancelled(pause).await.is_none() {
+                return;
+            }
+        }
+    }
+
+    async fn settle(&self, lease: Lease, outcome: Outcome) -> Result<Settled, StoreError> {
+        // Data of a destroyed app is gone, with its queue.
+        let Some(_guard) = self.app.data_gate.guard() else { return Ok(Settled::LeaseLost) };
+        self.intake.queue.settle(&self.app.name, lease, outcome, Timestamp::now()).await
+    }
+}
+
+/// Completes at the time of the next check.
+async fn until(next: NextCheck) {
+    let NextCheck::At(time) = next else { return std::future::pending().await };
+    let pause = Duration::try_from(time.duration_since(Timestamp::now())).unwrap_or_default();
+    // A jump of the clock is detected within the longest pause.
+    tokio::time::sleep(pause.min(limits::QUEUE_CHECK_INTERVAL_MAX)).await;
+}
+
+fn after(delay: Duration) -> Timestamp {
+    Timestamp::now().saturating_add(delay).unwrap_or(Timestamp::MAX)
+}

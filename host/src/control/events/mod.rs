@@ -1,0 +1,151 @@
+//! The durable events of apps. Owns their acceptance, and the requests about stored events. Events
+//! are stored in the app's database before a sender is answered, and are then delivered by the
+//! app's delivery task. Never answers a sender before its event is durable.
+//!
+//! ```text
+//!  API, guests, schedules ──accept──▶ queue (store) ──claim──▶ Delivery ──▶ instance
+//!                                        ▲                        │
+//!                                        └──────── settle ────────┘
+//! ```
+
+mod conversion;
+mod deliveries;
+mod delivery;
+mod error;
+mod intake;
+mod outcome;
+mod sink;
+mod tasks;
+
+use std::sync::Arc;
+
+use isopod_store::{Accepted, Cancelled, EventFilter, EventQueue, EventSeq, Page, Paged, StoredEvent, Swept};
+use jiff::Timestamp;
+
+pub(crate) use self::error::EventsError;
+use self::{conversion::Sent, intake::Intake, tasks::Tasks};
+pub(in crate::control) use self::{deliveries::Deliveries, sink::AppEvents};
+use crate::{
+    control::{AppRecord, app_table::AppTable, shutdown::Shutdown},
+    runtime::Directory,
+};
+
+/// An event to accept.
+#[derive(Debug, Clone)]
+pub(crate) struct IncomingEvent {
+    pub(crate) event: isopod_engine::Event,
+    /// The earliest delivery.
+    pub(crate) not_before: Option<Timestamp>,
+    /// The time after which the event is cancelled instead of delivered.
+    pub(crate) expires_at: Option<Timestamp>,
+}
+
+/// The requests about the stored events of apps. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Events(Arc<Intake>);
+
+/// Creates the handle to the events of all apps, and the service that delivers them.
+pub(in crate::control) fn open(
+    queue: Arc<dyn EventQueue>,
+    directory: Arc<Directory>,
+    app_table: AppTable,
+    shutdown: Shutdown,
+) -> (Events, Deliveries) {
+    let intake = Arc::new(Intake { queue, directory, app_table, tasks: Tasks::default() });
+    let deliveries = Deliveries { intake: Arc::clone(&intake), shutdown };
+    (Events(intake), deliveries)
+}
+
+impl Events {
+    /// Makes the app's delivery check its queue. Called when a release begins to serve.
+    pub(in crate::control) fn wake(&self, app: &Arc<AppRecord>) {
+        self.0.tasks.wake(app);
+    }
+
+    /// Delivers the events of all apps from before the host's start.
+    pub(in crate::control) async fn resume(self) {
+        let pending = match self.0.queue.pending_apps().await {
+            Ok(pending) => pending,
+            Err(error) => {
+                tracing::error!(%error, "can't find the apps with stored events: each waits for its next event");
+                return;
+            }
+        };
+        for pending in pending {
+            if let Ok(app) = self.0.app_table.app(&pending.app) {
+                self.wake(&app);
+            }
+        }
+    }
+
+    /// Stores events for the app's event handler: all of them, or none. Returns once they are
+    /// durable.
+    pub(crate) async fn accept(
+        &self,
+        app: &Arc<AppRecord>,
+        events: Vec<IncomingEvent>,
+    ) -> Result<Vec<Accepted>, EventsError> {
+        let sent = events.into_iter().map(|IncomingEvent { event, not_before, expires_at }| {
+            app.usage.count(event.subject.as_deref());
+            Sent { event: conversion::from_sender(event), not_before, expires_at }
+        });
+        self.0.store(app, sent.collect()).await
+    }
+
+    /// Returns the event with this id, the last accepted if several sources use the id.
+    pub(crate) async fn get(
+        &self,
+        app: &AppRecord,
+        id: &str,
+        source: Option<&str>,
+    ) -> Result<Option<StoredEvent>, EventsError> {
+        let _guard = app.data_gate.guard().ok_or(EventsError::Destroyed)?;
+        Ok(self.0.queue.get(&app.name, id, source).await?)
+    }
+
+    /// Returns events, the last accepted first.
+    pub(crate) async fn list(
+        &self,
+        app: &AppRecord,
+        filter: EventFilter,
+        page: Page,
+    ) -> Result<Paged<StoredEvent>, EventsError> {
+        let _guard = app.data_gate.guard().ok_or(EventsError::Destroyed)?;
+        Ok(self.0.queue.list(&app.name, filter, page).await?)
+    }
+
+    /// Cancels an event that waits.
+    pub(crate) async fn cancel(&self, app: &Arc<AppRecord>, event: EventSeq) -> Result<Cancelled, EventsError> {
+        let _guard = app.data_gate.guard().ok_or(EventsError::Destroyed)?;
+        let cancelled = self.0.queue.cancel(&app.name, event, Timestamp::now()).await?;
+        // The next event of its subject may be due.
+        self.wake(app);
+        Ok(cancelled)
+    }
+
+    /// Returns up to `most` selected dead letters to the queue.
+    pub(crate) async fn redrive(
+        &self,
+        app: &Arc<AppRecord>,
+        filter: EventFilter,
+        after: Option<EventSeq>,
+        most: usize,
+    ) -> Result<Swept, EventsError> {
+        let _guard = app.data_gate.guard().ok_or(EventsError::Destroyed)?;
+        let swept = self.0.queue.redrive(&app.name, filter, after, most, Timestamp::now()).await?;
+        self.wake(app);
+        Ok(swept)
+    }
+
+    /// Deletes up to `most` selected dead letters.
+    pub(crate) async fn drop_dead(
+        &self,
+        app: &AppRecord,
+        filter: EventFilter,
+        after: Option<EventSeq>,
+        most: usize,
+    ) -> Result<Swept, EventsError> {
+        let _guard = app.data_gate.guard().ok_or(EventsError::Destroyed)?;
+        Ok(self.0.queue.drop_dead(&app.name, filter, after, most, Timestamp::now()).await?)
+    }
+}

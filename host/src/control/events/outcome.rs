@@ -1,0 +1,237 @@
+//! Decides what follows a failed delivery: a retry, and when, or a dead letter. Never uses a clock
+//! or a random source, and never changes the queue.
+
+use std::time::Duration;
+
+use isopod_engine::{EventFailure, Fault};
+use isopod_policy::RetryPolicy;
+use isopod_store::{LastError, Outcome, StoreError};
+use jiff::{SignedDuration, Timestamp};
+
+use crate::{control::limits, runtime::InvokeError};
+
+/// The attempt that failed, and the state around it.
+pub(super) struct Attempt<'a> {
+    /// The number of the attempt, from 1.
+    pub(super) number: u32,
+    pub(super) last_error: Option<&'a LastError>,
+    pub(super) policy: RetryPolicy,
+    pub(super) now: Timestamp,
+    /// A uniformly distributed number.
+    pub(super) random: u32,
+}
+
+/// Why a delivery failed.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// The handler reported it.
+    Handler(EventFailure),
+    /// The guest failed, or was not called.
+    Invoke(InvokeError),
+    /// What the handler did was refused: for example, a value is too large.
+    Effects(String),
+    /// The store can't be written, for a reason that isn't the handler's.
+    Store(String),
+    /// Other handlers changed what this handler read, in every one of its runs.
+    Conflicts,
+    /// No release serves.
+    NotServing(String),
+}
+
+impl Failure {
+    /// Returns the failure of a delivery whose handler succeeded, and whose effects were not
+    /// committed.
+    pub(super) fn of_commit(error: &StoreError) -> Self {
+        match error {
+            StoreError::KeyValueFull
+            | StoreError::ValueTooLarge { .. }
+            | StoreError::BadKey { .. }
+            | StoreError::BadBucket { .. }
+            | StoreError::EventQueueFull
+            | StoreError::EventTooLarge { .. } => Self::Effects(error.to_string()),
+            error => Self::Store(error.to_string()),
+        }
+    }
+}
+
+impl Attempt<'_> {
+    /// Returns a sentence about the failed attempt, for the app's log.
+    pub(super) fn describe(&self, event: &str, outcome: &Outcome) -> String {
+        let (number, most) = (self.number, self.policy.attempts);
+        match outcome {
+            Outcome::Done { .. } => format!("event `{event}`: attempt {number} succeeded"),
+            Outcome::Retry { at, error, is_counted: true } => {
+                format!("event `{event}`: attempt {number} of {most} failed, the next is at {at}: {error}")
+            }
+            Outcome::Retry { at, error, is_counted: false } => {
+                format!("event `{event}`: postponed to {at} without counting the attempt: {error}")
+            }
+            Outcome::Dead { error } => {
+                format!("event `{event}`: attempt {number} of {most} failed, the event is a dead letter: {error}")
+            }
+        }
+    }
+
+    /// Returns the outcome of the attempt.
+    pub(super) fn fails_with(&self, failure: &Failure) -> Outcome {
+        match failure {
+            Failure::Handler(EventFailure::Permanent { message }) => Outcome::Dead { error: message.clone() },
+            Failure::Handler(EventFailure::Retry { message }) => self.retry(Duration::ZERO, message.clone()),
+            Failure::Handler(EventFailure::RetryAfter { message, after }) => self.retry(*after, message.clone()),
+            Failure::Handler(EventFailure::Snooze { message, after }) => self.postpone(*after, message.clone()),
+            Failure::Invoke(refused) if !refused.has_run() => {
+                self.postpone(limits::DELIVERY_POSTPONED, refused.to_string())
+            }
+            Failure::Invoke(InvokeError::Fault(fault)) => self.after_fault(fault),
+            Failure::Invoke(refused) => self.retry(Duration::ZERO, refused.to_string()),
+            Failure::Effects(error) => self.retry(Duration::ZERO, error.clone()),
+            Failure::Conflicts => self.postpone(
+                limits::DELIVERY_POSTPONED,
+                "other handlers changed the keys that this handler read, each time it ran".to_owned(),
+            ),
+            Failure::NotServing(reason) | Failure::Store(reason) => {
+                self.postpone(limits::DELIVERY_POSTPONED, reason.clone())
+            }
+        }
+    }
+
+    /// Returns the outcome of a guest's fault. The same trap several times in a row would occur
+    /// again.
+    fn after_fault(&self, fault: &Fault) -> Outcome {
+        let text = text_of(fault);
+        let same_before = self.last_error.filter(|last| last.text == text).map_or(0, |last| last.repeats);
+        let is_deterministic = matches!(fault, Fault::Trap { .. } | Fault::Exited { .. });
+        if is_deterministic && same_before + 1 >= limits::SAME_TRAPS_MAX {
+            return Outcome::Dead { error: text };
+        }
+        self.retry(Duration::ZERO, text)
+    }
+
+    /// Returns the outcome of a counted failure.
+    fn retry(&self, at_least: Duration, error: String) -> Outcome {
+        if self.policy.is_last(self.number) {
+            return Outcome::Dead { error };
+        }
+        let delay = self.policy.delay(self.number, self.random).max(at_least);
+        Outcome::Retry { at: self.after(delay), error, is_counted: true }
+    }
+
+    /// Returns the outcome of an attempt that doesn't count.
+    fn postpone(&self, delay: Duration, error: String) -> Outcome {
+        let at = self.after(delay.max(limits::DELIVERY_POSTPONED_MIN));
+        Outcome::Retry { at, error, is_counted: false }
+    }
+
+    fn after(&self, delay: Duration) -> Timestamp {
+        let delay = SignedDuration::try_from(delay.min(limits::DELIVERY_DELAY_MAX)).unwrap_or(SignedDuration::ZERO);
+        self.now.saturating_add(delay).unwrap_or(Timestamp::MAX)
+    }
+}
+
+/// Returns a fault with the guest's backtrace.
+pub(super) fn text_of(fault: &Fault) -> String {
+    let mut text = fault.to_string();
+    for function in fault.backtrace() {
+        text.push_str("\n    at ");
+        text.push_str(function);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const NOW: Timestamp = Timestamp::UNIX_EPOCH;
+
+    fn attempt(number: u32, last_error: Option<&LastError>) -> Attempt<'_> {
+        Attempt { number, last_error, policy: RetryPolicy::default(), now: NOW, random: u32::MAX }
+    }
+
+    fn trap(message: &str) -> Failure {
+        let (message, backtrace) = (message.to_owned(), vec!["app::on_event".to_owned()]);
+        Failure::Invoke(Fault::Trap { message, backtrace }.into())
+    }
+
+    fn is_dead(outcome: &Outcome) -> bool {
+        matches!(outcome, Outcome::Dead { .. })
+    }
+
+    fn delay(outcome: &Outcome) -> (Duration, bool) {
+        let Outcome::Retry { at, is_counted, .. } = outcome else { panic!("{outcome:?} is no retry") };
+        (Duration::try_from(at.duration_since(NOW)).expect("a retry is later"), *is_counted)
+    }
+
+    #[test]
+    fn a_permanent_failure_is_a_dead_letter_at_once() {
+        let failure = Failure::Handler(EventFailure::Permanent { message: "no such order".to_owned() });
+        assert_eq!(attempt(1, None).fails_with(&failure), Outcome::Dead { error: "no such order".to_owned() });
+    }
+
+    #[test]
+    fn the_last_attempt_is_followed_by_a_dead_letter() {
+        let failure = Failure::Handler(EventFailure::Retry { message: "shop closed".to_owned() });
+        assert!(!is_dead(&attempt(RetryPolicy::default().attempts - 1, None).fails_with(&failure)));
+        assert!(is_dead(&attempt(RetryPolicy::default().attempts, None).fails_with(&failure)));
+    }
+
+    #[test]
+    fn a_handler_that_names_a_delay_is_not_called_earlier() {
+        let after = Duration::from_secs(90);
+        let failure = Failure::Handler(EventFailure::RetryAfter { message: "busy".to_owned(), after });
+        assert_eq!(delay(&attempt(1, None).fails_with(&failure)), (after, true));
+    }
+
+    #[test]
+    fn a_snoozed_event_is_not_counted_and_never_becomes_a_dead_letter() {
+        let failure = |after| Failure::Handler(EventFailure::Snooze { message: "not yet".to_owned(), after });
+        let hour = Duration::from_secs(3600);
+        assert_eq!(delay(&attempt(1000, None).fails_with(&failure(hour))), (hour, false));
+        let soon = delay(&attempt(1, None).fails_with(&failure(Duration::ZERO)));
+        assert_eq!(soon, (limits::DELIVERY_POSTPONED_MIN, false));
+    }
+
+    #[test]
+    fn the_same_trap_several_times_in_a_row_is_a_dead_letter() {
+        let Outcome::Retry { error, .. } = attempt(1, None).fails_with(&trap("unreachable")) else {
+            panic!("the first trap is retried")
+        };
+        let last = |repeats| LastError { text: error.clone(), repeats };
+        let (once, twice) = (last(1), last(limits::SAME_TRAPS_MAX - 1));
+        assert!(!is_dead(&attempt(2, Some(&once)).fails_with(&trap("unreachable"))));
+        assert!(is_dead(&attempt(3, Some(&twice)).fails_with(&trap("unreachable"))));
+        assert!(!is_dead(&attempt(3, Some(&twice)).fails_with(&trap("out of bounds"))), "another trap");
+        let timeout = Failure::Invoke(Fault::Timeout { limit: Duration::from_secs(1) }.into());
+        let Outcome::Retry { error: text, .. } = attempt(1, None).fails_with(&timeout) else { panic!("retried") };
+        let timeouts = LastError { text, repeats: 5 };
+        assert!(!is_dead(&attempt(6, Some(&timeouts)).fails_with(&timeout)), "a timeout may pass");
+    }
+
+    #[test]
+    fn a_delivery_that_did_not_reach_the_guest_is_not_counted() {
+        for refused in [InvokeError::Stopping, InvokeError::NoProcess("events")] {
+            assert!(!delay(&attempt(99, None).fails_with(&Failure::Invoke(refused))).1);
+        }
+        assert!(!delay(&attempt(99, None).fails_with(&Failure::NotServing("stopped".to_owned()))).1);
+    }
+
+    proptest! {
+        #[test]
+        fn every_retry_is_later_and_within_the_bound(number in 1_u32..10, random: u32, after: u64) {
+            let attempt = Attempt { random, ..attempt(number, None) };
+            let after = Duration::from_millis(after);
+            for failure in [
+                EventFailure::RetryAfter { message: String::new(), after },
+                EventFailure::Snooze { message: String::new(), after },
+            ] {
+                let outcome = attempt.fails_with(&Failure::Handler(failure));
+                if !is_dead(&outcome) {
+                    let (delay, _) = delay(&outcome);
+                    prop_assert!(delay > Duration::ZERO && delay <= limits::DELIVERY_DELAY_MAX);
+                }
+            }
+        }
+    }
+}

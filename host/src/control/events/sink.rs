@@ -1,0 +1,78 @@
+//! Owns the adapter from the stored events of apps to the engine's `EventSink` interface: events
+//! that guests send. Never decides which apps a guest may send to: the engine checks the grants.
+
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use isopod_engine::{EmitError, EmittedEvent, Event, EventSink, Reply};
+use isopod_executor::Class;
+use isopod_policy::{AppName, RequestId};
+use isopod_store::StoreError;
+use jiff::Timestamp;
+
+use super::{Events, conversion, error::EventsError, intake::Intake};
+use crate::control::AppRecord;
+
+/// The receiver of the events that one app sends. A release in memory holds it, so it doesn't keep
+/// the directory of releases alive.
+pub(in crate::control) struct AppEvents {
+    events: Weak<Intake>,
+    app: AppName,
+}
+
+impl AppEvents {
+    pub(in crate::control) fn shared(events: &Events, app: &AppName) -> Arc<dyn EventSink> {
+        Arc::new(Self { events: Arc::downgrade(&events.0), app: app.clone() })
+    }
+
+    /// Returns the queue's service, and the app whose event handler gets the event.
+    fn target(&self, event: &EmittedEvent) -> Result<(Arc<Intake>, Arc<AppRecord>), EmitError> {
+        let events = self.events.upgrade();
+        let events = events.ok_or_else(|| EmitError::Other("the host is stopping".to_owned()))?;
+        let unknown = |name: &str| EmitError::Invalid(format!("there is no app `{name}`"));
+        let name = match &event.app {
+            Some(name) => name.parse().map_err(|_| unknown(name))?,
+            None => self.app.clone(),
+        };
+        let app = events.app_table.app(&name).map_err(|_| unknown(name.as_str()))?;
+        Ok((events, app))
+    }
+}
+
+#[async_trait]
+impl EventSink for AppEvents {
+    async fn check(&self, event: &EmittedEvent) -> Result<(), EmitError> {
+        self.target(event)?;
+        conversion::from_guest(event.clone(), &self.app, Timestamp::now()).map(drop)
+    }
+
+    async fn emit(&self, event: EmittedEvent) -> Result<(), EmitError> {
+        let (events, target) = self.target(&event)?;
+        let sent = conversion::from_guest(event, &self.app, Timestamp::now())?;
+        events.store(&target, vec![sent]).await.map(drop).map_err(explained)
+    }
+
+    async fn ask(&self, event: EmittedEvent, _: Duration) -> Result<Option<Reply>, EmitError> {
+        let (events, target) = self.target(&event)?;
+        let sent = conversion::from_guest(event, &self.app, Timestamp::now())?;
+        let release = events.directory.serving(&target.traffic).await;
+        let release = release.map_err(|why| EmitError::Failed(format!("`{}` is unavailable: {why}", target.name)))?;
+        let event = Event { attempt: 1, ..conversion::asked(sent.event) };
+        // As push work: the asking handler holds a core of the pull queue.
+        let handled = release.event(Class::Push, event, RequestId::from_random(rand::random())).await;
+        let handled = handled.map_err(|error| EmitError::Failed(error.to_string()))?;
+        handled.map_err(|failure| EmitError::Failed(failure.message().to_owned()))
+    }
+}
+
+fn explained(error: EventsError) -> EmitError {
+    let text = error.to_string();
+    match error {
+        EventsError::Store(StoreError::EventQueueFull) => EmitError::Full(text),
+        EventsError::Store(StoreError::EventTooLarge { .. }) | EventsError::NoHandler => EmitError::Invalid(text),
+        EventsError::NotServing(_) | EventsError::Destroyed | EventsError::Store(_) => EmitError::Other(text),
+    }
+}

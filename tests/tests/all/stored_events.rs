@@ -1,0 +1,153 @@
+//! F4, G3, J5: tests the durable events of an app: a push event is answered once it is stored, is
+//! delivered at least once, is retried after a failure, and can be listed, cancelled and redriven.
+
+use isopod_tests::{Ask, Bundle, Host, Queue, guest, wait_for};
+use serde_json::{Value, json};
+
+/// Deploys `greedy` with these settings of its worker.
+fn deploy_greedy(host: &Host, worker: &str) {
+    let processes = format!("[processes.web]\nentry = \"http\"\n[processes.worker]\nentry = \"events\"\n{worker}\n");
+    let limits = "[limits]\nrequest_timeout = \"10m\"\n";
+    host.create("greedy", "production");
+    host.deploy("greedy", Bundle::archive(&format!("name = \"greedy\"\n{processes}{limits}"), &guest("greedy")));
+}
+
+const QUICK_RETRIES: &str = "retry = { attempts = 4, first = \"100ms\", max = \"200ms\" }";
+
+/// Returns the ids of the events that a query lists.
+#[track_caller]
+fn listed(host: &Host, query: &str) -> Vec<String> {
+    let page = host.api(Ask::get(format!("/v1/apps/greedy/events?{query}"))).expect(200).json();
+    let items = page["items"].as_array().expect("a page has items");
+    items.iter().map(|event| event["id"].as_str().expect("an id").to_owned()).collect()
+}
+
+#[test]
+fn a_push_event_is_answered_with_its_place_once_it_is_stored() {
+    let host = Host::start();
+    deploy_greedy(&host, "");
+    let asynchronous = host.event("greedy", "hello", Queue::Pull).header("prefer", "wait=10, Respond-Async");
+    for ask in [host.event("greedy", "hello", Queue::Push), asynchronous] {
+        let answer = host.api_raw(&ask).expect(202);
+        let stored = answer.json();
+        let id = stored["id"].as_str().expect("an id");
+        assert_eq!(answer.header("location"), Some(&*format!("/v1/apps/greedy/events/{id}")));
+        for (name, value) in [("source", "/test"), ("type", "hello"), ("queue", "push"), ("process", "worker")] {
+            assert_eq!(stored[name], value, "{stored}");
+        }
+        let done = host.until_event("greedy", id, "done");
+        assert_eq!((&done["attempt"], &done["error"]), (&json!(1), &Value::Null), "{done}");
+        assert!(done["ended_at"].is_string(), "{done}");
+    }
+    host.api(Ask::post("/v1/apps/greedy/events?queue=urgent")).problem(400, "bad-query");
+}
+
+#[test]
+fn an_event_with_a_known_source_and_id_is_not_stored_again() {
+    let host = Host::start();
+    deploy_greedy(&host, "");
+    let ask = host.event("greedy", "hello", Queue::Push);
+    let first = host.api_raw(&ask).expect(202).json();
+    let id = first["id"].as_str().expect("an id");
+    host.until_event("greedy", id, "done");
+    let second = host.api_raw(&ask).expect(202).json();
+    assert_eq!((&second["state"], &second["accepted_at"]), (&json!("done"), &first["accepted_at"]));
+    assert_eq!(listed(&host, ""), [id]);
+}
+
+#[test]
+fn a_failed_event_is_retried_and_becomes_a_dead_letter() {
+    let host = Host::start();
+    deploy_greedy(&host, QUICK_RETRIES);
+    let refused = host.push_event("greedy", "fail");
+    let dead = host.until_event("greedy", &refused, "dead");
+    assert_eq!((&dead["attempt"], &dead["error"]), (&json!(1), &json!("greedy was asked to fail")), "{dead}");
+    let later = host.push_event("greedy", "retry");
+    let delayed = host.until_event("greedy", &later, "delayed");
+    assert_eq!(delayed["error"], "greedy was asked to put it off", "{delayed}");
+    assert!(delayed["due_at"].is_string(), "{delayed}");
+    let poison = host.push_event("greedy", "panic");
+    let dead = host.until_event("greedy", &poison, "dead");
+    assert_eq!(dead["attempt"], 3, "the same trap is not retried more often: {dead}");
+    assert!(dead["error"].as_str().is_some_and(|error| error.contains("trapped")), "{dead}");
+    let hello = host.push_event("greedy", "hello");
+    host.until_event("greedy", &hello, "done");
+    assert_eq!(listed(&host, "state=dead"), [poison.clone(), refused.clone()]);
+    assert_eq!(listed(&host, "state=dead&type=fail"), [refused]);
+    assert_eq!(listed(&host, "state=delayed"), [later]);
+    host.api(Ask::get("/v1/apps/greedy/events?state=lost")).problem(400, "bad-query");
+}
+
+#[test]
+fn dead_letters_are_redriven_and_dropped() {
+    let host = Host::start();
+    deploy_greedy(&host, QUICK_RETRIES);
+    let events: Vec<String> = (0..3).map(|_| host.push_event("greedy", "fail")).collect();
+    for event in &events {
+        host.until_event("greedy", event, "dead");
+    }
+    let redrive = |filter: Value| {
+        let ask = Ask::post("/v1/apps/greedy/dead-letters/redrive").body("application/json", filter.to_string());
+        host.api(ask).expect(200).json()["events"].clone()
+    };
+    assert_eq!(redrive(json!({ "id": events[0] })), 1);
+    wait_for("a second dead letter of the event", || {
+        let event = host.stored_event("greedy", &events[0]);
+        (event["state"] == "dead" && event["attempt"] == 1).then_some(())
+    });
+    assert_eq!(redrive(json!({ "type": "other" })), 0);
+    let dropped = |query: &str| host.api(Ask::new("DELETE", format!("/v1/apps/greedy/dead-letters?{query}")));
+    assert_eq!(dropped(&format!("id={}", events[1])).expect(200).json()["events"], 1);
+    assert_eq!(dropped("").expect(200).json()["events"], 2);
+    let left = host.api(Ask::get("/v1/apps/greedy/dead-letters")).expect(200).json();
+    assert_eq!(left["items"], json!([]));
+    host.api(Ask::get(format!("/v1/apps/greedy/events/{}", events[1]))).problem_of("greedy", 404, "unknown-event");
+}
+
+#[test]
+fn an_event_that_waits_can_be_cancelled_and_a_running_one_can_not() {
+    let host = Host::start();
+    deploy_greedy(&host, "");
+    let running: Vec<String> = (0..4).map(|_| host.push_event("greedy", "never")).collect();
+    host.until_queue("greedy", Queue::Push, 4, 0);
+    let delayed = host.push_event("greedy", "retry");
+    let cancel = |id: &str| host.api(Ask::post(format!("/v1/apps/greedy/events/{id}/cancel")));
+    cancel(&running[0]).problem_of("greedy", 409, "event-running");
+    assert_eq!(host.stored_event("greedy", &running[0])["state"], "leased");
+    wait_for("a cancelled event", || (cancel(&delayed).status == 200).then_some(()));
+    cancel(&delayed).problem_of("greedy", 409, "event-ended");
+    cancel("unknown").problem_of("greedy", 404, "unknown-event");
+}
+
+#[test]
+fn stored_events_wait_while_the_app_is_stopped_and_the_host_is_down() {
+    let host = Host::start();
+    deploy_greedy(&host, "");
+    let running: Vec<String> = (0..4).map(|_| host.push_event("greedy", "never")).collect();
+    host.until_queue("greedy", Queue::Push, 4, 0);
+    let waiting: Vec<String> = (0..20).map(|_| host.push_event("greedy", "hello")).collect();
+    let host = host.kill_and_restart();
+    // The killed host's leases are void: the events that ran are delivered again.
+    host.until_queue("greedy", Queue::Push, 4, 20);
+    for event in &running {
+        assert_eq!(host.stored_event("greedy", event)["attempt"], 2);
+    }
+    host.stop_app("greedy");
+    host.api_raw(&host.event("greedy", "hello", Queue::Push)).problem_of("greedy", 503, "app-unavailable");
+    assert!(waiting.iter().all(|event| host.stored_event("greedy", event)["state"] != "done"));
+    assert_eq!(listed(&host, "limit=2").len(), 2);
+}
+
+/// A destroyed app leaves no event to a new app of the same name.
+#[test]
+fn the_events_of_a_destroyed_app_are_gone() {
+    let host = Host::start();
+    deploy_greedy(&host, "");
+    let delayed = host.push_event("greedy", "retry");
+    host.until_event("greedy", &delayed, "delayed");
+    host.api(Ask::new("DELETE", "/v1/apps/greedy")).expect(204);
+    deploy_greedy(&host, "");
+    assert_eq!(listed(&host, ""), [""; 0]);
+    let hello = host.push_event("greedy", "hello");
+    host.until_event("greedy", &hello, "done");
+}
