@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
-use super::client::Request;
+use super::client::{NUMBER, Request};
+use super::flood::StoredEvents;
 
 #[derive(Clone)]
 pub(super) struct Api {
@@ -64,12 +65,18 @@ impl Api {
             ("authorization", self.authorization()),
             ("content-type", "application/json".to_owned()),
             ("ce-specversion", "1.0".to_owned()),
-            ("ce-id", "1".to_owned()),
+            ("ce-id", NUMBER.to_owned()),
             ("ce-source", "/bench".to_owned()),
             ("ce-type", kind.to_owned()),
         ];
         let headers: Vec<(&str, &str)> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
         Request::post(&self.address.to_string(), &format!("/v1/apps/{app}/events{query}"), &headers, data)
+    }
+
+    /// Returns how to see an app's stored events.
+    pub(super) fn stored_events(&self, app: &str) -> StoredEvents {
+        let (host, path) = (self.address.to_string(), format!("/v1/apps/{app}/events"));
+        StoredEvents { host, path, authorization: self.authorization() }
     }
 
     fn post(&self, path: &str, media_type: &str, body: &[u8]) -> Result<()> {

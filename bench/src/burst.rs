@@ -156,8 +156,7 @@ mod tests {
     #[test]
     fn a_burst_sends_all_requests_first_and_reuses_its_connections() {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
-        let caller =
-            Caller { address: listener.local_addr().expect("its address"), request: Request::get("here", "/") };
+        let caller = Caller::of(listener.local_addr().expect("its address"), Request::get("here", "/"));
         let (bursts_sent, bursts_seen) = sync_channel(LINES);
         let server = std::thread::spawn(move || serve(&listener, &bursts_sent));
         let burst = Burst { caller, clients: LINES };

@@ -3,6 +3,7 @@
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// The timeout of a response.
@@ -13,6 +14,12 @@ const NO_CONTENT: u16 = 204;
 
 /// The largest response; the benchmarks expect none that is larger.
 const ANSWER_BYTES_MAX: usize = 1 << 20;
+
+/// The place of a unique number in a request.
+pub(super) const NUMBER: &str = "NNNNNNNNNNNN";
+
+/// The last number.
+static SENT: AtomicU64 = AtomicU64::new(1);
 
 pub(super) struct Client {
     stream: TcpStream,
@@ -27,6 +34,11 @@ pub(super) struct Request(String);
 impl Request {
     pub(super) fn get(host: &str, path: &str) -> Request {
         Request(format!("GET {path} HTTP/1.1\r\nhost: {host}\r\n\r\n"))
+    }
+
+    pub(super) fn get_with(host: &str, path: &str, headers: &[(&str, &str)]) -> Request {
+        let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+        Request(format!("GET {path} HTTP/1.1\r\nhost: {host}\r\n{headers}\r\n"))
     }
 
     pub(super) fn post(host: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Request {
@@ -60,6 +72,15 @@ impl Client {
         stream.set_read_timeout(Some(ANSWER_WITHIN))?;
         stream.set_write_timeout(Some(ANSWER_WITHIN))?;
         Ok(Client { stream, request, buffer: Vec::new() })
+    }
+
+    /// Sends the connection's request with a unique number in the place of [`NUMBER`], and returns
+    /// the number with the response.
+    pub(super) fn get_numbered(&mut self) -> io::Result<(String, Answer)> {
+        let number = format!("{:0width$}", SENT.fetch_add(1, Ordering::Relaxed), width = NUMBER.len());
+        let request = self.request.0.replace(NUMBER, &number);
+        self.stream.write_all(request.as_bytes())?;
+        Ok((number, self.answer()?))
     }
 
     /// Sends the connection's request and returns the response.

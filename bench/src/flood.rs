@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use super::client::{Client, Request};
+use super::client::{Answer, Client, Request};
 use super::machine;
 use super::times::Times;
 
@@ -18,6 +18,9 @@ const QUIET_PAUSE: Duration = Duration::from_millis(5);
 /// The pause after a refusal, so that the flood consists of work and not of refusals.
 const REFUSED_PAUSE: Duration = Duration::from_millis(10);
 
+/// The pause between two checks of an event's state.
+const STATE_PAUSE: Duration = Duration::from_millis(20);
+
 /// The duration of a flood before the measurement starts.
 const RAMP: Duration = Duration::from_millis(500);
 
@@ -26,6 +29,30 @@ const RAMP: Duration = Duration::from_millis(500);
 pub(super) struct Caller {
     pub(super) address: SocketAddr,
     pub(super) request: Request,
+    /// Whether the request stores an event, whose end the caller waits for.
+    pub(super) stored: Option<StoredEvents>,
+}
+
+/// The stored events of an app.
+#[derive(Debug, Clone)]
+pub(super) struct StoredEvents {
+    pub(super) host: String,
+    /// The route of the app's events.
+    pub(super) path: String,
+    pub(super) authorization: String,
+}
+
+impl Caller {
+    /// Returns a caller that waits for each response.
+    pub(super) fn of(address: SocketAddr, request: Request) -> Self {
+        Self { address, request, stored: None }
+    }
+}
+
+impl StoredEvents {
+    fn show(&self, id: &str) -> Request {
+        Request::get_with(&self.host, &format!("{}/{id}", self.path), &[("authorization", &self.authorization)])
+    }
 }
 
 /// The result of a flood.
@@ -66,9 +93,26 @@ fn ask(client: &mut Option<Client>, caller: &Caller) -> io::Result<bool> {
         Some(open) => open,
         None => Client::open(caller.address, caller.request.clone())?,
     };
-    let answer = open.get()?;
+    let answer = match &caller.stored {
+        None => open.get()?,
+        Some(stored) => until_done(&mut open, stored)?,
+    };
     *client = Some(open);
     Ok(answer.is_success())
+}
+
+/// Stores an event, and waits until its handler has ended. Returns the response to the event.
+fn until_done(client: &mut Client, stored: &StoredEvents) -> io::Result<Answer> {
+    let (id, answer) = client.get_numbered()?;
+    let show = stored.show(&id);
+    while answer.is_success() {
+        std::thread::sleep(STATE_PAUSE);
+        let event = client.send(&show)?;
+        if !event.is_success() || event.body.contains("\"state\":\"done\"") {
+            break;
+        }
+    }
+    Ok(answer)
 }
 
 /// The duration of the quiet caller.

@@ -140,18 +140,15 @@ impl Neighbours {
         host.wait_for(NOISY, ANSWER)?;
         let listen = host.listen();
         let pace = Pace::measure(listen, &name_of(NOISY))?;
-        let burning =
-            |app: &str, milliseconds| Caller { address: listen, request: pace.request(&name_of(app), milliseconds) };
+        let burning = |app: &str, milliseconds| Caller::of(listen, pace.request(&name_of(app), milliseconds));
+        let events = api.stored_events(NOISY);
         let event = api.event(NOISY, "?queue=push", "burn", &pace.turns(PUSH_MS).to_string());
         Ok(Neighbours {
-            quiet: Caller { address: listen, request: Request::get(&name_of(QUIET), "/") },
+            quiet: Caller::of(listen, Request::get(&name_of(QUIET), "/")),
             spinning: vec![burning(NOISY, SPIN_MS); SPINNING_CLIENTS],
-            pushing: vec![Caller { address: api.address(), request: event }; PUSHING_CLIENTS],
+            pushing: vec![Caller { address: api.address(), request: event, stored: Some(events) }; PUSHING_CLIENTS],
             busy: busy_apps.iter().map(|app| burning(app, BUSY_MS)).collect(),
-            burst: Burst {
-                caller: Caller { address: listen, request: Request::get(&name_of(NOISY), "/") },
-                clients: burst_clients,
-            },
+            burst: Burst { caller: Caller::of(listen, Request::get(&name_of(NOISY), "/")), clients: burst_clients },
             pace,
         })
     }

@@ -48,8 +48,8 @@ impl Rival {
             server.wait_for(address, HOST, ANSWER)?;
         }
         let pace = Pace::measure(noisy, HOST)?;
-        let spinning = vec![Caller { address: noisy, request: pace.request(HOST, SPIN_MS) }; SPINNING_CLIENTS];
-        let quiet = Caller { address: quiet, request: Request::get(HOST, "/") };
+        let spinning = vec![Caller::of(noisy, pace.request(HOST, SPIN_MS)); SPINNING_CLIENTS];
+        let quiet = Caller::of(quiet, Request::get(HOST, "/"));
         let alone = turn(&quiet, &[], SampleWindow::seconds(seconds))?;
         let window =
             SampleWindow { answers: FLOODED_ANSWERS, at_most: FLOODED_AT_MOST, ..SampleWindow::seconds(seconds) };

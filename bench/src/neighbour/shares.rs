@@ -46,7 +46,7 @@ pub(super) fn measure(host: &Host, component: &[u8], pace: Pace, seconds: u32) -
         api.create(app, kind)?;
         api.push(app, component)?;
         let request = pace.request(&name_of(app), SPIN_MS);
-        callers.extend(vec![Caller { address: host.listen(), request }; CLIENTS_EACH]);
+        callers.extend(vec![Caller::of(host.listen(), request); CLIENTS_EACH]);
     }
     let used = || -> Result<[f64; HEAVY.len()]> {
         let mut used = [0.0; HEAVY.len()];
