@@ -8,6 +8,7 @@
 //! sends `100 Continue`.
 
 use super::failure::{Failed, broken, too_large, too_many, too_slow};
+use super::forwarded;
 use crate::{
     http::{
         byte_budget::room_for,
@@ -43,7 +44,7 @@ pub(super) async fn take_in(
         return Ok(if is_sent_on_demand { body.sent_on_demand() } else { body });
     };
     let mut arriving = resources.receive(length).map_err(too_many)?;
-    match timeout(crate::runtime::limits::TRAFFIC_BODY_TIMEOUT, whole(body, length, &mut arriving)).await {
+    match timeout(crate::runtime::limits::TRAFFIC_BODY_TIMEOUT, whole(body, length, &mut arriving, headers)).await {
         Ok(whole) => match whole? {
             (bytes, None) => Ok(RequestBody::Full(Full::new(bytes))),
             (bytes, Some(trailers)) => {
@@ -65,7 +66,9 @@ async fn whole(
     mut body: DrainedBody,
     length: u64,
     arriving: &mut IncomingBody<'_>,
+    headers: &HeaderMap,
 ) -> Result<(Bytes, Option<HeaderMap>), Failed> {
+    let client = || forwarded::client(headers);
     let mut first = Bytes::new();
     let mut all = Vec::new();
     let mut trailers = None;
@@ -78,14 +81,17 @@ async fn whole(
             }
         };
         if first.is_empty() && all.is_empty() {
-            arriving.grow_to(piece.len() as u64).map_err(too_many)?;
+            // The host waits for no further byte of a body in one piece.
+            if !body.is_end_stream() {
+                arriving.grow_to(piece.len() as u64, client()).map_err(too_many)?;
+            }
             first = piece;
             continue;
         }
         let so_far = first.len() + all.len() + piece.len();
         if so_far > all.capacity() {
             let room = room_for(so_far, length);
-            arriving.grow_to(room as u64).map_err(too_many)?;
+            arriving.grow_to(room as u64, client()).map_err(too_many)?;
             all.reserve_exact(room - all.len());
             all.extend_from_slice(&std::mem::take(&mut first));
         }

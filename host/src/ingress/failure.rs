@@ -58,6 +58,9 @@ pub(super) fn not_http(running: &ActiveRelease, instance: &InstanceId) -> Option
 
 pub(super) fn too_many(bodies: BodyBudgetExceeded) -> Failed {
     let (status, hint) = match bodies {
+        BodyBudgetExceeded::Client => {
+            (StatusCode::TOO_MANY_REQUESTS, "retry the request, with fewer bodies at a time, or send them faster")
+        }
         BodyBudgetExceeded::App => {
             (StatusCode::TOO_MANY_REQUESTS, "slow clients use most of the budget: retry, with fewer requests at a time")
         }

@@ -67,6 +67,11 @@ pub(super) fn apply(
     scheme
 }
 
+/// Returns the address of the client, once [`apply`] has set the fields about it.
+pub(super) fn client(headers: &HeaderMap) -> Option<IpAddr> {
+    headers.get(REAL_IP)?.to_str().ok()?.parse().ok()
+}
+
 /// Returns whether the field has the standard spelling, without `_`.
 fn is_exact(name: &HeaderName) -> bool {
     !name.as_str().contains('_')

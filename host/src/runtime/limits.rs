@@ -7,6 +7,10 @@ use std::time::Duration;
 /// 429: slow clients of one app must not use up the budget of all apps.
 pub(crate) const TRAFFIC_BODIES_BYTES: u64 = 64 << 20;
 
+/// Received bytes of one client's bodies that are being buffered for one app. A body beyond it is
+/// refused with 429: a single slow client must not use up the budget of an app.
+pub(crate) const TRAFFIC_BODIES_BYTES_PER_CLIENT: u64 = TRAFFIC_BODIES_BYTES / 2;
+
 /// Received bytes of all apps' bodies that are being buffered. A body beyond it is refused with
 /// 503. The limit bounds the memory that anonymous clients can make the host use.
 pub(crate) const TRAFFIC_BODIES_BYTES_ALL: u64 = 512 << 20;

@@ -203,21 +203,52 @@ fn a_stop_answers_all_requests_sent_before_it() {
     host.until_stopped();
 }
 
+/// Begins a request of a client behind a trusted proxy. Its body lacks the last byte.
+fn begin_large_body(host: &Host, client: usize) -> Wire {
+    let head = format!(
+        "POST /echo HTTP/1.1\r\nhost: slow.localhost\r\nx-forwarded-for: 192.0.2.{client}\r\n\
+         content-length: {BODY_BYTES}\r\n\r\n"
+    );
+    let mut wire = host.wire();
+    wire.send(head.as_bytes()).and_then(|()| wire.send(&[b'x'; BODY_BYTES - 1])).expect("it can be sent");
+    wire
+}
+
+const BODY_BYTES: usize = 1 << 20;
+/// One more than one client can have.
+const CLIENTS: usize = 33;
+const TRUSTED: &str = "trusted_proxies = [\"127.0.0.1\"]\n";
+
+/// One slow client can use half of an app's budget for incomplete bodies.
+#[test]
+fn slow_bodies_are_bounded_by_their_bytes_per_client() {
+    let host = Host::start_with("", TRUSTED);
+    host.deploy("slow", Bundle::component(guest("hello")));
+    let (answered, answers) = std::sync::mpsc::sync_channel(CLIENTS);
+    std::thread::scope(|scope| {
+        for mut wire in (0..CLIENTS).map(|_| begin_large_body(&host, 1)).collect::<Vec<Wire>>() {
+            let answered = answered.clone();
+            scope.spawn(move || answered.send(wire.answer().expect("an answer")));
+        }
+        let refused = answers.recv().expect("an answer");
+        let problem = refused.problem_of("slow", 429, "too-many-bodies");
+        assert!(problem["detail"].as_str().is_some_and(|detail| detail.contains("this client")), "{refused}");
+        assert!(problem["hint"].is_string() && refused.header("retry-after") == Some("2"), "{refused}");
+        let mut other = begin_large_body(&host, 2);
+        other.send(b"x").expect("it can be sent");
+        assert_eq!(other.answer().expect("an answer").expect(200).body.len(), BODY_BYTES);
+        host.ask_to_stop();
+    });
+}
+
 /// Incomplete bodies are held in memory, so the host charges each byte as it arrives. The slow
 /// clients of one app can use only that app's budget.
 #[test]
 fn slow_bodies_are_bounded_by_their_bytes_per_app() {
-    const BODY_BYTES: usize = 1 << 20;
-    let host = Host::start();
+    let host = Host::start_with("", TRUSTED);
     ["slow", "other"].iter().for_each(|app| drop(host.deploy(app, Bundle::component(guest("hello")))));
     let head = format!("POST /echo HTTP/1.1\r\nhost: slow.localhost\r\ncontent-length: {BODY_BYTES}\r\n\r\n");
-    let almost: Vec<Wire> = (0..64)
-        .map(|_| {
-            let mut wire = host.wire();
-            wire.send(head.as_bytes()).and_then(|()| wire.send(&[b'x'; BODY_BYTES - 1])).expect("it can be sent");
-            wire
-        })
-        .collect();
+    let almost: Vec<Wire> = (0..64).map(|number| begin_large_body(&host, 1 + number % 2)).collect();
     let small = |app| host.app(app, Ask::post("/echo").body("text/plain", "small"));
     let refused = wait_for("a rejection", || Some(small("slow")).filter(|answer| answer.status != 200));
     let problem = refused.problem_of("slow", 429, "too-many-bodies");

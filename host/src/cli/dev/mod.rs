@@ -34,6 +34,7 @@ use super::client::{Client, token_or_variable};
 use super::failure::Failure;
 use super::limits;
 use super::project::Project;
+use super::signals::Signals;
 use super::{apps, logs, output};
 use crate::config::written_address;
 
@@ -144,18 +145,12 @@ fn is_about_a_served_request(entry: &Value) -> bool {
 
 /// Turns the first Ctrl-C into an orderly stop; the second one exits immediately.
 fn listen_for_signals(events: SyncSender<SessionEvent>) {
-    use tokio::signal::unix::{SignalKind, signal};
     std::thread::spawn(move || {
         let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
         runtime.block_on(async {
-            let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
-            let [Ok(mut interrupt), Ok(mut terminate), Ok(mut hangup)] = kinds.map(signal) else { return };
+            let Ok(mut signals) = Signals::new() else { return };
             for orderly in [true, false] {
-                tokio::select! {
-                    _ = interrupt.recv() => {}
-                    _ = terminate.recv() => {}
-                    _ = hangup.recv() => {}
-                }
+                signals.next().await;
                 if !orderly || events.try_send(SessionEvent::Stop).is_err() {
                     // 128 plus the number of SIGINT, as shells report it.
                     std::process::exit(130);

@@ -1,8 +1,15 @@
 //! The budgets for bodies: of queued jobs on the whole host, and of bodies that are being received,
-//! per app and on the whole host. Never holds a body itself.
+//! per client of an app, per app and on the whole host. Never holds a body itself.
+
+use std::{net::IpAddr, sync::Arc};
+
+use isopod_policy::connections::client_of;
 
 use crate::{
-    http::byte_budget::{ByteBudget, Exceeded, SharedReservation},
+    http::{
+        byte_budget::{ByteBudget, Exceeded, SharedReservation},
+        shares::{Share, Shares},
+    },
     runtime::limits,
 };
 
@@ -22,17 +29,26 @@ impl Default for HostBodies {
 }
 
 /// The budget of one app for bodies that are being received.
-pub(super) struct AppBodies(ByteBudget);
+pub(super) struct AppBodies {
+    bytes: ByteBudget,
+    by_client: Arc<Shares>,
+}
 
 impl Default for AppBodies {
     fn default() -> Self {
-        Self(ByteBudget::new(limits::TRAFFIC_BODIES_BYTES))
+        Self {
+            bytes: ByteBudget::new(limits::TRAFFIC_BODIES_BYTES),
+            by_client: Shares::new(limits::TRAFFIC_BODIES_BYTES, limits::TRAFFIC_BODIES_BYTES_PER_CLIENT),
+        }
     }
 }
 
 /// Which budget has no room for a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum BodyBudgetExceeded {
+    #[error("request bodies being received from this client for the app would use more than {} MiB; try again later",
+        limits::TRAFFIC_BODIES_BYTES_PER_CLIENT >> 20)]
+    Client,
     #[error("request bodies being received for the app would use more than {} MiB; try again later",
         limits::TRAFFIC_BODIES_BYTES >> 20)]
     App,
@@ -42,7 +58,12 @@ pub(crate) enum BodyBudgetExceeded {
 }
 
 /// A body that is being received. Its received bytes count until this is dropped.
-pub(crate) struct IncomingBody<'a>(SharedReservation<'a>);
+pub(crate) struct IncomingBody<'a> {
+    reservation: SharedReservation<'a>,
+    by_client: &'a Arc<Shares>,
+    /// The client's share. Most bodies arrive in one piece, which is never charged.
+    share: Option<Share>,
+}
 
 impl AppBodies {
     /// Starts to receive a body of `bytes` bytes. Received bytes are charged to the budgets; the
@@ -53,14 +74,24 @@ impl AppBodies {
         bytes: u64,
         host: &'a HostBodies,
     ) -> Result<IncomingBody<'a>, BodyBudgetExceeded> {
-        Ok(IncomingBody(SharedReservation::up_to(bytes, &self.0, &host.incoming)?))
+        let reservation = SharedReservation::up_to(bytes, &self.bytes, &host.incoming)?;
+        Ok(IncomingBody { reservation, by_client: &self.by_client, share: None })
     }
 }
 
 impl IncomingBody<'_> {
-    /// Raises the body's charge to `bytes`.
-    pub(crate) fn grow_to(&mut self, bytes: u64) -> Result<(), BodyBudgetExceeded> {
-        self.0.grow_to(bytes).map_err(BodyBudgetExceeded::from)
+    /// Raises the body's charge to `bytes`. All bodies of one client name the same address.
+    pub(crate) fn grow_to(&mut self, bytes: u64, client: Option<IpAddr>) -> Result<(), BodyBudgetExceeded> {
+        let share = match (&mut self.share, client) {
+            (Some(share), _) => Some(share),
+            (none, Some(client)) => {
+                let share = self.by_client.up_to(&client_of(client).to_string(), bytes).map_err(of_client)?;
+                Some(none.insert(share))
+            }
+            (None, None) => None,
+        };
+        share.map_or(Ok(()), |share| share.grow_to(bytes)).map_err(of_client)?;
+        self.reservation.grow_to(bytes).map_err(BodyBudgetExceeded::from)
     }
 }
 
@@ -70,5 +101,13 @@ impl From<Exceeded> for BodyBudgetExceeded {
             Exceeded::Own => Self::App,
             Exceeded::Shared => Self::Host,
         }
+    }
+}
+
+/// Converts a refusal of the shares of an app's clients, which together have the app's budget.
+fn of_client(exceeded: Exceeded) -> BodyBudgetExceeded {
+    match exceeded {
+        Exceeded::Own => BodyBudgetExceeded::Client,
+        Exceeded::Shared => BodyBudgetExceeded::App,
     }
 }
