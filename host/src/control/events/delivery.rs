@@ -9,7 +9,7 @@ use std::{
 };
 
 use isopod_executor::Class;
-use isopod_policy::{ProcessName, RequestId};
+use isopod_policy::{Process, ProcessName, RequestId, RetryPolicy};
 use isopod_store::{Claim, Effects, Lease, Outcome, QueueStats, Settled, StoreError};
 use jiff::Timestamp;
 use tokio::task::JoinSet;
@@ -23,6 +23,7 @@ use super::{
 use crate::{
     control::{AppRecord, limits, shutdown::Shutdown},
     observe::logs::LogLine,
+    runtime::ActiveRelease,
 };
 
 /// The delivery of one app's events.
@@ -102,8 +103,7 @@ impl Delivery {
 
     /// Claims due events, as many as the app can take, and starts their deliveries.
     async fn start_due(self: &Arc<Self>, running: &mut JoinSet<()>, pace: &mut Pace) -> NextCheck {
-        let cores = usize::try_from(self.app.traffic.resources().cores(Class::Push)).unwrap_or(usize::MAX);
-        let ahead = pace.ahead();
+        let (cores, ahead) = (self.push_cores(), pace.ahead());
         let most = cores.saturating_add(ahead).min(limits::DELIVERIES_PER_APP_MAX);
         // A claim waits for the disk, so it takes several events at a time if they are short.
         if running.len() >= most || running.len() > cores + ahead / 2 {
@@ -116,6 +116,10 @@ impl Delivery {
                 NextCheck::At(after(limits::QUEUE_RETRY_INTERVAL))
             }
         }
+    }
+
+    fn push_cores(&self) -> usize {
+        usize::try_from(self.app.traffic.resources().cores(Class::Push)).unwrap_or(usize::MAX)
     }
 
     async fn claim_due(self: &Arc<Self>, room: usize, running: &mut JoinSet<()>) -> Result<NextCheck, StoreError> {
@@ -133,6 +137,9 @@ impl Delivery {
         }
         // Woken once a release serves.
         let Ok(release) = self.intake.directory.serving(&self.app.traffic).await else { return Ok(NextCheck::Later) };
+        // Events beyond the pools' queue would be refused.
+        let limit = usize::try_from(release.program().sandbox().limits.queue_max).unwrap_or(usize::MAX);
+        let room = room.min(self.push_cores().saturating_add(limit).saturating_sub(running.len()));
         let (mut claimed, mut next) = (0, next_due.filter(|due| *due > now));
         for of in due {
             // Events for a process type that the release lacks wait for a release that has it.
@@ -155,10 +162,16 @@ impl Delivery {
 
     /// Delivers one event until its outcome is stored.
     async fn deliver(&self, process: &ProcessName, claim: Claim) {
+        let mut policy = RetryPolicy::default();
         for _ in 0..limits::CONFLICTS_MAX {
-            let outcome = match self.call(process, &claim).await {
+            let release = match self.intake.directory.serving(&self.app.traffic).await {
+                Ok(release) => release,
+                Err(reason) => return self.fail(&claim, policy, &Failure::NotServing(reason)).await,
+            };
+            policy = release.event_process(process).map_or(policy, Process::retry_policy);
+            let outcome = match self.call(&release, process, &claim).await {
                 Ok(effects) => Outcome::Done { effects },
-                Err(failure) => return self.fail(process, &claim, &failure).await,
+                Err(failure) => return self.fail(&claim, policy, &failure).await,
             };
             match self.settle(claim.lease, outcome).await {
                 Ok(Settled::Committed { has_emitted }) => {
@@ -169,33 +182,31 @@ impl Delivery {
                 }
                 Ok(Settled::Conflict) => {}
                 Ok(Settled::LeaseLost) => return,
-                Err(error) => return self.fail(process, &claim, &Failure::of_commit(&error)).await,
+                Err(error) => return self.fail(&claim, policy, &Failure::of_commit(&error)).await,
             }
         }
-        self.fail(process, &claim, &Failure::Conflicts).await;
+        self.fail(&claim, policy, &Failure::Conflicts).await;
     }
 
     /// Runs the handler once.
-    async fn call(&self, process: &ProcessName, claim: &Claim) -> Result<Effects, Failure> {
-        let release = self.intake.directory.serving(&self.app.traffic).await.map_err(Failure::NotServing)?;
-        let request_id = RequestId::from_random(rand::random());
+    async fn call(&self, release: &ActiveRelease, process: &ProcessName, claim: &Claim) -> Result<Effects, Failure> {
         if let Some(target) = conversion::forward_target(&claim.event) {
             let granted = release.program().sandbox().grants.allows_events_to(target);
             return self.intake.forward(target, granted, claim).await.map(|()| Effects::default());
         }
+        let request_id = RequestId::from_random(rand::random());
         let handled = release.stored_event(process, conversion::to_guest(claim), request_id).await;
         let committable = handled.map_err(Failure::Invoke)?.map_err(Failure::Handler)?;
-        conversion::effects(committable.effects, &release, &self.app.name, Timestamp::now())
+        conversion::effects(committable.effects, release, &self.app.name, Timestamp::now())
     }
 
     /// Settles a failed delivery, and writes it to the app's log. A store that can't be written is
     /// retried until the host stops: the lease then ends with the host.
-    async fn fail(&self, process: &ProcessName, claim: &Claim, failure: &Failure) {
-        let policy = self.app.traffic.active().and_then(|release| Some(release.event_process(process)?.retry_policy()));
+    async fn fail(&self, claim: &Claim, policy: RetryPolicy, failure: &Failure) {
         let attempt = Attempt {
             number: claim.attempt,
             last_error: claim.last_error.as_ref(),
-            policy: policy.unwrap_or_default(),
+            policy,
             now: Timestamp::now(),
             random: rand::random(),
         };
