@@ -17,6 +17,8 @@ pub(crate) enum BadRequest {
     #[error("the request bodies that the API is reading for the token `{token}` use its whole budget of {} MiB",
         limits::API_BODIES_BYTES_PER_TOKEN >> 20)]
     TooManyOfToken { token: String },
+    #[error("this host doesn't know the token any longer: it was removed while the body arrived")]
+    TokenRemoved,
     #[error("the body is incomplete: {detail}")]
     Truncated { detail: String },
     #[error("the body timed out: each {} KiB, and the rest, must arrive within {} s, and the whole body within {} s",

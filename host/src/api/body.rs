@@ -8,8 +8,9 @@ use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 use isopod_policy::BodyRate;
 use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::CancellationToken;
 
-use super::{bad_request::BadRequest, caller::Caller};
+use super::{auth::Authorised, bad_request::BadRequest};
 use crate::{
     api::limits,
     http::{
@@ -22,7 +23,7 @@ use crate::{
 /// costs the client nothing.
 pub(super) async fn collect(
     bodies: &Arc<Shares>,
-    Caller(token): &Caller,
+    token: &Authorised,
     body: Body,
     limit: usize,
 ) -> Result<Bytes, BadRequest> {
@@ -32,11 +33,11 @@ pub(super) async fn collect(
         return Err(BadRequest::TooLarge { limit_bytes });
     }
     let exceeded = |exceeded| match exceeded {
-        Exceeded::Own => BadRequest::TooManyOfToken { token: token.clone() },
+        Exceeded::Own => BadRequest::TooManyOfToken { token: token.name.clone() },
         Exceeded::Shared => BadRequest::TooMany,
     };
-    let mut counted = bodies.up_to(token, announced.unwrap_or(0)).map_err(exceeded)?;
-    let mut chunks = Chunks::new(body, limit_bytes);
+    let mut counted = bodies.up_to(&token.name, announced.unwrap_or(0)).map_err(exceeded)?;
+    let mut chunks = Chunks::new(body, limit_bytes, token);
     let mut bytes = BytesMut::new();
     while let Some(chunk) = chunks.next().await? {
         let so_far = bytes.len() + chunk.len();
@@ -57,13 +58,16 @@ pub(super) struct Chunks {
     left_bytes: u64,
     deadline: Instant,
     rate: BodyRate,
+    /// Cancelled when the body's token is removed. The body ends with it, since it holds permits.
+    removed: CancellationToken,
 }
 
 impl Chunks {
-    pub(super) fn new(body: Body, limit_bytes: u64) -> Self {
+    pub(super) fn new(body: Body, limit_bytes: u64, token: &Authorised) -> Self {
         let rate = BodyRate::new(limits::ADMIN_BODY_PART_BYTES, limits::ADMIN_BODY_PART_TIME);
         let deadline = Instant::now() + limits::ADMIN_BODY_TIME;
-        Self { body, limit_bytes, left_bytes: limit_bytes, deadline, rate }
+        let removed = token.removed.clone();
+        Self { body, limit_bytes, left_bytes: limit_bytes, deadline, rate, removed }
     }
 
     /// Returns the next chunk, or `None` at the body's end.
@@ -71,7 +75,10 @@ impl Chunks {
         loop {
             let started = Instant::now();
             let until = self.deadline.min(started + self.rate.left());
-            let frame = timeout_at(until, self.body.frame()).await.map_err(|_| BadRequest::TooSlow)?;
+            let frame = tokio::select! {
+                frame = timeout_at(until, self.body.frame()) => frame.map_err(|_| BadRequest::TooSlow)?,
+                () = self.removed.cancelled() => return Err(BadRequest::TokenRemoved),
+            };
             let Some(frame) = frame else { return Ok(None) };
             let frame = frame.map_err(|e| BadRequest::Truncated { detail: root_cause(&e) })?;
             let Ok(chunk) = frame.into_data() else { continue };
@@ -99,8 +106,17 @@ mod tests {
 
     use super::*;
 
-    fn caller(name: &str) -> Caller {
-        Caller(name.to_owned())
+    fn caller(name: &str) -> Authorised {
+        Authorised { name: name.to_owned(), removed: CancellationToken::new() }
+    }
+
+    #[tokio::test]
+    async fn a_body_ends_with_its_token() {
+        let (bodies, ci) = (Shares::new(100, 50), caller("ci"));
+        let mut slow = Box::pin(collect(&bodies, &ci, withheld("1234"), 8));
+        assert!(futures::poll!(&mut slow).is_pending());
+        ci.removed.cancel();
+        assert!(matches!(slow.await, Err(BadRequest::TokenRemoved)));
     }
 
     #[tokio::test]

@@ -11,7 +11,7 @@ use axum::{
 use super::{
     Api,
     body::collect,
-    edge::Caller,
+    edge::Subscriber,
     error::Error,
     path::AppPath,
     request::{BadRequest, Path, app_name, media_type},
@@ -31,7 +31,7 @@ use crate::api::limits;
 )]
 pub(super) async fn set(
     State(api): State<Arc<Api>>,
-    caller: Caller,
+    Subscriber(token): Subscriber,
     Path(app): Path<String>,
     request: Request,
 ) -> Result<StatusCode, Error> {
@@ -42,7 +42,7 @@ pub(super) async fn set(
         let got = media_type.unwrap_or_else(|| "missing".to_owned());
         return Err(BadRequest::ContentType { got, wanted: "text/plain" }.into());
     }
-    let bytes = collect(&api.bodies, &caller, request.into_body(), limits::JSON_BODY_BYTES).await?;
+    let bytes = collect(&api.bodies, &token, request.into_body(), limits::JSON_BODY_BYTES).await?;
     let mut text = String::from_utf8(bytes.into()).map_err(|_| BadRequest::Text)?;
     text.truncate(text.floor_char_boundary(limits::BUILD_ERROR_BYTES));
     api.control.apps.set_build_error(&app, Some(text)).await?;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use axum::{
     body::Body,
     extract::{FromRequestParts, Request, State},
-    http::{HeaderValue, Response, StatusCode, header, request::Parts, uri::Authority},
+    http::{Extensions, HeaderValue, Response, StatusCode, header, request::Parts, uri::Authority},
     middleware::Next,
     response::IntoResponse,
 };
@@ -57,15 +57,21 @@ pub(crate) fn new_request_id() -> String {
 #[derive(Clone)]
 pub(crate) struct RequestIdText(pub(crate) String);
 
-/// The caller of an event stream: the stream ends with its token.
+/// The caller of an event stream or the sender of a body: both end with their token.
 #[derive(Clone)]
 pub(crate) struct Subscriber(pub(crate) auth::Authorised);
+
+impl Subscriber {
+    pub(crate) fn of(extensions: &Extensions) -> Result<Self, Error> {
+        extensions.get::<Self>().cloned().ok_or(Error::Auth(auth::Refused::NoToken))
+    }
+}
 
 impl<S: Send + Sync> FromRequestParts<S> for Subscriber {
     type Rejection = Error;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Error> {
-        parts.extensions.get::<Self>().cloned().ok_or(Error::Auth(auth::Refused::NoToken))
+        Self::of(&parts.extensions)
     }
 }
 

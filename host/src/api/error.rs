@@ -185,6 +185,8 @@ fn request(error: &BadRequest, detail: String) -> Problem {
             .hint("retry the request, with fewer concurrent requests"),
         BadRequest::TooManyOfToken { .. } => too_many_bodies(StatusCode::TOO_MANY_REQUESTS, detail)
             .hint("retry the request, with fewer concurrent requests of this token"),
+        BadRequest::TokenRemoved => unauthorised(&auth::Refused::UnknownToken, detail)
+            .header(header::CONNECTION, HeaderValue::from_static("close")),
         BadRequest::Truncated { .. } => {
             Problem::new(StatusCode::BAD_REQUEST, "truncated-body", "The body is incomplete", detail)
                 .header(header::CONNECTION, HeaderValue::from_static("close"))

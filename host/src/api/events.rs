@@ -27,7 +27,7 @@ use super::{
     Api,
     body::collect,
     cloud_event::{DeliveryOptions, EventReader, ReceivedEvent},
-    edge::{Caller, RequestIdText},
+    edge::{RequestIdText, Subscriber},
     error::{Error, EventError},
     openapi::{self, Binary, CloudEvent, EventLines, EventReply, ProblemDetails},
     path::AppPath,
@@ -126,7 +126,7 @@ impl IntoParams for EventHeaders {
 )]
 pub(super) async fn send(
     State(api): State<Arc<Api>>,
-    caller: Caller,
+    Subscriber(token): Subscriber,
     Path(app): Path<String>,
     Params(params): Params<SendParams>,
     request: Request,
@@ -134,7 +134,7 @@ pub(super) async fn send(
     let record = api.control.apps.app(&app_name(&app)?)?;
     let request_id = request.extensions().get::<RequestIdText>().map_or_else(String::new, |id| id.0.clone());
     let (parts, body) = request.into_parts();
-    let body = collect(&api.bodies, &caller, body, limits::EVENT_BODY_BYTES).await?;
+    let body = collect(&api.bodies, &token, body, limits::EVENT_BODY_BYTES).await?;
     let reader = EventReader::new(&parts.headers, Timestamp::now())?;
     let received = reader.read(media_type(&parts.headers).as_deref(), &parts.headers, &body)?;
     // The event has its own copy, and may wait in the queue for a long time.

@@ -24,7 +24,7 @@ use utoipa::{
 
 use super::{
     Api,
-    auth::{Authorised, Refused},
+    auth::Authorised,
     body::Chunks,
     changes::ClientGone,
     edge::{Caller, Subscriber},
@@ -278,7 +278,7 @@ async fn receive(api: &Api, app: &AppName, token: &Authorised, request: Request)
         return Err(BadRequest::TooLarge { limit_bytes }.into());
     }
     let upload = api.control.pushes.upload(app, &token.name)?;
-    let chunks = Chunks::new(request.into_body(), limit_bytes);
+    let chunks = Chunks::new(request.into_body(), limit_bytes, token);
     let receiving = async move {
         let (mut upload, mut chunks) = (upload, chunks);
         while let Some(chunk) = chunks.next().await? {
@@ -288,8 +288,6 @@ async fn receive(api: &Api, app: &AppName, token: &Authorised, request: Request)
     };
     tokio::select! {
         received = receiving => received,
-        // An upload must not outlive its token: it holds permits.
-        () = token.removed.cancelled() => Err(Refused::UnknownToken.into()),
         // The stopping host accepts no further bytes.
         () = api.stop.cancelled() => Err(DeployError::Stopping.into()),
     }

@@ -16,7 +16,7 @@ use isopod_store::Page;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 pub(crate) use super::bad_request::BadRequest;
-use super::{Api, body::collect, edge::Caller, error::Error, query};
+use super::{Api, body::collect, edge::Subscriber, error::Error, query};
 use crate::api::limits;
 
 /// A JSON body.
@@ -47,16 +47,16 @@ impl<T: DeserializeOwned> FromRequest<Arc<Api>> for Object<T> {
     }
 }
 
-async fn json_body(request: Request, api: &Api) -> Result<Bytes, BadRequest> {
+async fn json_body(request: Request, api: &Api) -> Result<Bytes, Error> {
     let media_type = media_type(request.headers());
     // Every PATCH is a JSON merge patch (RFC 7396).
     let is_patch = *request.method() == Method::PATCH && media_type.as_deref() == Some("application/merge-patch+json");
     if !is_patch && media_type.as_deref() != Some("application/json") {
         let got = media_type.unwrap_or_else(|| "missing".to_owned());
-        return Err(BadRequest::ContentType { got, wanted: "application/json" });
+        return Err(BadRequest::ContentType { got, wanted: "application/json" }.into());
     }
-    let caller = Caller::of(request.extensions());
-    collect(&api.bodies, &caller, request.into_body(), limits::JSON_BODY_BYTES).await
+    let Subscriber(token) = Subscriber::of(request.extensions())?;
+    Ok(collect(&api.bodies, &token, request.into_body(), limits::JSON_BODY_BYTES).await?)
 }
 
 /// Parses JSON. An error names the member and its position in the body. A duplicate member is an

@@ -4,14 +4,14 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{Router, body::Body, response::IntoResponse};
-use http::{HeaderValue, Request, Response, StatusCode, header};
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use hyper_util::service::TowerToHyperService;
 use isopod_policy::connections::ConnectionTimes;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    api::{edge::new_request_id, limits},
+    api::{edge::new_request_id, failure_log::FailureLog, limits},
     http::connections::{self, DrainedBody, Listener},
     http::problem::Problem,
     http::response_rules::{API, REQUEST_ID},
@@ -47,13 +47,20 @@ impl Service {
     pub(crate) async fn run(self, router: Router, stop: CancellationToken, drain_time: Duration) {
         let listener = Listener::new(self.listener, self.connections_max, limits::ADMIN_RESERVE);
         let (settings, tracker) = (Arc::new(self.settings), TaskTracker::new());
+        // Its own rate, since clients without a token cause these.
+        let refusals = Arc::new(FailureLog::default());
         loop {
             let connections::Accepted { stream, permit } = tokio::select! {
                 accepted = listener.next() => accepted,
                 () = stop.cancelled() => break,
             };
             let Ok(stream) = TcpStream::from_std(stream) else { continue };
-            tracker.spawn(serve((stream, permit), router.clone(), Arc::clone(&settings), stop.clone()));
+            tracker.spawn(serve(
+                (stream, permit),
+                (router.clone(), Arc::clone(&refusals)),
+                Arc::clone(&settings),
+                stop.clone(),
+            ));
         }
         drop(listener);
         tracker.close();
@@ -65,18 +72,20 @@ impl Service {
 
 async fn serve(
     (stream, permit): (TcpStream, connections::ConnectionPermit),
-    router: Router,
+    (router, refusals): (Router, Arc<FailureLog>),
     settings: Arc<connections::Settings>,
     stop: CancellationToken,
 ) {
     let (service, is_reserve) = (TowerToHyperService::new(router), permit.is_reserve());
     let answer = |request: Request<DrainedBody>| {
         let is_refused = is_reserve && !LIVENESS.contains(&request.uri().path());
+        let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+        let refusals = Arc::clone(&refusals);
         let responding = (!is_refused).then(|| hyper::service::Service::call(&service, request.map(Body::new)));
         Box::pin(async move {
             let mut response = match responding {
                 Some(responding) => responding.await.unwrap_or_else(|never| match never {}),
-                None => too_many(),
+                None => too_many(&refusals, &method, &path),
             };
             response.headers_mut().insert(API, HeaderValue::from_static("v1"));
             response
@@ -86,12 +95,13 @@ async fn serve(
 }
 
 /// Returns the response to any other request over a reserved connection.
-fn too_many() -> Response<Body> {
+fn too_many(refusals: &FailureLog, method: &Method, path: &str) -> Response<Body> {
     let title = "Too many connections";
     let detail = "all connections of the admin address are in use, or this client already has its share";
     let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "too-many-connections", title, detail)
         .retry_after(limits::CONNECTIONS_RETRY_AFTER.as_secs());
     let id = new_request_id();
+    refusals.record(method, path, &problem, &id);
     let json = [(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"))];
     let mut response = (problem.status, json, problem.json(&id).to_string()).into_response();
     response.headers_mut().extend(problem.headers.iter().map(|(name, value)| (name.clone(), value.clone())));

@@ -139,6 +139,8 @@ fn liveness_is_answered_while_every_connection_is_taken() {
     });
     let problem = refused.problem(503, "too-many-connections");
     assert!(refused.header("retry-after").is_some() && problem["request_id"].is_string(), "{refused}");
+    let id = refused.header("x-request-id").expect("an id");
+    wait_for("the line of the host's log", || host.said().contains(id).then_some(()));
     // More silent connections than the reserve has slots.
     let silent: Vec<Wire> = (0..30).map(|_| open(host.admin)).collect();
     for _ in 0..3 {

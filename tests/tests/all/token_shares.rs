@@ -46,7 +46,7 @@ fn received(host: &Host) -> usize {
 }
 
 #[test]
-fn one_token_cannot_take_all_uploads_and_they_end_with_it() {
+fn one_token_cannot_take_all_uploads_and_its_bodies_end_with_it() {
     let host = Host::start();
     let ci = token(&host, "ci");
     let slow = uploads(&host, 8, |number| begin_upload(&host, &format!("app-{number}"), &ci));
@@ -60,8 +60,14 @@ fn one_token_cannot_take_all_uploads_and_they_end_with_it() {
     assert_eq!(refused.header("retry-after"), Some("2"));
     host.deploy("shop", Bundle::component(guest("hello")));
 
+    let bodies = ["PATCH /v1/apps/shop/config", "POST /v1/apps/shop/events"].map(|request| {
+        let mut wire = Wire::open(host.admin).expect("the API accepts connections");
+        let head = head(request, &ci, "application/json", BODY_BYTES);
+        wire.send(&[head.as_bytes(), b"{"].concat()).expect("it can be sent");
+        wire
+    });
     host.api(Ask::new("DELETE", "/v1/tokens/ci")).expect(204);
-    for mut wire in slow {
+    for mut wire in slow.into_iter().chain(bodies) {
         wire.answer().expect("an answer").problem(401, "unknown-token");
     }
     wait_for("the removal of the uploads", || (received(&host) == 0).then_some(()));
