@@ -53,7 +53,9 @@ pub(super) enum Availability {
 impl App {
     pub(crate) fn new(name: AppName, resources: Arc<AppResources>) -> Self {
         let resident = Arc::<ResidentReleases>::default();
-        let nothing = Serving::Nothing { reason: "nothing has been deployed to the app yet".into() };
+        let nothing = Serving::Nothing {
+            reason: "nothing has been deployed to the app yet; a first build or push may be in progress".into(),
+        };
         Self {
             name,
             resources,

@@ -30,6 +30,14 @@ fn a_request_with_several_authorization_headers_is_refused() {
 }
 
 #[test]
+fn an_app_without_a_release_says_that_its_first_build_may_be_in_progress() {
+    let host = Host::start();
+    host.create("shop", "dev");
+    let problem = host.get("shop", "/").problem_of("shop", 503, "app-unavailable");
+    assert!(problem["detail"].as_str().is_some_and(|detail| detail.contains("first build or push")), "{problem}");
+}
+
+#[test]
 fn a_deploy_of_a_missing_file_names_the_file() {
     let host = Host::start();
     let folder = tempfile::tempdir().expect("a folder can be made");
