@@ -10,7 +10,7 @@ use super::{
     Api,
     error::Error,
     path::AppPath,
-    request::{List, Object, PageParams, Params, Path, app_name},
+    request::{List, OptionalObject, PageParams, Params, Path, app_name},
     stored_events::{self, EventView, refused},
 };
 use crate::api::limits;
@@ -92,9 +92,9 @@ pub(super) async fn list(
     post,
     path = "/v1/apps/{app}/dead-letters/redrive",
     operation_id = "redrive_dead_letters",
-    summary = "Returns dead letters to the queue, without their attempts",
+    summary = "Returns dead letters to the queue, without their attempts; all of them without a body",
     params(AppPath),
-    request_body(content((Redrive = "application/json"))),
+    request_body = Option<Redrive>,
     responses(
         (status = 200, description = "The number of events that were returned", body = ChangedEvents),
     )
@@ -102,7 +102,7 @@ pub(super) async fn list(
 pub(super) async fn redrive(
     State(api): State<Arc<Api>>,
     Path(app): Path<String>,
-    Object(wanted): Object<Redrive>,
+    OptionalObject(wanted): OptionalObject<Redrive>,
 ) -> Result<axum::Json<ChangedEvents>, Error> {
     let record = api.control.apps.app(&app_name(&app)?)?;
     let Redrive { r#type, subject, id, source, process, limit } = wanted;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use axum::{
+    body::HttpBody,
     extract::{self, FromRequest, FromRequestParts, Query, Request, rejection::QueryRejection},
     http::{HeaderMap, Method, header, request::Parts},
 };
@@ -44,6 +45,20 @@ impl<T: DeserializeOwned> FromRequest<Arc<Api>> for Object<T> {
             return Err(BadRequest::Json { detail, line: 1, column: 1 }.into());
         }
         Ok(Self(json(&bytes)?))
+    }
+}
+
+/// A JSON object as the body, or the default if there is no body.
+pub(crate) struct OptionalObject<T>(pub(crate) T);
+
+impl<T: DeserializeOwned + Default> FromRequest<Arc<Api>> for OptionalObject<T> {
+    type Rejection = Error;
+
+    async fn from_request(request: Request, api: &Arc<Api>) -> Result<Self, Error> {
+        if request.body().is_end_stream() {
+            return Ok(Self(T::default()));
+        }
+        Object::from_request(request, api).await.map(|Object(value)| Self(value))
     }
 }
 
