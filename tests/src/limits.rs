@@ -42,3 +42,10 @@ pub const FILES_FOR_THE_REST: usize = 400;
 /// The size of a response that is not read: far more than the kernel and the host buffer for a
 /// client.
 pub const HELD_BYTES: usize = 16 << 20;
+
+/// How long a torture waits for an acknowledgement, and for the delivery of all events. Long, since
+/// each kill costs a start of the host, and the backlog may have thousands of events.
+pub const TORTURE_DRAIN: Duration = Duration::from_secs(600);
+
+/// The values that a torture reads with one request.
+pub const TORTURE_READ_STEPS: usize = 500;

@@ -79,6 +79,44 @@ impl Host {
         self.api(Ask::get(format!("/v1/apps/{app}/events/{id}"))).expect(200).json()
     }
 
+    /// Returns all stored events that a query selects, the last accepted first. `query` is as in
+    /// `state=dead`.
+    #[track_caller]
+    pub fn stored_events(&self, app: &str, query: &str) -> Vec<Value> {
+        let (mut events, mut next) = (Vec::new(), Some(String::new()));
+        while let Some(cursor) = next {
+            let (page, following) = self.page_of_events(app, query, &cursor);
+            events.extend(page);
+            next = following;
+        }
+        events
+    }
+
+    /// Returns whether a query selects any stored event.
+    #[track_caller]
+    pub fn has_stored_event(&self, app: &str, query: &str) -> bool {
+        let mut next = Some(String::new());
+        while let Some(cursor) = next {
+            let (page, following) = self.page_of_events(app, query, &cursor);
+            if !page.is_empty() {
+                return true;
+            }
+            next = following;
+        }
+        false
+    }
+
+    /// Returns one page, which may be empty, and the cursor of the next. An empty cursor is the
+    /// first page's.
+    #[track_caller]
+    fn page_of_events(&self, app: &str, query: &str, cursor: &str) -> (Vec<Value>, Option<String>) {
+        let cursor = if cursor.is_empty() { String::new() } else { format!("&cursor={cursor}") };
+        let path = format!("/v1/apps/{app}/events?limit=1000&{query}{cursor}");
+        let page = self.api(Ask::get(path)).expect(200).json();
+        let items = page["items"].as_array().expect("a page has items").clone();
+        (items, page["next"].as_str().map(str::to_owned))
+    }
+
     /// Waits until a stored event is in this state, and returns it.
     #[track_caller]
     pub fn until_event(&self, app: &str, id: &str, state: &str) -> Value {

@@ -6,6 +6,7 @@ mod check;
 mod demo;
 mod test;
 mod tidy;
+mod torture;
 
 use std::process::ExitCode;
 
@@ -46,6 +47,8 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// Kill a host again and again while it receives events, and verify that none is lost
+    Torture(torture::Arguments),
     /// Check the project's rules for the source
     Tidy,
     /// Write the index of all limits, docs/limits.md
@@ -60,6 +63,7 @@ fn main() -> ExitCode {
         Command::Test { args } => test::run(&args),
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Guests { names } => guests::run(&names),
+        Command::Torture(arguments) => torture::run(&arguments),
         Command::Tidy => tidy::run(),
         Command::Limits => tidy::write_limits(),
     };

@@ -1,0 +1,47 @@
+//! `cargo xtask torture`: runs the crash test of stored events for long. Never kills a host itself:
+//! the test does, and prints its progress.
+
+use std::process::Command;
+
+use anyhow::Result;
+
+use crate::{guests, setup, step};
+
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// Number of kills
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
+    kills: u32,
+    /// Repeat the kills of an earlier run, which printed this seed [default: random]
+    #[arg(long)]
+    seed: Option<u64>,
+}
+
+/// The crash test, which `cargo xtask test` runs with fewer kills.
+const TEST: &str = "event_crashes::";
+
+/// The components that the test deploys.
+const GUESTS: [&str; 1] = ["outbox"];
+
+pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+    setup::run()?;
+    step::announce("building the host and the crash test (the first time takes about ten minutes)");
+    step::run(crash_test().arg("--no-run"), "the compiler's message above says why")?;
+    guests::build(&GUESTS.map(str::to_owned), guests::Linker::BuiltWithTheWorkspace)?;
+    step::announce(&format!("killing a host {} times while it receives events", arguments.kills));
+    let mut test = crash_test();
+    test.env("ISOPOD_TORTURE_KILLS", arguments.kills.to_string());
+    if let Some(seed) = arguments.seed {
+        test.env("ISOPOD_TORTURE_SEED", seed.to_string());
+    }
+    let advice = "the first line of the torture above has its seed: repeat it with `--seed`";
+    step::run(test.args(["--", TEST, "--nocapture"]), advice)?;
+    step::announce("each acknowledged event was handled once");
+    Ok(())
+}
+
+fn crash_test() -> Command {
+    let mut cargo = step::cargo();
+    cargo.args(["test", "--quiet", "--workspace", "--features", step::FEATURES, "--test", "all"]);
+    cargo
+}
