@@ -32,10 +32,7 @@ pub(super) async fn collect(
     if announced.is_some_and(|length| length > limit_bytes) {
         return Err(BadRequest::TooLarge { limit_bytes });
     }
-    let exceeded = |exceeded| match exceeded {
-        Exceeded::Own => BadRequest::TooManyOfToken { token: token.name.clone() },
-        Exceeded::Shared => BadRequest::TooMany,
-    };
+    let exceeded = |over| exceeded(token, over);
     let mut counted = bodies.up_to(&token.name, announced.unwrap_or(0)).map_err(exceeded)?;
     let mut chunks = Chunks::new(body, limit_bytes, token);
     let mut bytes = BytesMut::new();
@@ -49,6 +46,14 @@ pub(super) async fn collect(
         bytes.extend_from_slice(&chunk);
     }
     Ok(bytes.freeze())
+}
+
+/// Returns the error of a body whose bytes exceed a limit on the memory of all bodies.
+pub(super) fn exceeded(token: &Authorised, over: Exceeded) -> BadRequest {
+    match over {
+        Exceeded::Own => BadRequest::TooManyOfToken { token: token.name.clone() },
+        Exceeded::Shared => BadRequest::TooMany,
+    }
 }
 
 /// Yields the chunks of a body within the limits on its size, rate and time.
@@ -70,7 +75,12 @@ impl Chunks {
         Self { body, limit_bytes, left_bytes: limit_bytes, deadline, rate, removed }
     }
 
-    /// Returns the next chunk, or `None` at the body's end.
+    /// Returns the chunks of a body that may have any size.
+    pub(super) fn endless(body: Body, token: &Authorised) -> Self {
+        Self::new(body, u64::MAX, token)
+    }
+
+    /// Returns the next chunk, which isn't empty, or `None` at the body's end.
     pub(super) async fn next(&mut self) -> Result<Option<Bytes>, BadRequest> {
         loop {
             let started = Instant::now();
@@ -81,7 +91,7 @@ impl Chunks {
             };
             let Some(frame) = frame else { return Ok(None) };
             let frame = frame.map_err(|e| BadRequest::Truncated { detail: root_cause(&e) })?;
-            let Ok(chunk) = frame.into_data() else { continue };
+            let Some(chunk) = frame.into_data().ok().filter(|chunk| !chunk.is_empty()) else { continue };
             let length = chunk.len() as u64;
             self.rate.received(length, started.elapsed());
             let left = self.left_bytes.checked_sub(length);

@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use axum::extract::State;
+use isopod_policy::ProcessName;
 use isopod_store::{EventFilter, EventState};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
+use serde_json::Value;
 
 use super::{
     Api,
@@ -25,6 +27,7 @@ pub(super) struct DeadParams {
     id: Option<String>,
     source: Option<String>,
     /// The process type that handles the event.
+    #[param(value_type = Option<ProcessName>, inline)]
     process: Option<String>,
 }
 
@@ -38,10 +41,19 @@ pub(super) struct Redrive {
     id: Option<String>,
     source: Option<String>,
     /// The process type that handles the event.
+    #[schema(value_type = Option<ProcessName>)]
     process: Option<String>,
     /// The maximum number of events; by default all.
+    #[serde(default, deserialize_with = "whole")]
     #[schema(minimum = 1)]
     limit: Option<u64>,
+}
+
+/// Reads a whole number in any notation of JSON.
+fn whole<'de, D: Deserializer<'de>>(json: D) -> Result<Option<u64>, D::Error> {
+    let Some(value) = Option::<Value>::deserialize(json)? else { return Ok(None) };
+    let number = isopod_policy::json::whole(&value).filter(|number| *number > 0);
+    number.map(Some).ok_or_else(|| D::Error::custom("it must be a whole number of 1 or more"))
 }
 
 /// The number of events that a request changed.

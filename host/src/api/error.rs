@@ -11,6 +11,7 @@ use isopod_store::{EventState, StoreError};
 use super::{
     auth,
     bad_request::{BadRequest, EventPosition},
+    broadcast_view::Broadcast,
     push_view::PushView,
 };
 use crate::{
@@ -44,8 +45,6 @@ pub(crate) enum Error {
     BadRelease { app: AppName, given: String },
     #[error("push {} is {}: {}", .0.id, .0.state, .0.reason.as_deref().unwrap_or("it was cancelled"))]
     PushFailed(Box<PushView>),
-    #[error("{0}")]
-    NotOffered(&'static str),
     #[error("the administrator's token can't be deleted: its owner would lose access to the host")]
     AdminToken,
     #[error("`apps` is an empty list, so the token would give access to no app")]
@@ -67,6 +66,9 @@ pub(crate) enum Error {
     Job(Box<Problem>),
     #[error(transparent)]
     Event(#[from] EventError),
+    /// The rest of a broadcast is refused.
+    #[error("{error}")]
+    Broadcast { stored: Broadcast, error: Box<Self> },
 }
 
 /// Why an event has no reply.
@@ -138,9 +140,6 @@ impl Error {
                     .app(&push.app)
                     .member("push", push_json)
             }
-            Self::NotOffered(_) => {
-                Problem::new(StatusCode::NOT_IMPLEMENTED, "not-offered", "Not supported by this version", detail)
-            }
             Self::AdminToken => {
                 Problem::new(StatusCode::CONFLICT, "admin-token", "The administrator's token can't be deleted", detail)
                     .hint("to replace it, remove the file admin.token in the data folder and restart the host")
@@ -161,6 +160,9 @@ impl Error {
                     .hint("close other event streams of this token, or request without `follow=true`")
             }
             Self::Job(problem) => Problem::clone(problem),
+            Self::Broadcast { stored: Broadcast { accepted, duplicates }, error } => {
+                error.problem().member("accepted", *accepted).member("duplicates", *duplicates)
+            }
         }
     }
 }
@@ -401,7 +403,8 @@ fn store(error: &StoreError, detail: String) -> Problem {
         E::LinkedFolder { .. } => {
             problem(StatusCode::CONFLICT, "folder-is-link", "The app's folder is a symbolic link")
         }
-        E::EventQueueFull => problem(StatusCode::TOO_MANY_REQUESTS, "queue-full", "The event queue is full"),
+        E::EventQueueFull => problem(StatusCode::TOO_MANY_REQUESTS, "queue-full", "The event queue is full")
+            .retry_after(limits::EVENT_QUEUE_RETRY_AFTER.as_secs()),
         E::EventTooLarge { .. } | E::EventBatchTooLarge { .. } => {
             problem(StatusCode::PAYLOAD_TOO_LARGE, "too-large", "The event is too large")
         }

@@ -29,7 +29,7 @@ use super::{
     cloud_event::{DeliveryOptions, EventReader, ReceivedEvent},
     edge::{RequestIdText, Subscriber},
     error::{Error, EventError},
-    openapi::{self, Binary, CloudEvent, EventLines, EventReply, ProblemDetails},
+    openapi::{self, Binary, CloudEvent, EventReply, ProblemDetails},
     path::AppPath,
     request::{BadRequest, Params, Path, app_name, media_type},
     stored_events::{EventView, refused},
@@ -60,11 +60,25 @@ enum Queue {
     Push,
 }
 
-/// The headers of an event in binary mode, which are its attributes. Structured mode has no such
-/// headers.
+/// The headers with the defaults of stored events.
 pub(super) enum EventHeaders {}
 
 impl IntoParams for EventHeaders {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        let text = |example: &str| ObjectBuilder::new().schema_type(Type::String).examples([example]);
+        let described = [
+            ("isopod-delay", "A stored event without `isopoddelay` isn't delivered before this duration or time"),
+            ("isopod-expires", "A stored event without `isopodexpires` isn't delivered after this duration or time"),
+        ];
+        described.map(|(name, description)| openapi::header(name, description, text("90s"))).into()
+    }
+}
+
+/// The headers of an event in binary mode, which are its attributes. Structured mode has no such
+/// headers.
+enum AttributeHeaders {}
+
+impl IntoParams for AttributeHeaders {
     fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
         let text = || ObjectBuilder::new().schema_type(Type::String).min_length(Some(1));
         let format = |name: &str| text().format(Some(SchemaFormat::Custom(name.to_owned())));
@@ -90,7 +104,7 @@ impl IntoParams for EventHeaders {
     path = "/v1/apps/{app}/events",
     operation_id = "send_event",
     summary = "Sends one CloudEvent to an app: returns its reply, or stores it for a later delivery",
-    params(AppPath, SendParams, EventHeaders),
+    params(AppPath, SendParams, EventHeaders, AttributeHeaders),
     request_body(content(
         (CloudEvent = "application/cloudevents+json"),
         (CloudEvent = "application/json"),
@@ -176,27 +190,6 @@ async fn store(
         headers.insert("preference-applied", HeaderValue::from_static("respond-async"));
     }
     Ok(response)
-}
-
-/// Refuses every broadcast, since this version doesn't store events.
-#[utoipa::path(
-    post,
-    path = "/v1/apps/{app}/broadcasts",
-    operation_id = "send_broadcast",
-    summary = "Sends many CloudEvents to an app, one per line; this version answers 501",
-    params(AppPath),
-    request_body(content((EventLines = "application/x-ndjson"))),
-    responses(
-        (
-            status = 501,
-            description = "This version doesn't store events",
-            body = ProblemDetails, content_type = "application/problem+json"
-        ),
-    )
-)]
-pub(super) async fn broadcast(State(api): State<Arc<Api>>, Path(app): Path<String>) -> Result<Response<Body>, Error> {
-    api.control.apps.app(&app_name(&app)?)?;
-    Err(Error::NotOffered("this version doesn't store events: send them one by one, and wait for each reply"))
 }
 
 async fn deliver(api: &Api, record: &AppRecord, event: Event, request_id: String) -> Result<Response<Body>, Error> {

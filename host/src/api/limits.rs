@@ -57,6 +57,17 @@ pub(crate) const EVENT_BODY_BYTES: usize = 1024 * 1024;
 /// events as NDJSON are read line by line and need no such limit.
 pub(crate) const EVENT_BATCH_BODY_BYTES: usize = 16 * 1024 * 1024;
 
+/// Events of a broadcast that are stored in one transaction. The body is read on once they are
+/// stored.
+pub(crate) const BROADCAST_BATCH_EVENTS: usize = 1_000;
+
+/// Bytes of the lines of such a batch. A batch that would be larger is stored first. With what the
+/// store adds to each event, this is within the limit of one transaction.
+pub(crate) const BROADCAST_BATCH_BYTES: usize = 7 << 20;
+
+/// `Retry-After` of an event for a full queue.
+pub(crate) const EVENT_QUEUE_RETRY_AFTER: Duration = Duration::from_secs(10);
+
 /// The longest delay of an event, and the latest time at which it may expire. An event with a later
 /// time is refused with 400: it would be a mistake in the unit.
 pub(crate) const EVENT_TIME_AHEAD_MAX: SignedDuration = SignedDuration::from_hours(366 * 24);

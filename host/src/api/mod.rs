@@ -7,12 +7,14 @@ mod admin_token;
 mod advice;
 mod apps;
 pub(crate) mod auth;
-mod bad_request;
+pub(crate) mod bad_request;
 mod body;
+mod broadcast_view;
+mod broadcasts;
 mod build_error;
 mod caller;
 pub(crate) mod changes;
-mod cloud_event;
+pub(crate) mod cloud_event;
 mod config;
 mod cores;
 mod dead_letters;
@@ -26,8 +28,7 @@ mod instances;
 pub(crate) mod limits;
 mod logs;
 mod metrics;
-#[cfg_attr(not(test), expect(dead_code, reason = "the route of broadcasts doesn't accept events yet"))]
-mod ndjson;
+pub(crate) mod ndjson;
 mod openapi;
 mod path;
 mod push_view;
@@ -87,7 +88,7 @@ fn described() -> (Router<Arc<Api>>, Router<Arc<Api>>, OpenApi) {
         .routes(routes!(config::grants, config::change_grants))
         .routes(routes!(cores::show, cores::change))
         .routes(routes!(metrics::show))
-        .routes(routes!(events::broadcast))
+        .routes(routes!(broadcasts::send))
         .routes(routes!(stored_events::list))
         .routes(routes!(stored_events::show))
         .routes(routes!(stored_events::cancel))

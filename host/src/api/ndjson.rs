@@ -61,6 +61,11 @@ impl Lines {
         Ok(None)
     }
 
+    /// Returns the number of bytes in memory.
+    pub(crate) fn held(&self) -> usize {
+        self.begun.len()
+    }
+
     /// Returns the last line if it has content but no end.
     pub(crate) fn finish(mut self) -> Result<Option<Line>, LineTooLong> {
         let bytes = std::mem::take(&mut self.begun).freeze();

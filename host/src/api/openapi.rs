@@ -22,8 +22,8 @@ use utoipa::{PartialSchema, ToSchema};
 use crate::observe::logs::Cursor;
 
 pub(super) use self::bodies::{
-    ActivityData, Binary, CloudEvent, ConfigPatch, CoresPatch, Description, EventLines, EventReply, FormationPatch,
-    GrantsPatch, NewProcess, ProblemDetails, ReleaseWanted, ServerSentEvent,
+    ActivityData, Binary, CloudEvent, ConfigPatch, CoresPatch, Description, EventBatch, EventLines, EventReply,
+    FormationPatch, GrantsPatch, NewProcess, ProblemDetails, ReleaseWanted, ServerSentEvent,
 };
 
 /// The name of the security scheme.

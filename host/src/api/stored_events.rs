@@ -81,6 +81,7 @@ pub(super) struct FilterParams {
     id: Option<String>,
     source: Option<String>,
     /// The process type that handles the event.
+    #[param(value_type = Option<ProcessName>, inline)]
     process: Option<String>,
     /// The maximum number of items.
     #[param(minimum = 1, maximum = 1_000)]

@@ -141,12 +141,12 @@ impl Client {
         loop {
             let limit = (items_max - items.len()).min(crate::api::limits::PAGE_ITEMS_MAX as usize);
             let cursor = if next.is_empty() { String::new() } else { format!("&cursor={}", escape(&next)) };
-            let mut page = self.get(&format!("{path}?limit={limit}{cursor}"))?.success()?;
-            let more = page["items"].as_array_mut().map(std::mem::take).unwrap_or_default();
-            let ends = more.is_empty();
-            items.extend(more);
-            next = output::field(&page, "next");
-            if next.is_empty() || ends || items.len() >= items_max {
+            let separator = if path.contains('?') { '&' } else { '?' };
+            let mut page = self.get(&format!("{path}{separator}limit={limit}{cursor}"))?.success()?;
+            items.extend(page["items"].as_array_mut().map(std::mem::take).unwrap_or_default());
+            let previous = std::mem::replace(&mut next, output::field(&page, "next"));
+            // A page of a filtered list may be empty, but each has another cursor.
+            if next.is_empty() || next == previous || items.len() >= items_max {
                 return Ok(json!({"items": items, "next": page["next"]}));
             }
         }

@@ -5,12 +5,14 @@ mod activity;
 mod advice;
 mod apps;
 mod archive;
+mod broadcast;
 mod build;
 mod client;
 mod compiled;
 mod completions;
 mod config_vars;
 mod cores;
+mod dead_letters;
 mod deploy;
 mod dev;
 mod doctor;
@@ -117,8 +119,12 @@ enum Command {
     Activity(activity::ActivityArgs),
     /// Show a live view of the load of each app
     Top(top::TopArgs),
-    /// Send events to an app
+    /// Send an event to an app; list, show and cancel stored events
     Events(events::EventsArgs),
+    /// Send many events to an app, from a file with one event per line
+    Broadcast(broadcast::BroadcastArgs),
+    /// List an app's dead letters, show one, deliver them again, or drop them
+    DeadLetters(dead_letters::DeadLettersArgs),
     /// Check this machine, and show how to fix each problem
     Doctor(doctor::DoctorArgs),
     /// Print a completion script for a shell
@@ -177,6 +183,8 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Activity(args) => activity::run(&args)?,
         Command::Top(args) => top::run(&args)?,
         Command::Events(args) => events::run(&args)?,
+        Command::Broadcast(args) => broadcast::run(&args)?,
+        Command::DeadLetters(args) => dead_letters::run(&args)?,
         Command::Doctor(args) => return doctor::run(&args),
         Command::Completions(args) => completions::run(&args, Cli::command()),
     }

@@ -39,6 +39,23 @@ impl Step {
         Step { bar: Some(bar) }
     }
 
+    /// Starts to send lines: of a file of this size, or of a stream of unknown length.
+    pub(crate) fn lines(text: &str, bytes: Option<u64>) -> Step {
+        let Some(bytes) = bytes.filter(|_| is_interactive()) else { return Step::spinner(text) };
+        let bar = ProgressBar::new(bytes);
+        bar.set_style(style("{prefix} {bar:30} {percent}% {msg}"));
+        bar.set_prefix(terminal::plain(text));
+        Step { bar: Some(bar) }
+    }
+
+    /// Shows how many bytes are done, and a text. Shows nothing without a terminal.
+    pub(crate) fn reach(&self, bytes: u64, text: &str) {
+        if let Some(bar) = &self.bar {
+            bar.set_position(bytes);
+            bar.set_message(terminal::plain(text));
+        }
+    }
+
     /// Prints a line without garbling the display.
     pub(crate) fn line(&self, text: &str) {
         self.suspend(|| output::note(text));

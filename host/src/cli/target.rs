@@ -25,6 +25,11 @@ pub(crate) struct Target {
 }
 
 impl Target {
+    /// Returns whether the command prints JSON.
+    pub(crate) fn is_json(&self) -> bool {
+        self.json
+    }
+
     /// Returns the app for a command that only reads.
     pub(crate) fn look(&self) -> Result<RemoteApp, Failure> {
         let name = self.app.resolve()?;
@@ -62,6 +67,11 @@ impl RemoteApp {
     /// app itself.
     fn path(&self, rest: &str) -> String {
         format!("/v1/apps/{}{rest}", self.name)
+    }
+
+    /// Returns whether the command prints JSON.
+    pub(crate) fn is_json(&self) -> bool {
+        self.json
     }
 
     pub(crate) fn get(&self, rest: &str) -> Result<Value, Failure> {

@@ -47,24 +47,25 @@ impl EventReader {
     }
 
     /// Reads a batch (`application/cloudevents-batch+json`), a JSON array of events in structured
-    /// mode. Returns the events in their order, each with its own error, which has its index.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the route of broadcasts doesn't accept events yet"))]
+    /// mode. Returns the events in their order, each with the length of its text, or with its own
+    /// error, which has its index.
     pub(crate) fn read_batch<'a>(
         &self,
         body: &'a [u8],
-    ) -> Result<impl Iterator<Item = Result<ReceivedEvent, BadRequest>> + use<'a>, BadRequest> {
+    ) -> Result<impl Iterator<Item = Result<(ReceivedEvent, usize), BadRequest>> + use<'a>, BadRequest> {
         if body.len() > limits::EVENT_BATCH_BODY_BYTES {
             return Err(BadRequest::TooLarge { limit_bytes: limits::EVENT_BATCH_BODY_BYTES as u64 });
         }
         let items: Vec<&RawValue> = json_text(body)?;
         let reader = *self;
         Ok(items.into_iter().enumerate().map(move |(index, item)| {
-            reader.read_text(item.get().as_bytes()).map_err(|error| error.at(EventPosition::Index(index)))
+            let text = item.get().as_bytes();
+            let event = reader.read_text(text).map_err(|error| error.at(EventPosition::Index(index)))?;
+            Ok((event, text.len()))
         }))
     }
 
     /// Reads a line of NDJSON, an event in structured mode. An error has the line's number.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the route of broadcasts doesn't accept events yet"))]
     pub(crate) fn read_line(&self, line: &Line) -> Result<ReceivedEvent, BadRequest> {
         self.read_text(&line.bytes).map_err(|error| error.at(EventPosition::Line(line.number)))
     }
@@ -106,7 +107,7 @@ mod tests {
     /// Returns the ids of the events and the texts of the errors of a batch.
     fn batch(body: &str) -> Vec<Result<String, String>> {
         let events = reader().read_batch(body.as_bytes()).expect("is a batch");
-        events.map(|event| event.map(|found| found.event.id).map_err(|error| error.to_string())).collect()
+        events.map(|event| event.map(|(found, _)| found.event.id).map_err(|error| error.to_string())).collect()
     }
 
     fn line(number: u64, text: &str) -> Result<ReceivedEvent, BadRequest> {
@@ -177,7 +178,7 @@ mod tests {
         assert_eq!(not_before(line(1, &delayed)), later);
         let body = format!("[{delayed}]");
         let mut events = reader().read_batch(body.as_bytes()).expect("is a batch");
-        assert_eq!(events.next().map(not_before), Some(later));
+        assert_eq!(events.next().map(|event| not_before(event.map(|(found, _)| found))), Some(later));
         let headers = |pairs: &[(&'static str, &'static str)]| -> HeaderMap {
             pairs.iter().map(|(name, value)| (name.parse().expect("a name"), value.parse().expect("a value"))).collect()
         };
@@ -261,7 +262,8 @@ mod tests {
             let is_json = |body: &&Vec<u8>| serde_json::from_slice::<&RawValue>(body).is_ok();
             let valid: Vec<&[u8]> = bodies.iter().filter(is_json).map(Vec::as_slice).collect();
             let body = [b"[", valid.join(&b","[..]).as_slice(), b"]"].concat();
-            let events: Vec<_> = reader().read_batch(&body).expect("is a batch").map(Result::ok).collect();
+            let events = reader().read_batch(&body).expect("is a batch");
+            let events: Vec<_> = events.map(|event| event.ok().map(|(found, _)| found)).collect();
             let line = |body: &&[u8]| reader().read_line(&Line { number: 1, bytes: Bytes::copy_from_slice(body) }).ok();
             prop_assert_eq!(events, valid.iter().map(line).collect::<Vec<_>>());
         }

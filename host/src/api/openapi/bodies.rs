@@ -51,6 +51,11 @@ bodies! {
         "description": "One CloudEvent in structured mode per line",
         "examples": ["{\"specversion\":\"1.0\",\"id\":\"1\",\"source\":\"/chat\",\"type\":\"chat.message\"}\n"],
     });
+    EventBatch "EventBatch" json!({
+        "type": "array",
+        "description": "CloudEvents in structured mode",
+        "items": { "$ref": "#/components/schemas/CloudEvent" },
+    });
     Binary "Binary" json!({ "type": "string", "format": "binary" });
     Description "Description" description();
     ReleaseWanted "ReleaseWanted" release_wanted();

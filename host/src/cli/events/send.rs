@@ -1,35 +1,23 @@
-//! Implements `isopod events send`: sends an app one event, as a CloudEvent, and shows its reply.
-//! Never retries.
+//! Implements `isopod events send`: sends an app one event, as a CloudEvent, and shows its reply,
+//! or its place in the queue. Never retries.
 
 use std::io::Read as _;
 use std::time::SystemTime;
 
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, ValueEnum};
 use rand::RngExt as _;
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
+use serde_json::{Value, value::RawValue};
 use ureq::http::Method;
 
-use super::client::{Client, HostArgs};
-use super::failure::Failure;
-use super::limits;
-use super::output;
-use super::project::AppArgs;
+use super::super::failure::Failure;
+use super::super::limits;
+use super::super::output;
+use super::super::target::RemoteApp;
+use super::stored;
 
 #[derive(Args, Debug)]
-pub(crate) struct EventsArgs {
-    #[command(subcommand)]
-    command: EventsCommand,
-}
-
-#[derive(Subcommand, Debug)]
-enum EventsCommand {
-    /// Send one event and show the reply
-    Send(SendArgs),
-}
-
-#[derive(Args, Debug)]
-struct SendArgs {
+pub(super) struct SendArgs {
     /// The type of the event, such as chat.message
     #[arg(value_name = "TYPE")]
     event_type: String,
@@ -45,16 +33,12 @@ struct SendArgs {
     /// The event's id [default: a random id]
     #[arg(long, value_name = "ID")]
     id: Option<String>,
-    /// The queue: pull jobs run before push work. The command waits for the reply in both cases
+    /// The queue: the command waits for the reply of a pull event; a push event is stored
     #[arg(long, value_enum, default_value_t = Queue::Pull)]
     queue: Queue,
-    #[command(flatten)]
-    app: AppArgs,
-    #[command(flatten)]
-    host: HostArgs,
-    /// Print JSON
+    /// Don't wait for the reply: the same as --queue push
     #[arg(long)]
-    json: bool,
+    no_wait: bool,
 }
 
 #[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,29 +47,32 @@ enum Queue {
     Push,
 }
 
-pub(crate) fn run(args: &EventsArgs) -> Result<(), Failure> {
-    let EventsCommand::Send(args) = &args.command;
-    let app = args.app.resolve()?;
+pub(super) fn run(app: &RemoteApp, args: &SendArgs) -> Result<(), Failure> {
     let data = args.data.as_deref().map(read_data).transpose()?;
     let id = args.id.clone().unwrap_or_else(|| format!("{:016x}", rand::rng().random::<u64>()));
     let event = cloud_event(args, &id, data, SystemTime::now());
-    let query = if args.queue == Queue::Push { "?queue=push" } else { "" };
-    let path = format!("/v1/apps/{app}/events{query}");
+    let query = if args.no_wait || args.queue == Queue::Push { "?queue=push" } else { "" };
+    let path = format!("/v1/apps/{}/events{query}", app.name);
     let text = serde_json::to_string(&event).map_err(|error| Failure::new("cannot encode the event").why(error))?;
     check_size(text.len())?;
-    let client = Client::near_project(&args.host)?;
-    let answer = client.send_text(Method::POST, &path, "application/cloudevents+json", &text)?;
+    let answer = app.client.send_text(Method::POST, &path, "application/cloudevents+json", &text)?;
     let status = answer.status();
     let raw = answer.raw().to_owned();
-    answer.success()?;
-    if args.json {
+    let body = answer.success()?;
+    if app.is_json() {
         output::emit(&format!("{}\n", reply_json(&raw)));
     } else if status == 202 {
-        output::emit(&format!("{}\n", output::done(&format!("accepted event {id}"))));
+        output::emit(&place(&id, &body));
+        output::note(&format!("follow it with `isopod events show {id} --app {}`", app.name));
     } else {
         output::emit(&reply_text(&raw));
     }
     Ok(())
+}
+
+/// Returns the line about a stored event.
+fn place(id: &str, event: &Value) -> String {
+    format!("{}\n", output::done(&format!("stored event {id}: {}", stored::state(event))))
 }
 
 fn read_data(written: &str) -> Result<String, Failure> {
@@ -173,7 +160,7 @@ fn reply_json(raw: &str) -> String {
     match serde_json::from_str::<&RawValue>(raw) {
         Ok(json) => json.get().to_owned(),
         Err(_) if raw.is_empty() => "null".to_owned(),
-        Err(_) => serde_json::Value::from(raw).to_string(),
+        Err(_) => Value::from(raw).to_string(),
     }
 }
 

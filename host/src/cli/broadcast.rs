@@ -1,0 +1,331 @@
+//! Implements `isopod broadcast`: sends the events of a file, one per line, in several requests,
+//! and continues after an interruption. Never changes an event.
+
+use std::io::{IsTerminal as _, Read};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use clap::Args;
+use serde_json::{Value, json};
+use ureq::http::HeaderMap;
+
+use super::failure::Failure;
+use super::limits;
+use super::output;
+use super::progress::Step;
+use super::target::{RemoteApp, Target};
+use crate::api::cloud_event::EventReader;
+use crate::api::ndjson::{Line, LineTooLong, Lines};
+
+const EXAMPLES: &str = "\
+Examples:
+  isopod broadcast users.ndjson              sends each line, which is a CloudEvent as JSON
+  isopod broadcast users.ndjson --dry-run    checks the file, and sends nothing
+  make-events | isopod broadcast -           sends the lines of standard input
+  isopod broadcast users.ndjson --from 4001  continues at a line; events already stored are harmless";
+
+#[derive(Args, Debug)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct BroadcastArgs {
+    /// The file with one CloudEvent as JSON per line; - reads standard input
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// Check the events, and send nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// The first line to send
+    #[arg(long, value_name = "LINE", default_value_t = 1)]
+    from: u64,
+    #[command(flatten)]
+    target: Target,
+}
+
+pub(crate) fn run(args: &BroadcastArgs) -> Result<(), Failure> {
+    let mut source = Source::open(args)?;
+    if args.dry_run {
+        return check(&mut source, args.target.is_json());
+    }
+    let app = args.target.change()?;
+    let step = Step::lines(&format!("sending events to {}", app.name), source.size);
+    let mut sending = Sending { app: &app, step, started: Instant::now(), accepted: 0, duplicates: 0 };
+    loop {
+        let chunk = source.chunk()?;
+        if chunk.is_empty() {
+            break;
+        }
+        sending.send(chunk, source.bytes_read, &args.file.display().to_string())?;
+    }
+    let Sending { step, started, accepted, duplicates, .. } = sending;
+    step.finish();
+    app.show(&json!({ "accepted": accepted, "duplicates": duplicates }), || {
+        let known = if duplicates == 0 { String::new() } else { format!(", {duplicates} of them before") };
+        let rate = rate(accepted, started.elapsed());
+        Ok(format!("{}\n", output::done(&format!("stored {accepted} events{known} ({rate})"))))
+    })
+}
+
+/// The lines of the file.
+struct Source {
+    reader: Box<dyn Read>,
+    name: String,
+    size: Option<u64>,
+    bytes_read: u64,
+    lines: Option<Lines>,
+    /// Bytes that were read and not split.
+    rest: Bytes,
+    /// Earlier lines are skipped.
+    from: u64,
+    /// Returned instead of the next lines.
+    failed: Option<Failure>,
+}
+
+impl Source {
+    fn open(args: &BroadcastArgs) -> Result<Self, Failure> {
+        let name = args.file.display().to_string();
+        let (reader, size): (Box<dyn Read>, _) = if name == "-" {
+            if std::io::stdin().is_terminal() {
+                output::note("reading events from the terminal, one per line; end with Ctrl-D");
+            }
+            (Box::new(std::io::stdin()), None)
+        } else {
+            let opened = std::fs::File::open(&args.file).and_then(|file| Ok((file.metadata()?.len(), file)));
+            let (size, file) = opened.map_err(|error| Failure::new(format!("cannot open `{name}`")).why(error))?;
+            (Box::new(file), Some(size))
+        };
+        Ok(Self::of(reader, name, size, args.from))
+    }
+
+    fn of(reader: Box<dyn Read>, name: String, size: Option<u64>, from: u64) -> Self {
+        let lines = Some(Lines::new(limits::EVENT_BYTES_MAX));
+        Self { reader, name, size, bytes_read: 0, lines, rest: Bytes::new(), from, failed: None }
+    }
+
+    /// Returns the next line with content.
+    fn next(&mut self) -> Result<Option<Line>, Failure> {
+        loop {
+            let Some(lines) = &mut self.lines else { return Ok(None) };
+            if let Some(line) = lines.next(&mut self.rest).map_err(too_long)? {
+                if line.number >= self.from {
+                    return Ok(Some(line));
+                }
+                continue;
+            }
+            let mut buffer = vec![0; limits::BROADCAST_READ_BYTES];
+            let read = self.reader.read(&mut buffer);
+            let read = read.map_err(|error| Failure::new(format!("cannot read `{}`", self.name)).why(error))?;
+            if read == 0 {
+                let last = self.lines.take().map(Lines::finish).transpose().map_err(too_long)?.flatten();
+                return Ok(last.filter(|line| line.number >= self.from));
+            }
+            buffer.truncate(read);
+            (self.rest, self.bytes_read) = (buffer.into(), self.bytes_read + read as u64);
+        }
+    }
+
+    /// Returns the lines of the next request; none at the end.
+    fn chunk(&mut self) -> Result<Vec<Line>, Failure> {
+        if let Some(failure) = self.failed.take() {
+            return Err(failure);
+        }
+        let (mut chunk, mut bytes) = (Vec::new(), 0);
+        while chunk.len() < limits::BROADCAST_REQUEST_EVENTS && bytes < limits::BROADCAST_REQUEST_BYTES {
+            match self.next() {
+                Ok(Some(line)) => {
+                    bytes += line.bytes.len();
+                    chunk.push(line);
+                }
+                Ok(None) => break,
+                Err(failure) if chunk.is_empty() => return Err(failure),
+                // The lines before it are sent first, as the host stores them.
+                Err(failure) => {
+                    self.failed = Some(failure);
+                    break;
+                }
+            }
+        }
+        Ok(chunk)
+    }
+}
+
+fn too_long(error: LineTooLong) -> Failure {
+    Failure::new(format!("invalid event in line {}", error.number)).why(error)
+}
+
+/// A broadcast that is sent.
+struct Sending<'a> {
+    app: &'a RemoteApp,
+    step: Step,
+    started: Instant,
+    accepted: u64,
+    duplicates: u64,
+}
+
+impl Sending<'_> {
+    /// Sends lines until the host has stored all of them. A connection that breaks, and a host that
+    /// is busy, are tried again for some time.
+    fn send(&mut self, chunk: Vec<Line>, bytes_read: u64, file: &str) -> Result<(), Failure> {
+        let path = format!("/v1/apps/{}/broadcasts", self.app.name);
+        let (mut left, mut progress_at) = (chunk.as_slice(), Instant::now());
+        loop {
+            let body = left.iter().flat_map(|line| [&line.bytes[..], b"\n"]).collect::<Vec<_>>().concat();
+            let sent =
+                self.app.client.upload(&path, "application/x-ndjson", None, body.len() as u64, &mut body.as_slice());
+            let (failure, answer) = match sent {
+                Ok(answer) if answer.status() == 202 => {
+                    self.count(&answer.success()?);
+                    self.step.reach(bytes_read, &self.summary());
+                    return Ok(());
+                }
+                Ok(answer) => (answer.failure(), answer.failure().problem()),
+                Err(failure) => (failure, Value::Null),
+            };
+            let stored = self.count(&answer);
+            left = left.get(stored..).unwrap_or_default();
+            let Some(next) = left.first() else { return Ok(()) };
+            if stored > 0 {
+                progress_at = Instant::now();
+            }
+            if !is_temporary(failure.status()) || progress_at.elapsed() > limits::BROADCAST_RETRY_TIME {
+                return Err(self.stopped(failure, &answer, &chunk[chunk.len() - left.len() - stored..], next, file));
+            }
+            self.step.line(&format!("{}; trying again at line {}", failure.one_line(), next.number));
+            std::thread::sleep(limits::BROADCAST_RETRY_PAUSE);
+        }
+    }
+
+    /// Counts the events that the host has stored, and returns their number.
+    fn count(&mut self, answer: &Value) -> usize {
+        let number = |key: &str| answer[key].as_u64().unwrap_or_default();
+        self.accepted += number("accepted");
+        self.duplicates += number("duplicates");
+        usize::try_from(number("accepted")).unwrap_or(usize::MAX)
+    }
+
+    fn summary(&self) -> String {
+        format!("{} events, {}", self.accepted, rate(self.accepted, self.started.elapsed()))
+    }
+
+    /// Returns the failure of the whole broadcast. `sent` are the lines of the failed request.
+    fn stopped(&self, failure: Failure, answer: &Value, sent: &[Line], next: &Line, file: &str) -> Failure {
+        let so_far = format!("{} events are stored, and no event from line {} on", self.accepted, next.number);
+        let line = answer["line"].as_u64().and_then(|line| sent.get(usize::try_from(line).ok()?.checked_sub(1)?));
+        let (failure, advice) = match line {
+            Some(line) => {
+                let failure = Failure::new(format!("invalid event in line {}", line.number));
+                (
+                    failure.why(without_position(answer["detail"].as_str().unwrap_or_default())),
+                    "correct the line, then continue: ",
+                )
+            }
+            None => (failure, ""),
+        };
+        let name = &self.app.name;
+        failure.log([so_far]).next(format!("{advice}isopod broadcast {file} --from {} --app {name}", next.number))
+    }
+}
+
+/// Returns the detail of a problem without its line, which counts from the start of the request.
+fn without_position(detail: &str) -> &str {
+    detail.split_once(": ").map_or(detail, |(_, rest)| rest)
+}
+
+/// Returns whether a repeated request may succeed. No status means that no response arrived.
+fn is_temporary(status: Option<u16>) -> bool {
+    matches!(status, None | Some(408 | 429 | 502..=504))
+}
+
+fn rate(events: u64, time: Duration) -> String {
+    format!("{:.0} per second", events as f64 / time.as_secs_f64().max(0.001))
+}
+
+/// Checks all events, as the host would.
+fn check(source: &mut Source, as_json: bool) -> Result<(), Failure> {
+    let (mut valid, mut invalid) = (0_u64, Vec::new());
+    let mut invalid_count = 0_u64;
+    while let Some(line) = source.next()? {
+        let reader = EventReader::new(&HeaderMap::new(), jiff::Timestamp::now());
+        match reader.and_then(|reader| reader.read_line(&line)) {
+            Ok(_) => valid += 1,
+            Err(error) => {
+                invalid_count += 1;
+                if invalid_count <= limits::BROADCAST_ERRORS_SHOWN {
+                    invalid.push(error.to_string());
+                }
+            }
+        }
+    }
+    if invalid_count > 0 {
+        let what = format!("`{}` has {invalid_count} invalid events, and {valid} valid ones", source.name);
+        return Err(Failure::new(what).log(invalid).next("correct these lines; the host stores none after the first"));
+    }
+    if as_json {
+        output::json(&json!({ "valid": valid, "invalid": 0 }));
+    } else {
+        output::emit(&format!("{}\n", output::done(&format!("{valid} valid events; nothing was sent"))));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fake::FakeHost;
+    use super::*;
+
+    fn source(text: &'static str, from: u64) -> Source {
+        Source::of(Box::new(text.as_bytes()), "x.ndjson".to_owned(), None, from)
+    }
+
+    fn numbers(lines: &[Line]) -> Vec<u64> {
+        lines.iter().map(|line| line.number).collect()
+    }
+
+    fn sending(app: &RemoteApp) -> Sending<'_> {
+        Sending { app, step: Step::spinner("x"), started: Instant::now(), accepted: 0, duplicates: 0 }
+    }
+
+    #[test]
+    fn lines_keep_their_numbers_in_the_file() {
+        let text = "\u{feff}a\r\n\nb\nc";
+        assert_eq!(numbers(&source(text, 1).chunk().unwrap()), [1, 3, 4]);
+        assert_eq!(numbers(&source(text, 2).chunk().unwrap()), [3, 4]);
+        let mut source = source(text, 4);
+        assert_eq!(numbers(&source.chunk().unwrap()), [4]);
+        assert_eq!(source.chunk().unwrap(), []);
+    }
+
+    #[test]
+    fn a_busy_host_gets_the_lines_that_it_has_not_stored() {
+        let busy = json!({"title": "The event queue is full", "accepted": 1, "duplicates": 0});
+        let host = FakeHost::responding([(429, busy), (202, json!({"accepted": 1, "duplicates": 1}))]);
+        let (app, chunk) = (host.app("shop"), source("1\n\n2\n", 1).chunk().unwrap());
+        let mut sending = sending(&app);
+        sending.send(chunk, 0, "x.ndjson").unwrap();
+        assert_eq!((sending.accepted, sending.duplicates), (2, 1));
+        let requests = host.requests();
+        let lengths = requests.iter().flat_map(|request| &request.headers).filter(|(name, _)| name == "content-length");
+        assert_eq!(lengths.map(|(_, value)| value.as_str()).collect::<Vec<_>>(), ["4", "2"]);
+    }
+
+    #[test]
+    fn an_invalid_line_is_named_by_its_number_in_the_file() {
+        let detail = "invalid CloudEvent in line 2: the attribute `id` is missing";
+        let refused = json!({"title": "Invalid CloudEvent", "detail": detail, "line": 2, "accepted": 1});
+        let host = FakeHost::responding([(400, refused)]);
+        let (app, chunk) = (host.app("shop"), source("{}\n\n\n{}\n{}\n", 1).chunk().unwrap());
+        let text = sending(&app).send(chunk, 0, "x.ndjson").unwrap_err().text();
+        for shown in ["invalid event in line 4", "the attribute `id` is missing", "1 events are stored", "--from 4"] {
+            assert!(text.contains(shown), "{shown} is not in {text}");
+        }
+        assert!(!text.contains("line 2"), "{text}");
+    }
+
+    #[test]
+    fn a_dry_run_names_invalid_lines() {
+        let text = check(&mut source("{}\n{\"specversion\":\"1.0\"}\n", 1), false).unwrap_err().text();
+        assert!(text.contains("has 2 invalid events, and 0 valid ones"), "{text}");
+        assert!(text.contains("in line 1: ") && text.contains("in line 2: "), "{text}");
+        let valid = "{\"specversion\":\"1.0\",\"id\":\"1\",\"source\":\"/\",\"type\":\"t\"}\n";
+        assert!(check(&mut source(valid, 1), false).is_ok());
+    }
+}

@@ -1,0 +1,176 @@
+//! Implements `isopod dead-letters`: lists an app's dead letters, shows one, delivers them again,
+//! or drops them. Never sends an event.
+
+use std::io::{BufRead as _, IsTerminal as _};
+use std::num::{NonZeroU16, NonZeroU32};
+use std::time::{Duration, Instant};
+
+use clap::{Args, Subcommand};
+use serde_json::{Map, Value, json};
+
+use super::events::stored::{self, EVENTS_SHOWN, Filter, OneArgs};
+use super::failure::Failure;
+use super::limits;
+use super::output::{self, field};
+use super::progress::Step;
+use super::target::{RemoteApp, Target};
+
+const EXAMPLES: &str = "\
+Examples:
+  isopod dead-letters                              the newest dead letters
+  isopod dead-letters show 42                      one of them, with its last error
+  isopod dead-letters redrive                      delivers all of them again
+  isopod dead-letters redrive --type order --rate 5
+  isopod dead-letters drop --subject ann           deletes some of them
+  isopod dead-letters drop --yes                   deletes all of them";
+
+#[derive(Args, Debug)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct DeadLettersArgs {
+    #[command(subcommand)]
+    command: Option<DeadLettersCommand>,
+    #[command(flatten)]
+    target: Target,
+}
+
+#[derive(Subcommand, Debug)]
+enum DeadLettersCommand {
+    /// List dead letters, newest first
+    List {
+        #[command(flatten)]
+        filter: Filter,
+        /// The number of dead letters to list, newest first
+        #[arg(short = 'n', long, value_name = "COUNT", default_value_t = EVENTS_SHOWN)]
+        limit: NonZeroU16,
+    },
+    /// Show one dead letter with its last error
+    Show(OneArgs),
+    /// Return dead letters to the queue, without their attempts
+    Redrive {
+        #[command(flatten)]
+        filter: Filter,
+        /// The number of events to return per second [default: all at once]
+        #[arg(long, value_name = "COUNT")]
+        rate: Option<NonZeroU32>,
+    },
+    /// Delete dead letters
+    Drop {
+        #[command(flatten)]
+        filter: Filter,
+        /// Don't ask for confirmation; required without a terminal to delete all
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
+pub(crate) fn run(args: &DeadLettersArgs) -> Result<(), Failure> {
+    let target = &args.target;
+    match &args.command {
+        None => list(&target.look()?, &Filter::default(), EVENTS_SHOWN.get()),
+        Some(DeadLettersCommand::List { filter, limit }) => list(&target.look()?, filter, limit.get()),
+        Some(DeadLettersCommand::Show(one)) => stored::show(&target.look()?, one),
+        Some(DeadLettersCommand::Redrive { filter, rate: None }) => redrive(&target.change()?, filter),
+        Some(DeadLettersCommand::Redrive { filter, rate: Some(rate) }) => {
+            redrive_slowly(&target.change()?, filter, *rate)
+        }
+        Some(DeadLettersCommand::Drop { filter, yes }) => {
+            let app = target.change()?;
+            if !yes && filter.attributes().is_empty() {
+                confirm(&app, std::io::stdin().is_terminal())?;
+            }
+            let answer = app.delete(&format!("/dead-letters{}", filter.query()))?;
+            app.show(&answer, || Ok(changed("dropped", &answer)))
+        }
+    }
+}
+
+fn list(app: &RemoteApp, filter: &Filter, limit: u16) -> Result<(), Failure> {
+    let answer = app.all(&format!("/dead-letters{}", filter.query()), limit.into())?;
+    app.show(&answer, || Ok(stored::table(&answer, limit, "no dead letters")))
+}
+
+fn redrive(app: &RemoteApp, filter: &Filter) -> Result<(), Failure> {
+    let wanted: Map<String, Value> =
+        filter.attributes().into_iter().map(|(name, value)| (name.to_owned(), json!(value))).collect();
+    let answer = app.post("/dead-letters/redrive", Some(&Value::Object(wanted)))?;
+    app.show(&answer, || Ok(changed("redrove", &answer)))
+}
+
+/// Returns each present dead letter once, at this rate. One that fails again during the command is
+/// left alone.
+fn redrive_slowly(app: &RemoteApp, filter: &Filter, rate: NonZeroU32) -> Result<(), Failure> {
+    let found = app.all(&format!("/dead-letters{}", filter.query()), limits::LIST_ITEMS_MAX)?;
+    let step = Step::spinner(&format!("redriving {} events at {rate} per second", output::items(&found).len()));
+    let detail = step.handle();
+    let (started, pause) = (Instant::now(), Duration::from_secs(1) / rate.get());
+    let mut events = 0;
+    // The first that failed is the first that is delivered again.
+    for (number, event) in (0_u32..).zip(output::items(&found).iter().rev()) {
+        std::thread::sleep((started + pause.saturating_mul(number)).saturating_duration_since(Instant::now()));
+        let wanted = json!({ "id": event["id"], "source": event["source"] });
+        let answer = app.post("/dead-letters/redrive", Some(&wanted)).map_err(|failure| {
+            let so_far = format!("{events} events were redriven before; the same command redrives the others");
+            failure.log([so_far])
+        })?;
+        events += answer["events"].as_u64().unwrap_or_default();
+        if step.is_interactive() {
+            detail.detail(&format!("{events} done"));
+        }
+    }
+    step.finish();
+    if !field(&found, "next").is_empty() {
+        output::note("there are more dead letters; repeat the command");
+    }
+    let answer = json!({ "events": events });
+    app.show(&answer, || Ok(changed("redrove", &answer)))
+}
+
+fn changed(what: &str, answer: &Value) -> String {
+    let events = answer["events"].as_u64().unwrap_or_default();
+    let noun = if events == 1 { "event" } else { "events" };
+    format!("{}\n", output::done(&format!("{what} {events} {noun}")))
+}
+
+/// Asks the user to type the app's name, since deleting all dead letters can't be undone. Fails
+/// without a terminal.
+fn confirm(app: &RemoteApp, at_terminal: bool) -> Result<(), Failure> {
+    let name = &app.name;
+    if !at_terminal {
+        return Err(Failure::usage("nothing was dropped")
+            .why("without a filter all dead letters are deleted, and there is no terminal for the confirmation")
+            .next(format!("isopod dead-letters drop --yes --app {name}")));
+    }
+    output::note(&format!("This deletes all dead letters of {name}. Type its name to confirm:"));
+    let mut typed = String::new();
+    let read = std::io::stdin().lock().read_line(&mut typed);
+    if read.is_err() || typed.trim() != name.as_ref() as &str {
+        return Err(Failure::new("nothing was dropped")
+            .why("the typed text is not the app's name")
+            .next("try again, or skip the confirmation with --yes"));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fake::FakeHost;
+    use super::*;
+
+    #[test]
+    fn dropping_all_without_a_terminal_needs_yes() {
+        let host = FakeHost::responding([]);
+        let failure = confirm(&host.app("shop"), false).unwrap_err();
+        assert!(failure.text().contains("isopod dead-letters drop --yes --app shop"), "{failure:?}");
+    }
+
+    #[test]
+    fn dead_letters_are_redriven_one_by_one_at_a_rate() {
+        let dead = |id: &str| json!({"id": id, "source": "/shop", "state": "dead"});
+        let list = (200, json!({"items": [dead("2"), dead("1")], "next": null}));
+        let one = || (200, json!({"events": 1}));
+        let host = FakeHost::responding([list, one(), one()]);
+        redrive_slowly(&host.app("shop"), &Filter::default(), NonZeroU32::new(1_000).unwrap()).unwrap();
+        let bodies: Vec<Value> = host.requests().into_iter().skip(1).map(|request| request.body).collect();
+        assert_eq!(bodies, ["1", "2"].map(|id| json!({"id": id, "source": "/shop"})));
+    }
+}

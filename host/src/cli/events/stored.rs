@@ -1,0 +1,255 @@
+//! Implements `isopod events list`, `show` and `cancel`, and formats stored events. Never sends an
+//! event.
+
+use std::num::NonZeroU16;
+
+use clap::{Args, ValueEnum};
+use serde_json::Value;
+
+use super::super::client::escape;
+use super::super::failure::Failure;
+use super::super::output::{self, field};
+use super::super::target::RemoteApp;
+
+const HEADINGS: [&str; 6] = ["ID", "STATE", "TYPE", "SUBJECT", "ACCEPTED", "ERROR"];
+
+/// The number of rows that fit on a screen.
+pub(crate) const EVENTS_SHOWN: NonZeroU16 = NonZeroU16::new(20).unwrap();
+
+/// Selects events by equal attributes.
+#[derive(Args, Debug, Default)]
+pub(crate) struct Filter {
+    /// Only events of this type
+    #[arg(long = "type", value_name = "TYPE")]
+    event_type: Option<String>,
+    /// Only events about this subject
+    #[arg(long, value_name = "SUBJECT")]
+    subject: Option<String>,
+    /// Only events with this id
+    #[arg(long, value_name = "ID")]
+    id: Option<String>,
+    /// Only events of this source
+    #[arg(long, value_name = "SOURCE")]
+    source: Option<String>,
+    /// Only events for this process type
+    #[arg(long, value_name = "PROCESS")]
+    process: Option<String>,
+}
+
+impl Filter {
+    /// Returns the given attributes by their names in the API.
+    pub(crate) fn attributes(&self) -> Vec<(&'static str, &str)> {
+        let all = [
+            ("type", &self.event_type),
+            ("subject", &self.subject),
+            ("id", &self.id),
+            ("source", &self.source),
+            ("process", &self.process),
+        ];
+        all.into_iter().filter_map(|(name, value)| Some((name, value.as_deref()?))).collect()
+    }
+
+    /// Returns the filter as a query, with `?` if it isn't empty.
+    pub(crate) fn query(&self) -> String {
+        query(self.attributes())
+    }
+}
+
+#[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Ready,
+    Delayed,
+    Running,
+    Done,
+    Dead,
+    Cancelled,
+}
+
+impl State {
+    fn in_api(self) -> &'static str {
+        match self {
+            Self::Ready => "ready",
+            Self::Delayed => "delayed",
+            Self::Running => "leased",
+            Self::Done => "done",
+            Self::Dead => "dead",
+            Self::Cancelled => "cancelled",
+        }
+    }
+}
+
+#[derive(Args, Debug)]
+pub(super) struct ListArgs {
+    /// Only events in this state
+    #[arg(long, value_enum)]
+    state: Option<State>,
+    #[command(flatten)]
+    filter: Filter,
+    /// The number of events to list, newest first
+    #[arg(short = 'n', long, value_name = "COUNT", default_value_t = EVENTS_SHOWN)]
+    limit: NonZeroU16,
+}
+
+impl Default for ListArgs {
+    fn default() -> Self {
+        Self { state: None, filter: Filter::default(), limit: EVENTS_SHOWN }
+    }
+}
+
+/// One event.
+#[derive(Args, Debug)]
+pub(crate) struct OneArgs {
+    /// The event's id
+    #[arg(value_name = "ID")]
+    pub(crate) id: String,
+    /// The event's source, if several sources used the id [default: the last accepted event]
+    #[arg(long, value_name = "SOURCE")]
+    source: Option<String>,
+}
+
+impl OneArgs {
+    fn path(&self, action: &str) -> String {
+        let source = self.source.as_deref().map(|source| ("source", source));
+        format!("/events/{}{action}{}", escape(&self.id), query(source))
+    }
+}
+
+fn query<'a>(parameters: impl IntoIterator<Item = (&'static str, &'a str)>) -> String {
+    let shown: Vec<String> = parameters.into_iter().map(|(name, value)| format!("{name}={}", escape(value))).collect();
+    if shown.is_empty() { String::new() } else { format!("?{}", shown.join("&")) }
+}
+
+pub(super) fn list(app: &RemoteApp, args: &ListArgs) -> Result<(), Failure> {
+    let state = args.state.map(|state| ("state", state.in_api()));
+    let query = query(state.into_iter().chain(args.filter.attributes()));
+    let answer = app.all(&format!("/events{query}"), args.limit.get().into())?;
+    app.show(&answer, || Ok(table(&answer, args.limit.get(), "no stored events")))
+}
+
+/// Formats a list of events. An empty list, and one with more events, are explained on standard
+/// error.
+pub(crate) fn table(answer: &Value, limit: u16, none: &str) -> String {
+    let rows: Vec<Vec<String>> = output::items(answer).iter().map(row).collect();
+    if rows.is_empty() {
+        output::note(none);
+    } else if !field(answer, "next").is_empty() {
+        output::note(&output::more(limit));
+    }
+    output::table(&HEADINGS, &rows)
+}
+
+pub(crate) fn show(app: &RemoteApp, args: &OneArgs) -> Result<(), Failure> {
+    let event = app.get(&args.path(""))?;
+    app.show(&event, || Ok(info(&event)))
+}
+
+pub(super) fn cancel(app: &RemoteApp, args: &OneArgs) -> Result<(), Failure> {
+    let event = app.post(&args.path("/cancel"), None)?;
+    app.show(&event, || Ok(format!("{}\n", output::done(&format!("cancelled event {}", args.id)))))
+}
+
+/// Returns an event's state for people.
+pub(crate) fn state(event: &Value) -> String {
+    let state = field(event, "state");
+    let attempt = format!("attempt {} of {}", field(event, "attempt"), field(event, "attempts_max"));
+    match state.as_str() {
+        "leased" => format!("running ({attempt})"),
+        "ready" if event["is_blocked"] == true => "ready (after an earlier event of its subject)".to_owned(),
+        "delayed" => format!("delayed until {}", output::time(&field(event, "due_at"))),
+        "dead" => format!("dead ({attempt})"),
+        _ => state,
+    }
+}
+
+fn row(event: &Value) -> Vec<String> {
+    let error = field(event, "error");
+    vec![
+        field(event, "id"),
+        state(event),
+        field(event, "type"),
+        field(event, "subject"),
+        output::time(&field(event, "accepted_at")),
+        error.lines().next().unwrap_or_default().to_owned(),
+    ]
+}
+
+fn info(event: &Value) -> String {
+    let attempts = match field(event, "attempt").as_str() {
+        "0" => String::new(),
+        attempt => format!("{attempt} of {}", field(event, "attempts_max")),
+    };
+    let text = output::pairs(&[
+        ("event", field(event, "id")),
+        ("state", state(event)),
+        ("type", field(event, "type")),
+        ("source", field(event, "source")),
+        ("subject", field(event, "subject")),
+        ("process", field(event, "process")),
+        ("attempts", attempts),
+        ("accepted", output::time(&field(event, "accepted_at"))),
+        ("expires", output::time(&field(event, "expires_at"))),
+        ("ended", output::time(&field(event, "ended_at"))),
+    ]);
+    match field(event, "error").trim_end() {
+        "" => text,
+        error => format!("{text}\nerror\n  {}\n", error.replace('\n', "\n  ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::fake::FakeHost;
+    use super::*;
+    use serde_json::json;
+
+    fn event(state: &str) -> Value {
+        json!({"id": "42", "source": "/shop", "type": "order", "subject": "ann", "process": "worker", "queue": "push",
+            "state": state, "is_blocked": false, "attempt": 2, "attempts_max": 10,
+            "error": "the shop is closed\n    at shop::open", "accepted_at": "2026-01-02T03:04:05.678Z",
+            "due_at": "2026-01-02T04:00:00Z", "expires_at": null, "ended_at": null})
+    }
+
+    #[test]
+    fn a_state_is_shown_in_words() {
+        for (name, shown) in [
+            ("ready", "ready"),
+            ("leased", "running (attempt 2 of 10)"),
+            ("delayed", "delayed until 2026-01-02 04:00:00"),
+            ("done", "done"),
+            ("dead", "dead (attempt 2 of 10)"),
+            ("cancelled", "cancelled"),
+        ] {
+            assert_eq!(state(&event(name)), shown);
+        }
+        let blocked = json!({"state": "ready", "is_blocked": true});
+        assert_eq!(state(&blocked), "ready (after an earlier event of its subject)");
+    }
+
+    #[test]
+    fn an_event_is_one_row_and_is_shown_with_its_whole_error() {
+        let expected = ["42", "dead (attempt 2 of 10)", "order", "ann", "2026-01-02 03:04:05", "the shop is closed"];
+        assert_eq!(row(&event("dead")), expected);
+        let text = info(&event("dead"));
+        assert!(text.ends_with("\nerror\n  the shop is closed\n      at shop::open\n"), "{text}");
+        assert!(text.contains("attempts  2 of 10\n") && !text.contains("expires"), "{text}");
+    }
+
+    #[test]
+    fn events_are_selected_by_their_attributes() {
+        let page = |next: Value| (200, json!({"items": [], "next": next}));
+        let host = FakeHost::responding([page(json!("7")), page(Value::Null)]);
+        let filter =
+            Filter { event_type: Some("chat.message".into()), subject: Some("a b".into()), ..Filter::default() };
+        list(&host.app("shop"), &ListArgs { state: Some(State::Running), filter, limit: EVENTS_SHOWN }).unwrap();
+        let lines: Vec<String> = host.requests().into_iter().map(|request| request.line).collect();
+        let first = "GET /v1/apps/shop/events?state=leased&type=chat.message&subject=a%20b&limit=20";
+        assert_eq!(lines, [first.to_owned(), format!("{first}&cursor=7")], "an empty page may have a next one");
+    }
+
+    #[test]
+    fn an_id_and_a_source_are_encoded() {
+        let host = FakeHost::responding([(200, event("cancelled"))]);
+        cancel(&host.app("shop"), &OneArgs { id: "a/b".into(), source: Some("/x?".into()) }).unwrap();
+        assert_eq!(host.requests()[0].line, "POST /v1/apps/shop/events/a%2Fb/cancel?source=%2Fx%3F");
+    }
+}

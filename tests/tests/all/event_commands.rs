@@ -1,0 +1,133 @@
+//! F4, J5: tests the commands for stored events: `events`, `broadcast` and `dead-letters`.
+
+use isopod_tests::{Bundle, Host, Queue, guest, program, wait_for};
+use serde_json::{Value, json};
+use std::{
+    io::Write as _,
+    path::Path,
+    process::{Output, Stdio},
+};
+
+fn start() -> Host {
+    let host = Host::start();
+    host.create("greedy", "production");
+    let manifest = "name = \"greedy\"\n[processes.web]\nentry = \"http\"\n[processes.worker]\nentry = \"events\"\n\
+        [limits]\nrequest_timeout = \"10m\"\n";
+    host.deploy("greedy", Bundle::archive(manifest, &guest("greedy")));
+    host
+}
+
+fn command(host: &Host, args: &[&str]) -> std::process::Command {
+    let mut command = program::command(args);
+    command.args(["--app", "greedy", "--host", &format!("http://{}", host.admin)]).env("ISOPOD_TOKEN", &host.token);
+    command
+}
+
+/// Runs a command that succeeds, and returns its standard output.
+#[track_caller]
+fn said(host: &Host, args: &[&str]) -> String {
+    let output = command(host, args).output().expect("it can be run");
+    assert!(output.status.success(), "{args:?}: {}", errors(&output));
+    String::from_utf8(output.stdout).expect("is text")
+}
+
+/// Runs a command that fails, and returns its standard error.
+#[track_caller]
+fn failed(host: &Host, args: &[&str]) -> String {
+    let output = command(host, args).output().expect("it can be run");
+    assert!(!output.status.success(), "{args:?} succeeded");
+    errors(&output)
+}
+
+fn errors(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+fn line(id: impl std::fmt::Display) -> String {
+    let id = id.to_string();
+    json!({ "specversion": "1.0", "id": id, "source": "/users", "type": "hello", "isopoddelay": "1h" }).to_string()
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("paths are text")
+}
+
+#[test]
+fn stored_events_are_listed_shown_and_cancelled() {
+    let host = start();
+    let stored = said(&host, &["events", "send", "never", "--id", "a/1", "--subject", "ann", "--no-wait"]);
+    assert!(stored.contains("stored event a/1: "), "{stored}");
+    host.until_queue("greedy", Queue::Push, 1, 0);
+    let delayed = host.push_event("greedy", "retry");
+    host.until_event("greedy", &delayed, "delayed");
+    let listed = said(&host, &["events"]);
+    assert!(listed.contains("running (attempt 1 of 10)") && listed.contains("delayed until 2"), "{listed}");
+    let running = said(&host, &["events", "list", "--state", "running", "--subject", "ann", "--json"]);
+    let running: Value = serde_json::from_str(&running).expect("is JSON");
+    assert_eq!((&running["items"][0]["id"], &running["items"][1]), (&json!("a/1"), &Value::Null));
+    let shown = said(&host, &["events", "show", "a/1", "--source", "isopod-cli"]);
+    assert!(shown.contains("subject   ann\n") && shown.contains("attempts  1 of 10\n"), "{shown}");
+    assert!(said(&host, &["events", "show", &delayed]).contains("greedy was asked to put it off"));
+    wait_for("the event waits", || (host.stored_event("greedy", &delayed)["state"] == "delayed").then_some(()));
+    assert!(said(&host, &["events", "cancel", &delayed]).contains(&format!("cancelled event {delayed}")));
+    assert!(failed(&host, &["events", "cancel", "a/1"]).contains("being delivered"));
+}
+
+#[test]
+fn dead_letters_are_listed_redriven_at_a_rate_and_dropped() {
+    let host = start();
+    let events: Vec<String> = (0..3).map(|_| host.push_event("greedy", "fail")).collect();
+    for event in &events {
+        host.until_event("greedy", event, "dead");
+    }
+    let listed = said(&host, &["dead-letters"]);
+    assert_eq!(listed.matches("dead (attempt 1 of 10)").count(), 3, "{listed}");
+    assert!(said(&host, &["dead-letters", "show", &events[0]]).contains("greedy was asked to fail"));
+    assert!(said(&host, &["dead-letters", "redrive", "--rate", "50"]).contains("redrove 3 events"));
+    for event in &events {
+        host.until_event("greedy", event, "dead");
+    }
+    assert!(said(&host, &["dead-letters", "redrive", "--type", "other"]).contains("redrove 0 events"));
+    assert!(failed(&host, &["dead-letters", "drop"]).contains("isopod dead-letters drop --yes --app greedy"));
+    assert!(said(&host, &["dead-letters", "drop", "--id", &events[0]]).contains("dropped 1 event\n"));
+    assert!(said(&host, &["dead-letters", "drop", "--yes"]).contains("dropped 2 events"));
+}
+
+#[test]
+fn a_file_of_events_is_checked_sent_and_continued_after_an_invalid_line() {
+    let (host, folder) = (start(), tempfile::tempdir().expect("a folder can be made"));
+    let file = folder.path().join("users.ndjson");
+    let mut lines: Vec<String> = (1..=25_000).map(line).collect();
+    lines[22_000] = "{}".to_owned();
+    std::fs::write(&file, format!("\u{feff}{}\r\n", lines.join("\r\n"))).expect("can be written");
+    let checked = failed(&host, &["broadcast", text(&file), "--dry-run"]);
+    assert!(
+        checked.contains("1 invalid events, and 24999 valid ones") && checked.contains("line 22001: "),
+        "{checked}"
+    );
+    assert!(said(&host, &["events"]).lines().count() == 1, "nothing is sent");
+    let broken = failed(&host, &["broadcast", text(&file)]);
+    for shown in ["invalid event in line 22001", "22000 events are stored", "--from 22001"] {
+        assert!(broken.contains(shown), "{broken}");
+    }
+    lines[22_000] = line(22_001);
+    std::fs::write(&file, lines.join("\n")).expect("can be written");
+    assert!(said(&host, &["broadcast", text(&file), "--dry-run"]).contains("25000 valid events"));
+    let rest = said(&host, &["broadcast", text(&file), "--from", "22001", "--json"]);
+    assert_eq!(serde_json::from_str::<Value>(&rest).expect("is JSON"), json!({ "accepted": 3_000, "duplicates": 0 }));
+    let again = said(&host, &["broadcast", text(&file)]);
+    assert!(again.contains("stored 25000 events, 25000 of them before"), "{again}");
+}
+
+#[test]
+fn events_of_standard_input_are_sent() {
+    let host = start();
+    let mut sending =
+        command(&host, &["broadcast", "-"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("runs");
+    let mut stdin = sending.stdin.take().expect("is piped");
+    write!(stdin, "{}\n\n{}", line(1), line(2)).expect("can be written");
+    drop(stdin);
+    let output = sending.wait_with_output().expect("ends");
+    assert!(String::from_utf8_lossy(&output.stdout).contains("stored 2 events"), "{output:?}");
+    assert_eq!(host.stored_event("greedy", "2")["state"], "delayed");
+}
