@@ -5,7 +5,9 @@ use isopod_sdk::prelude::*;
 use std::time::Duration;
 
 pub async fn on_event(event: Event) -> Result<Option<Reply>, EventError> {
-    match event.kind.as_str() {
+    // A schedule can choose no type.
+    let on_schedule = config::get("ON_SCHEDULE").filter(|_| event.kind == "isopod.schedule");
+    match on_schedule.as_deref().unwrap_or(&event.kind) {
         "quiet" => Ok(None),
         "fail" => Err(EventError::permanent("greedy was asked to fail")),
         "retry" => Err(Error::msg("greedy was asked to put it off").retry_after(Duration::from_secs(7))),

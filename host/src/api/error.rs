@@ -84,6 +84,10 @@ pub(crate) enum EventError {
     Ended { app: String, id: String, state: EventState },
     #[error("`{app}` could not handle the event and asks the sender to retry in {retry_after_s} s: {message}")]
     TryLater { app: String, message: String, retry_after_s: u64 },
+    #[error("`{app}` has no process type {process:?} with a schedule")]
+    NoSchedule { app: String, process: String },
+    #[error("the previous run of `{process}` is in progress")]
+    RunInProgress { app: String, process: String },
 }
 
 impl From<StoreError> for Error {
@@ -489,6 +493,16 @@ fn event(error: &EventError, detail: String) -> Problem {
             Problem::new(StatusCode::CONFLICT, "event-ended", "The event has ended", detail)
                 .app(app)
                 .member("state", state.as_str())
+        }
+        EventError::NoSchedule { app, .. } => {
+            Problem::new(StatusCode::NOT_FOUND, "unknown-schedule", "No such schedule", detail)
+                .app(app)
+                .hint("list the schedules with `isopod schedules`")
+        }
+        EventError::RunInProgress { app, .. } => {
+            Problem::new(StatusCode::CONFLICT, "run-in-progress", "The previous run is in progress", detail)
+                .app(app)
+                .hint("run it again after the previous run has ended; `isopod ps` shows the run")
         }
         EventError::TryLater { app, retry_after_s, .. } => {
             Problem::new(StatusCode::SERVICE_UNAVAILABLE, "event-try-later", "The app asks to retry later", detail)

@@ -36,6 +36,7 @@ mod pushes;
 mod query;
 mod releases;
 mod request;
+mod schedules;
 pub(crate) mod server;
 mod sse;
 mod state;
@@ -94,6 +95,8 @@ fn described() -> (Router<Arc<Api>>, Router<Arc<Api>>, OpenApi) {
         .routes(routes!(stored_events::cancel))
         .routes(routes!(dead_letters::list, dead_letters::drop_all))
         .routes(routes!(dead_letters::redrive))
+        .routes(routes!(schedules::list))
+        .routes(routes!(schedules::run))
         .routes(routes!(logs::show))
         .routes(routes!(activity::show))
         .split_for_parts();

@@ -41,6 +41,7 @@ mod releases;
 mod rollback;
 mod run;
 mod scale;
+mod schedules;
 mod screen;
 mod secret;
 mod serve;
@@ -125,6 +126,8 @@ enum Command {
     Broadcast(broadcast::BroadcastArgs),
     /// List an app's dead letters, show one, deliver them again, or drop them
     DeadLetters(dead_letters::DeadLettersArgs),
+    /// List an app's schedules, and run one by hand
+    Schedules(schedules::SchedulesArgs),
     /// Check this machine, and show how to fix each problem
     Doctor(doctor::DoctorArgs),
     /// Print a completion script for a shell
@@ -185,6 +188,7 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Events(args) => events::run(&args)?,
         Command::Broadcast(args) => broadcast::run(&args)?,
         Command::DeadLetters(args) => dead_letters::run(&args)?,
+        Command::Schedules(args) => schedules::run(&args)?,
         Command::Doctor(args) => return doctor::run(&args),
         Command::Completions(args) => completions::run(&args, Cli::command()),
     }

@@ -121,6 +121,28 @@ pub(crate) const SCHEDULE_CHECK_INTERVAL_MIN: Duration = Duration::from_millis(2
 /// and recorded together when the process type runs again.
 pub(crate) const MISSED_RUNS_RECORDED: u32 = 10;
 
+/// Interval at which events are deleted that ended before the window of deduplication. Until then
+/// they take space on the disk.
+pub(crate) const EVENT_PRUNE_INTERVAL: Duration = Duration::from_secs(10 * 60);
+
+/// Events that one step deletes. The next step follows after a pause, so that an app's own changes
+/// of its database don't wait for long.
+pub(crate) const EVENTS_PRUNED_PER_STEP: usize = 200;
+
+/// Pause between two steps that delete the events of one app.
+pub(crate) const EVENT_PRUNE_PAUSE: Duration = Duration::from_millis(100);
+
+/// Runs of a command with `overlap = "queue"` that wait for the previous one. Further runs are
+/// skipped, and recorded.
+pub(crate) const SCHEDULED_RUNS_WAITING_MAX: usize = 100;
+
+/// Runs in the history of a schedule. Earlier runs are not shown.
+pub(crate) const SCHEDULE_HISTORY_RUNS: usize = 20;
+
+/// Parts of the event queue that the history of a schedule is searched in. Runs before many other
+/// events are not shown.
+pub(crate) const SCHEDULE_HISTORY_PAGES: usize = 5;
+
 /// How long a change of config, formation or grants waits for a running push. Then it is refused
 /// with 409.
 pub(crate) const CHANGE_WAIT: Duration = Duration::from_secs(20);

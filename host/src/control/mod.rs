@@ -29,6 +29,7 @@ mod storing;
 
 pub(crate) use self::{
     app::{APP_DESTROYED, AppRecord},
+    background::scheduler as schedules,
     error::{DeployError, Failure},
     push::progress::PushNow,
     push::pushes::PushLimits,

@@ -15,7 +15,7 @@ use crate::control::{
     apps::{self, Apps},
     background::{
         activity_log::{self, ActivityLog},
-        crash_reports, data_watch, freezer, gc, scaler,
+        crash_reports, data_watch, event_pruner, freezer, gc, scaler,
         scheduler::{self, Schedules},
         usage,
     },
@@ -64,6 +64,7 @@ pub(crate) struct ControlPlane {
     pub(crate) settings: Settings,
     pub(crate) queries: Queries,
     pub(crate) events: Events,
+    pub(crate) schedules: scheduler::Service,
 }
 
 /// The running control plane.
@@ -116,13 +117,15 @@ impl Service {
         let (crash_reports, received) = mpsc::channel(limits::CRASH_REPORTS_QUEUED_MAX);
         let app_tasks = TaskTracker::new();
         let parts = Parts { releases: &releases, pushes: &pushes, usage: &usage, app_tasks: &app_tasks, crash_reports };
-        let handles = handles(&options, &core, parts);
+        let scheduler = scheduler(&options, &core);
+        let handles = handles(&options, &core, parts, scheduler.clone());
 
         core.shutdown.in_background(crash_reports::Service { app_table: core.app_table.clone(), received }.run());
         let loader = Loader { app_table: core.app_table.clone(), releases, shutdown: core.shutdown.clone() };
         core.shutdown.in_background(loader.run(previews));
         core.shutdown.in_background(deliveries.run());
         let recording = tokio::spawn(recorder.run());
+        core.shutdown.in_background(scheduler.run());
         run_services(&options, &core);
         core.shutdown.in_background(usage.clone().run());
         Ok(Self { handles, core, directory: options.directory, usage, app_tasks, recording })
@@ -194,7 +197,7 @@ struct Parts<'a> {
 }
 
 /// Creates the services that handle requests.
-fn handles(options: &Options, core: &Core, parts: Parts<'_>) -> ControlPlane {
+fn handles(options: &Options, core: &Core, parts: Parts<'_>, scheduler: scheduler::Service) -> ControlPlane {
     let Core { store, app_table, activity, schedules, events, shutdown } = core.clone();
     let Parts { releases, pushes, usage, app_tasks, crash_reports } = parts;
     let pipeline = pipeline::Options {
@@ -260,23 +263,31 @@ fn handles(options: &Options, core: &Core, parts: Parts<'_>) -> ControlPlane {
             pushes: pushes.clone(),
         },
         events,
+        schedules: scheduler,
         apps,
+    }
+}
+
+/// Creates the scheduler, which is also the handle to the schedules.
+fn scheduler(options: &Options, core: &Core) -> scheduler::Service {
+    let Core { store, app_table, activity, schedules, events, shutdown } = core.clone();
+    scheduler::Service {
+        app_table,
+        activity,
+        store,
+        directory: Arc::clone(&options.directory),
+        events,
+        schedules,
+        closing: shutdown.closing,
     }
 }
 
 /// Runs the services that work for all apps, until the host shuts down.
 fn run_services(options: &Options, core: &Core) {
-    let Core { store, app_table, activity, schedules, shutdown, .. } = core;
+    let Core { app_table, activity, events, shutdown, .. } = core;
     let (app_table, activity) = (|| app_table.clone(), || activity.clone());
-    let scheduler = scheduler::Service {
-        app_table: app_table(),
-        activity: activity(),
-        store: store.clone(),
-        directory: Arc::clone(&options.directory),
-        schedules: schedules.clone(),
-        closing: shutdown.closing.clone(),
-    };
-    shutdown.in_background(scheduler.run());
+    let pruner = event_pruner::Service { app_table: app_table(), events: events.clone() };
+    shutdown.in_background(pruner.run());
     let freeze_after = options.freeze_after;
     shutdown.in_background(freezer::Service { app_table: app_table(), activity: activity(), freeze_after }.run());
     let (machine, window) = (Arc::clone(&options.watch), options.scale_window);

@@ -11,7 +11,7 @@ use super::{
 use crate::runtime::limits;
 use isopod_engine::{Fault, Level, OutputLine, Program, Stream};
 use isopod_executor::Class;
-use isopod_policy::{InstanceId, Isolation, Next, Process, ProcessName, ReleaseNumber, Restarts, Scale};
+use isopod_policy::{InstanceId, Isolation, Next, Overlap, Process, ProcessName, ReleaseNumber, Restarts, Scale};
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
@@ -50,7 +50,11 @@ impl Command {
         program: Program,
         resources: Arc<AppResources>,
     ) -> Self {
-        let count = if definition.schedule.is_some() { 1 } else { scale.min };
+        let count = match definition.schedule {
+            Some(_) if definition.overlap == Some(Overlap::Allow) => limits::SCHEDULED_RUNS_PARALLEL_MAX,
+            Some(_) => 1,
+            None => scale.min,
+        };
         let copy = || Copy {
             state: Mutex::new(CopyState {
                 record: InstanceRecord::new(InstanceId::from_random(&process, rand::random())),
@@ -121,20 +125,21 @@ impl Command {
         }
     }
 
-    /// Claims the copy and returns its run. `None` while the previous run is in progress.
-    pub(super) fn start_scheduled(self: Arc<Self>) -> Option<impl Future<Output = ()> + Send + 'static> {
-        {
-            let mut state = self.copies.first()?.lock();
-            if state.is_running {
-                return None;
-            }
-            state.is_running = true;
-        }
+    /// Claims a copy and returns its run, whose output is why it failed. `None` while all copies
+    /// run.
+    pub(super) fn start_scheduled(
+        self: Arc<Self>,
+    ) -> Option<impl Future<Output = Result<(), String>> + Send + 'static> {
+        let claim = |copy: &Copy| !std::mem::replace(&mut copy.lock().is_running, true);
+        let copy = self.copies.iter().position(claim)?;
         Some(async move {
-            match self.run(0).await {
-                Ok(code) => self.log(&format!("{}: the scheduled run exited with status {code}", self.process)),
-                Err(fault) => self.log(&format!("{}: the scheduled run failed: {fault}", self.process)),
-            }
+            let outcome = self.run(copy).await;
+            let text = match &outcome {
+                Ok(code) => format!("exited with status {code}"),
+                Err(fault) => format!("failed: {fault}"),
+            };
+            self.log(&format!("{}: the scheduled run {text}", self.process));
+            if matches!(outcome, Ok(0)) { Ok(()) } else { Err(text) }
         })
     }
 

@@ -86,19 +86,6 @@ impl ActiveRelease {
         let pool = self.pool(process).ok_or(InvokeError::NoProcess("events"))?;
         deliver(pool, Delivery { class: Class::Push, event, is_transaction: true }, request_id).await
     }
-
-    /// Delivers push work to one process type.
-    pub(crate) async fn event_to(
-        &self,
-        process: &ProcessName,
-        event: Event,
-        request_id: impl Id,
-    ) -> Result<Handled, InvokeError> {
-        let pool = self.pool(process).ok_or(InvokeError::NoProcess("events"))?;
-        let committed =
-            deliver(pool, Delivery { class: Class::Push, event, is_transaction: false }, request_id).await?;
-        Ok(committed.map(|committed| committed.reply))
-    }
 }
 
 /// One delivery of an event.

@@ -214,9 +214,9 @@ impl ActiveRelease {
         }
     }
 
-    /// Runs a command once, for its schedule. Returns the run, which ends early if the release is
-    /// stopped. `None` while the previous run is in progress.
-    pub(crate) fn run_command(&self, process: &ProcessName) -> Option<JoinHandle<Option<()>>> {
+    /// Runs a command once, for its schedule. Returns the run, which ends early with `None` if the
+    /// release is stopped. `None` while as many runs are in progress as the schedule allows.
+    pub(crate) fn run_command(&self, process: &ProcessName) -> Option<JoinHandle<Option<Result<(), String>>>> {
         let command = self.commands.iter().find(|command| command.process() == process)?;
         let run = Arc::clone(command).start_scheduled()?;
         Some(tokio::spawn(self.stop.clone().run_until_cancelled_owned(run)))

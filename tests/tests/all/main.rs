@@ -110,6 +110,7 @@ mod resumed_watch;
 mod revoked_tokens;
 mod rolling;
 mod scaling;
+mod schedule_runs;
 mod schedules;
 mod serve_limits;
 mod serving;

@@ -3,8 +3,9 @@
 pub(super) mod activity_log;
 pub(super) mod crash_reports;
 pub(super) mod data_watch;
+pub(super) mod event_pruner;
 pub(super) mod freezer;
 pub(super) mod gc;
 pub(super) mod scaler;
-pub(super) mod scheduler;
+pub(crate) mod scheduler;
 pub(super) mod usage;

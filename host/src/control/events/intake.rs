@@ -2,14 +2,15 @@
 
 use std::sync::Arc;
 
-use isopod_policy::AppName;
-use isopod_store::{Accepted, Claim, EventQueue};
+use isopod_policy::{AppName, ProcessName};
+use isopod_store::{Accepted, Claim, Event, EventQueue, NewEvent};
 use jiff::Timestamp;
 
 use super::{
     conversion::{self, Handler, Sent},
     error::EventsError,
     outcome::Failure,
+    pruning::Prunable,
     tasks::Tasks,
 };
 use crate::{
@@ -17,12 +18,22 @@ use crate::{
     runtime::Directory,
 };
 
+/// Events that the host itself sends to one process type.
+pub(in crate::control) struct ProcessEvents {
+    pub(in crate::control) process: ProcessName,
+    /// Whether events of the same subject are delivered one at a time, whatever the process type's
+    /// `order`.
+    pub(in crate::control) is_ordered: bool,
+    pub(in crate::control) events: Vec<Event>,
+}
+
 /// The queues of all apps, and what their users share.
 pub(super) struct Intake {
     pub(super) queue: Arc<dyn EventQueue>,
     pub(super) directory: Arc<Directory>,
     pub(super) app_table: AppTable,
     pub(super) tasks: Tasks,
+    pub(super) prunable: Prunable,
 }
 
 impl Intake {
@@ -31,9 +42,28 @@ impl Intake {
     pub(super) async fn store(&self, app: &Arc<AppRecord>, events: Vec<Sent>) -> Result<Vec<Accepted>, EventsError> {
         let release = self.directory.serving(&app.traffic).await.map_err(EventsError::NotServing)?;
         let handler = Handler::of(&release).ok_or(EventsError::NoHandler)?;
-        let _guard = app.data_gate.guard().ok_or(EventsError::Destroyed)?;
         let events = events.into_iter().map(|sent| handler.event(sent.event, sent.not_before, sent.expires_at));
-        let accepted = self.queue.accept(&app.name, events.collect(), Timestamp::now()).await?;
+        self.accept(app, events.collect()).await
+    }
+
+    /// Stores events for one process type like [`Intake::store`].
+    pub(super) async fn store_for(
+        &self,
+        app: &Arc<AppRecord>,
+        events: ProcessEvents,
+    ) -> Result<Vec<Accepted>, EventsError> {
+        let ProcessEvents { process, is_ordered, events } = events;
+        let release = self.directory.serving(&app.traffic).await.map_err(EventsError::NotServing)?;
+        let definition = release.event_process(&process).ok_or(EventsError::NoHandler)?;
+        let handler = Handler::new(&process, definition);
+        let events = events.into_iter().map(|event| NewEvent { is_ordered, ..handler.event(event, None, None) });
+        self.accept(app, events.collect()).await
+    }
+
+    async fn accept(&self, app: &Arc<AppRecord>, events: Vec<NewEvent>) -> Result<Vec<Accepted>, EventsError> {
+        let _guard = app.data_gate.guard().ok_or(EventsError::Destroyed)?;
+        let accepted = self.queue.accept(&app.name, events, Timestamp::now()).await?;
+        self.prunable.note(&app.name);
         let is_new = |accepted: &&Accepted| matches!(accepted, Accepted::New { .. });
         app.traffic.resources().add_stored_work(accepted.iter().filter(is_new).count());
         self.tasks.wake(app);

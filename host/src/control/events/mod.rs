@@ -14,17 +14,19 @@ mod delivery;
 mod error;
 mod intake;
 mod outcome;
+mod pruning;
 mod sink;
 mod tasks;
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
+use isopod_policy::AppName;
 use isopod_store::{Accepted, Cancelled, EventFilter, EventQueue, EventSeq, Page, Paged, StoredEvent, Swept};
 use jiff::Timestamp;
 
 pub(crate) use self::error::EventsError;
-use self::{conversion::Sent, intake::Intake, tasks::Tasks};
-pub(in crate::control) use self::{deliveries::Deliveries, sink::AppEvents};
+use self::{conversion::Sent, intake::Intake, pruning::Prunable, tasks::Tasks};
+pub(in crate::control) use self::{deliveries::Deliveries, intake::ProcessEvents, sink::AppEvents};
 use crate::{
     control::{AppRecord, app_table::AppTable, shutdown::Shutdown},
     runtime::Directory,
@@ -51,7 +53,8 @@ pub(in crate::control) fn open(
     app_table: AppTable,
     shutdown: Shutdown,
 ) -> (Events, Deliveries) {
-    let intake = Arc::new(Intake { queue, directory, app_table, tasks: Tasks::default() });
+    let intake =
+        Arc::new(Intake { queue, directory, app_table, tasks: Tasks::default(), prunable: Prunable::default() });
     let deliveries = Deliveries { intake: Arc::clone(&intake), shutdown };
     (Events(intake), deliveries)
 }
@@ -90,6 +93,16 @@ impl Events {
             Sent { event: conversion::from_sender(event), not_before, expires_at }
         });
         self.0.store(app, sent.collect()).await
+    }
+
+    /// Stores events of the host for one process type: all of them, or none. Returns once they are
+    /// durable.
+    pub(in crate::control) async fn accept_for(
+        &self,
+        app: &Arc<AppRecord>,
+        events: ProcessEvents,
+    ) -> Result<Vec<Accepted>, EventsError> {
+        self.0.store_for(app, events).await
     }
 
     /// Returns the event with this id, the last accepted if several sources use the id.
@@ -147,5 +160,36 @@ impl Events {
     ) -> Result<Swept, EventsError> {
         let _guard = app.data_gate.guard().ok_or(EventsError::Destroyed)?;
         Ok(self.0.queue.drop_dead(&app.name, filter, after, most, Timestamp::now()).await?)
+    }
+
+    /// Finds the apps that have events of earlier runs of the host. Only the first call reads.
+    pub(in crate::control) async fn find_kept(&self) -> Result<(), EventsError> {
+        let prunable = &self.0.prunable;
+        if !prunable.is_complete() {
+            prunable.complete(self.0.queue.apps_with_events().await?);
+        }
+        Ok(())
+    }
+
+    /// Takes the apps that have events. Pruning an app puts it back if it still has some.
+    pub(in crate::control) fn take_prunable(&self) -> HashSet<AppName> {
+        self.0.prunable.take()
+    }
+
+    /// Deletes up to `most` events of an app that ended before a time. Returns their number.
+    pub(in crate::control) async fn prune(
+        &self,
+        app: &AppRecord,
+        before: Timestamp,
+        most: usize,
+    ) -> Result<usize, EventsError> {
+        let _guard = app.data_gate.guard().ok_or(EventsError::Destroyed)?;
+        let (queue, name) = (&self.0.queue, &app.name);
+        let pruned = queue.prune(name, before, most, Timestamp::now()).await;
+        let left = queue.list(name, EventFilter::default(), Page { cursor: None, limit: Some(1) }).await;
+        if !left.as_ref().is_ok_and(|left| left.items.is_empty() && left.next.is_none()) {
+            self.0.prunable.note(name);
+        }
+        Ok(pruned?)
     }
 }

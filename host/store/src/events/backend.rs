@@ -221,6 +221,11 @@ impl EventQueue for Events {
         let databases = self.databases.clone();
         blocking(move || super::pending::pending_apps(&databases)).await
     }
+
+    async fn apps_with_events(&self) -> Result<Vec<AppName>, StoreError> {
+        let databases = self.databases.clone();
+        blocking(move || super::pending::apps_with_events(&databases)).await
+    }
 }
 
 /// Runs a part of a change: its failure rolls back only its own changes. Returns the outer error if

@@ -1,8 +1,7 @@
-//! Finds the apps with events that have not ended, when a host starts. Never keeps a database open,
-//! and never changes one.
+//! Finds the apps with events, and those with events that have not ended. Never keeps a database
+//! open, and never changes one.
 
-use std::path::Path;
-
+use isopod_policy::AppName;
 use rusqlite::Connection;
 
 use super::counters::stored_counts;
@@ -11,30 +10,50 @@ use super::model::PendingApp;
 use super::row::timestamp;
 use crate::StoreError;
 use crate::app_database::{AppDatabases, FORMAT, format_of};
-use crate::sql::{Sql, look_into};
+use crate::sql::{Sql, first, look_into};
 
 /// Returns all apps with events that have not ended. Blocks.
 ///
 /// An app whose database can't be read is included: the first use of its queue reports why.
 pub(super) fn pending_apps(databases: &AppDatabases) -> Result<Vec<PendingApp>, StoreError> {
-    let mut pending = Vec::new();
-    for app in databases.apps()? {
+    let found = look_into_all(databases, due)?.into_iter();
+    let found = found.map(|(app, due)| (app, due.unwrap_or(Some(None))));
+    Ok(found.filter_map(|(app, due)| due.map(|next_due| PendingApp { app, next_due })).collect())
+}
+
+/// Returns all apps with events. Blocks.
+pub(super) fn apps_with_events(databases: &AppDatabases) -> Result<Vec<AppName>, StoreError> {
+    let found = look_into_all(databases, has_events)?.into_iter();
+    Ok(found.filter_map(|(app, has_events)| has_events.unwrap_or(false).then_some(app)).collect())
+}
+
+/// An app, and what its database contains.
+type Found<T> = (AppName, Result<T, StoreError>);
+
+/// Reads the database of each app that has one.
+fn look_into_all<T>(
+    databases: &AppDatabases,
+    look: impl Fn(&Connection) -> Sql<T>,
+) -> Result<Vec<Found<T>>, StoreError> {
+    let existing = databases.apps()?.into_iter().filter(|app| databases.path(app).exists());
+    let found = existing.map(|app| {
         let path = databases.path(&app);
-        if path.exists() {
-            let found = look(&path, databases.is_open(&app)).unwrap_or(Some(None));
-            pending.extend(found.map(|next_due| PendingApp { app, next_due }));
-        }
+        let is_settled = !databases.is_open(&app) && !crate::app_database::journal_of(&path).exists();
+        let found = look_into(&path, is_settled);
+        let found = found.and_then(|connection| look(&connection).map_err(|error| error.explain(&path)));
+        (app, found)
+    });
+    Ok(found.collect())
+}
+
+fn has_events(connection: &Connection) -> Sql<bool> {
+    if format_of(connection)? != FORMAT {
+        return Ok(false);
     }
-    Ok(pending)
+    first(connection, "SELECT 1 FROM events LIMIT 1", [], |_| Ok(())).map(|found| found.is_some())
 }
 
 /// Returns when the next event is due: `None` without events, `Some(None)` for now.
-fn look(path: &Path, is_open: bool) -> Result<Option<Option<jiff::Timestamp>>, StoreError> {
-    let is_settled = !is_open && !crate::app_database::journal_of(path).exists();
-    let connection = look_into(path, is_settled)?;
-    due(&connection).map_err(|error| error.explain(path))
-}
-
 fn due(connection: &Connection) -> Sql<Option<Option<jiff::Timestamp>>> {
     if format_of(connection)? != FORMAT {
         // Earlier formats have no events. A newer one is refused when it is used.

@@ -101,4 +101,8 @@ pub trait EventQueue: Send + Sync + std::fmt::Debug {
     /// Returns all apps with events that have not ended, without keeping their queues open. Takes
     /// long with many apps; intended for the start of a host.
     async fn pending_apps(&self) -> Result<Vec<PendingApp>, StoreError>;
+
+    /// Returns all apps with events, also with only such that have ended, without keeping their
+    /// queues open. Takes long with many apps, as [`EventQueue::pending_apps`] does.
+    async fn apps_with_events(&self) -> Result<Vec<AppName>, StoreError>;
 }

@@ -1,0 +1,149 @@
+//! Scheduled runs of event handlers: each is an event in the app's durable queue. Owns the identity
+//! of a run. Never delivers an event.
+
+use std::sync::Arc;
+
+use isopod_policy::{AppName, Overlap, ProcessName, Timetable, limits::SCHEDULE_LATE};
+use isopod_store::{Accepted, Cancelled, Event, EventPayload};
+use jiff::{SignedDuration, Timestamp};
+use serde_json::json;
+
+use super::{IN_PROGRESS, Service, table::Firing};
+use crate::control::{
+    AppRecord,
+    events::{EventsError, ProcessEvents},
+};
+use crate::observe::logs::LogLine;
+
+/// What became of the runs of a firing.
+pub(super) struct StoredRuns {
+    /// The ids of the runs that are stored now.
+    stored: Vec<String>,
+    /// The runs that are skipped, since an earlier one is in progress.
+    skipped: usize,
+}
+
+impl Service {
+    /// Stores an event for each run of a firing. A run that was stored before the host ended is not
+    /// stored again.
+    pub(super) async fn store_runs(&self, app: &Arc<AppRecord>, firing: &Firing) -> Result<StoredRuns, EventsError> {
+        let Firing { process, timetable, runs, since, .. } = firing;
+        let mut stored = StoredRuns { stored: Vec::new(), skipped: 0 };
+        if runs.is_empty() {
+            return Ok(stored);
+        }
+        let ids: Vec<String> = runs.iter().map(|time| run_id(process, *time, *since)).collect();
+        let events = runs.iter().zip(&ids).map(|(time, id)| event(&app.name, process, timetable, id, *time));
+        let accepted = self.events.accept_for(app, in_line(process, timetable, events.collect())).await?;
+        for ((time, id), accepted) in runs.iter().zip(ids).zip(accepted) {
+            let Accepted::New { .. } = accepted else {
+                // The host ended before it could skip the run, or the run is well.
+                self.skip_if_overlapping(app, firing, *time, &id).await?;
+                continue;
+            };
+            match self.skip_if_overlapping(app, firing, *time, &id).await? {
+                true => stored.skipped += 1,
+                false => stored.stored.push(id),
+            }
+        }
+        Ok(stored)
+    }
+
+    /// Cancels a run that came while the previous one was in progress, if the schedule skips such
+    /// runs. A run that a downtime delayed did not come during another one, and waits for it.
+    async fn skip_if_overlapping(
+        &self,
+        app: &Arc<AppRecord>,
+        firing: &Firing,
+        time: Timestamp,
+        id: &str,
+    ) -> Result<bool, EventsError> {
+        let late = SignedDuration::try_from(SCHEDULE_LATE).unwrap_or(SignedDuration::MAX);
+        if firing.timetable.overlap != Overlap::Skip || Timestamp::now().duration_since(time) > late {
+            return Ok(false);
+        }
+        let run = self.events.get(app, id, Some(&source(&app.name, &firing.process))).await?;
+        let Some(run) = run.filter(|run| run.is_blocked) else { return Ok(false) };
+        // The previous run may end meanwhile. Then this one runs.
+        Ok(self.events.cancel(app, run.seq).await? == Cancelled::Cancelled)
+    }
+
+    /// Writes what became of the runs of a firing to the app's log and activity.
+    pub(super) async fn report_runs(&self, app: &AppRecord, firing: &Firing, runs: Result<StoredRuns, EventsError>) {
+        let Firing { process, timetable, .. } = firing;
+        match runs {
+            Ok(StoredRuns { stored, skipped }) => {
+                if !stored.is_empty() {
+                    self.run_follows_missed(app, process, timetable).await;
+                }
+                for id in stored {
+                    let text = format!("`{process}` runs by its schedule {timetable} as event {id}");
+                    app.log.write(LogLine::host(&app.name, text));
+                }
+                for _ in 0..skipped {
+                    self.not_run(app, process, timetable, IN_PROGRESS).await;
+                }
+            }
+            Err(EventsError::Destroyed) => {}
+            Err(EventsError::NotServing(why)) => {
+                for _ in &firing.runs {
+                    self.missed(app, process, timetable, &why).await;
+                }
+            }
+            Err(error @ (EventsError::NoHandler | EventsError::Store(_))) => {
+                self.not_run(app, process, timetable, &error.to_string()).await;
+            }
+        }
+    }
+}
+
+/// Returns runs as events that wait for one another, unless the schedule allows overlapping runs.
+pub(super) fn in_line(process: &ProcessName, timetable: &Timetable, events: Vec<Event>) -> ProcessEvents {
+    ProcessEvents { process: process.clone(), is_ordered: timetable.overlap != Overlap::Allow, events }
+}
+
+/// Returns the id of a scheduled run. It is the same whenever the host stores the run, and differs
+/// if a corrected clock reaches the time once more: that run follows another firing.
+fn run_id(process: &ProcessName, time: Timestamp, previous_firing: Timestamp) -> String {
+    format!("{process}-{}-{:x}", time.strftime("%Y%m%dT%H%M%SZ"), previous_firing.as_millisecond())
+}
+
+/// Returns the source of a schedule's events.
+pub(super) fn source(app: &AppName, process: &ProcessName) -> String {
+    format!("isopod/{app}/{process}")
+}
+
+/// Returns the event that a scheduled handler receives. Its time is the scheduled time.
+pub(super) fn event(app: &AppName, process: &ProcessName, timetable: &Timetable, id: &str, at: Timestamp) -> Event {
+    let data = json!({ "process": process, "schedule": timetable.schedule });
+    Event {
+        id: id.to_owned(),
+        source: source(app, process),
+        event_type: "isopod.schedule".to_owned(),
+        // One line for all runs of the schedule.
+        subject: Some(process.to_string()),
+        payload: EventPayload {
+            time: Some(at.to_string()),
+            data_content_type: Some("application/json".to_owned()),
+            data: Some(data.to_string().into_bytes()),
+            ..EventPayload::default()
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_has_one_id_until_its_firing_is_stored() {
+        let process: ProcessName = "nightly".parse().expect("valid name");
+        let [time, later] = ["2026-03-01T03:00:00Z", "2026-03-02T03:00:00Z"].map(|text| text.parse().expect("a time"));
+        let firing = Timestamp::UNIX_EPOCH;
+        let id = run_id(&process, time, firing);
+        assert_eq!(id, "nightly-20260301T030000Z-0");
+        assert_eq!(run_id(&process, time, firing), id);
+        assert_ne!(run_id(&process, later, firing), id);
+        assert_ne!(run_id(&process, time, later), id, "a run after a corrected clock");
+    }
+}

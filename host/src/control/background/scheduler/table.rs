@@ -1,0 +1,247 @@
+//! The table of all schedules: which runs are due, and the runs of commands. Never starts a run,
+//! and never decides which times are due: the policy crate does.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use isopod_policy::{AppName, Entry, Manifest, ProcessName, ReleaseNumber, Timetable, counted_since};
+use isopod_store::Store;
+use jiff::Timestamp;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+
+use crate::control::{AppRecord, limits};
+
+/// The schedules of all apps with a release, including apps that are stopped or in error. Cheap to
+/// clone.
+#[derive(Clone, Default)]
+pub(in crate::control) struct Schedules(Arc<Table>);
+
+#[derive(Default)]
+struct Table {
+    apps: Mutex<HashMap<AppName, Vec<Scheduled>>>,
+    changed: Notify,
+}
+
+struct Scheduled {
+    process: ProcessName,
+    entry: Entry,
+    timetable: Timetable,
+    /// The last firing, or the registration of the schedule.
+    last: Timestamp,
+    /// Missed runs in a row.
+    missed: u32,
+    /// The last time at which a run was started or stored, as far as the host knows.
+    last_run: Option<Timestamp>,
+    /// The runs of a command since the start of the host, the latest first.
+    commands: VecDeque<CommandRun>,
+    line: Line,
+}
+
+/// The runs of one command that wait for the previous one, in the order of their times.
+#[derive(Clone)]
+struct Line {
+    turn: Arc<Semaphore>,
+    places: Arc<Semaphore>,
+}
+
+impl Default for Line {
+    fn default() -> Self {
+        let places = limits::SCHEDULED_RUNS_WAITING_MAX + 1;
+        Self { turn: Arc::new(Semaphore::new(1)), places: Arc::new(Semaphore::new(places)) }
+    }
+}
+
+/// The turn of a run. The next one begins when this is dropped.
+pub(super) struct Turn {
+    _turn: OwnedSemaphorePermit,
+    _place: OwnedSemaphorePermit,
+}
+
+/// One run of a command.
+#[derive(Debug, Clone)]
+pub(super) struct CommandRun {
+    pub(super) started_at: Timestamp,
+    /// The end of the run, and why it failed.
+    pub(super) ended: Option<(Timestamp, Result<(), String>)>,
+}
+
+/// The due runs of a process type.
+pub(super) struct Firing {
+    pub(super) app: AppName,
+    pub(super) process: ProcessName,
+    pub(super) entry: Entry,
+    pub(super) timetable: Timetable,
+    /// The scheduled times of the runs, oldest first.
+    pub(super) runs: Vec<Timestamp>,
+    /// The last firing before, and the number of times since then that are not made up for.
+    pub(super) since: Timestamp,
+    pub(super) dropped: u32,
+}
+
+/// A schedule as lists show it.
+pub(super) struct ListedSchedule {
+    pub(super) process: ProcessName,
+    pub(super) entry: Entry,
+    pub(super) timetable: Timetable,
+    pub(super) last_run: Option<Timestamp>,
+    pub(super) next_run: Option<Timestamp>,
+    pub(super) commands: Vec<CommandRun>,
+}
+
+impl Schedules {
+    fn lock(&self) -> MutexGuard<'_, HashMap<AppName, Vec<Scheduled>>> {
+        self.0.apps.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Completes when schedules were registered.
+    pub(super) async fn changed(&self) {
+        self.0.changed.notified().await;
+    }
+
+    /// Takes the due runs, and returns the time until the next check.
+    pub(super) fn take_due(&self, now: Timestamp) -> (Vec<Firing>, Duration) {
+        let (mut firings, mut soonest) = (Vec::new(), limits::SCHEDULE_CHECK_INTERVAL_MAX);
+        for (app, scheduled) in self.lock().iter_mut() {
+            for scheduled in scheduled {
+                scheduled.last = counted_since(scheduled.last, now);
+                let due = scheduled.timetable.due(scheduled.last, now);
+                if !due.runs.is_empty() || due.dropped > 0 {
+                    firings.push(Firing {
+                        app: app.clone(),
+                        process: scheduled.process.clone(),
+                        entry: scheduled.entry,
+                        timetable: scheduled.timetable.clone(),
+                        runs: due.runs,
+                        since: std::mem::replace(&mut scheduled.last, now),
+                        dropped: due.dropped,
+                    });
+                }
+                if let Some(next) = due.next {
+                    soonest = soonest.min(Duration::try_from(now.until(next).unwrap_or_default()).unwrap_or_default());
+                }
+            }
+        }
+        (firings, soonest.max(limits::SCHEDULE_CHECK_INTERVAL_MIN))
+    }
+
+    /// Counts a missed run of a process type. Returns the number of missed runs in a row.
+    pub(super) fn miss(&self, app: &AppName, process: &ProcessName) -> u32 {
+        let missed = self.with(app, process, |scheduled| {
+            scheduled.missed = scheduled.missed.saturating_add(1);
+            scheduled.missed
+        });
+        missed.unwrap_or_default()
+    }
+
+    /// Records that a run was stored or started. Returns the number of missed runs before it.
+    pub(super) fn run(&self, app: &AppName, process: &ProcessName, now: Timestamp) -> u32 {
+        let missed = self.with(app, process, |scheduled| {
+            scheduled.last_run = Some(now);
+            std::mem::take(&mut scheduled.missed)
+        });
+        missed.unwrap_or_default()
+    }
+
+    /// Records the start of a command's run.
+    pub(super) fn begin_command(&self, app: &AppName, process: &ProcessName, now: Timestamp) {
+        self.with(app, process, |scheduled| {
+            scheduled.commands.push_front(CommandRun { started_at: now, ended: None });
+            scheduled.commands.truncate(limits::SCHEDULE_HISTORY_RUNS);
+        });
+    }
+
+    /// Records the end of the run that began at `started_at`.
+    pub(super) fn end_command(
+        &self,
+        app: &AppName,
+        process: &ProcessName,
+        started_at: Timestamp,
+        outcome: Result<(), String>,
+    ) {
+        self.with(app, process, |scheduled| {
+            let mut running = scheduled.commands.iter_mut().filter(|run| run.ended.is_none());
+            if let Some(run) = running.find(|run| run.started_at == started_at) {
+                run.ended = Some((Timestamp::now(), outcome));
+            }
+        });
+    }
+
+    /// Waits for the end of the previous runs of a command. Returns `None` if too many runs wait.
+    pub(super) async fn turn(&self, app: &AppName, process: &ProcessName) -> Option<Turn> {
+        let line = self.with(app, process, |scheduled| scheduled.line.clone())?;
+        let place = line.places.try_acquire_owned().ok()?;
+        Some(Turn { _turn: line.turn.acquire_owned().await.ok()?, _place: place })
+    }
+
+    /// Returns the schedules of an app.
+    pub(super) fn of(&self, app: &AppName, now: Timestamp) -> Vec<ListedSchedule> {
+        let apps = self.lock();
+        let scheduled = apps.get(app).into_iter().flatten();
+        let listed = scheduled.map(|scheduled| ListedSchedule {
+            process: scheduled.process.clone(),
+            entry: scheduled.entry,
+            timetable: scheduled.timetable.clone(),
+            last_run: scheduled.last_run,
+            next_run: scheduled.timetable.next_after(counted_since(scheduled.last, now).max(now)),
+            commands: scheduled.commands.iter().cloned().collect(),
+        });
+        listed.collect()
+    }
+
+    fn with<T>(&self, app: &AppName, process: &ProcessName, change: impl FnOnce(&mut Scheduled) -> T) -> Option<T> {
+        let mut apps = self.lock();
+        apps.get_mut(app)?.iter_mut().find(|scheduled| scheduled.process == *process).map(change)
+    }
+}
+
+impl Schedules {
+    /// Registers the schedules of a release that now serves.
+    pub(in crate::control) fn schedule(&self, app: &AppRecord, manifest: &Manifest) {
+        let now = Timestamp::now();
+        let mut apps = self.lock();
+        let mut known = apps.remove(&app.name).unwrap_or_default();
+        let scheduled = manifest.processes.iter().filter_map(|(process, definition)| {
+            let (entry, timetable) = (definition.entry, definition.timetable()?);
+            let before = known.iter().position(|scheduled| scheduled.process == *process);
+            let Some(before) = before.map(|index| known.swap_remove(index)) else {
+                let fired = app.fired.get(process).copied();
+                return Some(Scheduled {
+                    process: process.clone(),
+                    entry,
+                    timetable,
+                    last: fired.unwrap_or(now),
+                    missed: 0,
+                    last_run: fired,
+                    commands: VecDeque::new(),
+                    line: Line::default(),
+                });
+            };
+            // A changed schedule starts without missed runs.
+            let (last, missed) =
+                if before.timetable.has_times_of(&timetable) { (before.last, before.missed) } else { (now, 0) };
+            Some(Scheduled { entry, timetable, last, missed, ..before })
+        });
+        let scheduled: Vec<Scheduled> = scheduled.collect();
+        if !scheduled.is_empty() {
+            apps.insert(app.name.clone(), scheduled);
+        }
+        drop(apps);
+        self.0.changed.notify_one();
+    }
+
+    /// Registers the schedules of a release that doesn't serve, so that missed runs are recorded.
+    pub(in crate::control) async fn schedule_stored(&self, store: &Store, app: &AppRecord, number: ReleaseNumber) {
+        // Starting the app reports why a release can't be read.
+        if let Ok(Some(release)) = store.release(&app.name, number).await {
+            self.schedule(app, &release.manifest);
+        }
+    }
+
+    /// Removes the schedules of a destroyed app.
+    pub(in crate::control) fn unschedule(&self, app: &AppName) {
+        self.lock().remove(app);
+    }
+}
