@@ -11,7 +11,8 @@ fn deploy(host: &Host, app: &str, example: &str) {
 #[test]
 fn a_first_deploy_creates_the_default_formation() {
     let host = Host::start();
-    for (example, names) in [("hello", vec!["web"]), ("bot", vec!["worker"]), ("shapes", vec!["web", "worker"])] {
+    for (example, names) in [("hello", vec!["web"]), ("bot", vec!["web", "worker"]), ("shapes", vec!["web", "worker"])]
+    {
         // The bot is healthy only with its key-value grant.
         let manifest = format!("name = \"{example}\"\ntype = \"dev\"\n[grants]\nkeyvalue = true\n");
         host.deploy(example, Bundle::archive(&manifest, &guest(example)));

@@ -9,6 +9,7 @@ mod app_task;
 mod arguments;
 mod bodies;
 mod bodies_in_memory;
+mod bots;
 mod broadcasts;
 mod broken_uploads;
 mod bundle_forms;

@@ -112,10 +112,11 @@ fn of_file(file: &SourceFile) -> Vec<Finding> {
     if file.is_rust() && lines > LINES_MAX {
         found(LINES_MAX + 1, "no file is longer than 600 lines: split it by topic");
     }
-    let is_test_guest = ["greedy/", "hoarder/", "outbox/", "probe-"]
+    // Test guests, and the bot, which shows a whole app.
+    let is_large_example = ["bot/", "greedy/", "hoarder/", "outbox/", "probe-"]
         .iter()
         .any(|guest| file.path.starts_with(&format!("examples/{guest}")));
-    let is_small_example = file.is_below("examples") && file.is_rust() && !is_test_guest;
+    let is_small_example = file.is_below("examples") && file.is_rust() && !is_large_example;
     if is_small_example && lines >= EXAMPLE_LINES_MAX {
         found(EXAMPLE_LINES_MAX, "an example is short: under 60 lines");
     }
