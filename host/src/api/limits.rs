@@ -116,6 +116,10 @@ pub(crate) const IDEMPOTENCY_KEY_CHARS_MAX: usize = 128;
 /// Interval of the metrics in an event stream.
 pub(crate) const METRICS_INTERVAL: Duration = Duration::from_secs(1);
 
+/// How long the metrics of one app wait for the numbers of its stored events. Then the response has
+/// the last numbers.
+pub(crate) const METRICS_QUEUE_TIME: Duration = Duration::from_millis(500);
+
 /// Bytes of the file with the administrator's token. The rest is not read.
 pub(crate) const TOKEN_FILE_BYTES_MAX: u64 = 4096;
 

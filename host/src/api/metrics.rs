@@ -12,6 +12,7 @@ use axum::{
 use futures::stream;
 use isopod_executor::Class;
 use isopod_policy::{AppName, AppState, AppType};
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::time::{Interval, MissedTickBehavior};
 
@@ -28,7 +29,7 @@ use crate::{
     api::limits,
     control::AppRecord,
     observe::machine::Machine,
-    runtime::{CLASSES, Latency, LiveInstance, STOPPED},
+    runtime::{CLASSES, Latency, LiveInstance, STOPPED, StoredEvents},
 };
 
 #[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
@@ -72,6 +73,26 @@ struct QueueMetrics {
     buffered: u32,
     latency_ms: LatencyMs,
     throughput_per_s: f64,
+    /// The queue `push` only: the stored events that have not ended, by state, when the host last
+    /// read them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    stored: Option<StoredCounts>,
+    /// The queue `push` only: the age of the oldest stored event that is ready or being delivered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    oldest_ms: Option<u64>,
+    /// The queue `push` only: the number of dead letters.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    dead_letters: Option<u64>,
+}
+
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+struct StoredCounts {
+    ready: u64,
+    delayed: u64,
+    leased: u64,
 }
 
 /// Null if no job completed in the last minute.
@@ -112,12 +133,20 @@ impl AppMetrics {
         let queue = |class| {
             let load = resources.load(class);
             let measured = resources.queue_metrics(class);
+            let events = (class == Class::Push).then(|| resources.stored_events());
             QueueMetrics {
                 cores: load.cores,
                 active_cores: load.active,
                 buffered: load.waiting,
                 latency_ms: measured.latency.map(LatencyMs::from).unwrap_or_default(),
                 throughput_per_s: measured.throughput_per_s,
+                stored: events.map(|StoredEvents { ready, delayed, leased, .. }| StoredCounts {
+                    ready,
+                    delayed,
+                    leased,
+                }),
+                oldest_ms: events.and_then(|events| events.oldest_ms(Timestamp::now())),
+                dead_letters: events.map(|events| events.dead),
             }
         };
         Self {
@@ -167,6 +196,11 @@ pub(super) async fn show(
 ) -> Result<Response<Body>, Error> {
     let record = api.control.apps.app(&app_name(&app)?)?;
     if !params.follow {
+        // A queue that can't be read, or not soon, keeps its last numbers, and so does that of an
+        // app that sleeps: its database is closed.
+        if record.traffic.is_resident() {
+            let _ = tokio::time::timeout(limits::METRICS_QUEUE_TIME, api.control.events.measure(&record)).await;
+        }
         return Ok(axum::Json(AppMetrics::of(&record)).into_response());
     }
     let mut every = tokio::time::interval(limits::METRICS_INTERVAL);

@@ -5,6 +5,7 @@ use clap::Args;
 use isopod_policy::InstanceId;
 use serde_json::Value;
 
+use super::events::stored;
 use super::failure::Failure;
 use super::limits;
 use super::output::{self, field};
@@ -45,6 +46,9 @@ pub(crate) fn run(args: &PsArgs) -> Result<(), Failure> {
         let rows: Vec<Vec<String>> = output::items(&answer).iter().map(row).collect();
         if rows.is_empty() {
             output::note(&no_instances(&app.get("")?));
+        }
+        if let Some(counts) = stored::counts_of(&app) {
+            output::note(&counts);
         }
         Ok(output::table(&HEADINGS, &rows))
     })

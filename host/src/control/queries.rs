@@ -45,6 +45,7 @@ impl Queries {
             name: app.name.clone(),
             state: app.fields().state.as_str(),
             instances: app.traffic.instances(),
+            stored_events: app.traffic.resources().stored_events(),
             resources: app.traffic.is_resident().then(|| Arc::clone(app.traffic.resources())),
         });
         HostSample { apps: apps.collect(), pushes_under_way: self.pushes.count(), log_lines_dropped }

@@ -35,6 +35,12 @@ pub(super) struct StateLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct StoredLabels {
+    pub(super) app: String,
+    pub(super) state: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct QueueLabels {
     pub(super) app: String,
     pub(super) queue: &'static str,

@@ -9,9 +9,10 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use super::labels::{AppLabels, QueueLabels};
-use crate::runtime::{AppResources, CLASSES, LiveInstance, class_name};
+use super::labels::{AppLabels, QueueLabels, StoredLabels};
+use crate::runtime::{AppResources, CLASSES, LiveInstance, StoredEvents, class_name};
 use isopod_policy::AppName;
+use jiff::Timestamp;
 
 /// The metric families of the load of all apps.
 #[derive(Default)]
@@ -22,6 +23,8 @@ pub(super) struct LoadFamilies {
     events: Family<QueueLabels, Counter>,
     cpu: Family<AppLabels, Counter<f64, AtomicU64>>,
     memory: Family<AppLabels, Gauge>,
+    stored: Family<StoredLabels, Gauge>,
+    oldest: Family<AppLabels, Gauge<f64, AtomicU64>>,
 }
 
 impl LoadFamilies {
@@ -35,6 +38,9 @@ impl LoadFamilies {
         registry.register_with_unit("app_cpu", help, Unit::Seconds, load.cpu.clone());
         let help = "Memory of an app's instances";
         registry.register_with_unit("app_memory", help, Unit::Bytes, load.memory.clone());
+        registry.register("events_stored", "Stored events of an app, by state", load.stored.clone());
+        let help = "Age of the oldest stored event that is ready or being delivered";
+        registry.register_with_unit("events_oldest", help, Unit::Seconds, load.oldest.clone());
         load
     }
 
@@ -46,6 +52,24 @@ impl LoadFamilies {
         self.events.clear();
         self.cpu.clear();
         self.memory.clear();
+        self.stored.clear();
+        self.oldest.clear();
+    }
+
+    /// Records the stored events of an app, which may be asleep. An app without any has no series.
+    pub(super) fn record_stored(&self, app: &AppName, events: &StoredEvents, now: Timestamp) {
+        if *events == StoredEvents::default() {
+            return;
+        }
+        let states =
+            [("ready", events.ready), ("delayed", events.delayed), ("leased", events.leased), ("dead", events.dead)];
+        for (state, number) in states {
+            let number = i64::try_from(number).unwrap_or(i64::MAX);
+            self.stored.get_or_create(&StoredLabels { app: app.to_string(), state }).set(number);
+        }
+        if let Some(oldest) = events.oldest_ms(now) {
+            self.oldest.get_or_create(&AppLabels { app: app.to_string() }).set(oldest as f64 / 1e3);
+        }
     }
 
     /// Records the current load of an app.

@@ -9,6 +9,7 @@ use std::{
 
 use axum::http::StatusCode;
 use isopod_policy::{AppName, PushState};
+use jiff::Timestamp;
 use prometheus_client::{
     encoding::text::encode,
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
@@ -19,7 +20,7 @@ use super::{
     labels::{AppLabels, ClassLabels, FaultLabels, PushLabels, RequestLabels, StateLabels},
     load::LoadFamilies,
 };
-use crate::runtime::{AppResources, LiveInstance};
+use crate::runtime::{AppResources, LiveInstance, StoredEvents};
 
 /// Upper bounds of the buckets of a request's duration, in seconds.
 const REQUEST_SECONDS: [f64; 14] =
@@ -40,6 +41,7 @@ pub(crate) struct AppSample {
     pub(crate) name: AppName,
     pub(crate) state: &'static str,
     pub(crate) instances: Vec<LiveInstance>,
+    pub(crate) stored_events: StoredEvents,
     /// `None` for an app without a release in memory, which has no load.
     pub(crate) resources: Option<Arc<AppResources>>,
 }
@@ -175,6 +177,7 @@ impl Metrics {
         families.load.clear();
         for app in &sample.apps {
             families.apps.get_or_create(&StateLabels { state: app.state }).inc();
+            families.load.record_stored(&app.name, &app.stored_events, Timestamp::now());
             if let Some(resources) = &app.resources {
                 families.load.record(&app.name, resources, &app.instances);
             }

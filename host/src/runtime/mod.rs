@@ -39,6 +39,8 @@ pub(crate) use plan::ProcessPlan;
 pub(crate) use pool::{PoolCounters, ScaleChange};
 pub(crate) use preview::{LoadRequest, LoadedRelease, PreviewError};
 pub(crate) use release::ActiveRelease;
-pub(crate) use resources::{AppResources, BodyBudgetExceeded, GuestRuntimes, HostResources, IncomingBody, Latency};
+pub(crate) use resources::{
+    AppResources, BodyBudgetExceeded, GuestRuntimes, HostResources, IncomingBody, Latency, StoredEvents,
+};
 pub(crate) use status::{LiveInstance, STOPPED};
 pub(crate) use supervisor::CrashReport;

@@ -42,6 +42,7 @@ mod event_crashes;
 mod event_disk;
 mod event_failures;
 mod event_faults;
+mod event_metrics;
 mod event_order;
 mod event_settings;
 mod event_values;

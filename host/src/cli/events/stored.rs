@@ -123,7 +123,36 @@ pub(super) fn list(app: &RemoteApp, args: &ListArgs) -> Result<(), Failure> {
     let state = args.state.map(|state| ("state", state.in_api()));
     let query = query(state.into_iter().chain(args.filter.attributes()));
     let answer = app.all(&format!("/events{query}"), args.limit.get().into())?;
-    app.show(&answer, || Ok(table(&answer, args.limit.get(), "no stored events")))
+    app.show(&answer, || {
+        if let Some(counts) = counts_of(app) {
+            output::note(&counts);
+        }
+        Ok(table(&answer, args.limit.get(), "no stored events"))
+    })
+}
+
+/// Returns a line with the numbers of the app's stored events, if it has any and the host reports
+/// them.
+pub(crate) fn counts_of(app: &RemoteApp) -> Option<String> {
+    counts(&app.get("/metrics").ok()?["push"])
+}
+
+/// Formats the numbers of stored events in the metrics of a queue.
+fn counts(queue: &Value) -> Option<String> {
+    let stored = &queue["stored"];
+    let all = [
+        ("ready", &stored["ready"]),
+        ("delayed", &stored["delayed"]),
+        ("running", &stored["leased"]),
+        ("dead", &queue["dead_letters"]),
+    ];
+    let counted = all.iter().filter_map(|(word, number)| Some((word, number.as_u64().filter(|number| *number > 0)?)));
+    let parts: Vec<String> = counted.map(|(word, number)| format!("{number} {word}")).collect();
+    let oldest = match output::duration_of(queue, "oldest_ms").as_str() {
+        "" => String::new(),
+        age => format!("; the oldest is {age} old"),
+    };
+    (!parts.is_empty()).then(|| format!("stored events: {}{oldest}", parts.join(", ")))
 }
 
 /// Formats a list of events. An empty list, and one with more events, are explained on standard
@@ -207,6 +236,15 @@ mod tests {
             "state": state, "is_blocked": false, "attempt": 2, "attempts_max": 10,
             "error": "the shop is closed\n    at shop::open", "accepted_at": "2026-01-02T03:04:05.678Z",
             "due_at": "2026-01-02T04:00:00Z", "expires_at": null, "ended_at": null})
+    }
+
+    #[test]
+    fn stored_events_are_counted_in_one_line() {
+        let queue = json!({"stored": {"ready": 12, "delayed": 0, "leased": 1}, "oldest_ms": 61_000, "dead_letters": 3});
+        let shown = "stored events: 12 ready, 1 running, 3 dead; the oldest is 1m1s old";
+        assert_eq!(counts(&queue).as_deref(), Some(shown));
+        let none = json!({"stored": {"ready": 0, "delayed": 0, "leased": 0}, "dead_letters": 0});
+        assert_eq!((counts(&none), counts(&json!({}))), (None, None));
     }
 
     #[test]

@@ -123,13 +123,20 @@ fn queue_facts(queue: &Queue<'_>, look: Look) -> Line<'static> {
     let latency = &sample.latency_ms;
     let [p50, p95, p99] = [latency.p50, latency.p95, latency.p99].map(millis);
     let waits = if sample.buffered == 0 { Tone::Plain } else { Tone::Warning };
-    Line::from(vec![
+    let mut facts = vec![
         Span::styled(queue.title, bold()),
         Span::raw(format!("  {}/{} cores  ", sample.active_cores, sample.cores)),
         Span::styled(format!("{} buffered", sample.buffered), look.tone(waits)),
         Span::raw(format!("  {} {}", count(sample.throughput_per_s), queue.passes)),
         Span::raw(format!("  ms: p50 {p50}  p95 {p95}  p99 {p99}")),
-    ])
+    ];
+    if let Some(oldest) = sample.oldest_ms {
+        facts.push(Span::raw(format!("  oldest {}", output::duration(oldest))));
+    }
+    if sample.dead_letters > 0 {
+        facts.push(Span::styled(format!("  {} dead letters", sample.dead_letters), look.tone(Tone::Bad)));
+    }
+    Line::from(facts)
 }
 
 fn draw_chart(

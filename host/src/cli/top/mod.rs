@@ -120,8 +120,13 @@ fn queue_text(queue: &QueueSample, what: &str) -> String {
             format!("latency in ms: p50 {p50}, p95 {p95}, p99 {p99}")
         }
     };
+    let oldest = queue.oldest_ms.map(|age| format!(" (the oldest for {})", output::duration(age))).unwrap_or_default();
+    let dead = match queue.dead_letters {
+        0 => String::new(),
+        number => format!(", {number} dead letters"),
+    };
     format!(
-        "{} of {} cores active, {} buffered, {} {what}/s, {latency}",
+        "{} of {} cores active, {} buffered{oldest}, {} {what}/s, {latency}{dead}",
         queue.active_cores,
         queue.cores,
         queue.buffered,

@@ -64,6 +64,11 @@ pub(super) struct QueueSample {
     pub(super) buffered: u64,
     pub(super) latency_ms: Latency,
     pub(super) throughput_per_s: f64,
+    /// The age of the oldest stored event.
+    #[serde(default)]
+    pub(super) oldest_ms: Option<u64>,
+    #[serde(default)]
+    pub(super) dead_letters: u64,
 }
 
 /// Latencies of the last minute; `None` without a measurement.

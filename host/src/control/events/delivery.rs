@@ -124,7 +124,7 @@ impl Delivery {
 
     async fn claim_due(self: &Arc<Self>, room: usize, running: &mut JoinSet<()>) -> Result<NextCheck, StoreError> {
         let Some(_guard) = self.app.data_gate.guard() else { return Ok(NextCheck::Later) };
-        let stats = self.intake.queue.stats(&self.app.name).await?;
+        let stats = self.intake.stats(&self.app).await?;
         let ready: u64 = stats.iter().map(|of| of.ready).sum();
         let resources = self.app.traffic.resources();
         resources.set_stored_work(ready);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use isopod_policy::{AppName, ProcessName};
-use isopod_store::{Accepted, Claim, Event, EventQueue, NewEvent};
+use isopod_store::{Accepted, Claim, Event, EventQueue, NewEvent, QueueStats, StoreError};
 use jiff::Timestamp;
 
 use super::{
@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     control::{AppRecord, app_table::AppTable},
-    runtime::Directory,
+    runtime::{Directory, StoredEvents},
 };
 
 /// Events that the host itself sends to one process type.
@@ -68,6 +68,20 @@ impl Intake {
         app.traffic.resources().add_stored_work(accepted.iter().filter(is_new).count());
         self.tasks.wake(app);
         Ok(accepted)
+    }
+
+    /// Reads the numbers of an app's stored events, by process type. Their sums are the app's
+    /// metrics until the next call.
+    pub(super) async fn stats(&self, app: &AppRecord) -> Result<Vec<QueueStats>, StoreError> {
+        let stats = self.queue.stats(&app.name).await?;
+        app.traffic.resources().set_stored_events(StoredEvents {
+            ready: stats.iter().map(|of| of.ready).sum(),
+            delayed: stats.iter().map(|of| of.delayed).sum(),
+            leased: stats.iter().map(|of| of.leased).sum(),
+            dead: stats.iter().map(|of| of.dead).sum(),
+            oldest_accepted_at: stats.iter().filter_map(|of| of.oldest_accepted_at).min(),
+        });
+        Ok(stats)
     }
 
     /// Stores an event in another app's queue. A repetition has no effect, since the queue knows

@@ -124,7 +124,16 @@ impl Events {
         page: Page,
     ) -> Result<Paged<StoredEvent>, EventsError> {
         let _guard = app.data_gate.guard().ok_or(EventsError::Destroyed)?;
-        Ok(self.0.queue.list(&app.name, filter, page).await?)
+        let found = self.0.queue.list(&app.name, filter, page).await?;
+        // The database is open, so the metrics cost little.
+        self.0.stats(app).await?;
+        Ok(found)
+    }
+
+    /// Updates the app's metrics of stored events.
+    pub(crate) async fn measure(&self, app: &AppRecord) -> Result<(), EventsError> {
+        let _guard = app.data_gate.guard().ok_or(EventsError::Destroyed)?;
+        Ok(self.0.stats(app).await.map(drop)?)
     }
 
     /// Cancels an event that waits.
@@ -153,13 +162,16 @@ impl Events {
     /// Deletes up to `most` selected dead letters.
     pub(crate) async fn drop_dead(
         &self,
-        app: &AppRecord,
+        app: &Arc<AppRecord>,
         filter: EventFilter,
         after: Option<EventSeq>,
         most: usize,
     ) -> Result<Swept, EventsError> {
         let _guard = app.data_gate.guard().ok_or(EventsError::Destroyed)?;
-        Ok(self.0.queue.drop_dead(&app.name, filter, after, most, Timestamp::now()).await?)
+        let swept = self.0.queue.drop_dead(&app.name, filter, after, most, Timestamp::now()).await?;
+        // The task updates the metrics of the queue.
+        self.wake(app);
+        Ok(swept)
     }
 
     /// Finds the apps that have events of earlier runs of the host. Only the first call reads.

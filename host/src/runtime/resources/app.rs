@@ -10,6 +10,7 @@ use super::{
     instances,
     pools::{Pools, ResourceUser},
     stats::{AppStats, QueueMetrics},
+    stored_events::{LastRead, StoredEvents},
 };
 use crate::runtime::{cancellation::Cancellation, class::CLASSES};
 use isopod_engine::{Fault, Instance, Program};
@@ -38,6 +39,7 @@ pub(crate) struct AppResources {
     files: AppFiles,
     /// Push work that waits outside the pools, on disk.
     stored_work: AtomicU32,
+    stored_events: LastRead,
 }
 
 impl HostResources {
@@ -54,6 +56,7 @@ impl HostResources {
             cancellation: Cancellation::default(),
             files: AppFiles::default(),
             stored_work: AtomicU32::new(0),
+            stored_events: LastRead::default(),
         };
         Arc::new(resources)
     }
@@ -122,6 +125,16 @@ impl AppResources {
             load.waiting = load.waiting.saturating_add(self.stored_work.load(Ordering::Relaxed));
         }
         load
+    }
+
+    /// Returns the numbers of stored events when they were last read.
+    pub(crate) fn stored_events(&self) -> StoredEvents {
+        self.stored_events.get()
+    }
+
+    /// Sets the numbers of stored events.
+    pub(crate) fn set_stored_events(&self, events: StoredEvents) {
+        self.stored_events.set(events);
     }
 
     /// Sets the amount of push work that waits on disk.

@@ -12,6 +12,7 @@ mod host;
 mod instances;
 mod pools;
 mod stats;
+mod stored_events;
 
 pub(crate) use app::AppResources;
 pub(crate) use bodies::{BodyBudgetExceeded, IncomingBody};
@@ -19,3 +20,4 @@ pub(crate) use guest_runtime::GuestRuntimes;
 pub(crate) use host::HostResources;
 pub(crate) use pools::{Admit, Evict};
 pub(crate) use stats::Latency;
+pub(crate) use stored_events::StoredEvents;

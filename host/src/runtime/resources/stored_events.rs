@@ -1,0 +1,38 @@
+//! The numbers of an app's stored events, as they were last read. Never reads a queue.
+
+use std::sync::{Mutex, PoisonError};
+
+use jiff::Timestamp;
+
+/// The stored events of an app, by state.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct StoredEvents {
+    pub(crate) ready: u64,
+    pub(crate) delayed: u64,
+    pub(crate) leased: u64,
+    pub(crate) dead: u64,
+    /// When the oldest ready or leased event was accepted.
+    pub(crate) oldest_accepted_at: Option<Timestamp>,
+}
+
+impl StoredEvents {
+    /// Returns the age of the oldest event in milliseconds. A clock that was set back makes it 0.
+    pub(crate) fn oldest_ms(&self, now: Timestamp) -> Option<u64> {
+        let age = now.duration_since(self.oldest_accepted_at?);
+        Some(u64::try_from(age.as_millis()).unwrap_or(0))
+    }
+}
+
+/// The last read numbers.
+#[derive(Debug, Default)]
+pub(super) struct LastRead(Mutex<StoredEvents>);
+
+impl LastRead {
+    pub(super) fn get(&self) -> StoredEvents {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn set(&self, events: StoredEvents) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = events;
+    }
+}
