@@ -108,9 +108,16 @@ async fn apps_with_unfinished_events_are_found_at_the_start() {
     let expected = [pending("bot", None), pending("damaged", None), pending("late", Some(at(60)))];
     let found = queue.pending_apps().await.expect("the apps are read");
     assert_eq!(sorted(found), expected, "while the databases are open");
+    let with_events = async |store: &Store| {
+        let mut found = store.events().apps_with_events().await.expect("the apps are read");
+        found.sort();
+        found
+    };
+    assert_eq!(with_events(&store).await, ["bot", "damaged", "finished", "late"].map(name));
     drop(store);
     std::fs::write(folder.path().join("apps/damaged/kv.db"), "no database").expect("it is overwritten");
     let store = Store::open(folder.path()).expect("the store opens again");
+    assert_eq!(with_events(&store).await, ["bot", "finished", "late"].map(name));
     let found = store.events().pending_apps().await.expect("the apps are read");
     assert_eq!(sorted(found), expected, "a lease of an ended session is due, and damage is reported on use");
     let refused = store.events().stats(&name("damaged")).await;
