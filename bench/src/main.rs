@@ -9,6 +9,7 @@ mod client;
 mod components;
 mod contender;
 mod density;
+mod events;
 mod flood;
 mod folder;
 mod host;
@@ -66,6 +67,8 @@ enum Benchmark {
     Density(density::Arguments),
     /// Growth of an app under a step of load, and its shrinking afterwards
     Scale(scale::Arguments),
+    /// Acknowledged and handled events per second, beside NATS JetStream and Redis streams
+    Events(events::Arguments),
     /// Instructions per request, which are independent of the machine's load
     Instructions(instructions::Arguments),
 }
@@ -84,6 +87,7 @@ fn run(benchmark: &Benchmark) -> Result<()> {
         Benchmark::Thaw(arguments) => thaw::run(arguments),
         Benchmark::Density(arguments) => density::run(arguments),
         Benchmark::Scale(arguments) => scale::run(arguments),
+        Benchmark::Events(arguments) => events::run(arguments),
         Benchmark::Instructions(arguments) => instructions::run(arguments),
     }
 }

