@@ -15,7 +15,7 @@ static EVENTS: AtomicU64 = AtomicU64::new(1);
 pub const QUICK_RETRY: &str = "retry = { attempts = 4, first = \"100ms\", max = \"200ms\" }\n";
 
 /// The states of an event that has not ended.
-const WAITING: [&str; 3] = ["delayed", "leased", "ready"];
+const WAITING: [&str; 3] = ["ready", "leased", "delayed"];
 
 /// Returns a bundle of `outbox`, with these lines for its worker and this end of the manifest.
 pub fn outbox(app: &str, worker: &str, more: &str) -> Bundle {

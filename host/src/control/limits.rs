@@ -199,6 +199,10 @@ pub(crate) const QUEUE_CHECK_INTERVAL_MAX: Duration = Duration::from_secs(20);
 /// The time over which the rate of an app's deliveries is measured.
 pub(crate) const DELIVERY_PACE_WINDOW: Duration = Duration::from_millis(50);
 
-/// The time that a claim of events is expected to wait for the disk. The events that an app
-/// completes in it are claimed ahead.
+/// The shortest time that a claim of events is expected to wait for the disk. The events that an
+/// app completes while a claim and an outcome wait are claimed ahead.
 pub(crate) const DELIVERY_CLAIM_TIME: Duration = Duration::from_millis(20);
+
+/// The longest time that a claim of events is expected to wait for the disk. On a slower disk no
+/// further events are claimed ahead.
+pub(crate) const DELIVERY_CLAIM_TIME_MAX: Duration = Duration::from_millis(500);

@@ -37,6 +37,7 @@ mod disk_reserve;
 mod ended_streams;
 mod environment;
 mod error_sources;
+mod event_backlog;
 mod event_commands;
 mod event_crashes;
 mod event_disk;

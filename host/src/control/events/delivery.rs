@@ -18,6 +18,7 @@ use super::{
     conversion,
     intake::Intake,
     outcome::{Attempt, Failure},
+    pace::Pace,
     tasks::Registration,
 };
 use crate::{
@@ -43,39 +44,6 @@ enum NextCheck {
     At(Timestamp),
 }
 
-/// The recent rate of an app's deliveries. It decides how many events are claimed ahead: as many
-/// as the app completes while a claim waits for the disk. An event that takes long is claimed only
-/// when a core is free, since a claim counts as an attempt.
-struct Pace {
-    since: Instant,
-    ended: u32,
-    per_second: f64,
-}
-
-impl Pace {
-    fn new(now: Instant) -> Self {
-        Self { since: now, ended: 0, per_second: 0.0 }
-    }
-
-    fn note_end(&mut self) {
-        self.ended = self.ended.saturating_add(1);
-        let measured = self.since.elapsed();
-        if measured >= limits::DELIVERY_PACE_WINDOW {
-            self.per_second = f64::from(self.ended) / measured.as_secs_f64();
-            (self.since, self.ended) = (Instant::now(), 0);
-        }
-    }
-
-    /// Returns the number of events to claim beyond those that have a core.
-    fn ahead(&self) -> usize {
-        // Without a recent end, the rate of the last window is no longer true.
-        let is_recent = self.since.elapsed() < 2 * limits::DELIVERY_PACE_WINDOW;
-        let ahead = self.per_second * limits::DELIVERY_CLAIM_TIME.as_secs_f64();
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a cast from a float saturates")]
-        if is_recent { ahead as usize } else { 0 }
-    }
-}
-
 impl Delivery {
     /// Delivers events until none is left, the app can't take events, the app is destroyed, or the
     /// host stops. Running deliveries complete first, unless the app is destroyed.
@@ -93,7 +61,7 @@ impl Delivery {
             tokio::select! {
                 biased;
                 () = &mut destroyed => return,
-                Some(_) = running.join_next() => pace.note_end(),
+                Some(_) = running.join_next() => pace.note_end(Instant::now()),
                 () = self.registration.woken() => {}
                 () = closing.cancelled(), if !closing.is_cancelled() => {}
                 () = until(next) => {}
@@ -103,13 +71,18 @@ impl Delivery {
 
     /// Claims due events, as many as the app can take, and starts their deliveries.
     async fn start_due(self: &Arc<Self>, running: &mut JoinSet<()>, pace: &mut Pace) -> NextCheck {
-        let (cores, ahead) = (self.push_cores(), pace.ahead());
+        let (cores, ahead) = (self.push_cores(), pace.ahead(Instant::now()));
         let most = cores.saturating_add(ahead).min(limits::DELIVERIES_PER_APP_MAX);
         // A claim waits for the disk, so it takes several events at a time if they are short.
         if running.len() >= most || running.len() > cores + ahead / 2 {
             return NextCheck::Later;
         }
-        match self.claim_due(most - running.len(), running).await {
+        let (began, before) = (Instant::now(), running.len());
+        let claimed = self.claim_due(most - before, running).await;
+        if running.len() > before {
+            pace.note_claim(began.elapsed());
+        }
+        match claimed {
             Ok(next) => next,
             Err(error) => {
                 tracing::warn!(app = %self.app.name, %error, "the app's event queue can't be read; retrying");

@@ -14,6 +14,7 @@ mod delivery;
 mod error;
 mod intake;
 mod outcome;
+mod pace;
 mod pruning;
 mod sink;
 mod tasks;
