@@ -82,7 +82,14 @@ fn dead_letters_are_listed_redriven_at_a_rate_and_dropped() {
     }
     let listed = said(&host, &["dead-letters"]);
     assert_eq!(listed.matches("dead (attempt 1 of 10)").count(), 3, "{listed}");
-    assert!(said(&host, &["dead-letters", "show", &events[0]]).contains("greedy was asked to fail"));
+    let shown = said(&host, &["dead-letters", "show", &events[0]]);
+    assert!(shown.contains("greedy was asked to fail"), "{shown}");
+    wait_for("the log line of the attempt", || {
+        let shown = said(&host, &["events", "show", &events[0]]);
+        let (_, log) = shown.split_once("\nlog of failed attempts\n")?;
+        assert!(!log.contains(&format!("`{}`", events[1])), "{log}");
+        log.contains(&format!("event `{}`: attempt 1 of 10 failed", events[0])).then_some(())
+    });
     assert!(said(&host, &["dead-letters", "redrive", "--rate", "50"]).contains("redrove 3 events"));
     for event in &events {
         host.until_event("greedy", event, "dead");

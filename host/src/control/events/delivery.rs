@@ -135,16 +135,16 @@ impl Delivery {
 
     /// Delivers one event until its outcome is stored.
     async fn deliver(&self, process: &ProcessName, claim: Claim) {
-        let mut policy = RetryPolicy::default();
+        let (mut policy, request_id) = (RetryPolicy::default(), RequestId::from_random(rand::random()));
         for _ in 0..limits::CONFLICTS_MAX {
             let release = match self.intake.directory.serving(&self.app.traffic).await {
                 Ok(release) => release,
-                Err(reason) => return self.fail(&claim, policy, &Failure::NotServing(reason)).await,
+                Err(reason) => return self.fail(&claim, request_id, policy, &Failure::NotServing(reason)).await,
             };
             policy = release.event_process(process).map_or(policy, Process::retry_policy);
-            let outcome = match self.call(&release, process, &claim).await {
+            let outcome = match self.call(&release, process, &claim, request_id).await {
                 Ok(effects) => Outcome::Done { effects },
-                Err(failure) => return self.fail(&claim, policy, &failure).await,
+                Err(failure) => return self.fail(&claim, request_id, policy, &failure).await,
             };
             match self.settle(claim.lease, outcome).await {
                 Ok(Settled::Committed { has_emitted }) => {
@@ -155,27 +155,33 @@ impl Delivery {
                 }
                 Ok(Settled::Conflict) => {}
                 Ok(Settled::LeaseLost) => return,
-                Err(error) => return self.fail(&claim, policy, &Failure::of_commit(&error)).await,
+                Err(error) => return self.fail(&claim, request_id, policy, &Failure::of_commit(&error)).await,
             }
         }
-        self.fail(&claim, policy, &Failure::Conflicts).await;
+        self.fail(&claim, request_id, policy, &Failure::Conflicts).await;
     }
 
     /// Runs the handler once.
-    async fn call(&self, release: &ActiveRelease, process: &ProcessName, claim: &Claim) -> Result<Effects, Failure> {
+    async fn call(
+        &self,
+        release: &ActiveRelease,
+        process: &ProcessName,
+        claim: &Claim,
+        request_id: RequestId,
+    ) -> Result<Effects, Failure> {
         if let Some(target) = conversion::forward_target(&claim.event) {
             let granted = release.program().sandbox().grants.allows_events_to(target);
             return self.intake.forward(target, granted, claim).await.map(|()| Effects::default());
         }
-        let request_id = RequestId::from_random(rand::random());
         let handled = release.stored_event(process, conversion::to_guest(claim), request_id).await;
         let committable = handled.map_err(Failure::Invoke)?.map_err(Failure::Handler)?;
         conversion::effects(committable.effects, release, &self.app.name, Timestamp::now())
     }
 
-    /// Settles a failed delivery, and writes it to the app's log. A store that can't be written is
-    /// retried until the host stops: the lease then ends with the host.
-    async fn fail(&self, claim: &Claim, policy: RetryPolicy, failure: &Failure) {
+    /// Settles a failed delivery, and writes it to the app's log, with the id of the guest's lines.
+    /// A store that can't be written is retried until the host stops: the lease then ends with the
+    /// host.
+    async fn fail(&self, claim: &Claim, request_id: RequestId, policy: RetryPolicy, failure: &Failure) {
         let attempt = Attempt {
             number: claim.attempt,
             last_error: claim.last_error.as_ref(),
@@ -184,7 +190,8 @@ impl Delivery {
             random: rand::random(),
         };
         let outcome = attempt.fails_with(failure);
-        self.app.log.write(LogLine::host(&self.app.name, attempt.describe(&claim.event.id, &outcome)));
+        let line = LogLine::host(&self.app.name, attempt.describe(&claim.event.id, &outcome));
+        self.app.log.write(LogLine { request_id: Some(request_id.to_string()), ..line });
         while let Err(error) = self.settle(claim.lease, outcome.clone()).await {
             tracing::warn!(app = %self.app.name, %error, "the outcome of a delivery can't be stored; retrying");
             let pause = tokio::time::sleep(limits::QUEUE_RETRY_INTERVAL);
