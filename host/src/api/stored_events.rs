@@ -7,6 +7,7 @@ use isopod_policy::ProcessName;
 use isopod_store::{Cancelled, EventFilter, EventState, StoredEvent};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use utoipa::openapi::{ObjectBuilder, Schema, schema::Type};
 
 use super::{
     Api,
@@ -73,7 +74,8 @@ impl From<StoredEvent> for EventView {
 #[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct FilterParams {
-    /// `ready`, `delayed`, `leased`, `done`, `dead` or `cancelled`.
+    /// The state of the events.
+    #[param(schema_with = states)]
     state: Option<String>,
     /// The attribute `type`.
     r#type: Option<String>,
@@ -88,6 +90,12 @@ pub(super) struct FilterParams {
     limit: Option<u32>,
     /// The `next` of the previous page.
     cursor: Option<String>,
+}
+
+/// Returns the description of a state.
+fn states() -> Schema {
+    let states = EventState::ALL.map(EventState::as_str);
+    ObjectBuilder::new().schema_type(Type::String).enum_values(Some(states)).into()
 }
 
 impl FilterParams {
