@@ -45,15 +45,15 @@ pub(super) struct Redrive {
     process: Option<String>,
     /// The maximum number of events; by default all.
     #[serde(default, deserialize_with = "whole")]
-    #[schema(minimum = 1)]
+    #[schema(value_type = Option<u32>, minimum = 1, maximum = 4_294_967_295_u64)]
     limit: Option<u64>,
 }
 
 /// Reads a whole number in any notation of JSON.
 fn whole<'de, D: Deserializer<'de>>(json: D) -> Result<Option<u64>, D::Error> {
     let Some(value) = Option::<Value>::deserialize(json)? else { return Ok(None) };
-    let number = isopod_policy::json::whole(&value).filter(|number| *number > 0);
-    number.map(Some).ok_or_else(|| D::Error::custom("it must be a whole number of 1 or more"))
+    let number = isopod_policy::json::whole(&value).filter(|number| (1..=u64::from(u32::MAX)).contains(number));
+    number.map(Some).ok_or_else(|| D::Error::custom(format!("it must be a whole number from 1 to {}", u32::MAX)))
 }
 
 /// The number of events that a request changed.

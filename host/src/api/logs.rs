@@ -50,7 +50,9 @@ pub(super) enum LogHeaders {}
 impl IntoParams for LogHeaders {
     fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
         let text = "With `follow`, the `id` of the last event that was received: the stream continues after that line";
-        let id = ObjectBuilder::new().schema_type(Type::String).pattern(Some(Cursor::PATTERN));
+        // An empty id counts as absent.
+        let pattern = format!("^({})?$", Cursor::PATTERN.trim_matches(['^', '$']));
+        let id = ObjectBuilder::new().schema_type(Type::String).pattern(Some(pattern));
         vec![openapi::header("Last-Event-ID", text, id)]
     }
 }

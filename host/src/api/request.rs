@@ -39,16 +39,19 @@ impl<T: DeserializeOwned> FromRequest<Arc<Api>> for Object<T> {
     type Rejection = Error;
 
     async fn from_request(request: Request, api: &Arc<Api>) -> Result<Self, Error> {
-        let bytes = json_body(request, api).await?;
-        if bytes.trim_ascii_start().starts_with(b"[") {
-            let detail = "it must be an object, not a list".to_owned();
-            return Err(BadRequest::Json { detail, line: 1, column: 1 }.into());
-        }
-        Ok(Self(json(&bytes)?))
+        Ok(Self(object(&json_body(request, api).await?)?))
     }
 }
 
-/// A JSON object as the body, or the default if there is no body.
+fn object<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, BadRequest> {
+    if bytes.trim_ascii_start().starts_with(b"[") {
+        let detail = "it must be an object, not a list".to_owned();
+        return Err(BadRequest::Json { detail, line: 1, column: 1 });
+    }
+    json(bytes)
+}
+
+/// A JSON object as the body, or the default if there is no body, or null.
 pub(crate) struct OptionalObject<T>(pub(crate) T);
 
 impl<T: DeserializeOwned + Default> FromRequest<Arc<Api>> for OptionalObject<T> {
@@ -58,7 +61,8 @@ impl<T: DeserializeOwned + Default> FromRequest<Arc<Api>> for OptionalObject<T> 
         if request.body().is_end_stream() {
             return Ok(Self(T::default()));
         }
-        Object::from_request(request, api).await.map(|Object(value)| Self(value))
+        let bytes = json_body(request, api).await?;
+        if bytes.trim_ascii() == b"null" { Ok(Self(T::default())) } else { Ok(Self(object(&bytes)?)) }
     }
 }
 

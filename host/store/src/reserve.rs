@@ -30,16 +30,20 @@ impl Reserve {
         reserve
     }
 
-    /// Grows the file to its size, as far as the disk has space. Blocks.
+    /// Grows the file to its size. On a disk without that much space, the file takes half of the
+    /// space, so that the reserve itself doesn't fill the disk. Blocks.
     pub(crate) fn restore(&self) {
         let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let length = fs::metadata(&self.path).map_or(0, |found| found.len());
         if length >= RESERVE_BYTES {
             return;
         }
-        let Ok(file) = private_file(&self.path) else { return };
-        // A failure leaves a smaller reserve.
-        let _ = file.set_len(0).and_then(|()| fill(file));
+        let Ok(mut file) = private_file(&self.path) else { return };
+        if file.set_len(0).and_then(|()| fill(&mut file)).is_err() {
+            let written = file.metadata().map_or(0, |found| found.len());
+            // A failure leaves a reserve of another size.
+            let _ = file.set_len(written / 2);
+        }
     }
 
     /// Releases the space. Blocks.
@@ -53,7 +57,7 @@ impl Reserve {
 }
 
 /// Fills the file with bytes that no file system can compress: zeros may take no space.
-fn fill(mut file: File) -> std::io::Result<()> {
+fn fill(file: &mut File) -> std::io::Result<()> {
     let mut state: u64 = 0x9e37_79b9_7f4a_7c15;
     let mut part = Vec::with_capacity(PART_BYTES);
     for _ in 0..RESERVE_BYTES / PART_BYTES as u64 {

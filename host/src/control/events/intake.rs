@@ -33,7 +33,7 @@ pub(super) struct Intake {
     pub(super) directory: Arc<Directory>,
     pub(super) app_table: AppTable,
     pub(super) tasks: Tasks,
-    pub(super) prunable: Prunable,
+    pub(super) prunable: Arc<Prunable>,
 }
 
 impl Intake {
@@ -60,14 +60,23 @@ impl Intake {
         self.accept(app, events.collect()).await
     }
 
+    /// Stores events, and wakes their delivery. Runs to completion even if the caller is dropped,
+    /// so that no stored event waits for the next one.
     async fn accept(&self, app: &Arc<AppRecord>, events: Vec<NewEvent>) -> Result<Vec<Accepted>, EventsError> {
-        let _guard = app.data_gate.guard().ok_or(EventsError::Destroyed)?;
-        let accepted = self.queue.accept(&app.name, events, Timestamp::now()).await?;
-        self.prunable.note(&app.name);
-        let is_new = |accepted: &&Accepted| matches!(accepted, Accepted::New { .. });
-        app.traffic.resources().add_stored_work(accepted.iter().filter(is_new).count());
-        self.tasks.wake(app);
-        Ok(accepted)
+        let guard = app.data_gate.guard().ok_or(EventsError::Destroyed)?;
+        let (queue, prunable, tasks) = (Arc::clone(&self.queue), Arc::clone(&self.prunable), self.tasks.clone());
+        let app = Arc::clone(app);
+        let accepting = tokio::spawn(async move {
+            let _guard = guard;
+            let accepted = queue.accept(&app.name, events, Timestamp::now()).await?;
+            prunable.note(&app.name);
+            let is_new = |accepted: &&Accepted| matches!(accepted, Accepted::New { .. });
+            app.traffic.resources().add_stored_work(accepted.iter().filter(is_new).count());
+            tasks.wake(&app);
+            Ok(accepted)
+        });
+        // The task is never aborted, and a panic was logged.
+        accepting.await.unwrap_or_else(|error| Err(StoreError::Panicked { detail: error.to_string() }.into()))
     }
 
     /// Reads the numbers of an app's stored events, by process type. Their sums are the app's

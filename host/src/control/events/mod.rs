@@ -26,7 +26,7 @@ use isopod_store::{Accepted, Cancelled, EventFilter, EventQueue, EventSeq, Page,
 use jiff::Timestamp;
 
 pub(crate) use self::error::EventsError;
-use self::{conversion::Sent, intake::Intake, pruning::Prunable, tasks::Tasks};
+use self::{conversion::Sent, intake::Intake, tasks::Tasks};
 pub(in crate::control) use self::{deliveries::Deliveries, intake::ProcessEvents, sink::AppEvents};
 use crate::{
     control::{AppRecord, app_table::AppTable, shutdown::Shutdown},
@@ -54,8 +54,7 @@ pub(in crate::control) fn open(
     app_table: AppTable,
     shutdown: Shutdown,
 ) -> (Events, Deliveries) {
-    let intake =
-        Arc::new(Intake { queue, directory, app_table, tasks: Tasks::default(), prunable: Prunable::default() });
+    let intake = Arc::new(Intake { queue, directory, app_table, tasks: Tasks::default(), prunable: Arc::default() });
     let deliveries = Deliveries { intake: Arc::clone(&intake), shutdown };
     (Events(intake), deliveries)
 }
