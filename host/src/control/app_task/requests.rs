@@ -71,6 +71,8 @@ impl AppTask {
         self.publish(|fields| fields.cores = overrides);
         let (before, after) = (services.cores.with(before), services.cores.with(overrides));
         self.app.traffic.set_cores(after);
+        // Stored events are claimed as far as there are cores.
+        self.services.events.wake(&self.app);
         if before == after {
             return Ok(());
         }
