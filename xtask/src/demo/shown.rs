@@ -39,6 +39,8 @@ mod tests {
             "greedy",
             "greedy-flat",
             "hoarder",
+            "outbox",
+            "probe-events",
             "probe-flat",
             "probe-js",
             "probe-wasi02",
