@@ -59,7 +59,8 @@ enum Talk {
 
 async fn on_event(event: Event) -> Result<Option<Reply>, EventError> {
     match event.kind.as_str() {
-        "chat.message" => on_message(&event).await,
+        // The second is for `isopod events send message`.
+        "chat.message" | "message" => on_message(&event).await,
         "chat.send" => {
             let Message { text, chat } = event.json()?;
             chat.or_status(422, "the message has no chat")?.send(&text, &event.idempotency_key()).await?;
