@@ -112,7 +112,7 @@ pub struct EmittedEvent {
     pub extensions: Vec<(String, String)>,
     /// The delay before the first delivery.
     pub delay: Option<Duration>,
-    /// The time after which the event is no longer delivered.
+    /// The time after which the event expires. An expired event is not delivered.
     pub expires_after: Option<Duration>,
     /// Another app whose event handler gets the event, which is granted. By default the sender.
     pub app: Option<String>,

@@ -96,7 +96,7 @@ struct Intake<'a> {
     app: &'a Arc<AppRecord>,
     token: &'a Authorised,
     batch: Vec<IncomingEvent>,
-    /// The bytes of the batch in its text form, which are no fewer than those that are stored.
+    /// The size of the batch as text. The stored form is not larger.
     batch_bytes: usize,
     stored: Broadcast,
 }

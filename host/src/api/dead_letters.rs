@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use isopod_policy::ProcessName;
-use isopod_store::{EventFilter, EventState};
+use isopod_store::{DeadChange, EventFilter, EventState};
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 use serde_json::Value;
 
@@ -92,12 +92,7 @@ pub(super) async fn list(
     Params(params): Params<DeadParams>,
     Params(page): Params<PageParams>,
 ) -> Result<axum::Json<List<EventView>>, Error> {
-    let record = api.control.apps.app(&app_name(&app)?)?;
-    let page = page.page()?;
-    page.check_number()?;
-    let found = api.control.events.list(&record, params.filter()?, page).await.map_err(|error| refused(&app, error))?;
-    let items = found.items.into_iter().map(EventView::from).collect();
-    Ok(axum::Json(List { items, next: found.next }))
+    stored_events::page_of(&api, &app, params.filter()?, &page).await
 }
 
 #[utoipa::path(
@@ -116,26 +111,9 @@ pub(super) async fn redrive(
     Path(app): Path<String>,
     OptionalObject(wanted): OptionalObject<Redrive>,
 ) -> Result<axum::Json<ChangedEvents>, Error> {
-    let record = api.control.apps.app(&app_name(&app)?)?;
     let Redrive { r#type, subject, id, source, process, limit } = wanted;
     let filter = DeadParams { r#type, subject, id, source, process }.filter()?;
-    let (mut events, mut after) = (0, None);
-    let most = limit.unwrap_or(u64::MAX);
-    while events < most {
-        let step = usize::try_from(most - events).unwrap_or(usize::MAX).min(limits::DEAD_LETTERS_PER_STEP);
-        let swept = api
-            .control
-            .events
-            .redrive(&record, filter.clone(), after, step)
-            .await
-            .map_err(|error| refused(&app, error))?;
-        events += swept.changed;
-        after = swept.next;
-        if after.is_none() {
-            break;
-        }
-    }
-    Ok(axum::Json(ChangedEvents { events }))
+    change_all(&api, &app, DeadChange::Redrive, filter, limit.unwrap_or(u64::MAX)).await
 }
 
 #[utoipa::path(
@@ -153,21 +131,28 @@ pub(super) async fn drop_all(
     Path(app): Path<String>,
     Params(params): Params<DeadParams>,
 ) -> Result<axum::Json<ChangedEvents>, Error> {
-    let record = api.control.apps.app(&app_name(&app)?)?;
-    let filter = params.filter()?;
+    change_all(&api, &app, DeadChange::Drop, params.filter()?, u64::MAX).await
+}
+
+/// Changes up to `most` selected dead letters, in transactions of a bounded size.
+async fn change_all(
+    api: &Api,
+    app: &str,
+    what: DeadChange,
+    filter: EventFilter,
+    most: u64,
+) -> Result<axum::Json<ChangedEvents>, Error> {
+    let record = api.control.apps.app(&app_name(app)?)?;
     let (mut events, mut after) = (0, None);
-    loop {
-        let step = limits::DEAD_LETTERS_PER_STEP;
-        let swept = api
-            .control
-            .events
-            .drop_dead(&record, filter.clone(), after, step)
-            .await
-            .map_err(|error| refused(&app, error))?;
+    while events < most {
+        let step = usize::try_from(most - events).unwrap_or(usize::MAX).min(limits::DEAD_LETTERS_PER_STEP);
+        let swept = api.control.events.change_dead(&record, what, filter.clone(), after, step).await;
+        let swept = swept.map_err(|error| refused(app, error))?;
         events += swept.changed;
         after = swept.next;
         if after.is_none() {
-            return Ok(axum::Json(ChangedEvents { events }));
+            break;
         }
     }
+    Ok(axum::Json(ChangedEvents { events }))
 }

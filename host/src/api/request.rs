@@ -51,7 +51,7 @@ fn object<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, BadRequest> {
     json(bytes)
 }
 
-/// A JSON object as the body, or the default if there is no body, or null.
+/// An optional JSON object as the body. A missing body and `null` are the default value.
 pub(crate) struct OptionalObject<T>(pub(crate) T);
 
 impl<T: DeserializeOwned + Default> FromRequest<Arc<Api>> for OptionalObject<T> {

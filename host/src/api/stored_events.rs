@@ -137,11 +137,22 @@ pub(super) async fn list(
     Path(app): Path<String>,
     Params(params): Params<FilterParams>,
 ) -> Result<axum::Json<List<EventView>>, Error> {
-    let record = api.control.apps.app(&app_name(&app)?)?;
     let filter = params.filter()?;
-    let page = PageParams { limit: params.limit, cursor: params.cursor }.page()?;
+    let page = PageParams { limit: params.limit, cursor: params.cursor };
+    page_of(&api, &app, filter, &page).await
+}
+
+/// Returns a page of the selected events of an app.
+pub(super) async fn page_of(
+    api: &Api,
+    app: &str,
+    filter: EventFilter,
+    page: &PageParams,
+) -> Result<axum::Json<List<EventView>>, Error> {
+    let record = api.control.apps.app(&app_name(app)?)?;
+    let page = page.page()?;
     page.check_number()?;
-    let found = api.control.events.list(&record, filter, page).await.map_err(|error| refused(&app, error))?;
+    let found = api.control.events.list(&record, filter, page).await.map_err(|error| refused(app, error))?;
     let items = found.items.into_iter().map(EventView::from).collect();
     Ok(axum::Json(List { items, next: found.next }))
 }

@@ -34,9 +34,9 @@ pub use app_folders::{FolderReport, MovedFolder};
 pub use blobs::{Blobs, Digest, SweptBlobs};
 pub use error::{Change, StoreError};
 pub use events::{
-    Accepted, Cancelled, Claim, Claimed, Effects, Event, EventFilter, EventPayload, EventQueue, EventSeq, EventState,
-    Events, KeyRead, KeyWrite, LastError, Lease, NewEvent, Outcome, PendingApp, QueueStats, Settled, StoredEvent,
-    Swept,
+    Accepted, Cancelled, Claim, Claimed, DeadChange, Effects, Event, EventFilter, EventPayload, EventQueue, EventSeq,
+    EventState, Events, KeyRead, KeyWrite, LastError, Lease, NewEvent, Outcome, PendingApp, QueueStats, Settled,
+    StoredEvent, Swept,
 };
 pub use examine::{Examined, examine};
 pub use files::remove_unused_files;

@@ -189,7 +189,7 @@ pub struct NewEvent {
     pub extensions: Vec<(String, String)>,
     /// The delay before the first delivery.
     pub delay: Option<Duration>,
-    /// The time from now after which the event is no longer delivered.
+    /// The time from now until the event expires. An expired event is not delivered.
     pub expiry: Option<Duration>,
     /// The app that handles the event; `None` for this app.
     pub app: Option<String>,
@@ -250,7 +250,7 @@ impl NewEvent {
         self
     }
 
-    /// Returns the event with a time from now after which it is no longer delivered.
+    /// Returns the event with an expiry. If it is not delivered within this time, it is cancelled.
     #[must_use]
     pub fn with_expiry(mut self, expiry: Duration) -> Self {
         self.expiry = Some(expiry);

@@ -1,6 +1,5 @@
-//! Watches the data folder while the host runs: data of apps that is removed, and a `control.db`
-//! that is no longer the file that the host opened. Reports each once. Also restores the disk
-//! space in reserve. Never stops the host.
+//! Watches the data folder while the host runs. Reports removed data of apps and a replaced
+//! `control.db`, each once. Also restores the disk space in reserve. Never stops the host.
 
 use isopod_store::Store;
 use tokio::time::{Instant, MissedTickBehavior, interval, interval_at};

@@ -22,7 +22,9 @@ mod tasks;
 use std::{collections::HashSet, sync::Arc};
 
 use isopod_policy::AppName;
-use isopod_store::{Accepted, Cancelled, EventFilter, EventQueue, EventSeq, Page, Paged, StoredEvent, Swept};
+use isopod_store::{
+    Accepted, Cancelled, DeadChange, EventFilter, EventQueue, EventSeq, Page, Paged, StoredEvent, Swept,
+};
 use jiff::Timestamp;
 
 pub(crate) use self::error::EventsError;
@@ -124,10 +126,7 @@ impl Events {
         page: Page,
     ) -> Result<Paged<StoredEvent>, EventsError> {
         let _guard = app.data_gate.guard().ok_or(EventsError::Destroyed)?;
-        let found = self.0.queue.list(&app.name, filter, page).await?;
-        // The database is open, so the metrics cost little.
-        self.0.stats(app).await?;
-        Ok(found)
+        Ok(self.0.queue.list(&app.name, filter, page).await?)
     }
 
     /// Updates the app's metrics of stored events.
@@ -145,31 +144,18 @@ impl Events {
         Ok(cancelled)
     }
 
-    /// Returns up to `most` selected dead letters to the queue.
-    pub(crate) async fn redrive(
+    /// Redrives or drops up to `most` selected dead letters.
+    pub(crate) async fn change_dead(
         &self,
         app: &Arc<AppRecord>,
+        what: DeadChange,
         filter: EventFilter,
         after: Option<EventSeq>,
         most: usize,
     ) -> Result<Swept, EventsError> {
         let _guard = app.data_gate.guard().ok_or(EventsError::Destroyed)?;
-        let swept = self.0.queue.redrive(&app.name, filter, after, most, Timestamp::now()).await?;
-        self.wake(app);
-        Ok(swept)
-    }
-
-    /// Deletes up to `most` selected dead letters.
-    pub(crate) async fn drop_dead(
-        &self,
-        app: &Arc<AppRecord>,
-        filter: EventFilter,
-        after: Option<EventSeq>,
-        most: usize,
-    ) -> Result<Swept, EventsError> {
-        let _guard = app.data_gate.guard().ok_or(EventsError::Destroyed)?;
-        let swept = self.0.queue.drop_dead(&app.name, filter, after, most, Timestamp::now()).await?;
-        // The task updates the metrics of the queue.
+        let swept = self.0.queue.change_dead(&app.name, what, filter, after, most, Timestamp::now()).await?;
+        // The task delivers redriven events, and updates the metrics of the queue.
         self.wake(app);
         Ok(swept)
     }

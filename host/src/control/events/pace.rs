@@ -39,7 +39,7 @@ impl Pace {
     pub(super) fn ahead(&self, now: Instant) -> usize {
         // The outcome of a delivery and the next claim take as long to store as a claim.
         let waits = (3 * self.claim_time).max(limits::DELIVERY_CLAIM_TIME);
-        // Without a recent end, the rate of the last window is no longer true.
+        // If no delivery ended recently, the rate of the last window is outdated.
         let is_recent = now.duration_since(self.since) < waits + 2 * limits::DELIVERY_PACE_WINDOW;
         let ahead = self.per_second * waits.as_secs_f64();
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a cast from a float saturates")]

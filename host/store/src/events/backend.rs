@@ -14,10 +14,10 @@ use super::claim;
 use super::counters::QueueChange;
 use super::ended;
 use super::list;
-use super::maintenance::{self, DeadChange, ShiftCursor};
+use super::maintenance::{self, ShiftCursor};
 use super::model::{
-    Accepted, Cancelled, Claimed, EventFilter, EventPayload, EventSeq, Lease, NewEvent, Outcome, PendingApp,
-    QueueStats, Settled, StoredEvent, Swept,
+    Accepted, Cancelled, Claimed, DeadChange, EventFilter, EventPayload, EventSeq, Lease, NewEvent, Outcome,
+    PendingApp, QueueStats, Settled, StoredEvent, Swept,
 };
 use super::queue::EventQueue;
 use super::row::millis;
@@ -78,18 +78,6 @@ impl Events {
         let Some(database) = self.databases.existing(app).await? else { return Ok(T::default()) };
         let session = self.session.id;
         database.read(move |connection| work(connection, list::are_leases_void(connection, session)?)).await
-    }
-
-    async fn change_dead(
-        &self,
-        app: &AppName,
-        what: DeadChange,
-        dead: (EventFilter, Option<EventSeq>, usize),
-        now: Timestamp,
-    ) -> Result<Swept, StoreError> {
-        let Some(database) = self.databases.existing(app).await? else { return Ok(Swept::default()) };
-        let (filter, after, most) = dead;
-        self.change(database, now, move |change| maintenance::change_dead(change, what, &filter, after, most)).await
     }
 }
 
@@ -178,26 +166,17 @@ impl EventQueue for Events {
         Ok(paged.unwrap_or(Paged { items: Vec::new(), next: None }))
     }
 
-    async fn redrive(
+    async fn change_dead(
         &self,
         app: &AppName,
+        what: DeadChange,
         filter: EventFilter,
         after: Option<EventSeq>,
         most: usize,
         now: Timestamp,
     ) -> Result<Swept, StoreError> {
-        self.change_dead(app, DeadChange::Redrive, (filter, after, most), now).await
-    }
-
-    async fn drop_dead(
-        &self,
-        app: &AppName,
-        filter: EventFilter,
-        after: Option<EventSeq>,
-        most: usize,
-        now: Timestamp,
-    ) -> Result<Swept, StoreError> {
-        self.change_dead(app, DeadChange::Drop, (filter, after, most), now).await
+        let Some(database) = self.databases.existing(app).await? else { return Ok(Swept::default()) };
+        self.change(database, now, move |change| maintenance::change_dead(change, what, &filter, after, most)).await
     }
 
     async fn stats(&self, app: &AppName) -> Result<Vec<QueueStats>, StoreError> {

@@ -84,8 +84,8 @@ pub(super) fn remove_ended(change: &mut QueueChange<'_>, before: Option<i64>, mo
     Ok(ended.len())
 }
 
-/// Deletes up to `most` of the events that ended before a time. Once there are no more, deletes the
-/// queues of process types without events. Returns the number of deleted events.
+/// Deletes up to `most` of the events that ended before a time. If none is left, deletes the queues
+/// of process types without events. Returns the number of deleted events.
 pub(super) fn prune(change: &mut QueueChange<'_>, before: i64, most: usize) -> Sql<usize> {
     let most = most.min(EVENTS_SWEPT_MAX);
     let removed = remove_ended(change, Some(before), most)?;

@@ -8,7 +8,7 @@ use super::counters::{QueueChange, stored_counts};
 use super::ended::{Waiting, end, remove, waiting};
 use super::line::place;
 use super::list::{self, Order, Scan};
-use super::model::{Cancelled, EventFilter, EventSeq, EventState, Swept};
+use super::model::{Cancelled, DeadChange, EventFilter, EventSeq, EventState, Swept};
 use super::row::RowState;
 
 use crate::limits::{EVENTS_SHIFTED_MAX, EVENTS_SWEPT_MAX};
@@ -56,13 +56,6 @@ pub(super) fn cancel(change: &mut QueueChange<'_>, seq: EventSeq) -> Sql<Cancell
             Ok(Cancelled::Cancelled)
         }
     }
-}
-
-/// What happens to dead letters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum DeadChange {
-    Redrive,
-    Drop,
 }
 
 /// Redrives or deletes dead letters: up to `most` of them, among a bounded number.

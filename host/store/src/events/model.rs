@@ -212,7 +212,7 @@ pub enum Settled {
     Committed { has_emitted: bool },
     /// A key that the handler read has changed. Nothing is written, and the lease is kept.
     Conflict,
-    /// The event is no longer leased by this delivery. Nothing is written.
+    /// The delivery does not hold the lease. Nothing is written.
     LeaseLost,
 }
 
@@ -268,6 +268,15 @@ pub struct EventFilter {
     pub subject: Option<String>,
     pub id: Option<String>,
     pub source: Option<String>,
+}
+
+/// What happens to dead letters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeadChange {
+    /// They return to the queue, with no attempts.
+    Redrive,
+    /// They are deleted.
+    Drop,
 }
 
 /// The result of one step of a change of many events.

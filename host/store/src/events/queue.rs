@@ -6,8 +6,8 @@ use isopod_policy::{AppName, ProcessName};
 use jiff::Timestamp;
 
 use super::model::{
-    Accepted, Cancelled, Claimed, EventFilter, EventPayload, EventSeq, Lease, NewEvent, Outcome, PendingApp,
-    QueueStats, Settled, StoredEvent, Swept,
+    Accepted, Cancelled, Claimed, DeadChange, EventFilter, EventPayload, EventSeq, Lease, NewEvent, Outcome,
+    PendingApp, QueueStats, Settled, StoredEvent, Swept,
 };
 use crate::{Page, Paged, StoreError};
 
@@ -64,21 +64,12 @@ pub trait EventQueue: Send + Sync + std::fmt::Debug {
     /// even none, and still have a next page: the work for one page is bounded.
     async fn list(&self, app: &AppName, filter: EventFilter, page: Page) -> Result<Paged<StoredEvent>, StoreError>;
 
-    /// Returns up to `most` selected dead letters to the queue with no attempts, the earliest
-    /// accepted first, after `after`.
-    async fn redrive(
+    /// Redrives or drops up to `most` selected dead letters, the earliest accepted first, after
+    /// `after`.
+    async fn change_dead(
         &self,
         app: &AppName,
-        filter: EventFilter,
-        after: Option<EventSeq>,
-        most: usize,
-        now: Timestamp,
-    ) -> Result<Swept, StoreError>;
-
-    /// Deletes up to `most` selected dead letters, the earliest accepted first, after `after`.
-    async fn drop_dead(
-        &self,
-        app: &AppName,
+        what: DeadChange,
         filter: EventFilter,
         after: Option<EventSeq>,
         most: usize,

@@ -1,6 +1,6 @@
 //! Dead letters.
 
-use isopod_store::{EventFilter, EventSeq, EventState, Swept};
+use isopod_store::{DeadChange, EventFilter, EventSeq, EventState, Swept};
 
 use super::{Backend, dead, done, event, ordered};
 use crate::{at, name};
@@ -18,7 +18,10 @@ impl Backend<'_> {
     }
 
     async fn redrive(&self, filter: EventFilter, after: Option<EventSeq>, most: usize) -> Swept {
-        self.queue.redrive(&name("bot"), filter, after, most, at(1)).await.expect("they are redriven")
+        self.queue
+            .change_dead(&name("bot"), DeadChange::Redrive, filter, after, most, at(1))
+            .await
+            .expect("they are redriven")
     }
 
     async fn dead_ids(&self) -> Vec<String> {
@@ -62,13 +65,13 @@ pub(super) async fn dropped_dead_letters_are_gone(backend: &Backend<'_>) {
     backend.bury([event("1"), event("2")]).await;
     backend.accept([event("3")], 0).await;
     let one = EventFilter { id: Some("1".to_owned()), ..EventFilter::default() };
-    let dropped = backend.queue.drop_dead(&name("bot"), one, None, 10, at(1)).await;
+    let dropped = backend.queue.change_dead(&name("bot"), DeadChange::Drop, one, None, 10, at(1)).await;
     assert_eq!(dropped, Ok(Swept { changed: 1, next: None }));
     assert_eq!(
         (backend.queue.get(&name("bot"), "1", None).await, backend.dead_ids().await),
         (Ok(None), vec!["2".into()])
     );
-    let all = backend.queue.drop_dead(&name("bot"), EventFilter::default(), None, 10, at(1)).await;
+    let all = backend.queue.change_dead(&name("bot"), DeadChange::Drop, EventFilter::default(), None, 10, at(1)).await;
     assert_eq!(all, Ok(Swept { changed: 1, next: None }));
     assert_eq!(backend.state("3").await, EventState::Ready, "only dead letters are dropped");
     let seqs = backend.accept([event("1")], 1).await;

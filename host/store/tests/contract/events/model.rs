@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 
 use isopod_store::{
-    Accepted, Cancelled, Claim, EventFilter, EventQueue, EventSeq, EventState, Outcome, Page, Settled, Store,
-    StoredEvent,
+    Accepted, Cancelled, Claim, DeadChange, EventFilter, EventQueue, EventSeq, EventState, Outcome, Page, Settled,
+    Store, StoredEvent,
 };
 use proptest::prelude::*;
 use tempfile::TempDir;
@@ -155,8 +155,8 @@ impl Run {
             }
             Call::Settle { which, how } => self.settle(which, how).await,
             Call::Cancel { which } => self.cancel(which).await,
-            Call::Redrive { most } => self.change_dead(most, true).await,
-            Call::Drop { most } => self.change_dead(most, false).await,
+            Call::Redrive { most } => self.change_dead(most, DeadChange::Redrive).await,
+            Call::Drop { most } => self.change_dead(most, DeadChange::Drop).await,
             Call::Wait { seconds } => self.now += seconds,
             Call::Reopen => self.reopen(),
         }
@@ -281,18 +281,14 @@ impl Run {
         }
     }
 
-    async fn change_dead(&mut self, most: usize, is_redrive: bool) {
+    async fn change_dead(&mut self, most: usize, what: DeadChange) {
         let (queue, app, all) = (self.store.events(), name("bot"), EventFilter::default());
         let dead = self.known.iter().filter(|(_, known)| known.state == State::Dead).map(|(seq, _)| *seq);
         let dead: Vec<EventSeq> = dead.take(most).collect();
-        let swept = if is_redrive {
-            queue.redrive(&app, all, None, most, at(self.now)).await
-        } else {
-            queue.drop_dead(&app, all, None, most, at(self.now)).await
-        };
+        let swept = queue.change_dead(&app, what, all, None, most, at(self.now)).await;
         assert_eq!(swept.expect("they are changed").changed, dead.len() as u64);
         for seq in dead {
-            if is_redrive {
+            if what == DeadChange::Redrive {
                 let known = self.known.get_mut(&seq).expect("it is known");
                 (known.state, known.attempt, known.due) = (State::Waiting, 0, self.now);
                 (known.expiry, known.is_in_order) = (None, false);
