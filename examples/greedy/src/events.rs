@@ -9,6 +9,10 @@ pub async fn on_event(event: Event) -> Result<Option<Reply>, EventError> {
     let on_schedule = config::get("ON_SCHEDULE").filter(|_| event.kind == "isopod.schedule");
     match on_schedule.as_deref().unwrap_or(&event.kind) {
         "quiet" => Ok(None),
+        "print" => {
+            println!("greedy handles {}", event.id);
+            Ok(None)
+        }
         "fail" => Err(EventError::permanent("greedy was asked to fail")),
         "retry" => Err(Error::msg("greedy was asked to put it off").retry_after(Duration::from_secs(7))),
         "panic" => panic!("greedy was asked to panic"),

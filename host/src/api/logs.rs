@@ -10,6 +10,7 @@ use axum::{
     response::IntoResponse,
 };
 use futures::stream;
+use isopod_policy::RequestId;
 use serde::Deserialize;
 use utoipa::{
     IntoParams,
@@ -29,7 +30,7 @@ use super::{
     request::{BadRequest, PageParams, Params, Path, app_name},
     sse::{self, EndReason, StreamEvent},
 };
-use crate::observe::logs::{Cursor, Follower, LogLine, Page};
+use crate::observe::logs::{Cursor, Follower, LineFilter, LogLine, Page};
 
 #[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
@@ -42,6 +43,17 @@ pub(crate) struct LogParams {
     limit: Option<u32>,
     /// The `next` of the previous page.
     cursor: Option<String>,
+    /// Selects the lines of a request, or those of all attempts of an event.
+    #[param(pattern = "^[0-9a-z]{16}$")]
+    request_id: Option<String>,
+}
+
+impl LogParams {
+    fn filter(&self) -> Result<LineFilter, BadRequest> {
+        let request_id = self.request_id.as_deref().map(str::parse::<RequestId>).transpose();
+        let request_id = request_id.map_err(|error| BadRequest::Query { detail: format!("`request_id`: {error}") })?;
+        Ok(LineFilter { request_id })
+    }
 }
 
 /// The header by which a client continues a stream.
@@ -66,7 +78,7 @@ impl IntoParams for LogHeaders {
     responses(
         (
             status = 200,
-            description = "A page of lines; each server-sent event is one line",
+            description = "A page, which may be empty and have a next page; each server-sent event is one line",
             content(
                 (Page = "application/json"),
                 (ServerSentEvent = "text/event-stream")
@@ -88,16 +100,16 @@ pub(super) async fn show(
         limit => PageParams { limit, cursor: None }.limit()? as usize,
     };
     let before = params.cursor.as_deref().map(str::parse::<Cursor>).transpose().map_err(|_| BadRequest::Cursor)?;
-    let last_event = last_event(&headers)?;
+    let (filter, last_event) = (params.filter()?, last_event(&headers)?);
     if params.follow {
         let (logs, log) = (api.logs.clone(), Arc::clone(&record.log));
         let follower = match last_event {
-            Some(cursor) => Follower::after(logs, log, cursor).await?,
-            None => Follower::of_newest(logs, log, limit).await?,
+            Some(cursor) => Follower::after(logs, log, filter, cursor).await?,
+            None => Follower::of_newest(logs, log, filter, limit).await?,
         };
         return sse::stream(&api, &subscriber, stream::unfold(Some(follower), next_line));
     }
-    let page = api.logs.page(&record.name, limit, before).await?;
+    let page = api.logs.page(&record.name, filter, limit, before).await?;
     Ok(axum::Json(page).into_response())
 }
 

@@ -16,7 +16,7 @@ use super::{
     request::{BadRequest, List, PageParams, Params, Path, app_name},
 };
 use crate::{
-    control::events::EventsError,
+    control::events::{self, EventsError},
     invoke_problem::{self, Interface},
     runtime::InvokeError,
 };
@@ -30,6 +30,8 @@ pub(crate) struct EventView {
     r#type: String,
     subject: Option<String>,
     process: ProcessName,
+    /// The request id of the log lines of all its attempts.
+    request_id: String,
     /// The queue: always `push`, since events of the queue `pull` aren't stored.
     queue: &'static str,
     /// `ready`, `delayed`, `leased`, `done`, `dead` or `cancelled`.
@@ -52,6 +54,7 @@ impl From<StoredEvent> for EventView {
     fn from(event: StoredEvent) -> Self {
         Self {
             ended_at: event.ended_at(),
+            request_id: events::request_id(&event.source, &event.id).to_string(),
             id: event.id,
             source: event.source,
             r#type: event.event_type,

@@ -1,10 +1,10 @@
 //! Implements `isopod logs`: shows an app's log, past lines or as they arrive. Also formats lines
-//! of a log. Never filters on the host's behalf.
+//! of a log. Never filters: the host does.
 
 use clap::Args;
 use serde_json::Value;
 
-use super::client::{Client, HostArgs};
+use super::client::{Client, HostArgs, escape};
 use super::failure::Failure;
 use super::following;
 use super::output;
@@ -24,6 +24,12 @@ pub(crate) struct LogsArgs {
         value_parser = clap::value_parser!(u32).range(1..=1000),
     )]
     lines: u32,
+    /// Only lines of this request: the value of its response header x-request-id
+    #[arg(long, value_name = "ID", conflicts_with = "event")]
+    request: Option<String>,
+    /// Only lines of the attempts of this stored event
+    #[arg(long, value_name = "ID")]
+    event: Option<String>,
     #[command(flatten)]
     app: AppArgs,
     #[command(flatten)]
@@ -36,12 +42,19 @@ pub(crate) struct LogsArgs {
 pub(crate) fn run(args: &LogsArgs) -> Result<(), Failure> {
     let app = args.app.resolve()?;
     let client = Client::near_project(&args.host)?;
-    let newest = format!("/logs?limit={}", args.lines);
+    let request = match &args.event {
+        Some(id) => {
+            let event = client.get(&format!("/v1/apps/{app}/events/{}", escape(id)))?.success()?;
+            Some(output::field(&event, "request_id"))
+        }
+        None => args.request.clone(),
+    };
+    let query = query(args.lines, request.as_deref());
     if args.follow {
         let show = |event: &str| print(event, args.json, line);
-        return following::follow(&client, &app, &format!("{newest}&follow=true"), show, || Ok(()));
+        return following::follow(&client, &app, &format!("/logs?{query}&follow=true"), show, || Ok(()));
     }
-    let answer = client.get(&format!("/v1/apps/{app}{newest}"))?.success()?;
+    let answer = newest(&client, app.as_str(), args.lines, request.as_deref())?;
     if args.json {
         output::json(&answer);
         return Ok(());
@@ -50,6 +63,28 @@ pub(crate) fn run(args: &LogsArgs) -> Result<(), Failure> {
         output::emit(&line(entry));
     }
     Ok(())
+}
+
+fn query(lines: u32, request: Option<&str>) -> String {
+    let request = request.map_or_else(String::new, |id| format!("&request_id={}", escape(id)));
+    format!("limit={lines}{request}")
+}
+
+/// Returns the newest lines of an app's log, oldest first, as one page. Only lines of this request,
+/// if there is one: the host then searches its log in several pages.
+pub(crate) fn newest(client: &Client, app: &str, lines: u32, request: Option<&str>) -> Result<Value, Failure> {
+    let path = format!("/v1/apps/{app}/logs?{}", query(lines, request));
+    let mut newest = client.get(&path)?.success()?;
+    while output::items(&newest).len() < lines as usize {
+        let Some(cursor) = newest["next"].as_str() else { break };
+        let mut older = client.get(&format!("{path}&cursor={cursor}"))?.success()?;
+        let mut items = output::items(&older).to_vec();
+        items.extend_from_slice(output::items(&newest));
+        items.drain(..items.len().saturating_sub(lines as usize));
+        older["items"] = items.into();
+        newest = older;
+    }
+    Ok(newest)
 }
 
 /// Prints an event of a stream: a line for people, or unchanged JSON.
@@ -83,7 +118,19 @@ fn is_of_failure(entry: &Value) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::fake::FakeHost;
     use super::*;
+
+    #[test]
+    fn a_search_continues_until_it_has_the_lines_or_the_log_ends() {
+        let page = |lines: &[&str], next: Option<&str>| (200, serde_json::json!({ "items": lines, "next": next }));
+        let host = FakeHost::responding([page(&["c"], Some("2-0")), page(&[], Some("1-0")), page(&["a", "b"], None)]);
+        let found = newest(&host.app("shop").client, "shop", 10, Some("3v9k2m7f0zq1x8dn")).unwrap();
+        assert_eq!(found, serde_json::json!({ "items": ["a", "b", "c"], "next": null }));
+        let lines: Vec<String> = host.requests().into_iter().map(|request| request.line).collect();
+        let first = "GET /v1/apps/shop/logs?limit=10&request_id=3v9k2m7f0zq1x8dn";
+        assert_eq!(lines, [first.to_owned(), format!("{first}&cursor=2-0"), format!("{first}&cursor=1-0")]);
+    }
 
     #[test]
     fn a_line_shows_time_source_and_text() {

@@ -54,6 +54,10 @@ pub(crate) const LOG_FILES_OPEN: usize = 64;
 /// Lines that a subscriber of a log may lag behind. Then it reads the missed lines from the files.
 pub(crate) const LOG_FOLLOW_LINES: usize = 1024;
 
+/// Bytes of a log after which a search for a page of lines begins no further segment. The page then
+/// has the cursor at which the search continues.
+pub(crate) const LOG_SEARCH_BYTES: u64 = 16 * 1024 * 1024;
+
 /// Bytes of a log that a subscriber reads at a time. It reads the rest once these are sent to its
 /// client.
 pub(crate) const LOG_FOLLOW_READ_BYTES: u64 = 256 * 1024;

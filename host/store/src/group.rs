@@ -43,7 +43,7 @@ pub(crate) fn refuse(job: Job, why: StoreError) {
 /// Runs jobs in one transaction: `first`, then those that `next` returns until it returns `None` or
 /// the group is full.
 pub(crate) fn commit_group(connection: &Connection, path: &Path, first: Job, mut next: impl FnMut() -> Option<Job>) {
-    if let Err(error) = connection.execute_batch("BEGIN IMMEDIATE") {
+    if let Err(error) = execute(connection, "BEGIN IMMEDIATE") {
         return refuse(first, StoreError::sqlite(path, &error));
     }
     let mut answers = Vec::new();
@@ -66,24 +66,29 @@ pub(crate) fn commit_group(connection: &Connection, path: &Path, first: Job, mut
 }
 
 fn commit(connection: &Connection, path: &Path) -> Result<(), StoreError> {
-    let error = match connection.execute_batch("COMMIT") {
+    let error = match execute(connection, "COMMIT") {
         Ok(()) => return Ok(()),
         Err(error) => StoreError::sqlite(path, &error),
     };
     if !connection.is_autocommit() {
         // If the rollback fails too, the next BEGIN reports it.
-        let _ = connection.execute_batch("ROLLBACK");
+        let _ = execute(connection, "ROLLBACK");
     }
     Err(error)
 }
 
+/// Executes a statement that each group repeats, so that it is parsed once.
+fn execute(connection: &Connection, statement: &str) -> rusqlite::Result<()> {
+    connection.prepare_cached(statement)?.execute([]).map(drop)
+}
+
 /// Runs one job of a group in a savepoint: its failure rolls back only its own changes.
 fn in_savepoint<T>(connection: &Connection, work: impl FnOnce(&Connection) -> Sql<T>) -> Sql<T> {
-    connection.execute_batch("SAVEPOINT job")?;
+    execute(connection, "SAVEPOINT job")?;
     // A panic fails only this job: the group and the thread continue.
     match caught(|| work(connection)).map_err(SqlError::from).and_then(|outcome| outcome) {
         Ok(value) => {
-            connection.execute_batch("RELEASE job")?;
+            execute(connection, "RELEASE job")?;
             Ok(value)
         }
         Err(error) => {

@@ -62,7 +62,7 @@ pub(crate) fn connect(path: &Path, pages_max: Option<u32>) -> Result<Connection,
         let connection = Connection::open_with_flags(path, flags)?;
         connection.busy_timeout(Duration::from_millis(LOCK_WAIT_MS_MAX.into()))?;
         connection.pragma_update(None, "journal_mode", "WAL")?;
-        connection.pragma_update(None, "synchronous", "FULL")?;
+        set_durability(&connection, Durability::Synced)?;
         connection.pragma_update(None, "foreign_keys", "ON")?;
         connection.pragma_update(None, "journal_size_limit", JOURNAL_BYTES_KEPT)?;
         connection.pragma_update(None, "trusted_schema", "OFF")?;
@@ -72,6 +72,8 @@ pub(crate) fn connect(path: &Path, pages_max: Option<u32>) -> Result<Connection,
             // The pragma returns the value, so it is queried rather than executed.
             connection.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(()))?;
         }
+        // Without it, SQLite plans a statement again whenever a parameter of its `WHERE` changes.
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
         connection.set_prepared_statement_cache_capacity(64);
         Ok(connection)
     };
@@ -90,6 +92,25 @@ pub(crate) fn look_into(path: &Path, is_settled: bool) -> Result<Connection, Sto
         Ok(connection)
     };
     open().map_err(|error| StoreError::sqlite(path, &error))
+}
+
+/// What a commit survives, beyond an end of the process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Durability {
+    /// A power failure may undo the last such commits, each as a whole, back to the last synced
+    /// commit. A commit doesn't wait for the disk.
+    Unsynced,
+    /// The commit also survives a power failure: it waits for the disk.
+    Synced,
+}
+
+/// Sets what the connection's next commits survive.
+pub(crate) fn set_durability(connection: &Connection, durability: Durability) -> rusqlite::Result<()> {
+    let level = match durability {
+        Durability::Unsynced => "NORMAL",
+        Durability::Synced => "FULL",
+    };
+    connection.pragma_update(None, "synchronous", level)
 }
 
 /// Stops moving changes from this connection's journal into the file, also on close.

@@ -74,6 +74,27 @@ fn stored_events_are_listed_shown_and_cancelled() {
 }
 
 #[test]
+fn the_log_lines_of_one_event_are_shown_also_of_successful_attempts() {
+    let host = start();
+    let [first, second] = ["first", "second"].map(|_| host.push_event("greedy", "print"));
+    for event in [&first, &second] {
+        host.until_event("greedy", event, "done");
+    }
+    let has_only_first = |text: &str| {
+        assert!(!text.contains(&format!("greedy handles {second}")), "{text}");
+        text.contains(&format!("greedy handles {first}"))
+    };
+    wait_for("the event's line in `events show`", || {
+        has_only_first(&said(&host, &["events", "show", &first])).then_some(())
+    });
+    assert!(has_only_first(&said(&host, &["logs", "--event", &first])));
+    let request = host.stored_event("greedy", &first)["request_id"].as_str().expect("a request id").to_owned();
+    assert!(has_only_first(&said(&host, &["logs", "--request", &request])));
+    assert!(failed(&host, &["logs", "--event", "none"]).contains("no stored event"));
+    assert!(failed(&host, &["logs", "--request", "none"]).contains("request_id"));
+}
+
+#[test]
 fn dead_letters_are_listed_redriven_at_a_rate_and_dropped() {
     let host = start();
     let events: Vec<String> = (0..3).map(|_| host.push_event("greedy", "fail")).collect();
@@ -86,7 +107,7 @@ fn dead_letters_are_listed_redriven_at_a_rate_and_dropped() {
     assert!(shown.contains("greedy was asked to fail"), "{shown}");
     wait_for("the log line of the attempt", || {
         let shown = said(&host, &["events", "show", &events[0]]);
-        let (_, log) = shown.split_once("\nlog of failed attempts\n")?;
+        let (_, log) = shown.split_once("\nlog of its attempts\n")?;
         assert!(!log.contains(&format!("`{}`", events[1])), "{log}");
         log.contains(&format!("event `{}`: attempt 1 of 10 failed", events[0])).then_some(())
     });

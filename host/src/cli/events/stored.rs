@@ -1,7 +1,6 @@
 //! Implements `isopod events list`, `show` and `cancel`, and formats stored events. Never sends an
 //! event.
 
-use std::collections::HashSet;
 use std::num::NonZeroU16;
 
 use clap::{Args, ValueEnum};
@@ -12,12 +11,14 @@ use super::super::failure::Failure;
 use super::super::logs;
 use super::super::output::{self, field};
 use super::super::target::RemoteApp;
-use crate::api::limits::PAGE_ITEMS_MAX;
 
 const HEADINGS: [&str; 6] = ["ID", "STATE", "TYPE", "SUBJECT", "ACCEPTED", "ERROR"];
 
 /// The number of rows that fit on a screen.
 pub(crate) const EVENTS_SHOWN: NonZeroU16 = NonZeroU16::new(20).unwrap();
+
+/// The number of log lines that `events show` shows; `isopod logs --event` shows more.
+const LINES_SHOWN: u32 = 100;
 
 /// Selects events by equal attributes.
 #[derive(Args, Debug, Default)]
@@ -173,21 +174,12 @@ pub(crate) fn table(answer: &Value, limit: u16, none: &str) -> String {
 pub(crate) fn show(app: &RemoteApp, args: &OneArgs) -> Result<(), Failure> {
     let event = app.get(&args.path(""))?;
     app.show(&event, || {
-        let log = app.get(&format!("/logs?limit={PAGE_ITEMS_MAX}"))?;
-        let lines = lines_of(&args.id, output::items(&log));
-        let heading = if lines.is_empty() { "" } else { "\nlog of failed attempts\n" };
+        let request = field(&event, "request_id");
+        let log = logs::newest(&app.client, app.name.as_str(), LINES_SHOWN, Some(&request))?;
+        let lines: Vec<String> = output::items(&log).iter().map(|line| format!("  {}", logs::line(line))).collect();
+        let heading = if lines.is_empty() { "" } else { "\nlog of its attempts\n" };
         Ok(format!("{}{heading}{}", info(&event), lines.concat()))
     })
-}
-
-/// Returns the lines of an app's log that belong to an event's failed attempts: those of the host,
-/// and those of the guest with the same request id.
-fn lines_of(id: &str, log: &[Value]) -> Vec<String> {
-    let start = format!("event `{id}`: ");
-    let is_of_host = |line: &&Value| line["stream"] == "host" && field(line, "message").starts_with(&start);
-    let attempts: HashSet<String> = log.iter().filter(is_of_host).map(|line| field(line, "request_id")).collect();
-    let is_of_event = |line: &&Value| attempts.contains(&field(line, "request_id"));
-    log.iter().filter(is_of_event).map(|line| format!("  {}", logs::line(line))).collect()
 }
 
 pub(super) fn cancel(app: &RemoteApp, args: &OneArgs) -> Result<(), Failure> {

@@ -4,9 +4,10 @@
 use std::time::Duration;
 
 use isopod_engine::{EmitError, EmittedEvent};
-use isopod_policy::{AppName, Order, Process, ProcessName};
+use isopod_policy::{AppName, Order, Process, ProcessName, RequestId};
 use isopod_store::{Claim, Effects, Event, EventPayload, KeyRead, KeyWrite, NewEvent, ValueVersion};
 use jiff::{SignedDuration, Timestamp};
+use sha2::{Digest, Sha256};
 
 use super::outcome::Failure;
 use crate::runtime::ActiveRelease;
@@ -44,6 +45,15 @@ impl Handler {
             attempts_max: self.attempts_max,
         }
     }
+}
+
+/// Returns the request id of an event's deliveries, which is in the log lines of all its attempts.
+/// It is derived from the event, so that it needn't be stored.
+pub(crate) fn request_id(source: &str, id: &str) -> RequestId {
+    let length = (source.len() as u64).to_le_bytes();
+    let digest = Sha256::new().chain_update(length).chain_update(source).chain_update(id).finalize();
+    let (first, _) = digest.split_first_chunk::<16>().unwrap_or((&[0; 16], &[]));
+    RequestId::from_random(u128::from_le_bytes(*first))
 }
 
 /// Returns the event as its handler receives it.

@@ -135,7 +135,8 @@ impl Delivery {
 
     /// Delivers one event until its outcome is stored.
     async fn deliver(&self, process: &ProcessName, claim: Claim) {
-        let (mut policy, request_id) = (RetryPolicy::default(), RequestId::from_random(rand::random()));
+        let request_id = conversion::request_id(&claim.event.source, &claim.event.id);
+        let mut policy = RetryPolicy::default();
         for _ in 0..limits::CONFLICTS_MAX {
             let release = match self.intake.directory.serving(&self.app.traffic).await {
                 Ok(release) => release,

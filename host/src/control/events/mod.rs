@@ -27,6 +27,7 @@ use isopod_store::{
 };
 use jiff::Timestamp;
 
+pub(crate) use self::conversion::request_id;
 pub(crate) use self::error::EventsError;
 use self::{conversion::Sent, intake::Intake, tasks::Tasks};
 pub(in crate::control) use self::{deliveries::Deliveries, intake::ProcessEvents, sink::AppEvents};

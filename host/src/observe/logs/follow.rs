@@ -6,12 +6,13 @@ use std::{collections::VecDeque, sync::Arc};
 use isopod_policy::AppName;
 use tokio::sync::broadcast::{Receiver, error::RecvError};
 
-use super::{AppLog, Cursor, LogLine, Logs, LogsError, queue::Posted, read};
+use super::{AppLog, Cursor, LineFilter, LogLine, Logs, LogsError, queue::Posted, read};
 
 /// One follower of a log.
 pub(crate) struct Follower {
     logs: Logs,
     log: Arc<AppLog>,
+    filter: LineFilter,
     /// The position after the last returned line.
     at: Cursor,
     /// Lines that were read from files and not returned yet, with the positions after them.
@@ -22,18 +23,28 @@ pub(crate) struct Follower {
 }
 
 impl Follower {
-    /// Returns the newest `limit` lines first, and then every later line.
-    pub(crate) async fn of_newest(logs: Logs, log: Arc<AppLog>, limit: usize) -> Result<Self, LogsError> {
-        let (page, following) = logs.newest(log.app(), limit).await?;
+    /// Returns the newest `limit` selected lines first, and then every later one.
+    pub(crate) async fn of_newest(
+        logs: Logs,
+        log: Arc<AppLog>,
+        filter: LineFilter,
+        limit: usize,
+    ) -> Result<Self, LogsError> {
+        let (page, following) = logs.newest(log.app(), filter, limit).await?;
         let ready = page.ends.into_iter().zip(page.items).collect();
-        Ok(Self { logs, log, at: following.end, ready, new_lines: following.new_lines, is_behind: false })
+        Ok(Self { logs, log, filter, at: following.end, ready, new_lines: following.new_lines, is_behind: false })
     }
 
-    /// Returns every line after this position.
-    pub(crate) async fn after(logs: Logs, log: Arc<AppLog>, position: Cursor) -> Result<Self, LogsError> {
+    /// Returns every selected line after this position.
+    pub(crate) async fn after(
+        logs: Logs,
+        log: Arc<AppLog>,
+        filter: LineFilter,
+        position: Cursor,
+    ) -> Result<Self, LogsError> {
         let following = logs.end(log.app()).await?;
         let at = position.min(following.end);
-        Ok(Self { logs, log, at, ready: VecDeque::new(), new_lines: following.new_lines, is_behind: true })
+        Ok(Self { logs, log, filter, at, ready: VecDeque::new(), new_lines: following.new_lines, is_behind: true })
     }
 
     /// Waits for the next line and returns it with the position after it. Returns `None` once the
@@ -53,7 +64,9 @@ impl Follower {
                 Ok(posted) if posted.end <= self.at => {}
                 Ok(posted) => {
                     self.at = posted.end;
-                    return Some((LogLine::clone(&posted.line), posted.end));
+                    if self.filter.selects(&posted.line) {
+                        return Some((LogLine::clone(&posted.line), posted.end));
+                    }
                 }
                 Err(RecvError::Lagged(_)) => self.is_behind = true,
                 Err(RecvError::Closed) => return None,
@@ -86,7 +99,7 @@ impl Follower {
         }
         self.is_behind = !read.is_all;
         self.at = read.end;
-        self.ready.extend(read.lines);
+        self.ready.extend(read.lines.into_iter().filter(|(_, line)| self.filter.selects(line)));
         Some(())
     }
 }

@@ -2,6 +2,7 @@
 //! Never touches a file on the caller's thread (see `writer` and `read`).
 
 mod config;
+mod filter;
 mod follow;
 mod line;
 mod output;
@@ -26,6 +27,7 @@ use tokio::sync::{Notify, oneshot};
 
 pub(crate) use self::{
     config::Config,
+    filter::LineFilter,
     follow::Follower,
     line::{LogLine, Stream},
     output::AppOutput,
@@ -126,20 +128,27 @@ impl Logs {
         self.0.dropped.load(Ordering::Relaxed)
     }
 
-    /// Returns the newest `limit` lines before `before` (or the end), oldest first.
-    pub(crate) async fn page(&self, app: &AppName, limit: usize, before: Option<Cursor>) -> Result<Page, LogsError> {
+    /// Returns the newest `limit` selected lines before `before` (or the end), oldest first. A page
+    /// may have fewer lines and a next page, since one call reads a limited part of the log.
+    pub(crate) async fn page(
+        &self,
+        app: &AppName,
+        filter: LineFilter,
+        limit: usize,
+        before: Option<Cursor>,
+    ) -> Result<Page, LogsError> {
         let before = match before {
             Some(cursor) => cursor,
             None => self.end(app).await?.end,
         };
-        self.read(app, limit, before).await
+        self.read(app, filter, limit, before).await
     }
 
     /// Returns the newest `limit` lines, and a subscription that continues without gap or
     /// repetition.
-    async fn newest(&self, app: &AppName, limit: usize) -> Result<(Page, Following), LogsError> {
+    async fn newest(&self, app: &AppName, filter: LineFilter, limit: usize) -> Result<(Page, Following), LogsError> {
         let following = self.end(app).await?;
-        Ok((self.read(app, limit, following.end).await?, following))
+        Ok((self.read(app, filter, limit, following.end).await?, following))
     }
 
     /// Removes an app's log with its files.
@@ -164,8 +173,8 @@ impl Logs {
         }
     }
 
-    async fn read(&self, app: &AppName, limit: usize, before: Cursor) -> Result<Page, LogsError> {
-        self.read_with(app, move |dir| read::page(dir, limit, before)).await
+    async fn read(&self, app: &AppName, filter: LineFilter, limit: usize, before: Cursor) -> Result<Page, LogsError> {
+        self.read_with(app, move |dir| read::page(dir, filter, limit, before)).await
     }
 
     async fn read_with<T: Send + 'static>(
@@ -232,13 +241,64 @@ mod tests {
         for n in 0..20 {
             log.write(LogLine::host(log.app(), format!("line {n}")));
         }
-        let newest = logs.page(&name("hello"), 3, None).await.expect("reads");
+        let newest = logs.page(&name("hello"), LineFilter::default(), 3, None).await.expect("reads");
         assert_eq!(messages(&newest), ["line 17", "line 18", "line 19"]);
-        let older = logs.page(&name("hello"), 2, newest.next).await.expect("reads");
+        let older = logs.page(&name("hello"), LineFilter::default(), 2, newest.next).await.expect("reads");
         assert_eq!(messages(&older), ["line 15", "line 16"]);
-        let all = logs.page(&name("hello"), 100, None).await.expect("reads");
+        let all = logs.page(&name("hello"), LineFilter::default(), 100, None).await.expect("reads");
         assert_eq!(all.items.len(), 20);
         assert!(all.next.is_none());
+        service.stop();
+    }
+
+    #[tokio::test]
+    async fn lines_are_selected_by_their_request_in_pages_and_by_followers() {
+        let dir = tempfile::tempdir().expect("makes a folder");
+        let service = start(dir.path(), 1 << 20, 4 << 20);
+        let logs = service.handle();
+        let log = logs.app(&name("hello"));
+        let [wanted, other] = [1, 2].map(isopod_policy::RequestId::from_random);
+        let filter = LineFilter { request_id: Some(wanted) };
+        let line = |text: String, id: isopod_policy::RequestId| {
+            log.write(LogLine { request_id: Some(id.to_string()), ..LogLine::host(log.app(), text) });
+        };
+        for number in 0..4 {
+            line(format!("wanted {number}"), wanted);
+            line(format!("other {number}"), other);
+            log.write(LogLine::host(log.app(), "of no request".to_owned()));
+        }
+        let mut follower = Follower::of_newest(logs.clone(), Arc::clone(&log), filter, 1).await.expect("follows");
+        line("other 4".to_owned(), other);
+        line("wanted 4".to_owned(), wanted);
+        assert_eq!(next(&mut follower).await, "wanted 3");
+        assert_eq!(next(&mut follower).await, "wanted 4");
+        let newest = logs.page(&name("hello"), filter, 3, None).await.expect("reads");
+        assert_eq!(messages(&newest), ["wanted 2", "wanted 3", "wanted 4"]);
+        let older = logs.page(&name("hello"), filter, 3, newest.next).await.expect("reads");
+        assert_eq!((messages(&older), older.next), (vec!["wanted 0", "wanted 1"], None));
+        service.stop();
+    }
+
+    #[tokio::test]
+    async fn a_search_reads_a_limited_part_of_a_log_for_one_page() {
+        let dir = tempfile::tempdir().expect("makes a folder");
+        let service = start(dir.path(), 2 << 20, 64 << 20);
+        let logs = service.handle();
+        let log = logs.app(&name("hello"));
+        let wanted = isopod_policy::RequestId::from_random(1);
+        log.write(LogLine { request_id: Some(wanted.to_string()), ..LogLine::host(log.app(), "first".to_owned()) });
+        let lines = usize::try_from(limits::LOG_SEARCH_BYTES).expect("a small number") / limits::LOG_LINE_BYTES + 300;
+        for number in 0..lines {
+            log.write(LogLine::host(log.app(), "x".repeat(limits::LOG_LINE_BYTES)));
+            if number % (limits::LOG_QUEUE_LINES_PER_APP / 2) == 0 {
+                logs.end(log.app()).await.expect("the writer answers");
+            }
+        }
+        let filter = LineFilter { request_id: Some(wanted) };
+        let newest = logs.page(&name("hello"), filter, 3, None).await.expect("reads");
+        assert!(newest.items.is_empty() && newest.next.is_some());
+        let older = logs.page(&name("hello"), filter, 3, newest.next).await.expect("reads");
+        assert_eq!(messages(&older), ["first"]);
         service.stop();
     }
 
@@ -253,7 +313,8 @@ mod tests {
         let logs = service.handle();
         let log = logs.app(&name("hello"));
         log.write(LogLine::host(log.app(), "before".to_owned()));
-        let mut follower = Follower::of_newest(logs, Arc::clone(&log), 10).await.expect("follows");
+        let mut follower =
+            Follower::of_newest(logs, Arc::clone(&log), LineFilter::default(), 10).await.expect("follows");
         log.write(LogLine::host(log.app(), "after".to_owned()));
         assert_eq!(next(&mut follower).await, "before");
         assert_eq!(next(&mut follower).await, "after");
@@ -276,7 +337,8 @@ mod tests {
         let service = start(dir.path(), 64 << 10, 64 << 20);
         let logs = service.handle();
         let log = logs.app(&name("hello"));
-        let mut follower = Follower::of_newest(logs.clone(), Arc::clone(&log), 0).await.expect("follows");
+        let mut follower =
+            Follower::of_newest(logs.clone(), Arc::clone(&log), LineFilter::default(), 0).await.expect("follows");
         let lines = 5 * limits::LOG_FOLLOW_LINES;
         write_all(&logs, &log, 0..lines).await;
         let mut place = None;
@@ -287,7 +349,9 @@ mod tests {
                 place = Some(end);
             }
         }
-        let mut resumed = Follower::after(logs, Arc::clone(&log), place.expect("was seen")).await.expect("follows");
+        let mut resumed = Follower::after(logs, Arc::clone(&log), LineFilter::default(), place.expect("was seen"))
+            .await
+            .expect("follows");
         assert_eq!(next(&mut resumed).await, format!("line {}", lines / 2 + 1));
         log.write(LogLine::host(log.app(), "last".to_owned()));
         assert_eq!(next(&mut follower).await, "last");
@@ -303,7 +367,7 @@ mod tests {
         log.write(LogLine::host(log.app(), "first".to_owned()));
         let place = logs.end(log.app()).await.expect("the writer answers").end;
         write_all(&logs, &log, 0..1_000).await;
-        let mut follower = Follower::after(logs, log, place).await.expect("follows");
+        let mut follower = Follower::after(logs, log, LineFilter::default(), place).await.expect("follows");
         assert!(next(&mut follower).await.contains("lines were skipped here"));
         let mut last = next(&mut follower).await;
         while last != "line 999" {
@@ -318,7 +382,8 @@ mod tests {
         let service = start(dir.path(), 1 << 20, 1 << 20);
         let logs = service.handle();
         let log = logs.app(&name("hello"));
-        let mut follower = Follower::of_newest(logs, Arc::clone(&log), 0).await.expect("follows");
+        let mut follower =
+            Follower::of_newest(logs, Arc::clone(&log), LineFilter::default(), 0).await.expect("follows");
         let access = AccessLine {
             app: log.app(),
             release: None,
@@ -355,7 +420,7 @@ mod tests {
         for n in 0..60 {
             log.write(LogLine::host(log.app(), format!("line {n}")));
         }
-        let page = logs.page(&name("hello"), 1000, None).await.expect("reads");
+        let page = logs.page(&name("hello"), LineFilter::default(), 1000, None).await.expect("reads");
         assert!(page.items.len() < 60);
         assert_eq!(page.items.last().map(|line| line.message.as_str()), Some("line 59"));
         service.stop();
@@ -369,7 +434,7 @@ mod tests {
         let log = logs.app(&name("hello"));
         log.write(LogLine::host(log.app(), "old".to_owned()));
         logs.forget(&name("hello")).await;
-        assert!(logs.page(&name("hello"), 10, None).await.expect("reads").items.is_empty());
+        assert!(logs.page(&name("hello"), LineFilter::default(), 10, None).await.expect("reads").items.is_empty());
         service.stop();
     }
 
@@ -381,8 +446,9 @@ mod tests {
         let log = logs.app(&name("hello"));
         log.write(LogLine::host(log.app(), "old".to_owned()));
         let place = logs.end(log.app()).await.expect("the writer answers").end;
-        let mut at_end = Follower::of_newest(logs.clone(), Arc::clone(&log), 0).await.expect("follows");
-        let mut behind = Follower::after(logs.clone(), log, place).await.expect("follows");
+        let mut at_end =
+            Follower::of_newest(logs.clone(), Arc::clone(&log), LineFilter::default(), 0).await.expect("follows");
+        let mut behind = Follower::after(logs.clone(), log, LineFilter::default(), place).await.expect("follows");
         logs.forget(&name("hello")).await;
         for follower in [&mut at_end, &mut behind] {
             assert!(follower.next().await.is_none() && follower.is_of_destroyed());
@@ -399,7 +465,10 @@ mod tests {
         let (hello, other) = (logs.app(&name("hello")), logs.app(&name("other")));
         hello.write(LogLine::host(hello.app(), "lost".to_owned()));
         other.write(LogLine::host(other.app(), "kept".to_owned()));
-        assert_eq!(messages(&logs.page(&name("other"), 10, None).await.expect("reads")), ["kept"]);
+        assert_eq!(
+            messages(&logs.page(&name("other"), LineFilter::default(), 10, None).await.expect("reads")),
+            ["kept"]
+        );
         assert_eq!(logs.dropped(), 1);
         service.stop();
     }

@@ -10,8 +10,8 @@ use std::{
 
 use serde::{Serialize, Serializer};
 
-use super::LogLine;
-use crate::observe::limits::LOG_FOLLOW_READ_BYTES;
+use super::{LineFilter, LogLine};
+use crate::observe::limits::{LOG_FOLLOW_READ_BYTES, LOG_SEARCH_BYTES};
 
 /// A position in a log: a segment and a byte offset. Its text form is `12-3456`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -98,13 +98,17 @@ pub(super) fn segments(dir: &Path) -> std::io::Result<Vec<u64>> {
     Ok(numbers)
 }
 
-/// Returns the newest `limit` lines before the cursor. Skips unreadable lines, such as a line that
-/// a power failure truncated.
-pub(super) fn page(dir: &Path, limit: usize, before: Cursor) -> std::io::Result<Page> {
+/// Returns the newest `limit` selected lines before the cursor, or fewer if the search has read its
+/// maximum. Skips unreadable lines, such as a line that a power failure truncated.
+pub(super) fn page(dir: &Path, filter: LineFilter, limit: usize, before: Cursor) -> std::io::Result<Page> {
     let mut newest_first = Vec::new();
     let mut next = None;
+    let mut searched = 0;
     let numbers = segments(dir)?;
     for &segment in numbers.iter().rev().filter(|&&segment| segment <= before.segment) {
+        if searched >= LOG_SEARCH_BYTES {
+            return Ok(finished(newest_first, next));
+        }
         let bytes_max = if segment == before.segment { before.offset } else { u64::MAX };
         let mut bytes = Vec::new();
         match std::fs::File::open(segment_path(dir, segment)) {
@@ -113,16 +117,18 @@ pub(super) fn page(dir: &Path, limit: usize, before: Cursor) -> std::io::Result<
             Err(e) if e.kind() == ErrorKind::NotFound => continue,
             Err(e) => return Err(e),
         };
+        searched += bytes.len() as u64;
         let mut end = bytes.len();
         while end > 0 {
             if newest_first.len() == limit {
                 return Ok(finished(newest_first, next));
             }
             let start = bytes[..end - 1].iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
-            if let Ok(line) = serde_json::from_slice(&bytes[start..end]) {
+            let line = serde_json::from_slice(&bytes[start..end]).ok();
+            if let Some(line) = line.filter(|line| filter.selects(line)) {
                 newest_first.push((line, Cursor { segment, offset: end as u64 }));
-                next = Some(Cursor { segment, offset: start as u64 });
             }
+            next = Some(Cursor { segment, offset: start as u64 });
             end = start;
         }
     }

@@ -23,7 +23,7 @@ use crate::files::{FileId, private_folder};
 use crate::group::{self, Job};
 use crate::limits::{CALLS_WAITING_MAX, CHECKED_BYTES_MAX, READS_PER_TURN, WRITE_TURN_MAX};
 use crate::loss::KEY_VALUE;
-use crate::sql::{Sql, connect, keep_journal, save};
+use crate::sql::{Durability, Sql, connect, keep_journal, save, set_durability};
 use crate::workers::{WorkerHandle, caught};
 
 /// Runs a read and replies to its caller, or replies with an error.
@@ -50,7 +50,7 @@ pub(crate) struct AppDatabase {
     /// Bounds the queued and running calls of this app.
     calls: Arc<Semaphore>,
     reads: Lane<Read>,
-    writes: Lane<Job>,
+    writes: Lane<(Durability, Job)>,
     /// The open file and its journal.
     file: Mutex<Option<Files>>,
     /// Whether the database is closed permanently.
@@ -115,6 +115,14 @@ impl<J> Lane<J> {
     }
 }
 
+impl Lane<(Durability, Job)> {
+    /// Returns what a commit of the queued writes must survive.
+    fn durability(&self) -> Durability {
+        let waiting = locked(&self.waiting);
+        waiting.jobs.iter().map(|(durability, _)| *durability).max().unwrap_or(Durability::Unsynced)
+    }
+}
+
 impl AppDatabase {
     pub(super) fn new(folders: AppFolders, app: AppName, shared: Shared, slot: OwnedSemaphorePermit) -> Self {
         let folder = folders.folder(&app);
@@ -159,9 +167,18 @@ impl AppDatabase {
         reported(&app, &record, outcome.await.map_err(|_| StoreError::Closed)?)
     }
 
-    /// Runs the work in a transaction, and returns once it is committed.
+    /// Runs the work in a transaction, and returns once it is committed and synced.
     pub(crate) async fn write<T: Send + 'static>(
         self: Arc<Self>,
+        work: impl FnOnce(&Connection) -> Sql<T> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        self.write_with(Durability::Synced, work).await
+    }
+
+    /// Runs the work in a transaction, and returns once it is committed.
+    pub(crate) async fn write_with<T: Send + 'static>(
+        self: Arc<Self>,
+        durability: Durability,
         work: impl FnOnce(&Connection) -> Sql<T> + Send + 'static,
     ) -> Result<T, StoreError> {
         let permits = self.permits().await?;
@@ -173,7 +190,7 @@ impl AppDatabase {
                 drop(permits);
             })
         });
-        if self.writes.put(write) {
+        if self.writes.put((durability, write)) {
             self.queue_writes();
         }
         let (app, record) = (self.app.clone(), Arc::clone(&self.shared.record));
@@ -217,11 +234,19 @@ impl AppDatabase {
     fn write_turn(self: Arc<Self>) {
         self.leave_lost_file();
         let mut slot = locked(&self.writes.connection);
-        if let Some(first) = self.writes.take() {
-            match self.opened(&mut slot) {
+        let durability = self.writes.durability();
+        if let Some((_, first)) = self.writes.take() {
+            let opened = self.opened(&mut slot).and_then(|connection| {
+                set_durability(connection, durability).map_err(|error| StoreError::sqlite(&self.path, &error))?;
+                Ok(connection)
+            });
+            match opened {
                 Ok(connection) => {
                     let begin = Instant::now();
-                    let next = || if begin.elapsed() < WRITE_TURN_MAX { self.writes.take() } else { None };
+                    let next = || {
+                        let has_time = begin.elapsed() < WRITE_TURN_MAX && self.writes.durability() <= durability;
+                        if has_time { self.writes.take().map(|(_, job)| job) } else { None }
+                    };
                     group::commit_group(connection, &self.path, first, next);
                 }
                 Err(error) => group::refuse(first, error),

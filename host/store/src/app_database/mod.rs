@@ -197,6 +197,7 @@ mod tests {
     use super::*;
     use crate::KvStore;
     use crate::limits::CALLS_WAITING_MAX;
+    use crate::sql::Durability;
 
     fn open(folder: &tempfile::TempDir) -> (AppDatabases, KvStore) {
         let databases = AppDatabases::open(folder.path(), &Options::default()).expect("the databases open");
@@ -275,6 +276,38 @@ mod tests {
             store.set(&app(number), "", "me", b"here").await.expect("the key is set");
             assert_eq!(store.get(&app(number), "", "me").await, Ok(Some(b"here".to_vec())));
         }
+    }
+
+    /// Unsynced writes wait for the disk only if a synced write is in their group.
+    #[tokio::test]
+    async fn a_commit_is_synced_if_one_of_its_writes_asks_for_it() {
+        let folder = tempfile::tempdir().expect("the folder is created");
+        let (databases, store) = open(&folder);
+        store.set(&app(1), "", "me", b"here").await.expect("the key is set");
+        let database = databases.database(&app(1)).await.expect("it opens");
+        let level = |durability| {
+            let level = |connection: &rusqlite::Connection| -> crate::sql::Sql<i64> {
+                Ok(connection.query_row("PRAGMA synchronous", [], |row| row.get(0))?)
+            };
+            database.clone().write_with(durability, level)
+        };
+        let (normal, full) = (1, 2);
+        assert_eq!(level(Durability::Unsynced).await, Ok(normal));
+        assert_eq!(level(Durability::Synced).await, Ok(full));
+        assert_eq!(level(Durability::Unsynced).await, Ok(normal));
+        let (release, held) = std::sync::mpsc::sync_channel::<()>(0);
+        let hold = move |_: &rusqlite::Connection| {
+            let _released = held.recv();
+            Ok(())
+        };
+        let mut holding = Box::pin(database.clone().write(hold));
+        assert!(futures::poll!(&mut holding).is_pending());
+        let group = [Durability::Unsynced, Durability::Synced, Durability::Unsynced].map(level);
+        let mut group = Box::pin(futures::future::join_all(group));
+        assert!(futures::poll!(&mut group).is_pending());
+        drop(release);
+        holding.await.expect("it is committed");
+        assert_eq!(group.await, [Ok(full), Ok(full), Ok(full)]);
     }
 
     /// An app uses at most one thread for its reads and one for its writes.

@@ -24,7 +24,7 @@ use super::row::millis;
 use super::settle;
 use crate::app_database::{AppDatabase, AppDatabases};
 use crate::files::blocking;
-use crate::sql::{Sql, SqlError};
+use crate::sql::{Durability, Sql, SqlError};
 use crate::{Page, Paged, StoreError};
 
 /// The event queues at `apps/<app>/kv.db`, beside the app's key-value entries. Cheap to clone.
@@ -49,9 +49,20 @@ impl Events {
         Self { databases, session: Arc::new(session) }
     }
 
-    /// Changes a queue in one transaction.
+    /// Changes a queue in one transaction, and returns once it is synced.
     async fn change<T: Send + 'static>(
         &self,
+        database: Arc<AppDatabase>,
+        now: Timestamp,
+        work: impl FnOnce(&mut QueueChange<'_>) -> Sql<T> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        self.change_with(Durability::Synced, database, now, work).await
+    }
+
+    /// Changes a queue in one transaction.
+    async fn change_with<T: Send + 'static>(
+        &self,
+        durability: Durability,
         database: Arc<AppDatabase>,
         now: Timestamp,
         work: impl FnOnce(&mut QueueChange<'_>) -> Sql<T> + Send + 'static,
@@ -66,7 +77,7 @@ impl Events {
             change.finish()?;
             Ok(outcome)
         };
-        database.write(write).await
+        database.write_with(durability, write).await
     }
 
     /// Reads a queue, if the app has a database. The work gets to know whether all leases are void.
@@ -99,7 +110,9 @@ impl EventQueue for Events {
         let Some(database) = self.databases.existing(app).await? else { return Ok(Claimed::default()) };
         loop {
             let (process, session) = (process.clone(), Arc::clone(&self.session));
-            let claimed = self.change(Arc::clone(&database), now, move |change| {
+            // A claim counts the attempt, also of an event that then ends the host. After a power
+            // failure the event is claimed again.
+            let claimed = self.change_with(Durability::Unsynced, Arc::clone(&database), now, move |change| {
                 if change.has_clock_gone_back() {
                     return Ok(None);
                 }
@@ -141,7 +154,9 @@ impl EventQueue for Events {
             }
             Ok(results)
         };
-        self.change(database, now, settle).await
+        // A power failure undoes an outcome together with its effects, and the event is delivered
+        // again.
+        self.change_with(Durability::Unsynced, database, now, settle).await
     }
 
     async fn cancel(&self, app: &AppName, seq: EventSeq, now: Timestamp) -> Result<Cancelled, StoreError> {

@@ -13,7 +13,9 @@ use crate::{Page, Paged, StoreError};
 
 /// The event queues of apps.
 ///
-/// A change is durable when its future is ready. Times are arguments; `now` is the caller's clock.
+/// A change is durable when its future is ready, except for claims and settled outcomes: these
+/// survive an end of the process, but a power failure may undo the last of them, each with its
+/// effects, and the events are delivered again. Times are arguments; `now` is the caller's clock.
 #[async_trait]
 pub trait EventQueue: Send + Sync + std::fmt::Debug {
     /// Stores events: all in one commit, or none. Returns one result per event, in the same order.
