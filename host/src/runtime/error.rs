@@ -1,6 +1,8 @@
 //! Why a job did not complete. Never decides whether a failed job is retried.
 
+use super::limits;
 use isopod_engine::{Fault, Resource};
+use isopod_policy::ProcessName;
 use std::time::Duration;
 
 /// Why a job did not complete.
@@ -24,6 +26,23 @@ pub(crate) enum InvokeError {
     Fault(#[from] Fault),
 }
 
+/// Why a guest that asks an event handler gets no reply.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum AskError {
+    #[error(
+        "{} handlers wait for one another's replies, which is the limit: send the event with `emit`, which \
+        doesn't wait",
+        limits::ASK_DEPTH_MAX
+    )]
+    TooDeep,
+    #[error("{} waits for a reply that needs a further instance, so none becomes free: allow more with \
+        `isopod scale {process}={}`, or send the event with `emit`, which doesn't wait",
+        all_instances(.process, *.max), .max.saturating_add(1))]
+    NeverFree { process: ProcessName, max: u32 },
+    #[error(transparent)]
+    Invoke(#[from] InvokeError),
+}
+
 /// The error of a job that the queue has no room for.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{busy} and {waiting} jobs are queued: the limit is {limit}")]
@@ -45,6 +64,14 @@ pub(crate) struct QueueTimeout {
     pub(crate) limit: Duration,
     /// When a client should retry, estimated from the current service rate.
     pub(crate) retry_after: Duration,
+}
+
+fn all_instances(process: &ProcessName, max: u32) -> String {
+    if max == 1 {
+        format!("the only instance of `{process}`")
+    } else {
+        format!("each of the {max} instances of `{process}`")
+    }
 }
 
 fn seconds(time: Duration) -> String {

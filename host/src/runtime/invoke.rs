@@ -3,8 +3,9 @@
 //! Never decides whether a failed job is retried.
 
 use super::{
+    call::{Call, Wait},
     deadline::Deadline,
-    error::InvokeError,
+    error::{AskError, InvokeError},
     pool::{Lease, Pool},
     release::ActiveRelease,
 };
@@ -71,8 +72,28 @@ impl ActiveRelease {
     /// Delivers an event and waits for its handler's result.
     pub(crate) async fn event(&self, class: Class, event: Event, request_id: impl Id) -> Result<Handled, InvokeError> {
         let pool = self.events.as_ref().ok_or(InvokeError::NoProcess("events"))?;
-        let committed = deliver(pool, Delivery { class, event, is_transaction: false }, request_id).await?;
-        Ok(committed.map(|committed| committed.reply))
+        let delivery = Delivery { class, event, is_transaction: false, depth: 0 };
+        Ok(reply_of(deliver(pool, delivery, request_id).await?))
+    }
+
+    /// Delivers an event for the current call of a guest, which waits for the handler's result. The
+    /// caller's core is free meanwhile.
+    pub(crate) async fn ask(&self, event: Event, request_id: impl Id) -> Result<Handled, AskError> {
+        let pool = self.events.as_ref().ok_or(InvokeError::NoProcess("events"))?;
+        let wait = Wait::begin()?;
+        let delivery = Delivery { class: Class::Pull, event, is_transaction: false, depth: wait.depth() };
+        let (deadline, input) = (pool.deadline(), delivery.input());
+        let handled = match asked_lease(pool, &wait, delivery.event.bytes(), deadline).await {
+            Ok(lease) => {
+                wait.for_call(pool.resources().host().waits(), pool.slot_id(lease.index()));
+                handle(pool, lease, deadline, delivery, request_id.clone()).await.map_err(AskError::from)
+            }
+            Err(refused) => Err(refused),
+        };
+        if let Err(AskError::Invoke(refused)) = &handled {
+            report_outcome(pool, refused, &input, request_id.as_ref());
+        }
+        handled.map(reply_of)
     }
 
     /// Delivers a stored event to its process type as push work. The caller commits what the
@@ -84,7 +105,8 @@ impl ActiveRelease {
         request_id: impl Id,
     ) -> Result<Committed, InvokeError> {
         let pool = self.pool(process).ok_or(InvokeError::NoProcess("events"))?;
-        deliver(pool, Delivery { class: Class::Push, event, is_transaction: true }, request_id).await
+        let delivery = Delivery { class: Class::Push, event, is_transaction: true, depth: 0 };
+        deliver(pool, delivery, request_id).await
     }
 }
 
@@ -94,6 +116,18 @@ struct Delivery {
     event: Event,
     /// Whether the handler's effects are buffered for the caller to commit.
     is_transaction: bool,
+    /// The number of calls that wait for its reply, one for another.
+    depth: u32,
+}
+
+impl Delivery {
+    fn input(&self) -> Input {
+        Input { bytes: self.event.bytes(), monitor: None }
+    }
+}
+
+fn reply_of(committed: Committed) -> Handled {
+    committed.map(|committed| committed.reply)
 }
 
 /// The result of a handler. Without a transaction, its effects are empty.
@@ -113,6 +147,21 @@ async fn ready_lease(pool: &Arc<Pool>, class: Class, bytes: u64, deadline: Deadl
 async fn queued_lease(pool: &Arc<Pool>, class: Class, bytes: u64, deadline: Deadline) -> Result<Lease, InvokeError> {
     let lease = pool.lease(class, bytes, deadline).await?;
     if lease.has_instance() { Ok(lease) } else { start_instance(pool, lease, bytes, deadline).await }
+}
+
+/// Returns a lease with an instance for the event of a call that waits, unless it would wait for
+/// itself.
+async fn asked_lease(pool: &Arc<Pool>, wait: &Wait, bytes: u64, deadline: Deadline) -> Result<Lease, AskError> {
+    let lease = match pool.try_lease(Class::Pull, deadline) {
+        Some(lease) if lease.has_instance() => return Ok(lease),
+        lease => lease,
+    };
+    let never_free = |_| AskError::NeverFree { process: pool.process().clone(), max: pool.scale().max };
+    wait.for_slot(pool.resources().host().waits(), Arc::<Pool>::clone(pool)).map_err(never_free)?;
+    Ok(match lease {
+        Some(lease) => start_instance(pool, lease, bytes, deadline).await?,
+        None => queued_lease(pool, Class::Pull, bytes, deadline).await?,
+    })
 }
 
 /// Starts an instance for a job. If the host has no room, the job waits for an instance that the
@@ -153,13 +202,13 @@ async fn respond(
     request_id: impl Id,
 ) -> Result<Response<ResponseBody>, InvokeError> {
     let (id, admitted, cpu) = (request_id.clone(), lease.admitted, lease.cpu.clone());
-    let work = Box::pin(async move {
+    let work = Box::pin(call(pool, &lease, 0).scope(async move {
         let outcome = match lease.instance().await {
             Ok(instance) => instance.http(Request::from_parts(*request.head, request.body), id.as_ref()).await,
             Err(fault) => HttpOutcome { response: Err(fault), after: InstanceState::Ended },
         };
         (outcome, lease)
-    });
+    }));
     let work = pool.resources().run(Class::Pull, pool.program(), work).counted_in(cpu);
     let ((outcome, mut lease), _) = run_within(deadline, pool, admitted, work).await?;
     match outcome.after {
@@ -170,11 +219,16 @@ async fn respond(
     Ok(outcome.response?)
 }
 
+/// Returns the call that runs on a lease.
+fn call(pool: &Arc<Pool>, lease: &Lease, depth: u32) -> Call {
+    let (resources, slot) = (Arc::clone(pool.resources()), pool.slot_id(lease.index()));
+    Call { resources, class: lease.class, slot, depth }
+}
+
 async fn deliver(pool: &Arc<Pool>, delivery: Delivery, request_id: impl Id) -> Result<Committed, InvokeError> {
     let deadline = pool.deadline();
-    let (class, bytes) = (delivery.class, delivery.event.bytes());
-    let input = Input { bytes, monitor: None };
-    let handled = match ready_lease(pool, class, bytes, deadline).await {
+    let input = delivery.input();
+    let handled = match ready_lease(pool, delivery.class, input.bytes, deadline).await {
         Ok(lease) => handle(pool, lease, deadline, delivery, request_id.clone()).await,
         Err(refused) => Err(refused),
     };
@@ -194,7 +248,7 @@ async fn handle(
     let class = lease.class;
     pool.resources().note_event(class);
     let (admitted, cpu) = (lease.admitted, lease.cpu.clone());
-    let work = Box::pin(async move {
+    let work = Box::pin(call(pool, &lease, delivery.depth).scope(async move {
         let (handled, instance) = match lease.instance().await {
             Ok(instance) if delivery.is_transaction => {
                 instance.event_in_transaction(delivery.event, request_id.as_ref()).await
@@ -208,7 +262,7 @@ async fn handle(
         };
         lease.put_instance(instance);
         (handled, lease)
-    });
+    }));
     let work = pool.resources().run(class, pool.program(), work).counted_in(cpu);
     let ((handled, _lease), _) = run_within(deadline, pool, admitted, work).await?;
     Ok(handled?)
@@ -315,7 +369,8 @@ fn finish_in_background(pool: &Arc<Pool>, mut lease: Lease, rest: Unfinished, (r
     let pool = Arc::clone(pool);
     lease.note_response();
     tokio::spawn(async move {
-        let rest = Box::pin(rest.finish(pool.stall_timeout(limits::TRAFFIC_RESPONSE_CROWDED)));
+        let rest = rest.finish(pool.stall_timeout(limits::TRAFFIC_RESPONSE_CROWDED));
+        let rest = Box::pin(call(&pool, &lease, 0).scope(rest));
         let rest = pool.resources().run(Class::Pull, pool.program(), rest).counted_in(lease.cpu.clone());
         let Some((rest, _)) = pool.resources().cancellation().run_until_cancelled(rest).await else { return };
         match rest {

@@ -10,6 +10,7 @@
 //! before stay with the previous release, which is dropped after its last job.
 
 mod app;
+mod call;
 mod cancellation;
 mod class;
 mod command;

@@ -7,6 +7,7 @@ mod advice;
 mod api_description;
 mod app_task;
 mod arguments;
+mod asks;
 mod bodies;
 mod bodies_in_memory;
 mod bots;

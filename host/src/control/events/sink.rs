@@ -8,7 +8,6 @@ use std::{
 
 use async_trait::async_trait;
 use isopod_engine::{EmitError, EmittedEvent, Event, EventSink, Reply};
-use isopod_executor::Class;
 use isopod_policy::{AppName, RequestId};
 use isopod_store::StoreError;
 use jiff::Timestamp;
@@ -61,8 +60,7 @@ impl EventSink for AppEvents {
         let release = events.directory.serving(&target.traffic).await;
         let release = release.map_err(|why| EmitError::Failed(format!("`{}` is unavailable: {why}", target.name)))?;
         let event = Event { attempt: 1, ..conversion::asked(sent.event) };
-        // As push work: the asking handler holds a core of the pull queue.
-        let handled = release.event(Class::Push, event, RequestId::from_random(rand::random())).await;
+        let handled = release.ask(event, RequestId::from_random(rand::random())).await;
         let handled = handled.map_err(|error| EmitError::Failed(error.to_string()))?;
         handled.map_err(|failure| EmitError::Failed(failure.message().to_owned()))
     }

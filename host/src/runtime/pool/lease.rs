@@ -66,6 +66,11 @@ impl Lease {
         }
     }
 
+    /// Returns the index of the slot in its pool.
+    pub(crate) fn index(&self) -> usize {
+        self.index
+    }
+
     /// Returns whether the slot has an instance.
     pub(crate) fn has_instance(&self) -> bool {
         self.instance.is_some()

@@ -23,7 +23,7 @@ use crate::{
         class::{CLASSES, class_index},
         deadline::Deadline,
         error::InvokeError,
-        resources::{AppResources, Evict},
+        resources::{AppResources, Evict, Occupied, SlotId},
         status::InstanceStatus,
     },
 };
@@ -378,7 +378,7 @@ impl Pool {
         let busy = state.busy.iter().sum();
         state.window.note(busy);
         let slot = &mut state.slots[index];
-        let instance = slot.lease();
+        let instance = slot.lease(class);
         let lessor = Arc::clone(self);
         Lease {
             lessor: Some(lessor),
@@ -392,6 +392,11 @@ impl Pool {
             counts_as_request: false,
             has_responded: false,
         }
+    }
+
+    /// Identifies a slot while it is leased.
+    pub(crate) fn slot_id(&self, index: usize) -> SlotId {
+        SlotId { pool: self.id(), index }
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, PoolState> {
@@ -447,6 +452,21 @@ impl Lessor for Pool {
         if is_empty && self.warm_min() > 0 {
             self.instance_ended.notify_one();
         }
+    }
+}
+
+impl Occupied for Pool {
+    fn id(&self) -> usize {
+        std::ptr::from_ref(self).addr()
+    }
+
+    fn all_leased(&self) -> Option<Vec<SlotId>> {
+        let state = self.lock();
+        if state.busy[class_index(Class::Pull)] < self.scale.max {
+            return None;
+        }
+        let leased = state.slots.iter().filter(|(_, slot)| slot.is_leased_by(Class::Pull));
+        Some(leased.map(|(index, _)| self.slot_id(index)).collect())
     }
 }
 

@@ -4,6 +4,7 @@
 use super::queue::Queue;
 use crate::runtime::status::{InstanceRecord, InstanceStatus, STOPPED};
 use isopod_engine::Instance;
+use isopod_executor::Class;
 use isopod_policy::{InstanceId, Isolation};
 
 /// A pool's position for one instance.
@@ -21,6 +22,7 @@ pub(super) enum SlotState {
     Idle(Box<Instance>),
     /// A job has the slot and its instance.
     Leased {
+        class: Class,
         /// Whether the instance is ended when the lease is returned.
         recycle: bool,
     },
@@ -43,6 +45,11 @@ impl Slot {
         matches!(self.state, SlotState::Leased { .. })
     }
 
+    /// Returns whether a job of this class has the slot.
+    pub(super) fn is_leased_by(&self, job: Class) -> bool {
+        matches!(self.state, SlotState::Leased { class, .. } if class == job)
+    }
+
     /// Returns whether an instance has ever used the id.
     pub(super) fn was_used(&self) -> bool {
         !self.is_empty() || self.record.requests > 0 || self.record.restarts > 0
@@ -54,15 +61,15 @@ impl Slot {
         self.state = SlotState::Idle(instance);
     }
 
-    /// Leases the slot. Returns its instance, if there is one.
-    pub(super) fn lease(&mut self) -> Option<Box<Instance>> {
-        self.replace(SlotState::Leased { recycle: false })
+    /// Leases the slot to a job. Returns its instance, if there is one.
+    pub(super) fn lease(&mut self, class: Class) -> Option<Box<Instance>> {
+        self.replace(SlotState::Leased { class, recycle: false })
     }
 
     /// Ends the lease: `instance` stays in the slot, unless it is recycled. Returns the instance to
     /// end.
     pub(super) fn end_lease(&mut self, instance: Option<Box<Instance>>) -> Option<Box<Instance>> {
-        let recycle = matches!(self.state, SlotState::Leased { recycle: true });
+        let recycle = matches!(self.state, SlotState::Leased { recycle: true, .. });
         let (kept, recycled) = if recycle { (None, instance) } else { (instance, None) };
         match kept {
             Some(instance) => self.fill(instance),
@@ -74,7 +81,7 @@ impl Slot {
     /// Removes the instance of an idle slot, or marks that of a leased slot to be ended after its
     /// job. The next instance gets its id.
     pub(super) fn restart(&mut self) -> Option<Box<Instance>> {
-        if let SlotState::Leased { recycle } = &mut self.state {
+        if let SlotState::Leased { recycle, .. } = &mut self.state {
             // The restart counts when the instance ends.
             *recycle = true;
             return None;
@@ -103,8 +110,8 @@ impl Slot {
     /// it without a request.
     pub(super) fn status(&self, is_supervised: bool) -> InstanceStatus {
         self.record.status(match self.state {
-            SlotState::Leased { recycle: true } => "stopping",
-            SlotState::Leased { recycle: false } => "busy",
+            SlotState::Leased { recycle: true, .. } => "stopping",
+            SlotState::Leased { recycle: false, .. } => "busy",
             SlotState::Idle(_) => "idle",
             SlotState::Empty if is_supervised => "restarting",
             SlotState::Empty => STOPPED,
@@ -125,7 +132,8 @@ mod tests {
         let mut slot = slot();
         assert!(slot.is_empty() && !slot.was_used());
         assert_eq!((slot.status(false).state, slot.status(true).state), (STOPPED, "restarting"));
-        assert!(slot.lease().is_none() && slot.is_leased());
+        assert!(slot.lease(Class::Pull).is_none() && slot.is_leased());
+        assert!(slot.is_leased_by(Class::Pull) && !slot.is_leased_by(Class::Push));
         assert_eq!(slot.status(true).state, "busy");
         assert!(slot.end_lease(None).is_none() && slot.is_empty() && !slot.was_used());
     }
@@ -133,12 +141,12 @@ mod tests {
     #[test]
     fn a_restart_during_a_lease_takes_effect_at_its_end_and_counts_once() {
         let mut slot = slot();
-        assert!(slot.lease().is_none() && slot.restart().is_none());
+        assert!(slot.lease(Class::Pull).is_none() && slot.restart().is_none());
         assert_eq!(slot.status(false).state, "stopping");
         slot.end_lease(None);
         slot.record.note_end(Isolation::Reuse);
         assert_eq!((slot.status(false).state, slot.record.restarts), (STOPPED, 1));
-        assert!(slot.lease().is_none());
+        assert!(slot.lease(Class::Push).is_none());
         assert_eq!(slot.status(false).state, "busy");
     }
 
@@ -155,7 +163,7 @@ mod tests {
     fn only_an_idle_instance_is_recycled() {
         let mut slot = slot();
         assert!(slot.recycle().is_none());
-        slot.lease();
+        slot.lease(Class::Pull);
         assert!(slot.recycle().is_none() && slot.is_leased());
         assert_eq!(slot.record.restarts, 0);
     }

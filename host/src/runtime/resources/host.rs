@@ -1,6 +1,6 @@
 //! The resources that all apps share. Never knows an app.
 
-use super::{bodies::HostBodies, guest_runtime::GuestRuntimes, pools::Pools};
+use super::{bodies::HostBodies, guest_runtime::GuestRuntimes, pools::Pools, waits::Waits};
 use crate::runtime::limits;
 use isopod_executor::Executor;
 use std::{
@@ -21,6 +21,8 @@ struct Inner {
     bodies: HostBodies,
     /// The pools of all apps, to evict instances from when the host has no room.
     pools: Pools,
+    /// The calls that wait for the reply of another call.
+    waits: Waits,
     /// Whether queued jobs are refused because the host stops.
     refuses_waiting: AtomicBool,
 }
@@ -29,8 +31,8 @@ impl HostResources {
     /// Creates the host's resources. `guests` owns the runtimes of guests that don't use the
     /// runtime of an I/O thread.
     pub(crate) fn new(executor: Executor, guests: GuestRuntimes) -> Self {
-        let (bodies, pools, refuses_waiting) = Default::default();
-        Self(Arc::new(Inner { executor, guests, bodies, pools, refuses_waiting }))
+        let (bodies, pools, waits, refuses_waiting) = Default::default();
+        Self(Arc::new(Inner { executor, guests, bodies, pools, waits, refuses_waiting }))
     }
 
     /// Refuses the queued jobs shortly before `drain` has passed, so that their clients get a
@@ -53,6 +55,10 @@ impl HostResources {
 
     pub(crate) fn release_bytes(&self, bytes: u64) {
         self.0.bodies.queued.release(bytes);
+    }
+
+    pub(crate) fn waits(&self) -> &Waits {
+        &self.0.waits
     }
 
     pub(super) fn executor(&self) -> &Executor {

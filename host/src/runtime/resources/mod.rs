@@ -13,6 +13,7 @@ mod instances;
 mod pools;
 mod stats;
 mod stored_events;
+mod waits;
 
 pub(crate) use app::AppResources;
 pub(crate) use bodies::{BodyBudgetExceeded, IncomingBody};
@@ -21,3 +22,4 @@ pub(crate) use host::HostResources;
 pub(crate) use pools::{Admit, Evict};
 pub(crate) use stats::Latency;
 pub(crate) use stored_events::StoredEvents;
+pub(crate) use waits::{NeverFree, Occupied, SlotId, Waits};

@@ -1,0 +1,159 @@
+//! The calls that wait for the reply of another call, on the whole host. Detects calls that would
+//! wait for each other. Never starts or ends a call.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+/// Identifies a leased slot: its pool and its index.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct SlotId {
+    pub(crate) pool: usize,
+    pub(crate) index: usize,
+}
+
+/// A pool, as seen by calls that wait for one of its slots.
+pub(crate) trait Occupied: Send + Sync {
+    /// Identifies the pool.
+    fn id(&self) -> usize;
+
+    /// Returns the slots that pull jobs lease, if they are as many as the pool may have. `None` if
+    /// a further job could get a slot.
+    fn all_leased(&self) -> Option<Vec<SlotId>>;
+}
+
+/// What a call waits for.
+enum WaitsFor {
+    /// Any slot of a pool: the event that it asks about is queued.
+    Pool(Arc<dyn Occupied>),
+    /// The call that handles its event.
+    Call(SlotId),
+}
+
+/// The calls that wait, by their slots.
+#[derive(Default)]
+pub(crate) struct Waits(Mutex<HashMap<SlotId, WaitsFor>>);
+
+/// No slot of the pool can become free.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct NeverFree;
+
+impl Waits {
+    /// Records that a call waits for a slot of `pool`, unless each of its slots waits for this or
+    /// another call that waits. `caller` is `None` for a call without a slot, which nothing waits
+    /// for.
+    pub(crate) fn wait_for_slot(&self, caller: Option<SlotId>, pool: Arc<dyn Occupied>) -> Result<(), NeverFree> {
+        // The lock is held during the search, so that of several calls that would wait for each
+        // other the last one is refused. A call that gets its slot meanwhile makes progress, which
+        // the search sees in the pool of that slot.
+        let mut waits = self.lock();
+        if let Some(caller) = caller {
+            waits.insert(caller, WaitsFor::Pool(Arc::clone(&pool)));
+        }
+        if can_become_free(&waits, pool) {
+            return Ok(());
+        }
+        if let Some(caller) = caller {
+            waits.remove(&caller);
+        }
+        Err(NeverFree)
+    }
+
+    /// Records that a call waits for the call in the slot `handler`.
+    pub(crate) fn wait_for_call(&self, caller: SlotId, handler: SlotId) {
+        self.lock().insert(caller, WaitsFor::Call(handler));
+    }
+
+    /// Removes the record of a call.
+    pub(crate) fn end(&self, caller: SlotId) {
+        let ended = self.lock().remove(&caller);
+        drop(ended);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<SlotId, WaitsFor>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Returns whether a call that doesn't wait leads to a free slot of `pool`.
+fn can_become_free(waits: &HashMap<SlotId, WaitsFor>, pool: Arc<dyn Occupied>) -> bool {
+    let (mut pools, mut seen_pools, mut seen_slots) = (vec![pool], HashSet::new(), HashSet::new());
+    while let Some(pool) = pools.pop() {
+        if !seen_pools.insert(pool.id()) {
+            continue;
+        }
+        let Some(leased) = pool.all_leased() else { return true };
+        for mut slot in leased {
+            while seen_slots.insert(slot) {
+                match waits.get(&slot) {
+                    None => return true,
+                    Some(WaitsFor::Call(handler)) => slot = *handler,
+                    Some(WaitsFor::Pool(next)) => pools.push(Arc::clone(next)),
+                }
+            }
+        }
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A pool with this many leased slots of at most `max`.
+    struct Fake {
+        id: usize,
+        leased: usize,
+        max: usize,
+    }
+
+    impl Occupied for Fake {
+        fn id(&self) -> usize {
+            self.id
+        }
+
+        fn all_leased(&self) -> Option<Vec<SlotId>> {
+            let slots = (0..self.leased).map(|index| SlotId { pool: self.id, index }).collect();
+            (self.leased >= self.max).then_some(slots)
+        }
+    }
+
+    fn pool(id: usize, leased: usize, max: usize) -> Arc<dyn Occupied> {
+        Arc::new(Fake { id, leased, max })
+    }
+
+    const fn slot(pool: usize, index: usize) -> Option<SlotId> {
+        Some(SlotId { pool, index })
+    }
+
+    #[test]
+    fn a_call_that_waits_for_its_own_slot_is_refused() {
+        let waits = Waits::default();
+        assert_eq!(waits.wait_for_slot(slot(1, 0), pool(1, 1, 1)), Err(NeverFree));
+        assert_eq!(waits.wait_for_slot(slot(1, 0), pool(1, 1, 2)), Ok(()), "another slot may be added");
+        waits.end(SlotId { pool: 1, index: 0 });
+        assert_eq!(waits.wait_for_slot(slot(2, 0), pool(1, 1, 1)), Ok(()), "the slot's call doesn't wait");
+        assert!(waits.lock().len() == 1, "a refused call leaves no record");
+    }
+
+    #[test]
+    fn the_last_of_several_calls_that_wait_for_each_other_is_refused() {
+        let waits = Waits::default();
+        assert_eq!(waits.wait_for_slot(slot(1, 0), pool(1, 3, 3)), Ok(()));
+        assert_eq!(waits.wait_for_slot(slot(1, 1), pool(1, 3, 3)), Ok(()));
+        assert_eq!(waits.wait_for_slot(slot(1, 2), pool(1, 3, 3)), Err(NeverFree));
+        assert_eq!(waits.wait_for_slot(None, pool(1, 3, 3)), Ok(()), "the third call continues");
+    }
+
+    #[test]
+    fn waits_are_followed_over_calls_and_pools() {
+        let waits = Waits::default();
+        // The call in pool 1 is handled in pool 2, whose call waits for a slot of pool 3.
+        waits.wait_for_call(SlotId { pool: 1, index: 0 }, SlotId { pool: 2, index: 0 });
+        assert_eq!(waits.wait_for_slot(slot(2, 0), pool(3, 1, 1)), Ok(()));
+        assert_eq!(waits.wait_for_slot(slot(4, 0), pool(1, 1, 1)), Ok(()), "the call in pool 3 doesn't wait");
+        assert_eq!(waits.wait_for_slot(slot(3, 0), pool(1, 1, 1)), Err(NeverFree));
+        assert_eq!(waits.wait_for_slot(slot(3, 0), pool(1, 1, 2)), Ok(()));
+    }
+}

@@ -1,0 +1,128 @@
+//! Tests guests that ask event handlers for a reply: the event is pull work, the caller's core is
+//! free meanwhile, and calls that would wait for each other fail at once.
+
+use isopod_tests::{
+    Answer, Ask, Host, Queue,
+    outbox::{event_of_steps, outbox},
+};
+use serde_json::{Value, json};
+
+/// Longer than the test waits for a response: no test passes by a timeout.
+const LONG_MS: u64 = 300_000;
+
+fn deploy(host: &Host, app: &str, worker: &str) {
+    host.create(app, "production");
+    host.deploy(app, outbox(app, worker, "[limits]\nrequest_timeout = \"10m\"\ninstances_max = 32"));
+}
+
+fn host_with(worker: &str) -> Host {
+    let host = Host::start();
+    deploy(&host, "outbox", worker);
+    host
+}
+
+/// Returns the step that asks the own event handler to run steps.
+fn asking(steps: &Value) -> Value {
+    json!(["ask", { "steps": steps }, LONG_MS])
+}
+
+/// Returns the request that runs steps in the event handler, and waits for its reply.
+fn event(host: &Host, app: &str, id: &str, steps: &Value) -> Ask {
+    let ask = Ask::post(format!("/v1/apps/{app}/events")).header("authorization", format!("Bearer {}", host.token));
+    ask.body("application/cloudevents+json", event_of_steps(id, None, steps).to_string())
+}
+
+/// Returns steps that ask for steps that ask, and so on.
+fn chain(length: usize) -> Value {
+    (0..length).fold(json!([["attempt"]]), |steps, _| json!([asking(&steps)]))
+}
+
+/// Returns the results of the last reply in a chain, and the number of replies before it.
+fn innermost(results: &Answer) -> (Value, usize) {
+    let (mut results, mut depth) = (results.clone().expect(200).json(), 0);
+    while let Some(Ok(inner)) = results[0].as_str().map(serde_json::from_str) {
+        (results, depth) = (inner, depth + 1);
+    }
+    (results, depth)
+}
+
+#[test]
+fn a_handler_that_would_wait_for_itself_gets_an_error() {
+    let host = host_with("max = 1");
+    let (results, depth) = innermost(&host.api_raw(&event(&host, "outbox", "1", &chain(1))));
+    let error = results[0]["error"].as_str().unwrap_or_else(|| panic!("no error in {results}"));
+    assert!(error.contains("the only instance of `worker` waits for a reply") && depth == 0, "{error}");
+    assert!(error.contains("isopod scale worker=2") && error.contains("`emit`"), "{error}");
+    // The handler of another process type and a stored event use other slots.
+    let replies = host.run_steps("outbox", &json!([asking(&json!([["attempt"]]))]));
+    assert_eq!(replies, [json!("[1]")]);
+    let stored = host.push_steps("outbox", None, &json!([asking(&json!([["set", "asked", "yes"]]))]));
+    host.until_event("outbox", &stored, "done");
+    assert_eq!(host.value("outbox", "asked"), "yes");
+}
+
+#[test]
+fn a_handler_that_asks_itself_gets_a_further_instance() {
+    let host = host_with("max = 2");
+    // Each call that waits lends its core to the next.
+    host.set_cores("outbox", &json!({ "pull": 1 })).expect(200);
+    assert_eq!(innermost(&host.api_raw(&event(&host, "outbox", "1", &chain(1)))), (json!([1]), 1));
+    let (results, depth) = innermost(&host.api_raw(&event(&host, "outbox", "2", &chain(2))));
+    assert!(results.to_string().contains("each of the 2 instances of `worker`") && depth == 1, "{results}");
+    host.until_queue("outbox", Queue::Pull, 0, 0);
+}
+
+#[test]
+fn calls_that_would_wait_for_each_other_end() {
+    let host = host_with("max = 2");
+    // Each holds one of the two slots when it asks, unless the other has ended.
+    let steps = json!([["sleep", 300], asking(&json!([["attempt"]]))]);
+    let answers = std::thread::scope(|scope| {
+        let senders = ["1", "2"].map(|id| scope.spawn(|| host.api_raw(&event(&host, "outbox", id, &steps))));
+        senders.map(|sender| sender.join().expect("a response arrives"))
+    });
+    for answer in answers {
+        let reply = answer.expect(200).json()[1].to_string();
+        assert!(reply == "\"[1]\"" || reply.contains("each of the 2 instances of `worker`"), "{reply}");
+    }
+    host.until_queue("outbox", Queue::Pull, 0, 0);
+}
+
+#[test]
+fn a_long_chain_of_questions_is_refused() {
+    let host = host_with("max = 30");
+    host.set_cores("outbox", &json!({ "pull": 1 })).expect(200);
+    let chained = host.api_raw(&event(&host, "outbox", "1", &chain(16)));
+    assert_eq!(innermost(&chained), (json!([1]), 16));
+    let (results, depth) = innermost(&host.api_raw(&event(&host, "outbox", "2", &chain(20))));
+    assert!(results.to_string().contains("16 handlers wait for one another's replies"), "{results}");
+    assert_eq!(depth, 16);
+}
+
+#[test]
+fn a_question_is_answered_during_a_flood_of_stored_events() {
+    let host = host_with("");
+    let cores = host.cores("outbox")["push"].as_u64().expect("a number of cores");
+    (0..3 * cores).for_each(|_| drop(host.push_steps("outbox", None, &json!([["sleep", LONG_MS]]))));
+    host.until_queue("outbox", Queue::Push, cores, 2 * cores);
+    let replies = host.run_steps("outbox", &json!([asking(&json!([["attempt"]]))]));
+    assert_eq!(replies, [json!("[1]")]);
+    // The caller and the handler were pull work.
+    host.until_queue("outbox", Queue::Push, cores, 2 * cores);
+}
+
+#[test]
+fn apps_that_ask_each_other_wait_only_for_free_instances() {
+    let host = host_with("max = 1");
+    deploy(&host, "audit", "max = 1");
+    for (app, other) in [("outbox", "audit"), ("audit", "outbox")] {
+        host.set_grants(app, &json!({ "events": [other] })).expect(200);
+        host.set_cores(app, &json!({ "pull": 1 })).expect(200);
+    }
+    let ask_other = |app: &str, steps: &Value| json!([["ask", { "app": app, "steps": steps }, LONG_MS]]);
+    let once = ask_other("audit", &json!([["attempt"]]));
+    assert_eq!(innermost(&host.api_raw(&event(&host, "outbox", "1", &once))), (json!([1]), 1));
+    let back = ask_other("audit", &ask_other("outbox", &json!([["attempt"]])));
+    let (results, depth) = innermost(&host.api_raw(&event(&host, "outbox", "2", &back)));
+    assert!(results.to_string().contains("the only instance of `worker`") && depth == 1, "{results}");
+}
