@@ -1,5 +1,5 @@
-//! Opens a host's databases from another process, as a backup or an operator does. Never changes a
-//! running host's rows.
+//! Opens a host's databases from another process, as a backup or an operator does. Never changes
+//! rows that the host has in memory.
 
 use crate::Host;
 use rusqlite::{Connection, Params};
@@ -30,6 +30,34 @@ impl Host {
     pub fn change_rows(&self, sql: &str, params: impl Params) {
         let changed = self.control_database().execute(sql, params).unwrap_or_else(|error| panic!("{sql}: {error}"));
         assert!(changed > 0, "no row was changed by {sql}");
+    }
+}
+
+/// The most events of an app that have not ended, and dead letters.
+const EVENTS_PER_APP_MAX: i64 = 2_000_000;
+
+impl Host {
+    /// Fills the event queue of a stopped host's app except for this number of events. The app must
+    /// have had an event.
+    ///
+    /// # Panics
+    /// If the queue can't be changed.
+    #[track_caller]
+    pub fn fill_event_queue(&self, app: &str, free: i64) {
+        let sql = "UPDATE queues SET dead = ?1 - (ready + delayed + leased) WHERE process = 1";
+        let changed = self.database_of(app).execute(sql, [EVENTS_PER_APP_MAX - free]);
+        assert_eq!(changed.expect("the queue can be changed"), 1, "the app had an event");
+    }
+
+    /// Removes the events that [`Host::fill_event_queue`] counted.
+    ///
+    /// # Panics
+    /// If the queue can't be changed.
+    #[track_caller]
+    pub fn empty_event_queue(&self, app: &str) {
+        let sql = "UPDATE queues SET dead = (SELECT count(*) FROM events \
+                   WHERE events.process = queues.process AND state = 5)";
+        self.database_of(app).execute(sql, []).expect("the queue can be changed");
     }
 }
 

@@ -44,6 +44,7 @@ mod event_crashes;
 mod event_disk;
 mod event_failures;
 mod event_faults;
+mod event_forwarding;
 mod event_metrics;
 mod event_order;
 mod event_settings;

@@ -101,6 +101,20 @@ pub(super) fn from_sender(event: isopod_engine::Event) -> Event {
 /// it, since the name is not valid for an attribute.
 const FORWARD_TO: &str = "isopod-forward-to";
 
+/// The attribute with the subject of an event that waits to be forwarded.
+const FORWARD_SUBJECT: &str = "isopod-forward-subject";
+
+/// Marks an event to be forwarded. In the app's own queue its subject includes the target, so that
+/// an unavailable target delays no event of the app itself.
+fn forwarding(mut event: Event, target: String) -> Event {
+    if let Some(subject) = event.subject.take() {
+        event.subject = Some(format!("{target}/{subject}"));
+        event.payload.extensions.push((FORWARD_SUBJECT.to_owned(), subject));
+    }
+    event.payload.extensions.push((FORWARD_TO.to_owned(), target));
+    event
+}
+
 /// Returns the app to which an event is to be forwarded.
 pub(super) fn forward_target(event: &Event) -> Option<&str> {
     let mut extensions = event.payload.extensions.iter();
@@ -110,7 +124,13 @@ pub(super) fn forward_target(event: &Event) -> Option<&str> {
 /// Returns a forwarded event as the target app receives it.
 pub(super) fn forwarded(event: &Event) -> Event {
     let mut event = event.clone();
-    event.payload.extensions.retain(|(name, _)| name != FORWARD_TO);
+    event.payload.extensions.retain_mut(|(name, value)| match name.as_str() {
+        FORWARD_SUBJECT => {
+            event.subject = Some(std::mem::take(value));
+            false
+        }
+        name => name != FORWARD_TO,
+    });
     event
 }
 
@@ -167,9 +187,31 @@ pub(super) fn effects(
         let handler = Handler::of(release).ok_or_else(|| {
             Failure::Effects("the app has no process type that takes the event that the handler sent".to_owned())
         })?;
-        let mut sent = from_guest(event, app, now).map_err(|error| Failure::Effects(error.to_string()))?;
-        sent.event.payload.extensions.extend(target.map(|target| (FORWARD_TO.to_owned(), target)));
-        emitted.push(handler.event(sent.event, sent.not_before, sent.expires_at));
+        let Sent { event, not_before, expires_at } =
+            from_guest(event, app, now).map_err(|error| Failure::Effects(error.to_string()))?;
+        let event = match target {
+            Some(target) => forwarding(event, target),
+            None => event,
+        };
+        emitted.push(handler.event(event, not_before, expires_at));
     }
     Ok(Effects { reads: reads.collect(), writes: writes.collect(), emitted })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_forwarded_event_reaches_the_target_unchanged() {
+        let extensions = vec![("tenant".to_owned(), "7".to_owned())];
+        for subject in [Some("ann".to_owned()), None] {
+            let payload = EventPayload { extensions: extensions.clone(), ..EventPayload::default() };
+            let event = Event { id: "1".to_owned(), subject, payload, ..Event::default() };
+            let waiting = forwarding(event.clone(), "billing".to_owned());
+            assert_eq!(forward_target(&waiting), Some("billing"));
+            assert_ne!(waiting.subject.as_deref(), Some("ann"), "it has no order with the app's own events");
+            assert_eq!(forwarded(&waiting), event);
+        }
+    }
 }

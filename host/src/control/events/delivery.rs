@@ -187,6 +187,7 @@ impl Delivery {
             number: claim.attempt,
             last_error: claim.last_error.as_ref(),
             policy,
+            accepted_at: claim.accepted_at,
             now: Timestamp::now(),
             random: rand::random(),
         };

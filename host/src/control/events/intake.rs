@@ -94,15 +94,23 @@ impl Intake {
     }
 
     /// Stores an event in another app's queue. A repetition has no effect, since the queue knows
-    /// the event's source and id.
+    /// the event's source and id. While the app takes no events, the attempt doesn't count.
     pub(super) async fn forward(&self, target: &str, is_granted: bool, claim: &Claim) -> Result<(), Failure> {
-        let refused = |why: &str| Failure::Effects(format!("the event can't be forwarded to `{target}`: {why}"));
+        let text = |why: &str| format!("the event can't be forwarded to `{target}`: {why}");
         if !is_granted {
-            return Err(refused("the grants of the release don't include it"));
+            return Err(Failure::Effects(text("the grants of the release don't include it")));
         }
         let app = target.parse::<AppName>().ok().and_then(|name| self.app_table.app(&name).ok());
-        let app = app.ok_or_else(|| refused("there is no such app"))?;
+        let app = app.ok_or_else(|| Failure::NoTarget(text("there is no such app")))?;
         let forwarded = Sent { event: conversion::forwarded(&claim.event), not_before: None, expires_at: None };
-        self.store(&app, vec![forwarded]).await.map(drop).map_err(|error| refused(&error.to_string()))
+        self.store(&app, vec![forwarded]).await.map(drop).map_err(|error| match error {
+            EventsError::NotServing(why) => Failure::TargetUnavailable(text(&why)),
+            EventsError::Store(StoreError::EventQueueFull) => Failure::TargetUnavailable(text(&error.to_string())),
+            EventsError::Destroyed => Failure::NoTarget(text(&error.to_string())),
+            EventsError::Store(StoreError::EventTooLarge { .. }) | EventsError::NoHandler => {
+                Failure::Effects(text(&error.to_string()))
+            }
+            EventsError::Store(error) => Failure::Store(text(&error.to_string())),
+        })
     }
 }

@@ -16,6 +16,7 @@ pub(super) struct Attempt<'a> {
     pub(super) number: u32,
     pub(super) last_error: Option<&'a LastError>,
     pub(super) policy: RetryPolicy,
+    pub(super) accepted_at: Timestamp,
     pub(super) now: Timestamp,
     /// A uniformly distributed number.
     pub(super) random: u32,
@@ -36,6 +37,10 @@ pub(super) enum Failure {
     Conflicts,
     /// No release serves.
     NotServing(String),
+    /// The app to which the event is forwarded takes none now.
+    TargetUnavailable(String),
+    /// The app to which the event is forwarded doesn't exist.
+    NoTarget(String),
 }
 
 impl Failure {
@@ -92,6 +97,8 @@ impl Attempt<'_> {
             Failure::NotServing(reason) | Failure::Store(reason) => {
                 self.postpone(limits::DELIVERY_POSTPONED, reason.clone())
             }
+            Failure::TargetUnavailable(reason) => self.postpone(self.target_delay(), reason.clone()),
+            Failure::NoTarget(reason) => Outcome::Dead { error: reason.clone() },
         }
     }
 
@@ -114,6 +121,14 @@ impl Attempt<'_> {
         }
         let delay = self.policy.delay(self.number, self.random).max(at_least);
         Outcome::Retry { at: self.after(delay), error, is_counted: true }
+    }
+
+    /// Returns the time until an event is forwarded again: about as long as it has waited so far,
+    /// which is an exponential back-off that needs no count of the attempts.
+    fn target_delay(&self) -> Duration {
+        let waited = Duration::try_from(self.now.duration_since(self.accepted_at)).unwrap_or_default();
+        let full = waited.clamp(limits::DELIVERY_POSTPONED, limits::FORWARD_POSTPONED_MAX);
+        RetryPolicy { first: full, max: full, ..self.policy }.delay(1, self.random)
     }
 
     /// Returns the outcome of an attempt that doesn't count.
@@ -147,7 +162,7 @@ mod tests {
     const NOW: Timestamp = Timestamp::UNIX_EPOCH;
 
     fn attempt(number: u32, last_error: Option<&LastError>) -> Attempt<'_> {
-        Attempt { number, last_error, policy: RetryPolicy::default(), now: NOW, random: u32::MAX }
+        Attempt { number, last_error, policy: RetryPolicy::default(), accepted_at: NOW, now: NOW, random: u32::MAX }
     }
 
     fn trap(message: &str) -> Failure {
@@ -215,6 +230,23 @@ mod tests {
             assert!(!delay(&attempt(99, None).fails_with(&Failure::Invoke(refused))).1);
         }
         assert!(!delay(&attempt(99, None).fails_with(&Failure::NotServing("stopped".to_owned()))).1);
+    }
+
+    #[test]
+    fn an_event_waits_for_an_app_that_takes_none_with_a_growing_delay() {
+        let unavailable = Failure::TargetUnavailable("`billing` is stopped".to_owned());
+        let delay_after = |waited: i64| {
+            let accepted_at = NOW - SignedDuration::from_secs(waited);
+            let (delay, is_counted) = delay(&Attempt { accepted_at, ..attempt(99, None) }.fails_with(&unavailable));
+            assert!(!is_counted);
+            delay
+        };
+        assert_eq!(delay_after(0), limits::DELIVERY_POSTPONED);
+        assert_eq!(delay_after(-5), limits::DELIVERY_POSTPONED, "the clock was set back");
+        assert_eq!(delay_after(8), Duration::from_secs(8));
+        assert_eq!(delay_after(100_000), limits::FORWARD_POSTPONED_MAX);
+        let destroyed = Failure::NoTarget("there is no app `billing`".to_owned());
+        assert!(is_dead(&attempt(1, None).fails_with(&destroyed)));
     }
 
     proptest! {

@@ -1,0 +1,85 @@
+//! Tests the events that a handler sends to another app while that app takes none: they wait
+//! without counting an attempt, and an app that doesn't exist makes them dead letters.
+
+use isopod_tests::{Host, outbox::outbox, wait_for};
+use serde_json::{Value, json};
+
+/// The first counted failure makes an event a dead letter.
+const ONE_ATTEMPT: &str = "retry = { attempts = 1 }\norder = \"subject\"\n";
+
+fn start() -> Host {
+    let host = Host::start();
+    host.deploy("outbox", outbox("outbox", ONE_ATTEMPT, ""));
+    host.create("audit", "dev");
+    host
+}
+
+fn deploy_audit(host: &Host) {
+    host.deploy("audit", outbox("audit", "", ""));
+}
+
+/// Lets a handler of `outbox` send an event to `audit`, which sets a key there.
+fn send(host: &Host, id: &str, delay_ms: u64) {
+    let steps = json!([["set", "audited", id]]);
+    let event = json!({ "id": id, "app": "audit", "subject": "ann", "delay_ms": delay_ms, "steps": steps });
+    let sender = host.push_steps("outbox", Some("ann"), &json!([["emit", event]]));
+    host.until_event("outbox", &sender, "done");
+}
+
+/// Waits until the forwarded event has failed for this reason without a counted attempt.
+fn until_postponed(host: &Host, id: &str, why: &str) -> Value {
+    let event = wait_for(&format!("the postponed event {id}"), || {
+        let event = host.stored_event("outbox", id);
+        event["error"].is_string().then_some(event)
+    });
+    assert_ne!(event["state"], "dead", "{event}");
+    assert!(event["error"].as_str().is_some_and(|error| error.contains(why)), "{event}");
+    event
+}
+
+/// Waits until the event was forwarded and handled, and returns it.
+fn until_handled(host: &Host, id: &str) -> Value {
+    host.until_event("outbox", id, "done");
+    host.until_event("audit", id, "done")
+}
+
+#[test]
+fn an_event_for_an_app_that_does_not_serve_waits_for_it() {
+    let host = start();
+    send(&host, "first", 0);
+    until_postponed(&host, "first", "the event can't be forwarded to `audit`: ");
+    deploy_audit(&host);
+    until_handled(&host, "first");
+    host.stop_app("audit");
+    send(&host, "second", 0);
+    let waiting = until_postponed(&host, "second", "stopped");
+    assert_eq!(waiting["subject"], "audit/ann");
+    // It doesn't block the app's own events of its subject.
+    let own = host.push_steps("outbox", Some("ann"), &json!([["set", "own", "yes"]]));
+    host.until_event("outbox", &own, "done");
+    host.start_app("audit");
+    assert_eq!(until_handled(&host, "second")["subject"], "ann");
+    assert_eq!(host.value("audit", "audited"), "second");
+}
+
+#[test]
+fn an_event_for_a_full_queue_waits_until_there_is_room() {
+    let host = start();
+    deploy_audit(&host);
+    host.push_steps("audit", None, &json!([["set", "audited", "nothing"]]));
+    let host = host.restart_after(|host| host.fill_event_queue("audit", 0));
+    send(&host, "late", 0);
+    until_postponed(&host, "late", "queue is full");
+    let host = host.restart_after(|host| host.empty_event_queue("audit"));
+    until_handled(&host, "late");
+}
+
+#[test]
+fn an_event_for_a_destroyed_app_is_a_dead_letter() {
+    let host = start();
+    deploy_audit(&host);
+    send(&host, "lost", 3_000);
+    host.api(isopod_tests::Ask::new("DELETE", "/v1/apps/audit")).expect(204);
+    let dead = host.until_event("outbox", "lost", "dead");
+    assert!(dead["error"].as_str().is_some_and(|error| error.contains("there is no such app")), "{dead}");
+}
