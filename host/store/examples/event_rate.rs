@@ -80,8 +80,8 @@ async fn measure(folder: &Path, backlog: usize) {
     let claimed = store.events().claim(&app(), &worker(), 64, Timestamp::now()).await.expect("it is claimed");
     println!("first claim of {} with a backlog of {backlog}: {:?}", claimed.claims.len(), begin.elapsed());
     let begin = Instant::now();
-    let pending = store.events().pending_apps().await.expect("the apps are read");
-    println!("start-up scan: {:?}, {} app", begin.elapsed(), pending.len());
+    let queues = store.events().app_queues().await.expect("the apps are read");
+    println!("start-up scan: {:?}, {} app", begin.elapsed(), queues.len());
     settle(&store, claimed.claims.iter().map(|claim| claim.lease).collect()).await;
     accept_singly(&store, CALLERS).await;
     drain(&store, "drain of the backlog").await;

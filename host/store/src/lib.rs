@@ -34,8 +34,8 @@ pub use app_folders::{FolderReport, MovedFolder};
 pub use blobs::{Blobs, Digest, SweptBlobs};
 pub use error::{Change, StoreError};
 pub use events::{
-    Accepted, Cancelled, Claim, Claimed, DeadChange, Effects, Event, EventFilter, EventPayload, EventQueue, EventSeq,
-    EventState, Events, KeyRead, KeyWrite, LastError, Lease, NewEvent, Outcome, PendingApp, QueueStats, Settled,
+    Accepted, AppQueue, Cancelled, Claim, Claimed, DeadChange, Effects, Event, EventFilter, EventPayload, EventQueue,
+    EventSeq, EventState, Events, KeyRead, KeyWrite, LastError, Lease, NewEvent, Outcome, QueueStats, Settled,
     StoredEvent, Swept,
 };
 pub use examine::{Examined, examine};

@@ -40,6 +40,7 @@ mod environment;
 mod error_sources;
 mod event_backlog;
 mod event_commands;
+mod event_counts;
 mod event_crashes;
 mod event_disk;
 mod event_failures;

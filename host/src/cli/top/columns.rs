@@ -92,23 +92,25 @@ const fn words(column: Column) -> Column {
 }
 
 /// All columns in their order. The first one is never omitted.
-pub(super) const COLUMNS: [Column; 16] = [
+pub(super) const COLUMNS: [Column; 18] = [
     words(sorted(Order::Name, figure("APP", 0, NAME_WIDTH_MIN, |app| app.name.clone().into()))),
-    words(figure("TYPE", 15, 10, |app| app.kind.clone().into())),
+    words(figure("TYPE", 17, 10, |app| app.kind.clone().into())),
     words(figure("STATE", 5, 9, state)),
     figure("INST", 6, 4, |app| app.instances.to_string().into()),
     sorted(Order::Cpu, figure("CPU%", 1, 6, |app| percent(app.cpu_percent).into())),
     sorted(Order::Memory, figure("MEM", 2, 8, |app| output::size(app.memory_bytes).into())),
     figure("PULL", 7, 5, |app| cores(&app.pull)),
     figure("BUF", 8, 4, |app| waiting(&app.pull)),
-    figure("P50", 13, 5, |app| latency(app.pull.latency_ms.p50)),
-    figure("P95", 14, 5, |app| latency(app.pull.latency_ms.p95)),
+    figure("P50", 15, 5, |app| latency(app.pull.latency_ms.p50)),
+    figure("P95", 16, 5, |app| latency(app.pull.latency_ms.p95)),
     sorted(Order::Latency, figure("P99", 4, 5, |app| latency(app.pull.latency_ms.p99))),
     sorted(Order::Requests, figure("REQ/S", 3, 6, |app| rate(app.pull.throughput_per_s))),
     figure("PUSH", 9, 5, |app| cores(&app.push)),
     figure("BUF", 10, 4, |app| waiting(&app.push)),
-    figure("P99", 12, 5, |app| latency(app.push.latency_ms.p99)),
-    figure("EV/S", 11, 6, |app| rate(app.push.throughput_per_s)),
+    figure("P99", 14, 5, |app| latency(app.push.latency_ms.p99)),
+    figure("EV/S", 13, 6, |app| rate(app.push.throughput_per_s)),
+    figure("STORED", 11, 6, |app| stored(&app.push)),
+    figure("OLDEST", 12, 6, |app| oldest(&app.push)),
 ];
 
 /// A column that fits, and its width.
@@ -174,6 +176,24 @@ fn waiting(queue: &QueueSample) -> Cell {
     Cell { text: queue.buffered.to_string(), tone }
 }
 
+/// Formats the number of stored events, and that of the dead letters.
+fn stored(queue: &QueueSample) -> Cell {
+    let waiting = queue.stored.total();
+    match (waiting, queue.dead_letters) {
+        (0, 0) => Cell { text: "0".to_owned(), tone: Tone::Quiet },
+        (_, 0) => waiting.to_string().into(),
+        (_, dead) => Cell { text: format!("{waiting} +{dead} dead"), tone: Tone::Bad },
+    }
+}
+
+/// Formats the age of the oldest event that is due.
+fn oldest(queue: &QueueSample) -> Cell {
+    match queue.oldest_ms {
+        None => Cell { text: "-".to_owned(), tone: Tone::Quiet },
+        Some(age) => output::duration(age).into(),
+    }
+}
+
 fn latency(ms: Option<f64>) -> Cell {
     let tone = if ms.is_some() { Tone::Plain } else { Tone::Quiet };
     Cell { text: millis(ms), tone }
@@ -210,7 +230,7 @@ pub(super) fn count(number: f64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::sample::fixtures;
+    use super::super::sample::{StoredSample, fixtures};
     use super::*;
 
     fn headings(width: usize, apps: &[&AppSample]) -> Vec<&'static str> {
@@ -293,6 +313,12 @@ mod tests {
         app.pull.active_cores = 10;
         assert_eq!(cores(&app.pull).tone, Tone::Warning);
         assert_eq!((waiting(&app.pull).tone, waiting(&app.push).tone), (Tone::Quiet, Tone::Warning));
+        assert_eq!((stored(&app.push).text.as_str(), oldest(&app.push).text.as_str()), ("0", "-"));
+        app.push.stored = StoredSample { ready: 2, delayed: 1, leased: 4 };
+        app.push.oldest_ms = Some(61_000);
+        assert_eq!((stored(&app.push).text.as_str(), oldest(&app.push).text.as_str()), ("7", "1m1s"));
+        app.push.dead_letters = 3;
+        assert_eq!(stored(&app.push), Cell { text: "7 +3 dead".to_owned(), tone: Tone::Bad });
         app.state = "error".to_owned();
         assert_eq!(state(&app).tone, Tone::Bad);
     }

@@ -64,11 +64,28 @@ pub(super) struct QueueSample {
     pub(super) buffered: u64,
     pub(super) latency_ms: Latency,
     pub(super) throughput_per_s: f64,
+    /// The stored events of the push queue.
+    #[serde(default)]
+    pub(super) stored: StoredSample,
     /// The age of the oldest stored event.
     #[serde(default)]
     pub(super) oldest_ms: Option<u64>,
     #[serde(default)]
     pub(super) dead_letters: u64,
+}
+
+/// Stored events that have not ended.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Deserialize)]
+pub(super) struct StoredSample {
+    pub(super) ready: u64,
+    pub(super) delayed: u64,
+    pub(super) leased: u64,
+}
+
+impl StoredSample {
+    pub(super) fn total(self) -> u64 {
+        self.ready + self.delayed + self.leased
+    }
 }
 
 /// Latencies of the last minute; `None` without a measurement.

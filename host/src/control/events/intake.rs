@@ -83,13 +83,7 @@ impl Intake {
     /// metrics until the next call.
     pub(super) async fn stats(&self, app: &AppRecord) -> Result<Vec<QueueStats>, StoreError> {
         let stats = self.queue.stats(&app.name).await?;
-        app.traffic.resources().set_stored_events(StoredEvents {
-            ready: stats.iter().map(|of| of.ready).sum(),
-            delayed: stats.iter().map(|of| of.delayed).sum(),
-            leased: stats.iter().map(|of| of.leased).sum(),
-            dead: stats.iter().map(|of| of.dead).sum(),
-            oldest_accepted_at: stats.iter().filter_map(|of| of.oldest_accepted_at).min(),
-        });
+        app.traffic.resources().set_stored_events(sums(&stats));
         Ok(stats)
     }
 
@@ -112,5 +106,16 @@ impl Intake {
             }
             EventsError::Store(error) => Failure::Store(text(&error.to_string())),
         })
+    }
+}
+
+/// Returns the sums of all process types.
+pub(super) fn sums(stats: &[QueueStats]) -> StoredEvents {
+    StoredEvents {
+        ready: stats.iter().map(|of| of.ready).sum(),
+        delayed: stats.iter().map(|of| of.delayed).sum(),
+        leased: stats.iter().map(|of| of.leased).sum(),
+        dead: stats.iter().map(|of| of.dead).sum(),
+        oldest_accepted_at: stats.iter().filter_map(|of| of.oldest_accepted_at).min(),
     }
 }

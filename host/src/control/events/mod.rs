@@ -68,17 +68,21 @@ impl Events {
         self.0.tasks.wake(app);
     }
 
-    /// Delivers the events of all apps from before the host's start.
+    /// Delivers the events of all apps from before the host's start, and sets the metrics of their
+    /// queues.
     pub(in crate::control) async fn resume(self) {
-        let pending = match self.0.queue.pending_apps().await {
-            Ok(pending) => pending,
+        let queues = match self.0.queue.app_queues().await {
+            Ok(queues) => queues,
             Err(error) => {
                 tracing::error!(%error, "can't find the apps with stored events: each waits for its next event");
                 return;
             }
         };
-        for pending in pending {
-            if let Ok(app) = self.0.app_table.app(&pending.app) {
+        for queue in queues {
+            let Ok(app) = self.0.app_table.app(&queue.app) else { continue };
+            let stats = queue.stats.as_deref().unwrap_or_default();
+            app.traffic.resources().set_first_stored_events(intake::sums(stats));
+            if queue.is_pending() {
                 self.wake(&app);
             }
         }

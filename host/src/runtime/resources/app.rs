@@ -137,6 +137,11 @@ impl AppResources {
         self.stored_events.set(events);
     }
 
+    /// Sets the numbers of stored events of the host's start, unless later ones were read.
+    pub(crate) fn set_first_stored_events(&self, events: StoredEvents) {
+        self.stored_events.set_first(events);
+    }
+
     /// Sets the amount of push work that waits on disk.
     pub(crate) fn set_stored_work(&self, events: u64) {
         self.stored_work.store(u32::try_from(events).unwrap_or(u32::MAX), Ordering::Relaxed);

@@ -1,6 +1,6 @@
 //! The numbers of an app's stored events, as they were last read. Never reads a queue.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
 
@@ -23,16 +23,25 @@ impl StoredEvents {
     }
 }
 
-/// The last read numbers.
+/// The last read numbers, if they were read.
 #[derive(Debug, Default)]
-pub(super) struct LastRead(Mutex<StoredEvents>);
+pub(super) struct LastRead(Mutex<Option<StoredEvents>>);
 
 impl LastRead {
     pub(super) fn get(&self) -> StoredEvents {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.lock().unwrap_or_default()
     }
 
     pub(super) fn set(&self, events: StoredEvents) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = events;
+        *self.lock() = Some(events);
+    }
+
+    /// Sets the numbers of the host's start, unless later ones were read.
+    pub(super) fn set_first(&self, events: StoredEvents) {
+        self.lock().get_or_insert(events);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<StoredEvents>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -16,8 +16,8 @@ use super::ended;
 use super::list;
 use super::maintenance::{self, ShiftCursor};
 use super::model::{
-    Accepted, Cancelled, Claimed, DeadChange, EventFilter, EventPayload, EventSeq, Lease, NewEvent, Outcome,
-    PendingApp, QueueStats, Settled, StoredEvent, Swept,
+    Accepted, AppQueue, Cancelled, Claimed, DeadChange, EventFilter, EventPayload, EventSeq, Lease, NewEvent, Outcome,
+    QueueStats, Settled, StoredEvent, Swept,
 };
 use super::queue::EventQueue;
 use super::row::millis;
@@ -211,9 +211,9 @@ impl EventQueue for Events {
         self.change(database, now, prune).await
     }
 
-    async fn pending_apps(&self) -> Result<Vec<PendingApp>, StoreError> {
+    async fn app_queues(&self) -> Result<Vec<AppQueue>, StoreError> {
         let databases = self.databases.clone();
-        blocking(move || super::pending::pending_apps(&databases)).await
+        blocking(move || super::pending::app_queues(&databases)).await
     }
 
     async fn apps_with_events(&self) -> Result<Vec<AppName>, StoreError> {

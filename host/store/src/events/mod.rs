@@ -18,7 +18,7 @@ mod settle;
 
 pub use self::backend::Events;
 pub use self::model::{
-    Accepted, Cancelled, Claim, Claimed, DeadChange, Effects, Event, EventFilter, EventPayload, EventSeq, EventState,
-    KeyRead, KeyWrite, LastError, Lease, NewEvent, Outcome, PendingApp, QueueStats, Settled, StoredEvent, Swept,
+    Accepted, AppQueue, Cancelled, Claim, Claimed, DeadChange, Effects, Event, EventFilter, EventPayload, EventSeq,
+    EventState, KeyRead, KeyWrite, LastError, Lease, NewEvent, Outcome, QueueStats, Settled, StoredEvent, Swept,
 };
 pub use self::queue::EventQueue;

@@ -312,10 +312,18 @@ impl QueueStats {
     }
 }
 
-/// An app with events that have not ended.
+/// An app with events that have not ended, or dead letters, as they were at the start of the host.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PendingApp {
+pub struct AppQueue {
     pub app: AppName,
-    /// When the next event is due; `None` if one may be delivered now.
-    pub next_due: Option<Timestamp>,
+    /// The statistics of its process types. `None` if its database can't be read: the first use of
+    /// its queue reports why.
+    pub stats: Option<Vec<QueueStats>>,
+}
+
+impl AppQueue {
+    /// Returns whether the app may have events to deliver, now or later.
+    pub fn is_pending(&self) -> bool {
+        self.stats.as_ref().is_none_or(|stats| stats.iter().any(|of| of.backlog() > 0))
+    }
 }

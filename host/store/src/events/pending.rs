@@ -1,24 +1,20 @@
-//! Finds the apps with events, and those with events that have not ended. Never keeps a database
+//! Finds the apps with events, and reads the statistics of their queues. Never keeps a database
 //! open, and never changes one.
 
 use isopod_policy::AppName;
 use rusqlite::Connection;
 
-use super::counters::stored_counts;
 use super::list;
-use super::model::PendingApp;
-use super::row::timestamp;
+use super::model::{AppQueue, QueueStats};
 use crate::StoreError;
 use crate::app_database::{AppDatabases, FORMAT, format_of};
 use crate::sql::{Sql, first, look_into};
 
-/// Returns all apps with events that have not ended. Blocks.
-///
-/// An app whose database can't be read is included: the first use of its queue reports why.
-pub(super) fn pending_apps(databases: &AppDatabases) -> Result<Vec<PendingApp>, StoreError> {
-    let found = look_into_all(databases, due)?.into_iter();
-    let found = found.map(|(app, due)| (app, due.unwrap_or(Some(None))));
-    Ok(found.filter_map(|(app, due)| due.map(|next_due| PendingApp { app, next_due })).collect())
+/// Returns all queues with events that have not ended or with dead letters. Blocks.
+pub(super) fn app_queues(databases: &AppDatabases) -> Result<Vec<AppQueue>, StoreError> {
+    let found = look_into_all(databases, stats)?.into_iter();
+    let queues = found.map(|(app, stats)| AppQueue { app, stats: stats.ok() });
+    Ok(queues.filter(|queue| queue.stats.as_ref().is_none_or(|stats| !stats.is_empty())).collect())
 }
 
 /// Returns all apps with events. Blocks.
@@ -53,21 +49,11 @@ fn has_events(connection: &Connection) -> Sql<bool> {
     first(connection, "SELECT 1 FROM events LIMIT 1", [], |_| Ok(())).map(|found| found.is_some())
 }
 
-/// Returns when the next event is due: `None` without events, `Some(None)` for now.
-fn due(connection: &Connection) -> Sql<Option<Option<jiff::Timestamp>>> {
+/// Returns the statistics of a queue whose leases are void.
+fn stats(connection: &Connection) -> Sql<Vec<QueueStats>> {
     if format_of(connection)? != FORMAT {
         // Earlier formats have no events. A newer one is refused when it is used.
-        return Ok(None);
+        return Ok(Vec::new());
     }
-    let (mut is_active, mut is_due, mut next_due) = (false, false, None);
-    for (process, counts) in stored_counts(connection)? {
-        is_due |= counts.ready + counts.leased > 0;
-        is_active |= counts.delayed > 0;
-        next_due = [next_due, list::next_due(connection, process)?].into_iter().flatten().min();
-    }
-    match (is_due, is_active) {
-        (true, _) => Ok(Some(None)),
-        (false, true) => Ok(Some(next_due.map(timestamp).transpose()?)),
-        (false, false) => Ok(None),
-    }
+    list::stats(connection, true)
 }

@@ -6,8 +6,8 @@ use isopod_policy::{AppName, ProcessName};
 use jiff::Timestamp;
 
 use super::model::{
-    Accepted, Cancelled, Claimed, DeadChange, EventFilter, EventPayload, EventSeq, Lease, NewEvent, Outcome,
-    PendingApp, QueueStats, Settled, StoredEvent, Swept,
+    Accepted, AppQueue, Cancelled, Claimed, DeadChange, EventFilter, EventPayload, EventSeq, Lease, NewEvent, Outcome,
+    QueueStats, Settled, StoredEvent, Swept,
 };
 use crate::{Page, Paged, StoreError};
 
@@ -91,11 +91,12 @@ pub trait EventQueue: Send + Sync + std::fmt::Debug {
         now: Timestamp,
     ) -> Result<usize, StoreError>;
 
-    /// Returns all apps with events that have not ended, without keeping their queues open. Takes
-    /// long with many apps; intended for the start of a host.
-    async fn pending_apps(&self) -> Result<Vec<PendingApp>, StoreError>;
+    /// Returns the queues with events that have not ended or with dead letters, without keeping
+    /// them open. Takes long with many apps; intended for the start of a host, so that all leases
+    /// count as void.
+    async fn app_queues(&self) -> Result<Vec<AppQueue>, StoreError>;
 
     /// Returns all apps with events, also with only such that have ended, without keeping their
-    /// queues open. Takes long with many apps, as [`EventQueue::pending_apps`] does.
+    /// queues open. Takes long with many apps, as [`EventQueue::app_queues`] does.
     async fn apps_with_events(&self) -> Result<Vec<AppName>, StoreError>;
 }

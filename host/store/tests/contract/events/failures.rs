@@ -5,8 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use isopod_store::{
-    Cancelled, Effects, EventFilter, EventQueue, EventState, KeyRead, KeyWrite, Options, Outcome, Page, PendingApp,
-    Settled, Store, StoreError,
+    AppQueue, Cancelled, Effects, EventFilter, EventQueue, EventState, KeyRead, KeyWrite, Options, Outcome, Page,
+    QueueStats, Settled, Store, StoreError,
 };
 use rusqlite::Connection;
 use tempfile::TempDir;
@@ -87,7 +87,7 @@ async fn a_closed_and_opened_database_keeps_its_leases_in_the_session() {
 #[tokio::test]
 async fn apps_with_unfinished_events_are_found_at_the_start() {
     let (folder, store) = store_of_bot().await;
-    for app in ["idle", "finished", "late", "damaged"] {
+    for app in ["idle", "failed", "finished", "late", "damaged"] {
         store.create_app(new_app(app)).await.expect("the app is created");
     }
     let queue = store.events();
@@ -100,25 +100,40 @@ async fn apps_with_unfinished_events_are_found_at_the_start() {
     let seq = EventSeq(1);
     assert_eq!(queue.cancel(&name("finished"), seq, at(0)).await, Ok(Cancelled::Cancelled));
     backend(&store).claim_one(0).await;
-    let pending = |app: &str, next_due| PendingApp { app: name(app), next_due };
-    let sorted = |mut found: Vec<PendingApp>| {
+    let refused = Outcome::Dead { error: "refused".to_owned() };
+    queue.accept(&name("failed"), vec![event("1")], at(0)).await.expect("it is accepted");
+    let claim =
+        queue.claim(&name("failed"), &process("worker"), 1, at(0)).await.expect("it is claimed").claims.remove(0);
+    queue.settle(&name("failed"), claim.lease, refused, at(0)).await.expect("it is settled");
+    let sorted = |mut found: Vec<AppQueue>| {
         found.sort_by(|one, other| one.app.cmp(&other.app));
-        found
+        let counts = |of: &QueueStats| (of.ready, of.delayed, of.dead, of.next_due);
+        let shown = |queue: AppQueue| {
+            (queue.app.to_string(), queue.is_pending(), queue.stats.map(|of| of.iter().map(counts).collect::<Vec<_>>()))
+        };
+        found.into_iter().map(shown).collect::<Vec<_>>()
     };
-    let expected = [pending("bot", None), pending("damaged", None), pending("late", Some(at(60)))];
-    let found = queue.pending_apps().await.expect("the apps are read");
+    let ready = || Some(vec![(1, 0, 0, None)]);
+    let mut expected = [
+        ("bot".to_owned(), true, ready()),
+        ("damaged".to_owned(), true, ready()),
+        ("failed".to_owned(), false, Some(vec![(0, 0, 1, None)])),
+        ("late".to_owned(), true, Some(vec![(0, 1, 0, Some(at(60)))])),
+    ];
+    let found = queue.app_queues().await.expect("the apps are read");
     assert_eq!(sorted(found), expected, "while the databases are open");
     let with_events = async |store: &Store| {
         let mut found = store.events().apps_with_events().await.expect("the apps are read");
         found.sort();
         found
     };
-    assert_eq!(with_events(&store).await, ["bot", "damaged", "finished", "late"].map(name));
+    assert_eq!(with_events(&store).await, ["bot", "damaged", "failed", "finished", "late"].map(name));
     drop(store);
     std::fs::write(folder.path().join("apps/damaged/kv.db"), "no database").expect("it is overwritten");
     let store = Store::open(folder.path()).expect("the store opens again");
-    assert_eq!(with_events(&store).await, ["bot", "finished", "late"].map(name));
-    let found = store.events().pending_apps().await.expect("the apps are read");
+    assert_eq!(with_events(&store).await, ["bot", "failed", "finished", "late"].map(name));
+    expected[1].2 = None;
+    let found = store.events().app_queues().await.expect("the apps are read");
     assert_eq!(sorted(found), expected, "a lease of an ended session is due, and damage is reported on use");
     let refused = store.events().stats(&name("damaged")).await;
     assert!(matches!(refused, Err(StoreError::Damaged { .. })), "{refused:?}");
@@ -255,7 +270,7 @@ async fn a_database_of_the_previous_format_gets_a_queue_and_keeps_its_entries() 
         PRAGMA user_version = 1; PRAGMA journal_mode = WAL";
     database(folder.path()).execute_batch(earlier).expect("the tables are created");
     let store = Store::open(folder.path()).expect("the store opens");
-    assert_eq!(store.events().pending_apps().await, Ok(vec![]), "without a migration");
+    assert_eq!(store.events().app_queues().await, Ok(vec![]), "without a migration");
     assert_eq!(store.kv().get(&name("bot"), "", "k").await, Ok(Some(b"v".to_vec())));
     backend(&store).accept([event("1")], 0).await;
     backend(&store).claim_one(0).await;
