@@ -196,6 +196,10 @@ pub(crate) const DELIVERY_DELAY_MAX: Duration = Duration::from_secs(366 * 24 * 3
 /// The interval between attempts to use an app's queue after an error of the disk.
 pub(crate) const QUEUE_RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
+/// The shortest interval between two counts of the events that wait while all cores of the push
+/// queue are in use. Until the next count, the number that `buffered` shows may be inexact.
+pub(crate) const QUEUE_COUNT_INTERVAL: Duration = Duration::from_millis(100);
+
 /// The longest interval between two checks of a queue with delayed events: a jump of the clock is
 /// detected within it.
 pub(crate) const QUEUE_CHECK_INTERVAL_MAX: Duration = Duration::from_secs(20);

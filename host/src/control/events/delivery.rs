@@ -44,16 +44,26 @@ enum NextCheck {
     At(Timestamp),
 }
 
+/// Whether the number of waiting events, which others read as the app's load, is up to date.
+struct Count {
+    is_outdated: bool,
+    read_at: Instant,
+}
+
 impl Delivery {
     /// Delivers events until none is left, the app can't take events, the app is destroyed, or the
     /// host stops. Running deliveries complete first, unless the app is destroyed.
     pub(super) async fn run(self: Arc<Self>) {
         let closing = self.shutdown.closing.clone();
         let (mut running, mut pace) = (JoinSet::new(), Pace::new(Instant::now()));
+        let mut count = Count { is_outdated: false, read_at: Instant::now() };
         let mut destroyed = pin!(self.app.destroyed());
         loop {
-            let next =
-                if closing.is_cancelled() { NextCheck::Later } else { self.start_due(&mut running, &mut pace).await };
+            let next = if closing.is_cancelled() {
+                NextCheck::Later
+            } else {
+                self.start_due(&mut running, &mut pace, &mut count).await
+            };
             if running.is_empty() && next == NextCheck::Later && (closing.is_cancelled() || self.registration.retire())
             {
                 return;
@@ -62,7 +72,7 @@ impl Delivery {
                 biased;
                 () = &mut destroyed => return,
                 Some(_) = running.join_next() => pace.note_end(Instant::now()),
-                () = self.registration.woken() => {}
+                () = self.registration.woken() => count.is_outdated = true,
                 () = closing.cancelled(), if !closing.is_cancelled() => {}
                 () = until(next) => {}
             }
@@ -70,12 +80,12 @@ impl Delivery {
     }
 
     /// Claims due events, as many as the app can take, and starts their deliveries.
-    async fn start_due(self: &Arc<Self>, running: &mut JoinSet<()>, pace: &mut Pace) -> NextCheck {
+    async fn start_due(self: &Arc<Self>, running: &mut JoinSet<()>, pace: &mut Pace, count: &mut Count) -> NextCheck {
         let (cores, ahead) = (self.push_cores(), pace.ahead(Instant::now()));
         let most = cores.saturating_add(ahead).min(limits::DELIVERIES_PER_APP_MAX);
         // A claim waits for the disk, so it takes several events at a time if they are short.
         if running.len() >= most || running.len() > cores + ahead / 2 {
-            return NextCheck::Later;
+            return self.update_count(count).await;
         }
         let (began, before) = (Instant::now(), running.len());
         let claimed = self.claim_due(most - before, running).await;
@@ -87,6 +97,24 @@ impl Delivery {
             Err(error) => {
                 tracing::warn!(app = %self.app.name, %error, "the app's event queue can't be read; retrying");
                 NextCheck::At(after(limits::QUEUE_RETRY_INTERVAL))
+            }
+        }
+    }
+
+    /// Updates the number of waiting events while none can be claimed. An event that was accepted
+    /// during a claim may be counted twice or not at all until then.
+    async fn update_count(&self, count: &mut Count) -> NextCheck {
+        let interval = limits::QUEUE_COUNT_INTERVAL.saturating_sub(count.read_at.elapsed());
+        match (self.app.data_gate.guard(), count.is_outdated) {
+            (None, _) | (_, false) => NextCheck::Later,
+            (Some(_), true) if interval > Duration::ZERO => NextCheck::At(after(interval)),
+            (Some(_guard), true) => {
+                *count = Count { is_outdated: false, read_at: Instant::now() };
+                // An error of the queue is reported by the next claim.
+                if let Ok(stats) = self.intake.stats(&self.app).await {
+                    self.app.traffic.resources().set_stored_work(stats.iter().map(|of| of.ready).sum());
+                }
+                NextCheck::Later
             }
         }
     }
