@@ -139,3 +139,4 @@ mod token_shares;
 mod trailers;
 mod types;
 mod updates;
+mod waiting_runs;

@@ -59,14 +59,18 @@ impl Service {
 
     /// Starts the due runs of a process type. The events of a handler are stored before the firing
     /// is: if the host ends in between, the next start stores them again, without effect. A command
-    /// has no queue, so its firing is stored first, and none of its runs starts twice.
+    /// has no queue, so its firing is stored first, and none of its runs starts twice. The firing of
+    /// a run that waits for the previous one is stored when its turn comes: if the host ends before,
+    /// the run is one that was missed.
     async fn fire(&self, firing: Firing, at: Timestamp) {
         let Ok(app) = self.app_table.app(&firing.app) else { return };
         match firing.entry {
             Entry::Command => {
-                self.firing_is_stored(&firing, at).await;
+                if firing.timetable.overlap != Overlap::Queue || firing.runs.is_empty() {
+                    self.firing_is_stored(&firing, at).await;
+                }
                 self.report_dropped(&app, &firing).await;
-                self.run_commands(&app, &firing).await;
+                self.run_commands(&app, &firing, at).await;
             }
             Entry::Events | Entry::Http => {
                 let stored = self.store_runs(&app, &firing).await;
@@ -99,9 +103,10 @@ impl Service {
 
     /// Runs a command once for each time, and waits until the last run ends. Runs that a downtime
     /// delayed are made up for one after another.
-    async fn run_commands(&self, app: &AppRecord, firing: &Firing) {
-        let Firing { process, timetable, .. } = firing;
-        let _turn = match timetable.overlap {
+    async fn run_commands(&self, app: &AppRecord, firing: &Firing, at: Timestamp) {
+        let Firing { process, timetable, runs, .. } = firing;
+        let turn = match timetable.overlap {
+            Overlap::Queue if runs.is_empty() => None,
             Overlap::Queue => match self.schedules.turn(&app.name, process).await {
                 Some(turn) => Some(turn),
                 None => {
@@ -112,7 +117,11 @@ impl Service {
             },
             Overlap::Skip | Overlap::Allow => None,
         };
-        for _ in &firing.runs {
+        for (started, time) in runs.iter().enumerate() {
+            if turn.is_some() {
+                let is_last = started + 1 == runs.len();
+                self.firing_is_stored(firing, if is_last { at } else { *time }).await;
+            }
             let release = match self.directory.serving(&app.traffic).await {
                 Ok(release) => release,
                 Err(why) => {

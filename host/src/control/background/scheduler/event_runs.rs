@@ -37,7 +37,7 @@ impl Service {
         let accepted = self.events.accept_for(app, in_line(process, timetable, events.collect())).await?;
         for ((time, id), accepted) in runs.iter().zip(ids).zip(accepted) {
             let Accepted::New { .. } = accepted else {
-                // The host ended before it could skip the run, or the run is well.
+                // The host ended before it could skip the run, or the run needs no skip.
                 self.skip_if_overlapping(app, firing, *time, &id).await?;
                 continue;
             };
