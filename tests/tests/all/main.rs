@@ -59,6 +59,7 @@ mod formation;
 mod freezing;
 mod full_output;
 mod greed;
+mod guest_languages;
 mod guest_threads;
 mod guests;
 mod hangups;
