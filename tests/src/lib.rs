@@ -8,6 +8,7 @@
 
 pub mod bundle;
 pub mod control;
+pub mod cutting_proxy;
 pub mod database;
 pub mod disk;
 pub mod dns;
@@ -33,6 +34,7 @@ pub mod wait;
 pub mod wire;
 
 pub use bundle::Bundle;
+pub use cutting_proxy::CuttingProxy;
 pub use disk::SmallDisk;
 pub use guests::{guest, guest_noted};
 pub use host::Host;

@@ -1,5 +1,5 @@
-//! Sends the outgoing request that its query describes, over `wasi:http` 0.3, or an event to itself.
-//! It does nothing else.
+//! Sends the outgoing request that its query describes, over `wasi:http` 0.3, or an event to
+//! itself. It does nothing else.
 
 #[path = "../../greedy/src/relay.rs"]
 mod relay;

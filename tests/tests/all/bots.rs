@@ -5,7 +5,7 @@ use isopod_tests::{Answer, Ask, Bundle, Host, Upstream, guest, upstream::Then, w
 use serde_json::{Value, json};
 
 /// Starts a chat network that takes every message, unless `busy` says otherwise.
-fn network(is_busy: impl Fn(usize) -> bool + Send + Sync + 'static) -> Upstream {
+pub(crate) fn network(is_busy: impl Fn(usize) -> bool + Send + Sync + 'static) -> Upstream {
     let body = r#"{"ok":true}"#;
     let taken = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}", body.len());
     let busy = "HTTP/1.1 503 Busy\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
@@ -15,7 +15,7 @@ fn network(is_busy: impl Fn(usize) -> bool + Send + Sync + 'static) -> Upstream 
     })
 }
 
-fn deploy(host: &Host, network: &Upstream) {
+pub(crate) fn deploy(host: &Host, network: &Upstream) {
     let address = network.address;
     let manifest = format!(
         "name = \"bot\"\n[processes.web]\nentry = \"http\"\n\
@@ -49,8 +49,6 @@ fn sent(network: &Upstream, count: usize) -> Vec<(u64, String)> {
     requests.iter().map(read).collect()
 }
 
-/// The signature of Slack for the secret `SLACK_SIGNING_SECRET-value` is checked in the example's
-/// own tests.
 #[test]
 fn a_webhook_without_the_networks_secret_is_refused() {
     let host = Host::start();

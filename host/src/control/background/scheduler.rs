@@ -59,9 +59,9 @@ impl Service {
 
     /// Starts the due runs of a process type. The events of a handler are stored before the firing
     /// is: if the host ends in between, the next start stores them again, without effect. A command
-    /// has no queue, so its firing is stored first, and none of its runs starts twice. The firing of
-    /// a run that waits for the previous one is stored when its turn comes: if the host ends before,
-    /// the run is one that was missed.
+    /// has no queue, so its firing is stored first, and none of its runs starts twice. The firing
+    /// of a run that waits for the previous one is stored when its turn comes: if the host ends
+    /// before, the run counts as missed.
     async fn fire(&self, firing: Firing, at: Timestamp) {
         let Ok(app) = self.app_table.app(&firing.app) else { return };
         match firing.entry {
