@@ -40,7 +40,10 @@ pub(super) fn findings(data_dir: &Path) -> Vec<Finding> {
 
 fn finding(data_dir: &Path, path: &Path, name: &str) -> Finding {
     let size = size(path).map_or_else(|error| format!("unknown size: {error}"), output::size);
-    let why = if file_of(data_dir, name).is_some() {
+    let damaged = damaged_of(name);
+    let why = if damaged.is_some() {
+        "a damaged database that a host replaced by the rows that it could read"
+    } else if file_of(data_dir, name).is_some() {
         "a copy that a host saved before it changed the file"
     } else {
         "no app in control.db owned it"
@@ -56,6 +59,10 @@ fn finding(data_dir: &Path, path: &Path, name: &str) -> Finding {
                  if it is not needed, remove it"
             )
         }
+        None if damaged.is_some() => format!(
+            "to look for further rows, run `sqlite3 {} .recover`; if they are not needed, remove it",
+            new::quoted(&path.join("kv.db"))
+        ),
         None if name == "blobs" => format!(
             "bundles unknown to control.db: to restore them, stop the host, restore the control.db that lists their \
              releases, and move them to {}; if they are not needed, remove them",
@@ -80,6 +87,11 @@ fn finding(data_dir: &Path, path: &Path, name: &str) -> Finding {
 /// `NAME-20261128T190542Z-2`.
 fn app_of(name: &str) -> Option<AppName> {
     before_time(name)?.parse().ok()
+}
+
+/// Returns the app of a damaged database in a folder: `NAME-kv.db.damaged-20261128T190542Z`.
+fn damaged_of(name: &str) -> Option<AppName> {
+    before_time(name)?.strip_suffix("-kv.db.damaged")?.parse().ok()
 }
 
 /// Returns the original path of a saved database: `control.db-20261128T190542Z` or
@@ -144,5 +156,13 @@ mod tests {
         assert_eq!(app("my-shop-20261128T190542Z-2").as_deref(), Some("my-shop"));
         assert_eq!(app("shop"), None);
         assert_eq!(app("#12345"), None);
+    }
+
+    #[test]
+    fn a_damaged_database_is_not_a_copy_to_restore() {
+        let name = "my-shop-kv.db.damaged-20261128T190542Z-2";
+        assert_eq!(damaged_of(name).map(|app| app.to_string()).as_deref(), Some("my-shop"));
+        assert_eq!((app_of(name), file_of(Path::new("data"), name)), (None, None));
+        assert_eq!(damaged_of("shop-kv.db-20261128T190542Z"), None);
     }
 }

@@ -2,7 +2,7 @@
 //! and in the activity of the apps concerned. Never changes the folder.
 
 use isopod_policy::AppName;
-use isopod_store::{FolderReport, Loss, LostData, MovedFolder, NewActivity, Store, StoreError};
+use isopod_store::{FolderReport, Loss, LostData, MovedFolder, NewActivity, Rescued, Store, StoreError};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -77,7 +77,11 @@ pub(crate) fn log_lost(lost: &LostData, detected: Detected) {
 /// Returns the activity of a loss: its kind, text and data.
 pub(crate) fn activity(lost: &LostData, detected: Detected) -> (&'static str, String, Value) {
     let kind = if matches!(lost.loss, Loss::Damaged { .. }) { DATA_DAMAGED } else { DATA_MISSING };
-    (kind, text(lost, detected), json!({ "path": lost.path, "saved": lost.saved }))
+    let mut data = json!({ "path": lost.path, "saved": lost.saved });
+    if let Loss::Damaged { rescued: Some(Rescued { entries, events, is_complete }), .. } = &lost.loss {
+        data["rescued"] = json!({ "entries": entries, "events": events, "complete": is_complete });
+    }
+    (kind, text(lost, detected), data)
 }
 
 /// Returns the finding and the remedy for bundles without a file.
@@ -119,7 +123,8 @@ fn text(lost: &LostData, detected: Detected) -> String {
     let saved = lost.saved.as_ref().map(|path| format!(" (its content was saved as {})", path.display()));
     let saved = saved.unwrap_or_default();
     let (was, when) = match (&lost.loss, detected) {
-        (Loss::Damaged { detail }, _) => {
+        (Loss::Damaged { detail, rescued: Some(rescued) }, _) => return replaced(lost, detail, *rescued),
+        (Loss::Damaged { detail, rescued: None }, _) => {
             return format!(
                 "{what} of {app} is damaged, so its key-value calls and its events fail: {detail}; restore it from a \
                  backup with the host stopped"
@@ -143,6 +148,22 @@ fn text(lost: &LostData, detected: Detected) -> String {
     )
 }
 
+/// Describes a damaged database that a new one replaced.
+fn replaced(lost: &LostData, detail: &str, rescued: Rescued) -> String {
+    let (app, Rescued { entries, events, is_complete }) = (&lost.app, rescued);
+    let file = lost.saved.as_deref().unwrap_or(&lost.path).display();
+    let kept = format!("{entries} key-value entries and {events} waiting events");
+    let result = if is_complete {
+        format!("all of its data could be read: {app} continues with {kept}")
+    } else {
+        format!(
+            "data is lost: {app} continues with the {kept} that could be read. To look for the rest, run `sqlite3 \
+             '{file}' .recover`; to go back to a backup, restore it with the host stopped"
+        )
+    };
+    format!("the database of {app} was damaged, and was moved to {file}; {result} (found: {detail})")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -163,13 +184,29 @@ mod tests {
             ("apps/shop/kv.db", Loss::Emptied, ["key-value database of shop", "was empty", "backup"]),
             (
                 "apps/shop/kv.db",
-                Loss::Damaged { detail: "malformed".into() },
+                Loss::Damaged { detail: "malformed".into(), rescued: None },
                 ["of shop is damaged", "malformed", "backup"],
             ),
         ] {
             let app = "shop".parse().unwrap();
             let text = text(&LostData { app, path: path.into(), loss, saved: None }, Detected::AtStart);
             assert!(words.iter().all(|word| text.contains(word)) && text.contains("host stopped"), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_replaced_database_names_the_rescued_rows_and_whether_data_is_lost() {
+        for (is_complete, words) in [
+            (true, ["lost+found/shop/kv.db", "all of its data", "7 key-value entries and 3 waiting events"]),
+            (false, ["data is lost", ".recover", "7 key-value entries and 3 waiting events"]),
+        ] {
+            let rescued = Some(Rescued { entries: 7, events: 3, is_complete });
+            let loss = Loss::Damaged { detail: "malformed".into(), rescued };
+            let saved = Some("lost+found/shop/kv.db".into());
+            let lost = LostData { app: "shop".parse().unwrap(), path: "apps/shop/kv.db".into(), loss, saved };
+            let (kind, text, data) = activity(&lost, Detected::WhileRunning);
+            assert!(words.iter().all(|word| text.contains(word)), "{text}");
+            assert_eq!((kind, &data["rescued"]["complete"]), (DATA_DAMAGED, &json!(is_complete)));
         }
     }
 }

@@ -229,6 +229,18 @@ impl AppFolders {
         sync_folder(&self.lost).map(|()| to)
     }
 
+    /// Returns the path of `lost+found/`, which may not exist yet.
+    pub(crate) fn lost(&self) -> &Path {
+        &self.lost
+    }
+
+    /// Creates a folder in `lost+found/`, under an unused name.
+    pub(crate) fn lost_folder(&self, name: &str, now: Timestamp) -> Result<PathBuf, StoreError> {
+        let folder = self.lost_path_at(name, now)?;
+        private_folder(&folder)?;
+        sync_folder(&self.lost).map(|()| folder)
+    }
+
     /// Returns an unused path in `lost+found/`.
     pub(crate) fn lost_path(&self, name: &str) -> Result<PathBuf, StoreError> {
         self.lost_path_at(name, Timestamp::now())

@@ -16,7 +16,7 @@ use crate::StoreError;
 use crate::app_folders::AppFolders;
 use crate::files::{names, private_folder};
 use crate::limits::LOSSES_WAITING_MAX;
-use crate::loss::{KEY_VALUE, Loss, LostData};
+use crate::loss::{KEY_VALUE, Loss, LostData, Rescued};
 use crate::sql::{Sql, all};
 use crate::sqlite::Sqlite;
 
@@ -86,9 +86,17 @@ impl DataRecord {
     pub(crate) fn report_damaged_database(&self, app: &AppName, detail: &str) {
         if self.damaged().insert(app.clone()) {
             let path = self.folders.folder(app).join(KEY_VALUE);
-            let loss = Loss::Damaged { detail: detail.to_owned() };
+            let loss = Loss::Damaged { detail: detail.to_owned(), rescued: None };
             self.report(LostData { app: app.clone(), path, loss, saved: None });
         }
+    }
+
+    /// Reports that a new database replaced the app's damaged one, which was moved to `saved`.
+    pub(crate) fn report_rescued_database(&self, app: &AppName, detail: &str, saved: PathBuf, rescued: Rescued) {
+        let path = self.folders.folder(app).join(KEY_VALUE);
+        let loss = Loss::Damaged { detail: detail.to_owned(), rescued: Some(rescued) };
+        self.report(LostData { app: app.clone(), path, loss, saved: Some(saved) });
+        self.damaged().remove(app);
     }
 
     fn forget_database(&self, app: &AppName) {

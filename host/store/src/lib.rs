@@ -22,7 +22,9 @@ mod loss;
 mod model;
 mod options;
 mod page;
+mod rescue;
 mod reserve;
+mod row_copy;
 mod secrets;
 mod sql;
 mod sqlite;
@@ -41,7 +43,7 @@ pub use events::{
 pub use examine::{Examined, examine};
 pub use files::remove_unused_files;
 pub use kv::{KvStore, ValueVersion};
-pub use loss::{Loss, LostData};
+pub use loss::{Loss, LostData, Rescued};
 pub use model::{
     Activity, App, DamagedRelease, Idempotency, Inserted, Intended, ListedRelease, LogLine, NewActivity, NewApp,
     NewPush, NewRelease, Push, PushStep, Reason, Release, ScheduleFired, Token,

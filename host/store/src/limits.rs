@@ -99,9 +99,20 @@ pub const READS_PER_TURN: usize = 32;
 /// How long one app's group of writes takes before its commit. The app's further writes are queued
 /// behind other apps' calls. Bounds how long the first write of a group waits, and the journal.
 pub const WRITE_TURN_MAX: Duration = Duration::from_millis(50);
-/// Bytes of an app's database that is checked whole at its first use in a run of the host. In a
-/// larger one, damage is found when the damaged part is read: a check would take too long.
+/// Bytes of an app's database that is checked whole before its first use in a run of the host. A
+/// larger one is checked while it is used: the check would delay the first call.
 pub const CHECKED_BYTES_MAX: u64 = 8 << 20;
+/// Queued checks of databases. A further check is left out: damage is then found when the damaged
+/// part is read.
+pub const CHECKS_WAITING_MAX: usize = 1_024;
+/// Damaged databases of one app in `lost+found/`. A further one is left where it is, and the app's
+/// calls fail: a disk that damages one file after the other must not be filled with them.
+pub const DAMAGED_DATABASES_KEPT: usize = 3;
+/// Parts of a damaged table that can't be read. Beyond it, the rest of the table isn't copied.
+pub const RESCUE_ERRORS_MAX: u32 = 100_000;
+/// How long all calls of an app fail after its damaged database could not be replaced, as on a full
+/// disk. Then the next call tries again.
+pub const RESCUE_RETRY_AFTER: Duration = Duration::from_secs(60);
 /// Calls of one app's database that are queued or running. Further calls wait for a permit before
 /// they are queued.
 pub const CALLS_WAITING_MAX: usize = 256;

@@ -14,7 +14,8 @@ pub struct LostData {
     /// The file or folder.
     pub path: PathBuf,
     pub loss: Loss,
-    /// The copy of the content that the host had open, if it was saved.
+    /// The copy of the content that the host had open, if it was saved, or the damaged file after
+    /// it was moved.
     pub saved: Option<PathBuf>,
 }
 
@@ -34,6 +35,18 @@ pub enum Loss {
     Emptied,
     /// Another file replaced the file that the host had open.
     Replaced,
-    /// The file can't be read as a database.
-    Damaged { detail: String },
+    /// The file can't be read as a database. A new one replaced it, with the rows that could be
+    /// read; without them, it is still at its path.
+    Damaged { detail: String, rescued: Option<Rescued> },
+}
+
+/// The rows of a damaged database that were copied into a new one.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Rescued {
+    /// Key-value entries.
+    pub entries: u64,
+    /// Events that are not done or cancelled.
+    pub events: u64,
+    /// Whether every row could be read.
+    pub is_complete: bool,
 }

@@ -50,6 +50,16 @@ impl SqlError {
 
 /// Opens a database so that committed changes survive a crash of the process and of the machine.
 pub(crate) fn connect(path: &Path, pages_max: Option<u32>) -> Result<Connection, StoreError> {
+    connect_with(path, pages_max, |_| Ok(()))
+}
+
+/// Opens a database like [`connect`]. `set_up_file` gets the connection before a new file is
+/// written.
+pub(crate) fn connect_with(
+    path: &Path,
+    pages_max: Option<u32>,
+    set_up_file: impl Fn(&Connection) -> rusqlite::Result<()>,
+) -> Result<Connection, StoreError> {
     // Created in advance with our own mode, which SQLite copies to its journal. Only if it is
     // missing: closing a file drops all locks of this process on it, including those of SQLite's
     // other connections, and another process that opens the database would then believe that it is
@@ -61,6 +71,7 @@ pub(crate) fn connect(path: &Path, pages_max: Option<u32>) -> Result<Connection,
     let set_up = || -> rusqlite::Result<Connection> {
         let connection = Connection::open_with_flags(path, flags)?;
         connection.busy_timeout(Duration::from_millis(LOCK_WAIT_MS_MAX.into()))?;
+        set_up_file(&connection)?;
         connection.pragma_update(None, "journal_mode", "WAL")?;
         set_durability(&connection, Durability::Synced)?;
         connection.pragma_update(None, "foreign_keys", "ON")?;
@@ -68,16 +79,22 @@ pub(crate) fn connect(path: &Path, pages_max: Option<u32>) -> Result<Connection,
         connection.pragma_update(None, "trusted_schema", "OFF")?;
         // The jobs of a group commit run in savepoints, whose journal would be written to a file.
         connection.pragma_update(None, "temp_store", "MEMORY")?;
-        if let Some(pages) = pages_max {
-            // The pragma returns the value, so it is queried rather than executed.
-            connection.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(()))?;
-        }
+        limit_pages(&connection, pages_max)?;
         // Without it, SQLite plans a statement again whenever a parameter of its `WHERE` changes.
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
         connection.set_prepared_statement_cache_capacity(64);
         Ok(connection)
     };
     set_up().map_err(|error| StoreError::sqlite(path, &error))
+}
+
+/// Limits the size of a database.
+pub(crate) fn limit_pages(connection: &Connection, pages_max: Option<u32>) -> rusqlite::Result<()> {
+    match pages_max {
+        // The pragma returns the value, so it is queried rather than executed.
+        Some(pages) => connection.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(())),
+        None => Ok(()),
+    }
 }
 
 /// Opens a database for reading without creating or changing a file. `is_settled` says that the

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use rusqlite::Connection;
 use tokio::sync::mpsc;
 
-use crate::app_database::AppDatabases;
+use crate::app_database::{AppDatabases, finish_replacement};
 use crate::app_folders::{AppFolders, FolderReport, MovedFolder};
 use crate::blobs::{BLOBS, missing_blobs};
 use crate::control_file::{self, CONTROL};
@@ -21,6 +21,7 @@ use crate::identity::{self, Evidence};
 use crate::lock::FolderLock;
 use crate::loss::LostData;
 use crate::options::Options;
+use crate::rescue::copy_rows;
 use crate::reserve::Reserve;
 use crate::sql::Sql;
 use crate::sqlite::{Sqlite, app_names, bundles_in_use, folder_id};
@@ -80,11 +81,12 @@ impl Store {
         let blobs = Blobs::open(&folder.join(BLOBS))?;
         let mut report = settle(folder, &folders, &sqlite, &blobs, options)?;
         report.journal = journal;
+        finish_replacements(&folders)?;
         let (record, losses) = settle_record(&folders, &sqlite, &mut report)?;
         let named = sqlite.at_once(|connection| bundles_in_use(connection))?;
         report.missing_bundles = missing_blobs(folder, &named);
         begin(folder, &sqlite, start)?;
-        let databases = AppDatabases::open_recording(folder, options, folders.clone(), Arc::clone(&record))?;
+        let databases = AppDatabases::open_recording(folder, options, folders.clone(), Arc::clone(&record), copy_rows)?;
         let (kv, events) = (KvStore::of(databases.clone()), Events::of(databases.clone()));
         let secrets = Secrets::open(folder)?;
         let reserve = Arc::new(Reserve::open(folder));
@@ -320,6 +322,18 @@ fn settle(
         report.missing.clear();
     }
     Ok(report)
+}
+
+/// Completes the replacement of damaged databases that the end of the host interrupted.
+fn finish_replacements(folders: &AppFolders) -> Result<(), StoreError> {
+    for app in folders.apps()? {
+        match finish_replacement(folders, &app) {
+            Ok(false) => {}
+            Ok(true) => tracing::warn!(%app, "a damaged database was replaced; the damaged one is in lost+found"),
+            Err(error) => tracing::warn!(%app, %error, "the replacement of a damaged database can't be completed"),
+        }
+    }
+    Ok(())
 }
 
 /// Compares the record of app data with the app folders, and replaces it by the existing data. Each

@@ -27,6 +27,7 @@ mod config_sources;
 mod connections;
 mod cores;
 mod crashes;
+mod damaged_databases;
 mod data_folder;
 mod databases;
 mod deploy;

@@ -2,11 +2,11 @@
 //! Owns the app's queued calls, and limits them to two of the threads that all apps share: one for
 //! reads, one for writes. Never continues with a file that was removed or replaced.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Instant;
 
 use isopod_policy::AppName;
@@ -14,8 +14,12 @@ use jiff::Timestamp;
 use rusqlite::Connection;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
+use super::checker::{Checked, CheckerHandle, Running};
 use super::closer::{CloserHandle, Closing};
-use super::schema;
+use super::health::Health;
+use super::journal::{self, journal_of};
+use super::rescue::{CopyRows, rescue};
+use super::{damage, schema};
 use crate::StoreError;
 use crate::app_folders::AppFolders;
 use crate::data_record::{DataRecord, loss_of};
@@ -23,7 +27,7 @@ use crate::files::{FileId, private_folder};
 use crate::group::{self, Job};
 use crate::limits::{CALLS_WAITING_MAX, CHECKED_BYTES_MAX, READS_PER_TURN, WRITE_TURN_MAX};
 use crate::loss::KEY_VALUE;
-use crate::sql::{Durability, Sql, connect, keep_journal, save, set_durability};
+use crate::sql::{Durability, Sql, connect_with, keep_journal, look_into, save, set_durability};
 use crate::workers::{WorkerHandle, caught};
 
 /// Runs a read and replies to its caller, or replies with an error.
@@ -36,8 +40,9 @@ pub(super) struct Shared {
     pub(super) workers: WorkerHandle,
     pub(super) closer: CloserHandle,
     pub(super) record: Arc<DataRecord>,
-    /// Apps whose database was checked since the start of the host.
-    pub(super) checked: Arc<Mutex<HashSet<AppName>>>,
+    pub(super) checker: CheckerHandle,
+    pub(super) health: Arc<Health>,
+    pub(super) copy_rows: CopyRows,
 }
 
 #[derive(Debug)]
@@ -53,6 +58,8 @@ pub(crate) struct AppDatabase {
     writes: Lane<(Durability, Job)>,
     /// The open file and its journal.
     file: Mutex<Option<Files>>,
+    /// Held while a connection is opened, so that only the first one checks the file.
+    opening: Mutex<()>,
     /// Whether the database is closed permanently.
     closed: AtomicBool,
     /// The slot of an open database, held until it is closed.
@@ -136,6 +143,7 @@ impl AppDatabase {
             reads: Lane::new(),
             writes: Lane::new(),
             file: Mutex::default(),
+            opening: Mutex::default(),
             closed: AtomicBool::new(false),
             slot: Some(slot),
         }
@@ -152,19 +160,18 @@ impl AppDatabase {
     ) -> Result<T, StoreError> {
         let permits = self.permits().await?;
         let (reply, outcome) = oneshot::channel();
-        let path = self.path.clone();
+        let (path, reporter) = (self.path.clone(), Reporter::of(&self));
         let read: Read = Box::new(move |connection| {
             let _permits = permits;
             let read = |connection| caught(|| work(connection))?.map_err(|error| error.explain(&path));
             // The caller may have been cancelled.
-            let _ = reply.send(connection.and_then(read));
+            let _ = reply.send(connection.and_then(read).map_err(|error| reporter.noted(error)));
         });
         if self.reads.put(read) {
             self.queue_reads();
         }
-        let (app, record) = (self.app.clone(), Arc::clone(&self.shared.record));
         drop(self);
-        reported(&app, &record, outcome.await.map_err(|_| StoreError::Closed)?)
+        outcome.await.map_err(|_| StoreError::Closed)?
     }
 
     /// Runs the work in a transaction, and returns once it is committed and synced.
@@ -182,7 +189,10 @@ impl AppDatabase {
         work: impl FnOnce(&Connection) -> Sql<T> + Send + 'static,
     ) -> Result<T, StoreError> {
         let permits = self.permits().await?;
-        let (job, outcome) = group::job(&self.path, work);
+        let (path, reporter) = (self.path.clone(), Reporter::of(&self));
+        let (job, outcome) = group::job(&self.path, move |connection| {
+            work(connection).map_err(|error| reporter.noted(error.explain(&path)).into())
+        });
         let write: Job = Box::new(move |connection| {
             let answer = job(connection);
             Box::new(move |committed| {
@@ -193,9 +203,9 @@ impl AppDatabase {
         if self.writes.put((durability, write)) {
             self.queue_writes();
         }
-        let (app, record) = (self.app.clone(), Arc::clone(&self.shared.record));
+        let reporter = Reporter::of(&self);
         drop(self);
-        reported(&app, &record, outcome.await.map_err(|_| StoreError::Closed)?)
+        outcome.await.map_err(|_| StoreError::Closed)?.map_err(|error| reporter.noted(error))
     }
 
     /// Waits for a permit of the app, and then for a permit of all apps. A call holds both until it
@@ -217,11 +227,14 @@ impl AppDatabase {
 
     /// Runs some of the queued reads; further reads are queued behind the calls of other apps.
     fn read_turn(self: Arc<Self>) {
-        self.leave_lost_file();
+        self.prepare(&self.reads.connection);
         let mut slot = locked(&self.reads.connection);
         for _ in 0..READS_PER_TURN {
             let Some(read) = self.reads.take() else { break };
             read(self.opened(&mut slot));
+            if self.is_suspect() {
+                break;
+            }
         }
         drop(slot);
         if self.reads.end_turn() {
@@ -232,7 +245,7 @@ impl AppDatabase {
     /// Commits one group of the queued writes; further writes are queued behind the calls of other
     /// apps.
     fn write_turn(self: Arc<Self>) {
-        self.leave_lost_file();
+        self.prepare(&self.writes.connection);
         let mut slot = locked(&self.writes.connection);
         let durability = self.writes.durability();
         if let Some((_, first)) = self.writes.take() {
@@ -243,10 +256,11 @@ impl AppDatabase {
             match opened {
                 Ok(connection) => {
                     let begin = Instant::now();
-                    let next = || {
-                        let has_time = begin.elapsed() < WRITE_TURN_MAX && self.writes.durability() <= durability;
-                        if has_time { self.writes.take().map(|(_, job)| job) } else { None }
+                    let may_continue = || {
+                        let has_time = begin.elapsed() < WRITE_TURN_MAX;
+                        has_time && self.writes.durability() <= durability && !self.is_suspect()
                     };
+                    let next = || if may_continue() { self.writes.take().map(|(_, job)| job) } else { None };
                     group::commit_group(connection, &self.path, first, next);
                 }
                 Err(error) => group::refuse(first, error),
@@ -267,8 +281,19 @@ impl AppDatabase {
         }
     }
 
+    /// Opens a connection, if none is open, before the calls of a turn. A damaged file is replaced
+    /// first. Ignores any other failure: the first call meets it again.
+    fn prepare(self: &Arc<Self>, connection: &Mutex<Option<Connection>>) {
+        self.leave_lost_file();
+        self.leave_damaged_file();
+        let is_damaged = matches!(self.opened(&mut locked(connection)), Err(StoreError::Damaged { .. }));
+        if is_damaged {
+            self.leave_damaged_file();
+        }
+    }
+
     #[expect(clippy::expect_used, reason = "it was filled above")]
-    fn opened<'c>(&self, slot: &'c mut Option<Connection>) -> Result<&'c Connection, StoreError> {
+    fn opened<'c>(self: &Arc<Self>, slot: &'c mut Option<Connection>) -> Result<&'c Connection, StoreError> {
         if self.closed.load(Ordering::SeqCst) {
             return Err(StoreError::Closed);
         }
@@ -279,35 +304,97 @@ impl AppDatabase {
         Ok(slot.as_ref().expect("opened above"))
     }
 
-    fn open(&self) -> Result<Connection, StoreError> {
+    fn open(self: &Arc<Self>) -> Result<Connection, StoreError> {
+        let _opening = locked(&self.opening);
         let record = &self.shared.record;
+        if let Some(refusal) = self.shared.health.refusal(&self.app) {
+            return Err(refusal);
+        }
         record.report_lost_database(&self.app, None);
         private_folder(&self.folder)?;
-        let connection = connect(&self.path, self.shared.pages_max)?;
-        self.check(&connection)?;
-        schema::make(&connection).map_err(|error| error.explain(&self.path))?;
+        let opened = self.connect();
+        if let Err(StoreError::Damaged { detail }) = &opened {
+            self.shared.health.suspect(&self.app, detail);
+        }
+        let connection = opened?;
         *locked(&self.file) =
             FileId::of(&self.path).map(|database| Files { database, journal: FileId::of(&self.journal()) });
         record.note(&self.app, KEY_VALUE);
         Ok(connection)
     }
 
-    /// Refuses a damaged file before anything is written to it, at its first use in a run of the
-    /// host.
-    fn check(&self, connection: &Connection) -> Result<(), StoreError> {
-        let is_checked = locked(&self.shared.checked).contains(&self.app);
-        let bytes = fs::metadata(&self.path).map_or(0, |found| found.len());
-        if is_checked || bytes > CHECKED_BYTES_MAX {
-            return Ok(());
+    fn connect(self: &Arc<Self>) -> Result<Connection, StoreError> {
+        let is_checked = self.shared.health.is_checked(&self.app);
+        if !is_checked && let Some(detail) = journal::damage_of(&self.path) {
+            self.shared.health.suspect_journal(&self.app, &detail);
+            return Err(StoreError::damaged(detail));
         }
-        let check = || connection.query_row("PRAGMA quick_check(1)", [], |row| row.get::<_, String>(0));
-        match check() {
-            Ok(found) if found == "ok" => {
-                locked(&self.shared.checked).insert(self.app.clone());
-                Ok(())
+        let connection = connect_with(&self.path, self.shared.pages_max, schema::set_up)?;
+        if !is_checked {
+            self.check(&connection)?;
+        }
+        schema::make(&connection).map_err(|error| error.explain(&self.path))?;
+        Ok(connection)
+    }
+
+    /// Refuses a damaged file before anything is written to it, at its first use in a run of the
+    /// host. A large file is checked later.
+    fn check(self: &Arc<Self>, connection: &Connection) -> Result<(), StoreError> {
+        let bytes = fs::metadata(&self.path).map_or(0, |found| found.len());
+        if bytes > CHECKED_BYTES_MAX {
+            let database: Weak<Self> = Arc::downgrade(self);
+            self.shared.checker.check(database);
+        } else if let Some(found) = damage::check(connection).map_err(|error| error.explain(&self.path))? {
+            keep_journal(connection);
+            return Err(StoreError::damaged(format_args!("{}: {found}", self.path.display())));
+        }
+        self.shared.health.set_checked(&self.app);
+        Ok(())
+    }
+
+    /// Returns whether the database is to be replaced before its next call.
+    fn is_suspect(&self) -> bool {
+        self.shared.health.suspicion(&self.app).is_some()
+    }
+
+    /// Replaces a database that may be damaged, after closing both connections. The caller must not
+    /// hold the lock of either connection.
+    fn leave_damaged_file(&self) {
+        if !self.is_suspect() {
+            return;
+        }
+        let health = &self.shared.health;
+        let (mut reader, mut writer) = (locked(&self.reads.connection), locked(&self.writes.connection));
+        // Another thread may have replaced it meanwhile.
+        let Some(suspicion) = health.suspicion(&self.app) else { return };
+        if self.closed.load(Ordering::SeqCst) {
+            return;
+        }
+        [&*reader, &*writer].into_iter().flatten().for_each(keep_journal);
+        drop((reader.take(), writer.take()));
+        *locked(&self.file) = None;
+        let Shared { pages_max, copy_rows, .. } = self.shared;
+        let is_of_journal = suspicion.is_of_journal;
+        let set_aside = caught(|| {
+            damage::set_aside(&self.folders, &self.app, is_of_journal, |from, to| {
+                rescue(from, to, pages_max, copy_rows)
+            })
+        });
+        match set_aside.and_then(|outcome| outcome) {
+            Ok(Some(aside)) => {
+                health.set_replaced(&self.app);
+                let record = &self.shared.record;
+                record.report_rescued_database(&self.app, &suspicion.detail, aside.to, aside.rescued);
             }
-            Ok(found) => Err(StoreError::damaged(format_args!("{}: {found}", self.path.display()))),
-            Err(error) => Err(StoreError::sqlite(&self.path, &error)),
+            Ok(None) => {
+                health.set_intact(&self.app);
+                self.shared.record.report_damaged_database(&self.app, &suspicion.detail);
+            }
+            Err(error) => {
+                let detail = format!("{}; it can't be replaced: {error}", suspicion.detail);
+                self.shared.record.report_damaged_database(&self.app, &detail);
+                health.refuse(&self.app, StoreError::Damaged { detail });
+            }
         }
     }
 
@@ -369,6 +456,31 @@ impl AppDatabase {
     }
 }
 
+impl Checked for AppDatabase {
+    /// Checks the file while calls use it. Blocks.
+    fn check_while_used(&self, running: &Running) {
+        let found = look_into(&self.path, false).and_then(|connection| {
+            if !running.begin(&connection) || self.closed.load(Ordering::SeqCst) {
+                return Ok(None);
+            }
+            damage::check(&connection).map_err(|error| error.explain(&self.path))
+        });
+        match found {
+            Ok(None) => {}
+            Ok(Some(found)) => {
+                self.shared.health.suspect(&self.app, &format!("{}: {found}", self.path.display()));
+            }
+            Err(StoreError::Damaged { detail }) => self.shared.health.suspect(&self.app, &detail),
+            // It was interrupted, or the file can't be read now. Later calls report that.
+            Err(error) => tracing::debug!(app = %self.app, %error, "the check of a database was not completed"),
+        }
+    }
+
+    fn replace_if_damaged(&self) {
+        self.leave_damaged_file();
+    }
+}
+
 impl Drop for AppDatabase {
     /// Closes the database on the closer thread: the current thread may be serving requests.
     fn drop(&mut self) {
@@ -379,17 +491,24 @@ impl Drop for AppDatabase {
     }
 }
 
-/// Returns the path of a database's journal.
-pub(crate) fn journal_of(database: &Path) -> PathBuf {
-    let mut path = database.as_os_str().to_owned();
-    path.push("-wal");
-    PathBuf::from(path)
+/// Notes damage that a call met.
+struct Reporter {
+    app: AppName,
+    shared: Shared,
+    database: Weak<AppDatabase>,
 }
 
-/// Reports a damaged database.
-fn reported<T>(app: &AppName, record: &DataRecord, outcome: Result<T, StoreError>) -> Result<T, StoreError> {
-    if let Err(StoreError::Damaged { detail }) = &outcome {
-        record.report_damaged_database(app, detail);
+impl Reporter {
+    fn of(database: &Arc<AppDatabase>) -> Self {
+        Self { app: database.app.clone(), shared: database.shared.clone(), database: Arc::downgrade(database) }
     }
-    outcome
+
+    /// Passes an error on. A database that may be damaged is replaced before its next call.
+    fn noted(&self, error: StoreError) -> StoreError {
+        if let StoreError::Damaged { detail } = &error {
+            self.shared.health.suspect(&self.app, detail);
+            self.shared.checker.replace(self.database.clone());
+        }
+        error
+    }
 }

@@ -2,8 +2,13 @@
 //! can't read, fill or slow each other's, and both commit together. Owns the set of open databases.
 //! Never gives an app a path into another app's folder: an app's name is a single label.
 
+mod checker;
 mod closer;
+mod damage;
+mod health;
+mod journal;
 mod lane;
+mod rescue;
 mod schema;
 
 use std::collections::{BTreeMap, HashMap};
@@ -13,6 +18,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use isopod_policy::AppName;
 use tokio::sync::Semaphore;
 
+use self::checker::Checker;
 use self::closer::Closer;
 use self::lane::Shared;
 use crate::app_folders::AppFolders;
@@ -22,7 +28,9 @@ use crate::loss::KEY_VALUE;
 use crate::workers::Workers;
 use crate::{Options, StoreError};
 
-pub(crate) use self::lane::{AppDatabase, journal_of};
+pub(crate) use self::damage::finish as finish_replacement;
+pub(crate) use self::lane::AppDatabase;
+pub(crate) use self::rescue::CopyRows;
 pub(crate) use self::schema::{FORMAT, format_of};
 
 /// The databases at `apps/<app>/kv.db`. Cheap to clone.
@@ -37,6 +45,7 @@ struct Inner {
     folders: AppFolders,
     shared: Shared,
     _workers: Workers,
+    _checker: Checker,
     open: Mutex<OpenApps>,
     /// One permit for each database that is open or being closed.
     slots: Arc<Semaphore>,
@@ -78,10 +87,10 @@ impl OpenApps {
 
 impl AppDatabases {
     /// Opens the databases below a data folder, without a record of app data.
-    pub(crate) fn open(folder: &Path, options: &Options) -> Result<Self, StoreError> {
+    pub(crate) fn open(folder: &Path, options: &Options, copy_rows: CopyRows) -> Result<Self, StoreError> {
         let folders = AppFolders::of(folder);
         let (record, _) = DataRecord::new(folders.clone(), BTreeMap::new(), Weak::new());
-        Self::open_recording(folder, options, folders, Arc::new(record))
+        Self::open_recording(folder, options, folders, Arc::new(record), copy_rows)
     }
 
     /// Opens the databases below a data folder, with the record of app data.
@@ -90,21 +99,26 @@ impl AppDatabases {
         options: &Options,
         folders: AppFolders,
         record: Arc<DataRecord>,
+        copy_rows: CopyRows,
     ) -> Result<Self, StoreError> {
         folders.open()?;
         let failed = |error| StoreError::file(folder, &error);
         let workers = Workers::start("isopod-kv", APP_DATABASE_THREADS, APP_DATABASE_CALLS_MAX, folder)?;
         let closer = Closer::start().map_err(failed)?;
+        let checker = Checker::start().map_err(failed)?;
         let (workers_handle, closer_handle) = (workers.handle(), closer.handle());
         let shared = Shared {
             pages_max: options.pages_max,
             workers: workers_handle,
             closer: closer_handle,
             record,
-            checked: Arc::default(),
+            checker: checker.handle(),
+            health: Arc::default(),
+            copy_rows,
         };
         let slots = Arc::new(Semaphore::new(APPS_OPEN_MAX + APPS_CLOSING_MAX));
-        let inner = Inner { folders, shared, _workers: workers, open: Mutex::default(), slots, _closer: closer };
+        let open = Mutex::default();
+        let inner = Inner { folders, shared, _workers: workers, _checker: checker, open, slots, _closer: closer };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -126,6 +140,19 @@ impl AppDatabases {
         self.inner.folders.folder(app).join(KEY_VALUE)
     }
 
+    /// Returns whether a closed database has a journal. If the journal is damaged, the database is
+    /// replaced before its next call. Must be called before the database is opened.
+    pub(crate) fn check_journal(&self, app: &AppName) -> Result<bool, StoreError> {
+        let (path, health) = (self.path(app), &self.inner.shared.health);
+        match journal::damage_of(&path).filter(|_| !health.is_checked(app)) {
+            Some(detail) => {
+                health.suspect_journal(app, &detail);
+                Err(StoreError::damaged(detail))
+            }
+            None => Ok(journal::journal_of(&path).exists()),
+        }
+    }
+
     /// Returns the apps with a folder.
     pub(crate) fn apps(&self) -> Result<Vec<AppName>, StoreError> {
         self.inner.folders.apps()
@@ -139,7 +166,7 @@ impl AppDatabases {
             database.close();
         }
         self.inner.shared.record.forget(app);
-        self.inner.shared.checked.lock().unwrap_or_else(PoisonError::into_inner).remove(app);
+        self.inner.shared.health.forget(app);
         if self.inner.folders.folder(app).is_dir() {
             self.inner.folders.mark_destroyed(app)?;
         }
@@ -200,7 +227,8 @@ mod tests {
     use crate::sql::Durability;
 
     fn open(folder: &tempfile::TempDir) -> (AppDatabases, KvStore) {
-        let databases = AppDatabases::open(folder.path(), &Options::default()).expect("the databases open");
+        let databases = AppDatabases::open(folder.path(), &Options::default(), crate::rescue::copy_rows)
+            .expect("the databases open");
         (databases.clone(), KvStore::of(databases))
     }
 

@@ -4,10 +4,13 @@
 use rusqlite::Connection;
 
 use crate::StoreError;
+use crate::limits::CHECKED_BYTES_MAX;
 use crate::sql::Sql;
 
 /// The format of these tables.
 pub(crate) const FORMAT: i64 = 2;
+/// The format of tables without events.
+pub(super) const FORMAT_WITHOUT_EVENTS: i64 = 1;
 
 /// The tables of format 1.
 const ENTRIES: &str = "
@@ -77,14 +80,39 @@ const EVENTS: &str = "
         data       BLOB
     ) STRICT;";
 
+/// Lets a new file shrink in steps. Must be called before a table is created.
+pub(super) fn set_up(connection: &Connection) -> rusqlite::Result<()> {
+    match connection.pragma_query_value(None, "page_count", |row| row.get::<_, i64>(0))? {
+        0 => connection.pragma_update(None, "auto_vacuum", "INCREMENTAL"),
+        _ => Ok(()),
+    }
+}
+
+/// Lets an existing file shrink in steps, if it is small: the whole file is written again.
+fn set_up_again(connection: &Connection) {
+    let number = |pragma: &str| connection.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0));
+    let bytes = number("page_count").and_then(|pages| Ok(pages * number("page_size")?));
+    if bytes.is_ok_and(|bytes| u64::try_from(bytes).is_ok_and(|bytes| bytes <= CHECKED_BYTES_MAX)) {
+        // Without it, the file keeps the space of removed rows for later ones.
+        let _ = connection.execute_batch("PRAGMA auto_vacuum = INCREMENTAL; VACUUM");
+    }
+}
+
 /// Creates the tables, or migrates those of an earlier version. Refuses those of a newer one.
 pub(super) fn make(connection: &Connection) -> Sql<()> {
-    if format_of(connection)? == FORMAT {
+    let before = format_of(connection)?;
+    if before == FORMAT {
         return Ok(());
     }
     connection.execute_batch("BEGIN IMMEDIATE")?;
     match migrate(connection) {
-        Ok(()) => Ok(connection.execute_batch("COMMIT")?),
+        Ok(()) => {
+            connection.execute_batch("COMMIT")?;
+            if before != 0 {
+                set_up_again(connection);
+            }
+            Ok(())
+        }
         Err(error) => {
             if !connection.is_autocommit() {
                 connection.execute_batch("ROLLBACK")?;
@@ -98,7 +126,7 @@ pub(super) fn make(connection: &Connection) -> Sql<()> {
 fn migrate(connection: &Connection) -> Sql<()> {
     let steps: &[&str] = match format_of(connection)? {
         0 => &[ENTRIES, EVENTS],
-        1 => &[EVENTS],
+        FORMAT_WITHOUT_EVENTS => &[EVENTS],
         FORMAT => &[],
         found => return Err(StoreError::TooNew { found, known: FORMAT }.into()),
     };

@@ -13,6 +13,7 @@ mod maintenance;
 mod model;
 mod pending;
 mod queue;
+mod rescue;
 mod row;
 mod settle;
 
@@ -22,3 +23,4 @@ pub use self::model::{
     EventState, KeyRead, KeyWrite, LastError, Lease, NewEvent, Outcome, QueueStats, Settled, StoredEvent, Swept,
 };
 pub use self::queue::EventQueue;
+pub(crate) use self::rescue::rescue_events;

@@ -34,9 +34,11 @@ fn look_into_all<T>(
     let existing = databases.apps()?.into_iter().filter(|app| databases.path(app).exists());
     let found = existing.map(|app| {
         let path = databases.path(&app);
-        let is_settled = !databases.is_open(&app) && !crate::app_database::journal_of(&path).exists();
-        let found = look_into(&path, is_settled);
-        let found = found.and_then(|connection| look(&connection).map_err(|error| error.explain(&path)));
+        let is_settled =
+            if databases.is_open(&app) { Ok(false) } else { databases.check_journal(&app).map(|has| !has) };
+        let found = is_settled.and_then(|is_settled| {
+            look_into(&path, is_settled).and_then(|connection| look(&connection).map_err(|error| error.explain(&path)))
+        });
         (app, found)
     });
     Ok(found.collect())

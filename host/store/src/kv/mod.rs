@@ -1,6 +1,7 @@
 //! The key-value stores of apps, in each app's database. Owns the limits of keys and values. Never
 //! opens a database.
 
+mod rescue;
 pub(crate) mod tables;
 mod version;
 
@@ -8,10 +9,12 @@ use std::path::Path;
 
 use isopod_policy::AppName;
 
+pub(crate) use self::rescue::rescue_entries;
 pub use self::version::ValueVersion;
 
-use crate::app_database::AppDatabases;
+use crate::app_database::{AppDatabases, CopyRows};
 use crate::limits::{BUCKET_BYTES_MAX, KEY_BYTES_MAX, VALUE_BYTES_MAX};
+use crate::loss::Rescued;
 use crate::{Options, StoreError};
 
 /// The key-value stores at `apps/<app>/kv.db`. Cheap to clone.
@@ -30,7 +33,11 @@ impl KvStore {
 
     /// Opens the key-value stores like [`KvStore::open`], with options.
     pub fn open_with(folder: impl AsRef<Path>, options: &Options) -> Result<Self, StoreError> {
-        Ok(Self::of(AppDatabases::open(folder.as_ref(), options)?))
+        let copy_rows: CopyRows = |from, to, _| {
+            let mut rescued = Rescued { is_complete: true, ..Rescued::default() };
+            rescue_entries(from, to, &mut rescued).map(|()| rescued)
+        };
+        Ok(Self::of(AppDatabases::open(folder.as_ref(), options, copy_rows)?))
     }
 
     pub(crate) fn of(databases: AppDatabases) -> Self {

@@ -33,7 +33,7 @@ pub(crate) fn keys(connection: &Connection, bucket: &str, after: Option<&str>) -
 }
 
 /// Returns the bytes that an entry counts towards the app's limit.
-fn counted(bucket: &str, key: &str, value_bytes: u64) -> u64 {
+pub(crate) fn counted(bucket: &str, key: &str, value_bytes: u64) -> u64 {
     bucket.len() as u64 + key.len() as u64 + value_bytes + ENTRY_OVERHEAD_BYTES
 }
 

@@ -1,0 +1,135 @@
+//! Sets the damaged database of an app aside: moves its files to `lost+found/`, and puts a new
+//! database with the rows that can be read in its place. Never removes a damaged file, and never
+//! runs while the database is open.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use isopod_policy::AppName;
+use jiff::Timestamp;
+use rusqlite::Connection;
+
+use super::journal::{index_of, journal_of};
+use super::rescue::{open_damaged, remove};
+use crate::StoreError;
+use crate::app_folders::AppFolders;
+use crate::files::{names, sync_folder};
+use crate::limits::DAMAGED_DATABASES_KEPT;
+use crate::loss::{KEY_VALUE, Rescued};
+use crate::row_copy::is_damage;
+use crate::sql::Sql;
+
+/// The new database, while rows are copied into it.
+const INCOMPLETE: &str = "kv.db.rescuing";
+/// The new database, until it replaces the damaged one.
+const NEW: &str = "kv.db.rescued";
+
+/// A damaged database that was set aside.
+#[derive(Debug)]
+pub(super) struct SetAside {
+    /// The damaged file.
+    pub(super) to: PathBuf,
+    pub(super) rescued: Rescued,
+}
+
+/// Returns what SQLite finds in the pages of a database, if they are damaged. Takes long for a
+/// large file.
+pub(super) fn check(connection: &Connection) -> Sql<Option<String>> {
+    let found: Result<String, _> = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0));
+    match found.map_err(Into::into) {
+        Ok(found) if found == "ok" => Ok(None),
+        Ok(found) => Ok(Some(found)),
+        Err(error) if is_damage(&error) => Ok(Some("it is not a database that can be read".to_owned())),
+        Err(error) => Err(error),
+    }
+}
+
+/// Sets the database aside, unless it is intact: no page is damaged, and every row can be read.
+/// `rescue` copies the rows of the first file into the second one.
+///
+/// If the host ends before the new database is complete, the next start finds the damaged one
+/// unchanged. If it ends later, [`finish`] completes the replacement.
+pub(super) fn set_aside(
+    folders: &AppFolders,
+    app: &AppName,
+    is_journal_damaged: bool,
+    rescue: impl FnOnce(&Path, &Path) -> Result<Rescued, StoreError>,
+) -> Result<Option<SetAside>, StoreError> {
+    let folder = folders.folder(app);
+    let (path, new) = (folder.join(KEY_VALUE), folder.join(NEW));
+    let aside = format!("{app}-{KEY_VALUE}.damaged");
+    check_kept(folders, &aside)?;
+    let found = open_damaged(&path).and_then(|connection| check(&connection));
+    let is_damaged = match found {
+        Ok(found) => found.is_some() || is_journal_damaged,
+        Err(error) if is_damage(&error) => true,
+        Err(error) => return Err(error.explain(&path)),
+    };
+    let incomplete = folder.join(INCOMPLETE);
+    let mut rescued = rescue(&path, &incomplete)?;
+    if !is_damaged && rescued.is_complete {
+        remove(&incomplete)?;
+        return Ok(None);
+    }
+    rescued.is_complete &= !is_journal_damaged;
+    let aside = folders.lost_folder(&aside, Timestamp::now())?;
+    let to = aside.join(KEY_VALUE);
+    rename(&incomplete, &new)?;
+    sync_folder(&folder)?;
+    rename(&path, &to)?;
+    rename_if_any(&journal_of(&path), &journal_of(&to))?;
+    remove(&index_of(&path))?;
+    rename(&new, &path)?;
+    sync_folder(&aside)?;
+    sync_folder(&folder)?;
+    Ok(Some(SetAside { to, rescued }))
+}
+
+/// Refuses to set another database of the app aside, beyond the limit.
+fn check_kept(folders: &AppFolders, aside: &str) -> Result<(), StoreError> {
+    let lost = folders.lost();
+    let kept = if lost.is_dir() { names(lost)? } else { Vec::new() };
+    let kept = kept.iter().filter(|name| name.strip_prefix(aside).is_some_and(|end| end.starts_with('-'))).count();
+    if kept < DAMAGED_DATABASES_KEPT {
+        return Ok(());
+    }
+    Err(StoreError::damaged(format_args!(
+        "{} contains {kept} damaged databases of the app already; move them elsewhere, and check the disk",
+        lost.display()
+    )))
+}
+
+/// Completes a replacement that was interrupted after the damaged file was moved, and removes the
+/// incomplete new database of one that was interrupted before. Returns whether it was completed.
+pub(crate) fn finish(folders: &AppFolders, app: &AppName) -> Result<bool, StoreError> {
+    let folder = folders.folder(app);
+    let (path, new) = (folder.join(KEY_VALUE), folder.join(NEW));
+    remove(&folder.join(INCOMPLETE))?;
+    if !new.exists() {
+        return Ok(false);
+    }
+    if path.exists() {
+        return remove(&new).map(|()| false);
+    }
+    let journal = journal_of(&path);
+    if journal.exists() {
+        // SQLite would apply it to the new database.
+        folders.move_aside(&journal, &format!("{app}-{KEY_VALUE}-wal"), Timestamp::now())?;
+    }
+    remove(&index_of(&path))?;
+    rename(&new, &path)?;
+    sync_folder(&folder)?;
+    Ok(true)
+}
+
+fn rename(from: &Path, to: &Path) -> Result<(), StoreError> {
+    fs::rename(from, to).map_err(|error| StoreError::file(from, &error))
+}
+
+fn rename_if_any(from: &Path, to: &Path) -> Result<(), StoreError> {
+    match fs::rename(from, to) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(StoreError::file(from, &error)),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}

@@ -1,0 +1,116 @@
+//! The health of the apps' databases in this run of the host: which were checked, which may be
+//! damaged, and which could not be replaced. Never reads a file.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use isopod_policy::AppName;
+
+use crate::StoreError;
+use crate::limits::RESCUE_RETRY_AFTER;
+
+/// What was found in a database that may be damaged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Suspicion {
+    pub(super) detail: String,
+    /// Whether changes in its journal are lost, which the rest of the file doesn't show.
+    pub(super) is_of_journal: bool,
+}
+
+/// What is known about the databases. An app without an entry has had no call yet.
+#[derive(Debug, Default)]
+pub(crate) struct Health {
+    apps: Mutex<Known>,
+    /// Whether any database was suspected since the start. Every call looks at it.
+    has_suspects: AtomicBool,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    /// Apps whose database was checked, or whose check is queued.
+    checked: HashSet<AppName>,
+    /// Apps whose database may be damaged.
+    suspects: HashMap<AppName, Suspicion>,
+    /// Apps whose damaged database could not be replaced, and when.
+    refused: HashMap<AppName, (StoreError, Instant)>,
+    /// Apps whose records can't be read although their file is intact.
+    intact: HashSet<AppName>,
+}
+
+impl Health {
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        self.apps.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn is_checked(&self, app: &AppName) -> bool {
+        self.lock().checked.contains(app)
+    }
+
+    pub(super) fn set_checked(&self, app: &AppName) {
+        self.lock().checked.insert(app.clone());
+    }
+
+    /// Notes that a database may be damaged.
+    pub(super) fn suspect(&self, app: &AppName, detail: &str) {
+        let mut known = self.lock();
+        if !known.intact.contains(app) {
+            let suspicion = Suspicion { detail: detail.to_owned(), is_of_journal: false };
+            known.suspects.entry(app.clone()).or_insert(suspicion);
+            self.has_suspects.store(true, Ordering::SeqCst);
+        }
+    }
+
+    /// Notes that changes in the journal of a database are lost.
+    pub(super) fn suspect_journal(&self, app: &AppName, detail: &str) {
+        let suspicion = Suspicion { detail: detail.to_owned(), is_of_journal: true };
+        self.lock().suspects.insert(app.clone(), suspicion);
+        self.has_suspects.store(true, Ordering::SeqCst);
+    }
+
+    /// Returns what was found in a database that may be damaged. `None` while its replacement is
+    /// refused.
+    pub(super) fn suspicion(&self, app: &AppName) -> Option<Suspicion> {
+        if !self.has_suspects.load(Ordering::SeqCst) {
+            return None;
+        }
+        let known = self.lock();
+        let is_refused = known.refused.get(app).is_some_and(|(_, at)| at.elapsed() < RESCUE_RETRY_AFTER);
+        if is_refused { None } else { known.suspects.get(app).cloned() }
+    }
+
+    /// Returns the error of all calls of an app whose damaged database could not be replaced.
+    pub(super) fn refusal(&self, app: &AppName) -> Option<StoreError> {
+        let known = self.lock();
+        known.refused.get(app).filter(|_| known.suspects.contains_key(app)).map(|(error, _)| error.clone())
+    }
+
+    pub(super) fn refuse(&self, app: &AppName, error: StoreError) {
+        self.lock().refused.insert(app.clone(), (error, Instant::now()));
+    }
+
+    /// Notes that a suspected file is intact. Later errors in its records are no suspicion.
+    pub(super) fn set_intact(&self, app: &AppName) {
+        let mut known = self.lock();
+        known.suspects.remove(app);
+        known.intact.insert(app.clone());
+    }
+
+    /// Notes that a new database replaced the damaged one.
+    pub(super) fn set_replaced(&self, app: &AppName) {
+        let mut known = self.lock();
+        known.suspects.remove(app);
+        known.refused.remove(app);
+        known.checked.insert(app.clone());
+    }
+
+    /// Forgets a destroyed app.
+    pub(super) fn forget(&self, app: &AppName) {
+        let mut known = self.lock();
+        known.checked.remove(app);
+        known.suspects.remove(app);
+        known.refused.remove(app);
+        known.intact.remove(app);
+    }
+}

@@ -1,0 +1,260 @@
+//! The journal of an app's database: SQLite's write-ahead log and its index. Finds damage that
+//! SQLite ignores: it applies the changes before the damaged part, and drops the rest without an
+//! error. Never changes a file.
+
+use std::fs::{self, File};
+use std::io::{self, BufReader, ErrorKind, Read};
+use std::path::{Path, PathBuf};
+
+/// Bytes of the journal's header.
+const HEADER: usize = 32;
+/// Bytes of the header of a frame. A frame is one changed page.
+const FRAME_HEADER: usize = 24;
+/// Bytes of the index's header, which the file contains twice.
+const INDEX_HEADER: usize = 48;
+/// The journal's first bytes, without the bit for the byte order of its checksums.
+const MAGIC: u32 = 0x377f_0682;
+
+/// Returns the path of a database's journal.
+pub(crate) fn journal_of(database: &Path) -> PathBuf {
+    beside(database, "-wal")
+}
+
+/// Returns the path of the index of a database's journal.
+pub(super) fn index_of(database: &Path) -> PathBuf {
+    beside(database, "-shm")
+}
+
+fn beside(database: &Path, end: &str) -> PathBuf {
+    let mut path = database.as_os_str().to_owned();
+    path.push(end);
+    PathBuf::from(path)
+}
+
+/// Returns how the journal of a database is damaged, if it is. Must be called before the database
+/// is opened: that creates the index again. Ignores a journal that can't be opened or read.
+pub(crate) fn damage_of(database: &Path) -> Option<String> {
+    let journal = journal_of(database);
+    let file = File::open(&journal).ok()?;
+    let bytes = file.metadata().ok()?.len();
+    let index = fs::read(index_of(database)).ok().and_then(|bytes| Index::read(&bytes));
+    let found = examine(&mut BufReader::with_capacity(1 << 20, file), bytes, index).ok()?;
+    found.map(|what| format!("{}: {what}", journal.display()))
+}
+
+/// The index's record of the journal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Index {
+    /// The frames of complete commits.
+    frames: u32,
+    /// The frames that are in the database too.
+    moved: u32,
+    salt: [u8; 8],
+}
+
+impl Index {
+    /// Reads the header of an index. It is in the machine's byte order.
+    fn read(bytes: &[u8]) -> Option<Self> {
+        let header = bytes.get(..INDEX_HEADER)?;
+        let word = |at: usize| Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?));
+        let sum = checksum((0, 0), header.get(..40)?, u32::from_ne_bytes);
+        let is_valid = header.get(12) == Some(&1) && (word(40)?, word(44)?) == sum;
+        let salt = header.get(32..40)?.try_into().ok()?;
+        if is_valid { Some(Self { frames: word(16)?, moved: word(2 * INDEX_HEADER)?, salt }) } else { None }
+    }
+
+    /// Returns whether changes are in the journal only.
+    fn has_changes(self) -> bool {
+        self.moved < self.frames
+    }
+}
+
+/// Continues SQLite's checksum with bytes, a multiple of eight.
+fn checksum((mut one, mut two): (u32, u32), bytes: &[u8], word: impl Fn([u8; 4]) -> u32) -> (u32, u32) {
+    for pair in bytes.as_chunks::<4>().0.as_chunks::<2>().0 {
+        one = one.wrapping_add(word(pair[0])).wrapping_add(two);
+        two = two.wrapping_add(word(pair[1])).wrapping_add(one);
+    }
+    (one, two)
+}
+
+fn number(bytes: &[u8], at: usize) -> u32 {
+    bytes.get(at..at + 4).and_then(|bytes| bytes.try_into().ok()).map_or(0, u32::from_be_bytes)
+}
+
+/// Reads a journal to its end.
+///
+/// The index of a killed host has the number of complete frames. It is lost in a crash of the
+/// machine, which leaves at most one commit that can't be read: a commit returns once its frames
+/// are on disk, and the next one begins afterwards. So two such commits are damage.
+fn examine(journal: &mut impl Read, bytes: u64, index: Option<Index>) -> io::Result<Option<String>> {
+    let is_needed = index.is_none_or(Index::has_changes);
+    let mut header = [0; HEADER];
+    if !is_read(journal, &mut header)? {
+        let is_lost = is_needed && index.is_some();
+        return Ok(is_lost.then(|| "it was truncated, so its changes are lost".to_owned()));
+    }
+    let word = if number(&header, 0) & 1 == 1 { u32::from_be_bytes } else { u32::from_le_bytes };
+    let mut sum = checksum((0, 0), &header[..24], word);
+    let page = number(&header, 8) as usize;
+    let is_header = number(&header, 0) & !1 == MAGIC
+        && (512..=65_536).contains(&page)
+        && sum == (number(&header, 24), number(&header, 28));
+    if !is_header {
+        let is_lost = is_needed && bytes > (HEADER + FRAME_HEADER) as u64;
+        return Ok(is_lost.then(|| "its header can't be read, so its changes are lost".to_owned()));
+    }
+    let salt = &header[16..24];
+    let mut frame = vec![0; FRAME_HEADER + page];
+    let (mut frames, mut complete, mut unread, mut is_valid) = (0, 0, 0, true);
+    while is_read(journal, &mut frame)? {
+        let is_of_journal = &frame[8..16] == salt;
+        let next = checksum(checksum(sum, &frame[..8], word), &frame[FRAME_HEADER..], word);
+        is_valid &= is_of_journal && next == (number(&frame, 16), number(&frame, 20));
+        (sum, frames) = (next, frames + 1);
+        let is_commit = is_of_journal && number(&frame, 4) != 0;
+        match (is_commit, is_valid) {
+            (true, true) => complete = frames,
+            (true, false) => unread += 1,
+            (false, _) => {}
+        }
+    }
+    let of_journal = index.filter(|index| index.salt == salt);
+    let is_lost = of_journal.map_or(unread > 1, |index| index.frames > complete && index.has_changes());
+    if !is_lost {
+        return Ok(None);
+    }
+    Ok(Some(format!("the changes after its frame {complete} can't be read, and are lost")))
+}
+
+/// Fills the buffer. Returns whether there were enough bytes.
+fn is_read(from: &mut impl Read, buffer: &mut [u8]) -> io::Result<bool> {
+    match from.read_exact(buffer) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::UnexpectedEof => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::Connection;
+
+    use super::*;
+
+    /// A database whose journal has several commits, as a killed host leaves it.
+    fn killed() -> (tempfile::TempDir, PathBuf) {
+        let folder = tempfile::tempdir().expect("the folder is created");
+        let (open, left) = (folder.path().join("open.db"), folder.path().join("left.db"));
+        let connection = Connection::open(&open).expect("it is created");
+        connection
+            .execute_batch("PRAGMA journal_mode = WAL; CREATE TABLE numbers (n INTEGER)")
+            .expect("the table is created");
+        for number in 0..6 {
+            connection.execute("INSERT INTO numbers VALUES (?1)", [number]).expect("it is inserted");
+        }
+        for of in [|path: &Path| path.to_owned(), journal_of, index_of] {
+            fs::copy(of(&open), of(&left)).expect("it is copied");
+        }
+        (folder, left)
+    }
+
+    fn change(path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
+        let mut bytes = fs::read(path).expect("it is read");
+        change(&mut bytes);
+        fs::write(path, bytes).expect("it is written");
+    }
+
+    fn remove_index(database: &Path) {
+        fs::remove_file(index_of(database)).expect("it exists");
+    }
+
+    #[test]
+    fn an_intact_journal_has_no_damage() {
+        let (_folder, database) = killed();
+        assert_eq!(damage_of(&database), None);
+        remove_index(&database);
+        assert_eq!(damage_of(&database), None);
+        fs::remove_file(journal_of(&database)).expect("it exists");
+        assert_eq!(damage_of(&database), None);
+    }
+
+    #[test]
+    fn garbage_before_two_commits_is_damage() {
+        let (_folder, database) = killed();
+        remove_index(&database);
+        change(&journal_of(&database), |bytes| {
+            let middle = bytes.len() / 2;
+            bytes[middle..middle + 16].fill(0xa5);
+        });
+        let damage = damage_of(&database).expect("it is found");
+        assert!(damage.contains("left.db-wal") && damage.contains("are lost"), "{damage}");
+    }
+
+    #[test]
+    fn an_incomplete_last_commit_is_no_damage() {
+        let (_folder, database) = killed();
+        remove_index(&database);
+        change(&journal_of(&database), |bytes| {
+            let end = bytes.len();
+            bytes[end - 64..].fill(0);
+        });
+        assert_eq!(damage_of(&database), None, "its writer had no answer");
+    }
+
+    #[test]
+    fn a_lost_commit_that_the_index_has_is_damage() {
+        for cut in [64, 3 * 4_120] {
+            let (_folder, database) = killed();
+            change(&journal_of(&database), |bytes| bytes.truncate(bytes.len() - cut));
+            assert!(damage_of(&database).is_some(), "{cut} bytes");
+        }
+        let (_folder, database) = killed();
+        change(&journal_of(&database), |bytes| bytes.truncate(0));
+        assert!(damage_of(&database).is_some_and(|found| found.contains("truncated")));
+    }
+
+    #[test]
+    fn a_lost_journal_whose_changes_are_in_the_database_is_no_damage() {
+        let folder = tempfile::tempdir().expect("the folder is created");
+        let (open, left) = (folder.path().join("open.db"), folder.path().join("left.db"));
+        let connection = Connection::open(&open).expect("it is created");
+        connection
+            .execute_batch("PRAGMA journal_mode = WAL; CREATE TABLE numbers (n INTEGER); PRAGMA wal_checkpoint")
+            .expect("the table is created");
+        for of in [|path: &Path| path.to_owned(), journal_of, index_of] {
+            fs::copy(of(&open), of(&left)).expect("it is copied");
+        }
+        for size in [0, 100] {
+            change(&journal_of(&left), |bytes| bytes.truncate(size));
+            assert_eq!(damage_of(&left), None, "{size}");
+        }
+    }
+
+    #[test]
+    fn a_journal_without_its_header_is_damage() {
+        let (_folder, database) = killed();
+        change(&journal_of(&database), |bytes| bytes[..HEADER].fill(0));
+        assert!(damage_of(&database).is_some_and(|found| found.contains("header")));
+    }
+
+    #[test]
+    fn frames_of_an_earlier_use_of_the_journal_are_no_damage() {
+        let folder = tempfile::tempdir().expect("the folder is created");
+        let (open, left) = (folder.path().join("open.db"), folder.path().join("left.db"));
+        let connection = Connection::open(&open).expect("it is created");
+        let setup = "PRAGMA journal_mode = WAL; CREATE TABLE numbers (n INTEGER)";
+        connection.execute_batch(setup).expect("the table is created");
+        for number in 0..20 {
+            connection.execute("INSERT INTO numbers VALUES (?1)", [number]).expect("it is inserted");
+        }
+        connection.query_row("PRAGMA wal_checkpoint(RESTART)", [], |_| Ok(())).expect("it is emptied");
+        connection.execute("INSERT INTO numbers VALUES (21)", []).expect("it is inserted");
+        for of in [|path: &Path| path.to_owned(), journal_of, index_of] {
+            fs::copy(of(&open), of(&left)).expect("it is copied");
+        }
+        assert_eq!(damage_of(&left), None);
+        remove_index(&left);
+        assert_eq!(damage_of(&left), None);
+    }
+}

@@ -1,0 +1,401 @@
+//! A damaged database of an app: it is set aside, the rows that can be read are in a new one, and
+//! every loss is reported. Owns the kinds of damage. Never tests how the rows are read.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use isopod_store::limits::{CHECKED_BYTES_MAX, DAMAGED_DATABASES_KEPT};
+use isopod_store::{
+    EventFilter, EventQueue, EventState, Loss, LostData, NewEvent, Page, Rescued, Store, StoreError, StoredEvent,
+};
+use tempfile::TempDir;
+
+use super::{Backend, dead, done, event, ordered, retry};
+use crate::{at, name, new_app};
+
+const PAGE: usize = 4_096;
+const ENTRIES: usize = 40;
+
+fn backend(store: &Store) -> Backend<'_> {
+    Backend { queue: store.events(), kv: store.kv() }
+}
+
+/// Content of one or two rows per page, so that most pages of the file contain rows.
+fn large(id: &str) -> NewEvent {
+    let mut new = event(id);
+    new.event.payload.data = Some(id.as_bytes().repeat(1_500 / id.len()));
+    new
+}
+
+/// Returns a data folder whose app `bot` has entries, and events in each state.
+async fn filled() -> (TempDir, Store) {
+    let folder = tempfile::tempdir().expect("the folder is created");
+    let store = Store::open(folder.path()).expect("the store opens");
+    store.create_app(new_app("bot")).await.expect("the app is created");
+    let bot = backend(&store);
+    for number in 0..ENTRIES {
+        bot.kv.set(&name("bot"), "b", &key(number), &[b'v'; 300]).await.expect("the key is set");
+    }
+    bot.accept(["done", "dead", "delayed"].map(large), 0).await;
+    for outcome in [done(), dead(), retry(at(60))] {
+        let claim = bot.queue.claim(&name("bot"), &super::process("worker"), 1, at(0)).await.expect("it is claimed");
+        bot.settle(&claim.claims[0], outcome, 0).await;
+    }
+    bot.accept((0..30).map(|number| large(&format!("ready-{number}"))), 0).await;
+    bot.accept((0..20).map(|number| ordered(&format!("line-{number}"), "anna")), 0).await;
+    (folder, store)
+}
+
+fn key(number: usize) -> String {
+    format!("key-{number:03}")
+}
+
+fn database(folder: &Path) -> PathBuf {
+    folder.join("apps/bot/kv.db")
+}
+
+fn journal(folder: &Path) -> PathBuf {
+    folder.join("apps/bot/kv.db-wal")
+}
+
+fn change(path: &Path, change: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+    let mut bytes = fs::read(path).expect("it is read");
+    change(&mut bytes);
+    fs::write(path, &bytes).expect("it is written");
+    bytes
+}
+
+/// Closes the database, which was idle, and waits until its journal is in it.
+async fn close_idle(folder: &Path, store: &Store) {
+    for _ in 0..2 {
+        store.look_for_losses().await.expect("it is closed");
+    }
+    while journal(folder).exists() {
+        tokio::task::yield_now().await;
+    }
+}
+
+async fn events(store: &Store) -> Vec<StoredEvent> {
+    let page = Page { limit: Some(1_000), cursor: None };
+    let found = store.events().list(&name("bot"), EventFilter::default(), page).await.expect("they are read");
+    assert_eq!(found.next, None);
+    found.items
+}
+
+async fn keys(store: &Store) -> Vec<String> {
+    store.kv().list_keys(&name("bot"), "b", None).await.expect("they are read").0
+}
+
+/// Opens the data folder, and returns the report of the damaged database.
+async fn replaced(folder: &Path) -> (Store, LostData, Rescued) {
+    let store = Store::open(folder).expect("the store opens");
+    store.events().stats(&name("bot")).await.expect("the first call succeeds");
+    let (lost, rescued) = report(&store).await;
+    (store, lost, rescued)
+}
+
+async fn report(store: &Store) -> (LostData, Rescued) {
+    let lost = store.next_loss().await.expect("it is reported");
+    let Loss::Damaged { rescued: Some(rescued), .. } = lost.loss else { panic!("not replaced: {lost:?}") };
+    (lost, rescued)
+}
+
+/// Checks that the counters are those of the rows, and that the queue works.
+async fn works(store: &Store) {
+    let (bot, found) = (backend(store), events(store).await);
+    let stats = bot.queue.stats(&name("bot")).await.expect("they are read");
+    let counted = |state| found.iter().filter(|event| event.state == state).count() as u64;
+    let expected = [EventState::Ready, EventState::Delayed, EventState::Dead].map(counted);
+    let stats = stats.first().map_or([0; 3], |stats| [stats.ready, stats.delayed, stats.dead]);
+    assert_eq!(stats, expected);
+    let mut handled = BTreeSet::new();
+    loop {
+        let claims = bot.claim(90).await;
+        if claims.is_empty() {
+            break;
+        }
+        for claim in &claims {
+            let (id, data) = (&claim.event.id, claim.event.payload.data.as_deref().unwrap_or_default());
+            assert!(data.starts_with(id.as_bytes()), "{id} lost its content");
+            assert!(handled.insert(id.clone()), "{id} was delivered twice");
+        }
+        let outcomes = claims.iter().map(|claim| (claim.lease, done())).collect();
+        let settled = bot.queue.settle_all(&name("bot"), outcomes, at(90)).await.expect("they are settled");
+        assert!(settled.iter().all(|settled| *settled == super::COMMITTED), "{settled:?}");
+    }
+    let waiting = found.iter().filter(|event| matches!(event.state, EventState::Ready | EventState::Delayed));
+    assert_eq!(handled, waiting.map(|event| event.id.clone()).collect(), "each waiting event was delivered");
+    bot.accept([event("new")], 100).await;
+    bot.kv.set(&name("bot"), "b", "new", b"v").await.expect("it is set");
+}
+
+/// The content of an app that must be rescued, or reported as lost.
+#[derive(Debug, PartialEq, Eq)]
+struct Content {
+    keys: Vec<String>,
+    events: Vec<(String, EventState)>,
+}
+
+async fn content(store: &Store) -> Content {
+    let kept = |event: &StoredEvent| !matches!(event.state, EventState::Done | EventState::Cancelled);
+    let events = events(store).await.into_iter().filter(kept).map(|event| (event.id, event.state)).collect();
+    Content { keys: keys(store).await, events }
+}
+
+/// Returns the files of the damaged databases in `lost+found/`.
+fn set_aside(folder: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(folder.join("lost+found")) else { return Vec::new() };
+    entries.map(|entry| entry.expect("it is read").path().join("kv.db")).collect()
+}
+
+/// Each page in turn, also the pages of indexes and free pages, and the first one.
+#[tokio::test]
+async fn damage_to_any_page_is_survived_and_every_loss_is_reported() {
+    let (folder, store) = filled().await;
+    let before = content(&store).await;
+    drop(store);
+    let path = database(folder.path());
+    let intact = fs::read(&path).expect("it is read");
+    let (mut complete, mut incomplete, mut kept) = (0, 0, Vec::new());
+    for page in 0..intact.len() / PAGE {
+        fs::remove_dir_all(folder.path().join("lost+found")).unwrap_or_default();
+        fs::write(&path, &intact).expect("it is written");
+        let damaged = change(&path, |bytes| bytes[page * PAGE..(page + 1) * PAGE].fill(0xa5));
+        let (store, lost, rescued) = replaced(folder.path()).await;
+        let after = content(&store).await;
+        assert_eq!(rescued.entries, after.keys.len() as u64, "page {page}");
+        assert_eq!(rescued.events, after.events.len() as u64, "page {page}");
+        if rescued.is_complete {
+            assert_eq!(after, before, "page {page}");
+            complete += 1;
+        } else {
+            incomplete += 1;
+            kept.push(rescued.entries + rescued.events);
+        }
+        works(&store).await;
+        drop(store);
+        assert_eq!(fs::read(lost.saved.expect("it was moved")).expect("it is read"), damaged, "page {page}");
+    }
+    assert!(complete > 3 && incomplete > 10, "{complete} and {incomplete} pages");
+    // Without the first page, or the root of a table, more is lost than the page.
+    let most = (before.keys.len() + before.events.len()) as u64 - 30;
+    assert!(kept.iter().filter(|kept| **kept < most).count() < 5, "{kept:?}");
+}
+
+#[tokio::test]
+async fn a_truncated_database_keeps_the_rows_that_are_left() {
+    let (folder, store) = filled().await;
+    drop(store);
+    let path = database(folder.path());
+    change(&path, |bytes| bytes.truncate(bytes.len() / PAGE / 2 * PAGE + 100));
+    let (store, _, rescued) = replaced(folder.path()).await;
+    assert!(!rescued.is_complete && rescued.entries > 0, "{rescued:?}");
+    works(&store).await;
+}
+
+#[tokio::test]
+async fn a_database_without_its_header_is_set_aside() {
+    for bytes in [16, 100, PAGE] {
+        let (folder, store) = filled().await;
+        drop(store);
+        change(&database(folder.path()), |file| file[..bytes].fill(0));
+        let (store, lost, rescued) = replaced(folder.path()).await;
+        assert_eq!(rescued, Rescued::default(), "{bytes}");
+        assert!(lost.saved.is_some_and(|path| path.is_file()));
+        works(&store).await;
+    }
+}
+
+#[tokio::test]
+async fn a_damaged_row_in_an_intact_file_is_left_out() {
+    let (folder, store) = filled().await;
+    drop(store);
+    let connection = rusqlite::Connection::open(database(folder.path())).expect("it opens");
+    let damage = "UPDATE payloads SET attributes = '{' WHERE seq IN (SELECT seq FROM events WHERE id = 'ready-3')";
+    assert_eq!(connection.execute(damage, []), Ok(1));
+    drop(connection);
+    let store = Store::open(folder.path()).expect("the store opens");
+    let claim = async || store.events().claim(&name("bot"), &super::process("worker"), 100, at(0)).await;
+    assert!(matches!(claim().await, Err(StoreError::Damaged { .. })));
+    let (_, rescued) = report(&store).await;
+    assert_eq!((rescued.entries, rescued.events, rescued.is_complete), (ENTRIES as u64, 51, false));
+    works(&store).await;
+    assert!(events(&store).await.iter().all(|event| event.id != "ready-3"));
+}
+
+#[tokio::test]
+async fn a_line_whose_head_was_lost_continues() {
+    let (folder, store) = filled().await;
+    drop(store);
+    let connection = rusqlite::Connection::open(database(folder.path())).expect("it opens");
+    let damage = "UPDATE payloads SET attributes = '{' WHERE seq IN (SELECT seq FROM events WHERE id = 'line-0')";
+    assert_eq!(connection.execute(damage, []), Ok(1));
+    drop(connection);
+    let store = Store::open(folder.path()).expect("the store opens");
+    let claim = async || store.events().claim(&name("bot"), &super::process("worker"), 100, at(0)).await;
+    assert!(matches!(claim().await, Err(StoreError::Damaged { .. })));
+    report(&store).await;
+    let claims = claim().await.expect("it is claimed").claims;
+    assert!(claims.iter().any(|claim| claim.event.id == "line-1"), "it was blocked by the lost event");
+}
+
+/// Copies the files of a running store's database, as a killed host leaves them.
+async fn killed() -> (TempDir, Content) {
+    let (folder, store) = filled().await;
+    close_idle(folder.path(), &store).await;
+    for number in 0..8 {
+        store.kv().set(&name("bot"), "b", &format!("late-{number}"), &[b'v'; 300]).await.expect("the key is set");
+    }
+    let before = content(&store).await;
+    let left = tempfile::tempdir().expect("the folder is created");
+    for file in ["kv.db", "kv.db-wal", "kv.db-shm"] {
+        fs::copy(folder.path().join("apps/bot").join(file), left.path().join(file)).expect("it is copied");
+    }
+    drop(store);
+    for file in ["kv.db", "kv.db-wal", "kv.db-shm"] {
+        fs::copy(left.path().join(file), folder.path().join("apps/bot").join(file)).expect("it is copied");
+    }
+    (folder, before)
+}
+
+#[tokio::test]
+async fn the_journal_of_a_killed_host_is_applied_without_a_report() {
+    let (folder, before) = killed().await;
+    let store = Store::open(folder.path()).expect("the store opens");
+    store.events().pending_apps().await.expect("they are read");
+    assert_eq!(content(&store).await, before);
+    assert_eq!(set_aside(folder.path()), Vec::<PathBuf>::new());
+}
+
+/// SQLite drops the changes after the damaged part without an error.
+#[tokio::test]
+async fn changes_in_a_damaged_journal_are_reported_as_lost() {
+    type Damage = fn(&mut Vec<u8>);
+    let middle: Damage = |bytes| {
+        let middle = bytes.len() / 2;
+        bytes[middle..middle + 16].fill(0xa5);
+    };
+    let last: Damage = |bytes| {
+        let end = bytes.len();
+        bytes[end - 16..].fill(0xa5);
+    };
+    let header: Damage = |bytes| bytes[..32].fill(0);
+    let cut: Damage = |bytes| bytes.truncate(bytes.len() / 2);
+    let emptied: Damage = Vec::clear;
+    for (number, damage) in [middle, last, header, cut, emptied].into_iter().enumerate() {
+        for scans_first in [false, true] {
+            let (folder, before) = killed().await;
+            let damaged = change(&journal(folder.path()), damage);
+            let store = Store::open(folder.path()).expect("the store opens");
+            if scans_first {
+                // The start of a host looks into every database.
+                let pending = store.events().pending_apps().await.expect("they are read");
+                assert_eq!(pending.len(), 1, "damage {number}");
+            }
+            store.events().stats(&name("bot")).await.expect("the first call succeeds");
+            let (lost, rescued) = report(&store).await;
+            assert!(!rescued.is_complete, "damage {number}");
+            let after = content(&store).await;
+            assert!(after.keys.len() >= ENTRIES && after.keys.len() < before.keys.len(), "damage {number}: {after:?}");
+            assert_eq!(after.events, before.events, "damage {number}");
+            let saved = lost.saved.expect("it was moved");
+            assert_eq!(fs::read(saved.with_extension("db-wal")).expect("it was moved"), damaged, "damage {number}");
+            works(&store).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn damage_in_a_large_database_is_found_while_it_is_used() {
+    let (folder, store) = filled().await;
+    let value = vec![b'v'; 1 << 20];
+    for number in 0..CHECKED_BYTES_MAX / value.len() as u64 + 1 {
+        store.kv().set(&name("bot"), "large", &key(number as usize), &value).await.expect("the key is set");
+    }
+    drop(store);
+    // The page of an index, which no call reads.
+    let connection = rusqlite::Connection::open(database(folder.path())).expect("it opens");
+    let sql = "SELECT rootpage FROM sqlite_schema WHERE name = 'events_in_line'";
+    let page: usize = connection.query_row(sql, [], |row| row.get::<_, i64>(0)).expect("it exists") as usize;
+    drop(connection);
+    change(&database(folder.path()), |bytes| bytes[(page - 1) * PAGE..page * PAGE].fill(0xa5));
+    let store = Store::open(folder.path()).expect("the store opens");
+    assert_eq!(store.kv().get(&name("bot"), "b", &key(1)).await, Ok(Some(vec![b'v'; 300])));
+    let (_, rescued) = report(&store).await;
+    assert!(rescued.is_complete, "{rescued:?}");
+    works(&store).await;
+}
+
+#[tokio::test]
+async fn a_damaged_page_that_a_call_meets_is_replaced_for_the_next_call() {
+    let (folder, store) = filled().await;
+    close_idle(folder.path(), &store).await;
+    let connection = rusqlite::Connection::open(database(folder.path())).expect("it opens");
+    let sql = "SELECT rootpage FROM sqlite_schema WHERE name = 'sqlite_autoindex_entries_1'";
+    let page: usize = connection.query_row(sql, [], |row| row.get::<_, i64>(0)).expect("it exists") as usize;
+    drop(connection);
+    change(&database(folder.path()), |bytes| bytes[(page - 1) * PAGE..page * PAGE].fill(0xa5));
+    let get = async || store.kv().get(&name("bot"), "b", "key-001").await;
+    assert!(matches!(get().await, Err(StoreError::Damaged { .. })), "it was checked in this run");
+    assert_eq!(get().await, Ok(Some(vec![b'v'; 300])));
+    let (_, rescued) = report(&store).await;
+    assert!(rescued.is_complete, "only an index was damaged: {rescued:?}");
+    works(&store).await;
+}
+
+#[tokio::test]
+async fn a_file_that_is_damaged_again_and_again_does_not_fill_the_disk() {
+    let (folder, store) = filled().await;
+    drop(store);
+    let path = database(folder.path());
+    let damage = || change(&path, |bytes| bytes[PAGE..2 * PAGE].fill(0xa5));
+    for number in 1..=DAMAGED_DATABASES_KEPT {
+        damage();
+        drop(replaced(folder.path()).await);
+        assert_eq!(set_aside(folder.path()).len(), number);
+    }
+    let damaged = damage();
+    let store = Store::open(folder.path()).expect("the store opens");
+    for _ in 0..2 {
+        let refused = store.kv().get(&name("bot"), "b", "key-001").await;
+        assert!(
+            matches!(&refused, Err(StoreError::Damaged { detail }) if detail.contains("lost+found")),
+            "{refused:?}"
+        );
+    }
+    let lost = store.next_loss().await.expect("it is reported");
+    assert!(matches!(lost.loss, Loss::Damaged { rescued: None, .. }), "{lost:?}");
+    drop(store);
+    assert_eq!(set_aside(folder.path()).len(), DAMAGED_DATABASES_KEPT);
+    assert_eq!(fs::read(&path).expect("it is read"), damaged, "nothing was written");
+    // Moved elsewhere by the operator.
+    fs::remove_dir_all(folder.path().join("lost+found")).expect("it exists");
+    let (store, _, _) = replaced(folder.path()).await;
+    works(&store).await;
+}
+
+#[tokio::test]
+async fn an_interrupted_replacement_is_completed_by_the_next_start() {
+    let (folder, store) = filled().await;
+    let before = content(&store).await;
+    drop(store);
+    let (path, app) = (database(folder.path()), folder.path().join("apps/bot"));
+    // Before the damaged file was moved: the copy may be incomplete.
+    fs::write(app.join("kv.db.rescuing"), "incomplete").expect("it is written");
+    fs::write(app.join("kv.db.rescued"), "older").expect("it is written");
+    let store = Store::open(folder.path()).expect("the store opens");
+    assert_eq!(content(&store).await, before);
+    drop(store);
+    let files: Vec<_> =
+        fs::read_dir(&app).expect("it is read").map(|entry| entry.expect("it is read").path()).collect();
+    assert_eq!(files, std::slice::from_ref(&path));
+    // After it: the new file is complete, and the journal is that of the damaged one.
+    fs::rename(&path, app.join("kv.db.rescued")).expect("it is renamed");
+    fs::write(journal(folder.path()), "of the damaged file").expect("it is written");
+    let store = Store::open(folder.path()).expect("the store opens");
+    assert_eq!(store.folder_report().lost, []);
+    assert_eq!(content(&store).await, before);
+    let lost = fs::read_dir(folder.path().join("lost+found")).expect("it is read");
+    assert_eq!(lost.count(), 1, "the journal was moved");
+}
