@@ -6,6 +6,7 @@
 mod app_database;
 mod app_folders;
 mod blobs;
+mod boot;
 mod control;
 mod control_file;
 mod data_record;

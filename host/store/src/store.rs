@@ -28,7 +28,7 @@ use crate::sqlite::{Sqlite, app_names, bundles_in_use, folder_id};
 use crate::{Blobs, Digest, Events, KvStore, Secrets, StoreError, SweptBlobs};
 
 /// The data folder of a host: `control.db`, `control.session`, `data.id`, `blobs/`, `apps/`,
-/// `lost+found/`, `secrets.key` and `disk.reserve`. Cheap to clone.
+/// `lost+found/`, `secrets.key`, `disk.reserve` and `boot.id`. Cheap to clone.
 ///
 /// Its methods must be called inside a Tokio runtime. Dropping the last clone completes all queued
 /// writes first.

@@ -31,7 +31,7 @@ fn beside(database: &Path, end: &str) -> PathBuf {
     PathBuf::from(path)
 }
 
-/// Returns how the journal of a database is damaged, if it is. Must be called before the database
+/// Returns how the journal of a killed host is damaged, if it is. Must be called before the database
 /// is opened: that creates the index again. Ignores a journal that can't be opened or read.
 pub(crate) fn damage_of(database: &Path) -> Option<String> {
     let journal = journal_of(database);
@@ -82,11 +82,10 @@ fn number(bytes: &[u8], at: usize) -> u32 {
     bytes.get(at..at + 4).and_then(|bytes| bytes.try_into().ok()).map_or(0, u32::from_be_bytes)
 }
 
-/// Reads a journal to its end.
-///
-/// The index of a killed host has the number of complete frames. It is lost in a crash of the
-/// machine, which leaves at most one commit that can't be read: a commit returns once its frames
-/// are on disk, and the next one begins afterwards. So two such commits are damage.
+/// Reads a journal to its end. It must have been written since the start of the machine: a power
+/// failure loses frames of commits that were not synced. The index has the number of complete
+/// frames. Without it, only two commits behind the first unreadable frame are damage: the last one
+/// may be incomplete.
 fn examine(journal: &mut impl Read, bytes: u64, index: Option<Index>) -> io::Result<Option<String>> {
     let is_needed = index.is_none_or(Index::has_changes);
     let mut header = [0; HEADER];

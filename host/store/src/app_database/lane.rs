@@ -22,6 +22,7 @@ use super::rescue::{CopyRows, rescue};
 use super::{damage, schema};
 use crate::StoreError;
 use crate::app_folders::AppFolders;
+use crate::boot::Boot;
 use crate::data_record::{DataRecord, loss_of};
 use crate::files::{FileId, private_folder};
 use crate::group::{self, Job};
@@ -42,7 +43,21 @@ pub(super) struct Shared {
     pub(super) record: Arc<DataRecord>,
     pub(super) checker: CheckerHandle,
     pub(super) health: Arc<Health>,
+    pub(super) boot: Boot,
     pub(super) copy_rows: CopyRows,
+}
+
+impl Shared {
+    /// Refuses a database with a damaged journal, before its first use in a run of the host. A
+    /// power failure may truncate a journal, so only one of this boot is checked.
+    pub(super) fn check_journal(&self, app: &AppName, path: &Path) -> Result<(), StoreError> {
+        if self.health.is_checked(app) || !self.boot.has_written(&journal_of(path)) {
+            return Ok(());
+        }
+        let Some(detail) = journal::damage_of(path) else { return Ok(()) };
+        self.health.suspect_journal(app, &detail);
+        Err(StoreError::damaged(detail))
+    }
 }
 
 #[derive(Debug)]
@@ -324,13 +339,9 @@ impl AppDatabase {
     }
 
     fn connect(self: &Arc<Self>) -> Result<Connection, StoreError> {
-        let is_checked = self.shared.health.is_checked(&self.app);
-        if !is_checked && let Some(detail) = journal::damage_of(&self.path) {
-            self.shared.health.suspect_journal(&self.app, &detail);
-            return Err(StoreError::damaged(detail));
-        }
+        self.shared.check_journal(&self.app, &self.path)?;
         let connection = connect_with(&self.path, self.shared.pages_max, schema::set_up)?;
-        if !is_checked {
+        if !self.shared.health.is_checked(&self.app) {
             self.check(&connection)?;
         }
         schema::make(&connection).map_err(|error| error.explain(&self.path))?;

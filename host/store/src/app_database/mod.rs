@@ -22,6 +22,7 @@ use self::checker::Checker;
 use self::closer::Closer;
 use self::lane::Shared;
 use crate::app_folders::AppFolders;
+use crate::boot::Boot;
 use crate::data_record::DataRecord;
 use crate::limits::{APP_DATABASE_CALLS_MAX, APP_DATABASE_THREADS, APPS_CLOSING_MAX, APPS_OPEN_MAX};
 use crate::loss::KEY_VALUE;
@@ -114,6 +115,7 @@ impl AppDatabases {
             record,
             checker: checker.handle(),
             health: Arc::default(),
+            boot: Boot::open(folder),
             copy_rows,
         };
         let slots = Arc::new(Semaphore::new(APPS_OPEN_MAX + APPS_CLOSING_MAX));
@@ -143,14 +145,9 @@ impl AppDatabases {
     /// Returns whether a closed database has a journal. If the journal is damaged, the database is
     /// replaced before its next call. Must be called before the database is opened.
     pub(crate) fn check_journal(&self, app: &AppName) -> Result<bool, StoreError> {
-        let (path, health) = (self.path(app), &self.inner.shared.health);
-        match journal::damage_of(&path).filter(|_| !health.is_checked(app)) {
-            Some(detail) => {
-                health.suspect_journal(app, &detail);
-                Err(StoreError::damaged(detail))
-            }
-            None => Ok(journal::journal_of(&path).exists()),
-        }
+        let path = self.path(app);
+        self.inner.shared.check_journal(app, &path)?;
+        Ok(journal::journal_of(&path).exists())
     }
 
     /// Returns the apps with a folder.

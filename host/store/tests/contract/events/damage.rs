@@ -306,6 +306,22 @@ async fn changes_in_a_damaged_journal_are_reported_as_lost() {
     }
 }
 
+/// A power failure loses commits that were not synced.
+#[tokio::test]
+async fn an_incomplete_journal_of_an_earlier_boot_is_not_damaged() {
+    let (folder, before) = killed().await;
+    change(&journal(folder.path()), |bytes| bytes.truncate(bytes.len() / 2));
+    let old = std::time::SystemTime::UNIX_EPOCH;
+    let file = fs::File::options().write(true).open(journal(folder.path())).expect("it opens");
+    file.set_modified(old).expect("it is aged");
+    fs::write(folder.path().join("boot.id"), "another").expect("it is written");
+    let store = Store::open(folder.path()).expect("the store opens");
+    let after = content(&store).await;
+    assert!(after.keys.len() < before.keys.len() && after.events == before.events, "{after:?}");
+    works(&store).await;
+    assert_eq!(set_aside(folder.path()), Vec::<PathBuf>::new());
+}
+
 #[tokio::test]
 async fn damage_in_a_large_database_is_found_while_it_is_used() {
     let (folder, store) = filled().await;
