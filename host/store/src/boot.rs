@@ -1,5 +1,6 @@
-//! The boot of the machine in which files were written last. A kill of the host leaves all writes in
-//! the system's memory; a power failure loses those that were not synced. Never names a database.
+//! The boot of the machine in which files were written last. A kill of the host leaves all writes
+//! in the system's memory; a power failure loses those that were not synced. Never names a
+//! database.
 
 use std::fs;
 use std::path::Path;

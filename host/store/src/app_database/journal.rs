@@ -31,8 +31,8 @@ fn beside(database: &Path, end: &str) -> PathBuf {
     PathBuf::from(path)
 }
 
-/// Returns how the journal of a killed host is damaged, if it is. Must be called before the database
-/// is opened: that creates the index again. Ignores a journal that can't be opened or read.
+/// Returns how the journal of a killed host is damaged, if it is. Must be called before the
+/// database is opened: that creates the index again. Ignores a journal that can't be read.
 pub(crate) fn damage_of(database: &Path) -> Option<String> {
     let journal = journal_of(database);
     let file = File::open(&journal).ok()?;

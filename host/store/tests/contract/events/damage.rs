@@ -263,7 +263,7 @@ async fn killed() -> (TempDir, Content) {
 async fn the_journal_of_a_killed_host_is_applied_without_a_report() {
     let (folder, before) = killed().await;
     let store = Store::open(folder.path()).expect("the store opens");
-    store.events().pending_apps().await.expect("they are read");
+    store.events().app_queues().await.expect("they are read");
     assert_eq!(content(&store).await, before);
     assert_eq!(set_aside(folder.path()), Vec::<PathBuf>::new());
 }
@@ -290,7 +290,7 @@ async fn changes_in_a_damaged_journal_are_reported_as_lost() {
             let store = Store::open(folder.path()).expect("the store opens");
             if scans_first {
                 // The start of a host looks into every database.
-                let pending = store.events().pending_apps().await.expect("they are read");
+                let pending = store.events().app_queues().await.expect("they are read");
                 assert_eq!(pending.len(), 1, "damage {number}");
             }
             store.events().stats(&name("bot")).await.expect("the first call succeeds");
