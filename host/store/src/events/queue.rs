@@ -21,6 +21,15 @@ pub trait EventQueue: Send + Sync + std::fmt::Debug {
     /// Stores events: all in one commit, or none. Returns one result per event, in the same order.
     async fn accept(&self, app: &AppName, events: Vec<NewEvent>, now: Timestamp) -> Result<Vec<Accepted>, StoreError>;
 
+    /// Stores one event like [`EventQueue::accept`], and returns it: the first one, if an event with
+    /// its source and id was accepted before.
+    async fn accept_one(
+        &self,
+        app: &AppName,
+        event: NewEvent,
+        now: Timestamp,
+    ) -> Result<(Accepted, StoredEvent), StoreError>;
+
     /// Leases up to `most` due events of a process type, the earliest accepted first, and counts
     /// their attempts.
     async fn claim(
