@@ -14,7 +14,7 @@ use crate::{Page, Paged, StoreError};
 /// The event queues of apps.
 ///
 /// A change is durable when its future is ready, except for claims and settled outcomes: these
-/// survive an end of the process, but a power failure may undo the last of them, each with its
+/// survive an end of the process, but a power failure may undo the last ones, each with its
 /// effects, and the events are delivered again. Times are arguments; `now` is the caller's clock.
 #[async_trait]
 pub trait EventQueue: Send + Sync + std::fmt::Debug {
