@@ -373,7 +373,10 @@ fn deploy(error: &DeployError, detail: String) -> Problem {
         DeployError::Stopping => problem::stopping(detail),
         DeployError::Store(error) => store(error, detail),
         DeployError::Disk { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => disk_full(detail),
-        DeployError::Disk { .. } => Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "disk", "The disk failed", detail),
+        DeployError::Disk { source, .. } if source.kind() == std::io::ErrorKind::ReadOnlyFilesystem => {
+            read_only(detail)
+        }
+        DeployError::Disk { .. } => disk_failed(detail),
     }
 }
 
@@ -382,6 +385,8 @@ fn store(error: &StoreError, detail: String) -> Problem {
     let problem = |status, code, title| Problem::new(status, code, title, detail.clone());
     match error {
         E::DiskFull { .. } => disk_full(detail),
+        E::ReadOnly { .. } => read_only(detail),
+        E::DiskFailed { .. } => disk_failed(detail),
         E::Closed => problem(StatusCode::SERVICE_UNAVAILABLE, "stopping", "The host is stopping").retry_after(5),
         E::AppExists { name } => problem(StatusCode::CONFLICT, "app-exists", "The app already exists").app(name),
         E::FolderInTheWay { .. } => problem(StatusCode::CONFLICT, "folder-exists", "The app's folder already exists"),
@@ -469,6 +474,15 @@ fn formation(app: &str, error: &FormationError, detail: String) -> Problem {
 fn disk_full(detail: String) -> Problem {
     Problem::new(StatusCode::INSUFFICIENT_STORAGE, "disk-full", "The disk is full", detail)
         .hint("free space on the disk of the data folder; the apps still serve, and no data is lost")
+}
+
+fn read_only(detail: String) -> Problem {
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "disk-read-only", "The disk is read-only", detail)
+        .hint("make the file system of the data folder writable; the apps still serve, and no data is lost")
+}
+
+fn disk_failed(detail: String) -> Problem {
+    Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "disk", "The disk failed", detail)
 }
 
 fn event(error: &EventError, detail: String) -> Problem {

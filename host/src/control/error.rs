@@ -150,6 +150,7 @@ impl Failure {
             Self::HostStopped => "host-stopped",
             Self::AppDeleted => "app-deleted",
             Self::Store(StoreError::DiskFull { .. }) => "disk-full",
+            Self::Store(StoreError::ReadOnly { .. }) => "disk-read-only",
             Self::Store(_) | Self::Internal(_) => "internal",
         }
     }

@@ -37,6 +37,7 @@ impl AppKeyValue {
     fn failed(&self, error: StoreError) -> KvError {
         let text = match &error {
             StoreError::DiskFull { .. } => "the disk of the host is full".to_owned(),
+            StoreError::ReadOnly { .. } => "the disk of the host is read-only".to_owned(),
             StoreError::BadKey { .. }
             | StoreError::BadBucket { .. }
             | StoreError::ValueTooLarge { .. }

@@ -61,7 +61,7 @@ impl PushRunner {
         if let Err(error) = live.stored().await {
             tracing::warn!(push = %live.id(), %error, "not all records of a push could be stored");
         }
-        if live.store_end().await.is_err_and(|error| error.is_of_full_disk()) {
+        if live.store_end().await.is_err_and(|error| error.is_of_unwritable_disk()) {
             // The push stays in the table until its end is stored.
             retry_until_stored(&|| live.store_end()).await;
         }

@@ -1,5 +1,5 @@
-//! Stores records that must reach the disk although it may be full for a while. Never decides what
-//! is stored.
+//! Stores records that must reach the disk although it may be full or fail for a while. Never
+//! decides what is stored.
 
 use futures::future::BoxFuture;
 use isopod_store::StoreError;
@@ -9,15 +9,15 @@ use crate::control::limits;
 /// An attempt to store a record.
 pub(in crate::control) type Storing = BoxFuture<'static, Result<(), StoreError>>;
 
-/// Retries until the record is stored, or fails for another reason than a full disk.
+/// Retries until the record is stored, or fails for another reason than an unwritable disk.
 pub(in crate::control) async fn retry_until_stored(attempt: &(impl Fn() -> Storing + Sync)) {
     loop {
         tokio::time::sleep(limits::ACTIVITY_RETRY_INTERVAL).await;
         match attempt().await {
             Ok(()) => return,
-            Err(error) if error.is_of_full_disk() => {}
+            Err(error) if error.is_of_unwritable_disk() => {}
             Err(error) => {
-                tracing::warn!(%error, "a record that was deferred by a full disk could not be stored");
+                tracing::warn!(%error, "a record that was deferred by the disk could not be stored");
                 return;
             }
         }

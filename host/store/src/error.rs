@@ -12,6 +12,7 @@ use crate::limits::{
     EVENTS_PER_APP_MAX, EVENTS_PER_BATCH_MAX, GIVEN_CHARS_SHOWN, IDEMPOTENCY_KEY_BYTES_MAX, KEY_BYTES_MAX,
     KEY_FILE_BYTES, TOKENS_MAX, USAGE_SKETCH_BYTES_MAX, VALUE_BYTES_MAX,
 };
+use crate::probe::is_read_only;
 
 /// Separates the finding from the remedy in errors about a data folder.
 const UNCHANGED: &str = "; nothing was changed. ";
@@ -49,6 +50,16 @@ pub enum StoreError {
     /// The disk is full. Nothing is damaged, and writes succeed again once space is free.
     #[error("the disk is full, so nothing was written; free some space below {} and try again", folder.display())]
     DiskFull { folder: PathBuf },
+    /// The file system is read-only, as after an error of the disk. Nothing is damaged, and writes
+    /// succeed again once it is writable.
+    #[error(
+        "{} is on a read-only file system, so nothing was written; make it writable, or choose another folder with \
+         --data", folder.display()
+    )]
+    ReadOnly { folder: PathBuf },
+    /// The disk reports an error. Nothing was changed, and a retry may succeed.
+    #[error("the disk failed, so nothing was written: {detail}; try again, and check the disk if this repeats")]
+    DiskFailed { detail: String },
     /// The folder was written by a newer version.
     #[error(
         "the database has format {found}, but this isopod supports formats up to {known}; run the newer isopod again"
@@ -239,7 +250,6 @@ fn explained(error: &io::Error) -> String {
             "the user that runs isopod can't write it; change its owner to that user, or choose another folder with \
              --data"
         }
-        io::ErrorKind::ReadOnlyFilesystem => "its file system is mounted read-only; choose another folder with --data",
         io::ErrorKind::NotFound => "it doesn't exist and can't be created; choose another folder with --data",
         io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory => {
             "a file exists where a folder is needed; move the file away, or choose another folder with --data"
@@ -304,10 +314,15 @@ impl StoreError {
         matches!(self, Self::DiskFull { .. })
     }
 
+    /// Returns whether the disk can't be written for a while, so that a retry may succeed.
+    pub fn is_of_unwritable_disk(&self) -> bool {
+        matches!(self, Self::DiskFull { .. } | Self::ReadOnly { .. } | Self::DiskFailed { .. })
+    }
+
     /// Returns whether the error may be temporary and says nothing about the stored data, such as
     /// too many open files or a full disk.
     pub fn is_passing(&self) -> bool {
-        matches!(self, Self::File { .. } | Self::DiskFull { .. } | Self::Database { .. } | Self::Closed)
+        self.is_of_unwritable_disk() || matches!(self, Self::File { .. } | Self::Database { .. } | Self::Closed)
     }
 
     /// Converts a failed file system call.
@@ -316,21 +331,28 @@ impl StoreError {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
                 Self::DiskFull { folder: path.parent().unwrap_or(path).to_owned() }
             }
+            io::ErrorKind::ReadOnlyFilesystem => Self::ReadOnly { folder: path.parent().unwrap_or(path).to_owned() },
             _ => Self::File { path: path.to_owned(), detail: explained(error) },
         }
     }
 
     /// Converts a failed SQLite call; `path` is the database file.
     pub(crate) fn sqlite(path: &Path, error: &rusqlite::Error) -> Self {
+        use rusqlite::ErrorCode as E;
+        let folder = path.parent().unwrap_or(path);
+        let detail = || format!("{}: {error}", path.display());
         match error.sqlite_error_code() {
-            Some(rusqlite::ErrorCode::DiskFull) => Self::DiskFull { folder: path.parent().unwrap_or(path).to_owned() },
-            Some(rusqlite::ErrorCode::ReadOnly | rusqlite::ErrorCode::PermissionDenied) => {
+            Some(E::DiskFull) => Self::DiskFull { folder: folder.to_owned() },
+            // SQLite has no error code of its own for a read-only file system.
+            Some(E::ReadOnly | E::PermissionDenied | E::SystemIoFailure | E::CannotOpen) if is_read_only(folder) => {
+                Self::ReadOnly { folder: folder.to_owned() }
+            }
+            Some(E::ReadOnly | E::PermissionDenied) => {
                 Self::File { path: path.to_owned(), detail: explained(&io::ErrorKind::PermissionDenied.into()) }
             }
-            Some(rusqlite::ErrorCode::DatabaseCorrupt | rusqlite::ErrorCode::NotADatabase) => {
-                Self::Damaged { detail: format!("{}: {error}", path.display()) }
-            }
-            _ => Self::Database { detail: format!("{}: {error}", path.display()) },
+            Some(E::SystemIoFailure) => Self::DiskFailed { detail: detail() },
+            Some(E::DatabaseCorrupt | E::NotADatabase) => Self::Damaged { detail: detail() },
+            _ => Self::Database { detail: detail() },
         }
     }
 
@@ -347,7 +369,7 @@ mod tests {
     fn errors_distinguish_an_unwritable_folder_from_a_missing_folder() {
         let text = |kind: io::ErrorKind| StoreError::file(Path::new("data/lock"), &kind.into()).to_string();
         assert!(text(io::ErrorKind::PermissionDenied).contains("the user that runs isopod"));
-        assert!(text(io::ErrorKind::ReadOnlyFilesystem).contains("mounted read-only"));
+        assert!(text(io::ErrorKind::ReadOnlyFilesystem).contains("data is on a read-only file system"));
         assert!(text(io::ErrorKind::NotFound).contains("doesn't exist"));
     }
 }

@@ -13,7 +13,23 @@ use crate::sql::{Sql, SqlError};
 use crate::workers::caught;
 
 /// Answers the caller once the commit has succeeded or failed.
-pub(crate) type Answer = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
+pub(crate) struct Answer {
+    reply: Box<dyn FnOnce(Result<(), StoreError>) + Send>,
+    /// The error of the job.
+    error: Option<StoreError>,
+}
+
+impl Answer {
+    /// Runs `further` after the answer.
+    pub(crate) fn then(self, further: impl FnOnce() + Send + 'static) -> Self {
+        let Self { reply, error } = self;
+        let both = move |committed| {
+            reply(committed);
+            further();
+        };
+        Self { reply: Box::new(both), error }
+    }
+}
 /// Does the work inside the transaction, or receives the error if there is no transaction.
 pub(crate) type Job = Box<dyn FnOnce(Result<&Connection, StoreError>) -> Answer + Send>;
 
@@ -27,17 +43,19 @@ pub(crate) fn job<T: Send + 'static>(
     let job: Job = Box::new(move |transaction| {
         let outcome =
             transaction.and_then(|connection| in_savepoint(connection, work).map_err(|error| error.explain(&path)));
-        Box::new(move |committed| {
+        let error = outcome.as_ref().err().cloned();
+        let reply = move |committed: Result<(), StoreError>| {
             // The caller may have been cancelled.
             let _ = reply.send(outcome.and_then(|value| committed.map(|()| value)));
-        })
+        };
+        Answer { reply: Box::new(reply), error }
     });
     (job, outcome)
 }
 
 /// Answers a job with an error, without a transaction.
 pub(crate) fn refuse(job: Job, why: StoreError) {
-    job(Err(why))(Ok(()));
+    (job(Err(why)).reply)(Ok(()));
 }
 
 /// Runs jobs in one transaction: `first`, then those that `next` returns until it returns `None` or
@@ -50,18 +68,23 @@ pub(crate) fn commit_group(connection: &Connection, path: &Path, first: Job, mut
     let mut job = Some(first);
     let mut outcome = Ok(());
     while let Some(work) = job.take() {
-        answers.push(work(Ok(connection)));
+        let answer = work(Ok(connection));
         if connection.is_autocommit() {
             // Some errors, such as a full disk, make SQLite roll back the whole transaction. Every
             // job in it gets the error.
-            outcome = Err(StoreError::DiskFull { folder: path.parent().unwrap_or(path).to_owned() });
+            let lost = || StoreError::Database { detail: format!("{}: a transaction was lost", path.display()) };
+            outcome = Err(answer.error.clone().unwrap_or_else(lost));
+        }
+        answers.push(answer);
+        if outcome.is_err() {
+            break;
         } else if answers.len() < WRITES_PER_COMMIT_MAX {
             job = next();
         }
     }
     let committed = outcome.and_then(|()| commit(connection, path));
     for answer in answers {
-        answer(committed.clone());
+        (answer.reply)(committed.clone());
     }
 }
 

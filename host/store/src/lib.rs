@@ -23,6 +23,7 @@ mod loss;
 mod model;
 mod options;
 mod page;
+mod probe;
 mod rescue;
 mod reserve;
 mod row_copy;

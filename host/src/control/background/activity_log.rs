@@ -1,5 +1,6 @@
 //! The activity log: one task stores the activities of all apps in order, and publishes them to
-//! subscribers. If the disk is full, it retries later. Subscribers never wait for the disk.
+//! subscribers. If the disk can't be written, it retries later. Subscribers never wait for the
+//! disk.
 
 use std::collections::VecDeque;
 
@@ -89,8 +90,8 @@ impl Service {
         }
     }
 
-    /// Stores activities and publishes them. If the disk is full, they and later activities are
-    /// `deferred`: subscribers and callers of `flush` don't wait for space on the disk.
+    /// Stores activities and publishes them. If the disk can't be written, they and later
+    /// activities are `deferred`: subscribers and callers of `flush` don't wait for the disk.
     async fn write(&self, records: Vec<Record>, deferred: &mut VecDeque<NewActivity>) {
         let (mut activities, mut replies) = (Vec::new(), Vec::new());
         for record in records {
@@ -117,7 +118,7 @@ impl Service {
         }
     }
 
-    /// Stores deferred activities in order, until all are stored or the disk is full.
+    /// Stores deferred activities in order, until all are stored or the disk can't be written.
     async fn retry_deferred(&self, deferred: &mut VecDeque<NewActivity>) {
         while !deferred.is_empty() {
             let some: Vec<_> = deferred.drain(..deferred.len().min(limits::ACTIVITIES_PER_WRITE_MAX)).collect();
@@ -137,7 +138,7 @@ impl Service {
         activity.app.as_ref().is_none_or(exists)
     }
 
-    /// Stores activities, and returns those that failed because the disk is full.
+    /// Stores activities, and returns those that failed because the disk can't be written.
     async fn append(&self, activities: Vec<NewActivity>) -> Vec<NewActivity> {
         let store = &self.store;
         // The calls reach the store's queue in this order, which the store keeps.
@@ -145,8 +146,8 @@ impl Service {
         let mut left = Vec::new();
         for (activity, stored) in activities.into_iter().zip(stored) {
             let Err(error) = stored else { continue };
-            if error.is_of_full_disk() {
-                tracing::debug!(%error, kind = activity.kind, "the disk is full; an activity is recorded later");
+            if error.is_of_unwritable_disk() {
+                tracing::debug!(%error, kind = activity.kind, "an activity is recorded later");
                 left.push(activity);
             } else {
                 tracing::warn!(%error, kind = activity.kind, "an activity could not be recorded");
@@ -162,8 +163,8 @@ impl ActivityLog {
         self.subscribers.subscribe()
     }
 
-    /// Stores a record of an app, and retries in the background if the disk is full. Returns
-    /// whether the record is stored now.
+    /// Stores a record of an app, and retries in the background if the disk can't be written.
+    /// Returns whether the record is stored now.
     pub(in crate::control) async fn store_or_later(
         &self,
         app: &AppRecord,
@@ -176,7 +177,7 @@ impl ActivityLog {
             return false;
         }
         tracing::error!(app = %app.name, %error, "{what} is not stored");
-        if error.is_of_full_disk() {
+        if error.is_of_unwritable_disk() {
             // The record must not be stored for a new app of the same name.
             let destroyed = app.destroyed();
             let retrying = async move {

@@ -208,13 +208,7 @@ impl AppDatabase {
         let (job, outcome) = group::job(&self.path, move |connection| {
             work(connection).map_err(|error| reporter.noted(error.explain(&path)).into())
         });
-        let write: Job = Box::new(move |connection| {
-            let answer = job(connection);
-            Box::new(move |committed| {
-                answer(committed);
-                drop(permits);
-            })
-        });
+        let write: Job = Box::new(move |connection| job(connection).then(move || drop(permits)));
         if self.writes.put((durability, write)) {
             self.queue_writes();
         }

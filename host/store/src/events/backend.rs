@@ -100,25 +100,6 @@ impl EventQueue for Events {
         self.change(database, now, move |change| accept::accept(change, events)).await
     }
 
-    async fn accept_one(
-        &self,
-        app: &AppName,
-        event: NewEvent,
-        now: Timestamp,
-    ) -> Result<(Accepted, StoredEvent), StoreError> {
-        let events = vec![event];
-        accept::check(&events)?;
-        let database = self.databases.database(app).await?;
-        let accept = move |change: &mut QueueChange<'_>| {
-            let accepted = accept::accept(change, events)?.into_iter().next();
-            let accepted = accepted.ok_or_else(|| StoreError::damaged("an accepted event has no result"))?;
-            let stored = list::at(change.connection, accepted.seq())?;
-            let stored = stored.ok_or_else(|| StoreError::damaged("an accepted event has no row"))?;
-            Ok((accepted, stored))
-        };
-        self.change(database, now, accept).await
-    }
-
     async fn claim(
         &self,
         app: &AppName,
@@ -127,6 +108,7 @@ impl EventQueue for Events {
         now: Timestamp,
     ) -> Result<Claimed, StoreError> {
         let Some(database) = self.databases.existing(app).await? else { return Ok(Claimed::default()) };
+        let mut are_delays_shifted = false;
         loop {
             let (process, session) = (process.clone(), Arc::clone(&self.session));
             // A claim counts the attempt, also of an event that then ends the host. After a power
@@ -140,8 +122,10 @@ impl EventQueue for Events {
                 claim::claim(change, process, most, lease).map(Some)
             });
             if let Some(claimed) = claimed.await? {
-                return Ok(claimed);
+                // The caller doesn't know the new times of other process types.
+                return Ok(Claimed { has_more: claimed.has_more || are_delays_shifted, ..claimed });
             }
+            are_delays_shifted = true;
             let mut next = Some(ShiftCursor::default());
             while let Some(cursor) = next {
                 let database = Arc::clone(&database);
@@ -213,8 +197,8 @@ impl EventQueue for Events {
         self.change(database, now, move |change| maintenance::change_dead(change, what, &filter, after, most)).await
     }
 
-    async fn stats(&self, app: &AppName) -> Result<Vec<QueueStats>, StoreError> {
-        self.read(app, list::stats).await
+    async fn stats(&self, app: &AppName, now: Timestamp) -> Result<Vec<QueueStats>, StoreError> {
+        self.read(app, move |connection, void| list::stats_at(connection, millis(now), void)).await
     }
 
     async fn prune(

@@ -84,7 +84,7 @@ impl<'c> QueueChange<'c> {
 
     /// Returns whether the caller's clock was set back since the last change.
     pub(super) fn has_clock_gone_back(&self) -> bool {
-        self.now + CLOCK_STEP_MS < self.clock
+        is_earlier(self.now, self.clock)
     }
 
     pub(super) fn set_clock(&mut self) {
@@ -174,6 +174,16 @@ impl<'c> QueueChange<'c> {
         }
         Ok(())
     }
+}
+
+/// Returns whether the clock was set back since the queue's last change.
+pub(super) fn has_clock_gone_back(connection: &Connection, now: i64) -> Sql<bool> {
+    let clock = first(connection, "SELECT clock FROM event_state", [], |row| Ok(row.get::<_, i64>(0)?))?;
+    Ok(clock.is_some_and(|clock| is_earlier(now, clock)))
+}
+
+fn is_earlier(now: i64, clock: i64) -> bool {
+    now + CLOCK_STEP_MS < clock
 }
 
 impl Counts {

@@ -4,7 +4,7 @@
 use isopod_policy::ProcessName;
 use rusqlite::{Connection, Params, params};
 
-use super::counters::stored_counts;
+use super::counters::{has_clock_gone_back, stored_counts};
 use super::model::{EventFilter, EventPayload, EventSeq, EventState, QueueStats, StoredEvent};
 use super::row::{RowState, STORED, payload, stored, timestamp};
 use crate::limits::EVENTS_SCANNED_MAX;
@@ -185,12 +185,6 @@ pub(super) fn get(connection: &Connection, filter: &EventFilter, void: bool) -> 
     Ok(by_position(connection, &scan)?.events.pop())
 }
 
-/// Returns the event at a position, in a transaction of this host session.
-pub(super) fn at(connection: &Connection, seq: EventSeq) -> Sql<Option<StoredEvent>> {
-    let sql = format!("SELECT {STORED} FROM events WHERE seq = ?1");
-    first(connection, &sql, [seq.0], |row| stored(row, false))
-}
-
 /// Returns the content of an event, if it is kept.
 pub(super) fn payload_of(connection: &Connection, seq: EventSeq) -> Sql<Option<EventPayload>> {
     first(connection, "SELECT attributes, data FROM payloads WHERE seq = ?1", [seq.0], payload)
@@ -233,6 +227,17 @@ pub(super) fn stats(connection: &Connection, void: bool) -> Sql<Vec<QueueStats>>
             oldest_accepted_at: oldest.map(timestamp).transpose()?,
             next_due: next_due(connection, process)?.map(timestamp).transpose()?,
         });
+    }
+    Ok(stats)
+}
+
+/// Returns the counts of each queue like [`stats`]. If the clock was set back, delayed events are
+/// due, since a claim shifts their times.
+pub(super) fn stats_at(connection: &Connection, now: i64, void: bool) -> Sql<Vec<QueueStats>> {
+    let mut stats = stats(connection, void)?;
+    if has_clock_gone_back(connection, now)? {
+        let now = timestamp(now)?;
+        stats.iter_mut().for_each(|of| of.next_due = of.next_due.map(|due| due.min(now)));
     }
     Ok(stats)
 }

@@ -90,7 +90,7 @@ async fn keys(store: &Store) -> Vec<String> {
 /// Opens the data folder, and returns the report of the damaged database.
 async fn replaced(folder: &Path) -> (Store, LostData, Rescued) {
     let store = Store::open(folder).expect("the store opens");
-    store.events().stats(&name("bot")).await.expect("the first call succeeds");
+    store.events().stats(&name("bot"), at(20)).await.expect("the first call succeeds");
     let (lost, rescued) = report(&store).await;
     (store, lost, rescued)
 }
@@ -104,7 +104,7 @@ async fn report(store: &Store) -> (LostData, Rescued) {
 /// Checks that the counters are those of the rows, and that the queue works.
 async fn works(store: &Store) {
     let (bot, found) = (backend(store), events(store).await);
-    let stats = bot.queue.stats(&name("bot")).await.expect("they are read");
+    let stats = bot.queue.stats(&name("bot"), at(20)).await.expect("they are read");
     let counted = |state| found.iter().filter(|event| event.state == state).count() as u64;
     let expected = [EventState::Ready, EventState::Delayed, EventState::Dead].map(counted);
     let stats = stats.first().map_or([0; 3], |stats| [stats.ready, stats.delayed, stats.dead]);
@@ -293,7 +293,7 @@ async fn changes_in_a_damaged_journal_are_reported_as_lost() {
                 let pending = store.events().app_queues().await.expect("they are read");
                 assert_eq!(pending.len(), 1, "damage {number}");
             }
-            store.events().stats(&name("bot")).await.expect("the first call succeeds");
+            store.events().stats(&name("bot"), at(20)).await.expect("the first call succeeds");
             let (lost, rescued) = report(&store).await;
             assert!(!rescued.is_complete, "damage {number}");
             let after = content(&store).await;

@@ -36,7 +36,7 @@ pub(super) async fn dead_letters_are_redriven_in_order(backend: &Backend<'_>) {
     let found = backend.get("1").await;
     assert_eq!((found.error.as_deref(), found.attempt), (Some("it failed for good"), 1));
     assert!(backend.queue.payload(&name("bot"), seqs[0]).await.expect("it is read").is_some());
-    let stats = backend.queue.stats(&name("bot")).await.expect("they are read");
+    let stats = backend.queue.stats(&name("bot"), at(20)).await.expect("they are read");
     assert_eq!((stats[0].dead, stats[0].backlog()), (3, 0));
     assert_eq!(backend.redrive(EventFilter::default(), None, 10).await, Swept { changed: 3, next: None });
     assert_eq!(backend.dead_ids().await, [""; 0]);

@@ -101,7 +101,7 @@ pub(super) async fn an_expired_event_is_cancelled(backend: &Backend<'_>) {
         assert_eq!((found.state, found.ended_at()), (EventState::Cancelled, Some(at(10))));
         assert!(found.error.is_some_and(|error| error.contains("expired")));
     }
-    assert_eq!(backend.queue.stats(&name("bot")).await, Ok(vec![]));
+    assert_eq!(backend.queue.stats(&name("bot"), at(20)).await, Ok(vec![]));
 }
 
 pub(super) async fn a_claim_returns_the_earliest_events_of_its_process_type(backend: &Backend<'_>) {
@@ -154,8 +154,14 @@ pub(super) async fn delays_continue_after_the_clock_was_set_back(backend: &Backe
     backend.accept([event("retried"), scheduled("relative", 3_700)], 3_600).await;
     let claim = backend.claim_one(3_600).await;
     backend.settle(&claim, retry(at(3_630)), 3_600).await;
-    assert_eq!(backend.claim(10).await, [], "back at the right time");
     let due = |second| Some(at(second));
+    let next_due = async |second| {
+        let stats = backend.queue.stats(&name("bot"), at(second)).await.expect("they are read");
+        stats[0].next_due
+    };
+    assert_eq!(next_due(10).await, due(10), "a claim is needed for the shift");
+    assert_eq!(backend.claim(10).await, [], "back at the right time");
+    assert_eq!(next_due(10).await, due(40));
     assert_eq!(backend.get("retried").await.due_at, due(40), "30 s after the clock was set back");
     assert_eq!(backend.get("relative").await.due_at, due(110));
     assert_eq!(backend.get("absolute").await.due_at, due(5_000));
@@ -165,7 +171,7 @@ pub(super) async fn delays_continue_after_the_clock_was_set_back(backend: &Backe
 
 pub(super) async fn a_queue_without_events_reads_as_empty(backend: &Backend<'_>) {
     let (app, queue) = (name("none"), backend.queue);
-    assert_eq!(queue.stats(&app).await, Ok(vec![]));
+    assert_eq!(queue.stats(&app, at(0)).await, Ok(vec![]));
     assert_eq!(queue.get(&app, "1", None).await, Ok(None));
     assert_eq!(queue.prune(&app, at(0), 10, at(0)).await, Ok(0));
     let page = queue.list(&app, EventFilter::default(), Page::default()).await.expect("it is read");

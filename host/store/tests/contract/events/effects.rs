@@ -89,7 +89,7 @@ pub(super) async fn a_failed_outcome_leaves_the_rest_of_its_batch(backend: &Back
     {
         assert_eq!(backend.state(id).await, state, "{id}");
     }
-    let stats = backend.queue.stats(&name("bot")).await.expect("they are read");
+    let stats = backend.queue.stats(&name("bot"), at(20)).await.expect("they are read");
     assert_eq!((stats[0].leased, stats[0].ready), (2, 0), "the counters leave out what was rolled back");
 }
 

@@ -44,7 +44,7 @@ async fn leases_of_an_ended_session_are_void() {
     let store = reopened(&folder, store);
     let after = backend(&store);
     assert_eq!(after.state("1").await, EventState::Ready, "before the first change of the new session");
-    let stats = after.queue.stats(&name("bot")).await.expect("they are read");
+    let stats = after.queue.stats(&name("bot"), at(20)).await.expect("they are read");
     assert_eq!((stats[0].ready, stats[0].leased), (2, 0));
     let ready = EventFilter { state: Some(EventState::Ready), ..EventFilter::default() };
     let page = after.queue.list(&name("bot"), ready, Page::default()).await.expect("it is read");
@@ -135,7 +135,7 @@ async fn apps_with_unfinished_events_are_found_at_the_start() {
     expected[1].2 = None;
     let found = store.events().app_queues().await.expect("the apps are read");
     assert_eq!(sorted(found), expected, "a lease of an ended session is due, and damage is reported on use");
-    assert_eq!(store.events().stats(&name("damaged")).await, Ok(vec![]), "it has a new database");
+    assert_eq!(store.events().stats(&name("damaged"), at(20)).await, Ok(vec![]), "it has a new database");
     assert_eq!(store.next_loss().await.map(|lost| lost.app), Some(name("damaged")));
 }
 
@@ -156,7 +156,7 @@ async fn a_database_at_its_limit_keeps_exactly_the_acknowledged_events() {
         assert!(acknowledged < 1_000, "the disk never became full");
     };
     assert!(refused.is_of_full_disk(), "{refused}");
-    let stats = store.events().stats(&name("bot")).await.expect("reading works on a full disk");
+    let stats = store.events().stats(&name("bot"), at(20)).await.expect("reading works on a full disk");
     assert_eq!(stats[0].ready, acknowledged);
     let mut handled = 0;
     loop {
@@ -278,7 +278,7 @@ async fn a_database_of_the_previous_format_gets_a_queue_and_keeps_its_entries() 
     database(folder.path()).execute_batch("PRAGMA user_version = 3").expect("it is written");
     let store = Store::open(folder.path()).expect("the store opens");
     let newer = StoreError::TooNew { found: 3, known: 2 };
-    assert_eq!(store.events().stats(&name("bot")).await, Err(newer.clone()));
+    assert_eq!(store.events().stats(&name("bot"), at(20)).await, Err(newer.clone()));
     assert_eq!(store.kv().get(&name("bot"), "", "k").await, Err(newer));
 }
 

@@ -97,7 +97,7 @@ pub(super) async fn statistics_count_each_state(backend: &Backend<'_>) {
     backend.settle(&claims[1], dead(), 10).await;
     backend.settle(&claims[2], retry(at(100)), 10).await;
     backend.accept([event("ready"), ordered("blocked", "anna"), scheduled], 20).await;
-    let stats = backend.queue.stats(&name("bot")).await.expect("they are read");
+    let stats = backend.queue.stats(&name("bot"), at(20)).await.expect("they are read");
     let [worker] = &stats[..] else { panic!("{stats:?}") };
     let expected = QueueStats {
         process: process("worker"),

@@ -170,11 +170,9 @@ impl Run {
         new.not_before = (known.due > self.now).then(|| at(known.due));
         new.expires_at = known.expiry.map(at);
         new.attempts_max = ATTEMPTS_MAX;
-        let accepted = self.store.events().accept_one(&name("bot"), new, at(self.now)).await;
+        let accepted = self.store.events().accept(&name("bot"), vec![new], at(self.now)).await;
         let earlier = self.known.iter().find(|(_, earlier)| earlier.id == known.id).map(|(seq, _)| *seq);
-        let (accepted, stored) = accepted.expect("it is accepted");
-        assert_eq!((stored.seq, &stored.id), (accepted.seq(), &known.id));
-        match (accepted, earlier) {
+        match (accepted.expect("it is accepted")[0], earlier) {
             (Accepted::New { seq }, None) => {
                 assert!(self.known.keys().all(|earlier| *earlier < seq), "positions rise");
                 self.known.insert(seq, known);
@@ -331,7 +329,7 @@ impl Run {
             };
             assert!(fits && event.attempt == known.attempt, "{event:?} is {known:?}");
         }
-        let stats = queue.stats(&app).await.expect("they are read");
+        let stats = queue.stats(&app, at(self.now)).await.expect("they are read");
         for name in PROCESSES {
             let stats = stats.iter().find(|stats| stats.process.as_str() == name);
             let count = |state| {

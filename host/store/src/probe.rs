@@ -1,0 +1,35 @@
+//! The probe for a read-only file system, which SQLite reports like other errors. Never leaves a
+//! file behind.
+
+use std::fs::{self, OpenOptions};
+use std::io::ErrorKind;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+/// The name of the file that is created and removed.
+const NAME: &str = ".write-probe";
+
+/// Returns whether the file system of a folder is read-only: tries to create a file.
+pub(crate) fn is_read_only(folder: &Path) -> bool {
+    let probe = folder.join(NAME);
+    match OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&probe) {
+        Ok(_) => {
+            // A file that is left is empty, and the next probe removes it.
+            let _ = fs::remove_file(&probe);
+            false
+        }
+        Err(error) => error.kind() == ErrorKind::ReadOnlyFilesystem,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_probe_of_a_writable_folder_leaves_no_file() {
+        let folder = tempfile::tempdir().expect("the folder is created");
+        assert!(!is_read_only(folder.path()) && !is_read_only(&folder.path().join("missing")));
+        assert_eq!(fs::read_dir(folder.path()).expect("it is read").count(), 0);
+    }
+}
