@@ -1,7 +1,8 @@
 //! Owns a host: `isopod up` on free ports with its own data folder, and the requests that users
 //! send to it. Never reads the host's internals.
 
-use crate::{Answer, Ask, Broken, Bundle, PROBES, Push, Wire, guest, program, program::Running, wait_for};
+use crate::{Answer, Ask, Broken, Bundle, Faults, PROBES, Push, Wire, guest, program, program::Running, wait_for};
+use isopod_faults::{Loss, Lost};
 use serde_json::{Value, json};
 use std::{
     net::SocketAddr,
@@ -20,6 +21,17 @@ pub struct Host {
     settings: Option<PathBuf>,
     /// Removed with the host, unless the caller owns the folder.
     temporary: Option<TempDir>,
+    faults: Option<Faults>,
+}
+
+/// How a host is started.
+#[derive(Default)]
+struct Start<'a> {
+    /// Its failpoints.
+    steps: &'a str,
+    settings: Option<&'a Path>,
+    flags: &'a [&'a str],
+    faults: Option<Faults>,
 }
 
 impl Host {
@@ -53,29 +65,50 @@ impl Host {
         let folder = tempfile::Builder::new().prefix("isopod-test-").tempdir().expect("a folder can be made");
         let (data, file) = (folder.path().join("data"), folder.path().join("host.toml"));
         std::fs::write(&file, settings).expect("a file can be written");
-        Self { temporary: Some(folder), ..Self::on_with(&data, steps, Some(&file), &[]) }
+        let start = Start { steps, settings: Some(&file), ..Start::default() };
+        Self { temporary: Some(folder), ..Self::on_with(&data, start) }
+    }
+
+    /// Starts a host with a new data folder, into which [`Host::faults`] are injected, and with the
+    /// text of a configuration file. Only on Linux.
+    ///
+    /// # Panics
+    /// If no fault can be injected.
+    #[track_caller]
+    pub fn start_with_faults(settings: &str) -> Self {
+        let folder = tempfile::Builder::new().prefix("isopod-test-").tempdir().expect("a folder can be made");
+        // The library compares the paths of open files, which contain no links.
+        let path = folder.path().canonicalize().expect("the folder exists");
+        let (data, file) = (path.join("data"), path.join("host.toml"));
+        std::fs::write(&file, settings).expect("a file can be written");
+        let start = Start { settings: Some(&file), faults: Some(Faults::new()), ..Start::default() };
+        Self { temporary: Some(folder), ..Self::on_with(&data, start) }
     }
 
     /// Starts a host on this data folder.
     #[track_caller]
     pub fn on(data: &Path) -> Self {
-        Self::on_with(data, "", None, &[])
+        Self::on_with(data, Start::default())
     }
 
     /// Starts a host on this data folder with `--adopt`.
     #[track_caller]
     pub fn adopting(data: &Path) -> Self {
-        Self::on_with(data, "", None, &["--adopt"])
+        Self::on_with(data, Start { flags: &["--adopt"], ..Start::default() })
     }
 
     /// # Panics
     /// If the host doesn't become ready.
     #[track_caller]
-    fn on_with(data: &Path, steps: &str, settings: Option<&Path>, flags: &[&str]) -> Self {
+    fn on_with(data: &Path, start: Start<'_>) -> Self {
+        let Start { steps, settings, flags, faults } = start;
         let mut command = program::command(&["up", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
         command.arg("--data").arg(data).args(flags).env("FAILPOINTS", steps);
         if let Some(settings) = settings {
             command.arg("--config").arg(settings);
+        }
+        if let Some(faults) = &faults {
+            faults.preload(&mut command, data);
         }
         let mut running = Running::start(command);
         let ready = running.line_on_stdout("isopod ready ");
@@ -86,7 +119,19 @@ impl Host {
         let (listen, admin) = (address("listen="), address("admin="));
         let token = std::fs::read_to_string(data.join("admin.token")).expect("the host has made its token");
         let (token, data, settings) = (token.trim().to_owned(), data.to_owned(), settings.map(Path::to_owned));
-        Self { listen, admin, token, running, data, settings, temporary: None }
+        if let Some(faults) = &faults {
+            faults.assert_loaded(running.id());
+        }
+        Self { listen, admin, token, running, data, settings, temporary: None, faults }
+    }
+
+    /// Returns the faults of a host that was started with them.
+    ///
+    /// # Panics
+    /// If it was not.
+    #[track_caller]
+    pub fn faults(&self) -> &Faults {
+        self.faults.as_ref().expect("started with faults")
     }
 
     /// Returns the data folder.
@@ -177,8 +222,16 @@ impl Host {
     /// Starts a stopped or killed host again on the same data.
     #[track_caller]
     pub fn again(mut self) -> Self {
-        let temporary = self.temporary.take();
-        Self { temporary, ..Self::on_with(&self.data, "", self.settings.as_deref(), &[]) }
+        let (temporary, faults) = (self.temporary.take(), self.faults.take());
+        let start = Start { settings: self.settings.as_deref(), faults, ..Start::default() };
+        Self { temporary, ..Self::on_with(&self.data, start) }
+    }
+
+    /// Takes back writes of a killed host that were not synced, as a power failure does; none
+    /// without a loss. Files in the folders with the `spared` names keep their content.
+    #[track_caller]
+    pub fn lose_unsynced(&self, loss: Option<Loss>, spared: &[&str]) -> Lost {
+        self.faults().lose_unsynced(&self.data, loss, spared)
     }
 
     /// Sends a request to the API with the administrator's token.

@@ -1,13 +1,16 @@
-//! Kills a host again and again while clients send events to it, and then compares what the guest
-//! has stored with the acknowledged events. The e2e test runs it shortly, `cargo xtask torture` for
-//! long. Never injects a fault into the host: it only kills it.
+//! Kills a host again and again while clients send events to it, also with failing disks and lost
+//! writes, and then compares what the guest has stored with the acknowledged events. The e2e test
+//! runs it shortly, `cargo xtask torture` for long. Never chooses the faults: `torture_plan.rs`
+//! does.
 
 use crate::{
     Ask, Host,
     limits::{TORTURE_DRAIN, TORTURE_READ_STEPS},
     outbox::{ask_to_store, event_of_steps, outbox},
+    torture_plan::{FailingDisk, Hazards, Round},
     wait_for, wait_up_to,
 };
+use isopod_faults::Lost;
 use serde_json::{Value, json};
 use std::{
     collections::{BTreeMap, HashSet},
@@ -23,6 +26,9 @@ use std::{
 /// The app that receives the events, and the app to which its handler sends others.
 const APPS: [&str; 2] = ["outbox", "audit"];
 
+/// The folder with compiled code. It is spared, since each loss would cost a compilation.
+const COMPILED: &str = "cache";
+
 /// The number of different subjects.
 const SUBJECTS: u64 = 20;
 
@@ -31,8 +37,9 @@ const SUBJECTS: u64 = 20;
 pub struct Torture {
     /// The number of kills.
     pub kills: u32,
-    /// Determines the events between two kills.
+    /// Determines the faults, and the events between two kills.
     pub seed: u64,
+    pub hazards: Hazards,
     /// The clients that send events at the same time.
     pub senders: usize,
     /// No further kill happens afterwards.
@@ -48,16 +55,23 @@ pub struct Survived {
     pub acknowledged: u64,
     /// Requests without a response, which were sent again.
     pub repeated: u64,
+    /// Requests that were answered with an error of the disk, and sent again.
+    pub refused: u64,
+    /// Kills that were power failures.
+    pub power_failures: u32,
+    /// Calls of the host that failed.
+    pub failed_calls: u64,
     /// Deliveries of the event with the most.
     pub attempts: u64,
 }
 
 impl fmt::Display for Survived {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { kills, acknowledged, repeated, attempts } = self;
+        let Self { kills, power_failures, acknowledged, repeated, refused, failed_calls, attempts } = self;
         write!(
             out,
-            "{kills} kills, {acknowledged} acknowledged events, {repeated} repeated requests, at most {attempts} \
+            "{kills} kills ({power_failures} power failures), {failed_calls} failed calls of the disk, {acknowledged} \
+             acknowledged events, {repeated} requests without a response, {refused} refused, at most {attempts} \
              attempts of one event"
         )
     }
@@ -70,6 +84,9 @@ struct Sending {
     admin: Mutex<Option<SocketAddr>>,
     acknowledged: AtomicU64,
     repeated: AtomicU64,
+    refused: AtomicU64,
+    /// Whether errors of the disk are injected.
+    may_refuse: bool,
     is_over: AtomicBool,
 }
 
@@ -81,6 +98,15 @@ impl Sending {
     fn admin(&self) -> Option<SocketAddr> {
         *self.admin.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// Waits for further acknowledged events.
+    #[track_caller]
+    fn until_acknowledged(&self, further: u64, when: &str) {
+        let until = self.acknowledged.load(Ordering::Relaxed) + further;
+        wait_for(&format!("{further} acknowledgements {when}"), || {
+            (self.acknowledged.load(Ordering::Relaxed) >= until).then_some(())
+        });
+    }
 }
 
 impl Torture {
@@ -90,13 +116,14 @@ impl Torture {
     /// If an acknowledged event is lost, or was handled more than once.
     #[track_caller]
     pub fn run(self) -> Survived {
-        println!("torture: {} kills, seed {}", self.kills, self.seed);
-        let host = Host::start();
+        println!("torture: {} kills, faults: {}, seed {}", self.kills, self.hazards, self.seed);
+        let host = if self.hazards == Hazards::None { Host::start() } else { Host::start_with_faults("") };
         deploy(&host);
-        let sending = Sending::default();
+        let may_refuse = matches!(self.hazards, Hazards::Errors | Hazards::Full | Hazards::All);
+        let sending = Sending { may_refuse, ..Sending::default() };
         sending.set_admin(Some(host.admin));
         let token = host.token.clone();
-        let (host, kills) = std::thread::scope(|scope| {
+        let (host, survived) = std::thread::scope(|scope| {
             // Ends the senders also if this thread panics.
             let ends = Ends(&sending);
             let (sending, token) = (&sending, &token);
@@ -112,26 +139,52 @@ impl Torture {
         // The handlers of the first app add events to the second.
         APPS.iter().for_each(|app| host.until_no_event_waits(app, TORTURE_DRAIN));
         let attempts = verify(&host, acknowledged);
-        Survived { kills, acknowledged, repeated: sending.repeated.into_inner(), attempts }
+        let (repeated, refused) = (sending.repeated.into_inner(), sending.refused.into_inner());
+        Survived { acknowledged, repeated, refused, attempts, ..survived }
     }
 
-    fn kill_all(&self, mut host: Host, sending: &Sending) -> (Host, u32) {
-        let (began, mut random, mut kills) = (Instant::now(), self.seed, 0);
-        while kills < self.kills && began.elapsed() < self.at_most {
-            let until = sending.acknowledged.load(Ordering::Relaxed) + next(&mut random) % (self.pause + 1);
-            wait_for("the acknowledgements before a kill", || {
-                (sending.acknowledged.load(Ordering::Relaxed) >= until).then_some(())
-            });
+    fn kill_all(&self, mut host: Host, sending: &Sending) -> (Host, Survived) {
+        let (began, mut random, mut survived) = (Instant::now(), self.seed, Survived::default());
+        while survived.kills < self.kills && began.elapsed() < self.at_most {
+            let round = Round::choose(self.hazards, &mut random, self.pause);
+            sending.until_acknowledged(round.acknowledged, "before a kill");
+            if let Some(disk) = &round.disk {
+                survived.failed_calls += fail(&host, disk, sending);
+            }
             host.kill();
             sending.set_admin(None);
-            kills += 1;
+            survived.kills += 1;
+            let mut lost = Lost::default();
+            if self.hazards != Hazards::None {
+                host.faults().end_errors();
+                lost = host.lose_unsynced(round.loss, &[COMPILED]);
+                survived.power_failures += u32::from(round.loss.is_some());
+            }
+            let (kill, kills, acknowledged) =
+                (survived.kills, self.kills, sending.acknowledged.load(Ordering::Relaxed));
+            let elapsed = began.elapsed().as_secs();
+            println!(
+                "torture: kill {kill} of {kills} after {elapsed} s, {acknowledged} acknowledged; {round} ({} pages)",
+                lost.pages
+            );
             host = host.again();
             sending.set_admin(Some(host.admin));
-            let acknowledged = sending.acknowledged.load(Ordering::Relaxed);
-            println!("torture: kill {kills} of {}, {acknowledged} acknowledged", self.kills);
         }
-        (host, kills)
+        (host, survived)
     }
+}
+
+/// Makes calls of a host fail, and lets it recover if the round says so. Returns the number of
+/// failed calls.
+fn fail(host: &Host, disk: &FailingDisk, sending: &Sending) -> u64 {
+    let (faults, before) = (host.faults(), host.faults().failed());
+    faults.fail_some(disk.error, disk.per_million, disk.seed);
+    wait_for("the errors of the disk", || (faults.failed() >= before + disk.failures).then_some(()));
+    if let Some(further) = disk.then_acknowledged {
+        faults.end_errors();
+        sending.until_acknowledged(further, "after the errors, without a restart");
+    }
+    faults.failed() - before
 }
 
 /// Ends the senders when it is dropped.
@@ -168,6 +221,10 @@ fn send_all(sending: &Sending, token: &str, sender: usize) {
                 }
                 // The app may not serve yet after a start.
                 Ok(answer) if [429, 503].contains(&answer.status) => None,
+                Ok(answer) if sending.may_refuse && [500, 507].contains(&answer.status) => {
+                    sending.refused.fetch_add(1, Ordering::Relaxed);
+                    None
+                }
                 Ok(answer) => panic!("an event is refused: {answer}"),
                 Err(_) => {
                     sending.repeated.fetch_add(1, Ordering::Relaxed);
@@ -237,12 +294,4 @@ fn verify_counts(host: &Host, app: &str, counts: &[(String, u64)]) {
             assert_eq!(found.as_str(), Some(&*count.to_string()), "{key} of {app}");
         }
     }
-}
-
-/// Returns the next number of a fixed sequence (SplitMix64).
-fn next(state: &mut u64) -> u64 {
-    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let mixed = (*state ^ (*state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    mixed ^ (mixed >> 31)
 }

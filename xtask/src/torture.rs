@@ -1,5 +1,5 @@
-//! `cargo xtask torture`: runs the crash test of stored events for long. Never kills a host itself:
-//! the test does, and prints its progress.
+//! `cargo xtask torture`: runs the crash test of stored events for long, with faults of the disk.
+//! Never kills a host itself: the test does, and prints its progress.
 
 use std::process::Command;
 
@@ -12,13 +12,21 @@ pub(crate) struct Arguments {
     /// Number of kills
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
     kills: u32,
-    /// Repeat the kills of an earlier run, which printed this seed [default: random]
+    /// Faults besides the kills. `none`: a killed host leaves its writes to the system. `power`:
+    /// each kill is a power failure, which loses all writes without a sync, or some. `errors`:
+    /// writes and syncs fail at random. `full`: the disk is full for a time. `all`: a mixture
+    #[arg(long, default_value = "all", value_parser = FAULTS, hide_possible_values = true)]
+    faults: String,
+    /// Repeat the faults and kills of an earlier run, which printed this seed [default: random]
     #[arg(long)]
     seed: Option<u64>,
 }
 
+/// The names of the test's faults.
+const FAULTS: [&str; 5] = ["none", "power", "errors", "full", "all"];
+
 /// The crash test, which `cargo xtask test` runs with fewer kills.
-const TEST: &str = "event_crashes::";
+const TEST: &str = "event_crashes::power_failures_and_failing_disks";
 
 /// The components that the test deploys.
 const GUESTS: [&str; 1] = ["outbox"];
@@ -30,7 +38,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     guests::build(&GUESTS.map(str::to_owned), guests::Linker::BuiltWithTheWorkspace)?;
     step::announce(&format!("killing a host {} times while it receives events", arguments.kills));
     let mut test = crash_test();
-    test.env("ISOPOD_TORTURE_KILLS", arguments.kills.to_string());
+    test.env("ISOPOD_TORTURE_KILLS", arguments.kills.to_string()).env("ISOPOD_TORTURE_FAULTS", &arguments.faults);
     if let Some(seed) = arguments.seed {
         test.env("ISOPOD_TORTURE_SEED", seed.to_string());
     }

@@ -1,8 +1,8 @@
 //! Tests that a host that is killed again and again loses no acknowledged event, handles each once
-//! as far as its state shows, and repeats no more than what was running. `cargo xtask torture` runs
-//! the same with more kills.
+//! as far as its state shows, and repeats no more than what was running; also after power failures
+//! and errors of the disk. `cargo xtask torture` runs the same with more kills.
 
-use isopod_tests::Torture;
+use isopod_tests::{Hazards, Torture};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Reads a number that `cargo xtask torture` has set.
@@ -10,15 +10,36 @@ fn given<N: std::str::FromStr>(name: &str) -> Option<N> {
     std::env::var(name).ok()?.parse().ok()
 }
 
-#[test]
-fn a_host_that_is_killed_again_and_again_handles_each_acknowledged_event_once() {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| u64::from(since.subsec_nanos()));
-    let kills = given("ISOPOD_TORTURE_KILLS");
-    let seed = given("ISOPOD_TORTURE_SEED").unwrap_or(now);
-    let at_most = if kills.is_some() { Duration::MAX } else { Duration::from_secs(45) };
-    let survived = Torture { kills: kills.unwrap_or(20), seed, senders: 6, at_most, pause: 150 }.run();
-    println!("torture: verified {survived}; seed {seed}");
+fn random_seed() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| u64::from(since.subsec_nanos()))
+}
+
+/// Runs a torture, and verifies that it has tortured the host.
+fn survive(torture: Torture) {
+    let survived = torture.run();
+    println!("torture: verified {survived}; seed {}", torture.seed);
     assert!(survived.kills > 0 && survived.acknowledged > 0, "{survived}");
     // An attempt is counted at the claim. A kill interrupts the events at the head of the queue.
     assert!(survived.attempts <= 10, "{survived}");
+}
+
+/// A torture that ends after 20 kills or 45 s.
+fn short(hazards: Hazards) -> Torture {
+    Torture { kills: 20, seed: random_seed(), hazards, senders: 6, at_most: Duration::from_secs(45), pause: 150 }
+}
+
+#[test]
+fn a_host_that_is_killed_again_and_again_handles_each_acknowledged_event_once() {
+    survive(short(Hazards::None));
+}
+
+#[test]
+fn power_failures_and_failing_disks_lose_no_acknowledged_event() {
+    let short = short(given("ISOPOD_TORTURE_FAULTS").unwrap_or(Hazards::All));
+    let seed = given("ISOPOD_TORTURE_SEED").unwrap_or(short.seed);
+    let torture = match given("ISOPOD_TORTURE_KILLS") {
+        Some(kills) => Torture { kills, seed, at_most: Duration::MAX, ..short },
+        None => Torture { seed, ..short },
+    };
+    survive(torture);
 }

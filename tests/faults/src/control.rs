@@ -1,0 +1,247 @@
+//! The controls that a test and a host share: a small file that both map into their memory. Owns
+//! its layout. Never injects a fault.
+
+use std::{
+    fs::OpenOptions,
+    io,
+    ops::Deref,
+    os::fd::AsRawFd,
+    path::Path,
+    ptr::NonNull,
+    sync::atomic::{AtomicI64, AtomicU64, Ordering},
+    time::Duration,
+};
+
+use crate::next_random;
+
+/// An error of the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DiskError {
+    /// `EIO`: writes, truncations and syncs fail. A failed sync discards the writes before it, as
+    /// Linux does: a later sync doesn't make them durable.
+    Io,
+    /// `ENOSPC`: writes fail.
+    Full,
+    /// `EROFS`: writes, truncations, and opening a file for writing fail.
+    ReadOnly,
+}
+
+/// A call that may fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Call {
+    Write,
+    Truncate,
+    Sync,
+    OpenForWriting,
+}
+
+impl DiskError {
+    fn errno(self) -> i32 {
+        match self {
+            Self::Io => libc::EIO,
+            Self::Full => libc::ENOSPC,
+            Self::ReadOnly => libc::EROFS,
+        }
+    }
+
+    fn of_errno(errno: u64) -> Option<Self> {
+        [Self::Io, Self::Full, Self::ReadOnly]
+            .into_iter()
+            .find(|error| u64::from(error.errno().unsigned_abs()) == errno)
+    }
+
+    fn affects(self, call: Call) -> bool {
+        match self {
+            Self::Io => call != Call::OpenForWriting,
+            Self::Full => call == Call::Write,
+            Self::ReadOnly => call != Call::Sync,
+        }
+    }
+}
+
+/// The shared fields. All are valid for every value, so that each side can read them at any time.
+#[repr(C)]
+#[derive(Debug, Default)]
+pub struct Fields {
+    /// The process that injects faults; 0 before a process has mapped the file.
+    process: AtomicU64,
+    errno: AtomicU64,
+    per_million: AtomicU64,
+    seed: AtomicU64,
+    /// The number of calls that could have failed.
+    calls: AtomicU64,
+    /// The number of calls that failed.
+    failed: AtomicU64,
+    sync_delay_ms: AtomicU64,
+    /// The number of syncs that are being delayed.
+    delayed_syncs: AtomicU64,
+    clock_offset_s: AtomicI64,
+}
+
+/// The controls, mapped into the memory of this process.
+#[derive(Debug)]
+pub struct Control(NonNull<Fields>);
+
+// SAFETY: the fields are atomic, and the mapping is not bound to a thread.
+unsafe impl Send for Control {}
+// SAFETY: as above.
+unsafe impl Sync for Control {}
+
+impl Control {
+    /// Maps a file, which is created or grown to the size of the fields.
+    pub fn map(path: &Path) -> io::Result<Self> {
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+        file.set_len(size_of::<Fields>() as u64)?;
+        let (access, size) = (libc::PROT_READ | libc::PROT_WRITE, size_of::<Fields>());
+        // SAFETY: a new mapping replaces no other, and the file has this size.
+        let mapped = unsafe { libc::mmap(std::ptr::null_mut(), size, access, libc::MAP_SHARED, file.as_raw_fd(), 0) };
+        if mapped == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        NonNull::new(mapped.cast()).map(Self).ok_or_else(|| io::Error::other("mapped to the null page"))
+    }
+}
+
+impl Drop for Control {
+    fn drop(&mut self) {
+        // SAFETY: the mapping is of this size, and no reference to it outlives `self`.
+        unsafe { libc::munmap(self.0.as_ptr().cast(), size_of::<Fields>()) };
+    }
+}
+
+impl Deref for Control {
+    type Target = Fields;
+
+    fn deref(&self) -> &Fields {
+        // SAFETY: the mapping is aligned to a page, has this size, exists as long as `self`, and
+        // has only atomic fields.
+        unsafe { self.0.as_ref() }
+    }
+}
+
+/// What a test sets and reads.
+impl Fields {
+    /// Lets another process inject faults.
+    pub fn release(&self) {
+        self.process.store(0, Ordering::SeqCst);
+    }
+
+    /// Returns the process that injects faults.
+    pub fn process(&self) -> u32 {
+        u32::try_from(self.process.load(Ordering::SeqCst)).unwrap_or(u32::MAX)
+    }
+
+    /// Makes this share of the affected calls fail, or none.
+    pub fn set_error(&self, error: Option<DiskError>, per_million: u32, seed: u64) {
+        self.errno.store(0, Ordering::SeqCst);
+        self.per_million.store(per_million.into(), Ordering::SeqCst);
+        self.seed.store(seed, Ordering::SeqCst);
+        let errno = error.map_or(0, |error| error.errno().unsigned_abs());
+        self.errno.store(errno.into(), Ordering::SeqCst);
+    }
+
+    /// Returns the number of calls that failed so far.
+    pub fn failed(&self) -> u64 {
+        self.failed.load(Ordering::SeqCst)
+    }
+
+    /// Delays each sync. Also affects syncs that are being delayed.
+    pub fn set_sync_delay(&self, delay: Duration) {
+        self.sync_delay_ms.store(u64::try_from(delay.as_millis()).unwrap_or(u64::MAX), Ordering::SeqCst);
+    }
+
+    /// Returns the number of syncs that are being delayed.
+    pub fn delayed_syncs(&self) -> u64 {
+        self.delayed_syncs.load(Ordering::SeqCst)
+    }
+
+    /// Sets the clock of the process to this many seconds after the clock of the machine.
+    pub fn set_clock_offset_s(&self, seconds: i64) {
+        self.clock_offset_s.store(seconds, Ordering::SeqCst);
+    }
+}
+
+/// What the preloaded library reads and sets.
+impl Fields {
+    /// Makes this process the one that injects faults. Returns false if another is: the host starts
+    /// programs, which inherit the preloaded library.
+    pub fn claim(&self) -> bool {
+        let id = u64::from(std::process::id());
+        self.process.compare_exchange(0, id, Ordering::SeqCst, Ordering::SeqCst).is_ok()
+    }
+
+    /// Decides whether a call fails. Returns its error number.
+    pub fn failure(&self, call: Call) -> Option<i32> {
+        let error = DiskError::of_errno(self.errno.load(Ordering::Relaxed)).filter(|error| error.affects(call))?;
+        if self.random() % 1_000_000 >= self.per_million.load(Ordering::Relaxed) {
+            return None;
+        }
+        self.failed.fetch_add(1, Ordering::SeqCst);
+        Some(error.errno())
+    }
+
+    /// Returns the next random number.
+    pub fn random(&self) -> u64 {
+        let calls = self.calls.fetch_add(1, Ordering::Relaxed);
+        next_random(&mut self.seed.load(Ordering::Relaxed).wrapping_add(calls))
+    }
+
+    /// Notes the begin of a delay, which ends when the returned value is dropped.
+    pub fn begin_delay(&self) -> impl Drop + '_ {
+        struct Delay<'a>(&'a AtomicU64);
+        impl Drop for Delay<'_> {
+            fn drop(&mut self) {
+                self.0.fetch_sub(1, Ordering::SeqCst);
+            }
+        }
+        self.delayed_syncs.fetch_add(1, Ordering::SeqCst);
+        Delay(&self.delayed_syncs)
+    }
+
+    /// Returns the delay of a sync.
+    pub fn sync_delay(&self) -> Duration {
+        Duration::from_millis(self.sync_delay_ms.load(Ordering::SeqCst))
+    }
+
+    /// Returns the shift of the clock.
+    pub fn clock_offset_s(&self) -> i64 {
+        self.clock_offset_s.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn control() -> (tempfile::TempDir, Control) {
+        let folder = tempfile::tempdir().expect("a folder is created");
+        let control = Control::map(&folder.path().join("control")).expect("it is mapped");
+        (folder, control)
+    }
+
+    #[test]
+    fn two_mappings_share_their_fields() {
+        let (folder, control) = control();
+        let other = Control::map(&folder.path().join("control")).expect("it is mapped again");
+        other.set_clock_offset_s(-7);
+        assert_eq!(control.clock_offset_s(), -7);
+        assert!(control.claim() && !other.claim(), "one process injects faults");
+        other.release();
+        assert!(other.claim());
+    }
+
+    #[test]
+    fn an_error_affects_its_share_of_its_calls() {
+        let (_folder, control) = control();
+        assert_eq!(control.failure(Call::Write), None);
+        control.set_error(Some(DiskError::Full), 250_000, 1);
+        let failed = (0..10_000).filter(|_| control.failure(Call::Write) == Some(libc::ENOSPC)).count();
+        assert!((2_000..3_000).contains(&failed), "{failed}");
+        assert_eq!(control.failed(), failed as u64);
+        control.set_error(Some(DiskError::ReadOnly), 1_000_000, 1);
+        assert_eq!(control.failure(Call::OpenForWriting), Some(libc::EROFS));
+        assert_eq!(control.failure(Call::Sync), None);
+        control.set_error(None, 1_000_000, 1);
+        assert_eq!(control.failure(Call::Write), None);
+    }
+}

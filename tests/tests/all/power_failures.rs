@@ -1,0 +1,47 @@
+//! Tests power failures, which lose writes that were not synced: what the host has acknowledged
+//! survives, in every file.
+
+use isopod_tests::{Ask, Host, Loss, limits::PATIENCE, outbox::outbox};
+use serde_json::json;
+
+/// Kills a host, and starts it again without a part of its unsynced writes.
+fn lose(mut host: Host, loss: Loss) -> Host {
+    host.kill();
+    println!("{loss:?}: {:?}", host.lose_unsynced(Some(loss), &[]));
+    host.again()
+}
+
+#[test]
+fn what_was_acknowledged_survives_power_failures() {
+    let mut host = Host::start_with_faults("");
+    for round in 0..6_u64 {
+        let (app, token) = (format!("app-{round}"), format!("token-{round}"));
+        host.deploy(&app, outbox(&app, "", ""));
+        host.api(Ask::post("/v1/tokens").json(&json!({ "name": token, "role": "read" }))).expect(201);
+        host.set_config(&app, &json!({ "GREETING": format!("hello {round}") })).expect(200);
+        host.run_steps(&app, &json!([["set", "key", format!("value {round}")]]));
+        let event = host.push_steps(&app, None, &json!([["increment", "handled"]]));
+        host = lose(host, if round == 0 { Loss::All } else { Loss::Some { seed: round } });
+        host.until_event(&app, &event, "done");
+        for earlier in 0..=round {
+            let app = format!("app-{earlier}");
+            // The outcome of a delivery may be lost: then the event is delivered again.
+            host.until_no_event_waits(&app, PATIENCE);
+            assert_eq!(host.values(&app, ["key", "handled"]), [format!("value {earlier}"), "1".to_owned()]);
+            assert_eq!(host.config(&app), json!({ "GREETING": format!("hello {earlier}") }));
+            let tokens = host.api(Ask::get("/v1/tokens")).expect(200).text();
+            assert!(tokens.contains(&format!("token-{earlier}")), "{tokens}");
+        }
+    }
+}
+
+#[test]
+fn torn_compiled_code_is_compiled_again() {
+    let mut host = Host::start_with_faults("");
+    host.deploy("outbox", outbox("outbox", "", ""));
+    for seed in 0..4 {
+        host = lose(host, Loss::Some { seed });
+        host.run_steps("outbox", &json!([["set", "key", seed.to_string()]]));
+        assert_eq!(host.value("outbox", "key"), seed.to_string());
+    }
+}

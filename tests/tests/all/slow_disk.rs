@@ -1,0 +1,82 @@
+//! Tests a disk with slow syncs: stored events wait for the syncs, and requests don't.
+
+use isopod_tests::{
+    Host, Neighbour, Queue, Wire,
+    limits::PATIENCE,
+    outbox::{ask_to_store, event_of_steps, outbox},
+    wait_for,
+};
+use serde_json::{Value, json};
+use std::time::Duration;
+
+/// Longer than any test: a sync ends when the test ends the delay.
+const ENDLESS: Duration = Duration::from_secs(3_600);
+
+const REQUESTS: usize = 50;
+
+/// Sends an event to store, without waiting for the response.
+fn begin_to_store(host: &Host, id: &str, steps: &Value) -> Wire {
+    let ask = ask_to_store("outbox", &event_of_steps(id, None, steps));
+    let mut wire = Wire::open(host.admin).expect("the API accepts connections");
+    wire.ask(&ask.header("authorization", format!("Bearer {}", host.token))).expect("it can be sent");
+    wire
+}
+
+#[test]
+fn requests_are_answered_while_an_event_waits_for_a_sync() {
+    let host = Host::start_with_faults("");
+    for app in ["outbox", "other"] {
+        host.deploy(app, outbox(app, "", ""));
+        host.run_steps(app, &json!([["set", "key", "value"]]));
+    }
+    let faults = host.faults();
+    faults.delay_syncs(ENDLESS);
+    let mut accepted = begin_to_store(&host, "slow", &json!([["increment", "handled"]]));
+    wait_for("a delayed sync", || (faults.delayed_syncs() > 0).then_some(()));
+    for app in ["outbox", "other"] {
+        for _ in 0..REQUESTS {
+            assert_eq!(host.values(app, ["key"]), ["value"]);
+        }
+        host.send_event(app, "steps", Queue::Pull).expect(200);
+    }
+    assert!(faults.delayed_syncs() > 0, "the sync of the event has ended");
+    assert_eq!(host.stored_events("outbox", ""), [""; 0], "an event is listed before it is durable");
+
+    faults.delay_syncs(Duration::ZERO);
+    assert_eq!(accepted.head().expect("it is answered").status, 202);
+    host.until_event("outbox", "slow", "done");
+    assert_eq!(host.value("outbox", "handled"), "1");
+}
+
+#[test]
+fn an_app_whose_syncs_never_end_leaves_the_disk_to_other_apps() {
+    let host = Host::start_with_faults("");
+    for app in ["outbox", "other"] {
+        host.deploy(app, outbox(app, "", ""));
+    }
+    let faults = host.faults();
+    faults.delay_syncs(ENDLESS);
+    let waiting = [(); 20].map(|()| begin_to_store(&host, &format!("slow-{}", faults.delayed_syncs()), &json!([])));
+    wait_for("a delayed sync", || (faults.delayed_syncs() > 0).then_some(()));
+    drop(waiting);
+    faults.delay_syncs(Duration::ZERO);
+    let event = host.push_steps("other", None, &json!([["increment", "handled"]]));
+    host.until_event("other", &event, "done");
+}
+
+#[test]
+fn events_are_handled_once_on_a_disk_with_slow_syncs() {
+    let host = Host::start_with_faults("");
+    host.deploy("outbox", outbox("outbox", "", ""));
+    let neighbour = Neighbour::beside(&host);
+    host.faults().delay_syncs(Duration::from_millis(200));
+    let steps = json!([["increment", "handled"], ["emit", { "steps": [["increment", "followed"]] }]]);
+    let accepted: Vec<Wire> = (0..40).map(|number| begin_to_store(&host, &format!("event-{number}"), &steps)).collect();
+    for mut wire in accepted {
+        assert_eq!(wire.head().expect("it is answered").status, 202);
+    }
+    host.until_no_event_waits("outbox", PATIENCE);
+    assert_eq!(host.values("outbox", ["handled", "followed"]), ["40", "40"]);
+    assert!(host.stored_events("outbox", "").iter().all(|event| event["attempt"] == 1));
+    neighbour.finish();
+}
