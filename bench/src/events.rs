@@ -21,7 +21,7 @@ use super::peers::{self, Peers};
 use super::times::Times;
 use super::{components, folder, options::Common};
 use isopod::Isopod;
-use queue::{Progress, Queue};
+use queue::{Due, Progress, Queue, Sender};
 use report::{Contender, Figures, Latency, Run};
 use xtask::step;
 
@@ -108,8 +108,8 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
         }
         for turn in turns {
             let contender = contenders[turn];
-            let queue = programs.start(contender, &folder::fresh("events")?)?;
-            let run = measure(&*queue, arguments.seconds).with_context(|| format!("{contender} failed"))?;
+            let run =
+                measure(&programs, contender, arguments.seconds).with_context(|| format!("{contender} failed"))?;
             println!("         {run}  {contender}");
             figures.add(contender, run);
         }
@@ -124,20 +124,22 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
     arguments.common.write_json(&figures.json())
 }
 
-/// Measures one server.
-fn measure(queue: &dyn Queue, seconds: u32) -> Result<Run> {
-    let one = acknowledged_per_second(queue, 1, 1, seconds)?;
-    let many = acknowledged_per_second(queue, CLIENTS, 1, seconds)?;
-    let batches = queue.has_batches().then(|| acknowledged_per_second(queue, 1, BATCH, seconds)).transpose()?;
-    // The events of the other measurements.
-    queue.handle(&Progress::ended())?;
-    let handled = handled_per_second(queue, seconds)?;
+/// Measures one server: what it stores without handling it, and then, with an empty folder, what it
+/// stores and handles.
+fn measure(programs: &Programs, contender: Contender, seconds: u32) -> Result<Run> {
+    let queue = programs.start(contender, &folder::fresh("events")?)?;
+    let one = acknowledged_per_second(&*queue, 1, 1, seconds)?;
+    let many = acknowledged_per_second(&*queue, CLIENTS, 1, seconds)?;
+    let batches = queue.has_batches().then(|| acknowledged_per_second(&*queue, 1, BATCH, seconds)).transpose()?;
+    drop(queue);
+    let handled = handled_per_second(&*programs.start(contender, &folder::fresh("events")?)?, seconds)?;
     Ok(Run { one, many, batches: batches.unwrap_or(f64::NAN), handled })
 }
 
 fn acknowledged_per_second(queue: &dyn Queue, clients: usize, batch: usize, seconds: u32) -> Result<f64> {
     let (began, time) = (Instant::now(), Duration::from_secs(seconds.into()));
-    let sent = send_while(queue, clients, batch, &AtomicU64::new(0), || began.elapsed() < time)?;
+    let sender = || queue.sender(Due::later());
+    let sent = send_while(sender, clients, batch, &AtomicU64::new(0), || began.elapsed() < time)?;
     Ok(sent as f64 / began.elapsed().as_secs_f64())
 }
 
@@ -148,7 +150,8 @@ fn handled_per_second(queue: &dyn Queue, seconds: u32) -> Result<f64> {
     let progress = Progress::default();
     let sent = std::thread::scope(|scope| {
         let handling = scope.spawn(|| queue.handle(&progress));
-        let sent = send_while(queue, CLIENTS, 1, &progress.sent, || began.elapsed() < time);
+        let sender = || queue.sender(Due::Now);
+        let sent = send_while(sender, CLIENTS, 1, &progress.sent, || began.elapsed() < time);
         progress.is_over.store(true, Ordering::Release);
         handling.join().unwrap_or_else(|_| anyhow::bail!("the handler of events panicked"))?;
         sent
@@ -158,7 +161,7 @@ fn handled_per_second(queue: &dyn Queue, seconds: u32) -> Result<f64> {
 
 /// Sends events from several clients while a condition holds, and returns their number.
 fn send_while(
-    queue: &dyn Queue,
+    sender: impl Fn() -> Result<Box<dyn Sender>> + Sync,
     clients: usize,
     batch: usize,
     sent: &AtomicU64,
@@ -168,7 +171,7 @@ fn send_while(
         let clients: Vec<_> = (0..clients)
             .map(|_| {
                 scope.spawn(|| -> Result<()> {
-                    let mut sender = queue.sender()?;
+                    let mut sender = sender()?;
                     while holds() {
                         sender.send(batch)?;
                         sent.fetch_add(batch as u64, Ordering::AcqRel);
@@ -189,10 +192,10 @@ fn latency(programs: &Programs, seconds: u32) -> Result<Latency> {
     let isopod = Isopod::start(&programs.isopod, &programs.component, &folder::fresh("events")?)?;
     let caller = isopod.caller();
     let alone = quiet(&caller, seconds)?;
-    let is_over = AtomicBool::new(false);
+    let (is_over, sender) = (AtomicBool::new(false), || isopod.sender(Due::Now));
     let (during, events) = std::thread::scope(|scope| {
         let flood =
-            scope.spawn(|| send_while(&isopod, CLIENTS, 1, &AtomicU64::new(0), || !is_over.load(Ordering::Acquire)));
+            scope.spawn(|| send_while(sender, CLIENTS, 1, &AtomicU64::new(0), || !is_over.load(Ordering::Acquire)));
         let during = quiet(&caller, seconds);
         is_over.store(true, Ordering::Release);
         (during, flood.join().unwrap_or_else(|_| anyhow::bail!("the flood of events panicked")))

@@ -3,17 +3,25 @@
 //! how the backlog is made.
 
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
 use super::isopod::Isopod;
+use super::queue::{Due, Queue as _};
 use crate::client::Client;
 use crate::machine::Footprint;
 use xtask::step;
 
-/// The events that one handler sends.
-const MULTIPLIED: u64 = 1_000;
+/// The events of one request that makes the backlog.
+const BATCH: usize = 1_000;
+
+/// The rate at which the backlog is made at least, in events per second. Its events are due once it
+/// is made.
+const MADE_PER_SECOND: u64 = 15_000;
+
+/// The time for a start of the host before the events are due.
+const START_TIME: Duration = Duration::from_secs(10);
 
 /// The figures of a backlog.
 pub(super) struct Backlog {
@@ -27,20 +35,21 @@ pub(super) struct Backlog {
 }
 
 pub(super) fn measure(isopod: Isopod, program: &Path, events: u64) -> Result<Backlog> {
-    let mut left = events;
-    while left > 0 {
-        // The handlers of these events come before all that they send.
-        isopod.multiply(left.min(MULTIPLIED))?;
-        left -= left.min(MULTIPLIED);
+    let due = Instant::now() + Duration::from_secs(events / MADE_PER_SECOND) + START_TIME;
+    let mut sender = isopod.sender(Due::At(due))?;
+    for _ in 0..events / BATCH as u64 {
+        sender.send(BATCH)?;
     }
+    drop(sender);
     step::announce("starting the host with the backlog");
     let isopod = isopod.restart(program)?;
     let caller = isopod.caller();
     let began = Instant::now();
-    isopod.has_events(&["ready"])?;
+    isopod.has_events(&["delayed"])?;
     Client::open(caller.address, caller.request)?.get()?;
     let open_ms = began.elapsed().as_secs_f64() * 1e3;
     let memory = || -> Result<f64> { Ok(Footprint::of(isopod.process())?.resident_mib) };
+    std::thread::sleep(due.saturating_duration_since(Instant::now()));
     let (began, begin_mib) = (Instant::now(), memory()?);
     let mut peak_mib = begin_mib;
     isopod.until_handled(|| {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use serde_json::json;
 
-use super::queue::{Progress, Queue, Sender, data};
+use super::queue::{Due, Progress, Queue, Sender, data};
 use crate::api::Api;
 use crate::client::{Client, Request};
 use crate::flood::Caller;
@@ -23,7 +23,7 @@ const MANIFEST: &str = "type = \"production\"\n\
                         [processes.worker]\nentry = \"events\"\nmin = 1\n\
                         [grants]\nkeyvalue = true\n";
 
-const LOOK_EVERY: Duration = Duration::from_millis(10);
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// The number of events of all connections, which gives each a unique id.
 static EVENTS: AtomicU64 = AtomicU64::new(1);
@@ -41,7 +41,7 @@ impl Isopod {
         host.deploy(APP, MANIFEST, component)?;
         host.wait_for(APP, "[]")?;
         let mut isopod = Isopod { host, folder: folder.to_owned(), has_broadcasts: false };
-        isopod.has_broadcasts = isopod.connect()?.send(2).is_ok();
+        isopod.has_broadcasts = isopod.connect(Due::Now)?.send(2).is_ok();
         Ok(isopod)
     }
 
@@ -61,18 +61,10 @@ impl Isopod {
         self.host.server().process()
     }
 
-    fn connect(&self) -> Result<Connection> {
+    fn connect(&self, due: Due) -> Result<Connection> {
         let api = self.host.api();
         let client = Client::open(api.address(), Request::get("localhost", "/v1/status"))?;
-        Ok(Connection { client, api, data: data() })
-    }
-
-    /// Stores an event whose handler sends this many events.
-    pub(super) fn multiply(&self, number: u64) -> Result<()> {
-        let steps = vec![json!(["emit", { "type": "small" }]); usize::try_from(number)?];
-        let mut connection = self.connect()?;
-        connection.data = serde_json::Value::from(steps).to_string();
-        connection.send(1)
+        Ok(Connection { client, api, due, data: data() })
     }
 
     /// Returns whether an event waits in one of these states.
@@ -103,8 +95,8 @@ impl Isopod {
 }
 
 impl Queue for Isopod {
-    fn sender(&self) -> Result<Box<dyn Sender>> {
-        Ok(Box::new(self.connect()?))
+    fn sender(&self, due: Due) -> Result<Box<dyn Sender>> {
+        Ok(Box::new(self.connect(due)?))
     }
 
     fn has_batches(&self) -> bool {
@@ -126,13 +118,14 @@ impl Queue for Isopod {
 struct Connection {
     client: Client,
     api: Api,
+    due: Due,
     data: String,
 }
 
 impl Connection {
     fn one(&self) -> Request {
         let (id, authorization) = (next_id(), format!("Bearer {}", self.api.token()));
-        let headers = [
+        let mut headers = vec![
             ("authorization", &*authorization),
             ("content-type", "application/json"),
             ("ce-specversion", "1.0"),
@@ -140,17 +133,21 @@ impl Connection {
             ("ce-source", "/bench"),
             ("ce-type", "steps"),
         ];
+        let delay = self.due.delay_s().map(|seconds| format!("{seconds}s"));
+        headers.extend(delay.as_deref().map(|delay| ("isopod-delay", delay)));
         let path = format!("/v1/apps/{APP}/events?queue=push");
         Request::post(&self.api.address().to_string(), &path, &headers, &self.data)
     }
 
     fn several(&self, events: usize) -> Request {
         let data = &self.data;
+        let delay = self.due.delay_s().map(|seconds| format!("\"isopoddelay\":\"{seconds}s\","));
+        let delay = delay.unwrap_or_default();
         let lines: String = (0..events)
             .map(|_| {
                 let id = next_id();
                 format!(
-                    "{{\"specversion\":\"1.0\",\"id\":\"{id}\",\"source\":\"/bench\",\"type\":\"steps\",\
+                    "{{\"specversion\":\"1.0\",\"id\":\"{id}\",\"source\":\"/bench\",\"type\":\"steps\",{delay}\
                      \"datacontenttype\":\"application/json\",\"data\":{data}}}\n"
                 )
             })

@@ -13,7 +13,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
-use super::queue::{Progress, Queue, Sender, data};
+use super::queue::{Due, Progress, Queue, Sender, data};
 use crate::server::{Server, free_address};
 
 const STREAM: &str = "EVENTS";
@@ -59,7 +59,8 @@ impl Nats {
 }
 
 impl Queue for Nats {
-    fn sender(&self) -> Result<Box<dyn Sender>> {
+    // Only `handle` starts a consumer.
+    fn sender(&self, _: Due) -> Result<Box<dyn Sender>> {
         Ok(Box::new(Publisher { connection: Connection::open(self.address)?, data: data() }))
     }
 

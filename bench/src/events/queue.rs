@@ -2,6 +2,7 @@
 //! names a server.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
@@ -11,15 +12,37 @@ pub(super) const EVENT_BYTES: usize = 1024;
 /// A server that stores events durably.
 pub(super) trait Queue: Sync {
     /// Opens a connection.
-    fn sender(&self) -> Result<Box<dyn Sender>>;
+    fn sender(&self, due: Due) -> Result<Box<dyn Sender>>;
 
     /// Returns whether a connection can store several events at a time.
     fn has_batches(&self) -> bool {
         true
     }
 
-    /// Has events handled until all that were sent are.
+    /// Has events handled that are due now, until all that were sent are.
     fn handle(&self, progress: &Progress) -> Result<()>;
+}
+
+/// When the sent events may be handled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Due {
+    Now,
+    At(Instant),
+}
+
+impl Due {
+    /// Not while the server is measured.
+    pub(super) fn later() -> Due {
+        Due::At(Instant::now() + Duration::from_secs(24 * 3600))
+    }
+
+    /// Returns the delay of an event that is sent now, in whole seconds.
+    pub(super) fn delay_s(self) -> Option<u64> {
+        match self {
+            Due::Now => None,
+            Due::At(at) => Some(at.saturating_duration_since(Instant::now()).as_secs()),
+        }
+    }
 }
 
 /// A connection that stores events.
@@ -38,11 +61,6 @@ pub(super) struct Progress {
 }
 
 impl Progress {
-    /// Returns the progress of senders that have ended.
-    pub(super) fn ended() -> Progress {
-        Progress { sent: AtomicU64::new(0), is_over: AtomicBool::new(true) }
-    }
-
     pub(super) fn is_over(&self) -> bool {
         self.is_over.load(Ordering::Acquire)
     }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-use super::queue::{Progress, Queue, Sender, data};
+use super::queue::{Due, Progress, Queue, Sender, data};
 use crate::server::{Server, free_address};
 
 const STREAM: &str = "events";
@@ -45,7 +45,8 @@ impl Redis {
 }
 
 impl Queue for Redis {
-    fn sender(&self) -> Result<Box<dyn Sender>> {
+    // Only `handle` starts a consumer.
+    fn sender(&self, _: Due) -> Result<Box<dyn Sender>> {
         Ok(Box::new(Producer { connection: Connection::open(self.address)?, data: data() }))
     }
 

@@ -174,13 +174,9 @@ async fn store(
 ) -> Result<Response<Body>, Error> {
     let app = record.name.as_str();
     let ReceivedEvent { event, options: DeliveryOptions { not_before, expires_at } } = received;
-    let (id, source) = (event.id.clone(), event.source.clone());
     let incoming = IncomingEvent { event, not_before, expires_at };
-    api.control.events.accept(record, vec![incoming]).await.map_err(|error| refused(app, error))?;
-    // An event that was stored before keeps its state.
-    let stored = api.control.events.get(record, &id, Some(&source)).await.map_err(|error| refused(app, error))?;
-    let stored = stored.ok_or_else(|| EventError::Unknown { app: app.to_owned(), id: id.clone() })?;
-    let location = format!("/v1/apps/{app}/events/{}", utf8_percent_encode(&id, PATH_SEGMENT));
+    let stored = api.control.events.accept_one(record, incoming).await.map_err(|error| refused(app, error))?;
+    let location = format!("/v1/apps/{app}/events/{}", utf8_percent_encode(&stored.id, PATH_SEGMENT));
     let mut response = (StatusCode::ACCEPTED, axum::Json(EventView::from(stored))).into_response();
     let headers = response.headers_mut();
     if let Ok(location) = HeaderValue::try_from(location) {

@@ -204,6 +204,17 @@ pub(crate) const QUEUE_COUNT_INTERVAL: Duration = Duration::from_millis(100);
 /// detected within it.
 pub(crate) const QUEUE_CHECK_INTERVAL_MAX: Duration = Duration::from_secs(20);
 
+/// How long the outcome of a delivery waits for those of the app's other deliveries, to share a
+/// commit. It doesn't wait if no other delivery runs.
+pub(crate) const OUTCOME_WAIT: Duration = Duration::from_millis(2);
+
+/// Outcomes of deliveries that share a commit. A commit of so many doesn't wait for further ones.
+pub(crate) const OUTCOMES_PER_COMMIT_MAX: usize = 64;
+
+/// Bytes of values and events in the outcomes that share a commit. A commit of so many doesn't wait
+/// for further outcomes.
+pub(crate) const OUTCOME_BYTES_PER_COMMIT: usize = 1024 * 1024;
+
 /// The time over which the rate of an app's deliveries is measured.
 pub(crate) const DELIVERY_PACE_WINDOW: Duration = Duration::from_millis(50);
 

@@ -1,11 +1,11 @@
-//! G3, J5: tests that the numbers of stored events are known after a restart of the host, before
-//! the app is used.
+//! G3, J5: tests that the numbers of stored events are exact, and known after a restart of the host
+//! before the app is used.
 
 use isopod_tests::{Ask, Bundle, Host, Queue, guest, program, wait_for};
 
 fn deploy_greedy(host: &Host) {
     let manifest = "name = \"greedy\"\n[processes.web]\nentry = \"http\"\nmin = 0\n\
-        [processes.worker]\nentry = \"events\"\nmin = 0\n";
+        [processes.worker]\nentry = \"events\"\nmin = 0\n[limits]\nrequest_timeout = \"10m\"\n";
     host.create("greedy", "production");
     host.deploy("greedy", Bundle::archive(manifest, &guest("greedy")));
 }
@@ -47,4 +47,18 @@ fn top_shows_the_stored_events_of_an_app() {
         let table = String::from_utf8(output.stdout).expect("text");
         (table.contains("STORED") && table.contains("OLDEST") && table.contains("1 +1 dead")).then_some(())
     });
+}
+
+/// An acceptance and the claim of earlier events overlap.
+#[test]
+fn events_that_senders_store_at_the_same_time_are_buffered_once_each() {
+    let host = Host::start();
+    deploy_greedy(&host);
+    let (cores, senders, each) = (4, 8, 25);
+    std::thread::scope(|scope| {
+        for _ in 0..senders {
+            scope.spawn(|| (0..each).for_each(|_| drop(host.push_event("greedy", "never"))));
+        }
+    });
+    host.until_queue("greedy", Queue::Push, cores, senders * each - cores);
 }

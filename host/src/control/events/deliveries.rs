@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{delivery::Delivery, intake::Intake, tasks::Start};
+use super::{delivery::Delivery, intake::Intake, settling::Settling, tasks::Start};
 use crate::control::shutdown::Shutdown;
 
 /// Starts a delivery task for each app that has events.
@@ -17,7 +17,7 @@ impl Deliveries {
         loop {
             let Start { app, registration } = self.intake.tasks.next_start().await;
             let (intake, shutdown) = (Arc::clone(&self.intake), self.shutdown.clone());
-            let delivery = Arc::new(Delivery { intake, shutdown, app, registration });
+            let delivery = Arc::new(Delivery { intake, shutdown, app, registration, settling: Settling::new() });
             let cancel = self.shutdown.cancel.clone();
             tokio::spawn(self.shutdown.tasks.track_future(async move {
                 cancel.run_until_cancelled(delivery.run()).await;

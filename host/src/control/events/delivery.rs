@@ -19,6 +19,7 @@ use super::{
     intake::Intake,
     outcome::{Attempt, Failure},
     pace::Pace,
+    settling::{Running, Settling},
     tasks::Registration,
 };
 use crate::{
@@ -33,6 +34,7 @@ pub(super) struct Delivery {
     pub(super) shutdown: Shutdown,
     pub(super) app: Arc<AppRecord>,
     pub(super) registration: Registration,
+    pub(super) settling: Arc<Settling<(Lease, Outcome)>>,
 }
 
 /// When the queue is to be checked again.
@@ -153,8 +155,8 @@ impl Delivery {
                 next = Some(now);
             }
             for claim in found.claims {
-                let (delivery, process) = (Arc::clone(self), of.process.clone());
-                running.spawn(async move { delivery.deliver(&process, claim).await });
+                let (delivery, process, counted) = (Arc::clone(self), of.process.clone(), self.settling.begin());
+                running.spawn(async move { delivery.deliver(&process, claim, &counted).await });
             }
         }
         resources.set_stored_work(ready.saturating_sub(claimed as u64));
@@ -162,20 +164,22 @@ impl Delivery {
     }
 
     /// Delivers one event until its outcome is stored.
-    async fn deliver(&self, process: &ProcessName, claim: Claim) {
+    async fn deliver(&self, process: &ProcessName, claim: Claim, running: &Running<(Lease, Outcome)>) {
         let request_id = conversion::request_id(&claim.event.source, &claim.event.id);
         let mut policy = RetryPolicy::default();
         for _ in 0..limits::CONFLICTS_MAX {
             let release = match self.intake.directory.serving(&self.app.traffic).await {
                 Ok(release) => release,
-                Err(reason) => return self.fail(&claim, request_id, policy, &Failure::NotServing(reason)).await,
+                Err(reason) => {
+                    return self.fail(&claim, request_id, policy, &Failure::NotServing(reason), running).await;
+                }
             };
             policy = release.event_process(process).map_or(policy, Process::retry_policy);
             let outcome = match self.call(&release, process, &claim, request_id).await {
                 Ok(effects) => Outcome::Done { effects },
-                Err(failure) => return self.fail(&claim, request_id, policy, &failure).await,
+                Err(failure) => return self.fail(&claim, request_id, policy, &failure, running).await,
             };
-            match self.settle(claim.lease, outcome).await {
+            match self.settle(claim.lease, outcome, running).await {
                 Ok(Settled::Committed { has_emitted }) => {
                     if has_emitted {
                         self.registration.wake().wake();
@@ -184,10 +188,12 @@ impl Delivery {
                 }
                 Ok(Settled::Conflict) => {}
                 Ok(Settled::LeaseLost) => return,
-                Err(error) => return self.fail(&claim, request_id, policy, &Failure::of_commit(&error)).await,
+                Err(error) => {
+                    return self.fail(&claim, request_id, policy, &Failure::of_commit(&error), running).await;
+                }
             }
         }
-        self.fail(&claim, request_id, policy, &Failure::Conflicts).await;
+        self.fail(&claim, request_id, policy, &Failure::Conflicts, running).await;
     }
 
     /// Runs the handler once.
@@ -210,7 +216,14 @@ impl Delivery {
     /// Settles a failed delivery, and writes it to the app's log, with the id of the guest's lines.
     /// A store that can't be written is retried until the host stops: the lease then ends with the
     /// host.
-    async fn fail(&self, claim: &Claim, request_id: RequestId, policy: RetryPolicy, failure: &Failure) {
+    async fn fail(
+        &self,
+        claim: &Claim,
+        request_id: RequestId,
+        policy: RetryPolicy,
+        failure: &Failure,
+        running: &Running<(Lease, Outcome)>,
+    ) {
         let attempt = Attempt {
             number: claim.attempt,
             last_error: claim.last_error.as_ref(),
@@ -222,7 +235,7 @@ impl Delivery {
         let outcome = attempt.fails_with(failure);
         let line = LogLine::host(&self.app.name, attempt.describe(&claim.event.id, &outcome));
         self.app.log.write(LogLine { request_id: Some(request_id.to_string()), ..line });
-        while let Err(error) = self.settle(claim.lease, outcome.clone()).await {
+        while let Err(error) = self.settle(claim.lease, outcome.clone(), running).await {
             tracing::warn!(app = %self.app.name, %error, "the outcome of a delivery can't be stored; retrying");
             let pause = tokio::time::sleep(limits::QUEUE_RETRY_INTERVAL);
             if self.shutdown.cancel.run_until_cancelled(pause).await.is_none() {
@@ -231,10 +244,21 @@ impl Delivery {
         }
     }
 
-    async fn settle(&self, lease: Lease, outcome: Outcome) -> Result<Settled, StoreError> {
-        // Data of a destroyed app is gone, with its queue.
-        let Some(_guard) = self.app.data_gate.guard() else { return Ok(Settled::LeaseLost) };
-        self.intake.queue.settle(&self.app.name, lease, outcome, Timestamp::now()).await
+    async fn settle(
+        &self,
+        lease: Lease,
+        outcome: Outcome,
+        running: &Running<(Lease, Outcome)>,
+    ) -> Result<Settled, StoreError> {
+        let commit = async |outcomes: Vec<(Lease, Outcome)>| {
+            // Data of a destroyed app is gone, with its queue.
+            let Some(_guard) = self.app.data_gate.guard() else {
+                return Ok(outcomes.iter().map(|_| Ok(Settled::LeaseLost)).collect());
+            };
+            self.intake.queue.settle_all(&self.app.name, outcomes, Timestamp::now()).await
+        };
+        let bytes = outcome.effect_bytes();
+        running.settle((lease, outcome), bytes, commit).await
     }
 }
 

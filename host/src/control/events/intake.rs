@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use isopod_policy::{AppName, ProcessName};
-use isopod_store::{Accepted, Claim, Event, EventQueue, NewEvent, QueueStats, StoreError};
+use isopod_store::{Accepted, Claim, Event, EventQueue, NewEvent, QueueStats, StoreError, StoredEvent};
 use jiff::Timestamp;
 
 use super::{
@@ -60,18 +60,44 @@ impl Intake {
         self.accept(app, events.collect()).await
     }
 
-    /// Stores events, and wakes their delivery. Runs to completion even if the caller is dropped,
-    /// so that no stored event waits for the next one.
+    /// Stores an event like [`Intake::store`], and returns it: the first one, if an event with its
+    /// source and id was stored before.
+    pub(super) async fn store_one(&self, app: &Arc<AppRecord>, event: Sent) -> Result<StoredEvent, EventsError> {
+        let release = self.directory.serving(&app.traffic).await.map_err(EventsError::NotServing)?;
+        let handler = Handler::of(&release).ok_or(EventsError::NoHandler)?;
+        let event = handler.event(event.event, event.not_before, event.expires_at);
+        let (queue, name) = (Arc::clone(&self.queue), app.name.clone());
+        self.wake_after(app, async move {
+            let (accepted, stored) = queue.accept_one(&name, event, Timestamp::now()).await?;
+            Ok((usize::from(is_new(&accepted)), stored))
+        })
+        .await
+    }
+
     async fn accept(&self, app: &Arc<AppRecord>, events: Vec<NewEvent>) -> Result<Vec<Accepted>, EventsError> {
+        let (queue, name) = (Arc::clone(&self.queue), app.name.clone());
+        self.wake_after(app, async move {
+            let accepted = queue.accept(&name, events, Timestamp::now()).await?;
+            Ok((accepted.iter().filter(|accepted| is_new(accepted)).count(), accepted))
+        })
+        .await
+    }
+
+    /// Stores events, and wakes their delivery. `accepting` returns the number of new events too.
+    /// Runs to completion even if the caller is dropped, so that no stored event waits for the next
+    /// one.
+    async fn wake_after<T: Send + 'static>(
+        &self,
+        app: &Arc<AppRecord>,
+        accepting: impl Future<Output = Result<(usize, T), StoreError>> + Send + 'static,
+    ) -> Result<T, EventsError> {
         let guard = app.data_gate.guard().ok_or(EventsError::Destroyed)?;
-        let (queue, prunable, tasks) = (Arc::clone(&self.queue), Arc::clone(&self.prunable), self.tasks.clone());
-        let app = Arc::clone(app);
+        let (app, prunable, tasks) = (Arc::clone(app), Arc::clone(&self.prunable), self.tasks.clone());
         let accepting = tokio::spawn(async move {
             let _guard = guard;
-            let accepted = queue.accept(&app.name, events, Timestamp::now()).await?;
+            let (new, accepted) = accepting.await?;
             prunable.note(&app.name);
-            let is_new = |accepted: &&Accepted| matches!(accepted, Accepted::New { .. });
-            app.traffic.resources().add_stored_work(accepted.iter().filter(is_new).count());
+            app.traffic.resources().add_stored_work(new);
             tasks.wake(&app);
             Ok(accepted)
         });
@@ -107,6 +133,10 @@ impl Intake {
             EventsError::Store(error) => Failure::Store(text(&error.to_string())),
         })
     }
+}
+
+fn is_new(accepted: &Accepted) -> bool {
+    matches!(accepted, Accepted::New { .. })
 }
 
 /// Returns the sums of all process types.

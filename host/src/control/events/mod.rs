@@ -16,6 +16,7 @@ mod intake;
 mod outcome;
 mod pace;
 mod pruning;
+mod settling;
 mod sink;
 mod tasks;
 
@@ -95,11 +96,17 @@ impl Events {
         app: &Arc<AppRecord>,
         events: Vec<IncomingEvent>,
     ) -> Result<Vec<Accepted>, EventsError> {
-        let sent = events.into_iter().map(|IncomingEvent { event, not_before, expires_at }| {
-            app.usage.count(event.subject.as_deref());
-            Sent { event: conversion::from_sender(event), not_before, expires_at }
-        });
-        self.0.store(app, sent.collect()).await
+        self.0.store(app, events.into_iter().map(|event| sent(app, event)).collect()).await
+    }
+
+    /// Stores one event like [`Events::accept`], and returns it: the first one, if an event with
+    /// its source and id was stored before.
+    pub(crate) async fn accept_one(
+        &self,
+        app: &Arc<AppRecord>,
+        event: IncomingEvent,
+    ) -> Result<StoredEvent, EventsError> {
+        self.0.store_one(app, sent(app, event)).await
     }
 
     /// Stores events of the host for one process type: all of them, or none. Returns once they are
@@ -195,4 +202,10 @@ impl Events {
         }
         Ok(pruned?)
     }
+}
+
+/// Counts the event's subject, and returns the event for the store.
+fn sent(app: &AppRecord, IncomingEvent { event, not_before, expires_at }: IncomingEvent) -> Sent {
+    app.usage.count(event.subject.as_deref());
+    Sent { event: conversion::from_sender(event), not_before, expires_at }
 }

@@ -185,6 +185,12 @@ pub(super) fn get(connection: &Connection, filter: &EventFilter, void: bool) -> 
     Ok(by_position(connection, &scan)?.events.pop())
 }
 
+/// Returns the event at a position, in a transaction of this host session.
+pub(super) fn at(connection: &Connection, seq: EventSeq) -> Sql<Option<StoredEvent>> {
+    let sql = format!("SELECT {STORED} FROM events WHERE seq = ?1");
+    first(connection, &sql, [seq.0], |row| stored(row, false))
+}
+
 /// Returns the content of an event, if it is kept.
 pub(super) fn payload_of(connection: &Connection, seq: EventSeq) -> Sql<Option<EventPayload>> {
     first(connection, "SELECT attributes, data FROM payloads WHERE seq = ?1", [seq.0], payload)

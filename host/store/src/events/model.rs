@@ -64,6 +64,15 @@ pub enum Accepted {
     },
 }
 
+impl Accepted {
+    /// Returns the position of the event, or of the one that was accepted before.
+    pub fn seq(&self) -> EventSeq {
+        match self {
+            Self::New { seq } | Self::Duplicate { seq, .. } => *seq,
+        }
+    }
+}
+
 /// The state of an event as users see it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -169,6 +178,14 @@ pub enum Outcome {
 impl Outcome {
     pub(super) fn has_effects(&self) -> bool {
         matches!(self, Self::Done { effects } if !effects.is_empty())
+    }
+
+    /// Returns the size of the values and events that the handler wrote, in bytes.
+    pub fn effect_bytes(&self) -> usize {
+        let Self::Done { effects } = self else { return 0 };
+        let written = effects.writes.iter().filter_map(|write| write.value.as_ref()).map(Vec::len);
+        let emitted = effects.emitted.iter().filter_map(|new| new.event.payload.data.as_ref()).map(Vec::len);
+        written.chain(emitted).sum()
     }
 }
 

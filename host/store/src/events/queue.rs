@@ -14,12 +14,21 @@ use crate::{Page, Paged, StoreError};
 /// The event queues of apps.
 ///
 /// A change is durable when its future is ready, except for claims and settled outcomes: these
-/// survive an end of the process, but a power failure may undo the last of them, each with its
+/// survive an end of the process, but a power failure may undo the last ones, each with its
 /// effects, and the events are delivered again. Times are arguments; `now` is the caller's clock.
 #[async_trait]
 pub trait EventQueue: Send + Sync + std::fmt::Debug {
     /// Stores events: all in one commit, or none. Returns one result per event, in the same order.
     async fn accept(&self, app: &AppName, events: Vec<NewEvent>, now: Timestamp) -> Result<Vec<Accepted>, StoreError>;
+
+    /// Stores one event like [`EventQueue::accept`], and returns it: the first one, if an event
+    /// with its source and id was accepted before.
+    async fn accept_one(
+        &self,
+        app: &AppName,
+        event: NewEvent,
+        now: Timestamp,
+    ) -> Result<(Accepted, StoredEvent), StoreError>;
 
     /// Leases up to `most` due events of a process type, the earliest accepted first, and counts
     /// their attempts.

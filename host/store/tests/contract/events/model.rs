@@ -170,9 +170,11 @@ impl Run {
         new.not_before = (known.due > self.now).then(|| at(known.due));
         new.expires_at = known.expiry.map(at);
         new.attempts_max = ATTEMPTS_MAX;
-        let accepted = self.store.events().accept(&name("bot"), vec![new], at(self.now)).await;
+        let accepted = self.store.events().accept_one(&name("bot"), new, at(self.now)).await;
         let earlier = self.known.iter().find(|(_, earlier)| earlier.id == known.id).map(|(seq, _)| *seq);
-        match (accepted.expect("it is accepted")[0], earlier) {
+        let (accepted, stored) = accepted.expect("it is accepted");
+        assert_eq!((stored.seq, &stored.id), (accepted.seq(), &known.id));
+        match (accepted, earlier) {
             (Accepted::New { seq }, None) => {
                 assert!(self.known.keys().all(|earlier| *earlier < seq), "positions rise");
                 self.known.insert(seq, known);
