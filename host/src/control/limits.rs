@@ -132,6 +132,13 @@ pub(crate) const EVENTS_PRUNED_PER_STEP: usize = 200;
 /// Pause between two steps that delete the events of one app.
 pub(crate) const EVENT_PRUNE_PAUSE: Duration = Duration::from_millis(100);
 
+/// Steps that shrink the database of one app, after its events were deleted. The other apps follow,
+/// and the next interval continues.
+pub(crate) const SHRINK_STEPS_MAX: usize = 10_000;
+
+/// Pause between two steps that shrink the database of one app.
+pub(crate) const SHRINK_PAUSE: Duration = Duration::from_millis(10);
+
 /// Runs of a command with `overlap = "queue"` that wait for the previous one. Further runs are
 /// skipped, and recorded.
 pub(crate) const SCHEDULED_RUNS_WAITING_MAX: usize = 100;

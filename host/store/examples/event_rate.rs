@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use isopod_policy::{AppName, AppType, ProcessName};
 use isopod_store::{
-    Effects, Event, EventPayload, EventQueue, Intended, KeyWrite, Lease, NewApp, NewEvent, Outcome, Store,
+    Effects, Event, EventFilter, EventPayload, EventQueue, EventState, Intended, KeyWrite, Lease, NewApp, NewEvent,
+    Outcome, Page, Store,
 };
 use jiff::Timestamp;
 
@@ -76,6 +77,8 @@ async fn measure(folder: &Path, backlog: usize) {
     fill(&store, backlog).await;
     drop(store);
     let store = Store::open(folder).expect("the store opens again");
+    println!("memory after the open: {}", memory());
+    look_at(&store).await;
     let begin = Instant::now();
     let claimed = store.events().claim(&app(), &worker(), 64, Timestamp::now()).await.expect("it is claimed");
     println!("first claim of {} with a backlog of {backlog}: {:?}", claimed.claims.len(), begin.elapsed());
@@ -85,8 +88,49 @@ async fn measure(folder: &Path, backlog: usize) {
     settle(&store, claimed.claims.iter().map(|claim| claim.lease).collect()).await;
     accept_singly(&store, CALLERS).await;
     drain(&store, "drain of the backlog").await;
-    let size = std::fs::metadata(folder.join("apps/bench/kv.db")).map_or(0, |found| found.len());
-    println!("the file has {} MiB", size >> 20);
+    println!("memory: {}", memory());
+    shrink(&store, folder).await;
+}
+
+/// Reads as the API and the start of a host do.
+async fn look_at(store: &Store) {
+    let begin = Instant::now();
+    store.events().stats(&app()).await.expect("they are read");
+    println!("statistics, which open the database: {:?}", begin.elapsed());
+    let begin = Instant::now();
+    store.events().stats(&app()).await.expect("they are read");
+    println!("statistics: {:?}", begin.elapsed());
+    for state in [None, Some(EventState::Ready), Some(EventState::Delayed), Some(EventState::Done)] {
+        let (begin, filter) = (Instant::now(), EventFilter { state, ..EventFilter::default() });
+        let page = store.events().list(&app(), filter, Page::default()).await.expect("it is read");
+        println!("page of {state:?}: {} events in {:?}", page.items.len(), begin.elapsed());
+    }
+}
+
+/// Gives the space of the drained backlog back.
+async fn shrink(store: &Store, folder: &Path) {
+    let size = || std::fs::metadata(folder.join("apps/bench/kv.db")).map_or(0, |found| found.len()) >> 20;
+    println!("the file has {} MiB", size());
+    let (begin, mut steps, mut longest) = (Instant::now(), 0, Duration::ZERO);
+    loop {
+        let step = Instant::now();
+        let has_more = store.events().shrink(&app()).await.expect("it shrinks");
+        (steps, longest) = (steps + 1, longest.max(step.elapsed()));
+        if !has_more {
+            break;
+        }
+    }
+    println!("shrunk in {steps} steps, {:?}, the longest {longest:?}", begin.elapsed());
+    store.look_for_losses().await.expect("it is looked at");
+    store.look_for_losses().await.expect("the idle database is closed");
+    println!("the file has {} MiB", size());
+}
+
+/// Returns the memory of this process: now, and at most.
+fn memory() -> String {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let lines = status.lines().filter(|line| line.starts_with("VmRSS") || line.starts_with("VmHWM"));
+    lines.collect::<Vec<_>>().join(", ")
 }
 
 /// Accepts events one per call, from concurrent callers.

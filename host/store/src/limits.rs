@@ -105,6 +105,13 @@ pub const CHECKED_BYTES_MAX: u64 = 8 << 20;
 /// Queued checks of databases. A further check is left out: damage is then found when the damaged
 /// part is read.
 pub const CHECKS_WAITING_MAX: usize = 1_024;
+/// Bytes of free pages that an app's database keeps for later rows. Only more are given back to the
+/// system, so that a queue in regular use doesn't shrink and grow.
+pub const FREE_BYTES_KEPT: u32 = 4 << 20;
+/// How long one step that shrinks a database takes. The next step continues.
+pub const SHRINK_STEP_MAX: Duration = Duration::from_millis(2);
+/// Free pages that are removed between two looks at the clock.
+pub(crate) const PAGES_FREED_AT_ONCE: i64 = 8;
 /// Damaged databases of one app in `lost+found/`. A further one is left where it is, and the app's
 /// calls fail: a disk that damages one file after the other must not be filled with them.
 pub const DAMAGED_DATABASES_KEPT: usize = 3;

@@ -186,6 +186,18 @@ impl Events {
         self.0.prunable.take()
     }
 
+    /// Gives disk space of an app's removed events back to the system, in a short step. Returns
+    /// whether there is more.
+    pub(in crate::control) async fn shrink(&self, app: &AppRecord) -> Result<bool, EventsError> {
+        let _guard = app.data_gate.guard().ok_or(EventsError::Destroyed)?;
+        Ok(self.0.queue.shrink(&app.name).await?)
+    }
+
+    /// Puts an app back that [`Events::take_prunable`] returned.
+    pub(in crate::control) fn prune_again(&self, app: &AppRecord) {
+        self.0.prunable.note(&app.name);
+    }
+
     /// Deletes up to `most` events of an app that ended before a time. Returns their number.
     pub(in crate::control) async fn prune(
         &self,

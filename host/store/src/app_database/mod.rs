@@ -10,6 +10,7 @@ mod journal;
 mod lane;
 mod rescue;
 mod schema;
+mod shrink;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -33,6 +34,7 @@ pub(crate) use self::damage::finish as finish_replacement;
 pub(crate) use self::lane::AppDatabase;
 pub(crate) use self::rescue::CopyRows;
 pub(crate) use self::schema::{FORMAT, format_of};
+pub(crate) use self::shrink::shrink;
 
 /// The databases at `apps/<app>/kv.db`. Cheap to clone.
 #[derive(Debug, Clone)]

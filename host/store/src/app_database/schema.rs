@@ -72,6 +72,8 @@ const EVENTS: &str = "
     CREATE INDEX events_kept ON events (process, state, due_at) WHERE state <= 5;
     CREATE INDEX events_in_line ON events (process, subject) WHERE ordered = 1 AND state <= 3;
     CREATE INDEX events_ended ON events (since) WHERE state >= 6;
+    -- For lists: in the order of positions. The other states are in `events_kept` in this order.
+    CREATE INDEX events_listed ON events (state) WHERE state = 1 OR state = 4 OR state >= 6;
 
     -- The content of events that have not ended.
     CREATE TABLE payloads (

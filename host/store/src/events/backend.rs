@@ -22,7 +22,7 @@ use super::model::{
 use super::queue::EventQueue;
 use super::row::millis;
 use super::settle;
-use crate::app_database::{AppDatabase, AppDatabases};
+use crate::app_database::{AppDatabase, AppDatabases, shrink};
 use crate::files::blocking;
 use crate::sql::{Durability, Sql, SqlError};
 use crate::{Page, Paged, StoreError};
@@ -231,6 +231,11 @@ impl EventQueue for Events {
         let before = millis(older_than);
         let prune = move |change: &mut QueueChange<'_>| ended::prune(change, before, most);
         self.change(database, now, prune).await
+    }
+
+    async fn shrink(&self, app: &AppName) -> Result<bool, StoreError> {
+        let Some(database) = self.databases.existing(app).await? else { return Ok(false) };
+        database.write_with(Durability::Unsynced, shrink).await
     }
 
     async fn app_queues(&self) -> Result<Vec<AppQueue>, StoreError> {

@@ -104,9 +104,10 @@ pub(super) fn list(
         Some(EventState::Leased) if void => &[],
         Some(EventState::Leased) => &[RowState::Leased],
         Some(EventState::Dead) => &[RowState::Dead],
-        Some(EventState::Delayed | EventState::Done | EventState::Cancelled) | None => {
-            return Ok(paged(by_position(connection, &scan)?, page));
-        }
+        Some(EventState::Delayed) => &[RowState::Retry, RowState::Scheduled],
+        Some(EventState::Done) => &[RowState::Done],
+        Some(EventState::Cancelled) => &[RowState::Cancelled],
+        None => return Ok(paged(by_position(connection, &scan)?, page)),
     };
     Ok(paged(by_state(connection, &scan, states)?, page))
 }
@@ -140,19 +141,13 @@ pub(super) fn by_state(connection: &Connection, scan: &Scan<'_>, states: &[RowSt
     if scan.filter.id.is_some() {
         return by_position(connection, scan);
     }
-    let queues = queues(connection)?;
-    let queues = queues.iter().filter(|(_, name)| scan.filter.process.as_ref().is_none_or(|wanted| wanted == name));
-    let lists: Vec<(i64, RowState)> =
-        queues.flat_map(|(process, _)| states.iter().map(|state| (*process, *state))).collect();
+    let lists = lists(connection, scan, states)?;
     let share = (EVENTS_SCANNED_MAX / lists.len().max(1)).max(1);
     let (comparison, direction) = scan.order.sql();
-    let sql = format!(
-        "SELECT {STORED} FROM events INDEXED BY events_kept WHERE process = ?1 AND state = ?2 AND state <= 5 \
-         AND due_at IS NULL AND seq {comparison} ?3 ORDER BY seq {direction}"
-    );
     let mut merged = Scanned::default();
-    for (process, state) in lists {
-        let part = scan.read(connection, &sql, params![process, state, scan.from], share)?;
+    for list in lists {
+        let sql = format!("SELECT {STORED} FROM events {list} AND seq {comparison} ?1 ORDER BY seq {direction}");
+        let part = scan.read(connection, &sql, [scan.from], share)?;
         // Beyond its horizon, this list may have events that were not read.
         merged.horizon = match (merged.horizon, part.horizon, scan.order) {
             (Some(one), Some(other), Order::Newest) => Some(one.max(other)),
@@ -173,6 +168,35 @@ pub(super) fn by_state(connection: &Connection, scan: &Scan<'_>, states: &[RowSt
         merged.events.reverse();
     }
     Ok(merged)
+}
+
+/// Returns the parts of the table with rows in these states, each in the order of an index: of one
+/// process type, or of all process types for a state that `events_listed` contains.
+fn lists(connection: &Connection, scan: &Scan<'_>, states: &[RowState]) -> Sql<Vec<String>> {
+    let queues = queues(connection)?;
+    let is_wanted = |name: &ProcessName| scan.filter.process.as_ref().is_none_or(|wanted| wanted == name);
+    let mut lists = Vec::new();
+    for state in states {
+        let number = *state as i64;
+        match state {
+            RowState::Ready | RowState::Leased | RowState::Blocked | RowState::Dead => {
+                let queues = queues.iter().filter(|(_, name)| is_wanted(name));
+                lists.extend(queues.map(|(process, _)| {
+                    format!(
+                        "INDEXED BY events_kept WHERE process = {process} AND state = {number} AND state <= 5 \
+                         AND due_at IS NULL"
+                    )
+                }));
+            }
+            RowState::Retry | RowState::Scheduled => {
+                lists.push(format!("INDEXED BY events_listed WHERE state = {number}"));
+            }
+            RowState::Done | RowState::Cancelled => {
+                lists.push(format!("INDEXED BY events_listed WHERE state = {number} AND state >= 6"));
+            }
+        }
+    }
+    Ok(lists)
 }
 
 fn queues(connection: &Connection) -> Sql<Vec<(i64, ProcessName)>> {

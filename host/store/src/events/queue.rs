@@ -101,6 +101,10 @@ pub trait EventQueue: Send + Sync + std::fmt::Debug {
         now: Timestamp,
     ) -> Result<usize, StoreError>;
 
+    /// Gives disk space of removed events back to the system, in a step that other changes hardly
+    /// wait for. Returns whether there is more. Some space is kept for later events.
+    async fn shrink(&self, app: &AppName) -> Result<bool, StoreError>;
+
     /// Returns the queues with events that have not ended or with dead letters, without keeping
     /// them open. Takes long with many apps; intended for the start of a host, so that all leases
     /// count as void.

@@ -1,6 +1,7 @@
 //! Deduplication, lists, statistics, cancellation and pruning.
 
-use isopod_store::{Accepted, Cancelled, EventFilter, EventSeq, EventState, Page, QueueStats};
+use isopod_store::limits::{EVENTS_PER_BATCH_MAX, EVENTS_SCANNED_MAX};
+use isopod_store::{Accepted, Cancelled, EventFilter, EventSeq, EventState, Outcome, Page, QueueStats};
 
 use super::{Backend, dead, done, event, ordered, process, retry};
 use crate::{at, name};
@@ -119,6 +120,37 @@ pub(super) async fn statistics_count_each_state(backend: &Backend<'_>) {
         (EventState::Cancelled, vec![]),
     ] {
         assert_eq!(backend.ids(EventFilter { state: Some(state), ..EventFilter::default() }).await, ids);
+    }
+}
+
+/// The first page has it, however many events of other states were accepted later.
+pub(super) async fn an_event_is_listed_by_its_state_beside_many_others(backend: &Backend<'_>) {
+    let mut scheduled = event("scheduled");
+    scheduled.not_before = Some(at(500));
+    let seqs = backend.accept([event("done"), event("dead"), event("retried"), scheduled, event("cancelled")], 0).await;
+    let claims = backend.claim(0).await;
+    for (claim, outcome) in claims.iter().zip([done(), dead(), retry(at(100))]) {
+        backend.settle(claim, outcome, 0).await;
+    }
+    backend.settle(&claims[3], Outcome::Retry { at: at(0), error: String::new(), is_counted: false }, 0).await;
+    backend.queue.cancel(&name("bot"), seqs[4], at(0)).await.expect("it is cancelled");
+    let batch = EVENTS_PER_BATCH_MAX;
+    for first in (0..EVENTS_SCANNED_MAX + batch).step_by(batch) {
+        backend.accept((first..first + batch).map(|number| event(&format!("ready-{number}"))), 0).await;
+    }
+    for (state, ids) in [
+        (EventState::Delayed, vec!["scheduled", "retried"]),
+        (EventState::Done, vec!["done"]),
+        (EventState::Dead, vec!["dead"]),
+        (EventState::Cancelled, vec!["cancelled"]),
+        (EventState::Leased, vec![]),
+    ] {
+        for process in [None, Some(process("worker"))] {
+            let filter = EventFilter { state: Some(state), process, ..EventFilter::default() };
+            let found = backend.queue.list(&name("bot"), filter, Page::default()).await.expect("it is read");
+            let found = (found.items.into_iter().map(|event| event.id).collect::<Vec<_>>(), found.next);
+            assert_eq!(found, (ids.iter().map(|id| (*id).to_owned()).collect(), None), "{state:?}");
+        }
     }
 }
 

@@ -9,6 +9,7 @@ mod failures;
 mod lists;
 mod model;
 mod order;
+mod space;
 
 use isopod_policy::ProcessName;
 use isopod_store::{
@@ -84,6 +85,7 @@ facts! {
         an_unfinished_event_stays_a_duplicate
         a_list_is_newest_first_and_paged
         a_list_is_filtered_by_each_field
+        an_event_is_listed_by_its_state_beside_many_others
         statistics_count_each_state
         waiting_events_can_be_cancelled
         prune_removes_old_ended_events_only
