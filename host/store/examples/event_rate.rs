@@ -76,7 +76,9 @@ async fn measure(folder: &Path, backlog: usize) {
     handle_singly(&store).await;
     fill(&store, backlog).await;
     drop(store);
+    let begin = Instant::now();
     let store = Store::open(folder).expect("the store opens again");
+    println!("open with a backlog of {backlog}: {:?}", begin.elapsed());
     println!("memory after the open: {}", memory());
     look_at(&store).await;
     let begin = Instant::now();
