@@ -77,7 +77,11 @@ pub(super) fn set_aside(
     let to = aside.join(KEY_VALUE);
     rename(&incomplete, &new)?;
     sync_folder(&folder)?;
-    rename(&path, &to)?;
+    if let Err(error) = rename(&path, &to) {
+        // As for a linked folder on another disk. The database stays where it is.
+        let _ = (remove(&new), fs::remove_dir(&aside));
+        return Err(error);
+    }
     rename_if_any(&journal_of(&path), &journal_of(&to))?;
     remove(&index_of(&path))?;
     rename(&new, &path)?;

@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use isopod_policy::AppName;
 use jiff::Timestamp;
-use rusqlite::Connection;
+use rusqlite::{Connection, OpenFlags};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::checker::{Checked, CheckerHandle, Running};
@@ -461,6 +461,22 @@ impl AppDatabase {
     }
 }
 
+impl AppDatabase {
+    /// Moves changes from the journal into the file while calls use both. The journal grew during a
+    /// check, which reads one state of the file, and the next write would have to move all of it.
+    fn move_journal(&self) {
+        // SQLite would move the journal of a removed file into another one at its path.
+        if self.is_lost() || self.closed.load(Ordering::SeqCst) {
+            return;
+        }
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let Ok(connection) = Connection::open_with_flags(&self.path, flags) else { return };
+        keep_journal(&connection);
+        // If it fails, the writes do it.
+        let _ = connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()));
+    }
+}
+
 impl Checked for AppDatabase {
     /// Checks the file while calls use it. Blocks.
     fn check_while_used(&self, running: &Running) {
@@ -471,7 +487,7 @@ impl Checked for AppDatabase {
             damage::check(&connection).map_err(|error| error.explain(&self.path))
         });
         match found {
-            Ok(None) => {}
+            Ok(None) => self.move_journal(),
             Ok(Some(found)) => {
                 self.shared.health.suspect(&self.app, &format!("{}: {found}", self.path.display()));
             }

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 
 use isopod_store::limits::{CHECKED_BYTES_MAX, DAMAGED_DATABASES_KEPT};
 use isopod_store::{
-    EventFilter, EventQueue, EventState, Loss, LostData, NewEvent, Page, Rescued, Store, StoreError, StoredEvent,
+    EventFilter, EventQueue, EventState, Loss, LostData, NewEvent, Options, Page, Rescued, Store, StoreError,
+    StoredEvent,
 };
 use tempfile::TempDir;
 
@@ -225,6 +226,25 @@ async fn a_damaged_row_in_an_intact_file_is_left_out() {
 }
 
 #[tokio::test]
+async fn leases_survive_the_replacement_of_a_damaged_database() {
+    let (folder, store) = filled().await;
+    let bot = backend(&store);
+    let claims = bot.claim(0).await;
+    let connection = rusqlite::Connection::open(database(folder.path())).expect("it opens");
+    let damage = "UPDATE payloads SET attributes = '{' WHERE seq IN (SELECT seq FROM events WHERE id = 'ready-20')";
+    assert_eq!(connection.execute(damage, []), Ok(1));
+    drop(connection);
+    let claimed = bot.queue.claim(&name("bot"), &super::process("worker"), 100, at(0)).await;
+    assert!(matches!(claimed, Err(StoreError::Damaged { .. })), "{claimed:?}");
+    report(&store).await;
+    for claim in &claims {
+        bot.settle(claim, done(), 1).await;
+        assert_eq!(bot.state(&claim.event.id).await, EventState::Done);
+    }
+    works(&store).await;
+}
+
+#[tokio::test]
 async fn a_line_whose_head_was_lost_continues() {
     let (folder, store) = filled().await;
     drop(store);
@@ -389,6 +409,62 @@ async fn a_file_that_is_damaged_again_and_again_does_not_fill_the_disk() {
     fs::remove_dir_all(folder.path().join("lost+found")).expect("it exists");
     let (store, _, _) = replaced(folder.path()).await;
     works(&store).await;
+}
+
+/// Counts the new databases beside a damaged one.
+fn copies(database: &Path) -> usize {
+    let files = fs::read_dir(database.parent().expect("it is in a folder")).expect("it is read");
+    let names = files.map(|file| file.expect("it is read").file_name().to_string_lossy().into_owned());
+    names.filter(|name| name.starts_with("kv.db.")).count()
+}
+
+#[tokio::test]
+async fn a_damaged_database_stays_while_the_disk_has_no_space_for_a_new_one() {
+    let (folder, store) = filled().await;
+    drop(store);
+    let path = database(folder.path());
+    let damaged = change(&path, |bytes| {
+        let at = bytes.len() - 2 * PAGE;
+        bytes[at..at + PAGE].fill(0xa5);
+    });
+    let full = Options { pages_max: Some(25), ..Options::default() };
+    let store = Store::open_with(folder.path(), &full).expect("the store opens");
+    for _ in 0..2 {
+        let refused = store.kv().get(&name("bot"), "b", "key-001").await;
+        assert!(
+            matches!(&refused, Err(StoreError::Damaged { detail }) if detail.contains("can't be replaced")),
+            "{refused:?}"
+        );
+    }
+    let lost = store.next_loss().await.expect("it is reported");
+    assert!(matches!(lost.loss, Loss::Damaged { rescued: None, .. }), "{lost:?}");
+    drop(store);
+    assert_eq!(fs::read(&path).expect("it is read"), damaged);
+    assert_eq!((copies(&path), set_aside(folder.path())), (0, vec![]), "no partial copy is left");
+    let (store, _, rescued) = replaced(folder.path()).await;
+    assert!(rescued.entries + rescued.events > 0);
+    works(&store).await;
+}
+
+#[tokio::test]
+async fn a_damaged_database_in_a_folder_of_another_disk_stays() {
+    let other = Path::new("/dev/shm");
+    let Ok(elsewhere) = tempfile::tempdir_in(other) else { return };
+    let (folder, store) = filled().await;
+    drop(store);
+    let (home, target) = (folder.path().join("apps/bot"), elsewhere.path().join("bot"));
+    fs::create_dir(&target).expect("it is created");
+    fs::copy(home.join("kv.db"), target.join("kv.db")).expect("it is copied");
+    fs::remove_dir_all(&home).expect("it exists");
+    std::os::unix::fs::symlink(&target, &home).expect("it is linked");
+    let damaged = change(&database(folder.path()), |bytes| bytes[PAGE..2 * PAGE].fill(0xa5));
+    let store = Store::open(folder.path()).expect("the store opens");
+    let refused = store.kv().get(&name("bot"), "b", "key-001").await;
+    assert!(matches!(refused, Err(StoreError::Damaged { .. })), "{refused:?}");
+    drop(store);
+    assert_eq!(fs::read(target.join("kv.db")).expect("it is read"), damaged);
+    assert_eq!(copies(&target.join("kv.db")), 0, "no copy is left");
+    assert_eq!(fs::read_dir(folder.path().join("lost+found")).expect("it is read").count(), 0);
 }
 
 #[tokio::test]
