@@ -97,10 +97,10 @@ async fn measure(folder: &Path, backlog: usize) {
 /// Reads as the API and the start of a host do.
 async fn look_at(store: &Store) {
     let begin = Instant::now();
-    store.events().stats(&app()).await.expect("they are read");
+    store.events().stats(&app(), Timestamp::now()).await.expect("they are read");
     println!("statistics, which open the database: {:?}", begin.elapsed());
     let begin = Instant::now();
-    store.events().stats(&app()).await.expect("they are read");
+    store.events().stats(&app(), Timestamp::now()).await.expect("they are read");
     println!("statistics: {:?}", begin.elapsed());
     for state in [None, Some(EventState::Ready), Some(EventState::Delayed), Some(EventState::Done)] {
         let (begin, filter) = (Instant::now(), EventFilter { state, ..EventFilter::default() });
