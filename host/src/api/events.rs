@@ -10,7 +10,6 @@ use axum::{
     response::IntoResponse,
 };
 use isopod_engine::{Event, EventFailure, Reply};
-use isopod_executor::Class;
 use jiff::Timestamp;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
@@ -197,7 +196,7 @@ async fn deliver(api: &Api, record: &AppRecord, event: Event, request_id: String
     if running.takes_events() {
         record.usage.count(event.subject.as_deref());
     }
-    match running.event(Class::Pull, event, request_id).await {
+    match running.event(event, request_id).await {
         Ok(Ok(Some(reply))) => answer(reply),
         Ok(Ok(None)) => Ok(StatusCode::NO_CONTENT.into_response()),
         Ok(Err(EventFailure::Permanent { message })) => Err(EventError::Refused { app: app(), message }.into()),

@@ -69,10 +69,10 @@ impl ActiveRelease {
         response.map_err(|refused| fail(pool, refused, &input, request_id.as_ref()))
     }
 
-    /// Delivers an event and waits for its handler's result.
-    pub(crate) async fn event(&self, class: Class, event: Event, request_id: impl Id) -> Result<Handled, InvokeError> {
+    /// Delivers an event as pull work, and waits for its handler's result.
+    pub(crate) async fn event(&self, event: Event, request_id: impl Id) -> Result<Handled, InvokeError> {
         let pool = self.events.as_ref().ok_or(InvokeError::NoProcess("events"))?;
-        let delivery = Delivery { class, event, is_transaction: false, depth: 0 };
+        let delivery = Delivery { class: Class::Pull, event, is_transaction: false, depth: 0 };
         Ok(reply_of(deliver(pool, delivery, request_id).await?))
     }
 

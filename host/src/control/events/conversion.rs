@@ -104,9 +104,14 @@ const FORWARD_TO: &str = "isopod-forward-to";
 /// The attribute with the subject of an event that waits to be forwarded.
 const FORWARD_SUBJECT: &str = "isopod-forward-subject";
 
+/// The attribute with the expiry of an event that waits to be forwarded.
+const FORWARD_EXPIRES: &str = "isopod-forward-expires";
+
 /// Marks an event to be forwarded. In the app's own queue its subject includes the target, so that
-/// an unavailable target delays no event of the app itself.
-fn forwarding(mut event: Event, target: String) -> Event {
+/// an unavailable target delays no event of the app itself. The expiry applies in both queues.
+fn forwarding(mut event: Event, target: String, expires_at: Option<Timestamp>) -> Event {
+    let expires = expires_at.map(|time| (FORWARD_EXPIRES.to_owned(), time.to_string()));
+    event.payload.extensions.extend(expires);
     if let Some(subject) = event.subject.take() {
         event.subject = Some(format!("{target}/{subject}"));
         event.payload.extensions.push((FORWARD_SUBJECT.to_owned(), subject));
@@ -122,16 +127,20 @@ pub(super) fn forward_target(event: &Event) -> Option<&str> {
 }
 
 /// Returns a forwarded event as the target app receives it.
-pub(super) fn forwarded(event: &Event) -> Event {
-    let mut event = event.clone();
+pub(super) fn forwarded(event: &Event) -> Sent {
+    let (mut event, mut expires_at) = (event.clone(), None);
     event.payload.extensions.retain_mut(|(name, value)| match name.as_str() {
         FORWARD_SUBJECT => {
             event.subject = Some(std::mem::take(value));
             false
         }
+        FORWARD_EXPIRES => {
+            expires_at = value.parse().ok();
+            false
+        }
         name => name != FORWARD_TO,
     });
-    event
+    Sent { event, not_before: None, expires_at }
 }
 
 /// An event that a guest sends, with its times.
@@ -190,7 +199,7 @@ pub(super) fn effects(
         let Sent { event, not_before, expires_at } =
             from_guest(event, app, now).map_err(|error| Failure::Effects(error.to_string()))?;
         let event = match target {
-            Some(target) => forwarding(event, target),
+            Some(target) => forwarding(event, target, expires_at),
             None => event,
         };
         emitted.push(handler.event(event, not_before, expires_at));
@@ -208,10 +217,12 @@ mod tests {
         for subject in [Some("ann".to_owned()), None] {
             let payload = EventPayload { extensions: extensions.clone(), ..EventPayload::default() };
             let event = Event { id: "1".to_owned(), subject, payload, ..Event::default() };
-            let waiting = forwarding(event.clone(), "billing".to_owned());
+            let expires_at = Some(Timestamp::UNIX_EPOCH);
+            let waiting = forwarding(event.clone(), "billing".to_owned(), expires_at);
             assert_eq!(forward_target(&waiting), Some("billing"));
             assert_ne!(waiting.subject.as_deref(), Some("ann"), "it has no order with the app's own events");
-            assert_eq!(forwarded(&waiting), event);
+            let sent = forwarded(&waiting);
+            assert_eq!((sent.event, sent.not_before, sent.expires_at), (event, None, expires_at));
         }
     }
 }

@@ -233,8 +233,10 @@ impl Delivery {
             random: rand::random(),
         };
         let outcome = attempt.fails_with(failure);
-        let line = LogLine::host(&self.app.name, attempt.describe(&claim.event.id, &outcome));
-        self.app.log.write(LogLine { request_id: Some(request_id.to_string()), ..line });
+        if !attempt.is_logged(failure) {
+            let line = LogLine::host(&self.app.name, attempt.describe(&claim.event.id, &outcome));
+            self.app.log.write(LogLine { request_id: Some(request_id.to_string()), ..line });
+        }
         while let Err(error) = self.settle(claim.lease, outcome.clone(), running).await {
             tracing::warn!(app = %self.app.name, %error, "the outcome of a delivery can't be stored; retrying");
             let pause = tokio::time::sleep(limits::QUEUE_RETRY_INTERVAL);

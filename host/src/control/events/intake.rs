@@ -122,8 +122,7 @@ impl Intake {
         }
         let app = target.parse::<AppName>().ok().and_then(|name| self.app_table.app(&name).ok());
         let app = app.ok_or_else(|| Failure::NoTarget(text("there is no such app")))?;
-        let forwarded = Sent { event: conversion::forwarded(&claim.event), not_before: None, expires_at: None };
-        self.store(&app, vec![forwarded]).await.map(drop).map_err(|error| match error {
+        self.store(&app, vec![conversion::forwarded(&claim.event)]).await.map(drop).map_err(|error| match error {
             EventsError::NotServing(why) => Failure::TargetUnavailable(text(&why)),
             EventsError::Store(StoreError::EventQueueFull) => Failure::TargetUnavailable(text(&error.to_string())),
             EventsError::Destroyed => Failure::NoTarget(text(&error.to_string())),

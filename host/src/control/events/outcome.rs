@@ -77,6 +77,13 @@ impl Attempt<'_> {
         }
     }
 
+    /// Returns whether the app's log already has the failure: an event that waits for an app is
+    /// postponed many times for the same reason.
+    pub(super) fn is_logged(&self, failure: &Failure) -> bool {
+        let (Failure::TargetUnavailable(reason) | Failure::NotServing(reason)) = failure else { return false };
+        self.last_error.is_some_and(|last| last.text == *reason)
+    }
+
     /// Returns the outcome of the attempt.
     pub(super) fn fails_with(&self, failure: &Failure) -> Outcome {
         match failure {
@@ -245,6 +252,10 @@ mod tests {
         assert_eq!(delay_after(-5), limits::DELIVERY_POSTPONED, "the clock was set back");
         assert_eq!(delay_after(8), Duration::from_secs(8));
         assert_eq!(delay_after(100_000), limits::FORWARD_POSTPONED_MAX);
+        assert!(!attempt(1, None).is_logged(&unavailable), "the first attempt is logged");
+        let last = |text: &str| LastError { text: text.to_owned(), repeats: 0 };
+        assert!(attempt(1, Some(&last("`billing` is stopped"))).is_logged(&unavailable));
+        assert!(!attempt(1, Some(&last("the queue is full"))).is_logged(&unavailable));
         let destroyed = Failure::NoTarget("there is no app `billing`".to_owned());
         assert!(is_dead(&attempt(1, None).fails_with(&destroyed)));
     }
