@@ -31,6 +31,8 @@ fn what_was_acknowledged_survives_power_failures() {
             assert_eq!(host.config(&app), json!({ "GREETING": format!("hello {earlier}") }));
             let tokens = host.api(Ask::get("/v1/tokens")).expect(200).text();
             assert!(tokens.contains(&format!("token-{earlier}")), "{tokens}");
+            let activity = host.activity(&app);
+            assert!(activity.iter().all(|entry| entry["kind"] != "data-damaged"), "{activity:?}");
         }
     }
 }
