@@ -283,6 +283,9 @@ fn verify(host: &Host, acknowledged: u64) -> u64 {
     counts = of_each("audited");
     counts.push(("audited".to_owned(), acknowledged));
     verify_counts(host, APPS[1], &counts);
+    for entry in APPS.iter().flat_map(|app| host.activity(app)) {
+        assert_ne!(entry["kind"], "data-damaged", "no file was damaged: {entry}");
+    }
     all().filter_map(|event| event["attempt"].as_u64()).max().unwrap_or(0)
 }
 
