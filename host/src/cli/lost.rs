@@ -60,7 +60,8 @@ fn finding(data_dir: &Path, path: &Path, name: &str) -> Finding {
             )
         }
         None if damaged.is_some() => format!(
-            "to look for further rows, run `sqlite3 {} .recover`; if they are not needed, remove it",
+            "to look for further rows, run `sqlite3 {} .recover` with the sqlite3 of sqlite.org; if they are not \
+             needed, remove it",
             new::quoted(&path.join("kv.db"))
         ),
         None if name == "blobs" => format!(

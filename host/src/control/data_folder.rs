@@ -158,7 +158,8 @@ fn replaced(lost: &LostData, detail: &str, rescued: Rescued) -> String {
     } else {
         format!(
             "data is lost: {app} continues with the {kept} that could be read. To look for the rest, run `sqlite3 \
-             '{file}' .recover`; to go back to a backup, restore it with the host stopped"
+             '{file}' .recover`, with the sqlite3 of sqlite.org; to go back to a backup, restore it with the host \
+             stopped"
         )
     };
     format!("the database of {app} was damaged, and was moved to {file}; {result} (found: {detail})")
