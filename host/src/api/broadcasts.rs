@@ -1,5 +1,5 @@
-//! Owns the route that sends many events in one request. The events are stored in batches while the
-//! body arrives, so a body needs no limit on its size. Never delivers an event.
+//! Owns the route that sends many events in one request. Stores the events in batches while the
+//! body arrives, so a body needs no size limit. Never delivers an event.
 
 use std::sync::Arc;
 
@@ -96,20 +96,20 @@ struct Intake<'a> {
     app: &'a Arc<AppRecord>,
     token: &'a Authorised,
     batch: Vec<IncomingEvent>,
-    /// The size of the batch as text. The stored form is not larger.
+    /// The size of the batch as text, an upper bound of its stored size.
     batch_bytes: usize,
     stored: Broadcast,
 }
 
 impl Intake<'_> {
-    /// Takes the events of NDJSON while it arrives. The next part of the body is read only after
-    /// the batch that is full.
+    /// Takes the events of NDJSON while it arrives. Stores a full batch before it reads the next
+    /// part of the body.
     async fn take_lines(&mut self, headers: &HeaderMap, body: Body) -> Result<(), Error> {
         let mut counted = self.api.bodies.up_to(&self.token.name, 0).map_err(|over| exceeded(self.token, over))?;
         let (mut chunks, mut lines) = (Chunks::endless(body, self.token), Lines::new(limits::EVENT_BODY_BYTES));
         loop {
             let mut chunk = self.received(chunks.next()).await?.unwrap_or_default();
-            // A delay counts from the arrival of its event.
+            // A delay counts from the arrival of the event.
             let reader = EventReader::new(headers, Timestamp::now())?;
             if chunk.is_empty() {
                 let last = lines.finish().map_err(too_long)?;
@@ -137,7 +137,7 @@ impl Intake<'_> {
         Ok(())
     }
 
-    /// Returns what a client sends, unless the host stops.
+    /// Returns the next part of the body, unless the host stops.
     async fn received<T>(&self, body: impl Future<Output = Result<T, BadRequest>>) -> Result<T, Error> {
         tokio::select! {
             received = body => Ok(received?),
@@ -145,7 +145,7 @@ impl Intake<'_> {
         }
     }
 
-    /// Adds an event, after the batch is stored if it has no room.
+    /// Adds an event. Stores the batch first if it has no room.
     async fn take(&mut self, received: ReceivedEvent, bytes: usize) -> Result<(), Error> {
         let is_full = self.batch.len() >= limits::BROADCAST_BATCH_EVENTS;
         if is_full || self.batch_bytes + bytes > limits::BROADCAST_BATCH_BYTES {
@@ -157,8 +157,8 @@ impl Intake<'_> {
         Ok(())
     }
 
-    /// Counts the bytes in memory: the batch and `more`. If the token's share is used up, the batch
-    /// is stored before it is full.
+    /// Charges the bytes in memory: the batch and `more`. If the token's budget is used up, stores
+    /// the batch before it is full.
     async fn count(&mut self, counted: &mut Share, more: usize) -> Result<(), Error> {
         if counted.grow_to((self.batch_bytes + more) as u64).is_ok() {
             return Ok(());

@@ -43,13 +43,13 @@ pub(super) struct Redrive {
     /// The process type that handles the event.
     #[schema(value_type = Option<ProcessName>)]
     process: Option<String>,
-    /// The maximum number of events; by default all.
+    /// The maximum number of events to redrive; by default all.
     #[serde(default, deserialize_with = "whole")]
     #[schema(value_type = Option<u32>, minimum = 1, maximum = 4_294_967_295_u64)]
     limit: Option<u64>,
 }
 
-/// Reads a whole number in any notation of JSON.
+/// Deserialises a whole number in any JSON notation.
 fn whole<'de, D: Deserializer<'de>>(json: D) -> Result<Option<u64>, D::Error> {
     let Some(value) = Option::<Value>::deserialize(json)? else { return Ok(None) };
     let number = isopod_policy::json::whole(&value).filter(|number| (1..=u64::from(u32::MAX)).contains(number));
@@ -99,7 +99,7 @@ pub(super) async fn list(
     post,
     path = "/v1/apps/{app}/dead-letters/redrive",
     operation_id = "redrive_dead_letters",
-    summary = "Returns dead letters to the queue, without their attempts; all of them without a body",
+    summary = "Returns dead letters to the queue with their attempts reset to 0: without a body, all of them",
     params(AppPath),
     request_body = Option<Redrive>,
     responses(

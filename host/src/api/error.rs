@@ -66,12 +66,12 @@ pub(crate) enum Error {
     Job(Box<Problem>),
     #[error(transparent)]
     Event(#[from] EventError),
-    /// The rest of a broadcast is refused.
+    /// The host refuses the rest of a broadcast.
     #[error("{error}")]
     Broadcast { stored: Broadcast, error: Box<Self> },
 }
 
-/// Why an event has no reply.
+/// Why a request about an event fails.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum EventError {
     #[error("`{app}` refused the event: {message}")]

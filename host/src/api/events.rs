@@ -1,4 +1,4 @@
-//! Owns the routes that send events. A pull event is answered with its handler's reply, and a push
+//! Owns the route that sends one event. Answers a pull event with its handler's reply, and a push
 //! event once it is stored. Never delivers a stored event: the control plane does.
 
 use std::{sync::Arc, time::Duration};
@@ -39,7 +39,7 @@ use crate::{
     invoke_problem::{self, Interface},
 };
 
-/// The characters that are encoded in a segment of a path.
+/// The characters that are percent-encoded in a path segment.
 const PATH_SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 #[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
@@ -73,8 +73,7 @@ impl IntoParams for EventHeaders {
     }
 }
 
-/// The headers of an event in binary mode, which are its attributes. Structured mode has no such
-/// headers.
+/// The headers of an event in binary mode: its attributes. Structured mode has no such headers.
 enum AttributeHeaders {}
 
 impl IntoParams for AttributeHeaders {
@@ -211,8 +210,8 @@ async fn deliver(api: &Api, record: &AppRecord, event: Event, request_id: String
     }
 }
 
-/// Returns a delay in seconds, at least 1, for `Retry-After`. A part of a second is rounded up, so
-/// that the sender doesn't come back too early.
+/// Returns a delay in seconds, at least 1, for `Retry-After`. Rounds up, so that the sender doesn't
+/// retry too early.
 fn whole_seconds(delay: Duration) -> u64 {
     u64::try_from(delay.as_millis().div_ceil(1_000)).unwrap_or(u64::MAX).max(1)
 }

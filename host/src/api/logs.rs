@@ -43,7 +43,7 @@ pub(crate) struct LogParams {
     limit: Option<u32>,
     /// The `next` of the previous page.
     cursor: Option<String>,
-    /// Selects the lines of a request, or those of all attempts of an event.
+    /// Selects the lines of one request, or of all attempts of one event.
     #[param(pattern = "^[0-9a-z]{16}$")]
     request_id: Option<String>,
 }

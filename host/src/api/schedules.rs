@@ -40,7 +40,7 @@ pub(super) struct ScheduleView {
     next_run_at: Option<Timestamp>,
     /// The state of the latest run.
     last_state: Option<&'static str>,
-    /// The latest runs, the last one first, at most 20.
+    /// The latest runs, newest first, at most 20.
     runs: Vec<RunView>,
 }
 

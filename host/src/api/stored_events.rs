@@ -41,7 +41,7 @@ pub(crate) struct EventView {
     /// The number of attempts so far.
     attempt: u32,
     attempts_max: u32,
-    /// Why the last attempt failed, or why the event was cancelled.
+    /// The error of the last attempt, or the reason of the cancellation.
     error: Option<String>,
     accepted_at: Timestamp,
     /// The time until which a delayed event waits.

@@ -1,5 +1,5 @@
-//! Implements `isopod broadcast`: sends the events of a file, one per line, in several requests,
-//! and continues after an interruption. Never changes an event.
+//! Implements `isopod broadcast`: sends the events of a file, one per line, in several requests.
+//! Continues after an interrupted request. Never changes an event.
 
 use std::io::{IsTerminal as _, Read};
 use std::path::PathBuf;
@@ -72,11 +72,11 @@ struct Source {
     size: Option<u64>,
     bytes_read: u64,
     lines: Option<Lines>,
-    /// Bytes that were read and not split.
+    /// Bytes that were read and not yet split into lines.
     rest: Bytes,
-    /// Earlier lines are skipped.
+    /// The first line to send; earlier lines are skipped.
     from: u64,
-    /// Returned instead of the next lines.
+    /// The failure to return instead of the next lines.
     failed: Option<Failure>,
 }
 
@@ -123,7 +123,7 @@ impl Source {
         }
     }
 
-    /// Returns the lines of the next request; none at the end.
+    /// Returns the lines of the next request; empty at the end.
     fn chunk(&mut self) -> Result<Vec<Line>, Failure> {
         if let Some(failure) = self.failed.take() {
             return Err(failure);
@@ -137,7 +137,7 @@ impl Source {
                 }
                 Ok(None) => break,
                 Err(failure) if chunk.is_empty() => return Err(failure),
-                // The lines before it are sent first, as the host stores them.
+                // The valid lines before it are sent first, as the host does.
                 Err(failure) => {
                     self.failed = Some(failure);
                     break;
@@ -152,7 +152,7 @@ fn too_long(error: LineTooLong) -> Failure {
     Failure::new(format!("invalid event in line {}", error.number)).why(error)
 }
 
-/// A broadcast that is sent.
+/// A broadcast in progress.
 struct Sending<'a> {
     app: &'a RemoteApp,
     step: Step,
@@ -162,8 +162,8 @@ struct Sending<'a> {
 }
 
 impl Sending<'_> {
-    /// Sends lines until the host has stored all of them. A connection that breaks, and a host that
-    /// is busy, are tried again for some time.
+    /// Sends lines until the host has stored all of them. Retries for some time if the connection
+    /// breaks or the host is busy.
     fn send(&mut self, chunk: Vec<Line>, bytes_read: u64, file: &str) -> Result<(), Failure> {
         let path = format!("/v1/apps/{}/broadcasts", self.app.name);
         let (mut left, mut progress_at) = (chunk.as_slice(), Instant::now());
@@ -194,7 +194,7 @@ impl Sending<'_> {
         }
     }
 
-    /// Counts the events that the host has stored, and returns their number.
+    /// Counts the events that the host has stored of a request, and returns their number.
     fn count(&mut self, answer: &Value) -> usize {
         let number = |key: &str| answer[key].as_u64().unwrap_or_default();
         self.accepted += number("accepted");

@@ -1,5 +1,5 @@
-//! Implements `isopod dead-letters`: lists an app's dead letters, shows one, delivers them again,
-//! or drops them. Never sends an event.
+//! Implements `isopod dead-letters`: lists, shows, redrives and drops an app's dead letters. Never
+//! sends an event.
 
 use std::io::{BufRead as _, IsTerminal as _};
 use std::num::{NonZeroU16, NonZeroU32};
@@ -45,7 +45,7 @@ enum DeadLettersCommand {
     },
     /// Show one dead letter with its last error
     Show(OneArgs),
-    /// Return dead letters to the queue, without their attempts
+    /// Return dead letters to the queue, with their attempts reset to 0
     Redrive {
         #[command(flatten)]
         filter: Filter,
@@ -96,15 +96,15 @@ fn redrive(app: &RemoteApp, filter: &Filter) -> Result<(), Failure> {
     app.show(&answer, || Ok(changed("redrove", &answer)))
 }
 
-/// Returns each present dead letter once, at this rate. One that fails again during the command is
-/// left alone.
+/// Redrives each current dead letter once, at this rate. Doesn't redrive an event again that fails
+/// again during the command.
 fn redrive_slowly(app: &RemoteApp, filter: &Filter, rate: NonZeroU32) -> Result<(), Failure> {
     let found = app.all(&format!("/dead-letters{}", filter.query()), limits::LIST_ITEMS_MAX)?;
     let step = Step::spinner(&format!("redriving {} events at {rate} per second", output::items(&found).len()));
     let detail = step.handle();
     let (started, pause) = (Instant::now(), Duration::from_secs(1) / rate.get());
     let mut events = 0;
-    // The first that failed is the first that is delivered again.
+    // Oldest first, since the list is newest first.
     for (number, event) in (0_u32..).zip(output::items(&found).iter().rev()) {
         std::thread::sleep((started + pause.saturating_mul(number)).saturating_duration_since(Instant::now()));
         let wanted = json!({ "id": event["id"], "source": event["source"] });

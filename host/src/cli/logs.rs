@@ -1,5 +1,5 @@
-//! Implements `isopod logs`: shows an app's log, past lines or as they arrive. Also formats lines
-//! of a log. Never filters: the host does.
+//! Implements `isopod logs`: shows past and new lines of an app's log. Also formats log lines.
+//! Never filters: the host does.
 
 use clap::Args;
 use serde_json::Value;
@@ -70,8 +70,8 @@ fn query(lines: u32, request: Option<&str>) -> String {
     format!("limit={lines}{request}")
 }
 
-/// Returns the newest lines of an app's log, oldest first, as one page. Only lines of this request,
-/// if there is one: the host then searches its log in several pages.
+/// Returns the newest lines of an app's log, oldest first, as one page; with a request id, only its
+/// lines. The host may return several pages for such a search, which are joined.
 pub(crate) fn newest(client: &Client, app: &str, lines: u32, request: Option<&str>) -> Result<Value, Failure> {
     let path = format!("/v1/apps/{app}/logs?{}", query(lines, request));
     let mut newest = client.get(&path)?.success()?;
@@ -103,7 +103,7 @@ pub(crate) fn line(entry: &Value) -> String {
     let level = output::first_field(entry, &["level", "stream"]);
     let text = output::first_field(entry, &["text", "message", "line"]);
     let head: Vec<&str> = [output::clock(&at), &source, &level].into_iter().filter(|part| !part.is_empty()).collect();
-    // The request id, which the error's page or problem also shows.
+    // The request id, which the client's error page or problem also shows.
     let id = if is_of_failure(entry) { output::field(entry, "request_id") } else { String::new() };
     let id = if id.is_empty() { id } else { format!(" {}", output::dim(&format!("request {id}"))) };
     // Continuation lines are indented, so that none resembles a separate log line.

@@ -71,7 +71,7 @@ fn finding(data_dir: &Path, path: &Path, name: &str) -> Finding {
         ),
         None => match file_of(data_dir, name) {
             Some(home) => {
-                // A killed host leaves a journal, which SQLite would apply to the copy.
+                // A killed host leaves a journal, which SQLite would apply to the restored copy.
                 let files = [home.clone(), home.with_extension("db-wal")];
                 let moves: String = files.iter().map(|path| aside(&data_dir.join(NAME), path)).collect();
                 let [from, to] = [path, &home].map(new::quoted);
@@ -84,7 +84,6 @@ fn finding(data_dir: &Path, path: &Path, name: &str) -> Finding {
 }
 
 /// Returns the app that owned the folder: the part before the time in `NAME-20261128T190542Z` or
-/// `NAME-20261128T190542Z-2`.
 /// `NAME-20261128T190542Z-2`.
 fn app_of(name: &str) -> Option<AppName> {
     before_time(name)?.parse().ok()

@@ -93,7 +93,7 @@ fn distance(from: Timestamp, to: Timestamp) -> String {
     }
 }
 
-/// Returns a time as the schedule's clock shows it, and in UTC.
+/// Returns a time in the schedule's time zone, and in UTC.
 fn in_zone(at: Timestamp, zone: &str) -> String {
     let utc = at.strftime("%Y-%m-%d %H:%M UTC").to_string();
     match TimeZone::get(zone) {

@@ -18,7 +18,7 @@ pub(crate) enum Detected {
     WhileRunning,
 }
 
-/// Writes the findings to the host's log, one line for each folder.
+/// Writes the findings to the host's log, one line per folder.
 pub(crate) fn log(store: &Store) {
     let report = store.folder_report();
     for moved in &report.moved {

@@ -121,8 +121,8 @@ pub(crate) const SCHEDULE_CHECK_INTERVAL_MIN: Duration = Duration::from_millis(2
 /// and recorded together when the process type runs again.
 pub(crate) const MISSED_RUNS_RECORDED: u32 = 10;
 
-/// Interval at which events are deleted that ended before the window of deduplication. Until then
-/// they take space on the disk.
+/// Interval at which the host deletes events that ended before the deduplication window. Until then
+/// they occupy space on the disk.
 pub(crate) const EVENT_PRUNE_INTERVAL: Duration = Duration::from_secs(10 * 60);
 
 /// Events that one step deletes. The next step follows after a pause, so that an app's own changes
@@ -132,8 +132,8 @@ pub(crate) const EVENTS_PRUNED_PER_STEP: usize = 200;
 /// Pause between two steps that delete the events of one app.
 pub(crate) const EVENT_PRUNE_PAUSE: Duration = Duration::from_millis(100);
 
-/// Steps that shrink the database of one app, after its events were deleted. The other apps follow,
-/// and the next interval continues.
+/// Steps in a row that shrink the database of one app after its events were deleted. Then the other
+/// apps follow; the next interval continues.
 pub(crate) const SHRINK_STEPS_MAX: usize = 10_000;
 
 /// Pause between two steps that shrink the database of one app.
@@ -146,8 +146,8 @@ pub(crate) const SCHEDULED_RUNS_WAITING_MAX: usize = 100;
 /// Runs in the history of a schedule. Earlier runs are not shown.
 pub(crate) const SCHEDULE_HISTORY_RUNS: usize = 20;
 
-/// Parts of the event queue that the history of a schedule is searched in. Runs before many other
-/// events are not shown.
+/// Pages of the event queue that are searched for the history of a schedule. Runs that lie further
+/// back are not shown.
 pub(crate) const SCHEDULE_HISTORY_PAGES: usize = 5;
 
 /// How long a change of config, formation or grants waits for a running push. Then it is refused
@@ -180,18 +180,18 @@ pub(crate) const SCALE_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// wait in the queue on disk.
 pub(crate) const DELIVERIES_PER_APP_MAX: usize = 256;
 
-/// Runs of one event's handler after other handlers changed the keys that it read. Afterwards the
-/// event is postponed.
+/// Runs in a row of one event's handler that end in a conflict with other handlers. Then the event
+/// is postponed.
 pub(crate) const CONFLICTS_MAX: u32 = 10;
 
 /// Attempts in a row that end with the same trap, after which an event is a dead letter.
 pub(crate) const SAME_TRAPS_MAX: u32 = 3;
 
-/// The time until the next attempt after one that did not reach the handler.
+/// The time until the next attempt if the handler could not be called.
 pub(crate) const DELIVERY_POSTPONED: Duration = Duration::from_secs(1);
 
 /// The longest time until an event is forwarded again to an app that is stopped, has no release, or
-/// has a full queue. Until then it waits as long as it has waited so far.
+/// has a full queue. Below it, the event waits again for about as long as it has waited so far.
 pub(crate) const FORWARD_POSTPONED_MAX: Duration = Duration::from_secs(60);
 
 /// The shortest time for which a handler can postpone an event. A shorter time is extended.
@@ -203,32 +203,33 @@ pub(crate) const DELIVERY_DELAY_MAX: Duration = Duration::from_secs(366 * 24 * 3
 /// The interval between attempts to use an app's queue after an error of the disk.
 pub(crate) const QUEUE_RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The shortest interval between two counts of the events that wait while all cores of the push
-/// queue are in use. Until the next count, the number that `buffered` shows may be inexact.
+/// The shortest interval between two counts of waiting events while all cores of the push queue are
+/// in use. Until the next count, `buffered` may be inexact.
 pub(crate) const QUEUE_COUNT_INTERVAL: Duration = Duration::from_millis(100);
 
 /// The longest interval between two checks of a queue with delayed events: a jump of the clock is
 /// detected within it.
 pub(crate) const QUEUE_CHECK_INTERVAL_MAX: Duration = Duration::from_secs(20);
 
-/// How long the outcome of a delivery waits for those of the app's other deliveries, to share a
-/// commit. It doesn't wait if no other delivery runs.
+/// How long the outcome of a delivery waits for the outcomes of the app's other deliveries, to
+/// share a commit with them. It doesn't wait if no other delivery runs.
 pub(crate) const OUTCOME_WAIT: Duration = Duration::from_millis(2);
 
-/// Outcomes of deliveries that share a commit. A commit of so many doesn't wait for further ones.
+/// Outcomes of deliveries that are gathered for a commit. Once there are this many, they are
+/// committed without waiting for others.
 pub(crate) const OUTCOMES_PER_COMMIT_MAX: usize = 64;
 
-/// Bytes of values and events in the outcomes that share a commit. A commit of so many doesn't wait
-/// for further outcomes.
+/// Bytes of values and events in the outcomes that are gathered for a commit. Once there are this
+/// many, the outcomes are committed without waiting for others.
 pub(crate) const OUTCOME_BYTES_PER_COMMIT: usize = 1024 * 1024;
 
 /// The time over which the rate of an app's deliveries is measured.
 pub(crate) const DELIVERY_PACE_WINDOW: Duration = Duration::from_millis(50);
 
-/// The shortest time that a claim of events is expected to wait for the disk. The events that an
-/// app completes while a claim and an outcome wait are claimed ahead.
+/// The shortest duration that is assumed for a claim of events. As many events are claimed ahead as
+/// the app completes during a claim and the commit of an outcome.
 pub(crate) const DELIVERY_CLAIM_TIME: Duration = Duration::from_millis(20);
 
-/// The longest time that a claim of events is expected to wait for the disk. On a slower disk no
-/// further events are claimed ahead.
+/// The longest duration that is assumed for a claim of events. On a slower disk, no further events
+/// are claimed ahead.
 pub(crate) const DELIVERY_CLAIM_TIME_MAX: Duration = Duration::from_millis(500);

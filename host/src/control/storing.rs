@@ -1,4 +1,4 @@
-//! Stores records that must reach the disk although it may be full or fail for a while. Never
+//! Stores records that must reach the disk even if the disk is full or fails for a while. Never
 //! decides what is stored.
 
 use futures::future::BoxFuture;
@@ -9,7 +9,7 @@ use crate::control::limits;
 /// An attempt to store a record.
 pub(in crate::control) type Storing = BoxFuture<'static, Result<(), StoreError>>;
 
-/// Retries until the record is stored, or fails for another reason than an unwritable disk.
+/// Retries until the record is stored, or fails for a reason other than an unwritable disk.
 pub(in crate::control) async fn retry_until_stored(attempt: &(impl Fn() -> Storing + Sync)) {
     loop {
         tokio::time::sleep(limits::ACTIVITY_RETRY_INTERVAL).await;

@@ -54,8 +54,8 @@ pub(crate) const LOG_FILES_OPEN: usize = 64;
 /// Lines that a subscriber of a log may lag behind. Then it reads the missed lines from the files.
 pub(crate) const LOG_FOLLOW_LINES: usize = 1024;
 
-/// Bytes of a log after which a search for a page of lines begins no further segment. The page then
-/// has the cursor at which the search continues.
+/// Bytes of a log that a search for one page of lines reads before it stops at the end of a
+/// segment. The page then has the cursor at which the next search continues.
 pub(crate) const LOG_SEARCH_BYTES: u64 = 16 * 1024 * 1024;
 
 /// Bytes of a log that a subscriber reads at a time. It reads the rest once these are sent to its

@@ -1,5 +1,5 @@
-//! The call of a guest, as the events see it that the guest asks about: its slot, its core, and how
-//! many calls wait for its reply. Never runs a guest.
+//! The current call of a guest, for the events that the guest asks with: its slot, its core, and
+//! the number of calls that wait for its reply. Never runs a guest.
 
 use super::{
     error::AskError,
@@ -20,7 +20,7 @@ pub(super) struct Call {
     pub(super) resources: Arc<AppResources>,
     pub(super) class: Class,
     pub(super) slot: SlotId,
-    /// The number of calls that wait for its reply, one for another.
+    /// The number of calls in the chain that wait for its reply.
     pub(super) depth: u32,
 }
 
@@ -31,13 +31,13 @@ impl Call {
     }
 }
 
-/// The wait of the current call for the reply of another. It ends when this is dropped.
+/// The wait of the current call for the reply of another call. Dropping it ends the wait.
 pub(super) struct Wait {
     caller: Option<Call>,
 }
 
 impl Wait {
-    /// Begins a wait. The caller lends its core meanwhile.
+    /// Begins a wait, and releases the caller's core until the wait ends.
     pub(super) fn begin() -> Result<Self, AskError> {
         // A command has no slot and no core.
         let caller = CALL.try_with(Call::clone).ok();
@@ -56,7 +56,7 @@ impl Wait {
         self.caller.as_ref().map_or(0, |caller| caller.depth) + 1
     }
 
-    /// Records that the caller waits for a slot. Fails if no slot can become free.
+    /// Records that the caller waits for a slot of a pool. Fails if no slot can become free.
     pub(super) fn for_slot(&self, waits: &Waits, pool: Arc<dyn Occupied>) -> Result<(), NeverFree> {
         waits.wait_for_slot(self.caller.as_ref().map(|caller| caller.slot), pool)
     }

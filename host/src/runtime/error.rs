@@ -26,7 +26,7 @@ pub(crate) enum InvokeError {
     Fault(#[from] Fault),
 }
 
-/// Why a guest that asks an event handler gets no reply.
+/// Why a guest that asks an event handler receives no reply.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum AskError {
     #[error(

@@ -76,8 +76,8 @@ impl ActiveRelease {
         Ok(reply_of(deliver(pool, delivery, request_id).await?))
     }
 
-    /// Delivers an event for the current call of a guest, which waits for the handler's result. The
-    /// caller's core is free meanwhile.
+    /// Delivers an event for the current call of a guest, which waits for the handler's result and
+    /// lends its core meanwhile.
     pub(crate) async fn ask(&self, event: Event, request_id: impl Id) -> Result<Handled, AskError> {
         let pool = self.events.as_ref().ok_or(InvokeError::NoProcess("events"))?;
         let wait = Wait::begin()?;
@@ -116,7 +116,7 @@ struct Delivery {
     event: Event,
     /// Whether the handler's effects are buffered for the caller to commit.
     is_transaction: bool,
-    /// The number of calls that wait for its reply, one for another.
+    /// The number of calls in the chain that wait for its reply.
     depth: u32,
 }
 
@@ -149,8 +149,8 @@ async fn queued_lease(pool: &Arc<Pool>, class: Class, bytes: u64, deadline: Dead
     if lease.has_instance() { Ok(lease) } else { start_instance(pool, lease, bytes, deadline).await }
 }
 
-/// Returns a lease with an instance for the event of a call that waits, unless it would wait for
-/// itself.
+/// Returns a lease with an instance for the event of a waiting call. Fails if the calls would wait
+/// for each other.
 async fn asked_lease(pool: &Arc<Pool>, wait: &Wait, bytes: u64, deadline: Deadline) -> Result<Lease, AskError> {
     let lease = match pool.try_lease(Class::Pull, deadline) {
         Some(lease) if lease.has_instance() => return Ok(lease),

@@ -111,8 +111,8 @@ pub(crate) const QUEUED_BYTES_ALL: u64 = 512 << 20;
 /// Time in which changes of a pool's size are combined into one activity.
 pub(crate) const SCALE_RECORD_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Calls of guests that wait for one another's replies in a chain: an event handler that is asked
-/// can ask another one. A further question fails.
+/// Calls of guests in a chain, each waiting for the reply of the next: an event handler that is
+/// asked can ask another one. A further call fails.
 pub(crate) const ASK_DEPTH_MAX: u32 = 16;
 
 /// Runs of a scheduled command with `overlap = "allow"` that are in progress at the same time.

@@ -1,5 +1,5 @@
-//! The boot of the machine in which files were written last. A kill of the host leaves all writes
-//! in the system's memory; a power failure loses those that were not synced. Never names a
+//! Records the boot of the machine in which files were last written. Killing the host preserves all
+//! writes in the system's memory; a power failure loses those that were not synced. Never names a
 //! database.
 
 use std::fs;
@@ -8,15 +8,16 @@ use std::time::SystemTime;
 
 use crate::files::write_whole;
 
-/// The file with the id of the boot in which the host started last, written by its first start.
+/// The file with the id of the boot in which the host last started. The first start in a boot
+/// writes it.
 const NAME: &str = "boot.id";
 /// The system's id of its boot.
 const SYSTEM: &str = "/proc/sys/kernel/random/boot_id";
 
-/// The current boot, since the host's first start in it.
+/// The current boot, with the time of the host's first start in it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Boot {
-    /// `None` if it is unknown.
+    /// `None` if the time is unknown.
     since: Option<SystemTime>,
 }
 

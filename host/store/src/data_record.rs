@@ -91,7 +91,7 @@ impl DataRecord {
         }
     }
 
-    /// Reports that a new database replaced the app's damaged one, which was moved to `saved`.
+    /// Reports that a new database has replaced the app's damaged one, which was moved to `saved`.
     pub(crate) fn report_rescued_database(&self, app: &AppName, detail: &str, saved: PathBuf, rescued: Rescued) {
         let path = self.folders.folder(app).join(KEY_VALUE);
         let loss = Loss::Damaged { detail: detail.to_owned(), rescued: Some(rescued) };

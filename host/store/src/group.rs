@@ -20,7 +20,7 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
-    /// Runs `further` after the answer.
+    /// Returns an answer that runs `further` after this one.
     pub(crate) fn then(self, further: impl FnOnce() + Send + 'static) -> Self {
         let Self { reply, error } = self;
         let both = move |committed| {
@@ -53,7 +53,7 @@ pub(crate) fn job<T: Send + 'static>(
     (job, outcome)
 }
 
-/// Answers a job with an error, without a transaction.
+/// Answers a job with an error without running it.
 pub(crate) fn refuse(job: Job, why: StoreError) {
     (job(Err(why)).reply)(Ok(()));
 }
@@ -71,7 +71,7 @@ pub(crate) fn commit_group(connection: &Connection, path: &Path, first: Job, mut
         let answer = work(Ok(connection));
         if connection.is_autocommit() {
             // Some errors, such as a full disk, make SQLite roll back the whole transaction. Every
-            // job in it gets the error.
+            // job in it receives the error.
             let lost = || StoreError::Database { detail: format!("{}: a transaction was lost", path.display()) };
             outcome = Err(answer.error.clone().unwrap_or_else(lost));
         }
@@ -100,7 +100,8 @@ fn commit(connection: &Connection, path: &Path) -> Result<(), StoreError> {
     Err(error)
 }
 
-/// Executes a statement that each group repeats, so that it is parsed once.
+/// Executes a statement that each group repeats. The statement is cached, so that it is parsed
+/// once.
 fn execute(connection: &Connection, statement: &str) -> rusqlite::Result<()> {
     connection.prepare_cached(statement)?.execute([]).map(drop)
 }

@@ -99,26 +99,27 @@ pub const READS_PER_TURN: usize = 32;
 /// How long one app's group of writes takes before its commit. The app's further writes are queued
 /// behind other apps' calls. Bounds how long the first write of a group waits, and the journal.
 pub const WRITE_TURN_MAX: Duration = Duration::from_millis(50);
-/// Bytes of an app's database that is checked whole before its first use in a run of the host. A
-/// larger one is checked while it is used: the check would delay the first call.
+/// Bytes of an app's database that is checked completely before its first use in a run of the host.
+/// A larger database is checked while it is used, since the check would delay the first call.
 pub const CHECKED_BYTES_MAX: u64 = 8 << 20;
-/// Queued checks of databases. A further check is left out: damage is then found when the damaged
-/// part is read.
+/// Queued checks of databases. A further check is dropped: damage is then found when a call reads
+/// the damaged part.
 pub const CHECKS_WAITING_MAX: usize = 1_024;
-/// Bytes of free pages that an app's database keeps for later rows. Only more are given back to the
-/// system, so that a queue in regular use doesn't shrink and grow.
+/// Bytes of free pages that an app's database keeps for later rows. Only free pages beyond it are
+/// removed from the file, so that a queue in regular use doesn't shrink and grow repeatedly.
 pub const FREE_BYTES_KEPT: u32 = 4 << 20;
 /// How long one step that shrinks a database takes. The next step continues.
 pub const SHRINK_STEP_MAX: Duration = Duration::from_millis(2);
-/// Free pages that are removed between two looks at the clock.
+/// Free pages that a shrinking step removes before it reads the clock again.
 pub(crate) const PAGES_FREED_AT_ONCE: i64 = 8;
-/// Damaged databases of one app in `lost+found/`. A further one is left where it is, and the app's
-/// calls fail: a disk that damages one file after the other must not be filled with them.
+/// Damaged databases of one app in `lost+found/`. A further damaged database stays at its path, and
+/// the app's calls fail: a failing disk must not be filled with damaged copies.
 pub const DAMAGED_DATABASES_KEPT: usize = 3;
-/// Parts of a damaged table that can't be read. Beyond it, the rest of the table isn't copied.
+/// Unreadable parts of a damaged table that a rescue skips. Beyond it, the rest of the table isn't
+/// copied.
 pub const RESCUE_ERRORS_MAX: u32 = 100_000;
-/// How long all calls of an app fail after its damaged database could not be replaced, as on a full
-/// disk. Then the next call tries again.
+/// How long all calls of an app fail after its damaged database could not be replaced, for example
+/// on a full disk. Then the next call tries again.
 pub const RESCUE_RETRY_AFTER: Duration = Duration::from_secs(60);
 /// Calls of one app's database that are queued or running. Further calls wait for a permit before
 /// they are queued.
@@ -137,12 +138,13 @@ pub const EVENT_OVERHEAD_BYTES: u64 = 256;
 pub const EVENT_BYTES_MAX: u64 = 2 << 20;
 /// Events in one call. A larger batch is refused: one transaction must not delay others for long.
 pub const EVENTS_PER_BATCH_MAX: usize = 1_000;
-/// Bytes of the events in one call. A larger batch is refused, as for the number.
+/// Bytes of the events in one call. A larger batch is refused for the same reason.
 pub const EVENT_BATCH_BYTES_MAX: u64 = 8 << 20;
-/// How long an accepted event makes a later one with its source and id a duplicate.
+/// How long after the acceptance of an event a later one with its source and id is a duplicate,
+/// even if the first one has ended.
 pub const DEDUPLICATION_WINDOW: Duration = Duration::from_secs(24 * 3_600);
-/// Done and cancelled events of an app. Beyond it the oldest are removed, and no longer make later
-/// events duplicates.
+/// Done and cancelled events of an app. Beyond it the oldest are removed, and the host no longer
+/// recognises their duplicates.
 pub const ENDED_EVENTS_MAX: i64 = 1_000_000;
 /// Bytes of an event's error. A longer error is truncated.
 pub const EVENT_ERROR_BYTES_MAX: usize = 16 << 10;
@@ -158,8 +160,8 @@ pub const EVENTS_SCANNED_MAX: usize = 10_000;
 pub const EVENTS_SWEPT_MAX: usize = 1_000;
 /// Delayed events that one step shifts after the clock was set back. The next step continues.
 pub const EVENTS_SHIFTED_MAX: u32 = 1_000;
-/// The difference between two clocks that counts as a change of the clock, in milliseconds. A
-/// smaller one only delays events by itself.
+/// The difference between two clocks, in milliseconds, that counts as a change of the clock. A
+/// smaller change delays events only by its own length.
 pub const CLOCK_STEP_MS: i64 = 1_000;
 
 /// Reports of lost data in the queue. A further loss is written to the host's log only, not to the

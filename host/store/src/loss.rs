@@ -1,4 +1,4 @@
-//! Data of apps that was lost outside of the host, as reports. Never detects a loss.
+//! Reports of app data that was lost or damaged outside of the host. Never detects a loss.
 
 use std::path::PathBuf;
 
@@ -35,8 +35,8 @@ pub enum Loss {
     Emptied,
     /// Another file replaced the file that the host had open.
     Replaced,
-    /// The file can't be read as a database. A new one replaced it, with the rows that could be
-    /// read; without them, it is still at its path.
+    /// The file is damaged. If `rescued` is set, a new file with the rows that could be read has
+    /// replaced it; otherwise the damaged file is still at its path.
     Damaged { detail: String, rescued: Option<Rescued> },
 }
 
@@ -45,7 +45,7 @@ pub enum Loss {
 pub struct Rescued {
     /// Key-value entries.
     pub entries: u64,
-    /// Events that are not done or cancelled.
+    /// Events that are neither done nor cancelled.
     pub events: u64,
     /// Whether every row could be read.
     pub is_complete: bool,

@@ -1,12 +1,12 @@
-//! The probe for a read-only file system, which SQLite reports like other errors. Never leaves a
-//! file behind.
+//! Probes for a read-only file system, for which SQLite has no error code of its own. Never leaves
+//! a file with content behind.
 
 use std::fs::{self, OpenOptions};
 use std::io::ErrorKind;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-/// The name of the file that is created and removed.
+/// The name of the file that the probe creates and removes.
 const NAME: &str = ".write-probe";
 
 /// Returns whether the file system of a folder is read-only: tries to create a file.
@@ -14,7 +14,7 @@ pub(crate) fn is_read_only(folder: &Path) -> bool {
     let probe = folder.join(NAME);
     match OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&probe) {
         Ok(_) => {
-            // A file that is left is empty, and the next probe removes it.
+            // If the file can't be removed, it is empty, and the next probe removes it.
             let _ = fs::remove_file(&probe);
             false
         }

@@ -1,5 +1,5 @@
-//! What an app's database contains, for its rescue from damage: key-value entries and events. Owns
-//! the order in which they are copied. Never opens a database.
+//! Copies the content of an app's damaged database: key-value entries and events. Owns the order in
+//! which they are copied. Never opens a database.
 
 use rusqlite::Connection;
 

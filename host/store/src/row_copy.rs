@@ -33,7 +33,7 @@ pub(crate) fn copy<T>(
         let values = values.collect::<Result<Vec<_>, _>>()?;
         match insert.execute(params_from_iter(values)) {
             Ok(1) => copied(checked).map(|()| true),
-            // It has the key of another row, or a value of another type.
+            // The row has the key of another row, or a value of the wrong type.
             Ok(_) => Ok(false),
             Err(error) if error.sqlite_error_code() == Some(ErrorCode::ConstraintViolation) => Ok(false),
             Err(error) => Err(error.into()),
@@ -68,7 +68,7 @@ pub(crate) fn copy<T>(
         }
         all.is_complete = false;
         errors += 1;
-        // Grows by itself, so that a large damaged part is left behind in few steps.
+        // Grows with each error, so that a large damaged part is skipped in few steps.
         skipped = skipped.saturating_add(1 + skipped / 64);
         if errors == RESCUE_ERRORS_MAX || after.checked_add(skipped).is_none() {
             return Ok(all);

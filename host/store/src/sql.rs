@@ -53,7 +53,7 @@ pub(crate) fn connect(path: &Path, pages_max: Option<u32>) -> Result<Connection,
     connect_with(path, pages_max, |_| Ok(()))
 }
 
-/// Opens a database like [`connect`]. `set_up_file` gets the connection before a new file is
+/// Opens a database like [`connect`]. `set_up_file` receives the connection before a new file is
 /// written.
 pub(crate) fn connect_with(
     path: &Path,
@@ -77,10 +77,12 @@ pub(crate) fn connect_with(
         connection.pragma_update(None, "foreign_keys", "ON")?;
         connection.pragma_update(None, "journal_size_limit", JOURNAL_BYTES_KEPT)?;
         connection.pragma_update(None, "trusted_schema", "OFF")?;
-        // The jobs of a group commit run in savepoints, whose journal would be written to a file.
+        // The jobs of a group commit run in savepoints, whose journal would otherwise be written to
+        // a file.
         connection.pragma_update(None, "temp_store", "MEMORY")?;
         limit_pages(&connection, pages_max)?;
-        // Without it, SQLite plans a statement again whenever a parameter of its `WHERE` changes.
+        // Without this setting, SQLite plans a statement again whenever a parameter of its `WHERE`
+        // changes.
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
         connection.set_prepared_statement_cache_capacity(64);
         Ok(connection)
@@ -111,7 +113,7 @@ pub(crate) fn look_into(path: &Path, is_settled: bool) -> Result<Connection, Sto
     open().map_err(|error| StoreError::sqlite(path, &error))
 }
 
-/// What a commit survives, beyond an end of the process.
+/// What a commit survives besides an end of the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Durability {
     /// A power failure may undo the last such commits, each as a whole, back to the last synced

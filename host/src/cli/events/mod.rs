@@ -28,7 +28,7 @@ pub(crate) struct EventsArgs {
 
 #[derive(Subcommand, Debug)]
 enum EventsCommand {
-    /// Send one event: show the reply, or the place of the stored event
+    /// Send one event: show the reply, or the state of the stored event
     Send(send::SendArgs),
     /// List stored events, newest first
     List(stored::ListArgs),

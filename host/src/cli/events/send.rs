@@ -1,5 +1,5 @@
-//! Implements `isopod events send`: sends an app one event, as a CloudEvent, and shows its reply,
-//! or its place in the queue. Never retries.
+//! Implements `isopod events send`: sends one CloudEvent to an app, and shows the reply or the
+//! state of the stored event. Never retries.
 
 use std::io::Read as _;
 use std::time::SystemTime;
@@ -101,7 +101,8 @@ fn check_size(bytes: usize) -> Result<(), Failure> {
         .next("store larger data where the app can fetch it, and send its address"))
 }
 
-/// An event in its sent form. The data keeps its text, since parsing a number may lose digits.
+/// An event in the form in which it is sent. The data keeps its text, since parsing a number may
+/// lose digits.
 #[derive(Serialize)]
 struct CloudEvent<'a> {
     specversion: &'static str,

@@ -135,8 +135,8 @@ pub(super) fn list(app: &RemoteApp, args: &ListArgs) -> Result<(), Failure> {
     })
 }
 
-/// Returns a line with the numbers of the app's stored events, if it has any and the host reports
-/// them.
+/// Returns a line with the numbers of the app's stored events, if the app has any and the host
+/// reports the numbers.
 pub(crate) fn counts_of(app: &RemoteApp) -> Option<String> {
     counts(&app.get("/metrics").ok()?["push"])
 }
@@ -159,8 +159,7 @@ fn counts(queue: &Value) -> Option<String> {
     (!parts.is_empty()).then(|| format!("stored events: {}{oldest}", parts.join(", ")))
 }
 
-/// Formats a list of events. An empty list, and one with more events, are explained on standard
-/// error.
+/// Formats a list of events. Prints a note on standard error if the list is empty or incomplete.
 pub(crate) fn table(answer: &Value, limit: u16, none: &str) -> String {
     let rows: Vec<Vec<String>> = output::items(answer).iter().map(row).collect();
     if rows.is_empty() {

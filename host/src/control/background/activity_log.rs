@@ -36,9 +36,9 @@ pub(in crate::control) enum Record {
 pub(in crate::control) struct Options {
     pub(in crate::control) store: Store,
     pub(in crate::control) app_table: AppTable,
-    /// Cancelled when the host begins to shut down: no record is retried from then on.
+    /// Cancelled when the host begins to shut down; no record is retried afterwards.
     pub(in crate::control) closing: CancellationToken,
-    /// Cancelled once no activity follows: the service stores its queue and ends.
+    /// Cancelled once no further activity follows; the service then stores its queue and ends.
     pub(in crate::control) drained: CancellationToken,
 }
 

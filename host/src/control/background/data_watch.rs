@@ -1,5 +1,5 @@
 //! Watches the data folder while the host runs. Reports removed data of apps and a replaced
-//! `control.db`, each once. Also restores the disk space in reserve. Never stops the host.
+//! `control.db` once each. Also restores the disk space in reserve. Never stops the host.
 
 use isopod_store::Store;
 use tokio::time::{Instant, MissedTickBehavior, interval, interval_at};

@@ -1,6 +1,6 @@
-//! Deletes events that ended before the window of deduplication, and shrinks the files afterwards.
-//! Only touches the databases of apps that have events. Never deletes an event that has not ended,
-//! or a dead letter.
+//! Deletes events that ended before the deduplication window, and shrinks the databases afterwards.
+//! Opens only the databases of apps that have events. Never deletes a dead letter, or an event that
+//! has not ended.
 
 use std::{collections::HashSet, fmt::Display, sync::Arc, time::Duration};
 
@@ -38,11 +38,11 @@ trait Queues {
 }
 
 impl Service {
-    /// Prunes one app after the other, at an interval, until the host shuts down. The events of an
-    /// app that has none of this run of the host are found by one scan.
+    /// Prunes one app after the other, at an interval, until the host shuts down. One scan finds
+    /// the apps with events of earlier runs of the host.
     pub(in crate::control) async fn run(self) {
         let mut interval = tokio::time::interval(limits::EVENT_PRUNE_INTERVAL);
-        // The first tick is immediate, and a start has more urgent work.
+        // The first tick is immediate. It is skipped, since a starting host has more urgent work.
         interval.tick().await;
         loop {
             interval.tick().await;
@@ -105,7 +105,7 @@ async fn round<Q: Queues>(queues: &Q) {
     }
 }
 
-/// Prunes an app in small steps, between which other changes of its database run.
+/// Prunes an app in small steps, so that other changes of its database can run in between.
 async fn prune<Q: Queues>(queues: &Q, app: &AppName) -> Result<(), Q::Error> {
     let window = SignedDuration::try_from(isopod_store::limits::DEDUPLICATION_WINDOW).unwrap_or_default();
     let before = queues.now().saturating_sub(window).unwrap_or(Timestamp::MIN);

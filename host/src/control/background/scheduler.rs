@@ -1,4 +1,4 @@
-//! Runs process types by their schedules. One task serves all apps, and wakes for the next due run.
+//! Runs process types by their schedules. One task serves all apps and wakes for the next due run.
 //! Never decides which runs are due: the policy crate does, so that a clock that jumps triggers no
 //! run twice.
 
@@ -57,11 +57,11 @@ impl Service {
         }
     }
 
-    /// Starts the due runs of a process type. The events of a handler are stored before the firing
-    /// is: if the host ends in between, the next start stores them again, without effect. A command
-    /// has no queue, so its firing is stored first, and none of its runs starts twice. The firing
-    /// of a run that waits for the previous one is stored when its turn comes: if the host ends
-    /// before, the run counts as missed.
+    /// Starts the due runs of a process type. The events of a handler are stored before the firing:
+    /// if the host ends in between, the next start stores them again, and the queue recognises the
+    /// duplicates. A command has no queue, so its firing is stored first and no run starts twice.
+    /// The firing of a run that waits for the previous run is stored only when the run starts: if
+    /// the host ends before, the run counts as missed.
     async fn fire(&self, firing: Firing, at: Timestamp) {
         let Ok(app) = self.app_table.app(&firing.app) else { return };
         match firing.entry {
@@ -88,7 +88,7 @@ impl Service {
         }
     }
 
-    /// Records the times that passed and don't run.
+    /// Records the scheduled times that passed and don't run.
     async fn report_dropped(&self, app: &AppRecord, firing: &Firing) {
         let Firing { process, timetable, since, dropped, .. } = firing;
         if *dropped == 0 {
@@ -102,7 +102,7 @@ impl Service {
     }
 
     /// Runs a command once for each time, and waits until the last run ends. Runs that a downtime
-    /// delayed are made up for one after another.
+    /// delayed run one after another.
     async fn run_commands(&self, app: &AppRecord, firing: &Firing, at: Timestamp) {
         let Firing { process, timetable, runs, .. } = firing;
         let turn = match timetable.overlap {
@@ -171,7 +171,7 @@ impl Service {
         }
     }
 
-    /// Records a run that could have started, and did not.
+    /// Records a run that failed to start.
     async fn not_run(&self, app: &AppRecord, process: &ProcessName, timetable: &Timetable, why: &str) {
         let text = format!("`{process}` did not run by its schedule {timetable}: {why}");
         app.log.write(LogLine::host(&app.name, text.clone()));

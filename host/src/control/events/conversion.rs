@@ -1,5 +1,4 @@
-//! Converts events between their forms: the guest's, and the store's. Never reads or writes a
-//! queue.
+//! Converts events between the guest's form and the store's form. Never reads or writes a queue.
 
 use std::time::Duration;
 
@@ -20,7 +19,8 @@ pub(super) struct Handler {
 }
 
 impl Handler {
-    /// Returns the process type of a release that takes events without a named process type.
+    /// Returns the process type of a release that handles events for which no process type is
+    /// named.
     pub(super) fn of(release: &ActiveRelease) -> Option<Self> {
         let (process, definition) = release.main_event_process()?;
         Some(Self::new(process, definition))
@@ -47,8 +47,8 @@ impl Handler {
     }
 }
 
-/// Returns the request id of an event's deliveries, which is in the log lines of all its attempts.
-/// It is derived from the event, so that it needn't be stored.
+/// Returns the request id that the log lines of all attempts of an event have. The id is derived
+/// from the event's source and id, so it isn't stored.
 pub(crate) fn request_id(source: &str, id: &str) -> RequestId {
     let length = (source.len() as u64).to_le_bytes();
     let digest = Sha256::new().chain_update(length).chain_update(source).chain_update(id).finalize();
@@ -79,7 +79,7 @@ pub(super) fn asked(event: Event) -> isopod_engine::Event {
     }
 }
 
-/// Returns an event of a sender as the store keeps it.
+/// Returns a sender's event in the store's form.
 pub(super) fn from_sender(event: isopod_engine::Event) -> Event {
     let isopod_engine::Event {
         id,
@@ -97,18 +97,19 @@ pub(super) fn from_sender(event: isopod_engine::Event) -> Event {
     Event { id, source, event_type, subject, payload }
 }
 
-/// The attribute of an event that waits to be forwarded to another app's queue. No sender can set
-/// it, since the name is not valid for an attribute.
+/// The attribute with the target app of an event that waits to be forwarded. No sender can set it,
+/// since its name is invalid in CloudEvents.
 const FORWARD_TO: &str = "isopod-forward-to";
 
-/// The attribute with the subject of an event that waits to be forwarded.
+/// The attribute with the original subject of an event that waits to be forwarded.
 const FORWARD_SUBJECT: &str = "isopod-forward-subject";
 
 /// The attribute with the expiry of an event that waits to be forwarded.
 const FORWARD_EXPIRES: &str = "isopod-forward-expires";
 
-/// Marks an event to be forwarded. In the app's own queue its subject includes the target, so that
-/// an unavailable target delays no event of the app itself. The expiry applies in both queues.
+/// Marks an event to be forwarded. In the sender's own queue, its subject includes the target app,
+/// so an unavailable target delays no event that the sender handles itself. The expiry applies in
+/// both queues.
 fn forwarding(mut event: Event, target: String, expires_at: Option<Timestamp>) -> Event {
     let expires = expires_at.map(|time| (FORWARD_EXPIRES.to_owned(), time.to_string()));
     event.payload.extensions.extend(expires);
@@ -120,7 +121,7 @@ fn forwarding(mut event: Event, target: String, expires_at: Option<Timestamp>) -
     event
 }
 
-/// Returns the app to which an event is to be forwarded.
+/// Returns the app to which an event is to be forwarded, if it is marked.
 pub(super) fn forward_target(event: &Event) -> Option<&str> {
     let mut extensions = event.payload.extensions.iter();
     extensions.find(|(name, _)| name == FORWARD_TO).map(|(_, target)| target.as_str())
@@ -150,7 +151,7 @@ pub(super) struct Sent {
     pub(super) expires_at: Option<Timestamp>,
 }
 
-/// Returns an event that a guest of `app` sends, or what is wrong with it.
+/// Returns the event that a guest of `app` sends, or the error of an invalid event.
 pub(super) fn from_guest(event: EmittedEvent, app: &AppName, now: Timestamp) -> Result<Sent, EmitError> {
     let invalid = |what: &str| Err(EmitError::Invalid(what.to_owned()));
     if event.id.is_empty() || event.event_type.is_empty() || event.source.as_deref() == Some("") {
@@ -177,8 +178,8 @@ pub(super) fn from_guest(event: EmittedEvent, app: &AppName, now: Timestamp) -> 
     Ok(Sent { event, not_before, expires_at })
 }
 
-/// Returns what a handler did in the form that the store commits. Events to other apps enter the
-/// app's own queue, which forwards them, so that they are part of the same transaction.
+/// Returns a handler's effects in the form that the store commits. Events for other apps first
+/// enter the sender's own queue, so that they are part of the same transaction.
 pub(super) fn effects(
     effects: isopod_engine::Effects,
     release: &ActiveRelease,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{delivery::Delivery, intake::Intake, settling::Settling, tasks::Start};
 use crate::control::shutdown::Shutdown;
 
-/// Starts a delivery task for each app that has events.
+/// Starts a delivery task for each app with events to deliver.
 pub(in crate::control) struct Deliveries {
     pub(super) intake: Arc<Intake>,
     pub(super) shutdown: Shutdown,

@@ -1,6 +1,6 @@
 //! Delivers the events of one app: claims those that are due, runs each handler as push work, and
 //! settles the outcome. Its task exists while the app has events that have not ended. Never decides
-//! what follows a failure: `outcome.rs` does.
+//! whether a failed event is retried: `outcome.rs` does.
 
 use std::{
     pin::pin,
@@ -40,7 +40,7 @@ pub(super) struct Delivery {
 /// When the queue is to be checked again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum NextCheck {
-    /// When a delivery ends, or at a wake-up.
+    /// When a delivery ends, or earlier at a wake-up.
     Later,
     /// At this time, or earlier at a wake-up.
     At(Timestamp),
@@ -53,8 +53,9 @@ struct Count {
 }
 
 impl Delivery {
-    /// Delivers events until none is left, the app can't take events, the app is destroyed, or the
-    /// host stops. Running deliveries complete first, unless the app is destroyed.
+    /// Delivers events until the queue has no further event, the app can't take events, the app is
+    /// destroyed, or the host stops. Waits for running deliveries first, unless the app is
+    /// destroyed.
     pub(super) async fn run(self: Arc<Self>) {
         let closing = self.shutdown.closing.clone();
         let (mut running, mut pace) = (JoinSet::new(), Pace::new(Instant::now()));
@@ -81,11 +82,12 @@ impl Delivery {
         }
     }
 
-    /// Claims due events, as many as the app can take, and starts their deliveries.
+    /// Claims as many due events as the app can run, and starts their deliveries.
     async fn start_due(self: &Arc<Self>, running: &mut JoinSet<()>, pace: &mut Pace, count: &mut Count) -> NextCheck {
         let (cores, ahead) = (self.push_cores(), pace.ahead(Instant::now()));
         let most = cores.saturating_add(ahead).min(limits::DELIVERIES_PER_APP_MAX);
-        // A claim waits for the disk, so it takes several events at a time if they are short.
+        // A claim is a transaction, so one claim takes several events if their deliveries are
+        // short.
         if running.len() >= most || running.len() > cores + ahead / 2 {
             return self.update_count(count).await;
         }
@@ -103,8 +105,8 @@ impl Delivery {
         }
     }
 
-    /// Updates the number of waiting events while none can be claimed. An event that was accepted
-    /// during a claim may be counted twice or not at all until then.
+    /// Updates the published number of waiting events while none can be claimed. Until then, an
+    /// event that was accepted during a claim may be counted twice or missing.
     async fn update_count(&self, count: &mut Count) -> NextCheck {
         let interval = limits::QUEUE_COUNT_INTERVAL.saturating_sub(count.read_at.elapsed());
         match (self.app.data_gate.guard(), count.is_outdated) {
@@ -140,7 +142,7 @@ impl Delivery {
         }
         // Woken once a release serves.
         let Ok(release) = self.intake.directory.serving(&self.app.traffic).await else { return Ok(NextCheck::Later) };
-        // Events beyond the pools' queue would be refused.
+        // The pools would refuse more events than fit into their queue.
         let limit = usize::try_from(release.program().sandbox().limits.queue_max).unwrap_or(usize::MAX);
         let room = room.min(self.push_cores().saturating_add(limit).saturating_sub(running.len()));
         let (mut claimed, mut next) = (0, next_due.filter(|due| *due > now));
@@ -213,9 +215,9 @@ impl Delivery {
         conversion::effects(committable.effects, release, &self.app.name, Timestamp::now())
     }
 
-    /// Settles a failed delivery, and writes it to the app's log, with the id of the guest's lines.
-    /// A store that can't be written is retried until the host stops: the lease then ends with the
-    /// host.
+    /// Settles a failed delivery, and writes the failure to the app's log with the request id of
+    /// the guest's lines. While the store can't be written, retries until the host stops; the lease
+    /// then ends with the host session.
     async fn fail(
         &self,
         claim: &Claim,
@@ -253,7 +255,7 @@ impl Delivery {
         running: &Running<(Lease, Outcome)>,
     ) -> Result<Settled, StoreError> {
         let commit = async |outcomes: Vec<(Lease, Outcome)>| {
-            // Data of a destroyed app is gone, with its queue.
+            // The queue of a destroyed app is removed with its data.
             let Some(_guard) = self.app.data_gate.guard() else {
                 return Ok(outcomes.iter().map(|_| Ok(Settled::LeaseLost)).collect());
             };
@@ -268,7 +270,7 @@ impl Delivery {
 async fn until(next: NextCheck) {
     let NextCheck::At(time) = next else { return std::future::pending().await };
     let pause = Duration::try_from(time.duration_since(Timestamp::now())).unwrap_or_default();
-    // A jump of the clock is detected within the longest pause.
+    // A pause is bounded, so that a jump of the clock is detected.
     tokio::time::sleep(pause.min(limits::QUEUE_CHECK_INTERVAL_MAX)).await;
 }
 

@@ -5,7 +5,7 @@ use isopod_store::StoreError;
 /// Why a request about stored events fails.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum EventsError {
-    /// No release serves, for this reason.
+    /// No release of the app serves; contains the reason.
     #[error("{0}")]
     NotServing(String),
     #[error("the app has no process type that takes events")]

@@ -1,4 +1,5 @@
-//! Stores events in the queues of apps, and wakes their delivery. Never delivers an event.
+//! Stores events in the queues of apps, and wakes the apps' delivery tasks. Never delivers an
+//! event.
 
 use std::sync::Arc;
 
@@ -18,7 +19,7 @@ use crate::{
     runtime::{Directory, StoredEvents},
 };
 
-/// Events that the host itself sends to one process type.
+/// Events that the host itself sends to one process type, such as those of a schedule.
 pub(in crate::control) struct ProcessEvents {
     pub(in crate::control) process: ProcessName,
     /// Whether events of the same subject are delivered one at a time, whatever the process type's
@@ -27,7 +28,7 @@ pub(in crate::control) struct ProcessEvents {
     pub(in crate::control) events: Vec<Event>,
 }
 
-/// The queues of all apps, and what their users share.
+/// The queues of all apps, with the handles that storing and delivering share.
 pub(super) struct Intake {
     pub(super) queue: Arc<dyn EventQueue>,
     pub(super) directory: Arc<Directory>,
@@ -60,8 +61,8 @@ impl Intake {
         self.accept(app, events.collect()).await
     }
 
-    /// Stores an event like [`Intake::store`], and returns it: the first one, if an event with its
-    /// source and id was stored before.
+    /// Stores an event like [`Intake::store`], and returns the stored event. Returns the earlier
+    /// event if this one is a duplicate.
     pub(super) async fn store_one(&self, app: &Arc<AppRecord>, event: Sent) -> Result<StoredEvent, EventsError> {
         let release = self.directory.serving(&app.traffic).await.map_err(EventsError::NotServing)?;
         let handler = Handler::of(&release).ok_or(EventsError::NoHandler)?;
@@ -83,9 +84,9 @@ impl Intake {
         .await
     }
 
-    /// Stores events, and wakes their delivery. `accepting` returns the number of new events too.
-    /// Runs to completion even if the caller is dropped, so that no stored event waits for the next
-    /// one.
+    /// Runs `accepting`, which stores events and returns their number, and wakes the app's delivery
+    /// task. Runs to completion even if the caller is dropped; otherwise a stored event could
+    /// remain undelivered until the next one.
     async fn wake_after<T: Send + 'static>(
         &self,
         app: &Arc<AppRecord>,
@@ -105,16 +106,17 @@ impl Intake {
         accepting.await.unwrap_or_else(|error| Err(StoreError::Panicked { detail: error.to_string() }.into()))
     }
 
-    /// Reads the numbers of an app's stored events, by process type. Their sums are the app's
-    /// metrics until the next call.
+    /// Reads the numbers of an app's stored events by process type, and publishes their sums as the
+    /// app's metrics.
     pub(super) async fn stats(&self, app: &AppRecord) -> Result<Vec<QueueStats>, StoreError> {
         let stats = self.queue.stats(&app.name, Timestamp::now()).await?;
         app.traffic.resources().set_stored_events(sums(&stats));
         Ok(stats)
     }
 
-    /// Stores an event in another app's queue. A repetition has no effect, since the queue knows
-    /// the event's source and id. While the app takes no events, the attempt doesn't count.
+    /// Stores an event in another app's queue. Repeating the call has no effect, since the queue
+    /// recognises the duplicate by its source and id. While the target takes no events, the attempt
+    /// isn't counted.
     pub(super) async fn forward(&self, target: &str, is_granted: bool, claim: &Claim) -> Result<(), Failure> {
         let text = |why: &str| format!("the event can't be forwarded to `{target}`: {why}");
         if !is_granted {

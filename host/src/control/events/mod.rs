@@ -1,6 +1,6 @@
-//! The durable events of apps. Owns their acceptance, and the requests about stored events. Events
-//! are stored in the app's database before a sender is answered, and are then delivered by the
-//! app's delivery task. Never answers a sender before its event is durable.
+//! The durable events of apps. Owns their acceptance and the requests about stored events. An app's
+//! delivery task delivers the events from the app's database. Never answers a sender before its
+//! event is durable.
 //!
 //! ```text
 //!  API, guests, schedules ──accept──▶ queue (store) ──claim──▶ Delivery ──▶ instance
@@ -47,11 +47,11 @@ pub(crate) struct IncomingEvent {
     pub(crate) expires_at: Option<Timestamp>,
 }
 
-/// The requests about the stored events of apps. Cheap to clone.
+/// The handle to the stored events of all apps. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Events(Arc<Intake>);
 
-/// Creates the handle to the events of all apps, and the service that delivers them.
+/// Creates the handle to the events of all apps, and the service that delivers the events.
 pub(in crate::control) fn open(
     queue: Arc<dyn EventQueue>,
     directory: Arc<Directory>,
@@ -69,8 +69,8 @@ impl Events {
         self.0.tasks.wake(app);
     }
 
-    /// Delivers the events of all apps from before the host's start, and sets the metrics of their
-    /// queues.
+    /// Wakes the delivery of events that were stored before the host's start, and sets the metrics
+    /// of all queues.
     pub(in crate::control) async fn resume(self) {
         let queues = match self.0.queue.app_queues().await {
             Ok(queues) => queues,
@@ -99,8 +99,8 @@ impl Events {
         self.0.store(app, events.into_iter().map(|event| sent(app, event)).collect()).await
     }
 
-    /// Stores one event like [`Events::accept`], and returns it: the first one, if an event with
-    /// its source and id was stored before.
+    /// Stores one event like [`Events::accept`], and returns the stored event. Returns the earlier
+    /// event if this one is a duplicate.
     pub(crate) async fn accept_one(
         &self,
         app: &Arc<AppRecord>,
@@ -119,7 +119,8 @@ impl Events {
         self.0.store_for(app, events).await
     }
 
-    /// Returns the event with this id, the last accepted if several sources use the id.
+    /// Returns the event with this id. If several sources used the id, returns the last accepted
+    /// event.
     pub(crate) async fn get(
         &self,
         app: &AppRecord,
@@ -147,7 +148,7 @@ impl Events {
         Ok(self.0.stats(app).await.map(drop)?)
     }
 
-    /// Cancels an event that waits.
+    /// Cancels an event that waits for its delivery.
     pub(crate) async fn cancel(&self, app: &Arc<AppRecord>, event: EventSeq) -> Result<Cancelled, EventsError> {
         let _guard = app.data_gate.guard().ok_or(EventsError::Destroyed)?;
         let cancelled = self.0.queue.cancel(&app.name, event, Timestamp::now()).await?;
@@ -186,8 +187,8 @@ impl Events {
         self.0.prunable.take()
     }
 
-    /// Gives disk space of an app's removed events back to the system, in a short step. Returns
-    /// whether there is more.
+    /// Shrinks an app's database after events were removed, in a short step. Returns whether it can
+    /// shrink further.
     pub(in crate::control) async fn shrink(&self, app: &AppRecord) -> Result<bool, EventsError> {
         let _guard = app.data_gate.guard().ok_or(EventsError::Destroyed)?;
         Ok(self.0.queue.shrink(&app.name).await?)

@@ -1,5 +1,5 @@
-//! Decides what follows a failed delivery: a retry, and when, or a dead letter. Never uses a clock
-//! or a random source, and never changes the queue.
+//! Decides the outcome of a failed delivery: a retry at a certain time, or a dead letter. Never
+//! uses a clock or a random source, and never changes the queue.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::{control::limits, runtime::InvokeError};
 
-/// The attempt that failed, and the state around it.
+/// The failed attempt, with the inputs of the decision.
 pub(super) struct Attempt<'a> {
     /// The number of the attempt, from 1.
     pub(super) number: u32,
@@ -27,24 +27,24 @@ pub(super) struct Attempt<'a> {
 pub(super) enum Failure {
     /// The handler reported it.
     Handler(EventFailure),
-    /// The guest failed, or was not called.
+    /// The guest failed, or could not be called.
     Invoke(InvokeError),
-    /// What the handler did was refused: for example, a value is too large.
+    /// The store refused the handler's effects; for example, a value is too large.
     Effects(String),
-    /// The store can't be written, for a reason that isn't the handler's.
+    /// The store can't be written, for a reason that the handler didn't cause.
     Store(String),
-    /// Other handlers changed what this handler read, in every one of its runs.
+    /// In each of its runs, other handlers changed keys that this handler had read.
     Conflicts,
     /// No release serves.
     NotServing(String),
-    /// The app to which the event is forwarded takes none now.
+    /// The app to which the event is forwarded currently takes no events.
     TargetUnavailable(String),
     /// The app to which the event is forwarded doesn't exist.
     NoTarget(String),
 }
 
 impl Failure {
-    /// Returns the failure of a delivery whose handler succeeded, and whose effects were not
+    /// Returns the failure of a delivery whose handler succeeded but whose effects were not
     /// committed.
     pub(super) fn of_commit(error: &StoreError) -> Self {
         match error {
@@ -77,8 +77,8 @@ impl Attempt<'_> {
         }
     }
 
-    /// Returns whether the app's log already has the failure: an event that waits for an app is
-    /// postponed many times for the same reason.
+    /// Returns whether the app's log already contains the failure. An event that waits for an app
+    /// is postponed many times for the same reason, which is logged once.
     pub(super) fn is_logged(&self, failure: &Failure) -> bool {
         let (Failure::TargetUnavailable(reason) | Failure::NotServing(reason)) = failure else { return false };
         self.last_error.is_some_and(|last| last.text == *reason)
@@ -109,8 +109,8 @@ impl Attempt<'_> {
         }
     }
 
-    /// Returns the outcome of a guest's fault. The same trap several times in a row would occur
-    /// again.
+    /// Returns the outcome of a guest's fault. A trap that has occurred several times in a row is
+    /// not retried, since it would occur again.
     fn after_fault(&self, fault: &Fault) -> Outcome {
         let text = text_of(fault);
         let same_before = self.last_error.filter(|last| last.text == text).map_or(0, |last| last.repeats);
@@ -121,7 +121,7 @@ impl Attempt<'_> {
         self.retry(Duration::ZERO, text)
     }
 
-    /// Returns the outcome of a counted failure.
+    /// Returns the outcome of a failure that counts as an attempt.
     fn retry(&self, at_least: Duration, error: String) -> Outcome {
         if self.policy.is_last(self.number) {
             return Outcome::Dead { error };
@@ -130,15 +130,15 @@ impl Attempt<'_> {
         Outcome::Retry { at: self.after(delay), error, is_counted: true }
     }
 
-    /// Returns the time until an event is forwarded again: about as long as it has waited so far,
-    /// which is an exponential back-off that needs no count of the attempts.
+    /// Returns the delay until an event is forwarded again: about as long as the event has waited
+    /// so far. This is an exponential back-off that needs no count of the attempts.
     fn target_delay(&self) -> Duration {
         let waited = Duration::try_from(self.now.duration_since(self.accepted_at)).unwrap_or_default();
         let full = waited.clamp(limits::DELIVERY_POSTPONED, limits::FORWARD_POSTPONED_MAX);
         RetryPolicy { first: full, max: full, ..self.policy }.delay(1, self.random)
     }
 
-    /// Returns the outcome of an attempt that doesn't count.
+    /// Returns the outcome of a failure that doesn't count as an attempt.
     fn postpone(&self, delay: Duration, error: String) -> Outcome {
         let at = self.after(delay.max(limits::DELIVERY_POSTPONED_MIN));
         Outcome::Retry { at, error, is_counted: false }
@@ -150,7 +150,7 @@ impl Attempt<'_> {
     }
 }
 
-/// Returns a fault with the guest's backtrace.
+/// Returns the text of a fault, with the guest's backtrace.
 pub(super) fn text_of(fault: &Fault) -> String {
     let mut text = fault.to_string();
     for function in fault.backtrace() {

@@ -4,14 +4,15 @@ use std::time::{Duration, Instant};
 
 use crate::control::limits;
 
-/// The recent rate of an app's deliveries. It decides how many events are claimed ahead: as many
-/// as the app completes while a claim and an outcome wait for the disk. An event that takes long is
-/// claimed only when a core is free, since a claim counts as an attempt.
+/// The recent rate of an app's deliveries. It determines how many events are claimed ahead: as many
+/// as the app completes during a claim and the commit of an outcome. An event whose handler is slow
+/// is claimed only when a core is free, since a claim counts as an attempt.
 pub(super) struct Pace {
     since: Instant,
     ended: u32,
     per_second: f64,
-    /// The smoothed duration of a claim. It grows with the time of a sync of the disk.
+    /// The smoothed duration of a claim. It grows if claims wait behind synced writes on a slow
+    /// disk.
     claim_time: Duration,
 }
 
@@ -20,7 +21,7 @@ impl Pace {
         Self { since: now, ended: 0, per_second: 0.0, claim_time: Duration::ZERO }
     }
 
-    /// Notes the end of a delivery.
+    /// Records the end of a delivery.
     pub(super) fn note_end(&mut self, now: Instant) {
         self.ended = self.ended.saturating_add(1);
         let measured = now.duration_since(self.since);
@@ -30,7 +31,7 @@ impl Pace {
         }
     }
 
-    /// Notes the duration of a claim.
+    /// Records the duration of a claim.
     pub(super) fn note_claim(&mut self, took: Duration) {
         self.claim_time = (self.claim_time + took.min(limits::DELIVERY_CLAIM_TIME_MAX)) / 2;
     }

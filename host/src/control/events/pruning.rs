@@ -1,4 +1,4 @@
-//! Which apps have events that will have to be pruned. Never decides when.
+//! Tracks the apps with events that will have to be pruned. Never decides when they are pruned.
 
 use std::{
     collections::HashSet,
@@ -11,8 +11,8 @@ use std::{
 
 use isopod_policy::AppName;
 
-/// The apps with stored events. An app without events is not a part of it, so that its database is
-/// never opened for pruning.
+/// The apps with stored events. Other apps are not contained, so their databases are never opened
+/// for pruning.
 #[derive(Default)]
 pub(super) struct Prunable {
     apps: Mutex<HashSet<AppName>>,
@@ -41,7 +41,7 @@ impl Prunable {
         self.apps.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds an app, after it got events.
+    /// Adds an app that has stored events.
     pub(super) fn note(&self, app: &AppName) {
         let mut apps = self.lock();
         if !apps.contains(app) {

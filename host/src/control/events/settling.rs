@@ -1,5 +1,5 @@
-//! Gathers the outcomes of an app's concurrent deliveries, so that they share a commit: since a
-//! commit of outcomes doesn't wait for the disk, it is too short to gather them meanwhile. Never
+//! Gathers the outcomes of an app's concurrent deliveries, so that they share a commit. A commit of
+//! outcomes doesn't wait for the disk, so it is too short for others to gather during it. Never
 //! decides an outcome, and never commits.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,24 +12,24 @@ use crate::control::limits;
 /// The outcomes, of type `O`, of one app's deliveries that wait for their commit.
 pub(super) struct Settling<O> {
     gathered: Mutex<Gathered<O>>,
-    /// Notified once the gathered outcomes needn't wait any longer.
+    /// Notified once no further outcome is worth the wait.
     complete: Notify,
 }
 
 struct Gathered<O> {
-    /// Deliveries that have begun and whose outcome is not known yet.
+    /// The number of deliveries that have begun and whose outcome is not known yet.
     running: usize,
     outcomes: Vec<O>,
-    /// The size of the effects, in bytes.
+    /// The size of the gathered effects, in bytes.
     bytes: usize,
     replies: Vec<oneshot::Sender<Result<Settled, StoreError>>>,
 }
 
-/// Counts a delivery whose outcome is not known yet, until it is dropped.
+/// Counts a delivery as running until this is dropped or the outcome is known.
 pub(super) struct Running<O>(Arc<Settling<O>>);
 
 impl<O> Gathered<O> {
-    /// Returns whether no further outcome is worth the wait.
+    /// Returns whether the gathered outcomes should be committed without waiting for others.
     fn is_complete(&self) -> bool {
         self.running == 0
             || self.outcomes.len() >= limits::OUTCOMES_PER_COMMIT_MAX
@@ -70,10 +70,10 @@ impl<O> Settling<O> {
 }
 
 impl<O> Running<O> {
-    /// Commits the delivery's outcome by `commit`, together with those that other deliveries have
-    /// meanwhile. `bytes` is the size of its effects. All deliveries of an app must use the same
-    /// `commit`. They are dropped together,
-    /// or not at all: the first of them commits for the others.
+    /// Commits the delivery's outcome with `commit`, together with the outcomes of other deliveries
+    /// that end meanwhile. `bytes` is the size of the outcome's effects. The first delivery commits
+    /// for all. Therefore all deliveries of an app must use the same `commit`, and must only be
+    /// dropped together.
     pub(super) async fn settle<C>(
         &self,
         outcome: O,
@@ -94,7 +94,7 @@ impl<O> Running<O> {
         };
         settling.end_one();
         if is_first {
-            // A timeout is the usual end under load.
+            // Under load, the wait usually ends by its timeout.
             let _ = tokio::time::timeout(limits::OUTCOME_WAIT, settling.completed()).await;
             let (outcomes, replies) = {
                 let mut gathered = settling.lock();
@@ -106,12 +106,12 @@ impl<O> Running<O> {
                 Err(error) => replies.iter().map(|_| Err(error.clone())).collect(),
             };
             for (reply, result) in replies.into_iter().zip(results) {
-                // The delivery may have been dropped.
+                // The waiting delivery may have been dropped.
                 let _ = reply.send(result);
             }
         }
         let settled = answer.await.unwrap_or(Err(StoreError::Closed));
-        // It may run again.
+        // After a conflict, the delivery's handler runs again.
         settling.lock().running += 1;
         settled
     }

@@ -1,5 +1,5 @@
-//! Owns the adapter from the stored events of apps to the engine's `EventSink` interface: events
-//! that guests send. Never decides which apps a guest may send to: the engine checks the grants.
+//! Implements the engine's `EventSink`, which receives the events that guests send, with the event
+//! queues of apps. Never decides which apps a guest may send to: the engine checks the grants.
 
 use std::{
     sync::{Arc, Weak},
@@ -15,8 +15,8 @@ use jiff::Timestamp;
 use super::{Events, conversion, error::EventsError, intake::Intake};
 use crate::control::AppRecord;
 
-/// The receiver of the events that one app sends. A release in memory holds it, so it doesn't keep
-/// the directory of releases alive.
+/// The receiver of the events that one app sends. A release in memory holds it, so it refers weakly
+/// to the directory of releases.
 pub(in crate::control) struct AppEvents {
     events: Weak<Intake>,
     app: AppName,
@@ -27,7 +27,7 @@ impl AppEvents {
         Arc::new(Self { events: Arc::downgrade(&events.0), app: app.clone() })
     }
 
-    /// Returns the queue's service, and the app whose event handler gets the event.
+    /// Returns the service of the queues, and the app whose event handler receives the event.
     fn target(&self, event: &EmittedEvent) -> Result<(Arc<Intake>, Arc<AppRecord>), EmitError> {
         let events = self.events.upgrade();
         let events = events.ok_or_else(|| EmitError::Other("the host is stopping".to_owned()))?;

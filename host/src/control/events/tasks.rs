@@ -1,5 +1,5 @@
-//! The register of delivery tasks: at most one per app. Wakes a task, or asks for a new one. Never
-//! runs a task.
+//! The register of delivery tasks, at most one per app. Wakes an app's task, or requests a new one.
+//! Never runs a task.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -19,7 +19,7 @@ pub(super) struct Tasks(Arc<Register>);
 
 #[derive(Default)]
 struct Register {
-    /// By the app's id, which is unique even if an app is destroyed and its name used again.
+    /// Keyed by the app's id, which stays unique if an app is destroyed and its name is used again.
     known: Mutex<HashMap<String, Arc<Wake>>>,
     /// The tasks to start: at most one per app.
     starts: Mutex<VecDeque<Start>>,

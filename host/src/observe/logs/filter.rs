@@ -7,7 +7,7 @@ use super::LogLine;
 /// Selects lines by equal fields; by default all lines.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct LineFilter {
-    /// The request of the lines, or the event: all attempts of an event have the same id.
+    /// The request id of the lines. All attempts of an event have the same request id.
     pub(crate) request_id: Option<RequestId>,
 }
 

@@ -37,7 +37,7 @@ pub(crate) struct AppResources {
     is_dev: AtomicBool,
     cancellation: Cancellation,
     files: AppFiles,
-    /// Push work that waits outside the pools, on disk.
+    /// The number of ready events that wait on disk, outside the pools.
     stored_work: AtomicU32,
     stored_events: LastRead,
 }
@@ -127,7 +127,7 @@ impl AppResources {
         load
     }
 
-    /// Returns the numbers of stored events when they were last read.
+    /// Returns the last known numbers of stored events.
     pub(crate) fn stored_events(&self) -> StoredEvents {
         self.stored_events.get()
     }
@@ -137,7 +137,8 @@ impl AppResources {
         self.stored_events.set(events);
     }
 
-    /// Sets the numbers of stored events of the host's start, unless later ones were read.
+    /// Sets the numbers of stored events that were read at the host's start, unless later numbers
+    /// were set.
     pub(crate) fn set_first_stored_events(&self, events: StoredEvents) {
         self.stored_events.set_first(events);
     }

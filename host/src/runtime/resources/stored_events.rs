@@ -1,4 +1,4 @@
-//! The numbers of an app's stored events, as they were last read. Never reads a queue.
+//! The last known numbers of an app's stored events. Never reads a queue.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -23,7 +23,7 @@ impl StoredEvents {
     }
 }
 
-/// The last read numbers, if they were read.
+/// The numbers, once they were read.
 #[derive(Debug, Default)]
 pub(super) struct LastRead(Mutex<Option<StoredEvents>>);
 
@@ -36,7 +36,7 @@ impl LastRead {
         *self.lock() = Some(events);
     }
 
-    /// Sets the numbers of the host's start, unless later ones were read.
+    /// Sets the numbers that were read at the host's start, unless later numbers were set.
     pub(super) fn set_first(&self, events: StoredEvents) {
         self.lock().get_or_insert(events);
     }

@@ -1,5 +1,5 @@
-//! The calls that wait for the reply of another call, on the whole host. Detects calls that would
-//! wait for each other. Never starts or ends a call.
+//! The calls on the host that wait for the reply of another call. Detects calls that would wait for
+//! each other. Never starts or ends a call.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -18,20 +18,20 @@ pub(crate) trait Occupied: Send + Sync {
     /// Identifies the pool.
     fn id(&self) -> usize;
 
-    /// Returns the slots that pull jobs lease, if they are as many as the pool may have. `None` if
-    /// a further job could get a slot.
+    /// Returns the slots that pull jobs lease, if the pool has its maximum of them. `None` if a
+    /// further job could get a slot.
     fn all_leased(&self) -> Option<Vec<SlotId>>;
 }
 
 /// What a call waits for.
 enum WaitsFor {
-    /// Any slot of a pool: the event that it asks about is queued.
+    /// Any slot of a pool: the event that the call asks with is queued.
     Pool(Arc<dyn Occupied>),
-    /// The call that handles its event.
+    /// The call that handles the event.
     Call(SlotId),
 }
 
-/// The calls that wait, by their slots.
+/// The waiting calls, by their slots.
 #[derive(Default)]
 pub(crate) struct Waits(Mutex<HashMap<SlotId, WaitsFor>>);
 
@@ -40,13 +40,13 @@ pub(crate) struct Waits(Mutex<HashMap<SlotId, WaitsFor>>);
 pub(crate) struct NeverFree;
 
 impl Waits {
-    /// Records that a call waits for a slot of `pool`, unless each of its slots waits for this or
-    /// another call that waits. `caller` is `None` for a call without a slot, which nothing waits
-    /// for.
+    /// Records that a call waits for a slot of `pool`. Fails if no slot can become free, since the
+    /// calls in all slots wait, directly or through other calls, for each other or for this call.
+    /// `caller` is `None` for a call without a slot, for which no call waits.
     pub(crate) fn wait_for_slot(&self, caller: Option<SlotId>, pool: Arc<dyn Occupied>) -> Result<(), NeverFree> {
-        // The lock is held during the search, so that of several calls that would wait for each
-        // other the last one is refused. A call that gets its slot meanwhile makes progress, which
-        // the search sees in the pool of that slot.
+        // The lock is held during the search, so that the last of several calls that would wait for
+        // each other is refused. If a waiting call gets its slot meanwhile, the search sees this in
+        // the pool of that slot.
         let mut waits = self.lock();
         if let Some(caller) = caller {
             waits.insert(caller, WaitsFor::Pool(Arc::clone(&pool)));
@@ -65,7 +65,7 @@ impl Waits {
         self.lock().insert(caller, WaitsFor::Call(handler));
     }
 
-    /// Removes the record of a call.
+    /// Removes the record of a call's wait.
     pub(crate) fn end(&self, caller: SlotId) {
         let ended = self.lock().remove(&caller);
         drop(ended);
@@ -76,7 +76,8 @@ impl Waits {
     }
 }
 
-/// Returns whether a call that doesn't wait leads to a free slot of `pool`.
+/// Returns whether a slot of `pool` can become free: because of a free slot, or because a chain of
+/// waits ends at a call that doesn't wait.
 fn can_become_free(waits: &HashMap<SlotId, WaitsFor>, pool: Arc<dyn Occupied>) -> bool {
     let (mut pools, mut seen_pools, mut seen_slots) = (vec![pool], HashSet::new(), HashSet::new());
     while let Some(pool) = pools.pop() {

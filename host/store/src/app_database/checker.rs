@@ -1,5 +1,5 @@
-//! The thread that checks large databases of apps while they are used, and replaces those that a
-//! call found damaged. Owns the bounded queue of checks. Never serves a request.
+//! The thread that checks large databases of apps while they are used, and replaces damaged ones.
+//! Owns the bounded queue of checks. Never serves a request.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -56,7 +56,7 @@ enum Message {
 }
 
 impl Running {
-    /// Makes a check interruptible. Returns whether it may run.
+    /// Makes a check interruptible. Returns false if it must not run, since the thread ends.
     pub(super) fn begin(&self, connection: &Connection) -> bool {
         *self.check.lock().unwrap_or_else(PoisonError::into_inner) = Some(connection.get_interrupt_handle());
         !self.is_stopping.load(Ordering::SeqCst)
@@ -95,7 +95,7 @@ impl CheckerHandle {
     }
 
     /// Queues the replacement of a database that may be damaged. If the queue is full, the next
-    /// call of the database replaces it.
+    /// call on the database replaces it.
     pub(super) fn replace(&self, database: Weak<dyn Checked>) {
         let _ = self.queue.try_send(Message::Replace(database));
     }
@@ -121,7 +121,7 @@ fn work(waiting: &Receiver<Message>, running: &Running) {
         let Some(database) = database.upgrade().filter(|_| !running.is_stopping.load(Ordering::SeqCst)) else {
             continue;
         };
-        // The panic hook has logged a panic, and the other databases are still checked.
+        // The panic hook has logged the panic. The other databases are still checked.
         let _ = caught(|| {
             if is_check {
                 database.check_while_used(running);

@@ -1,6 +1,6 @@
-//! Sets the damaged database of an app aside: moves its files to `lost+found/`, and puts a new
-//! database with the rows that can be read in its place. Never removes a damaged file, and never
-//! runs while the database is open.
+//! Sets the damaged database of an app aside: moves its files to `lost+found/`, and replaces it by
+//! a new database with the rows that can be read. Never removes a damaged file, and never runs
+//! while the database is open.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -20,21 +20,21 @@ use crate::loss::{KEY_VALUE, Rescued};
 use crate::row_copy::is_damage;
 use crate::sql::Sql;
 
-/// The new database, while rows are copied into it.
+/// The name of the new database while rows are copied into it.
 const INCOMPLETE: &str = "kv.db.rescuing";
-/// The new database, until it replaces the damaged one.
+/// The name of the complete new database until it replaces the damaged one.
 const NEW: &str = "kv.db.rescued";
 
 /// A damaged database that was set aside.
 #[derive(Debug)]
 pub(super) struct SetAside {
-    /// The damaged file.
+    /// The path of the damaged file.
     pub(super) to: PathBuf,
     pub(super) rescued: Rescued,
 }
 
-/// Returns what SQLite finds in the pages of a database, if they are damaged. Takes long for a
-/// large file.
+/// Checks the pages of a database. Returns SQLite's description of the damage, if there is any.
+/// Takes long for a large file.
 pub(super) fn check(connection: &Connection) -> Sql<Option<String>> {
     let found: Result<String, _> = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0));
     match found.map_err(Into::into) {
@@ -48,8 +48,8 @@ pub(super) fn check(connection: &Connection) -> Sql<Option<String>> {
 /// Sets the database aside, unless it is intact: no page is damaged, and every row can be read.
 /// `rescue` copies the rows of the first file into the second one.
 ///
-/// If the host ends before the new database is complete, the next start finds the damaged one
-/// unchanged. If it ends later, [`finish`] completes the replacement.
+/// If the host ends before the new database is complete, the damaged one remains unchanged. If it
+/// ends later, [`finish`] completes the replacement at the next start.
 pub(super) fn set_aside(
     folders: &AppFolders,
     app: &AppName,
@@ -78,7 +78,7 @@ pub(super) fn set_aside(
     rename(&incomplete, &new)?;
     sync_folder(&folder)?;
     if let Err(error) = rename(&path, &to) {
-        // As for a linked folder on another disk. The database stays where it is.
+        // For example, the app's folder is a link to another disk. The database stays at its path.
         let _ = (remove(&new), fs::remove_dir(&aside));
         return Err(error);
     }
@@ -90,7 +90,7 @@ pub(super) fn set_aside(
     Ok(Some(SetAside { to, rescued }))
 }
 
-/// Refuses to set another database of the app aside, beyond the limit.
+/// Refuses to set a further database of the app aside if the limit is reached.
 fn check_kept(folders: &AppFolders, aside: &str) -> Result<(), StoreError> {
     let lost = folders.lost();
     let kept = if lost.is_dir() { names(lost)? } else { Vec::new() };
@@ -104,8 +104,9 @@ fn check_kept(folders: &AppFolders, aside: &str) -> Result<(), StoreError> {
     )))
 }
 
-/// Completes a replacement that was interrupted after the damaged file was moved, and removes the
-/// incomplete new database of one that was interrupted before. Returns whether it was completed.
+/// Completes a replacement that was interrupted after the damaged file had been moved. If it was
+/// interrupted earlier, removes the incomplete new database instead. Returns whether a replacement
+/// was completed.
 pub(crate) fn finish(folders: &AppFolders, app: &AppName) -> Result<bool, StoreError> {
     let folder = folders.folder(app);
     let (path, new) = (folder.join(KEY_VALUE), folder.join(NEW));
@@ -118,7 +119,7 @@ pub(crate) fn finish(folders: &AppFolders, app: &AppName) -> Result<bool, StoreE
     }
     let journal = journal_of(&path);
     if journal.exists() {
-        // SQLite would apply it to the new database.
+        // SQLite would apply this journal to the new database.
         folders.move_aside(&journal, &format!("{app}-{KEY_VALUE}-wal"), Timestamp::now())?;
     }
     remove(&index_of(&path))?;

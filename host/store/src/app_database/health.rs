@@ -1,5 +1,5 @@
-//! The health of the apps' databases in this run of the host: which were checked, which may be
-//! damaged, and which could not be replaced. Never reads a file.
+//! Tracks the health of the apps' databases in this run of the host: the checked ones, those that
+//! may be damaged, and those that could not be replaced. Never reads a file.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,19 +11,20 @@ use isopod_policy::AppName;
 use crate::StoreError;
 use crate::limits::RESCUE_RETRY_AFTER;
 
-/// What was found in a database that may be damaged.
+/// The finding about a database that may be damaged.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Suspicion {
     pub(super) detail: String,
-    /// Whether changes in its journal are lost, which the rest of the file doesn't show.
+    /// Whether changes in the journal are lost. The database itself doesn't show this.
     pub(super) is_of_journal: bool,
 }
 
-/// What is known about the databases. An app without an entry has had no call yet.
+/// The health of all databases. An app without an entry has had no call yet.
 #[derive(Debug, Default)]
 pub(crate) struct Health {
     apps: Mutex<Known>,
-    /// Whether any database was suspected since the start. Every call looks at it.
+    /// Whether any database was suspected since the start. Lets calls skip the lock as long as none
+    /// was.
     has_suspects: AtomicBool,
 }
 
@@ -33,7 +34,7 @@ struct Known {
     checked: HashSet<AppName>,
     /// Apps whose database may be damaged.
     suspects: HashMap<AppName, Suspicion>,
-    /// Apps whose damaged database could not be replaced, and when.
+    /// Apps whose damaged database could not be replaced, with the time of the attempt.
     refused: HashMap<AppName, (StoreError, Instant)>,
     /// Apps whose records can't be read although their file is intact.
     intact: HashSet<AppName>,
@@ -52,7 +53,7 @@ impl Health {
         self.lock().checked.insert(app.clone());
     }
 
-    /// Notes that a database may be damaged.
+    /// Records that a database may be damaged.
     pub(super) fn suspect(&self, app: &AppName, detail: &str) {
         let mut known = self.lock();
         if !known.intact.contains(app) {
@@ -62,14 +63,14 @@ impl Health {
         }
     }
 
-    /// Notes that changes in the journal of a database are lost.
+    /// Records that changes in the journal of a database are lost.
     pub(super) fn suspect_journal(&self, app: &AppName, detail: &str) {
         let suspicion = Suspicion { detail: detail.to_owned(), is_of_journal: true };
         self.lock().suspects.insert(app.clone(), suspicion);
         self.has_suspects.store(true, Ordering::SeqCst);
     }
 
-    /// Returns what was found in a database that may be damaged. `None` while its replacement is
+    /// Returns the finding about a database that may be damaged. `None` while its replacement is
     /// refused.
     pub(super) fn suspicion(&self, app: &AppName) -> Option<Suspicion> {
         if !self.has_suspects.load(Ordering::SeqCst) {
@@ -90,14 +91,15 @@ impl Health {
         self.lock().refused.insert(app.clone(), (error, Instant::now()));
     }
 
-    /// Notes that a suspected file is intact. Later errors in its records are no suspicion.
+    /// Records that a suspected file is intact. Later errors in its records don't make it suspect
+    /// again.
     pub(super) fn set_intact(&self, app: &AppName) {
         let mut known = self.lock();
         known.suspects.remove(app);
         known.intact.insert(app.clone());
     }
 
-    /// Notes that a new database replaced the damaged one.
+    /// Records that a new database has replaced the damaged one.
     pub(super) fn set_replaced(&self, app: &AppName) {
         let mut known = self.lock();
         known.suspects.remove(app);
@@ -105,7 +107,7 @@ impl Health {
         known.checked.insert(app.clone());
     }
 
-    /// Forgets a destroyed app.
+    /// Removes a destroyed app.
     pub(super) fn forget(&self, app: &AppName) {
         let mut known = self.lock();
         known.checked.remove(app);

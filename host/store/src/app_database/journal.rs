@@ -1,6 +1,6 @@
-//! The journal of an app's database: SQLite's write-ahead log and its index. Finds damage that
-//! SQLite ignores: it applies the changes before the damaged part, and drops the rest without an
-//! error. Never changes a file.
+//! Reads the journal of an app's database: SQLite's write-ahead log and its index. Finds damage
+//! that SQLite ignores: SQLite applies the changes before the damaged part and drops the rest
+//! without an error. Never changes a file.
 
 use std::fs::{self, File};
 use std::io::{self, BufReader, ErrorKind, Read};
@@ -31,8 +31,9 @@ fn beside(database: &Path, end: &str) -> PathBuf {
     PathBuf::from(path)
 }
 
-/// Returns how the journal of a killed host is damaged, if it is. Must be called before the
-/// database is opened: that creates the index again. Ignores a journal that can't be read.
+/// Returns a description of the damage if the journal that a killed host left is damaged. Must be
+/// called before the database is opened, since opening it creates a new index. Ignores a journal
+/// that can't be read.
 pub(crate) fn damage_of(database: &Path) -> Option<String> {
     let journal = journal_of(database);
     let file = File::open(&journal).ok()?;
@@ -45,15 +46,15 @@ pub(crate) fn damage_of(database: &Path) -> Option<String> {
 /// The index's record of the journal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Index {
-    /// The frames of complete commits.
+    /// The number of frames of complete commits.
     frames: u32,
-    /// The frames that are in the database too.
+    /// The number of frames that were also written to the database.
     moved: u32,
     salt: [u8; 8],
 }
 
 impl Index {
-    /// Reads the header of an index. It is in the machine's byte order.
+    /// Reads the header of an index, which is in the machine's byte order.
     fn read(bytes: &[u8]) -> Option<Self> {
         let header = bytes.get(..INDEX_HEADER)?;
         let word = |at: usize| Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?));
@@ -63,13 +64,13 @@ impl Index {
         if is_valid { Some(Self { frames: word(16)?, moved: word(2 * INDEX_HEADER)?, salt }) } else { None }
     }
 
-    /// Returns whether changes are in the journal only.
+    /// Returns whether some changes are only in the journal.
     fn has_changes(self) -> bool {
         self.moved < self.frames
     }
 }
 
-/// Continues SQLite's checksum with bytes, a multiple of eight.
+/// Continues SQLite's checksum with bytes, whose number is a multiple of eight.
 fn checksum((mut one, mut two): (u32, u32), bytes: &[u8], word: impl Fn([u8; 4]) -> u32) -> (u32, u32) {
     for pair in bytes.as_chunks::<4>().0.as_chunks::<2>().0 {
         one = one.wrapping_add(word(pair[0])).wrapping_add(two);
@@ -82,10 +83,11 @@ fn number(bytes: &[u8], at: usize) -> u32 {
     bytes.get(at..at + 4).and_then(|bytes| bytes.try_into().ok()).map_or(0, u32::from_be_bytes)
 }
 
-/// Reads a journal to its end. It must have been written since the start of the machine: a power
-/// failure loses frames of commits that were not synced. The index has the number of complete
-/// frames. Without it, only two commits behind the first unreadable frame are damage: the last one
-/// may be incomplete.
+/// Reads a journal to its end, and returns a description of its damage. The journal must have been
+/// written since the start of the machine: a power failure loses frames of commits that were not
+/// synced, which is no damage. The index has the number of complete frames. Without the index, the
+/// journal counts as damaged only if two commits follow the first unreadable frame, since the last
+/// commit may be incomplete.
 fn examine(journal: &mut impl Read, bytes: u64, index: Option<Index>) -> io::Result<Option<String>> {
     let is_needed = index.is_none_or(Index::has_changes);
     let mut header = [0; HEADER];
@@ -126,7 +128,7 @@ fn examine(journal: &mut impl Read, bytes: u64, index: Option<Index>) -> io::Res
     Ok(Some(format!("the changes after its frame {complete} can't be read, and are lost")))
 }
 
-/// Fills the buffer. Returns whether there were enough bytes.
+/// Fills the buffer. Returns false if the input ended before.
 fn is_read(from: &mut impl Read, buffer: &mut [u8]) -> io::Result<bool> {
     match from.read_exact(buffer) {
         Ok(()) => Ok(true),
@@ -141,7 +143,7 @@ mod tests {
 
     use super::*;
 
-    /// A database whose journal has several commits, as a killed host leaves it.
+    /// Creates a database whose journal has several commits, as a killed host leaves it.
     fn killed() -> (tempfile::TempDir, PathBuf) {
         let folder = tempfile::tempdir().expect("the folder is created");
         let (open, left) = (folder.path().join("open.db"), folder.path().join("left.db"));

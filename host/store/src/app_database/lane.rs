@@ -34,7 +34,7 @@ use crate::workers::{WorkerHandle, caught};
 /// Runs a read and replies to its caller, or replies with an error.
 type Read = Box<dyn FnOnce(Result<&Connection, StoreError>) + Send>;
 
-/// State that all databases share.
+/// The state that all databases share.
 #[derive(Debug, Clone)]
 pub(super) struct Shared {
     pub(super) pages_max: Option<u32>,
@@ -48,8 +48,8 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    /// Refuses a database with a damaged journal, before its first use in a run of the host. A
-    /// power failure may truncate a journal, so only one of this boot is checked.
+    /// Refuses a database with a damaged journal before its first use in a run of the host. Checks
+    /// only a journal that was written in this boot, since a power failure may truncate a journal.
     pub(super) fn check_journal(&self, app: &AppName, path: &Path) -> Result<(), StoreError> {
         if self.health.is_checked(app) || !self.boot.has_written(&journal_of(path)) {
             return Ok(());
@@ -71,9 +71,9 @@ pub(crate) struct AppDatabase {
     calls: Arc<Semaphore>,
     reads: Lane<Read>,
     writes: Lane<(Durability, Job)>,
-    /// The open file and its journal.
+    /// The open file, and its journal.
     file: Mutex<Option<Files>>,
-    /// Held while a connection is opened, so that only the first one checks the file.
+    /// Held while a connection is opened, so that only the first connection checks the file.
     opening: Mutex<()>,
     /// Whether the database is closed permanently.
     closed: AtomicBool,
@@ -138,7 +138,8 @@ impl<J> Lane<J> {
 }
 
 impl Lane<(Durability, Job)> {
-    /// Returns what a commit of the queued writes must survive.
+    /// Returns what a commit of the queued writes must survive: a power failure, if any of them
+    /// must.
     fn durability(&self) -> Durability {
         let waiting = locked(&self.waiting);
         waiting.jobs.iter().map(|(durability, _)| *durability).max().unwrap_or(Durability::Unsynced)
@@ -290,8 +291,8 @@ impl AppDatabase {
         }
     }
 
-    /// Opens a connection, if none is open, before the calls of a turn. A damaged file is replaced
-    /// first. Ignores any other failure: the first call meets it again.
+    /// Opens a connection for the calls of a turn, if none is open. Replaces a damaged file first.
+    /// Ignores any other failure: the first call reports it.
     fn prepare(self: &Arc<Self>, connection: &Mutex<Option<Connection>>) {
         self.leave_lost_file();
         self.leave_damaged_file();
@@ -342,8 +343,8 @@ impl AppDatabase {
         Ok(connection)
     }
 
-    /// Refuses a damaged file before anything is written to it, at its first use in a run of the
-    /// host. A large file is checked later.
+    /// Refuses a damaged file at its first use in a run of the host, before anything is written to
+    /// it. Queues the check of a large file instead.
     fn check(self: &Arc<Self>, connection: &Connection) -> Result<(), StoreError> {
         let bytes = fs::metadata(&self.path).map_or(0, |found| found.len());
         if bytes > CHECKED_BYTES_MAX {
@@ -370,7 +371,7 @@ impl AppDatabase {
         }
         let health = &self.shared.health;
         let (mut reader, mut writer) = (locked(&self.reads.connection), locked(&self.writes.connection));
-        // Another thread may have replaced it meanwhile.
+        // Another thread may have replaced the database meanwhile.
         let Some(suspicion) = health.suspicion(&self.app) else { return };
         if self.closed.load(Ordering::SeqCst) {
             return;
@@ -438,8 +439,8 @@ impl AppDatabase {
         journal_of(&self.path)
     }
 
-    /// Moves the journal of the lost file away, or removes it if the saved copy has its changes:
-    /// SQLite would apply it to the next file at the path.
+    /// Moves the journal of the lost file away, since SQLite would apply it to the next file at the
+    /// path. Removes it instead if the saved copy has its changes.
     fn leave_journal(&self, is_saved: bool) {
         let journal = self.journal();
         let removed = match is_saved {
@@ -453,8 +454,8 @@ impl AppDatabase {
         }
     }
 
-    /// Saves the content of an open database to `lost+found/`. If that fails, only the loss is
-    /// reported.
+    /// Saves the content of an open database to `lost+found/`. If that fails, the loss is still
+    /// reported, without a copy.
     fn save(&self, connection: &Connection) -> Option<PathBuf> {
         let to = self.folders.lost_path(&format!("{}-{KEY_VALUE}", self.app)).ok()?;
         save(connection, &to).is_ok().then_some(to)
@@ -462,17 +463,18 @@ impl AppDatabase {
 }
 
 impl AppDatabase {
-    /// Moves changes from the journal into the file while calls use both. The journal grew during a
-    /// check, which reads one state of the file, and the next write would have to move all of it.
+    /// Moves changes from the journal into the file while calls use both. A check reads one state
+    /// of the file, so the journal grows during it; without this, the next write would move all
+    /// changes.
     fn move_journal(&self) {
-        // SQLite would move the journal of a removed file into another one at its path.
+        // SQLite would move the journal of a removed file into another file at its path.
         if self.is_lost() || self.closed.load(Ordering::SeqCst) {
             return;
         }
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let Ok(connection) = Connection::open_with_flags(&self.path, flags) else { return };
         keep_journal(&connection);
-        // If it fails, the writes do it.
+        // If this fails, later writes move the changes.
         let _ = connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()));
     }
 }
@@ -492,7 +494,7 @@ impl Checked for AppDatabase {
                 self.shared.health.suspect(&self.app, &format!("{}: {found}", self.path.display()));
             }
             Err(StoreError::Damaged { detail }) => self.shared.health.suspect(&self.app, &detail),
-            // It was interrupted, or the file can't be read now. Later calls report that.
+            // The check was interrupted, or the file can't be read now, which later calls report.
             Err(error) => tracing::debug!(app = %self.app, %error, "the check of a database was not completed"),
         }
     }
@@ -512,7 +514,7 @@ impl Drop for AppDatabase {
     }
 }
 
-/// Notes damage that a call met.
+/// Records damage that a call met.
 struct Reporter {
     app: AppName,
     shared: Shared,
@@ -524,7 +526,8 @@ impl Reporter {
         Self { app: database.app.clone(), shared: database.shared.clone(), database: Arc::downgrade(database) }
     }
 
-    /// Passes an error on. A database that may be damaged is replaced before its next call.
+    /// Returns the error unchanged. If it reports damage, the database is replaced before its next
+    /// call.
     fn noted(&self, error: StoreError) -> StoreError {
         if let StoreError::Damaged { detail } = &error {
             self.shared.health.suspect(&self.app, detail);

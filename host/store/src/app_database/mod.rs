@@ -80,7 +80,7 @@ impl OpenApps {
         self.apps.remove(&quietest).map(|(database, _)| database)
     }
 
-    /// Removes the databases without a call since the last time.
+    /// Removes the databases without a call since the last removal.
     fn take_idle(&mut self) -> Vec<Arc<AppDatabase>> {
         let before = std::mem::replace(&mut self.calls_before, self.calls);
         let is_idle = |_: &AppName, (_, last_call): &mut (Arc<AppDatabase>, u64)| *last_call <= before;
@@ -96,7 +96,7 @@ impl AppDatabases {
         Self::open_recording(folder, options, folders, Arc::new(record), copy_rows)
     }
 
-    /// Opens the databases below a data folder, with the record of app data.
+    /// Opens the databases below a data folder, and records app data.
     pub(crate) fn open_recording(
         folder: &Path,
         options: &Options,
@@ -157,8 +157,8 @@ impl AppDatabases {
         self.inner.folders.apps()
     }
 
-    /// Closes the app's database and removes all its data. For a destroyed app: a later call would
-    /// create a new database. Blocks.
+    /// Closes the app's database and removes all its data. Intended for a destroyed app, since a
+    /// later call would create a new database. Blocks.
     pub(crate) fn remove_app(&self, app: &AppName) -> Result<(), StoreError> {
         let open = self.lock().apps.remove(app);
         if let Some((database, _)) = open {

@@ -1,5 +1,5 @@
-//! The new file for a damaged database, with the rows that can be read. Owns both connections.
-//! Never changes the damaged file, and never names a table.
+//! Writes the new file for a damaged database, with the rows that can be read. Owns both
+//! connections. Never changes the damaged file, and never names a table.
 
 use std::fs::{self, File};
 use std::path::Path;
@@ -13,12 +13,12 @@ use crate::loss::Rescued;
 use crate::row_copy::is_damage;
 use crate::sql::{Sql, SqlError, keep_journal, limit_pages};
 
-/// Copies the rows that can be read from a damaged database into one with empty tables. The flag
-/// says whether the damaged one may contain events.
+/// A function that copies the rows that can be read from a damaged database into one with empty
+/// tables. The flag says whether the damaged database may contain events.
 pub(crate) type CopyRows = fn(&Connection, &Connection, bool) -> Sql<Rescued>;
 
-/// Writes the rows that can be read to a new file, which is on disk afterwards. A partial copy is
-/// removed.
+/// Writes the rows that can be read to a new file, and syncs it. Removes a partial copy after an
+/// error.
 pub(super) fn rescue(
     from: &Path,
     to: &Path,
@@ -33,7 +33,7 @@ pub(super) fn rescue(
         synced.map(|()| rescued).map_err(|error| StoreError::file(to, &error))
     });
     if copied.is_err() {
-        // Its space may be needed. The next attempt replaces it.
+        // Other writes may need the space of the partial copy.
         let _ = remove(to);
     }
     copied
@@ -47,8 +47,8 @@ pub(super) fn remove(path: &Path) -> Result<(), StoreError> {
     }
 }
 
-/// Opens a damaged database for reading, also a file that is shorter than its header says. Nothing
-/// in its journal is moved.
+/// Opens a damaged database for reading, even if the file is shorter than its header says. Doesn't
+/// move changes out of its journal.
 pub(super) fn open_damaged(path: &Path) -> Sql<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;

@@ -82,7 +82,7 @@ const EVENTS: &str = "
         data       BLOB
     ) STRICT;";
 
-/// Lets a new file shrink in steps. Must be called before a table is created.
+/// Enables a new file to shrink in steps. Must be called before a table is created.
 pub(super) fn set_up(connection: &Connection) -> rusqlite::Result<()> {
     match connection.pragma_query_value(None, "page_count", |row| row.get::<_, i64>(0))? {
         0 => connection.pragma_update(None, "auto_vacuum", "INCREMENTAL"),
@@ -90,12 +90,12 @@ pub(super) fn set_up(connection: &Connection) -> rusqlite::Result<()> {
     }
 }
 
-/// Lets an existing file shrink in steps, if it is small: the whole file is written again.
+/// Enables an existing file to shrink in steps, if it is small: this rewrites the whole file.
 fn set_up_again(connection: &Connection) {
     let number = |pragma: &str| connection.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0));
     let bytes = number("page_count").and_then(|pages| Ok(pages * number("page_size")?));
     if bytes.is_ok_and(|bytes| u64::try_from(bytes).is_ok_and(|bytes| bytes <= CHECKED_BYTES_MAX)) {
-        // Without it, the file keeps the space of removed rows for later ones.
+        // If this fails, the file keeps the space of removed rows for later ones.
         let _ = connection.execute_batch("PRAGMA auto_vacuum = INCREMENTAL; VACUUM");
     }
 }

@@ -7,9 +7,9 @@ use rusqlite::Connection;
 use crate::limits::{FREE_BYTES_KEPT, PAGES_FREED_AT_ONCE, SHRINK_STEP_MAX};
 use crate::sql::Sql;
 
-/// Moves pages from the end of the file into free ones, and truncates the file, for a short time.
-/// Returns whether the file can shrink further. A file that was not created by [`super::schema`] to
-/// shrink keeps its size.
+/// Moves pages from the end of the file into free pages and truncates the file, for a short time.
+/// Returns whether the file can shrink further. A file for which [`super::schema`] has not enabled
+/// this keeps its size.
 pub(crate) fn shrink(connection: &Connection) -> Sql<bool> {
     let number = |pragma: &str| connection.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0));
     let kept = i64::from(FREE_BYTES_KEPT) / number("page_size")?.max(1);

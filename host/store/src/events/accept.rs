@@ -1,4 +1,4 @@
-//! Accepts events. Owns deduplication, the place in a subject's line, and the limits of a queue.
+//! Accepts events. Owns deduplication, the position in a subject's line, and the limits of a queue.
 //! Never delivers an event.
 
 use rusqlite::params;
@@ -31,7 +31,7 @@ pub(super) fn check(events: &[NewEvent]) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Adds events to the queue, unless they were accepted before.
+/// Adds events to the queue, except duplicates.
 pub(super) fn accept(change: &mut QueueChange<'_>, events: Vec<NewEvent>) -> Sql<Vec<Accepted>> {
     let totals = change.totals()?;
     let (mut kept, mut bytes) = (totals.kept(), totals.bytes);
@@ -48,7 +48,7 @@ pub(super) fn accept(change: &mut QueueChange<'_>, events: Vec<NewEvent>) -> Sql
         }
         results.push(Accepted::New { seq: insert(change, size, new)? });
     }
-    // Every ended event was accepted once, so this bounds their number.
+    // Removes more ended events than this call can add, so their number stays bounded.
     if totals.ended > ENDED_EVENTS_MAX {
         remove_ended(change, None, 2 * results.len())?;
     }

@@ -1,5 +1,5 @@
-//! The event queue in each app's database: the backend in SQLite. Owns the host session, whose end
-//! voids all leases. Never creates a database except for a queue's first event.
+//! The backend of the event queues in SQLite, in each app's database. Owns the host session, whose
+//! end voids all leases. Creates a database only for a queue's first event.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -38,7 +38,8 @@ pub struct Events {
 #[derive(Debug)]
 struct Session {
     id: i64,
-    /// The number of the next lease. It starts at random: leases of other sessions don't match.
+    /// The number of the next lease. It starts at a random number, so that leases of other sessions
+    /// don't match.
     leases: AtomicI64,
 }
 
@@ -80,7 +81,7 @@ impl Events {
         database.write_with(durability, write).await
     }
 
-    /// Reads a queue, if the app has a database. The work gets to know whether all leases are void.
+    /// Reads a queue, if the app has a database. `work` receives whether all leases are void.
     async fn read<T: Default + Send + 'static>(
         &self,
         app: &AppName,
@@ -130,8 +131,8 @@ impl EventQueue for Events {
         let mut are_delays_shifted = false;
         loop {
             let (process, session) = (process.clone(), Arc::clone(&self.session));
-            // A claim counts the attempt, also of an event that then ends the host. After a power
-            // failure the event is claimed again.
+            // A claim counts the attempt, so that an event whose handler crashes the host is
+            // counted too. A claim isn't synced: after a power failure, the event is claimed again.
             let claimed = self.change_with(Durability::Unsynced, Arc::clone(&database), now, move |change| {
                 if change.has_clock_gone_back() {
                     return Ok(None);
@@ -141,7 +142,8 @@ impl EventQueue for Events {
                 claim::claim(change, process, most, lease).map(Some)
             });
             if let Some(claimed) = claimed.await? {
-                // The caller doesn't know the new times of other process types.
+                // The shift has also changed the times of other process types, which the caller
+                // doesn't know.
                 return Ok(Claimed { has_more: claimed.has_more || are_delays_shifted, ..claimed });
             }
             are_delays_shifted = true;
@@ -168,7 +170,7 @@ impl EventQueue for Events {
             for (lease, outcome) in outcomes {
                 results.push(match settle::check(&outcome) {
                     Err(error) => Err(error),
-                    // Without effects, only the whole transaction can fail.
+                    // An outcome without effects can fail only together with the transaction.
                     Ok(()) if !outcome.has_effects() => Ok(settle::settle(change, lease, outcome)?),
                     Ok(()) => in_savepoint(change, |change| settle::settle(change, lease, outcome))?
                         .map_err(|error| error.explain(&path)),
@@ -249,8 +251,8 @@ impl EventQueue for Events {
     }
 }
 
-/// Runs a part of a change: its failure rolls back only its own changes. Returns the outer error if
-/// the whole transaction is lost.
+/// Runs a part of a change in a savepoint, so that its failure rolls back only its own changes.
+/// Returns the outer error if the whole transaction is lost.
 fn in_savepoint<T>(
     change: &mut QueueChange<'_>,
     work: impl FnOnce(&mut QueueChange<'_>) -> Sql<T>,

@@ -99,7 +99,7 @@ fn take(change: &mut QueueChange<'_>, process: i64, row: Ready, number: i64) -> 
     Ok(claim)
 }
 
-/// Makes delayed events ready that are due, and returns their number.
+/// Makes due delayed events ready, and returns their number.
 fn make_due_ready(change: &mut QueueChange<'_>, process: i64) -> Sql<usize> {
     let mut count = 0;
     for state in [RowState::Retry, RowState::Scheduled] {
@@ -112,7 +112,7 @@ fn make_due_ready(change: &mut QueueChange<'_>, process: i64) -> Sql<usize> {
         })?;
         count += due.len();
         for (seq, line, bytes) in due {
-            // A retry is the head of its line already.
+            // A retried event is already the head of its line.
             let line = line.filter(|_| state == RowState::Scheduled);
             let to = place(change, process, line.as_deref())?;
             let sql = "UPDATE events SET state = ?2, due_at = NULL, since = ?3 WHERE seq = ?1";

@@ -26,7 +26,7 @@ pub(super) struct QueueChange<'c> {
     processes: BTreeMap<ProcessName, i64>,
 }
 
-/// The counts that an outcome with an error must not change.
+/// A saved copy of the counts, to restore them if a part of the change is rolled back.
 pub(super) struct Snapshot {
     next_seq: i64,
     counts: BTreeMap<i64, Counts>,
@@ -104,7 +104,7 @@ impl<'c> QueueChange<'c> {
         first(self.connection, sql, [name.as_str()], |row| Ok(row.get(0)?))
     }
 
-    /// Returns the number of a process type's queue, which is created for its first event.
+    /// Returns the number of a process type's queue. Creates the queue for its first event.
     pub(super) fn process_or_new(&mut self, name: &ProcessName) -> Sql<i64> {
         if let Some(process) = self.processes.get(name) {
             return Ok(*process);
@@ -151,7 +151,7 @@ impl<'c> QueueChange<'c> {
         Snapshot { next_seq: self.next_seq, counts: self.counts.clone(), processes: self.processes.clone() }
     }
 
-    /// Returns to the counts before a part of the change that was rolled back.
+    /// Restores the saved counts after a part of the change was rolled back.
     pub(super) fn restore(&mut self, snapshot: Snapshot) {
         Snapshot { next_seq: self.next_seq, counts: self.counts, processes: self.processes } = snapshot;
     }

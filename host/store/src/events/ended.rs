@@ -1,5 +1,5 @@
-//! Ends events, and deletes ended ones. Owns the row of an event that has not ended. Never decides
-//! that an event ends.
+//! Ends events, and deletes ended ones. Owns the reading of an event that has not ended. Never
+//! decides that an event ends.
 
 use rusqlite::params;
 
@@ -54,7 +54,7 @@ pub(super) fn end(change: &mut QueueChange<'_>, waiting: &Waiting, to: RowState,
     }
 }
 
-/// Shortens an error to its limit, between two characters.
+/// Truncates an error to its limit, at a character boundary.
 pub(super) fn shortened(error: &str) -> &str {
     &error[..error.floor_char_boundary(EVENT_ERROR_BYTES_MAX)]
 }
@@ -69,8 +69,8 @@ pub(super) fn remove(change: &mut QueueChange<'_>, seq: i64, process: i64, state
     Ok(())
 }
 
-/// Deletes up to `most` of the events that ended first; only those before a time, if there is one.
-/// Returns their number.
+/// Deletes up to `most` ended events, those that ended first. With a time, deletes only events that
+/// ended before it. Returns their number.
 pub(super) fn remove_ended(change: &mut QueueChange<'_>, before: Option<i64>, most: usize) -> Sql<usize> {
     let sql = "SELECT seq, process, state FROM events INDEXED BY events_ended \
                WHERE state >= 6 AND since < ?1 ORDER BY since LIMIT ?2";

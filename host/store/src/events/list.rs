@@ -1,5 +1,5 @@
-//! Reads of a queue: single events, lists and statistics. Owns the bound on the rows that one call
-//! reads. Never changes anything.
+//! Reads single events, lists and statistics of a queue. Owns the bound on the rows that one call
+//! reads. Never changes a row.
 
 use isopod_policy::ProcessName;
 use rusqlite::{Connection, Params, params};
@@ -14,9 +14,9 @@ use crate::{Page, Paged};
 /// The order of a list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Order {
-    /// The last accepted first, before a position.
+    /// Newest first, before a position.
     Newest,
-    /// The first accepted first, after a position.
+    /// Oldest first, after a position.
     Oldest,
 }
 
@@ -30,7 +30,7 @@ impl Order {
     }
 }
 
-/// A part of a list.
+/// A part of a list, in its order.
 #[derive(Default)]
 pub(super) struct Scanned {
     pub(super) events: Vec<StoredEvent>,
@@ -38,20 +38,20 @@ pub(super) struct Scanned {
     pub(super) horizon: Option<i64>,
 }
 
-/// What a scan looks for.
+/// The parameters of a scan.
 pub(super) struct Scan<'s> {
     pub(super) filter: &'s EventFilter,
     pub(super) order: Order,
     /// The position before or after which it begins.
     pub(super) from: i64,
-    /// The number of events that suffice.
+    /// The number of events after which the scan ends.
     pub(super) wanted: usize,
     /// Whether the leases belong to an earlier host session.
     pub(super) void: bool,
 }
 
 impl Scan<'_> {
-    /// Reads rows until there are enough, or until `most` were read.
+    /// Reads rows until there are enough matching events, or until `most` rows were read.
     fn read(&self, connection: &Connection, sql: &str, params: impl Params, most: usize) -> Sql<Scanned> {
         let mut statement = connection.prepare_cached(sql)?;
         let mut rows = statement.query(params)?;
@@ -148,7 +148,7 @@ pub(super) fn by_state(connection: &Connection, scan: &Scan<'_>, states: &[RowSt
     for list in lists {
         let sql = format!("SELECT {STORED} FROM events {list} AND seq {comparison} ?1 ORDER BY seq {direction}");
         let part = scan.read(connection, &sql, [scan.from], share)?;
-        // Beyond its horizon, this list may have events that were not read.
+        // This list may have unread events beyond its horizon.
         merged.horizon = match (merged.horizon, part.horizon, scan.order) {
             (Some(one), Some(other), Order::Newest) => Some(one.max(other)),
             (Some(one), Some(other), Order::Oldest) => Some(one.min(other)),

@@ -1,6 +1,6 @@
-//! Changes of a queue that no sender or delivery asks for: recovery from a lost host session, dead
-//! letters, pruning, and a clock that was set back. Each works in bounded steps. Never decides when
-//! to run.
+//! Changes of a queue apart from acceptance and delivery: recovery from a lost host session,
+//! cancellation, dead letters, pruning, and a clock that was set back. Each works in bounded steps.
+//! Never decides when to run.
 
 use rusqlite::params;
 
@@ -18,7 +18,7 @@ use crate::sql::{Sql, all};
 const HOST_ENDED_LAST: &str = "the host ended during the last attempt";
 const HOST_ENDED: &str = "the host ended during the attempt";
 
-/// Frees the events that an earlier host session had leased. The interrupted attempt counts.
+/// Frees the events that an earlier host session had leased. The interrupted attempts count.
 pub(super) fn free_void_leases(change: &mut QueueChange<'_>) -> Sql<()> {
     for (process, counts) in stored_counts(change.connection)? {
         if counts.leased == 0 {
@@ -45,7 +45,7 @@ pub(super) fn free_void_leases(change: &mut QueueChange<'_>) -> Sql<()> {
     Ok(())
 }
 
-/// Cancels an event that waits.
+/// Cancels an event that waits for its delivery.
 pub(super) fn cancel(change: &mut QueueChange<'_>, seq: EventSeq) -> Sql<Cancelled> {
     let Some(waiting) = waiting(change, seq.0)? else { return Ok(Cancelled::Unknown) };
     match waiting.state {
@@ -58,7 +58,7 @@ pub(super) fn cancel(change: &mut QueueChange<'_>, seq: EventSeq) -> Sql<Cancell
     }
 }
 
-/// Redrives or deletes dead letters: up to `most` of them, among a bounded number.
+/// Redrives or deletes up to `most` dead letters, and reads a bounded number of them.
 pub(super) fn change_dead(
     change: &mut QueueChange<'_>,
     what: DeadChange,

@@ -1,6 +1,6 @@
 //! The durable event queues of apps, in each app's database. Owns the interface of a queue and its
-//! backend in SQLite. Never delivers an event, and never decides when to retry one: both are the
-//! caller's.
+//! backend in SQLite. Never delivers an event, and never decides when to retry one: the caller does
+//! both.
 
 mod accept;
 mod backend;

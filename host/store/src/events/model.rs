@@ -23,7 +23,7 @@ pub struct Event {
     pub payload: EventPayload,
 }
 
-/// The attributes of an event that the queue doesn't use, and its data.
+/// The data of an event, and the attributes that the queue doesn't use.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct EventPayload {
     pub time: Option<String>,
@@ -36,16 +36,16 @@ pub struct EventPayload {
 /// An event to accept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewEvent {
-    /// The process type that handles it.
+    /// The process type that handles the event.
     pub process: ProcessName,
     pub event: Event,
     /// Whether events of the same process type and subject are delivered one at a time and in the
     /// order of acceptance. Without effect for an event without a subject.
     pub is_ordered: bool,
-    /// The earliest delivery; `None` for now. Until then, the event doesn't block later events of
-    /// its subject.
+    /// The time of the earliest delivery; `None` for now. Until then, the event doesn't block later
+    /// events of its subject.
     pub not_before: Option<Timestamp>,
-    /// An event that waits longer is cancelled instead of delivered.
+    /// The time from which the event is cancelled instead of delivered.
     pub expires_at: Option<Timestamp>,
     /// The attempt after which a lost lease makes the event a dead letter.
     pub attempts_max: u32,
@@ -65,7 +65,7 @@ pub enum Accepted {
 }
 
 impl Accepted {
-    /// Returns the position of the event, or of the one that was accepted before.
+    /// Returns the position of the event, or of the earlier event if it is a duplicate.
     pub fn seq(&self) -> EventSeq {
         match self {
             Self::New { seq } | Self::Duplicate { seq, .. } => *seq,
@@ -77,9 +77,9 @@ impl Accepted {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum EventState {
-    /// Waits for a delivery, or for an earlier event of its subject.
+    /// Waits for its delivery, or for an earlier event of its subject.
     Ready,
-    /// Waits for a time.
+    /// Waits for a certain time: for its delay or its next attempt.
     Delayed,
     /// Being delivered.
     Leased,
@@ -118,8 +118,8 @@ impl FromStr for EventState {
     }
 }
 
-/// The exclusive use of an event by one delivery. It ends with the settlement, or with the host
-/// session that claimed the event.
+/// The exclusive use of an event by one delivery. It ends when the delivery is settled, or with the
+/// host session that claimed the event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Lease {
     pub seq: EventSeq,
@@ -144,7 +144,7 @@ pub struct Claim {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LastError {
     pub text: String,
-    /// The number of attempts in a row that ended with the same text.
+    /// The number of attempts in a row that ended with this text.
     pub repeats: u32,
 }
 
@@ -167,7 +167,8 @@ pub enum Outcome {
     Retry {
         at: Timestamp,
         error: String,
-        /// Whether the attempt counts. An attempt that doesn't is given back.
+        /// Whether the attempt counts. If not, the number of attempts returns to that before the
+        /// claim.
         is_counted: bool,
     },
     Dead {
@@ -192,10 +193,10 @@ impl Outcome {
 /// The changes of a handler, committed together with the outcome of its event.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Effects {
-    /// The keys that the handler read. If one has another version, nothing is written.
+    /// The keys that the handler read. If any of them has another version now, nothing is written.
     pub reads: Vec<KeyRead>,
     pub writes: Vec<KeyWrite>,
-    /// Events for the same app.
+    /// The events that the handler sent, for the same app.
     pub emitted: Vec<NewEvent>,
 }
 
@@ -290,7 +291,7 @@ pub struct EventFilter {
 /// What happens to dead letters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DeadChange {
-    /// They return to the queue, with no attempts.
+    /// They return to the queue, with their attempts reset to 0.
     Redrive,
     /// They are deleted.
     Drop,
@@ -301,7 +302,7 @@ pub enum DeadChange {
 pub struct Swept {
     /// The number of changed events.
     pub changed: u64,
-    /// Where the next step continues; `None` after the last step.
+    /// The position after which the next step continues; `None` after the last step.
     pub next: Option<EventSeq>,
 }
 
@@ -329,12 +330,12 @@ impl QueueStats {
     }
 }
 
-/// An app with events that have not ended, or dead letters, as they were at the start of the host.
+/// An app with events that have not ended or with dead letters, at the start of the host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AppQueue {
     pub app: AppName,
-    /// The statistics of its process types. `None` if its database can't be read: the first use of
-    /// its queue reports why.
+    /// The statistics of the app's process types. `None` if its database can't be read; the first
+    /// use of its queue reports the reason.
     pub stats: Option<Vec<QueueStats>>,
 }
 

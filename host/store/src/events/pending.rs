@@ -1,5 +1,5 @@
-//! Finds the apps with events, and reads the statistics of their queues. Never keeps a database
-//! open, and never changes one.
+//! Finds the apps with events, and reads the statistics of their queues. Closes each database after
+//! reading it, and never changes one.
 
 use isopod_policy::AppName;
 use rusqlite::Connection;
@@ -23,10 +23,10 @@ pub(super) fn apps_with_events(databases: &AppDatabases) -> Result<Vec<AppName>,
     Ok(found.filter_map(|(app, has_events)| has_events.unwrap_or(false).then_some(app)).collect())
 }
 
-/// An app, and what its database contains.
+/// An app, and the result of reading its database.
 type Found<T> = (AppName, Result<T, StoreError>);
 
-/// Reads the database of each app that has one.
+/// Reads the database of each app that has a database.
 fn look_into_all<T>(
     databases: &AppDatabases,
     look: impl Fn(&Connection) -> Sql<T>,

@@ -13,16 +13,16 @@ use crate::{Page, Paged, StoreError};
 
 /// The event queues of apps.
 ///
-/// A change is durable when its future is ready, except for claims and settled outcomes: these
-/// survive an end of the process, but a power failure may undo the last ones, each with its
-/// effects, and the events are delivered again. Times are arguments; `now` is the caller's clock.
+/// A change is durable when its future is ready, except for claims and outcomes. These survive an
+/// end of the process, but a power failure may undo the latest ones, each together with its
+/// effects; the events are then delivered again. Times are arguments; `now` is the caller's clock.
 #[async_trait]
 pub trait EventQueue: Send + Sync + std::fmt::Debug {
     /// Stores events: all in one commit, or none. Returns one result per event, in the same order.
     async fn accept(&self, app: &AppName, events: Vec<NewEvent>, now: Timestamp) -> Result<Vec<Accepted>, StoreError>;
 
-    /// Stores one event like [`EventQueue::accept`], and returns it: the first one, if an event
-    /// with its source and id was accepted before.
+    /// Stores one event like [`EventQueue::accept`], and returns the stored event. Returns the
+    /// earlier event if this one is a duplicate.
     async fn accept_one(
         &self,
         app: &AppName,
@@ -30,8 +30,7 @@ pub trait EventQueue: Send + Sync + std::fmt::Debug {
         now: Timestamp,
     ) -> Result<(Accepted, StoredEvent), StoreError>;
 
-    /// Leases up to `most` due events of a process type, the earliest accepted first, and counts
-    /// their attempts.
+    /// Leases up to `most` due events of a process type, oldest first, and counts their attempts.
     async fn claim(
         &self,
         app: &AppName,
@@ -40,9 +39,9 @@ pub trait EventQueue: Send + Sync + std::fmt::Debug {
         now: Timestamp,
     ) -> Result<Claimed, StoreError>;
 
-    /// Commits the outcomes of deliveries in one transaction. Each outcome succeeds or fails by
-    /// itself: on an error, the effects of that outcome are not written, and its lease is kept. The
-    /// call as a whole fails only if nothing was written.
+    /// Commits the outcomes of deliveries in one transaction. Each outcome succeeds or fails
+    /// independently: after an error, the effects of that outcome are not written, and its lease is
+    /// kept. The whole call fails only if nothing was written.
     async fn settle_all(
         &self,
         app: &AppName,
@@ -62,21 +61,21 @@ pub trait EventQueue: Send + Sync + std::fmt::Debug {
         settled.into_iter().next().unwrap_or(Ok(Settled::LeaseLost))
     }
 
-    /// Cancels an event that waits.
+    /// Cancels an event that waits for its delivery.
     async fn cancel(&self, app: &AppName, seq: EventSeq, now: Timestamp) -> Result<Cancelled, StoreError>;
 
-    /// Returns the event with this id, the last accepted if there are several.
+    /// Returns the event with this id. If there are several, returns the last accepted event.
     async fn get(&self, app: &AppName, id: &str, source: Option<&str>) -> Result<Option<StoredEvent>, StoreError>;
 
-    /// Returns the content of an event. An event that is done or cancelled has none.
+    /// Returns the content of an event. The content of a done or cancelled event is deleted.
     async fn payload(&self, app: &AppName, seq: EventSeq) -> Result<Option<EventPayload>, StoreError>;
 
-    /// Returns events, the last accepted first. A page may contain fewer events than requested,
-    /// even none, and still have a next page: the work for one page is bounded.
+    /// Returns events, newest first. The work for one page is bounded, so a page may contain fewer
+    /// events than requested, even none, and still have a next page.
     async fn list(&self, app: &AppName, filter: EventFilter, page: Page) -> Result<Paged<StoredEvent>, StoreError>;
 
-    /// Redrives or drops up to `most` selected dead letters, the earliest accepted first, after
-    /// `after`.
+    /// Redrives or drops up to `most` selected dead letters after the position `after`, oldest
+    /// first.
     async fn change_dead(
         &self,
         app: &AppName,
@@ -92,7 +91,7 @@ pub trait EventQueue: Send + Sync + std::fmt::Debug {
     async fn stats(&self, app: &AppName, now: Timestamp) -> Result<Vec<QueueStats>, StoreError>;
 
     /// Deletes up to `most` events that were done or cancelled before `older_than`, and returns
-    /// their number. Intended to be called until it returns less than `most`.
+    /// their number. The caller repeats the call until it returns less than `most`.
     async fn prune(
         &self,
         app: &AppName,
@@ -101,16 +100,16 @@ pub trait EventQueue: Send + Sync + std::fmt::Debug {
         now: Timestamp,
     ) -> Result<usize, StoreError>;
 
-    /// Gives disk space of removed events back to the system, in a step that other changes hardly
-    /// wait for. Returns whether there is more. Some space is kept for later events.
+    /// Frees disk space of removed events, in a step that is too short to delay other changes
+    /// noticeably. Returns whether more can be freed. Some space is kept for later events.
     async fn shrink(&self, app: &AppName) -> Result<bool, StoreError>;
 
     /// Returns the queues with events that have not ended or with dead letters, without keeping
-    /// them open. Takes long with many apps; intended for the start of a host, so that all leases
-    /// count as void.
+    /// them open. Takes long with many apps. Intended for the start of a host: all leases count as
+    /// void.
     async fn app_queues(&self) -> Result<Vec<AppQueue>, StoreError>;
 
-    /// Returns all apps with events, also with only such that have ended, without keeping their
-    /// queues open. Takes long with many apps, as [`EventQueue::app_queues`] does.
+    /// Returns all apps with events, including apps whose events have all ended, without keeping
+    /// their queues open. Takes long with many apps.
     async fn apps_with_events(&self) -> Result<Vec<AppName>, StoreError>;
 }

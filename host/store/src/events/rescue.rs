@@ -15,7 +15,7 @@ use crate::sql::{Sql, all, parsed};
 const COLUMNS: &str = "seq, process, state, ordered, attempt, attempts_max, bytes, accepted_at, since, due_at, \
      expires_at, lease, id, source, type, subject, repeats, error";
 
-/// Copies the events, and counts those that are not done or cancelled.
+/// Copies the events, and counts those that are neither done nor cancelled.
 pub(crate) fn rescue_events(from: &Connection, to: &Connection, rescued: &mut Rescued) -> Sql<()> {
     rescued.is_complete &= rescue_queues(from, to)?;
     let insert = "INSERT OR IGNORE INTO payloads (seq, attributes, data) VALUES (?1, ?2, ?3)";
@@ -26,7 +26,7 @@ pub(crate) fn rescue_events(from: &Connection, to: &Connection, rescued: &mut Re
     let state = from.query_row("SELECT next_seq, session, clock FROM event_state", [], |row| {
         Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, i64>(2)?))
     });
-    // Without its session, leases are void.
+    // If the row can't be read, the new file has no session, so all leases are void.
     let (mut next_seq, session, clock) = state.unwrap_or_default();
     to.execute("UPDATE event_state SET session = ?1, clock = ?2", [session, clock])?;
     let mut change = QueueChange::begin(to, session, clock)?;
@@ -64,7 +64,7 @@ fn rescue_queues(from: &Connection, to: &Connection) -> Sql<bool> {
     if copy(from, to, "SELECT process, name FROM queues", insert, name, Ok)?.is_complete {
         return Ok(true);
     }
-    // All events need these few rows. The index of their names is another copy.
+    // All events need these few rows. The index of the names is a second copy of them.
     let index = "SELECT process, name FROM queues INDEXED BY sqlite_autoindex_queues_1 ORDER BY name";
     let found = all(from, index, [], |row| Ok((row.get::<_, i64>(0)?, parsed::<ProcessName>(row, "name")?)));
     for (process, name) in found.unwrap_or_default() {
@@ -73,7 +73,7 @@ fn rescue_queues(from: &Connection, to: &Connection) -> Sql<bool> {
     Ok(false)
 }
 
-/// Reads a row as later calls do: a row that they can't read would fail them.
+/// Reads a row as later calls do, since a row that can't be read would make them fail.
 fn read(row: &Row<'_>) -> Sql<(i64, i64, RowState, i64)> {
     for column in ["id", "source", "type"] {
         row.get::<_, String>(column)?;
@@ -87,7 +87,7 @@ fn read(row: &Row<'_>) -> Sql<(i64, i64, RowState, i64)> {
     Ok((row.get("seq")?, row.get("process")?, row.get("state")?, row.get("bytes")?))
 }
 
-/// Makes the first event of each subject ready whose earlier events were lost.
+/// Makes the first event of each subject ready if the earlier events of the subject were lost.
 fn unblock_lines_without_head(change: &mut QueueChange<'_>) -> Sql<()> {
     let sql = "SELECT DISTINCT process, subject FROM events AS blocked \
                WHERE ordered = 1 AND state <= 3 AND state = 3 AND NOT EXISTS (\

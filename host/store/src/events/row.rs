@@ -1,5 +1,4 @@
-//! The rows of events: their states, times and content as the tables store them. Never runs a
-//! statement.
+//! The rows of events: states, times and content in their stored form. Never runs a statement.
 
 use isopod_policy::ProcessName;
 use jiff::Timestamp;
@@ -20,7 +19,7 @@ use crate::sql::{Sql, parsed};
 ///    │               ▲               │      └──► Dead ──► redrive: Ready or Blocked
 ///    └► Scheduled ───┘ due           └─ lost lease: Ready or Dead
 ///
-/// A row that waits can be cancelled, and is cancelled when it expires.
+/// A waiting row can be cancelled, and is cancelled when it expires.
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum RowState {
@@ -31,7 +30,7 @@ pub(super) enum RowState {
     Leased = 2,
     /// Waits in its subject's line.
     Blocked = 3,
-    /// Waits for its sender's time, outside of its subject's line.
+    /// Waits for the time that its sender set, outside of its subject's line.
     Scheduled = 4,
     Dead = 5,
     Done = 6,
@@ -126,7 +125,7 @@ pub(super) fn payload(row: &Row<'_>) -> Sql<EventPayload> {
     Ok(EventPayload { time, data_content_type, data_schema, extensions, data: row.get("data")? })
 }
 
-/// Returns the bytes that an event counts towards its app's limit.
+/// Returns the size of an event that counts towards its app's limit.
 pub(super) fn bytes_of(event: &super::Event) -> u64 {
     let super::Event { id, source, event_type, subject, payload } = event;
     let EventPayload { time, data_content_type, data_schema, extensions, data } = payload;

@@ -21,7 +21,7 @@ struct Leased {
     error: Option<String>,
 }
 
-/// Refuses effects that don't fit into the store, before a transaction begins.
+/// Refuses effects that exceed a limit of the store, before a transaction begins.
 pub(super) fn check(outcome: &Outcome) -> Result<(), StoreError> {
     let Outcome::Done { effects } = outcome else { return Ok(()) };
     let Effects { reads, writes, emitted } = effects;

@@ -9,7 +9,8 @@ use crate::loss::Rescued;
 use crate::row_copy::copy;
 use crate::sql::Sql;
 
-/// Copies the entries, and counts them and their bytes.
+/// Copies the entries, records their number in `rescued`, and sets the byte count of the new
+/// database.
 pub(crate) fn rescue_entries(from: &Connection, to: &Connection, rescued: &mut Rescued) -> Sql<()> {
     let mut bytes = 0;
     let sql = "INSERT OR IGNORE INTO entries (rowid, bucket, key, value) VALUES (?1, ?2, ?3, ?4)";

@@ -18,7 +18,7 @@ pub(crate) struct ScheduleStatus {
     pub(crate) timetable: Timetable,
     pub(crate) last_run: Option<Timestamp>,
     pub(crate) next_run: Option<Timestamp>,
-    /// The latest runs, the last one first.
+    /// The latest runs, newest first.
     pub(crate) runs: Vec<ScheduleRun>,
 }
 
@@ -62,7 +62,7 @@ impl From<StoredEvent> for ScheduleRun {
             ended_at: event.ended_at(),
             event: Some(event.id),
             started_at: event.accepted_at,
-            // Only an overlapping run is cancelled, or one that a user cancels.
+            // Only overlapping runs are cancelled, and runs that a user cancels.
             state: if event.state == EventState::Cancelled { "skipped" } else { event.state.as_str() },
             attempt: event.attempt,
             error: event.error,
@@ -101,8 +101,8 @@ impl Service {
         Ok(listed)
     }
 
-    /// Returns the latest runs of an event handler that are still stored, among a bounded number of
-    /// the app's events.
+    /// Returns the latest runs of an event handler that are still stored. Searches a bounded number
+    /// of the app's events.
     async fn event_runs(&self, app: &AppRecord, process: &ProcessName) -> Result<Vec<ScheduleRun>, RunError> {
         let filter = EventFilter {
             process: Some(process.clone()),

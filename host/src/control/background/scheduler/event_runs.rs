@@ -15,11 +15,11 @@ use crate::control::{
 };
 use crate::observe::logs::LogLine;
 
-/// What became of the runs of a firing.
+/// The results of the runs of a firing.
 pub(super) struct StoredRuns {
-    /// The ids of the runs that are stored now.
+    /// The ids of the runs that were stored.
     stored: Vec<String>,
-    /// The runs that are skipped, since an earlier one is in progress.
+    /// The runs that were skipped, since an earlier run is in progress.
     skipped: usize,
 }
 
@@ -49,8 +49,8 @@ impl Service {
         Ok(stored)
     }
 
-    /// Cancels a run that came while the previous one was in progress, if the schedule skips such
-    /// runs. A run that a downtime delayed did not come during another one, and waits for it.
+    /// Cancels a run that was due while the previous run was in progress, if the schedule skips
+    /// such runs. A run that a downtime delayed was not due during another run, and waits for it.
     async fn skip_if_overlapping(
         &self,
         app: &Arc<AppRecord>,
@@ -64,11 +64,11 @@ impl Service {
         }
         let run = self.events.get(app, id, Some(&source(&app.name, &firing.process))).await?;
         let Some(run) = run.filter(|run| run.is_blocked) else { return Ok(false) };
-        // The previous run may end meanwhile. Then this one runs.
+        // The previous run may have ended meanwhile; then this run isn't cancelled.
         Ok(self.events.cancel(app, run.seq).await? == Cancelled::Cancelled)
     }
 
-    /// Writes what became of the runs of a firing to the app's log and activity.
+    /// Writes the results of the runs of a firing to the app's log and activity.
     pub(super) async fn report_runs(&self, app: &AppRecord, firing: &Firing, runs: Result<StoredRuns, EventsError>) {
         let Firing { process, timetable, .. } = firing;
         match runs {
@@ -102,8 +102,9 @@ pub(super) fn in_line(process: &ProcessName, timetable: &Timetable, events: Vec<
     ProcessEvents { process: process.clone(), is_ordered: timetable.overlap != Overlap::Allow, events }
 }
 
-/// Returns the id of a scheduled run. It is the same whenever the host stores the run, and differs
-/// if a corrected clock reaches the time once more: that run follows another firing.
+/// Returns the id of a scheduled run. It is the same whenever the host stores the run. It differs
+/// if a corrected clock reaches the scheduled time a second time, since that run follows another
+/// firing.
 fn run_id(process: &ProcessName, time: Timestamp, previous_firing: Timestamp) -> String {
     format!("{process}-{}-{:x}", time.strftime("%Y%m%dT%H%M%SZ"), previous_firing.as_millisecond())
 }
@@ -120,7 +121,7 @@ pub(super) fn event(app: &AppName, process: &ProcessName, timetable: &Timetable,
         id: id.to_owned(),
         source: source(app, process),
         event_type: "isopod.schedule".to_owned(),
-        // One line for all runs of the schedule.
+        // The same subject, so that all runs of the schedule are ordered.
         subject: Some(process.to_string()),
         payload: EventPayload {
             time: Some(at.to_string()),
