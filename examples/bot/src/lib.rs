@@ -20,7 +20,8 @@ isopod_sdk::health!(async || kv::open("default").map(drop));
 /// Users to whom one delivery sends a broadcast. The next page is another event.
 const PAGE_USERS: usize = 500;
 
-/// Counters of one kind. Handlers that change the same key at the same time run again.
+/// The number of counters of each kind. With a single counter, concurrent handlers would conflict
+/// and run again.
 const SHARDS: u32 = 16;
 
 #[derive(Serialize, Deserialize)]
@@ -72,8 +73,8 @@ async fn on_event(event: Event) -> Result<Option<Reply>, EventError> {
     }
 }
 
-/// Replies to a message. The new state and the acknowledgement of the event are stored together,
-/// after the chat network has taken the reply.
+/// Replies to a message. The host commits the new state and the completion of the event together,
+/// after the chat network has accepted the reply.
 async fn on_message(event: &Event) -> Result<Option<Reply>, EventError> {
     let (user, message) = (event.subject()?, event.json::<Message>()?);
     let said = message.text.trim();
@@ -171,7 +172,8 @@ fn summary() -> Result<Option<Reply>, EventError> {
     Ok(None)
 }
 
-/// Sends a message after this event's commit. It is retried by itself.
+/// Sends a message after this event's commit, as an event of its own, so that a failure is retried
+/// independently.
 fn send_later(user: &str, text: String, chat: Chat) -> Result<()> {
     let event = NewEvent::new("chat.send").with_subject(user);
     events::emit(event.with_json(&Message { text, chat: Some(chat) })?).map(drop)

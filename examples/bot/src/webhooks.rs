@@ -1,5 +1,5 @@
-//! The webhooks of the chat networks: check that the network has sent the request, and store its
-//! message as an event.
+//! The webhooks of the chat networks. They verify that the network has sent the request, and store
+//! its message as an event.
 
 use super::{Chat, Message};
 use hmac::{Hmac, Mac};

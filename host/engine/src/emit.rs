@@ -99,7 +99,7 @@ impl HostState {
         Ok(reply)
     }
 
-    /// Returns the sink if the app may send this event.
+    /// Returns the sink, or an error if the app must not send this event.
     fn sink_for(&self, event: &EmittedEvent) -> Result<Arc<dyn EventSink>, EmitError> {
         if let Some(app) = &event.app
             && *app != self.sandbox.app
@@ -115,7 +115,7 @@ impl HostState {
         sink.ok_or_else(|| EmitError::Denied("this host takes no events from its apps".to_owned()))
     }
 
-    /// Returns the refusal of another app, and writes it to the app's log.
+    /// Returns the error of an event for an app without a grant, and writes it to the sender's log.
     fn denied(&self, app: &str) -> EmitError {
         let app = line_excerpt(app, TEXT_NAME_BYTES_SHOWN);
         let text =

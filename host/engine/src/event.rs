@@ -1,4 +1,4 @@
-//! The events that pass between guests and the embedder, and how handlers end. Never delivers or
+//! The events between guests and the embedder, and the outcomes of handlers. Never delivers or
 //! sends an event.
 
 use crate::limits;
@@ -71,7 +71,7 @@ pub enum EventFailure {
 pub type Handled = Result<Option<Reply>, EventFailure>;
 
 impl EventFailure {
-    /// Returns what the handler reports about the failure.
+    /// Returns the handler's message about the failure.
     pub fn message(&self) -> &str {
         match self {
             Self::Permanent { message }
@@ -97,8 +97,8 @@ impl EventFailure {
 /// An event that a guest sends.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct EmittedEvent {
-    /// The id that the guest has chosen, or one that is derived from the delivered event in a
-    /// transaction, or a random one.
+    /// The id that the guest has chosen. Otherwise, in a transaction, an id derived from the
+    /// delivered event; elsewhere a random id.
     pub id: String,
     /// By default the app.
     pub source: Option<String>,
@@ -114,7 +114,8 @@ pub struct EmittedEvent {
     pub delay: Option<Duration>,
     /// The time after which the event expires. An expired event is not delivered.
     pub expires_after: Option<Duration>,
-    /// Another app whose event handler gets the event, which is granted. By default the sender.
+    /// The app whose event handler receives the event, if it is another app. The engine checks the
+    /// grant before the sink receives the event.
     pub app: Option<String>,
 }
 

@@ -1,5 +1,5 @@
-//! Delivers events to guests: one CloudEvent in, a reply or a failure out. Never commits what a
-//! handler has done; the embedder does.
+//! Delivers events to guests: one CloudEvent in, a reply or a failure out. Never commits the
+//! effects of a handler; the embedder does.
 
 use crate::{
     event::{Event, EventFailure, Handled, Reply},
@@ -17,8 +17,8 @@ pub struct Committable {
 }
 
 impl Instance {
-    /// Delivers one event. What the handler does takes effect at once. Returns the instance if it
-    /// can be reused.
+    /// Delivers one event without a transaction: the handler's effects are stored immediately.
+    /// Returns the instance if it can be reused.
     pub async fn event(
         mut self: Box<Self>,
         event: Event,

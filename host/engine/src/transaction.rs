@@ -13,17 +13,18 @@ use crate::{
 use sha2::{Digest, Sha256};
 use std::{collections::BTreeMap, ops::Bound};
 
-/// What a handler has done, for the embedder to commit with the acknowledgement of its event.
+/// The effects of a handler, which the embedder commits together with the acknowledgement of its
+/// event.
 #[derive(Default)]
 pub struct Effects {
-    /// The keys that the handler has read from the store. A commit must fail if a value has
-    /// another version by then. A key appears twice if the handler has seen two versions.
+    /// The keys that the handler has read from the store. A commit must fail if a key has another
+    /// version by then. A key appears twice if the handler has read two versions.
     pub reads: Vec<KeyRead>,
     /// The new values, at most one per key.
     pub writes: Vec<KeyWrite>,
     /// The events to store, in the order in which they were sent.
     pub emitted: Vec<EmittedEvent>,
-    /// The memory of the effects, charged until they are dropped.
+    /// The charge for the memory of the effects, held until they are dropped.
     _charge: Option<Reservation>,
 }
 
@@ -43,7 +44,7 @@ pub struct KeyWrite {
     pub value: Option<Vec<u8>>,
 }
 
-/// Why a transaction takes no more; the text reaches the guest.
+/// The error of a transaction that has reached a limit. The guest receives the text.
 #[derive(Debug)]
 pub(crate) struct TransactionFull(pub(crate) String);
 
@@ -59,7 +60,7 @@ type ByKey<T> = BTreeMap<String, BTreeMap<String, T>>;
 #[derive(Default)]
 pub(crate) struct Transaction {
     reads: ByKey<ValueVersion>,
-    /// A second version of a key that was read before, so that the commit fails.
+    /// A second version of a key that the handler had already read. If set, the commit fails.
     torn: Option<KeyRead>,
     writes: ByKey<Option<Vec<u8>>>,
     emitted: Vec<EmittedEvent>,
@@ -150,7 +151,7 @@ impl Transaction {
     }
 
     /// Merges the buffered values into a page of the store's keys. `next` is the cursor of the next
-    /// page, which is the last key of this one.
+    /// page: the last key of this page.
     pub(crate) fn merge_page(
         &self,
         bucket: &str,
@@ -225,8 +226,8 @@ impl Transaction {
     }
 }
 
-/// Returns the version of a buffered value. It is compared with versions of the store only to see
-/// that the value is another one.
+/// Returns the version of a buffered value. It differs from the versions of the store if the value
+/// differs.
 pub(crate) fn version_of(value: Option<&[u8]>) -> ValueVersion {
     ValueVersion(value.map(|value| Sha256::digest(value).into()))
 }

@@ -61,7 +61,7 @@ impl Event {
         self
     }
 
-    /// Returns the subject, or an error if the event has none. The error is a permanent failure.
+    /// Returns the subject. An event without a subject is an error, which is a permanent failure.
     pub fn subject(&self) -> Result<&str> {
         self.subject.as_deref().or_status(UNREADABLE, "the event has no subject")
     }
@@ -69,9 +69,9 @@ impl Event {
     /// Returns a key that is the same in every delivery of this event and differs from that of any
     /// other event: 32 hexadecimal digits.
     ///
-    /// What a handler stores and sends through the host takes effect exactly once. A request to
+    /// The key-value changes and the events of a handler take effect exactly once. A request to
     /// another server is sent again if the host or the handler fails afterwards. A server that
-    /// recognises keys, as payment services do, ignores the repeated request:
+    /// recognises idempotency keys, as payment services do, ignores the repeated request:
     ///
     /// ```
     /// # use isopod_sdk::prelude::*;
@@ -189,7 +189,7 @@ pub struct NewEvent {
     pub extensions: Vec<(String, String)>,
     /// The delay before the first delivery.
     pub delay: Option<Duration>,
-    /// The time from now until the event expires. An expired event is not delivered.
+    /// The time from now until the event expires. An expired event is cancelled.
     pub expiry: Option<Duration>,
     /// The app that handles the event; `None` for this app.
     pub app: Option<String>,
@@ -201,8 +201,8 @@ impl NewEvent {
         Self { kind: kind.into(), ..Self::default() }
     }
 
-    /// Returns the event with this id. A second event with the same id and source is not stored
-    /// again, so an id made of the app's own data sends an event once.
+    /// Returns the event with this id. The host stores only one event with the same id and source
+    /// within a day. Derive the id from the app's own data to send an event only once.
     #[must_use]
     pub fn with_id(mut self, id: impl Into<String>) -> Self {
         self.id = Some(id.into());
@@ -268,9 +268,10 @@ impl NewEvent {
 
 /// Sends an event to an event handler, by default to this app's own, and returns the event's id.
 ///
-/// In an HTTP handler the event is durable when the function returns, so the handler can respond at
-/// once and leave the work to the event handler. In the handler of a stored event, the new event is
-/// sent if the handler succeeds, together with the handler's changes of key-value data.
+/// In an HTTP handler, the event is on disk when the function returns, so the handler can respond
+/// immediately and leave the work to the event handler. In the handler of a stored event, the host
+/// sends the new event when it commits the handler's key-value changes, and discards it if the
+/// handler fails.
 ///
 /// ```
 /// use isopod_sdk::prelude::*;
@@ -290,11 +291,12 @@ pub fn emit(event: NewEvent) -> Result<String> {
     platform::emit(event).map_err(|error| error.context(what))
 }
 
-/// Delivers an event to an event handler at once, by default this app's own, and returns its reply.
-/// The event isn't stored.
+/// Delivers an event to an event handler immediately, by default to this app's own, and returns its
+/// reply. The event isn't stored. Fails after `timeout`, or after the caller's own
+/// `request_timeout` if that is shorter.
 ///
-/// The other handler runs in another instance and commits its own changes. It doesn't see changes
-/// that this handler has not committed.
+/// The other handler runs in another instance without a transaction: its changes remain even if
+/// this handler fails. It doesn't see changes that this handler has not committed.
 pub async fn ask(event: NewEvent, timeout: Duration) -> Result<Option<Reply>> {
     let what = format!("asking with an event of type {}", event.kind);
     platform::ask(event, timeout).map_err(|error| error.context(what))
@@ -305,8 +307,8 @@ pub async fn ask(event: NewEvent, timeout: Duration) -> Result<Option<Reply>> {
 /// `?` converts any error. An error with a status from 400 to 499, made by [`Error::status`] or by
 /// the methods of [`Event`], is permanent: the event becomes a dead letter. With any other error
 /// the host delivers the event again, by the retry policy of the process type. [`IntoEventError`]
-/// chooses explicitly. A failure discards everything that the handler has stored or sent through
-/// the host for a stored event.
+/// chooses explicitly. If a stored event's handler fails, the host discards its key-value changes
+/// and the events that it has sent.
 ///
 /// A sender that waits for the reply receives 422 for a permanent failure, and 503 with
 /// `Retry-After` for others. Its event isn't stored, so it isn't delivered again.
@@ -341,7 +343,7 @@ pub enum Next {
     Never,
     /// After the delay of the process type's retry policy.
     Retry,
-    /// After this delay at least.
+    /// By the retry policy, but no earlier than after this delay.
     RetryAfter(Duration),
     /// After this delay. The delivery isn't counted as an attempt.
     Snooze(Duration),
@@ -354,18 +356,19 @@ impl EventError {
     }
 
     /// Creates a temporary failure: the event is delivered again by the retry policy of the process
-    /// type, until its attempts are used up.
+    /// type, until no attempt is left.
     pub fn retry(error: impl Into<Error>) -> Self {
         Self { error: error.into(), next: Next::Retry }
     }
 
-    /// Creates a temporary failure: the event is delivered again after this delay at least.
+    /// Creates a temporary failure: the event is delivered again by the retry policy, but no
+    /// earlier than after this delay.
     pub fn retry_after(error: impl Into<Error>, delay: Duration) -> Self {
         Self { error: error.into(), next: Next::RetryAfter(delay) }
     }
 
-    /// Delivers the event again after this delay, without counting an attempt: for an event that
-    /// isn't due yet.
+    /// Creates a failure that doesn't count as an attempt: the event is delivered again after this
+    /// delay. Intended for an event that isn't due yet.
     pub fn snooze(reason: impl Into<Error>, delay: Duration) -> Self {
         Self { error: reason.into(), next: Next::Snooze(delay) }
     }

@@ -9,13 +9,13 @@ use crate::events::{Event, EventError, NewEvent, Next, Reply};
 use crate::native::{Buckets, World, step, with};
 use crate::{Error, Result};
 
-/// Answers the events that handlers ask with.
+/// Replies to the events that handlers send with `events::ask`.
 pub(crate) type Answers = Rc<dyn Fn(NewEvent) -> Result<Option<Reply>>>;
 
 /// A change of another handler that makes the next commit fail.
 pub(crate) type Conflict = Box<dyn FnOnce()>;
 
-/// An event whose deliveries have ended without success.
+/// An event that has failed without a further attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeadLetter {
     /// The event, as it was last delivered.
@@ -48,7 +48,7 @@ pub(crate) struct Queue {
     pub(crate) granted: BTreeSet<String>,
     pub(crate) answers: Option<Answers>,
     pub(crate) conflict: Option<Conflict>,
-    /// The steps of the delivery after which the host crashes.
+    /// The number of steps of the delivery after which the host crashes.
     pub(crate) crash_after: Option<u32>,
     /// Attempts, and the first and the largest delay between them.
     pub(crate) retry: (u32, Duration, Duration),

@@ -10,7 +10,8 @@ use crate::Result;
 use crate::events::{Event, EventError, NewEvent, Reply};
 use crate::native::{self, Crash};
 
-/// Deliveries after which a test fails: its handler sends itself events without end.
+/// Deliveries in one run after which the test fails, since its handler sends itself events without
+/// end.
 const DELIVERIES_MAX: u32 = 10_000;
 
 /// The outcome of one delivery.
@@ -102,8 +103,8 @@ impl TestHost {
     /// have sent to their own app, until none is due. Returns the number of deliveries.
     ///
     /// An event is delivered again by the retry policy if its handler fails, and at once if the
-    /// host crashes. Attempts are counted. Events are delivered one after the other in the order in
-    /// which they are due. Events to other apps are only collected.
+    /// host crashes. Attempts are counted. Events are delivered one at a time in the order in which
+    /// they are due. Events for other apps are only collected.
     ///
     /// ```
     /// use isopod_sdk::prelude::*;
@@ -140,7 +141,8 @@ impl TestHost {
         deliveries
     }
 
-    /// Advances the clock to the next stored event. Returns whether there is one.
+    /// Advances the clock to the time at which the next stored event is due. Returns false if no
+    /// event is stored.
     pub fn advance_to_next_event(&self) -> bool {
         native::with(|world| {
             let due = world.next_due();
@@ -149,9 +151,9 @@ impl TestHost {
         })
     }
 
-    /// Makes the host crash in the next delivery, after this number of its steps. Each call of a
-    /// handler to the host is a step, and so is the commit after it. After a crash the state is
-    /// what the real host would have on its disk. The host starts again at once.
+    /// Makes the host crash in the next delivery, after this number of steps. Each call of a
+    /// handler to the host is a step, and so is the commit. After the crash, the state is that
+    /// which the real host would have on its disk, and the host starts again immediately.
     ///
     /// ```
     /// use isopod_sdk::prelude::*;
@@ -177,8 +179,8 @@ impl TestHost {
         native::with(|world| world.queue.crash_after = Some(step));
     }
 
-    /// Makes the commit of the next delivery fail, since another handler has made `change`
-    /// meanwhile. The handler runs again.
+    /// Makes the commit of the next delivery conflict with `change`, which stands for the changes
+    /// of another handler. The handler then runs again.
     pub fn conflict(&self, change: impl FnOnce() + 'static) {
         native::with(|world| world.queue.conflict = Some(Box::new(change)));
     }
@@ -189,12 +191,12 @@ impl TestHost {
         native::with(|world| world.queue.retry = (attempts, first, max));
     }
 
-    /// Grants events to another app.
+    /// Grants sending events to another app.
     pub fn grant_events(&self, app: &str) {
         native::with(|world| world.queue.granted.insert(app.to_owned()));
     }
 
-    /// Defines the replies to the events that handlers ask with.
+    /// Defines the replies to the events that handlers send with `events::ask`.
     pub fn on_ask(&self, answer: impl Fn(NewEvent) -> Result<Option<Reply>> + 'static) {
         native::with(|world| world.queue.answers = Some(std::rc::Rc::new(answer)));
     }
@@ -209,7 +211,7 @@ impl TestHost {
         native::with(|world| world.queue.waiting.iter().map(|queued| queued.event.clone()).collect())
     }
 
-    /// Returns the events whose deliveries have ended without success.
+    /// Returns the dead letters: events that have failed without a further attempt.
     pub fn dead_letters(&self) -> Vec<DeadLetter> {
         native::with(|world| world.queue.dead.clone())
     }
