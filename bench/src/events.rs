@@ -47,10 +47,10 @@ pub(super) struct Arguments {
     backlog: u64,
 }
 
-/// The clients of the measurements with several clients.
+/// The number of clients in the measurements with several clients.
 const CLIENTS: usize = 64;
 
-/// The events of one request in the measurement with batches.
+/// The number of events of one request in the measurement with batches.
 const BATCH: usize = 100;
 
 /// The programs of all servers. A missing program is skipped.

@@ -1,4 +1,4 @@
-//! A proxy that forwards connections to a host and cuts some of them off. Never changes a byte.
+//! A proxy that forwards connections to a host and breaks some of them. Never changes a byte.
 
 use std::{
     collections::VecDeque,
@@ -57,7 +57,7 @@ fn forward(client: TcpStream, host: TcpStream, cuts: &Mutex<VecDeque<usize>>) {
     });
 }
 
-/// Copies bytes until the end of either side, or until `is_cut` says so. Then closes both.
+/// Copies bytes until either side ends or `is_cut` returns true. Then closes both sides.
 fn copy(mut from: TcpStream, mut to: TcpStream, mut is_cut: impl FnMut(usize) -> bool) {
     let mut piece = vec![0; PIECE_BYTES];
     while let Ok(read @ 1..) = from.read(&mut piece) {
@@ -66,7 +66,7 @@ fn copy(mut from: TcpStream, mut to: TcpStream, mut is_cut: impl FnMut(usize) ->
         }
     }
     for stream in [from, to] {
-        // Fails only if it is closed already.
+        // Fails only if the connection is already closed.
         let _ = stream.shutdown(Shutdown::Both);
     }
 }

@@ -33,7 +33,7 @@ impl Host {
     }
 }
 
-/// The most events of an app that have not ended, and dead letters.
+/// The maximum number of an app's events that have not ended, including dead letters.
 const EVENTS_PER_APP_MAX: i64 = 2_000_000;
 
 impl Host {

@@ -18,10 +18,10 @@ use tempfile::TempDir;
 /// The library, which Cargo builds into the folder of the tests.
 const LIBRARY: &str = "libisopod_faults_preload.so";
 
-/// All calls, as a number per million.
+/// The share of all calls, in calls per million.
 const ALWAYS: u32 = 1_000_000;
 
-/// The faults of one host. At first there are none.
+/// The faults of one host; initially none.
 pub struct Faults {
     folder: TempDir,
     control: Control,
@@ -53,7 +53,7 @@ impl Faults {
         host.env(BOOT_VARIABLE, self.boot_id());
     }
 
-    /// Asserts that the library was loaded by this process.
+    /// Asserts that this process has loaded the library.
     #[track_caller]
     pub(crate) fn assert_loaded(&self, process: u32) {
         let program = program::path();
@@ -65,7 +65,7 @@ impl Faults {
         self.control.set_error(Some(error), ALWAYS, 0);
     }
 
-    /// Makes a part of the calls fail that the error affects. The seed determines which.
+    /// Makes a share of the calls that the error affects fail. The seed determines which calls.
     pub fn fail_some(&self, error: DiskError, per_million: u32, seed: u64) {
         self.control.set_error(Some(error), per_million, seed);
     }
@@ -95,8 +95,8 @@ impl Faults {
         self.control.set_clock_offset_s(hours * 3_600);
     }
 
-    /// Takes unsynced writes back, if there is a loss, except in folders with the `spared` names.
-    /// The host must be dead.
+    /// Undoes unsynced writes, if there is a loss, except in folders with the `spared` names. The
+    /// host must have ended.
     ///
     /// # Panics
     /// If its files can't be written.
@@ -113,7 +113,7 @@ impl Faults {
         lost.expect("the files of the host can be written")
     }
 
-    /// Simulates a start of the machine.
+    /// Simulates a restart of the machine.
     fn boot(&self) {
         let boot = self.boots.fetch_add(1, Ordering::Relaxed);
         std::fs::write(self.boot_id(), format!("boot-{boot}\n")).expect("a file can be written");

@@ -1,7 +1,6 @@
-//! Kills a host again and again while clients send events to it, also with failing disks and lost
-//! writes, and then compares what the guest has stored with the acknowledged events. The e2e test
-//! runs it shortly, `cargo xtask torture` for long. Never chooses the faults: `torture_plan.rs`
-//! does.
+//! Kills a host repeatedly while clients send events to it, optionally with disk errors and power
+//! failures. Then compares the data of the guest with the acknowledged events. The e2e test makes a
+//! short run, `cargo xtask torture` a long one. Never chooses the faults: `torture_plan.rs` does.
 
 use crate::{
     Ask, Host,
@@ -26,42 +25,43 @@ use std::{
 /// The app that receives the events, and the app to which its handler sends others.
 const APPS: [&str; 2] = ["outbox", "audit"];
 
-/// The folder with compiled code. It is spared, since each loss would cost a compilation.
+/// The folder with compiled code. Power failures spare it, since each loss would cost a
+/// compilation.
 const COMPILED: &str = "cache";
 
 /// The number of different subjects.
 const SUBJECTS: u64 = 20;
 
-/// How a host is tortured.
+/// The parameters of a torture run.
 #[derive(Debug, Clone, Copy)]
 pub struct Torture {
     /// The number of kills.
     pub kills: u32,
-    /// Determines the faults, and the events between two kills.
+    /// The seed of the faults and of the number of events between two kills.
     pub seed: u64,
     pub hazards: Hazards,
-    /// The clients that send events at the same time.
+    /// The number of clients that send events concurrently.
     pub senders: usize,
-    /// No further kill happens afterwards.
+    /// The time after which the host isn't killed again.
     pub at_most: Duration,
     /// The largest number of acknowledged events between two kills.
     pub pause: u64,
 }
 
-/// What a torture has shown.
+/// The results of a torture run.
 #[derive(Debug, Default)]
 pub struct Survived {
     pub kills: u32,
     pub acknowledged: u64,
-    /// Requests without a response, which were sent again.
+    /// The number of requests without a response, which were sent again.
     pub repeated: u64,
-    /// Requests that were answered with an error of the disk, and sent again.
+    /// The number of requests that were answered with a disk error, and sent again.
     pub refused: u64,
-    /// Kills that were power failures.
+    /// The number of kills that were power failures.
     pub power_failures: u32,
-    /// Calls of the host that failed.
+    /// The number of the host's libc calls that failed.
     pub failed_calls: u64,
-    /// Deliveries of the event with the most.
+    /// The largest number of deliveries of one event.
     pub attempts: u64,
 }
 
@@ -110,7 +110,7 @@ impl Sending {
 }
 
 impl Torture {
-    /// Runs the torture, with a line for each kill.
+    /// Runs the torture, and prints a line for each kill.
     ///
     /// # Panics
     /// If an acknowledged event is lost, or was handled more than once.
@@ -124,7 +124,7 @@ impl Torture {
         sending.set_admin(Some(host.admin));
         let token = host.token.clone();
         let (host, survived) = std::thread::scope(|scope| {
-            // Ends the senders also if this thread panics.
+            // Ends the senders even if this thread panics.
             let ends = Ends(&sending);
             let (sending, token) = (&sending, &token);
             for sender in 0..self.senders {
@@ -174,7 +174,7 @@ impl Torture {
     }
 }
 
-/// Makes calls of a host fail, and lets it recover if the round says so. Returns the number of
+/// Makes calls of a host fail, and ends the errors if the round requires it. Returns the number of
 /// failed calls.
 fn fail(host: &Host, disk: &FailingDisk, sending: &Sending) -> u64 {
     let (faults, before) = (host.faults(), host.faults().failed());
@@ -203,7 +203,7 @@ fn deploy(host: &Host) {
     }
 }
 
-/// Sends events one after the other. Each is sent again until it is acknowledged.
+/// Sends events one at a time, each repeatedly until it is acknowledged.
 fn send_all(sending: &Sending, token: &str, sender: usize) {
     for number in 0_u64.. {
         if sending.is_over.load(Ordering::Relaxed) {
@@ -219,7 +219,7 @@ fn send_all(sending: &Sending, token: &str, sender: usize) {
                     sending.acknowledged.fetch_add(1, Ordering::Relaxed);
                     Some(())
                 }
-                // The app may not serve yet after a start.
+                // After a start, the app may not serve yet.
                 Ok(answer) if [429, 503].contains(&answer.status) => None,
                 Ok(answer) if sending.may_refuse && [500, 507].contains(&answer.status) => {
                     sending.refused.fetch_add(1, Ordering::Relaxed);
@@ -235,8 +235,8 @@ fn send_all(sending: &Sending, token: &str, sender: usize) {
     }
 }
 
-/// Returns the request that sends the event with this id. Its handler counts it, and sends an event
-/// to each app, which is counted too.
+/// Returns the request that sends the event with this id. The handler counts the event, and sends
+/// an event to each of the two apps, which their handlers count.
 fn event(id: &str, token: &str) -> Ask {
     let subject = subject_of(id);
     let follow_up = json!([["increment", "followed"], ["increment", format!("followed-{id}")]]);
@@ -267,7 +267,8 @@ fn verify(host: &Host, acknowledged: u64) -> u64 {
     let sent: Vec<&Value> = of_outbox.iter().filter(|event| event["source"] == "/test").collect();
     let ids: HashSet<&str> = sent.iter().filter_map(|event| event["id"].as_str()).collect();
     assert_eq!((sent.len() as u64, ids.len() as u64), (acknowledged, acknowledged), "the acknowledged events");
-    // The first app holds three events for each: itself, its follow-up, and the one to forward.
+    // The first app holds three events for each acknowledged event: the event itself, its
+    // follow-up, and the event to forward.
     assert_eq!(of_outbox.len() as u64, 3 * acknowledged, "the events of {}", APPS[0]);
     assert_eq!(of_audit.len() as u64, acknowledged, "the events of {}", APPS[1]);
 

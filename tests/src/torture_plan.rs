@@ -3,10 +3,10 @@
 use isopod_faults::{DiskError, Loss, next_random};
 use std::{fmt, str::FromStr};
 
-/// The faults of a torture besides its kills.
+/// The faults of a torture run besides the kills.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Hazards {
-    /// None: a killed host leaves all of its writes to the kernel.
+    /// None: the kernel keeps all writes of a killed host.
     None,
     /// Each kill is a power failure: unsynced writes are lost, all of them or a random part.
     Power,
@@ -14,7 +14,7 @@ pub enum Hazards {
     Errors,
     /// The disk is full for a time before each kill.
     Full,
-    /// A random mixture for each kill.
+    /// A random mixture of these for each kill.
     All,
 }
 
@@ -47,26 +47,26 @@ impl FromStr for Hazards {
     }
 }
 
-/// What happens before and at one kill.
+/// The events and faults before and at one kill.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Round {
-    /// The number of acknowledged events before the errors.
+    /// The number of events that are acknowledged before the errors.
     pub(crate) acknowledged: u64,
     pub(crate) disk: Option<FailingDisk>,
-    /// The unsynced writes that are lost; none without a power failure.
+    /// The unsynced writes that are lost; `None` without a power failure.
     pub(crate) loss: Option<Loss>,
 }
 
-/// Errors of the disk before a kill.
+/// Disk errors before a kill.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct FailingDisk {
     pub(crate) error: DiskError,
     pub(crate) per_million: u32,
     pub(crate) seed: u64,
-    /// The number of failed calls.
+    /// The number of calls that fail before the errors may end.
     pub(crate) failures: u64,
-    /// The number of events that are acknowledged after the end of the errors; none if the host is
-    /// killed during the errors.
+    /// The number of events that are acknowledged after the end of the errors. `None` if the host
+    /// is killed during the errors.
     pub(crate) then_acknowledged: Option<u64>,
 }
 

@@ -1,4 +1,4 @@
-//! `cargo xtask torture`: runs the crash test of stored events for long, with faults of the disk.
+//! `cargo xtask torture`: makes a long run of the crash test of stored events, with disk faults.
 //! Never kills a host itself: the test does, and prints its progress.
 
 use std::process::Command;
@@ -12,9 +12,9 @@ pub(crate) struct Arguments {
     /// Number of kills
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
     kills: u32,
-    /// Faults besides the kills. `none`: a killed host leaves its writes to the system. `power`:
-    /// each kill is a power failure, which loses all writes without a sync, or some. `errors`:
-    /// writes and syncs fail at random. `full`: the disk is full for a time. `all`: a mixture
+    /// Faults besides the kills. `none`: no writes are lost. `power`: each kill is a power failure,
+    /// which loses some or all unsynced writes. `errors`: writes and syncs fail at random. `full`:
+    /// the disk is full for a time. `all`: a mixture
     #[arg(long, default_value = "all", value_parser = FAULTS, hide_possible_values = true)]
     faults: String,
     /// Repeat the faults and kills of an earlier run, which printed this seed [default: random]

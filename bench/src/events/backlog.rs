@@ -1,6 +1,6 @@
 //! Measures a deep backlog of events: the time from a start of the host until the app responds and
 //! its events are listed, and the delivery of the backlog with the host's memory. Never measures
-//! how the backlog is made.
+//! the creation of the backlog.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -13,11 +13,11 @@ use crate::client::Client;
 use crate::machine::Footprint;
 use xtask::step;
 
-/// The events of one request that makes the backlog.
+/// The number of events in each request that creates the backlog.
 const BATCH: usize = 1_000;
 
-/// The rate at which the backlog is made at least, in events per second. Its events are due once it
-/// is made.
+/// The assumed minimum rate at which the backlog is created, in events per second. It determines
+/// when its events are due.
 const MADE_PER_SECOND: u64 = 15_000;
 
 /// The time for a start of the host before the events are due.
@@ -29,7 +29,7 @@ pub(super) struct Backlog {
     /// Milliseconds of the first list of events and the first response, after the host is ready.
     pub(super) open_ms: f64,
     pub(super) drain_s: f64,
-    /// Memory of the host at the begin of the delivery, and the most during it.
+    /// Memory of the host at the beginning of the delivery, and its maximum during the delivery.
     pub(super) begin_mib: f64,
     pub(super) peak_mib: f64,
 }

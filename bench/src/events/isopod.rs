@@ -84,7 +84,7 @@ impl Isopod {
         Ok(false)
     }
 
-    /// Waits until each event has ended, and calls `look` meanwhile.
+    /// Waits until all events have ended, and calls `look` repeatedly meanwhile.
     pub(super) fn until_handled(&self, mut look: impl FnMut() -> Result<()>) -> Result<()> {
         while self.has_events(&["ready", "leased", "delayed"])? {
             look()?;

@@ -1,5 +1,5 @@
-//! The interface of a measured server: connections that store events, and their handling. Never
-//! names a server.
+//! The interface of a measured server: connections that store events, and the handling of events.
+//! Never names a server.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -19,11 +19,11 @@ pub(super) trait Queue: Sync {
         true
     }
 
-    /// Has events handled that are due now, until all that were sent are.
+    /// Handles the due events until all events that were sent are handled.
     fn handle(&self, progress: &Progress) -> Result<()>;
 }
 
-/// When the sent events may be handled.
+/// The time from which sent events may be handled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Due {
     Now,
@@ -31,7 +31,7 @@ pub(super) enum Due {
 }
 
 impl Due {
-    /// Not while the server is measured.
+    /// Returns a time after the end of every measurement.
     pub(super) fn later() -> Due {
         Due::At(Instant::now() + Duration::from_secs(24 * 3600))
     }

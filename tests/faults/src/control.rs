@@ -1,4 +1,4 @@
-//! The controls that a test and a host share: a small file that both map into their memory. Owns
+//! The controls that a test shares with a host: a small file that both map into their memory. Owns
 //! its layout. Never injects a fault.
 
 use std::{
@@ -63,7 +63,7 @@ impl DiskError {
 #[repr(C)]
 #[derive(Debug, Default)]
 pub struct Fields {
-    /// The process that injects faults; 0 before a process has mapped the file.
+    /// The id of the process that injects faults; 0 before a process has claimed this.
     process: AtomicU64,
     errno: AtomicU64,
     per_million: AtomicU64,
@@ -121,7 +121,7 @@ impl Deref for Control {
 
 /// What a test sets and reads.
 impl Fields {
-    /// Lets another process inject faults.
+    /// Allows another process to inject faults.
     pub fn release(&self) {
         self.process.store(0, Ordering::SeqCst);
     }
@@ -131,7 +131,7 @@ impl Fields {
         u32::try_from(self.process.load(Ordering::SeqCst)).unwrap_or(u32::MAX)
     }
 
-    /// Makes this share of the affected calls fail, or none.
+    /// Makes a share of the affected calls fail, or none.
     pub fn set_error(&self, error: Option<DiskError>, per_million: u32, seed: u64) {
         self.errno.store(0, Ordering::SeqCst);
         self.per_million.store(per_million.into(), Ordering::SeqCst);
@@ -186,7 +186,7 @@ impl Fields {
         next_random(&mut self.seed.load(Ordering::Relaxed).wrapping_add(calls))
     }
 
-    /// Notes the begin of a delay, which ends when the returned value is dropped.
+    /// Records a delay, which ends when the returned value is dropped.
     pub fn begin_delay(&self) -> impl Drop + '_ {
         struct Delay<'a>(&'a AtomicU64);
         impl Drop for Delay<'_> {

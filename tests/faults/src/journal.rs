@@ -1,8 +1,8 @@
-//! The format of the journal: undo records and markers of syncs, one after the other. Never reads
-//! or writes a file.
+//! The format of the journal: a sequence of undo records and sync markers. Never reads or writes a
+//! file.
 
-/// A file, however it is named: its inode, and the time of its creation, since the numbers of
-/// removed files are used again.
+/// Identifies a file independently of its name: the inode, and the time of creation, since the file
+/// system reuses the inodes of removed files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FileKey {
     pub inode: u64,
@@ -18,14 +18,14 @@ pub enum Record {
         seq: u64,
         offset: u64,
         extent: u64,
-        /// The length of the file before.
+        /// The length of the file before the change.
         length: u64,
-        /// The content before; shorter than `extent` if the file ended within it.
+        /// The content before the change; shorter than `extent` if the file ended within it.
         old: Vec<u8>,
     },
     /// The changes before `seq` are durable.
     Synced { file: FileKey, seq: u64 },
-    /// The changes before `seq` are lost to later syncs.
+    /// A sync failed: later syncs don't make the changes before `seq` durable.
     SyncFailed { file: FileKey, seq: u64 },
 }
 

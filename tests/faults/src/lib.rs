@@ -1,7 +1,7 @@
 //! Faults that a test injects into the files and the clock of a host. `isopod-faults-preload` is
 //! preloaded into the unchanged program and applies them to its calls of libc, so that they affect
-//! SQLite and every other part. This library has what both sides share, and applies a power
-//! failure after the host was killed. It never runs in a host itself, and contains no test of one.
+//! SQLite and every other part. This library has the types that both sides share, and applies a
+//! power failure after the host was killed. Never tests a host.
 //!
 //! ```text
 //!   test ──Control (shared memory)──▶ preloaded library ──▶ libc
@@ -9,9 +9,9 @@
 //!     └──lose_unsynced ◀────journal───────┘
 //! ```
 //!
-//! A write goes to the file at once, after an undo record of the bytes that it overwrites was added
-//! to the journal. To simulate a power failure, a test kills the host and takes back the writes
-//! that no sync followed.
+//! The preloaded library adds an undo record of the overwritten bytes to the journal, and then
+//! writes to the file immediately. To simulate a power failure, a test kills the host and undoes
+//! the writes that no sync followed.
 //!
 //! Not simulated: the loss of created, renamed and removed names, which a sync of the folder makes
 //! durable; writes through `mmap`, which only SQLite's shared index uses, and SQLite rebuilds it;

@@ -1,8 +1,9 @@
-//! A power failure: takes back the writes that no sync has made durable. Owns what a disk may have
-//! written by itself. Never runs while a process writes the files.
+//! Applies a power failure: undoes the writes that no sync has made durable. Owns the choice of the
+//! unsynced writes that survive. Never runs while a process writes the files.
 //!
-//! Each page of a file is a case of its own, as for a kernel that writes pages back when it likes:
-//! it has its content after any number of the writes since the last sync. So has the length.
+//! Each page of a file is treated independently, since a kernel may write pages back at any time:
+//! the page gets its content after some number of the writes since the last sync. The same applies
+//! to the length.
 
 use std::{
     collections::BTreeMap,
@@ -27,7 +28,7 @@ pub enum Loss {
     },
 }
 
-/// What a power failure has changed.
+/// The changes by a power failure.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Lost {
     pub pages: u64,
@@ -60,7 +61,8 @@ impl Unsynced {
             let next = ((at / PAGE + 1) * PAGE).min(end);
             let index = |at: u64| usize::try_from(at - offset).unwrap_or(usize::MAX).min(old.len());
             let mut content = old[index(at)..index(next)].to_vec();
-            // The file ended before: there are zeros if it is longer afterwards.
+            // The file ended before this part, which reads as zeros if the file is longer
+            // afterwards.
             content.resize(usize::try_from(next - at).unwrap_or(0), 0);
             let part = Part { seq, offset: at, old: content, is_discarded: false };
             self.pages.entry(at / PAGE).or_default().push(part);
@@ -84,8 +86,8 @@ impl Unsynced {
         parts.filter(|part| part.seq < before).for_each(|part| part.is_discarded = true);
     }
 
-    /// Takes changes back, and returns the number of changed pages. `kept` chooses how many of a
-    /// number of changes are kept.
+    /// Undoes changes, and returns the number of changed pages. `kept` receives a number of changes
+    /// and returns how many of them survive.
     fn undo(self, file: &File, mut kept: impl FnMut(usize) -> usize) -> io::Result<u64> {
         let mut pages = 0;
         let length = self.lengths.get(kept(self.lengths.len())).map(|(_, length)| *length);
@@ -102,8 +104,8 @@ impl Unsynced {
     }
 }
 
-/// Completes a journal after the process that wrote it was killed without a power failure. Its
-/// unsynced writes can be lost at a later one. Removes an incomplete record.
+/// Completes a journal after its process was killed without a power failure: removes an incomplete
+/// record. A later power failure can still lose the unsynced writes.
 pub fn keep_unsynced(journal: &Path) -> io::Result<()> {
     let bytes = fs::read(journal)?;
     let mut rest = &*bytes;
@@ -113,9 +115,9 @@ pub fn keep_unsynced(journal: &Path) -> io::Result<()> {
     OpenOptions::new().write(true).open(journal)?.set_len((bytes.len() - rest.len()) as u64)
 }
 
-/// Takes back unsynced writes to the files in a folder, as a power failure does, after the process
-/// that wrote the journal was killed. Files in the folders with the `spared` names keep their
-/// content. Empties the journal.
+/// Undoes unsynced writes to the files in a folder, as a power failure does. The process that wrote
+/// the journal must have ended. Files in the folders with the `spared` names keep their content.
+/// Empties the journal.
 pub fn lose_unsynced(journal: &Path, folder: &Path, loss: Loss, spared: &[&str]) -> io::Result<Lost> {
     let bytes = fs::read(journal)?;
     let mut files: BTreeMap<FileKey, Unsynced> = BTreeMap::new();
@@ -149,8 +151,8 @@ pub fn lose_unsynced(journal: &Path, folder: &Path, loss: Loss, spared: &[&str])
     Ok(lost)
 }
 
-/// Finds the files below a folder that have unsynced changes, in the order of their names, so that
-/// a seed has the same effect each time.
+/// Finds the files below a folder that have unsynced changes. Sorts them by name, so that a seed
+/// has the same effect each time.
 fn undo_in(
     folder: &Path,
     spared: &[&str],

@@ -1,5 +1,5 @@
 //! Applies the faults to calls about files below the data folder, and writes the journal. Owns the
-//! order of undo records and changes. Never affects other files, or another process than the first.
+//! order of undo records and changes. Never affects other files, or any process but the first.
 
 use std::{
     ffi::{CStr, CString, OsStr, c_int},
@@ -24,14 +24,15 @@ use isopod_faults::{
 
 use crate::real;
 
-/// The most bytes of a journal. The process is ended beyond it: a test has to kill the host, which
-/// empties the journal.
+/// The maximum size of a journal. Beyond it the process is ended: a test must kill the host and
+/// apply a power failure before, which empties the journal.
 const JOURNAL_BYTES_MAX: u64 = 4 << 30;
 
-/// The pause between two looks at the delay of a sync, which a test may end early.
+/// The pause between two checks whether the test has ended the delay of a sync.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
-/// The end of the name of SQLite's shared index. It is never synced, and rebuilt after a failure.
+/// The suffix of SQLite's shared index. SQLite never syncs this file, and rebuilds it after a
+/// failure.
 const SHARED_INDEX: &[u8] = b"-shm";
 
 /// The system's id of its boot.
@@ -51,11 +52,11 @@ pub(crate) struct Layer {
 
 struct Journal {
     file: File,
-    /// The length, which also numbers the records.
+    /// The length of the journal, which also numbers the records.
     bytes: u64,
 }
 
-/// Where a write begins.
+/// The position at which a write begins.
 #[derive(Clone, Copy)]
 pub(crate) enum Position {
     At(i64),
@@ -64,7 +65,7 @@ pub(crate) enum Position {
 
 /// A regular file below the folder.
 struct DataFile {
-    /// Not closed: it belongs to the caller.
+    /// Belongs to the caller, so it is never closed here.
     file: ManuallyDrop<File>,
     metadata: Metadata,
     is_recorded: bool,
@@ -116,7 +117,7 @@ impl Layer {
         self.file(fd).is_some()
     }
 
-    /// Writes. `call` writes a number of bytes.
+    /// Writes with `call`, which writes up to the given number of bytes.
     pub(crate) fn write(
         &self,
         fd: RawFd,
@@ -253,7 +254,7 @@ impl DataFile {
         self.file.metadata().map_or(0, |found| found.len())
     }
 
-    /// Returns where a write without a position begins.
+    /// Returns the position at which a write without an explicit position begins.
     fn position(&self, length: u64) -> u64 {
         let fd = self.file.as_raw_fd();
         // SAFETY: both only read the state of an open file.
@@ -267,8 +268,9 @@ impl DataFile {
             return Ok(());
         }
         match self.file.read_exact_at(into, offset) {
-            // Opened for writing only. A file with locks of SQLite is not: closing another
-            // descriptor of such a file would drop the locks.
+            // The file is open for writing only, so it is opened again. This never affects a file
+            // with SQLite's locks, which SQLite opens for reading too: closing a second descriptor
+            // of it would drop the locks.
             Err(error) if error.raw_os_error() == Some(libc::EBADF) => {
                 let path = format!("/proc/self/fd/{}", self.file.as_raw_fd());
                 File::open(path)?.read_exact_at(into, offset)

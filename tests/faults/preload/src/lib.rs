@@ -57,7 +57,7 @@ pub unsafe extern "C" fn writev(fd: c_int, parts: *const iovec, count: c_int) ->
         // SAFETY: the caller's arguments.
         return unsafe { (real::WRITEV.get())(fd, parts, count) };
     }
-    // A write of the first part only: callers continue after a short write.
+    // Writes only the first part; callers continue after a short write.
     let parts = match usize::try_from(count) {
         // SAFETY: the caller passes this number of parts.
         Ok(count) if count > 0 => unsafe { std::slice::from_raw_parts(parts, count) },
@@ -112,7 +112,7 @@ pub unsafe extern "C" fn fdatasync(fd: c_int) -> c_int {
     }
 }
 
-/// Has no parts that can be recorded, so callers copy with `read` and `write` instead.
+/// Always fails, since its writes can't be recorded. Callers then copy with `read` and `write`.
 ///
 /// # Safety
 /// As of the function in libc.
