@@ -124,8 +124,8 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
     arguments.common.write_json(&figures.json())
 }
 
-/// Measures one server: what it stores without handling it, and then, with an empty folder, what it
-/// stores and handles.
+/// Measures one server: first events that it only stores, then, with an empty folder, events that
+/// it stores and handles.
 fn measure(programs: &Programs, contender: Contender, seconds: u32) -> Result<Run> {
     let queue = programs.start(contender, &folder::fresh("events")?)?;
     let one = acknowledged_per_second(&*queue, 1, 1, seconds)?;

@@ -1,4 +1,4 @@
-//! Sends the outgoing request that its query describes, over `wasi:http` 0.3, or an event to
+//! Sends the outgoing request that its query describes over `wasi:http` 0.3, or sends an event to
 //! itself. It does nothing else.
 
 #[path = "../../greedy/src/relay.rs"]

@@ -494,9 +494,9 @@ fn event(error: &EventError, detail: String) -> Problem {
                 .hint("don't retry: the app's handler refuses this event permanently")
         }
         EventError::Unknown { app, .. } => {
-            Problem::new(StatusCode::NOT_FOUND, "unknown-event", "No such event", detail)
-                .app(app)
-                .hint("list the stored events with `isopod events list`; ended events are removed after some time")
+            Problem::new(StatusCode::NOT_FOUND, "unknown-event", "No such event", detail).app(app).hint(
+                "list the stored events with `isopod events list`; done and cancelled events are removed after a day",
+            )
         }
         EventError::Running { app, .. } => {
             Problem::new(StatusCode::CONFLICT, "event-running", "The event is being delivered", detail)

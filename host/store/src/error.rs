@@ -226,7 +226,7 @@ pub enum StoreError {
     /// The app has too many events that have not ended.
     #[error(
         "the app's event queue is full (limits: {EVENTS_PER_APP_MAX} events and {EVENT_BYTES_PER_APP_MAX} bytes, dead \
-         letters included); try again once events were handled, or drop dead letters"
+         letters included); send the event again after others were handled, or drop dead letters"
     )]
     EventQueueFull,
     /// An event is too large.

@@ -1,5 +1,5 @@
-//! Tests guests that ask event handlers for a reply: the event is pull work, the caller's core is
-//! free meanwhile, and calls that would wait for each other fail at once.
+//! Tests guests that ask event handlers for a reply: the event is pull work, the caller lends its
+//! core meanwhile, and calls that would wait for each other fail immediately.
 
 use isopod_tests::{
     Answer, Ask, Host, Queue,
@@ -21,7 +21,7 @@ fn host_with(worker: &str) -> Host {
     host
 }
 
-/// Returns the step that asks the own event handler to run steps.
+/// Returns the step that asks the app's own event handler to run steps.
 fn asking(steps: &Value) -> Value {
     json!(["ask", { "steps": steps }, LONG_MS])
 }
@@ -75,7 +75,7 @@ fn a_handler_that_asks_itself_gets_a_further_instance() {
 #[test]
 fn calls_that_would_wait_for_each_other_end() {
     let host = host_with("max = 2");
-    // Each holds one of the two slots when it asks, unless the other has ended.
+    // Each call holds one of the two slots when it asks, unless the other call has ended.
     let steps = json!([["sleep", 300], asking(&json!([["attempt"]]))]);
     let answers = std::thread::scope(|scope| {
         let senders = ["1", "2"].map(|id| scope.spawn(|| host.api_raw(&event(&host, "outbox", id, &steps))));

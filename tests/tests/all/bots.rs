@@ -4,7 +4,7 @@
 use isopod_tests::{Answer, Ask, Bundle, Host, Upstream, guest, upstream::Then, wait_for};
 use serde_json::{Value, json};
 
-/// Starts a chat network that takes every message, unless `busy` says otherwise.
+/// Starts a chat network that accepts every message unless `busy` returns true.
 pub(crate) fn network(is_busy: impl Fn(usize) -> bool + Send + Sync + 'static) -> Upstream {
     let body = r#"{"ok":true}"#;
     let taken = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}", body.len());

@@ -1,5 +1,5 @@
-//! F4, J5: tests broadcasts that are interrupted: a queue that fills up in the middle, and
-//! connections that break. The command continues, and no event is lost or stored twice.
+//! F4, J5: tests interrupted broadcasts: a queue that becomes full, and connections that break. The
+//! command continues, and no event is lost or stored twice.
 
 use isopod_tests::{
     Ask, Bundle, CuttingProxy, Host, guest,
@@ -46,7 +46,7 @@ fn a_broadcast_that_fills_the_queue_says_what_is_stored_and_continues() {
     let host = start();
     let first = host.api(Ask::post("/v1/apps/greedy/broadcasts").body("application/x-ndjson", lines([0])));
     first.expect(202);
-    // There is room for three batches, and a part of a fourth.
+    // The queue has room for three batches and a part of a fourth.
     let host = host.restart_after(|host| host.fill_event_queue("greedy", 3_500));
     let ask = Ask::post("/v1/apps/greedy/broadcasts").body("application/x-ndjson", lines(1..=2_500));
     assert_eq!(host.api(ask).expect(202).json(), json!({ "accepted": 2_500, "duplicates": 0 }));

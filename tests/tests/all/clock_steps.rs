@@ -1,5 +1,5 @@
 //! Tests a host whose clock is set forward and back by hours: no stored event is lost, delivered
-//! twice because of the change, or late by the hours of the change.
+//! twice because of the change, or delayed by its hours.
 
 use isopod_tests::{
     Host,
@@ -9,7 +9,7 @@ use isopod_tests::{
 };
 use serde_json::{Value, json};
 
-/// Stores an event by a request, and returns its id.
+/// Sends a request that stores an event, and returns the event's id.
 fn emit(host: &Host, id: &str, delay_ms: u64, steps: &Value) {
     let results = host.run_steps("outbox", &json!([["emit", { "id": id, "delay_ms": delay_ms, "steps": steps }]]));
     assert!(results[0].get("error").is_none(), "{results:?}");
@@ -94,7 +94,7 @@ fn an_ordered_event_that_waits_for_a_retry_blocks_its_subject_no_longer_after_th
     assert_eq!(host.stored_event("outbox", &failing)["state"], "dead");
 }
 
-/// A run of each minute.
+/// The run of every minute.
 const EACH_MINUTE: &str = "schedule = \"* * * * *\"\n";
 
 fn runs(host: &Host) -> Vec<Value> {

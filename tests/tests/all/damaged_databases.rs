@@ -9,7 +9,7 @@ use std::{
 };
 
 const PAGE: usize = 4_096;
-/// Entries and delayed events of the app.
+/// The number of the app's entries, and of its delayed events.
 const ROWS: usize = 20;
 
 /// Starts a host whose app has entries and delayed events, a page of text each.
@@ -56,7 +56,7 @@ fn entries(host: &Host) -> Vec<usize> {
     values.iter().enumerate().filter(|(_, value)| !value.is_null()).map(|(number, _)| number).collect()
 }
 
-/// Checks the report, and returns the damaged file and the number of rescued rows.
+/// Checks the report, and returns the path of the damaged file and the number of rescued rows.
 #[track_caller]
 fn reported(host: &Host, is_complete: bool) -> (PathBuf, Value) {
     let entry = host.activity_of("outbox", "data-damaged");
@@ -96,7 +96,7 @@ fn a_database_with_garbage_in_the_middle_keeps_its_other_rows() {
     assert_eq!(rescued["events"], ROWS);
     assert_eq!(fs::read(&saved).expect("it is read"), damaged, "the damaged file is unchanged");
     works(&host);
-    // The new database is an ordinary one.
+    // The new database is used like any other.
     let host = host.kill_and_restart();
     assert_eq!((entries(&host), delayed(&host)), (left, ROWS));
     assert_eq!(host.value("outbox", "after"), "yes");
@@ -145,7 +145,7 @@ fn changes_that_a_damaged_journal_lost_are_reported() {
     }
     host.kill();
     let journal = database(&host).with_extension("db-wal");
-    // The last changes: SQLite itself ignores the rest without an error.
+    // The damage is in the last changes, so SQLite ignores them without an error.
     let damaged = change(&journal, |bytes| {
         let length = bytes.len();
         bytes[length - 3 * PAGE..length - 2 * PAGE].fill(0xa5);

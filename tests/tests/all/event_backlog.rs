@@ -1,16 +1,16 @@
-//! Tests a deep backlog of events: it is delivered completely while requests to the same app are
-//! answered.
+//! Tests a deep backlog of events: the host delivers all of it while the same app responds to
+//! requests.
 
 use isopod_tests::{Host, Neighbour, outbox::outbox, wait_up_to};
 use serde_json::{Value, json};
 use std::time::Duration;
 
-/// A handler sends at most this many events.
+/// The maximum number of events that one handler sends.
 const EMITTED: usize = 1_000;
 
 const BACKLOG: usize = 20_000;
 
-/// The delivery of the backlog by a build without optimisation on a busy machine.
+/// The timeout for the delivery of the backlog by an unoptimised build on a busy machine.
 const DRAINED: Duration = Duration::from_secs(300);
 
 #[test]

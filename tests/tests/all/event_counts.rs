@@ -1,4 +1,4 @@
-//! G3, J5: tests that the numbers of stored events are exact, and known after a restart of the host
+//! G3, J5: tests that the numbers of stored events are exact, and that a restarted host knows them
 //! before the app is used.
 
 use isopod_tests::{Ask, Bundle, Host, Queue, guest, program, wait_for};
@@ -28,7 +28,7 @@ fn stored_events_are_counted_after_a_restart_while_their_app_sleeps() {
     let output = shown.env("ISOPOD_TOKEN", &host.token).output().expect("it can be run");
     let notes = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(notes.contains("2 dead"), "{notes}");
-    // The numbers of the start don't replace later ones.
+    // The numbers that were read at the start don't replace later ones.
     host.api(Ask::new("DELETE", "/v1/apps/greedy/dead-letters")).expect(200);
     wait_for("no dead letters", || (host.metric(series) == 0.0).then_some(()));
 }

@@ -1,11 +1,11 @@
-//! Tests that a host that is killed again and again loses no acknowledged event, handles each once
-//! as far as its state shows, and repeats no more than what was running; also after power failures
-//! and errors of the disk. `cargo xtask torture` runs the same with more kills.
+//! Tests a host that is killed repeatedly, also with power failures and disk errors: it loses no
+//! acknowledged event, the state shows each event once, and only interrupted deliveries are
+//! repeated. `cargo xtask torture` runs the same test with more kills.
 
 use isopod_tests::{Hazards, Torture};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// Reads a number that `cargo xtask torture` has set.
+/// Reads a number that `cargo xtask torture` has set in the environment.
 fn given<N: std::str::FromStr>(name: &str) -> Option<N> {
     std::env::var(name).ok()?.parse().ok()
 }
@@ -14,7 +14,7 @@ fn random_seed() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| u64::from(since.subsec_nanos()))
 }
 
-/// Runs a torture, and verifies that it has tortured the host.
+/// Runs a torture, and verifies that its faults have occurred.
 fn survive(torture: Torture) {
     let survived = torture.run();
     println!("torture: verified {survived}; seed {}", torture.seed);

@@ -1,10 +1,10 @@
 //! Tests the events that a handler sends to another app while that app takes none: they wait
-//! without counting an attempt, and an app that doesn't exist makes them dead letters.
+//! without counting attempts. If the app doesn't exist, they become dead letters.
 
 use isopod_tests::{Host, outbox::outbox, wait_for};
 use serde_json::{Value, json};
 
-/// The first counted failure makes an event a dead letter.
+/// A retry policy by which the first counted failure makes an event a dead letter.
 const ONE_ATTEMPT: &str = "retry = { attempts = 1 }\norder = \"subject\"\n";
 
 fn start() -> Host {
@@ -18,7 +18,7 @@ fn deploy_audit(host: &Host) {
     host.deploy("audit", outbox("audit", "", ""));
 }
 
-/// Lets a handler of `outbox` send an event to `audit`, which sets a key there.
+/// Makes a handler of `outbox` send an event to `audit`, whose handler sets a key.
 fn send(host: &Host, id: &str, delay_ms: u64) {
     let steps = json!([["set", "audited", id]]);
     let event = json!({ "id": id, "app": "audit", "subject": "ann", "delay_ms": delay_ms, "steps": steps });
@@ -54,7 +54,7 @@ fn an_event_for_an_app_that_does_not_serve_waits_for_it() {
     send(&host, "second", 0);
     let waiting = until_postponed(&host, "second", "stopped");
     assert_eq!(waiting["subject"], "audit/ann");
-    // It doesn't block the app's own events of its subject.
+    // The waiting event doesn't block the app's own events with the same subject.
     let own = host.push_steps("outbox", Some("ann"), &json!([["set", "own", "yes"]]));
     host.until_event("outbox", &own, "done");
     host.start_app("audit");

@@ -1,5 +1,5 @@
 //! Tests a disk that fails while the host runs: it becomes read-only, full, or has I/O errors.
-//! Acknowledged events survive, others are refused, and the host recovers without a restart.
+//! Acknowledged events survive, other events are refused, and the host recovers without a restart.
 
 use isopod_tests::{
     Answer, Ask, DiskError, Host, Neighbour,
@@ -26,12 +26,12 @@ fn until_refused(host: &Host, app: &str, prefix: &str) -> (usize, Answer) {
     (acknowledged, refused)
 }
 
-/// Waits until an event is accepted, as a sender does that tries again.
+/// Sends an event repeatedly until it is accepted.
 fn until_accepted(host: &Host, app: &str, id: &str) {
     wait_for("an accepted event", || (push(host, app, id).status == 202).then_some(()));
 }
 
-/// Asserts that exactly this number of events was handled, each once.
+/// Asserts that exactly this number of events was handled, and each of them once.
 fn assert_handled(host: &Host, app: &str, count: usize) {
     host.until_no_event_waits(app, PATIENCE);
     let events = host.stored_events(app, "");
@@ -53,7 +53,7 @@ fn a_data_folder_that_becomes_read_only_refuses_events_and_recovers_by_itself() 
     faults.fail(DiskError::ReadOnly);
     let (acknowledged, refused) = until_refused(&host, "outbox", "late");
     refused.problem(503, "disk-read-only");
-    // The first use of its database.
+    // The first use of the app's database.
     push(&host, "idle", "first").problem(503, "disk-read-only");
     host.api(Ask::post("/v1/tokens").json(&json!({ "name": "ci", "role": "read" }))).problem(503, "disk-read-only");
     let answers = neighbour.answers();
@@ -78,7 +78,7 @@ fn a_database_that_was_opened_on_a_read_only_disk_is_writable_afterwards() {
     push(&host, "outbox", "early").expect(202);
     host.until_event("outbox", "early", "done");
     let host = host.restart();
-    // Neither connection of the app's database is open.
+    // Neither connection to the app's database is open.
     host.faults().fail(DiskError::ReadOnly);
     push(&host, "outbox", "late").problem(503, "disk-read-only");
     host.faults().end_errors();

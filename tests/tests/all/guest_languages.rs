@@ -10,7 +10,7 @@ fn send(host: &Host, app: &str, kind: &str) -> Answer {
     host.api(ask.body("application/cloudevents+json", event.to_string()))
 }
 
-/// Checks a guest that handles events of the type `greeting`, and sends one for each POST.
+/// Tests a guest that handles events of the type `greeting`, and sends such an event for each POST.
 #[track_caller]
 fn handles_and_sends_events(app: &str) {
     let Some(component) = guest_if_built(app) else { return };

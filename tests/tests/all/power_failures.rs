@@ -1,5 +1,5 @@
-//! Tests power failures, which lose writes that were not synced: what the host has acknowledged
-//! survives, in every file.
+//! Tests power failures, which lose unsynced writes: all changes that the host has acknowledged
+//! survive, in every file.
 
 use isopod_tests::{Ask, Host, Loss, limits::PATIENCE, outbox::outbox};
 use serde_json::json;
@@ -25,7 +25,7 @@ fn what_was_acknowledged_survives_power_failures() {
         host.until_event(&app, &event, "done");
         for earlier in 0..=round {
             let app = format!("app-{earlier}");
-            // The outcome of a delivery may be lost: then the event is delivered again.
+            // The outcome of a delivery may be lost; then the event is delivered again.
             host.until_no_event_waits(&app, PATIENCE);
             assert_eq!(host.values(&app, ["key", "handled"]), [format!("value {earlier}"), "1".to_owned()]);
             assert_eq!(host.config(&app), json!({ "GREETING": format!("hello {earlier}") }));

@@ -25,7 +25,7 @@ fn a_second_host_refuses_the_data_folder_of_a_running_host() {
     let process = format!("process {}", host.id());
     let words = ["is in use by another isopod", &process, "stop it first", "--data", &data.display().to_string()];
     assert!(words.iter().all(|word| said.contains(word)), "{said}");
-    // Under another name, too.
+    // The same folder by another path.
     let link = folder.path().join("link");
     std::os::unix::fs::symlink(&data, &link).expect("a link can be made");
     assert!(refused(&link).contains("is in use by another isopod"));

@@ -9,12 +9,12 @@ use isopod_tests::{
 use serde_json::{Value, json};
 use std::time::Duration;
 
-/// Longer than any test: a sync ends when the test ends the delay.
+/// Longer than any test, so that a sync only ends when the test ends the delay.
 const ENDLESS: Duration = Duration::from_secs(3_600);
 
 const REQUESTS: usize = 50;
 
-/// Sends an event to store, without waiting for the response.
+/// Sends an event to be stored, without waiting for the response.
 fn begin_to_store(host: &Host, id: &str, steps: &Value) -> Wire {
     let ask = ask_to_store("outbox", &event_of_steps(id, None, steps));
     let mut wire = Wire::open(host.admin).expect("the API accepts connections");

@@ -7,7 +7,7 @@ use isopod_tests::{Bundle, Host, bundle::QUICK_WEB, wait_for};
 const LEAP_DAYS: &str = "[processes.leap]\nentry = \"command\"\nschedule = \"0 0 29 2 *\"\noverlap = \"queue\"\n\
     missed = \"all\"\n";
 
-/// Waits until this run is the last one that was started.
+/// Waits until this run is the latest that was started.
 fn until_started(host: &Host, time: &str) {
     wait_for(&format!("the run of {time}"), || {
         let sql = "SELECT last_fired_at FROM schedules WHERE app = 'shop' AND process = 'leap'";
@@ -26,7 +26,7 @@ fn runs_of_a_command_that_wait_survive_a_restart() {
     });
     until_started(&host, "2016-02-29T00:00:00Z");
     host.log_line("shop", "the run", |line| line.to_string().contains("`leap` ran by its schedule"));
-    // The run in progress ends with the host, and isn't repeated.
+    // The run in progress ends with the host and isn't repeated.
     let host = host.restart();
     until_started(&host, "2020-02-29T00:00:00Z");
     let host = host.kill_and_restart();

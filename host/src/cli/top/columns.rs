@@ -186,7 +186,7 @@ fn stored(queue: &QueueSample) -> Cell {
     }
 }
 
-/// Formats the age of the oldest event that is due.
+/// Formats the age of the oldest event that is ready or being delivered.
 fn oldest(queue: &QueueSample) -> Cell {
     match queue.oldest_ms {
         None => Cell { text: "-".to_owned(), tone: Tone::Quiet },

@@ -1,5 +1,6 @@
-//! A damaged database of an app: it is set aside, the rows that can be read are in a new one, and
-//! every loss is reported. Owns the kinds of damage. Never tests how the rows are read.
+//! Damaged databases of apps: the store sets a damaged database aside, copies the rows that can be
+//! read into a new one, and reports every loss. Owns the kinds of damage. Never tests how the rows
+//! are read.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -67,7 +68,7 @@ fn change(path: &Path, change: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
     bytes
 }
 
-/// Closes the database, which was idle, and waits until its journal is in it.
+/// Closes the idle database, and waits until the changes of its journal are in the file.
 async fn close_idle(folder: &Path, store: &Store) {
     for _ in 0..2 {
         store.look_for_losses().await.expect("it is closed");
@@ -102,7 +103,7 @@ async fn report(store: &Store) -> (LostData, Rescued) {
     (lost, rescued)
 }
 
-/// Checks that the counters are those of the rows, and that the queue works.
+/// Checks that the counters match the rows, and that the queue works.
 async fn works(store: &Store) {
     let (bot, found) = (backend(store), events(store).await);
     let stats = bot.queue.stats(&name("bot"), at(20)).await.expect("they are read");
@@ -150,7 +151,7 @@ fn set_aside(folder: &Path) -> Vec<PathBuf> {
     entries.map(|entry| entry.expect("it is read").path().join("kv.db")).collect()
 }
 
-/// Each page in turn, also the pages of indexes and free pages, and the first one.
+/// Damages each page in turn, including the first page, free pages and the pages of indexes.
 #[tokio::test]
 async fn damage_to_any_page_is_survived_and_every_loss_is_reported() {
     let (folder, store) = filled().await;
@@ -179,7 +180,8 @@ async fn damage_to_any_page_is_survived_and_every_loss_is_reported() {
         assert_eq!(fs::read(lost.saved.expect("it was moved")).expect("it is read"), damaged, "page {page}");
     }
     assert!(complete > 3 && incomplete > 10, "{complete} and {incomplete} pages");
-    // Without the first page, or the root of a table, more is lost than the page.
+    // Without the first page or the root page of a table, more rows are lost than those of the
+    // page.
     let most = (before.keys.len() + before.events.len()) as u64 - 30;
     assert!(kept.iter().filter(|kept| **kept < most).count() < 5, "{kept:?}");
 }
@@ -309,7 +311,7 @@ async fn changes_in_a_damaged_journal_are_reported_as_lost() {
             let damaged = change(&journal(folder.path()), damage);
             let store = Store::open(folder.path()).expect("the store opens");
             if scans_first {
-                // The start of a host looks into every database.
+                // At its start, the host reads every database.
                 let pending = store.events().app_queues().await.expect("they are read");
                 assert_eq!(pending.len(), 1, "damage {number}");
             }
@@ -350,7 +352,7 @@ async fn damage_in_a_large_database_is_found_while_it_is_used() {
         store.kv().set(&name("bot"), "large", &key(number as usize), &value).await.expect("the key is set");
     }
     drop(store);
-    // The page of an index, which no call reads.
+    // Damages the page of an index, which no call reads.
     let connection = rusqlite::Connection::open(database(folder.path())).expect("it opens");
     let sql = "SELECT rootpage FROM sqlite_schema WHERE name = 'events_in_line'";
     let page: usize = connection.query_row(sql, [], |row| row.get::<_, i64>(0)).expect("it exists") as usize;
@@ -405,7 +407,7 @@ async fn a_file_that_is_damaged_again_and_again_does_not_fill_the_disk() {
     drop(store);
     assert_eq!(set_aside(folder.path()).len(), DAMAGED_DATABASES_KEPT);
     assert_eq!(fs::read(&path).expect("it is read"), damaged, "nothing was written");
-    // Moved elsewhere by the operator.
+    // The operator moves a damaged database elsewhere.
     fs::remove_dir_all(folder.path().join("lost+found")).expect("it exists");
     let (store, _, _) = replaced(folder.path()).await;
     works(&store).await;
@@ -473,7 +475,7 @@ async fn an_interrupted_replacement_is_completed_by_the_next_start() {
     let before = content(&store).await;
     drop(store);
     let (path, app) = (database(folder.path()), folder.path().join("apps/bot"));
-    // Before the damaged file was moved: the copy may be incomplete.
+    // Interrupted before the damaged file was moved: the copy may be incomplete.
     fs::write(app.join("kv.db.rescuing"), "incomplete").expect("it is written");
     fs::write(app.join("kv.db.rescued"), "older").expect("it is written");
     let store = Store::open(folder.path()).expect("the store opens");
@@ -482,7 +484,8 @@ async fn an_interrupted_replacement_is_completed_by_the_next_start() {
     let files: Vec<_> =
         fs::read_dir(&app).expect("it is read").map(|entry| entry.expect("it is read").path()).collect();
     assert_eq!(files, std::slice::from_ref(&path));
-    // After it: the new file is complete, and the journal is that of the damaged one.
+    // Interrupted afterwards: the new file is complete, and the journal belongs to the damaged
+    // file.
     fs::rename(&path, app.join("kv.db.rescued")).expect("it is renamed");
     fs::write(journal(folder.path()), "of the damaged file").expect("it is written");
     let store = Store::open(folder.path()).expect("the store opens");

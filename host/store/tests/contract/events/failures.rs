@@ -19,7 +19,7 @@ fn backend(store: &Store) -> Backend<'_> {
     Backend { queue: store.events(), kv: store.kv() }
 }
 
-/// Returns a store with the app `bot`, whose folder is kept by the next start.
+/// Returns a store with the app `bot`, whose folder the next start keeps.
 async fn store_of_bot() -> (TempDir, Store) {
     let folder = tempfile::tempdir().expect("the folder is created");
     let store = Store::open(folder.path()).expect("the store opens");
@@ -184,7 +184,8 @@ async fn acknowledged_events_and_their_effects_survive_kill_9() {
         let last = run_and_kill(test, folder.path());
         let store = Store::open(folder.path()).expect("the store opens: the kill released the lock");
         let after = backend(&store);
-        // Later events may have been accepted and handled before the kill, without a line.
+        // Before the kill, the victim may have accepted and handled further events without printing
+        // a line.
         let (accepted, handled) = accepted_and_handled(&after).await;
         assert!(accepted >= last, "round {round}: {last} was acknowledged, but {accepted} were accepted");
         assert_eq!(count(&store, "handled").await, handled, "round {round}: each handled event counts once");
@@ -250,7 +251,7 @@ async fn handle_until_killed(folder: &Path) {
         });
     }
     let first = accepted_and_handled(&backend(&store)).await.0 + 1;
-    // Bounded, so that a victim process that isn't killed ends too.
+    // Bounded, so that a victim process ends even if it isn't killed.
     for number in first..first + 100_000 {
         let mut new = event(&number.to_string());
         new.attempts_max = 1_000;

@@ -123,7 +123,7 @@ pub(super) async fn statistics_count_each_state(backend: &Backend<'_>) {
     }
 }
 
-/// The first page has it, however many events of other states were accepted later.
+/// The first page contains it, however many events in other states were accepted later.
 pub(super) async fn an_event_is_listed_by_its_state_beside_many_others(backend: &Backend<'_>) {
     let mut scheduled = event("scheduled");
     scheduled.not_before = Some(at(500));

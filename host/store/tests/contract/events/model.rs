@@ -90,7 +90,7 @@ fn call() -> impl Strategy<Value = Call> {
     ]
 }
 
-/// An event as the model knows it.
+/// An event of the model.
 #[derive(Debug, Clone)]
 struct Known {
     id: String,
@@ -100,7 +100,7 @@ struct Known {
     attempt: u32,
     due: i64,
     expiry: Option<i64>,
-    /// Whether the place in the line is the place of acceptance.
+    /// Whether the position in the line is that of the acceptance.
     is_in_order: bool,
 }
 
@@ -189,7 +189,7 @@ impl Run {
         let claimed = queue.claim(&name("bot"), &self::process(PROCESSES[process]), most, at(self.now)).await;
         let claimed = claimed.expect("it is claimed");
         assert!(claimed.claims.len() <= most);
-        // The claim cancelled what had expired, if it came to it.
+        // The claim may have cancelled expired events.
         for (seq, known) in &mut self.known {
             if known.state == State::Waiting && known.expiry.is_some_and(|at| at <= self.now) {
                 let found = queue.get(&name("bot"), &known.id, None).await.expect("it is read").expect("it exists");
@@ -227,12 +227,12 @@ impl Run {
         is_empty
     }
 
-    /// Every event that could be delivered has been claimed.
+    /// Every deliverable event has been claimed.
     fn assert_nothing_is_due(&self, process: usize) {
         let of_process = || self.known.values().filter(|known| known.process == process && known.state.is_active());
         for known in of_process().filter(|known| known.state == State::Waiting && known.due <= self.now) {
             let line = known.line.expect("an unordered event that is due is claimed");
-            // It waits behind a delivery, or behind a retry that waits for its time.
+            // It waits behind a delivery in progress, or behind an event that waits for its retry.
             let is_blocked = of_process()
                 .any(|other| other.line == Some(line) && (other.state == State::Leased || other.due > self.now));
             assert!(is_blocked, "{} is due and not claimed", known.id);
@@ -345,7 +345,7 @@ impl Run {
         }
     }
 
-    /// Handles all events that are left.
+    /// Handles all remaining events.
     async fn drain(&mut self) {
         self.now += 1_000;
         while !self.running.is_empty() {

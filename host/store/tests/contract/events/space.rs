@@ -1,5 +1,5 @@
-//! The disk space of a queue: a file shrinks after a drain, and its journal stays bounded. Owns the
-//! sizes that are allowed. Never measures time.
+//! The disk space of a queue: the file shrinks after its events were handled, and its journal stays
+//! bounded. Owns the allowed sizes. Never measures time.
 
 use std::fs;
 use std::path::Path;
@@ -95,7 +95,7 @@ async fn a_small_database_of_format_1_can_shrink_after_its_migration() {
     assert_eq!(mode, 2, "incremental");
 }
 
-/// The journal is used from its begin again although calls never pause.
+/// The journal is reused from its beginning even if calls never pause.
 #[tokio::test]
 async fn the_journal_stays_bounded_under_continuous_writes() {
     let folder = tempfile::tempdir().expect("the folder is created");
