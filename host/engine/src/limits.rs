@@ -165,21 +165,21 @@ pub const KEYS_PER_CALL_MAX: usize = 1_000;
 /// truncated.
 pub const EVENT_ERROR_BYTES_MAX: usize = 8 * 1024;
 
-/// Bytes of an event that a guest sends. The call fails for a larger one.
+/// Bytes of an event that a guest sends. The call fails for a larger event.
 pub const EMITTED_EVENT_BYTES_MAX: u64 = 1024 * 1024;
 
-/// Events that a handler sends for one event. The call that sends one more fails.
+/// Events that a handler sends during one delivery. The call that sends a further event fails.
 pub const EMITTED_EVENTS_MAX: usize = 1_000;
 
-/// Bytes of the values and events that an event handler changes for one event: they are held in
-/// memory until they are committed together. The call that exceeds it fails.
+/// Bytes of the values and events that an event handler changes during one delivery: they are held
+/// in memory until their commit. The call that exceeds it fails.
 pub const TRANSACTION_BYTES_MAX: u64 = 8 * 1024 * 1024;
 
-/// Keys that an event handler reads and writes for one event: a commit checks and writes them all
-/// at once. The call that exceeds it fails.
+/// Keys that an event handler reads and writes during one delivery: one commit checks and writes
+/// all of them. The call that exceeds it fails.
 pub const TRANSACTION_KEYS_MAX: usize = 10_000;
 
-/// Host memory that a buffered key or event is charged beside its content.
+/// Host memory that is charged for a buffered key or event in addition to its content.
 pub const TRANSACTION_ENTRY_BYTES: u64 = 128;
 
 /// Outbound requests of one app in progress, over all its instances. Beyond it a request fails with

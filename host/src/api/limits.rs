@@ -53,23 +53,24 @@ pub(crate) const JSON_BODY_BYTES: usize = 1024 * 1024;
 /// file.
 pub(crate) const EVENT_BODY_BYTES: usize = 1024 * 1024;
 
-/// The largest batch of events in one request, a JSON array. A larger one is refused with 413;
-/// events as NDJSON are read line by line and need no such limit.
+/// The largest batch of events in one request, a JSON array. A larger batch is refused with 413.
+/// NDJSON is read line by line and needs no such limit.
 pub(crate) const EVENT_BATCH_BODY_BYTES: usize = 16 * 1024 * 1024;
 
-/// Events of a broadcast that are stored in one transaction. The body is read on once they are
-/// stored.
+/// Events of a broadcast that are stored in one transaction. The host continues to read the body
+/// once they are stored.
 pub(crate) const BROADCAST_BATCH_EVENTS: usize = 1_000;
 
-/// Bytes of the lines of such a batch. A batch that would be larger is stored first. With what the
-/// store adds to each event, this is within the limit of one transaction.
+/// Bytes of the events of a broadcast that are stored in one transaction, as text. A batch is
+/// stored before an event would exceed this. With the store's overhead for each event, this is
+/// within the limit of one transaction.
 pub(crate) const BROADCAST_BATCH_BYTES: usize = 7 << 20;
 
 /// `Retry-After` of an event for a full queue.
 pub(crate) const EVENT_QUEUE_RETRY_AFTER: Duration = Duration::from_secs(10);
 
 /// The longest delay of an event, and the latest time at which it may expire. An event with a later
-/// time is refused with 400: it would be a mistake in the unit.
+/// time is refused with 400, since such a time is probably in a wrong unit.
 pub(crate) const EVENT_TIME_AHEAD_MAX: SignedDuration = SignedDuration::from_hours(366 * 24);
 
 /// Characters of the name of an event's attribute, as CloudEvents recommends. An event with a
@@ -116,8 +117,8 @@ pub(crate) const IDEMPOTENCY_KEY_CHARS_MAX: usize = 128;
 /// Interval of the metrics in an event stream.
 pub(crate) const METRICS_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How long the metrics of one app wait for the numbers of its stored events. Then the response has
-/// the last numbers.
+/// How long a request for the metrics of one app waits for the numbers of its stored events. Then
+/// the response has the last known numbers.
 pub(crate) const METRICS_QUEUE_TIME: Duration = Duration::from_millis(500);
 
 /// Bytes of the file with the administrator's token. The rest is not read.

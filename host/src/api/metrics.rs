@@ -196,8 +196,8 @@ pub(super) async fn show(
 ) -> Result<Response<Body>, Error> {
     let record = api.control.apps.app(&app_name(&app)?)?;
     if !params.follow {
-        // A queue that can't be read, or not soon, keeps its last numbers, and so does that of an
-        // app that sleeps: its database is closed.
+        // If the queue can't be read in time, the response has the last known numbers. The same
+        // applies to an app that sleeps, since its database is closed.
         if record.traffic.is_resident() {
             let _ = tokio::time::timeout(limits::METRICS_QUEUE_TIME, api.control.events.measure(&record)).await;
         }

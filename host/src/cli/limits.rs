@@ -18,18 +18,18 @@ pub(crate) const STREAM_EVENT_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// The largest event to send. A larger one fails before it is sent, since the host would refuse it.
 pub(crate) const EVENT_BYTES_MAX: usize = crate::api::limits::EVENT_BODY_BYTES;
-/// Events that one request of `isopod broadcast` sends. The next request sends the following ones.
+/// Events that one request of `isopod broadcast` sends. The next request sends further events.
 pub(crate) const BROADCAST_REQUEST_EVENTS: usize = 20_000;
 /// Bytes of the lines of one request of `isopod broadcast`, unless a single line is longer.
 pub(crate) const BROADCAST_REQUEST_BYTES: usize = 8 << 20;
 /// Bytes that `isopod broadcast` reads from its file at a time.
 pub(crate) const BROADCAST_READ_BYTES: usize = 256 << 10;
-/// How long `isopod broadcast` tries again while the host stores nothing, for example because it
-/// restarts or its queue is full. The command fails then, and prints how to continue.
+/// How long `isopod broadcast` retries while the host stores nothing, for example because it
+/// restarts or the queue is full. Then the command fails, and prints how to continue.
 pub(crate) const BROADCAST_RETRY_TIME: Duration = Duration::from_secs(120);
-/// The pause before `isopod broadcast` tries again.
+/// The pause before a retry of `isopod broadcast`.
 pub(crate) const BROADCAST_RETRY_PAUSE: Duration = Duration::from_secs(1);
-/// Invalid lines that `isopod broadcast --dry-run` shows. Further ones are only counted.
+/// Invalid lines that `isopod broadcast --dry-run` shows. Further lines are only counted.
 pub(crate) const BROADCAST_ERRORS_SHOWN: u64 = 20;
 /// How long `--wait` waits for an app's state. The command fails then, but its request stays in
 /// effect.

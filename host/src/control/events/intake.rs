@@ -62,7 +62,7 @@ impl Intake {
     }
 
     /// Stores an event like [`Intake::store`], and returns the stored event. Returns the earlier
-    /// event if this one is a duplicate.
+    /// event for a duplicate.
     pub(super) async fn store_one(&self, app: &Arc<AppRecord>, event: Sent) -> Result<StoredEvent, EventsError> {
         let release = self.directory.serving(&app.traffic).await.map_err(EventsError::NotServing)?;
         let handler = Handler::of(&release).ok_or(EventsError::NoHandler)?;

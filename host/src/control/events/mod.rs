@@ -100,7 +100,7 @@ impl Events {
     }
 
     /// Stores one event like [`Events::accept`], and returns the stored event. Returns the earlier
-    /// event if this one is a duplicate.
+    /// event for a duplicate.
     pub(crate) async fn accept_one(
         &self,
         app: &Arc<AppRecord>,

@@ -63,7 +63,7 @@ impl Wake {
 }
 
 impl Tasks {
-    /// Makes the app's task check its queue, and requests the task if there is none.
+    /// Makes the app's task check its queue. Requests a new task if the app has no task.
     pub(super) fn wake(&self, app: &Arc<AppRecord>) {
         let mut known = self.0.lock();
         if let Some(wake) = known.get(&app.id) {

@@ -1,5 +1,5 @@
-//! The thread that checks large databases of apps while they are used, and replaces damaged ones.
-//! Owns the bounded queue of checks. Never serves a request.
+//! The thread that checks large databases of apps while they are used, and replaces damaged
+//! databases. Owns the bounded queue of checks. Never serves a request.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -19,7 +19,7 @@ pub(super) trait Checked: std::fmt::Debug + Send + Sync {
     fn replace_if_damaged(&self);
 }
 
-/// The handle to the thread. Dropping it interrupts the running check, drops the queued ones and
+/// The handle to the thread. Dropping it interrupts the running check, drops the queued checks and
 /// ends the thread.
 #[derive(Debug)]
 pub(super) struct Checker {

@@ -1,5 +1,5 @@
-//! Tracks the health of the apps' databases in this run of the host: the checked ones, those that
-//! may be damaged, and those that could not be replaced. Never reads a file.
+//! Tracks the health of the apps' databases in this run of the host: whether a database was
+//! checked, may be damaged, or could not be replaced. Never reads a file.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};

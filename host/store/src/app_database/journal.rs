@@ -70,7 +70,7 @@ impl Index {
     }
 }
 
-/// Continues SQLite's checksum with bytes, whose number is a multiple of eight.
+/// Continues SQLite's checksum with bytes. Their number must be a multiple of eight.
 fn checksum((mut one, mut two): (u32, u32), bytes: &[u8], word: impl Fn([u8; 4]) -> u32) -> (u32, u32) {
     for pair in bytes.as_chunks::<4>().0.as_chunks::<2>().0 {
         one = one.wrapping_add(word(pair[0])).wrapping_add(two);

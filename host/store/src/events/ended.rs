@@ -1,4 +1,4 @@
-//! Ends events, and deletes ended ones. Owns the reading of an event that has not ended. Never
+//! Ends events, and deletes ended events. Owns the row of an event that has not ended. Never
 //! decides that an event ends.
 
 use rusqlite::params;

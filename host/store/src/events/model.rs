@@ -193,7 +193,7 @@ impl Outcome {
 /// The changes of a handler, committed together with the outcome of its event.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Effects {
-    /// The keys that the handler read. If any of them has another version now, nothing is written.
+    /// The keys that the handler read. If a key has another version now, nothing is written.
     pub reads: Vec<KeyRead>,
     pub writes: Vec<KeyWrite>,
     /// The events that the handler sent, for the same app.

@@ -14,15 +14,16 @@ use crate::{Page, Paged, StoreError};
 /// The event queues of apps.
 ///
 /// A change is durable when its future is ready, except for claims and outcomes. These survive an
-/// end of the process, but a power failure may undo the latest ones, each together with its
-/// effects; the events are then delivered again. Times are arguments; `now` is the caller's clock.
+/// end of the process, but a power failure may undo the latest claims and outcomes, each together
+/// with its effects; the events are then delivered again. Times are arguments; `now` is the
+/// caller's clock.
 #[async_trait]
 pub trait EventQueue: Send + Sync + std::fmt::Debug {
     /// Stores events: all in one commit, or none. Returns one result per event, in the same order.
     async fn accept(&self, app: &AppName, events: Vec<NewEvent>, now: Timestamp) -> Result<Vec<Accepted>, StoreError>;
 
     /// Stores one event like [`EventQueue::accept`], and returns the stored event. Returns the
-    /// earlier event if this one is a duplicate.
+    /// earlier event for a duplicate.
     async fn accept_one(
         &self,
         app: &AppName,
