@@ -94,7 +94,7 @@ async fn measure(folder: &Path, backlog: usize) {
     shrink(&store, folder).await;
 }
 
-/// Reads as the API and the start of a host do.
+/// Measures the reads of the API and of a starting host.
 async fn look_at(store: &Store) {
     let begin = Instant::now();
     store.events().stats(&app(), Timestamp::now()).await.expect("they are read");
@@ -109,7 +109,7 @@ async fn look_at(store: &Store) {
     }
 }
 
-/// Gives the space of the drained backlog back.
+/// Frees the disk space of the drained backlog.
 async fn shrink(store: &Store, folder: &Path) {
     let size = || std::fs::metadata(folder.join("apps/bench/kv.db")).map_or(0, |found| found.len()) >> 20;
     println!("the file has {} MiB", size());
@@ -128,14 +128,14 @@ async fn shrink(store: &Store, folder: &Path) {
     println!("the file has {} MiB", size());
 }
 
-/// Returns the memory of this process: now, and at most.
+/// Returns the memory of this process: the current value and the maximum.
 fn memory() -> String {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let lines = status.lines().filter(|line| line.starts_with("VmRSS") || line.starts_with("VmHWM"));
     lines.collect::<Vec<_>>().join(", ")
 }
 
-/// Accepts events one per call, from concurrent callers.
+/// Accepts one event per call, from concurrent callers.
 async fn accept_singly(store: &Store, callers: usize) {
     let begin = Instant::now();
     let tasks = (0..callers).map(|caller| {
@@ -203,7 +203,8 @@ async fn drain(store: &Store, what: &str) {
     report(what, handled, begin.elapsed());
 }
 
-/// Handles all events like a host: claims ahead, and settles each delivery by itself, with one key.
+/// Handles all events like a host: claims ahead, and settles each delivery separately, with one
+/// key.
 async fn handle_singly(store: &Store) {
     let (begin, mut handled) = (Instant::now(), 0);
     loop {

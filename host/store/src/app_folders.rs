@@ -188,7 +188,7 @@ impl AppFolders {
         Ok(survey)
     }
 
-    /// Acts on a survey. A failure for one folder is reported, and the others are still handled.
+    /// Acts on a survey. Reports a failure for one folder, and continues with the other folders.
     pub(crate) fn settle(&self, survey: Survey, now: Timestamp) -> Result<FolderReport, StoreError> {
         self.open()?;
         let mut report = FolderReport { spared: survey.spared, ..FolderReport::default() };

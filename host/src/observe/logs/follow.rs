@@ -60,7 +60,7 @@ impl Follower {
                 continue;
             }
             match self.new_lines.recv().await {
-                // It was already read from a file.
+                // The line was already read from a file.
                 Ok(posted) if posted.end <= self.at => {}
                 Ok(posted) => {
                     self.at = posted.end;
@@ -82,7 +82,8 @@ impl Follower {
     /// Reads the next lines after `at` from the files.
     async fn catch_up(&mut self) -> Option<()> {
         let after = self.logs.after(self.log.app(), self.at).await;
-        // Checked afterwards: the writer may have begun an empty log for the same name.
+        // Checked after the read, since the writer may have begun an empty log for a new app with
+        // the same name.
         if self.is_of_destroyed() {
             return None;
         }

@@ -117,8 +117,8 @@ impl Logs {
         Arc::clone(log)
     }
 
-    /// Returns the sender of an existing app's log. Creates none, so that a destroyed app gets no
-    /// new log.
+    /// Returns the sender of an existing app's log. Never creates a log, so that a destroyed app
+    /// doesn't get a new one.
     pub(crate) fn known(&self, app: &AppName) -> Option<Arc<AppLog>> {
         self.0.apps.lock().unwrap_or_else(PoisonError::into_inner).get(app).cloned()
     }
@@ -144,7 +144,7 @@ impl Logs {
         self.read(app, filter, limit, before).await
     }
 
-    /// Returns the newest `limit` lines, and a subscription that continues without gap or
+    /// Returns the newest `limit` lines, and a subscription that continues without a gap or a
     /// repetition.
     async fn newest(&self, app: &AppName, filter: LineFilter, limit: usize) -> Result<(Page, Following), LogsError> {
         let following = self.end(app).await?;
@@ -190,8 +190,7 @@ impl Logs {
         }
     }
 
-    /// Sends a reader's request, and waits for capacity in the queue. Only senders of lines never
-    /// wait.
+    /// Sends a reader's request, and waits for capacity in the queue. Senders of lines never wait.
     async fn send(&self, message: Message) -> Result<(), LogsError> {
         let mut message = message;
         let sending = async {
@@ -321,7 +320,7 @@ mod tests {
         service.stop();
     }
 
-    /// Writes lines, and waits for the writer before its queue is full.
+    /// Writes lines, and waits for the writer whenever its queue is half full.
     async fn write_all(logs: &Logs, log: &Arc<AppLog>, numbers: std::ops::Range<usize>) {
         for number in numbers {
             log.write(LogLine::host(log.app(), format!("line {number}")));

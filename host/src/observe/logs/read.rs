@@ -27,7 +27,7 @@ impl Cursor {
     const DIGITS_MAX: usize = 18;
 }
 
-/// A page of lines, oldest first, with the cursor of the page before it.
+/// A page of lines, oldest first, with the cursor of the next older page.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 #[schema(as = LogPage)]
 pub(crate) struct Page {
@@ -41,13 +41,13 @@ pub(crate) struct Page {
 
 /// Lines after a position, oldest first.
 pub(super) struct LinesAfter {
-    /// Each with the position after it.
+    /// The lines, each with the position after it.
     pub(super) lines: Vec<(Cursor, LogLine)>,
     /// The position up to which lines were read.
     pub(super) end: Cursor,
     /// Whether these are all lines.
     pub(super) is_all: bool,
-    /// Where the log begins now, if lines before it were removed unread.
+    /// The new beginning of the log, if lines before it were removed unread.
     pub(super) first_kept: Option<Cursor>,
 }
 
@@ -98,8 +98,8 @@ pub(super) fn segments(dir: &Path) -> std::io::Result<Vec<u64>> {
     Ok(numbers)
 }
 
-/// Returns the newest `limit` selected lines before the cursor, or fewer if the search has read its
-/// maximum. Skips unreadable lines, such as a line that a power failure truncated.
+/// Returns the newest `limit` selected lines before the cursor, or fewer if the search reaches its
+/// limit of bytes. Skips unreadable lines, such as a line that a power failure truncated.
 pub(super) fn page(dir: &Path, filter: LineFilter, limit: usize, before: Cursor) -> std::io::Result<Page> {
     let mut newest_first = Vec::new();
     let mut next = None;
@@ -113,7 +113,7 @@ pub(super) fn page(dir: &Path, filter: LineFilter, limit: usize, before: Cursor)
         let mut bytes = Vec::new();
         match std::fs::File::open(segment_path(dir, segment)) {
             Ok(file) => file.take(bytes_max).read_to_end(&mut bytes)?,
-            // It expired after the folder was listed.
+            // The segment expired after the folder was listed.
             Err(e) if e.kind() == ErrorKind::NotFound => continue,
             Err(e) => return Err(e),
         };

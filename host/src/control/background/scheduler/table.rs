@@ -1,4 +1,4 @@
-//! The table of all schedules: which runs are due, and the runs of commands. Never starts a run,
+//! The table of all schedules, with their due runs and the runs of commands. Never starts a run,
 //! and never decides which times are due: the policy crate does.
 
 use std::{
@@ -33,9 +33,9 @@ struct Scheduled {
     last: Timestamp,
     /// Missed runs in a row.
     missed: u32,
-    /// The last time at which a run was started or stored, as far as the host knows.
+    /// The last time at which a run was started or stored, if the host knows it.
     last_run: Option<Timestamp>,
-    /// The runs of a command since the start of the host, the latest first.
+    /// The runs of a command since the start of the host, newest first.
     commands: VecDeque<CommandRun>,
     line: Line,
 }
@@ -54,7 +54,7 @@ impl Default for Line {
     }
 }
 
-/// The turn of a run. The next one begins when this is dropped.
+/// The permission of a run to start. Dropping it allows the next run to start.
 pub(super) struct Turn {
     _turn: OwnedSemaphorePermit,
     _place: OwnedSemaphorePermit,
@@ -64,7 +64,7 @@ pub(super) struct Turn {
 #[derive(Debug, Clone)]
 pub(super) struct CommandRun {
     pub(super) started_at: Timestamp,
-    /// The end of the run, and why it failed.
+    /// The end of the run, with the error of a failed run.
     pub(super) ended: Option<(Timestamp, Result<(), String>)>,
 }
 
@@ -76,7 +76,7 @@ pub(super) struct Firing {
     pub(super) timetable: Timetable,
     /// The scheduled times of the runs, oldest first.
     pub(super) runs: Vec<Timestamp>,
-    /// The last firing before, and the number of times since then that are not made up for.
+    /// The previous firing, and the number of scheduled times since then that don't run.
     pub(super) since: Timestamp,
     pub(super) dropped: u32,
 }
@@ -96,7 +96,7 @@ impl Schedules {
         self.0.apps.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Completes when schedules were registered.
+    /// Completes when a schedule is registered.
     pub(super) async fn changed(&self) {
         self.0.changed.notified().await;
     }
