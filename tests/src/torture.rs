@@ -17,7 +17,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -83,6 +83,9 @@ struct Sending {
     /// The address of the API; `None` while the host is down.
     admin: Mutex<Option<SocketAddr>>,
     acknowledged: AtomicU64,
+    /// The ids of these events, each with the number of kills before.
+    ids: Mutex<BTreeMap<String, u32>>,
+    kills: AtomicU32,
     repeated: AtomicU64,
     refused: AtomicU64,
     /// Whether errors of the disk are injected.
@@ -138,7 +141,7 @@ impl Torture {
         println!("torture: verifying {acknowledged} events");
         // The handlers of the first app add events to the second.
         APPS.iter().for_each(|app| host.until_no_event_waits(app, TORTURE_DRAIN));
-        let attempts = verify(&host, acknowledged);
+        let attempts = verify(&host, &sending.ids.into_inner().unwrap_or_else(PoisonError::into_inner));
         let (repeated, refused) = (sending.repeated.into_inner(), sending.refused.into_inner());
         Survived { acknowledged, repeated, refused, attempts, ..survived }
     }
@@ -154,6 +157,7 @@ impl Torture {
             host.kill();
             sending.set_admin(None);
             survived.kills += 1;
+            sending.kills.store(survived.kills, Ordering::Relaxed);
             let mut lost = Lost::default();
             if self.hazards != Hazards::None {
                 host.faults().end_errors();
@@ -209,13 +213,16 @@ fn send_all(sending: &Sending, token: &str, sender: usize) {
         if sending.is_over.load(Ordering::Relaxed) {
             return;
         }
-        let ask = event(&format!("{sender}-{number}"), token);
+        let id = format!("{sender}-{number}");
+        let ask = event(&id, token);
         wait_up_to(TORTURE_DRAIN, "an acknowledgement", || {
             let Some(admin) = sending.admin() else {
                 return sending.is_over.load(Ordering::Relaxed).then_some(());
             };
             match ask.send(admin) {
                 Ok(answer) if answer.status == 202 => {
+                    let kills = sending.kills.load(Ordering::Relaxed);
+                    sending.ids.lock().unwrap_or_else(PoisonError::into_inner).insert(id.clone(), kills);
                     sending.acknowledged.fetch_add(1, Ordering::Relaxed);
                     Some(())
                 }
@@ -259,14 +266,17 @@ fn subject_of(id: &str) -> u64 {
 
 /// Compares the events and values of both apps with the acknowledged events. Returns the largest
 /// number of attempts.
-fn verify(host: &Host, acknowledged: u64) -> u64 {
+fn verify(host: &Host, acknowledged: &BTreeMap<String, u32>) -> u64 {
     let [of_outbox, of_audit] = APPS.map(|app| host.stored_events(app, ""));
     let all = || of_outbox.iter().chain(&of_audit);
     let unfinished: Vec<&Value> = all().filter(|event| event["state"] != "done").collect();
     assert!(unfinished.is_empty(), "{} events are not done, such as {}", unfinished.len(), unfinished[0]);
     let sent: Vec<&Value> = of_outbox.iter().filter(|event| event["source"] == "/test").collect();
     let ids: HashSet<&str> = sent.iter().filter_map(|event| event["id"].as_str()).collect();
-    assert_eq!((sent.len() as u64, ids.len() as u64), (acknowledged, acknowledged), "the acknowledged events");
+    let lost: Vec<_> = acknowledged.iter().filter(|(id, _)| !ids.contains(&***id)).collect();
+    assert!(lost.is_empty(), "{} acknowledged events are lost, with the kills before: {lost:?}", lost.len());
+    assert_eq!((sent.len(), ids.len()), (acknowledged.len(), acknowledged.len()), "each is stored once");
+    let acknowledged = acknowledged.len() as u64;
     // The first app holds three events for each acknowledged event: the event itself, its
     // follow-up, and the event to forward.
     assert_eq!(of_outbox.len() as u64, 3 * acknowledged, "the events of {}", APPS[0]);
