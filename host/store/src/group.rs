@@ -59,10 +59,16 @@ pub(crate) fn refuse(job: Job, why: StoreError) {
 }
 
 /// Runs jobs in one transaction: `first`, then those that `next` returns until it returns `None` or
-/// the group is full.
-pub(crate) fn commit_group(connection: &Connection, path: &Path, first: Job, mut next: impl FnMut() -> Option<Job>) {
+/// the group is full. Returns whether the group was committed; only some of its jobs may be.
+pub(crate) fn commit_group(
+    connection: &Connection,
+    path: &Path,
+    first: Job,
+    mut next: impl FnMut() -> Option<Job>,
+) -> bool {
     if let Err(error) = execute(connection, "BEGIN IMMEDIATE") {
-        return refuse(first, StoreError::sqlite(path, &error));
+        refuse(first, StoreError::sqlite(path, &error));
+        return false;
     }
     let mut answers = Vec::new();
     let mut job = Some(first);
@@ -86,6 +92,7 @@ pub(crate) fn commit_group(connection: &Connection, path: &Path, first: Job, mut
     for answer in answers {
         (answer.reply)(committed.clone());
     }
+    committed.is_ok()
 }
 
 fn commit(connection: &Connection, path: &Path) -> Result<(), StoreError> {

@@ -19,6 +19,7 @@ use super::closer::{CloserHandle, Closing};
 use super::health::Health;
 use super::journal::{self, journal_of};
 use super::rescue::{CopyRows, rescue};
+use super::resync::rewrite_journal;
 use super::{damage, schema};
 use crate::StoreError;
 use crate::app_folders::AppFolders;
@@ -75,6 +76,8 @@ pub(crate) struct AppDatabase {
     file: Mutex<Option<Files>>,
     /// Held while a connection is opened, so that only the first connection checks the file.
     opening: Mutex<()>,
+    /// Whether a sync of the journal may have failed, here or in a killed host.
+    is_journal_doubtful: AtomicBool,
     /// Whether the database is closed permanently.
     closed: AtomicBool,
     /// The slot of an open database, held until it is closed.
@@ -160,6 +163,7 @@ impl AppDatabase {
             writes: Lane::new(),
             file: Mutex::default(),
             opening: Mutex::default(),
+            is_journal_doubtful: AtomicBool::new(false),
             closed: AtomicBool::new(false),
             slot: Some(slot),
         }
@@ -260,6 +264,7 @@ impl AppDatabase {
         let durability = self.writes.durability();
         if let Some((_, first)) = self.writes.take() {
             let opened = self.opened(&mut slot).and_then(|connection| {
+                self.rewrite_doubtful_journal()?;
                 set_durability(connection, durability).map_err(|error| StoreError::sqlite(&self.path, &error))?;
                 Ok(connection)
             });
@@ -271,7 +276,9 @@ impl AppDatabase {
                         has_time && self.writes.durability() <= durability && !self.is_suspect()
                     };
                     let next = || if may_continue() { self.writes.take().map(|(_, job)| job) } else { None };
-                    group::commit_group(connection, &self.path, first, next);
+                    if !group::commit_group(connection, &self.path, first, next) {
+                        self.is_journal_doubtful.store(true, Ordering::SeqCst);
+                    }
                 }
                 Err(error) => group::refuse(first, error),
             }
@@ -280,6 +287,16 @@ impl AppDatabase {
         if self.writes.end_turn() {
             self.queue_writes();
         }
+    }
+
+    /// Writes the journal again before the next commit, if a sync may have failed. The caller must
+    /// hold the connection for writes.
+    fn rewrite_doubtful_journal(&self) -> Result<(), StoreError> {
+        if self.is_journal_doubtful.load(Ordering::SeqCst) {
+            rewrite_journal(&self.path)?;
+            self.is_journal_doubtful.store(false, Ordering::SeqCst);
+        }
+        Ok(())
     }
 
     /// Closes the database permanently, once running calls complete. Later calls are refused.
@@ -322,6 +339,10 @@ impl AppDatabase {
         }
         record.report_lost_database(&self.app, None);
         private_folder(&self.folder)?;
+        if locked(&self.file).is_none() && self.shared.boot.has_written(&self.journal()) {
+            // A killed host has left it.
+            self.is_journal_doubtful.store(true, Ordering::SeqCst);
+        }
         let opened = self.connect();
         if let Err(StoreError::Damaged { detail }) = &opened {
             self.shared.health.suspect(&self.app, detail);
@@ -475,7 +496,9 @@ impl AppDatabase {
         let Ok(connection) = Connection::open_with_flags(&self.path, flags) else { return };
         keep_journal(&connection);
         // If this fails, later writes move the changes.
-        let _ = connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()));
+        if connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())).is_err() {
+            self.is_journal_doubtful.store(true, Ordering::SeqCst);
+        }
     }
 }
 
@@ -508,6 +531,10 @@ impl Drop for AppDatabase {
     /// Closes the database on the closer thread: the current thread may be serving requests.
     fn drop(&mut self) {
         let [reader, writer] = [&self.reads.connection, &self.writes.connection].map(|slot| locked(slot).take());
+        if self.is_journal_doubtful.load(Ordering::SeqCst) {
+            // SQLite must not move it into the file. The next connection writes it again.
+            [&reader, &writer].into_iter().flatten().for_each(keep_journal);
+        }
         if let Some(slot) = self.slot.take() {
             self.shared.closer.close(Closing { reader, writer, slot });
         }

@@ -9,6 +9,7 @@ mod health;
 mod journal;
 mod lane;
 mod rescue;
+mod resync;
 mod schema;
 mod shrink;
 
