@@ -4,6 +4,7 @@
 mod bench;
 mod check;
 mod demo;
+mod dist;
 mod test;
 mod tidy;
 mod torture;
@@ -47,6 +48,8 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// Build the host for distribution, optimised for the load of the benchmarks
+    Dist,
     /// Kill a host again and again while it receives events, and verify that none is lost
     Torture(torture::Arguments),
     /// Check the project's rules for the source
@@ -63,6 +66,7 @@ fn main() -> ExitCode {
         Command::Test { args } => test::run(&args),
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Guests { names } => guests::run(&names),
+        Command::Dist => dist::run(),
         Command::Torture(arguments) => torture::run(&arguments),
         Command::Tidy => tidy::run(),
         Command::Limits => tidy::write_limits(),
