@@ -44,7 +44,7 @@ pub(crate) struct LogParams {
     /// The `next` of the previous page.
     cursor: Option<String>,
     /// Selects the lines of one request, or of all attempts of one event.
-    #[param(pattern = "^[0-9a-z]{16}$")]
+    #[param(pattern = "^[0-9a-hjkmnp-tv-z]{16}$")]
     request_id: Option<String>,
 }
 

@@ -84,6 +84,12 @@ fn a_bot_answers_each_message_once_and_in_order() {
     assert_eq!(key(0), key(1), "a repeated reply has the same key");
     assert_ne!(key(1), key(2));
     assert!(requests[0].head.starts_with("POST /botTELEGRAM_TOKEN-value/sendMessage "), "{}", requests[0].head);
+    // A reply whose delivery is not stored yet would be sent again after the kill.
+    wait_for("the outcome of each delivery", || {
+        let events = host.api(Ask::get("/v1/apps/bot/events")).expect(200).json();
+        let events = events["items"].as_array()?;
+        events.iter().all(|event| event["state"] == "done").then_some(())
+    });
     let host = host.kill_and_restart();
     telegram(&host, "TELEGRAM_SECRET-value", 4, 5, "again").expect(200);
     assert_eq!(sent(&network, 5)[4].1, "I know you, Ada: you like green. Say /forget to start afresh.");
