@@ -84,10 +84,10 @@ fn number(bytes: &[u8], at: usize) -> u32 {
 }
 
 /// Reads a journal to its end, and returns a description of its damage. The journal must have been
-/// written since the start of the machine: a power failure loses frames of commits that were not
-/// synced, which is no damage. The index has the number of complete frames. Without the index, the
-/// journal counts as damaged only if two commits follow the first unreadable frame, since the last
-/// commit may be incomplete.
+/// written since the start of the machine: a power failure may remove the frames of unsynced
+/// commits, and such a journal is not damaged. The index has the number of complete frames. Without
+/// the index, the journal counts as damaged only if two commits follow the first unreadable frame,
+/// since the last commit may be incomplete.
 fn examine(journal: &mut impl Read, bytes: u64, index: Option<Index>) -> io::Result<Option<String>> {
     let is_needed = index.is_none_or(Index::has_changes);
     let mut header = [0; HEADER];

@@ -141,11 +141,24 @@ impl<J> Lane<J> {
 }
 
 impl Lane<(Durability, Job)> {
-    /// Returns what a commit of the queued writes must survive: a power failure, if any of them
-    /// must.
-    fn durability(&self) -> Durability {
-        let waiting = locked(&self.waiting);
-        waiting.jobs.iter().map(|(durability, _)| *durability).max().unwrap_or(Durability::Unsynced)
+    /// Takes the first write of a group, and returns what the group's commit must survive: a power
+    /// failure, if any queued write must.
+    fn first(&self) -> Option<(Durability, Job)> {
+        let mut waiting = locked(&self.waiting);
+        let durability = waiting.jobs.iter().map(|(durability, _)| *durability).max()?;
+        waiting.jobs.pop_front().map(|(_, job)| (durability, job))
+    }
+
+    /// Takes the next write of a group whose commit has this durability. Ends the group if a queued
+    /// write needs a synced commit and this one is not: both are decided under one lock, so that no
+    /// synced write joins an unsynced commit.
+    fn next(&self, durability: Durability) -> Option<Job> {
+        let mut waiting = locked(&self.waiting);
+        let is_synced = durability == Durability::Synced;
+        if !is_synced && waiting.jobs.iter().any(|(needed, _)| *needed == Durability::Synced) {
+            return None;
+        }
+        waiting.jobs.pop_front().map(|(_, job)| job)
     }
 }
 
@@ -261,8 +274,7 @@ impl AppDatabase {
     fn write_turn(self: Arc<Self>) {
         self.prepare(&self.writes.connection);
         let mut slot = locked(&self.writes.connection);
-        let durability = self.writes.durability();
-        if let Some((_, first)) = self.writes.take() {
+        if let Some((durability, first)) = self.writes.first() {
             let opened = self.opened(&mut slot).and_then(|connection| {
                 self.rewrite_doubtful_journal()?;
                 set_durability(connection, durability).map_err(|error| StoreError::sqlite(&self.path, &error))?;
@@ -271,11 +283,8 @@ impl AppDatabase {
             match opened {
                 Ok(connection) => {
                     let begin = Instant::now();
-                    let may_continue = || {
-                        let has_time = begin.elapsed() < WRITE_TURN_MAX;
-                        has_time && self.writes.durability() <= durability && !self.is_suspect()
-                    };
-                    let next = || if may_continue() { self.writes.take().map(|(_, job)| job) } else { None };
+                    let may_continue = || begin.elapsed() < WRITE_TURN_MAX && !self.is_suspect();
+                    let next = || if may_continue() { self.writes.next(durability) } else { None };
                     if !group::commit_group(connection, &self.path, first, next) {
                         self.is_journal_doubtful.store(true, Ordering::SeqCst);
                     }
@@ -561,5 +570,28 @@ impl Reporter {
             self.shared.checker.replace(self.database.clone());
         }
         error
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn write(lane: &Lane<(Durability, Job)>, durability: Durability) {
+        lane.put((durability, group::job(Path::new("kv.db"), |_| Ok(())).0));
+    }
+
+    #[test]
+    fn no_synced_write_joins_an_unsynced_commit() {
+        let lane = Lane::new();
+        write(&lane, Durability::Unsynced);
+        let (group, _) = lane.first().expect("a write is queued");
+        assert_eq!(group, Durability::Unsynced);
+        write(&lane, Durability::Synced);
+        write(&lane, Durability::Unsynced);
+        assert!(lane.next(group).is_none(), "the synced write came after the group began");
+        let (group, _) = lane.first().expect("the synced write is queued");
+        assert_eq!(group, Durability::Synced);
+        assert!(lane.next(group).is_some() && lane.next(group).is_none());
     }
 }

@@ -210,14 +210,18 @@ async fn a_database_without_its_header_is_set_aside() {
     }
 }
 
+/// Makes the content of an event unreadable, in an intact file.
+fn damage_content(folder: &Path, id: &str) {
+    let connection = rusqlite::Connection::open(database(folder)).expect("it opens");
+    let damage = "UPDATE payloads SET attributes = '{' WHERE seq IN (SELECT seq FROM events WHERE id = ?1)";
+    assert_eq!(connection.execute(damage, [id]), Ok(1));
+}
+
 #[tokio::test]
 async fn a_damaged_row_in_an_intact_file_is_left_out() {
     let (folder, store) = filled().await;
     drop(store);
-    let connection = rusqlite::Connection::open(database(folder.path())).expect("it opens");
-    let damage = "UPDATE payloads SET attributes = '{' WHERE seq IN (SELECT seq FROM events WHERE id = 'ready-3')";
-    assert_eq!(connection.execute(damage, []), Ok(1));
-    drop(connection);
+    damage_content(folder.path(), "ready-3");
     let store = Store::open(folder.path()).expect("the store opens");
     let claim = async || store.events().claim(&name("bot"), &super::process("worker"), 100, at(0)).await;
     assert!(matches!(claim().await, Err(StoreError::Damaged { .. })));
@@ -232,10 +236,7 @@ async fn leases_survive_the_replacement_of_a_damaged_database() {
     let (folder, store) = filled().await;
     let bot = backend(&store);
     let claims = bot.claim(0).await;
-    let connection = rusqlite::Connection::open(database(folder.path())).expect("it opens");
-    let damage = "UPDATE payloads SET attributes = '{' WHERE seq IN (SELECT seq FROM events WHERE id = 'ready-20')";
-    assert_eq!(connection.execute(damage, []), Ok(1));
-    drop(connection);
+    damage_content(folder.path(), "ready-20");
     let claimed = bot.queue.claim(&name("bot"), &super::process("worker"), 100, at(0)).await;
     assert!(matches!(claimed, Err(StoreError::Damaged { .. })), "{claimed:?}");
     report(&store).await;
@@ -250,10 +251,7 @@ async fn leases_survive_the_replacement_of_a_damaged_database() {
 async fn a_line_whose_head_was_lost_continues() {
     let (folder, store) = filled().await;
     drop(store);
-    let connection = rusqlite::Connection::open(database(folder.path())).expect("it opens");
-    let damage = "UPDATE payloads SET attributes = '{' WHERE seq IN (SELECT seq FROM events WHERE id = 'line-0')";
-    assert_eq!(connection.execute(damage, []), Ok(1));
-    drop(connection);
+    damage_content(folder.path(), "line-0");
     let store = Store::open(folder.path()).expect("the store opens");
     let claim = async || store.events().claim(&name("bot"), &super::process("worker"), 100, at(0)).await;
     assert!(matches!(claim().await, Err(StoreError::Damaged { .. })));
