@@ -9,7 +9,7 @@ const BATCH: &str = "application/cloudevents-batch+json";
 const PATH: &str = "/v1/apps/greedy/broadcasts";
 
 /// Starts a host with `greedy`, which takes events.
-fn start() -> Host {
+pub(crate) fn start() -> Host {
     let host = Host::start();
     host.create("greedy", "production");
     let manifest = "name = \"greedy\"\n[processes.web]\nentry = \"http\"\n[processes.worker]\nentry = \"events\"\n";
@@ -18,7 +18,7 @@ fn start() -> Host {
 }
 
 /// Returns an event that waits in the queue during the test.
-fn event(id: impl std::fmt::Display) -> String {
+pub(crate) fn event(id: impl std::fmt::Display) -> String {
     let id = id.to_string();
     json!({ "specversion": "1.0", "id": id, "source": "/users", "type": "hello", "isopoddelay": "1h" }).to_string()
 }

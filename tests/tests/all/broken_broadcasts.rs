@@ -1,8 +1,9 @@
 //! F4, J5: tests interrupted broadcasts: a queue that becomes full, and connections that break. The
 //! command continues, and no event is lost or stored twice.
 
+use crate::broadcasts::{event, start};
 use isopod_tests::{
-    Ask, Bundle, CuttingProxy, Host, guest,
+    Ask, CuttingProxy, Host,
     program::{self, Running},
     wait_for,
 };
@@ -11,20 +12,8 @@ use std::{collections::BTreeSet, net::SocketAddr, process::Command};
 
 const EVENTS: u32 = 25_000;
 
-fn start() -> Host {
-    let host = Host::start();
-    host.create("greedy", "production");
-    let manifest = "name = \"greedy\"\n[processes.web]\nentry = \"http\"\n[processes.worker]\nentry = \"events\"\n";
-    host.deploy("greedy", Bundle::archive(manifest, &guest("greedy")));
-    host
-}
-
 /// Returns events that wait in the queue during the test, one per line.
 fn lines(ids: impl IntoIterator<Item = u32>) -> String {
-    let event = |id: u32| {
-        let id = id.to_string();
-        json!({ "specversion": "1.0", "id": id, "source": "/users", "type": "hello", "isopoddelay": "1h" }).to_string()
-    };
     ids.into_iter().map(|id| event(id) + "\n").collect()
 }
 

@@ -41,8 +41,7 @@ impl Intake {
     /// Stores events for the app's event handler: all of them, or none. Returns once they are
     /// durable.
     pub(super) async fn store(&self, app: &Arc<AppRecord>, events: Vec<Sent>) -> Result<Vec<Accepted>, EventsError> {
-        let release = self.directory.serving(&app.traffic).await.map_err(EventsError::NotServing)?;
-        let handler = Handler::of(&release).ok_or(EventsError::NoHandler)?;
+        let handler = self.handler(app).await?;
         let events = events.into_iter().map(|sent| handler.event(sent.event, sent.not_before, sent.expires_at));
         self.accept(app, events.collect()).await
     }
@@ -64,8 +63,7 @@ impl Intake {
     /// Stores an event like [`Intake::store`], and returns the stored event. Returns the earlier
     /// event for a duplicate.
     pub(super) async fn store_one(&self, app: &Arc<AppRecord>, event: Sent) -> Result<StoredEvent, EventsError> {
-        let release = self.directory.serving(&app.traffic).await.map_err(EventsError::NotServing)?;
-        let handler = Handler::of(&release).ok_or(EventsError::NoHandler)?;
+        let handler = self.handler(app).await?;
         let event = handler.event(event.event, event.not_before, event.expires_at);
         let (queue, name) = (Arc::clone(&self.queue), app.name.clone());
         self.wake_after(app, async move {
@@ -73,6 +71,12 @@ impl Intake {
             Ok((usize::from(is_new(&accepted)), stored))
         })
         .await
+    }
+
+    /// Returns the process type that takes the app's events.
+    async fn handler(&self, app: &AppRecord) -> Result<Handler, EventsError> {
+        let release = self.directory.serving(&app.traffic).await.map_err(EventsError::NotServing)?;
+        Handler::of(&release).ok_or(EventsError::NoHandler)
     }
 
     async fn accept(&self, app: &Arc<AppRecord>, events: Vec<NewEvent>) -> Result<Vec<Accepted>, EventsError> {
