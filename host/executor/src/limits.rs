@@ -6,7 +6,7 @@ use std::{ops::RangeInclusive, time::Duration};
 /// gain.
 pub const SLICE: Duration = Duration::from_millis(1);
 /// A slice outside this range is rejected. With a shorter one, switching would cost more than the
-/// slices; with a longer one, a quiet app would notice its neighbours.
+/// slices; with a longer one, busy apps would raise the latency of a quiet app.
 pub const SLICE_RANGE: RangeInclusive<Duration> = Duration::from_micros(100)..=Duration::from_millis(100);
 
 /// The niceness of worker threads relative to I/O threads. Work that just arrived preempts a guest

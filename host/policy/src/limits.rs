@@ -23,7 +23,7 @@ pub const PROCESSES_MAX: usize = 32;
 pub const HTTP_GRANTS_MAX: usize = 256;
 /// A manifest with more granted folders is rejected: each is an open handle in every instance.
 pub const FOLDER_GRANTS_MAX: usize = 32;
-/// A manifest with more apps that it may send events to is rejected: each event scans the list.
+/// A manifest that grants events to more apps is rejected: each event scans the list.
 pub const EVENT_GRANTS_MAX: usize = 64;
 /// More config vars are rejected, since they are copied into every instance.
 pub const CONFIG_VARS_MAX: usize = 256;
@@ -141,8 +141,8 @@ pub const RESTART_AFTER: RangeInclusive<Duration> = Duration::from_millis(100)..
 pub const RESTART_QUICK: Duration = Duration::from_secs(5);
 /// An instance that ran for at least this long was stable: its back-off is reset.
 pub const RESTART_WELL: Duration = Duration::from_secs(10);
-/// After this many consecutive quick crashes an instance is not restarted, since that wouldn't
-/// help.
+/// After this many consecutive quick crashes a process type crashes in a loop. Its release is
+/// replaced if it is new; otherwise the next restart follows after a long pause.
 pub const CRASH_LOOP_ENDS: u32 = 5;
 
 /// A manifest with a number of attempts outside this range is rejected. One attempt means no retry;

@@ -138,7 +138,8 @@ pub const EVENT_OVERHEAD_BYTES: u64 = 256;
 pub const EVENT_BYTES_MAX: u64 = 2 << 20;
 /// Events in one call. A larger batch is refused: one transaction must not delay others for long.
 pub const EVENTS_PER_BATCH_MAX: usize = 1_000;
-/// Bytes of the events in one call. A larger batch is refused for the same reason.
+/// Bytes of the events in one call. A larger batch is refused: one transaction must not delay
+/// others for long.
 pub const EVENT_BATCH_BYTES_MAX: u64 = 8 << 20;
 /// How long after the acceptance of an event a later one with its source and id is a duplicate,
 /// even if the first one has ended.
