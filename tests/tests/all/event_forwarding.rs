@@ -1,7 +1,13 @@
-//! Tests the events that a handler sends to another app while that app takes none: they wait
-//! without counting attempts. If the app doesn't exist, they become dead letters.
+//! Tests the events that a handler sends to other apps. Several apps may receive the same event.
+//! While an app takes no events, they wait without counting attempts. If the app doesn't exist,
+//! they become dead letters.
 
-use isopod_tests::{Host, outbox::outbox, wait_for};
+use isopod_tests::{
+    Host,
+    limits::PATIENCE,
+    outbox::{ask_to_store, event_of_steps, outbox},
+    wait_for,
+};
 use serde_json::{Value, json};
 
 /// A retry policy by which the first counted failure makes an event a dead letter.
@@ -41,6 +47,49 @@ fn until_postponed(host: &Host, id: &str, why: &str) -> Value {
 fn until_handled(host: &Host, id: &str) -> Value {
     host.until_event("outbox", id, "done");
     host.until_event("audit", id, "done")
+}
+
+/// Returns the step that sends an event to an app, or to the sender's own handler.
+fn emitting(app: Option<&str>) -> Value {
+    json!(["emit", { "id": "same", "source": "/test", "app": app, "steps": [["increment", "received"]] }])
+}
+
+/// Starts a host with an app that may send events to two others.
+fn start_with_two_targets() -> Host {
+    let host = Host::start();
+    for app in ["outbox", "audit", "ledger"] {
+        host.deploy(app, outbox(app, ONE_ATTEMPT, ""));
+    }
+    host.set_grants("outbox", &json!({ "events": ["audit", "ledger"] })).expect(200);
+    host
+}
+
+#[test]
+fn each_app_receives_an_event_of_the_same_id() {
+    let host = start_with_two_targets();
+    let targets = [Some("audit"), None, Some("ledger")];
+    host.push_steps("outbox", None, &targets.iter().copied().map(emitting).collect());
+    host.until_no_event_waits("outbox", PATIENCE);
+    for app in ["audit", "ledger"] {
+        assert_eq!(host.until_event(app, "same", "done")["source"], "/test");
+        assert_eq!(host.value(app, "received"), "1");
+    }
+    assert_eq!(host.value("outbox", "received"), "1");
+    let rows = host.stored_events("outbox", "id=same");
+    let sources: Vec<&Value> = rows.iter().map(|event| &event["source"]).collect();
+    assert_eq!(sources, ["isopod/forward/ledger//test", "/test", "isopod/forward/audit//test"], "the newest is first");
+}
+
+#[test]
+fn a_handler_can_pass_on_its_event() {
+    let host = start_with_two_targets();
+    let steps = json!([emitting(Some("audit")), emitting(Some("ledger"))]);
+    host.api(ask_to_store("outbox", &event_of_steps("same", None, &steps))).expect(202);
+    host.until_no_event_waits("outbox", PATIENCE);
+    for app in ["audit", "ledger"] {
+        host.until_event(app, "same", "done");
+        assert_eq!(host.value(app, "received"), "1");
+    }
 }
 
 #[test]

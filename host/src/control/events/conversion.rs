@@ -107,10 +107,18 @@ const FORWARD_SUBJECT: &str = "isopod-forward-subject";
 /// The attribute with the expiry of an event that waits to be forwarded.
 const FORWARD_EXPIRES: &str = "isopod-forward-expires";
 
-/// Marks an event to be forwarded. In the sender's own queue, its subject includes the target app,
-/// so an unavailable target delays no event that the sender handles itself. The expiry applies in
-/// both queues.
+/// Returns the start of the source of an event that waits to be forwarded. The original source
+/// follows it.
+fn forward_source(target: &str) -> String {
+    format!("isopod/forward/{target}/")
+}
+
+/// Marks an event to be forwarded. In the sender's own queue, its source includes the target app,
+/// so it is no duplicate of an event with the same source and id for another app. Its subject does
+/// too, so an unavailable target delays no event that the sender handles itself. The expiry applies
+/// in both queues.
 fn forwarding(mut event: Event, target: String, expires_at: Option<Timestamp>) -> Event {
+    event.source.insert_str(0, &forward_source(&target));
     let expires = expires_at.map(|time| (FORWARD_EXPIRES.to_owned(), time.to_string()));
     event.payload.extensions.extend(expires);
     if let Some(subject) = event.subject.take() {
@@ -130,6 +138,11 @@ pub(super) fn forward_target(event: &Event) -> Option<&str> {
 /// Returns a forwarded event as the target app receives it.
 pub(super) fn forwarded(event: &Event) -> Sent {
     let (mut event, mut expires_at) = (event.clone(), None);
+    if let Some(start) = forward_target(&event).map(forward_source)
+        && event.source.starts_with(&start)
+    {
+        event.source.drain(..start.len());
+    }
     event.payload.extensions.retain_mut(|(name, value)| match name.as_str() {
         FORWARD_SUBJECT => {
             event.subject = Some(std::mem::take(value));
@@ -217,7 +230,8 @@ mod tests {
         let extensions = vec![("tenant".to_owned(), "7".to_owned())];
         for subject in [Some("ann".to_owned()), None] {
             let payload = EventPayload { extensions: extensions.clone(), ..EventPayload::default() };
-            let event = Event { id: "1".to_owned(), subject, payload, ..Event::default() };
+            let (id, source) = ("1".to_owned(), "/apps/shop".to_owned());
+            let event = Event { id, source, subject, payload, ..Event::default() };
             let expires_at = Some(Timestamp::UNIX_EPOCH);
             let waiting = forwarding(event.clone(), "billing".to_owned(), expires_at);
             assert_eq!(forward_target(&waiting), Some("billing"));
@@ -225,5 +239,15 @@ mod tests {
             let sent = forwarded(&waiting);
             assert_eq!((sent.event, sent.not_before, sent.expires_at), (event, None, expires_at));
         }
+    }
+
+    #[test]
+    fn one_event_waits_once_for_each_app() {
+        let own = Event { id: "1".to_owned(), source: "a/b".to_owned(), ..Event::default() };
+        let other = Event { source: "/b".to_owned(), ..own.clone() };
+        let waiting = [(&own, "crm"), (&own, "billing"), (&other, "billing"), (&other, "billinga")]
+            .map(|(event, target)| forwarding(event.clone(), target.to_owned(), None).source);
+        let sources: std::collections::HashSet<_> = waiting.iter().chain([&own.source, &other.source]).collect();
+        assert_eq!(sources.len(), 6, "{sources:?}");
     }
 }

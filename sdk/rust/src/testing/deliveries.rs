@@ -376,6 +376,26 @@ mod tests {
     }
 
     #[test]
+    fn each_app_receives_an_event_of_the_same_id() {
+        let host = TestHost::new();
+        let targets = ["billing", "crm"];
+        targets.iter().for_each(|app| host.grant_events(app));
+        let passes_on = async |event: Event| {
+            let same = || NewEvent::new("order").with_id(&event.id).with_source(&event.source);
+            for app in targets {
+                events::emit(same().to_app(app))?;
+                events::emit(same().with_id("8").to_app(app))?;
+            }
+            events::emit(same().with_id("8"))?;
+            Ok(None)
+        };
+        host.deliver(Event::new("order"), passes_on).reply();
+        let emitted = host.emitted();
+        let of = |app: Option<&str>| emitted.iter().filter(|event| event.app.as_deref() == app).count();
+        assert_eq!((of(Some("billing")), of(Some("crm")), of(None), host.waiting().len()), (2, 2, 1, 1));
+    }
+
+    #[test]
     fn a_test_defines_the_replies_to_questions() {
         let host = TestHost::new();
         let ask = || block_on(events::ask(NewEvent::new("price"), Duration::from_secs(1)));
