@@ -2,9 +2,9 @@
 //! destroyed apps, and events to another app. Each affects only its own events.
 
 use isopod_tests::{
-    Ask, Host, Neighbour,
+    Ask, Bundle, Host, Neighbour, guest,
     limits::PATIENCE,
-    outbox::{QUICK_RETRY, outbox},
+    outbox::{QUICK_RETRY, ask_to_store, event_of_steps, outbox},
     wait_for,
 };
 use serde_json::{Value, json};
@@ -145,4 +145,29 @@ fn an_event_that_fails_each_time_delays_no_other_app() {
     for event in failing {
         assert_eq!(host.until_event("outbox", &event, "dead")["attempt"], 30);
     }
+}
+
+/// A stored event waits for the process type that accepted it, also if a release lacks it.
+#[test]
+fn an_event_of_a_removed_process_type_does_not_stop_the_retries_of_others() {
+    let host = Host::start();
+    host.create("outbox", "production");
+    let deploy = |process: &str| {
+        let manifest = format!(
+            "name = \"outbox\"\n[processes.web]\nentry = \"http\"\n[processes.{process}]\nentry = \"events\"\n\
+             retry = {{ attempts = 2 }}\n[grants]\nkeyvalue = true\n"
+        );
+        host.deploy("outbox", Bundle::archive(&manifest, &guest("outbox")));
+    };
+    deploy("worker");
+    let mut orphan = event_of_steps("orphan", None, &json!([["set", "orphan", "done"]]));
+    orphan["isopoddelay"] = json!("1s");
+    host.api(ask_to_store("outbox", &orphan)).expect(202);
+    deploy("handler");
+    let failing = host.push_steps("outbox", None, &json!([["fail", "retry-after", "not yet", 2_500]]));
+    host.until_event("outbox", &failing, "dead");
+    // The event is delivered once a release has its process type again.
+    assert_eq!(host.stored_event("outbox", "orphan")["attempt"], 0);
+    deploy("worker");
+    host.until_event("outbox", "orphan", "done");
 }

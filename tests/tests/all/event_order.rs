@@ -1,11 +1,11 @@
 //! Tests `order = "subject"`: the events of one subject are delivered one at a time and in the
-//! order of their acceptance, also across failures and kills of the host, and those of different
-//! subjects in parallel.
+//! order of their acceptance, also across failures, delays and kills of the host, and those of
+//! different subjects in parallel.
 
 use isopod_tests::{
     Host,
     limits::PATIENCE,
-    outbox::{QUICK_RETRY, outbox},
+    outbox::{QUICK_RETRY, ask_to_store, event_of_steps, outbox},
     wait_for,
 };
 use serde_json::{Value, json};
@@ -71,4 +71,21 @@ fn a_subject_waits_for_its_running_event_and_others_do_not() {
     wait_for("a second running event", || (host.stored_event("outbox", &other)["state"] == "leased").then_some(()));
     let running: Vec<Value> = host.stored_events("outbox", "state=leased");
     assert_eq!(running.len(), 2, "{running:?}");
+}
+
+#[test]
+fn a_retry_is_delivered_after_a_later_event_of_its_subject_became_due() {
+    let host = Host::start();
+    host.create("outbox", "production");
+    host.deploy("outbox", outbox("outbox", "order = \"subject\"\nretry = { attempts = 2 }", ""));
+    let fails = json!([["fail", "retry-after", "not yet", 2_500]]);
+    let first = host.push_steps("outbox", Some("ann"), &fails);
+    host.until_event("outbox", &first, "delayed");
+    // It is due before the retry, and must wait for it. No further event wakes the queue.
+    let mut second = event_of_steps("second", Some("ann"), &json!([["set", "second", "done"]]));
+    second["isopoddelay"] = json!("1s");
+    host.api(ask_to_store("outbox", &second)).expect(202);
+    host.until_event("outbox", "second", "done");
+    assert_eq!(host.stored_event("outbox", &first)["state"], "dead");
+    assert_eq!(host.value("outbox", "second"), "done");
 }

@@ -17,6 +17,7 @@ use tokio::task::JoinSet;
 use super::{
     conversion,
     intake::Intake,
+    next_check::{NextCheck, QueueState},
     outcome::{Attempt, Failure},
     pace::Pace,
     settling::{Running, Settling},
@@ -35,15 +36,6 @@ pub(super) struct Delivery {
     pub(super) app: Arc<AppRecord>,
     pub(super) registration: Registration,
     pub(super) settling: Arc<Settling<(Lease, Outcome)>>,
-}
-
-/// When the queue is to be checked again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum NextCheck {
-    /// When a delivery ends, or earlier at a wake-up.
-    Later,
-    /// At this time, or earlier at a wake-up.
-    At(Timestamp),
 }
 
 /// Whether the number of waiting events, which others read as the app's load, is up to date.
@@ -134,35 +126,35 @@ impl Delivery {
         let resources = self.app.traffic.resources();
         resources.set_stored_work(ready);
         let now = Timestamp::now();
-        let is_due = |of: &&QueueStats| of.ready > 0 || of.next_due.is_some_and(|due| due <= now);
-        let next_due = stats.iter().filter_map(|of| of.next_due).min();
-        let due: Vec<&QueueStats> = stats.iter().filter(is_due).collect();
-        if due.is_empty() {
-            return Ok(next_due.map_or(NextCheck::Later, NextCheck::At));
+        let is_due = |of: &QueueStats| of.ready > 0 || of.next_due.is_some_and(|due| due <= now);
+        if !stats.iter().any(is_due) {
+            return Ok(NextCheck::of(stats.iter().map(QueueState::unclaimed), now));
         }
         // Woken once a release serves.
         let Ok(release) = self.intake.directory.serving(&self.app.traffic).await else { return Ok(NextCheck::Later) };
         // The pools would refuse more events than fit into their queue.
         let limit = usize::try_from(release.program().sandbox().limits.queue_max).unwrap_or(usize::MAX);
         let room = room.min(self.push_cores().saturating_add(limit).saturating_sub(running.len()));
-        let (mut claimed, mut next) = (0, next_due.filter(|due| *due > now));
-        for of in due {
-            // Events for a process type that the release lacks wait for a release that has it.
-            if claimed == room || release.event_process(&of.process).is_none() {
+        let (mut claimed, mut queues) = (0, Vec::with_capacity(stats.len()));
+        for of in &stats {
+            if release.event_process(&of.process).is_none() {
+                queues.push(QueueState::Orphaned);
+                continue;
+            }
+            if claimed == room || !is_due(of) {
+                queues.push(QueueState::unclaimed(of));
                 continue;
             }
             let found = self.intake.queue.claim(&self.app.name, &of.process, room - claimed, now).await?;
             claimed += found.claims.len();
-            if found.has_more && claimed < room {
-                next = Some(now);
-            }
+            queues.push(QueueState::claimed(&found, claimed < room));
             for claim in found.claims {
                 let (delivery, process, counted) = (Arc::clone(self), of.process.clone(), self.settling.begin());
                 running.spawn(async move { delivery.deliver(&process, claim, &counted).await });
             }
         }
         resources.set_stored_work(ready.saturating_sub(claimed as u64));
-        Ok(next.map_or(NextCheck::Later, NextCheck::At))
+        Ok(NextCheck::of(queues, now))
     }
 
     /// Delivers one event until its outcome is stored.

@@ -13,6 +13,7 @@ mod deliveries;
 mod delivery;
 mod error;
 mod intake;
+mod next_check;
 mod outcome;
 mod pace;
 mod pruning;

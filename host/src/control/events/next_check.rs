@@ -1,0 +1,113 @@
+//! Decides when an app's event queue is checked again, after a check of the queues of its process
+//! types. Never uses a clock, and never reads a queue.
+
+use isopod_store::{Claimed, QueueStats};
+use jiff::Timestamp;
+
+/// When the queue is to be checked again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum NextCheck {
+    /// When a delivery ends, or earlier at a wake-up.
+    Later,
+    /// At this time, or earlier at a wake-up.
+    At(Timestamp),
+}
+
+/// What a check found in the queue of one process type.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum QueueState {
+    /// The release lacks the process type. A release that has it wakes the task.
+    Orphaned,
+    /// No event was claimed, because none is due or because the app has no room for a further
+    /// delivery. In the latter case, the next check follows the end of a running delivery.
+    Unclaimed {
+        /// When the next delayed event is due. It may be in the past.
+        next_due: Option<Timestamp>,
+    },
+    /// Due events were claimed, but there may have been none: a delayed event that is due may have
+    /// to wait for an earlier event of its subject.
+    Claimed {
+        /// Whether another claim may return further events at once, and the app has room for them.
+        has_more: bool,
+        next_due: Option<Timestamp>,
+    },
+}
+
+impl QueueState {
+    pub(super) fn unclaimed(of: &QueueStats) -> Self {
+        Self::Unclaimed { next_due: of.next_due }
+    }
+
+    pub(super) fn claimed(found: &Claimed, has_room: bool) -> Self {
+        Self::Claimed { has_more: found.has_more && has_room, next_due: found.next_due }
+    }
+
+    /// Returns when this queue is to be checked, if its next check follows no other event.
+    fn next_check(self, now: Timestamp) -> Option<Timestamp> {
+        match self {
+            Self::Orphaned => None,
+            Self::Unclaimed { next_due } => next_due.filter(|due| *due > now),
+            Self::Claimed { has_more: true, .. } => Some(now),
+            Self::Claimed { has_more: false, next_due } => next_due,
+        }
+    }
+}
+
+impl NextCheck {
+    /// Returns the earliest next check of these queues, one per process type, after a check at
+    /// `now`.
+    pub(super) fn of(queues: impl IntoIterator<Item = QueueState>, now: Timestamp) -> Self {
+        let next = queues.into_iter().filter_map(|queue| queue.next_check(now)).min();
+        next.map_or(Self::Later, Self::At)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).expect("a valid time")
+    }
+
+    fn unclaimed(second: i64) -> QueueState {
+        QueueState::Unclaimed { next_due: Some(at(second)) }
+    }
+
+    fn claimed(has_more: bool, next_due: Option<Timestamp>) -> QueueState {
+        QueueState::Claimed { has_more, next_due }
+    }
+
+    #[test]
+    fn a_retry_is_not_forgotten_when_a_due_event_must_wait_for_its_subject() {
+        // The event that was due at second 10 is blocked by a retry that is due at second 3600.
+        assert_eq!(NextCheck::of([claimed(false, Some(at(3_600)))], at(10)), NextCheck::At(at(3_600)));
+    }
+
+    #[test]
+    fn events_of_an_absent_process_type_delay_no_others() {
+        let queues = [QueueState::Orphaned, unclaimed(60), unclaimed(90)];
+        assert_eq!(NextCheck::of(queues, at(10)), NextCheck::At(at(60)));
+        let queues = [QueueState::Orphaned, claimed(false, Some(at(70)))];
+        assert_eq!(NextCheck::of(queues, at(10)), NextCheck::At(at(70)));
+        assert_eq!(NextCheck::of([QueueState::Orphaned], at(10)), NextCheck::Later);
+    }
+
+    #[test]
+    fn a_due_event_without_room_waits_for_the_end_of_a_delivery() {
+        assert_eq!(NextCheck::of([unclaimed(5), claimed(false, None)], at(10)), NextCheck::Later);
+        assert_eq!(NextCheck::of([unclaimed(5), unclaimed(20)], at(10)), NextCheck::At(at(20)));
+    }
+
+    #[test]
+    fn the_earliest_check_of_all_queues_is_the_next() {
+        let queues = [unclaimed(30), claimed(false, Some(at(20))), claimed(true, Some(at(40)))];
+        assert_eq!(NextCheck::of(queues, at(10)), NextCheck::At(at(10)), "one has further events");
+        assert_eq!(NextCheck::of(queues[..2].iter().copied(), at(10)), NextCheck::At(at(20)));
+        assert_eq!(
+            NextCheck::of([claimed(false, None), QueueState::Unclaimed { next_due: None }], at(10)),
+            NextCheck::Later
+        );
+        assert_eq!(NextCheck::of([], at(10)), NextCheck::Later);
+    }
+}
