@@ -168,7 +168,7 @@ impl fmt::Display for Figures {
             writeln!(
                 out,
                 "a backlog of {events} events: opened in {open_ms:.0} ms, delivered in {drain_s:.1} s, memory \
-                 {begin_mib:.0} MiB at the begin, at most {peak_mib:.0} MiB"
+                 {begin_mib:.0} MiB at the start, at most {peak_mib:.0} MiB"
             )?;
         }
         crate::verdict::write(out, &self.verdicts())

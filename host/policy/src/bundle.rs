@@ -120,7 +120,7 @@ pub enum BundleError {
     )]
     OtherForm { declared: BundleKind, found: BundleKind },
     /// The archive ends too early or is damaged.
-    #[error("the archive is damaged or was cut off: {detail}; build and upload it again")]
+    #[error("the archive is damaged or truncated: {detail}; build and upload it again")]
     Damaged { detail: String },
     /// More files and folders than a bundle needs.
     #[error("the archive has more than {max} entries; put only isopod.toml and the component into it")]

@@ -69,7 +69,7 @@ pub enum ConfigError {
     #[error("{key} has {bytes} bytes; the maximum is {CONFIG_VALUE_BYTES_MAX}. Keep larger data in a file")]
     ValueTooLong { key: String, bytes: usize },
     /// The value contains a NUL, which no environment supports.
-    #[error("{key} contains a NUL character, which environment variables can't")]
+    #[error("{key} contains a NUL character, which environment variables can't contain")]
     Nul { key: String },
     /// The change would exceed the maximum number of config vars.
     #[error("too many config vars: {count}, the maximum is {CONFIG_VARS_MAX}")]

@@ -33,6 +33,7 @@ mod release_state;
 mod restart;
 pub mod retention;
 mod retry;
+mod retry_after;
 mod schedule;
 mod schema;
 mod setting_word;
@@ -45,7 +46,7 @@ pub use admission::{JobDurations, had_enough_time, is_nearly_expired};
 pub use app_limits::{BodyLimit, LimitError, Limits};
 pub use app_machine::{AppAction, AppCommand, AppMachine, ChangeId, Decision, Denied, Durable, LoadId, Refusal};
 pub use app_state::{AppEvent, AppState, AppType, BaseState, ErrorCause, Intended, Lifecycle, UnknownWord};
-pub use autoscale::{Peaks, ServiceRate, retry_after};
+pub use autoscale::Peaks;
 pub use body_rate::BodyRate;
 pub use bundle::{Bundle, BundleError, BundleKind, Form};
 pub use config_vars::{
@@ -65,6 +66,7 @@ pub use release_diff::ReleaseContent;
 pub use release_state::{ReleaseEvent, ReleaseState};
 pub use restart::{Next, Restarts};
 pub use retry::{Order, RetryError, RetryPolicy};
+pub use retry_after::{ServiceRate, retry_after};
 pub use schedule::{Due, Missed, Overlap, Schedule, ScheduleError, TimeZone, TimeZoneError, Timetable, counted_since};
 
 /// A transition that the state machine doesn't allow: what was requested, in which state, and why

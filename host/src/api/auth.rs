@@ -31,7 +31,7 @@ pub(crate) enum Refused {
     NoToken,
     #[error("the request has several authorization headers")]
     SeveralTokens,
-    #[error("this host doesn't know the token")]
+    #[error("unknown token")]
     UnknownToken,
     #[error("the token `{name}` has the role `{has}`, but this request needs `{needs}`")]
     RoleTooSmall { name: String, has: Role, needs: Role },

@@ -17,7 +17,7 @@ pub(crate) enum BadRequest {
     #[error("the request bodies that the API is reading for the token `{token}` use its whole budget of {} MiB",
         limits::API_BODIES_BYTES_PER_TOKEN >> 20)]
     TooManyOfToken { token: String },
-    #[error("this host doesn't know the token any longer: it was removed while the body arrived")]
+    #[error("the token was revoked while the body was being received")]
     TokenRemoved,
     #[error("the body is incomplete: {detail}")]
     Truncated { detail: String },

@@ -58,7 +58,7 @@ pub(crate) enum Error {
     TooManyChangesOfToken { token: String },
     #[error("the request failed unexpectedly; see the host's own log for details")]
     Panicked,
-    #[error("the host has no free permit for another event stream; the limit is {}", limits::SUBSCRIBERS_MAX)]
+    #[error("the host's limit of {} event streams is reached", limits::SUBSCRIBERS_MAX)]
     TooManySubscribers,
     #[error("the token `{token}` already has {} event streams, which is the limit", limits::SUBSCRIBERS_PER_TOKEN)]
     TooManyOfToken { token: String },
@@ -473,12 +473,12 @@ fn formation(app: &str, error: &FormationError, detail: String) -> Problem {
 
 fn disk_full(detail: String) -> Problem {
     Problem::new(StatusCode::INSUFFICIENT_STORAGE, "disk-full", "The disk is full", detail)
-        .hint("free space on the disk of the data folder; the apps still serve, and no data is lost")
+        .hint("free space on the disk of the data folder; apps continue to serve, and no data is lost")
 }
 
 fn read_only(detail: String) -> Problem {
     Problem::new(StatusCode::SERVICE_UNAVAILABLE, "disk-read-only", "The disk is read-only", detail)
-        .hint("make the file system of the data folder writable; the apps still serve, and no data is lost")
+        .hint("make the file system of the data folder writable; apps continue to serve, and no data is lost")
 }
 
 fn disk_failed(detail: String) -> Problem {

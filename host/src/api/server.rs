@@ -97,7 +97,7 @@ async fn serve(
 /// Returns the response to any other request over a reserved connection.
 fn too_many(refusals: &FailureLog, method: &Method, path: &str) -> Response<Body> {
     let title = "Too many connections";
-    let detail = "all connections of the admin address are in use, or this client already has its share";
+    let detail = "all connections of the admin address are in use, or this client has reached its limit";
     let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "too-many-connections", title, detail)
         .retry_after(limits::CONNECTIONS_RETRY_AFTER.as_secs());
     let id = new_request_id();

@@ -38,7 +38,9 @@ pub(crate) fn follow(
         gap.ended(opened, is_silent, Instant::now());
         events = reopen(client, app, &path, events.last_id(), &gap)?;
         match created_at(client, app) {
-            Ok(found) if found != created => return Err(destroyed(app).next("another app has this name now")),
+            Ok(found) if found != created => {
+                return Err(destroyed(app).next("a new app has this name; run the command again to follow it"));
+            }
             Err(failure) if failure.status() == Some(404) => return Err(destroyed(app)),
             // The next event or reconnect shows whether the host is there.
             Ok(_) | Err(_) => {}

@@ -37,10 +37,10 @@ pub(crate) struct CreateArgs {
     /// healthy
     #[arg(long, value_name = "PATH")]
     health: Option<String>,
-    /// The least number of instances [default: as for the app's type]
+    /// The minimum number of instances [default: as for the app's type]
     #[arg(long, value_name = "COUNT")]
     min: Option<u32>,
-    /// The greatest number of instances
+    /// The maximum number of instances
     #[arg(long, value_name = "COUNT")]
     max: Option<u32>,
     /// The arguments of a command, after --
@@ -138,16 +138,16 @@ pub(crate) struct UpdateArgs {
     /// Remove the health check
     #[arg(long, conflicts_with = "health")]
     no_health: bool,
-    /// The least number of instances
+    /// The minimum number of instances
     #[arg(long, value_name = "COUNT")]
     min: Option<u32>,
-    /// Use the least number of instances of the app's type
+    /// Use the minimum number of instances of the app's type
     #[arg(long, conflicts_with = "min")]
     no_min: bool,
-    /// The greatest number of instances
+    /// The maximum number of instances
     #[arg(long, value_name = "COUNT")]
     max: Option<u32>,
-    /// Use the greatest number of instances that the app's limits allow
+    /// Use the maximum number of instances that the app's limits allow
     #[arg(long, conflicts_with = "max")]
     no_max: bool,
     /// The arguments of a command, after --; they replace all previous arguments

@@ -18,7 +18,7 @@ const HEADINGS: [&str; 9] = ["PROCESS", "ID", "STATE", "RELEASE", "AGE", "MEMORY
 Examples:
   isopod ps
   isopod ps --app shop --json
-  isopod scale                   shows the least and greatest number of instances
+  isopod scale                   shows the minimum and maximum number of instances
   isopod restart web-7f3k2       restarts that instance")]
 pub(crate) struct PsArgs {
     #[command(flatten)]

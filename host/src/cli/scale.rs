@@ -1,4 +1,4 @@
-//! Implements `isopod scale`: shows and sets the least and greatest number of instances of each
+//! Implements `isopod scale`: shows and sets the minimum and maximum number of instances of each
 //! process type. Never starts instances itself.
 
 use std::str::FromStr;

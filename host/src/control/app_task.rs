@@ -10,11 +10,11 @@
 //! ```
 
 mod activate;
+mod automatic_rollback;
 mod commit;
 mod destroy;
 mod pushes;
 mod requests;
-mod rollout;
 
 use std::{collections::HashMap, panic::AssertUnwindSafe, sync::Arc};
 
@@ -31,7 +31,7 @@ use tokio::{
     task::{AbortHandle, Id, JoinError, JoinSet},
 };
 
-use self::rollout::Replacing;
+use self::automatic_rollback::Replacing;
 use crate::control::{
     app::{AppRecord, Fields},
     app_command::{AppHandle, ChangePermit, Command, Reply},

@@ -122,7 +122,7 @@ pub(crate) enum Failure {
     SecretsLost { keys: String, why: String },
     #[error("the push exceeded its time limit of {} s, `pushes.time_limit` in the host's settings", .0.as_secs())]
     TimeLimit(Duration),
-    #[error("the host stopped before it was done; send it again")]
+    #[error("the host stopped during the push; push the bundle again")]
     HostStopped,
     #[error("the app was destroyed during the push")]
     AppDeleted,

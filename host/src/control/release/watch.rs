@@ -1,6 +1,6 @@
 //! Owns the rollout watch after a commit: compares the new release with the former release on
 //! standby, and finds the release that an app can return to. Never changes what serves: the app's
-//! task does (`app_task/rollout.rs`).
+//! task does (`app_task/automatic_rollback.rs`).
 
 use std::{sync::Arc, time::Instant};
 

@@ -70,8 +70,8 @@ impl AppTask {
         // A proven release is unlikely to be the cause. Replacing it would discard one good release
         // after another, and stop the process types that still work.
         let text = format!(
-            "{detail}; the release served without such failures before, so it stays in service and the host \
-             restarts the process"
+            "{detail}; the release served without such failures before, so it stays in service, and the host \
+             restarts the process type"
         );
         self.app.log.write(LogLine::host(&self.app.name, text.clone()));
         let data = json!({ "release": serving.release(), "process": report.process, "detail": report.detail });
@@ -149,7 +149,7 @@ impl AppTask {
             let (store, name, reason, stored) = (store.clone(), name.clone(), reason.clone(), stored.clone());
             Box::pin(async move { store.return_to(&name, bad, good, reason, stored, Timestamp::now()).await.map(drop) })
         };
-        services.activity.store_or_later(&self.app, "a return to the former release", attempt).await;
+        services.activity.store_or_later(&self.app, "a return to the previous release", attempt).await;
         services.activity.publish(activity);
     }
 }
