@@ -38,6 +38,14 @@ async fn run(steps: &Value, attempt: u32) -> Result<Vec<Value>, EventError> {
                 sleep(Duration::from_millis(step.number(1)?)).await;
                 json!(null)
             }
+            // Waits until a key exists.
+            "until" => {
+                let bucket = kv::open("default")?;
+                while !bucket.exists(step.text(1)?)? {
+                    sleep(Duration::from_millis(10)).await;
+                }
+                json!(null)
+            }
             "ask" => {
                 let asked = events::ask(step.event(1)?, Duration::from_millis(step.number(2).unwrap_or(5_000))).await;
                 result(asked.map(|reply| reply.map(|reply| String::from_utf8_lossy(&reply.data).into_owned())))

@@ -56,9 +56,14 @@ impl Wait {
         self.caller.as_ref().map_or(0, |caller| caller.depth) + 1
     }
 
+    /// Returns the slot of the caller.
+    pub(super) fn caller(&self) -> Option<SlotId> {
+        self.caller.as_ref().map(|caller| caller.slot)
+    }
+
     /// Records that the caller waits for a slot of a pool. Fails if no slot can become free.
     pub(super) fn for_slot(&self, waits: &Waits, pool: Arc<dyn Occupied>) -> Result<(), NeverFree> {
-        waits.wait_for_slot(self.caller.as_ref().map(|caller| caller.slot), pool)
+        waits.wait_for_slot(self.caller(), pool)
     }
 
     /// Records that the caller waits for the call in this slot.

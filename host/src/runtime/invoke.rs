@@ -8,6 +8,7 @@ use super::{
     error::{AskError, InvokeError},
     pool::{Lease, Pool},
     release::ActiveRelease,
+    resources::SlotId,
 };
 use futures::FutureExt;
 use http::{Request, Response};
@@ -138,37 +139,45 @@ async fn ready_lease(pool: &Arc<Pool>, class: Class, bytes: u64, deadline: Deadl
     match pool.try_lease(class, deadline) {
         Some(lease) if lease.has_instance() => Ok(lease),
         // Boxed, so that the future of a job that finds an instance stays small.
-        Some(lease) => Box::pin(start_instance(pool, lease, bytes, deadline)).await,
-        None => Box::pin(queued_lease(pool, class, bytes, deadline)).await,
+        Some(lease) => Box::pin(start_instance(pool, lease, None, bytes, deadline)).await,
+        None => Box::pin(queued_lease(pool, class, None, bytes, deadline)).await,
     }
 }
 
-/// Waits for a lease in the queue.
-async fn queued_lease(pool: &Arc<Pool>, class: Class, bytes: u64, deadline: Deadline) -> Result<Lease, InvokeError> {
+/// Waits for a lease in the queue. `caller` is the slot of the call that waits for the job.
+async fn queued_lease(
+    pool: &Arc<Pool>,
+    class: Class,
+    caller: Option<SlotId>,
+    bytes: u64,
+    deadline: Deadline,
+) -> Result<Lease, InvokeError> {
     let lease = pool.lease(class, bytes, deadline).await?;
-    if lease.has_instance() { Ok(lease) } else { start_instance(pool, lease, bytes, deadline).await }
+    if lease.has_instance() { Ok(lease) } else { start_instance(pool, lease, caller, bytes, deadline).await }
 }
 
 /// Returns a lease with an instance for the event of a waiting call. Fails if the calls would wait
 /// for each other.
 async fn asked_lease(pool: &Arc<Pool>, wait: &Wait, bytes: u64, deadline: Deadline) -> Result<Lease, AskError> {
-    let lease = match pool.try_lease(Class::Pull, deadline) {
+    let lease = match pool.try_lease_asked(deadline) {
         Some(lease) if lease.has_instance() => return Ok(lease),
         lease => lease,
     };
+    let caller = wait.caller();
     let never_free = |_| AskError::NeverFree { process: pool.process().clone(), max: pool.scale().max };
     wait.for_slot(pool.resources().host().waits(), Arc::<Pool>::clone(pool)).map_err(never_free)?;
     Ok(match lease {
-        Some(lease) => start_instance(pool, lease, bytes, deadline).await?,
-        None => queued_lease(pool, Class::Pull, bytes, deadline).await?,
+        Some(lease) => start_instance(pool, lease, caller, bytes, deadline).await?,
+        None => queued_lease(pool, Class::Pull, caller, bytes, deadline).await?,
     })
 }
 
 /// Starts an instance for a job. If the host has no room, the job waits for an instance that the
-/// pool already has.
+/// pool already has. Fails if none of them can become free.
 async fn start_instance(
     pool: &Arc<Pool>,
     mut lease: Lease,
+    caller: Option<SlotId>,
     bytes: u64,
     deadline: Deadline,
 ) -> Result<Lease, InvokeError> {
@@ -184,7 +193,7 @@ async fn start_instance(
                 returned
             }
             Err(fault @ Fault::NoRoom { .. }) => {
-                let receiver = pool.requeue(returned, bytes, deadline).ok_or(fault)??;
+                let receiver = pool.requeue(returned, caller, bytes, deadline).ok_or(fault)??;
                 pool.wait_for_lease(receiver, class, deadline).await?
             }
             Err(fault) => return Err(fault.into()),

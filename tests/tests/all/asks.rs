@@ -72,19 +72,59 @@ fn a_handler_that_asks_itself_gets_a_further_instance() {
     host.until_queue("outbox", Queue::Pull, 0, 0);
 }
 
-#[test]
-fn calls_that_would_wait_for_each_other_end() {
-    let host = host_with("max = 2");
-    // Each call holds one of the two slots when it asks, unless the other call has ended.
-    let steps = json!([["sleep", 300], asking(&json!([["attempt"]]))]);
+/// Runs two events that ask once both hold a slot, and returns the result of each question.
+fn two_that_ask(host: &Host) -> [Value; 2] {
+    let steps = json!([["until", "both-run"], asking(&json!([["attempt"]]))]);
     let answers = std::thread::scope(|scope| {
-        let senders = ["1", "2"].map(|id| scope.spawn(|| host.api_raw(&event(&host, "outbox", id, &steps))));
+        let senders = ["1", "2"].map(|id| scope.spawn(|| host.api_raw(&event(host, "outbox", id, &steps))));
+        host.until_queue("outbox", Queue::Pull, 2, 0);
+        host.run_steps("outbox", &json!([["set", "both-run", "yes"]]));
         senders.map(|sender| sender.join().expect("a response arrives"))
     });
-    for answer in answers {
-        let reply = answer.expect(200).json()[1].to_string();
-        assert!(reply == "\"[1]\"" || reply.contains("each of the 2 instances of `worker`"), "{reply}");
+    answers.map(|answer| answer.expect(200).json()[1].clone())
+}
+
+/// Asserts that exactly one of two questions was refused, with this text.
+#[track_caller]
+fn assert_one_refused(replies: &[Value; 2], text: &str) {
+    let refused: Vec<_> = replies.iter().filter_map(|reply| reply["error"].as_str()).collect();
+    assert!(matches!(refused[..], [error] if error.contains(text)), "{replies:?}");
+    assert!(replies.contains(&json!("[1]")), "{replies:?}");
+}
+
+#[test]
+fn of_two_calls_that_would_wait_for_each_other_one_is_refused() {
+    let host = host_with("max = 2");
+    host.set_cores("outbox", &json!({ "pull": 3 })).expect(200);
+    assert_one_refused(&two_that_ask(&host), "each of the 2 instances of `worker`");
+    host.until_queue("outbox", Queue::Pull, 0, 0);
+}
+
+/// Starts a host with room for two instances of the worker. The instance of the other process type
+/// stays.
+fn host_with_two_workers() -> Host {
+    let host = Host::start_with("", "instances_max = 3\n");
+    deploy(&host, "outbox", "max = 9");
+    host.scale("outbox", &json!({ "web": { "min": 1 } })).expect(200);
+    host
+}
+
+#[test]
+fn a_handler_that_asks_itself_on_a_full_host_gets_an_error() {
+    let host = host_with_two_workers();
+    for id in ["1", "2"] {
+        let (results, depth) = innermost(&host.api_raw(&event(&host, "outbox", id, &chain(2))));
+        assert!(results.to_string().contains("no room on this host") && depth == 1, "{results}");
     }
+    assert_eq!(innermost(&host.api_raw(&event(&host, "outbox", "3", &chain(1)))), (json!([1]), 1));
+    host.until_queue("outbox", Queue::Pull, 0, 0);
+}
+
+#[test]
+fn of_two_calls_that_would_wait_for_each_other_on_a_full_host_one_is_refused() {
+    let host = host_with_two_workers();
+    host.set_cores("outbox", &json!({ "pull": 3 })).expect(200);
+    assert_one_refused(&two_that_ask(&host), "no room on this host");
     host.until_queue("outbox", Queue::Pull, 0, 0);
 }
 

@@ -14,7 +14,7 @@ use crate::{
         class::{CLASSES, class_index, class_name},
         deadline::Deadline,
         error::{InvokeError, QueueFull, QueueTimeout},
-        resources::Admit,
+        resources::{Admit, SlotId},
     },
 };
 use isopod_executor::Class;
@@ -68,28 +68,35 @@ impl Pool {
     }
 
     /// Enqueues a job again, in order of arrival, after the host had no room for its instance, and
-    /// returns its slot. `None` if the pool has no other leased slot: the job would wait for
-    /// nothing.
+    /// returns its slot. `None` if no instance of the pool can become free: the job would wait for
+    /// nothing. `caller` is the slot of the call that waits for the job.
     pub(crate) fn requeue(
         self: &Arc<Self>,
         lease: Lease,
+        caller: Option<SlotId>,
         bytes: u64,
         deadline: Deadline,
     ) -> Option<Result<LeaseReceiver, QueueFull>> {
         let class = lease.class;
-        let mut state = self.lock();
-        // The job's own slot is included.
-        if state.busy.iter().sum::<u32>() <= 1 {
+        self.lock().no_room_until = Some(Instant::now() + limits::NO_ROOM_PAUSE);
+        // The slot is returned before the search: of several calls whose jobs find no room at the
+        // same time, the last one sees no slot that only another such job holds.
+        drop(lease);
+        if self.resources().host().waits().wait_for_instance(caller, Arc::<Self>::clone(self)).is_err() {
+            // The next queued job may have to fail for the same reason.
+            self.lock().no_room_until = None;
+            self.admit();
             return None;
         }
-        state.no_room_until = Some(Instant::now() + limits::NO_ROOM_PAUSE);
+        let mut state = self.lock();
         let queue = &mut state.queues[class_index(class)];
         let receiver = self.enqueue(queue, class, bytes, deadline);
         if receiver.is_ok() {
             queue.sort_last();
         }
         drop(state);
-        drop(lease);
+        // An instance may have become free before this job was enqueued.
+        self.admit();
         Some(receiver)
     }
 

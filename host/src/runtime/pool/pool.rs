@@ -148,10 +148,10 @@ impl Pool {
 
     /// Acquires one of the app's cores for a job. Fails if no core is free, if the class already
     /// leases the maximum number of slots, or if an instance would have to start and none may start
-    /// now. `has_instance` states whether the job's slot has an instance.
-    pub(super) fn acquire_core(&self, state: &PoolState, class: Class, has_instance: bool) -> bool {
+    /// now. `is_ready` states whether the job's slot has an instance, or may get one in any case.
+    pub(super) fn acquire_core(&self, state: &PoolState, class: Class, is_ready: bool) -> bool {
         state.busy[class_index(class)] < self.scale.max
-            && (has_instance || state.may_start_instance())
+            && (is_ready || state.may_start_instance())
             && self.resources().acquire_core(class)
     }
 
@@ -195,12 +195,27 @@ impl Pool {
 
     /// Leases a slot for one job if no job is queued and a slot is available now.
     pub(crate) fn try_lease(self: &Arc<Self>, class: Class, deadline: Deadline) -> Option<Lease> {
-        self.lease_now(&mut self.lock(), class, deadline)
+        let mut state = self.lock();
+        let is_ready = state.has_idle();
+        self.lease_now(&mut state, class, deadline, is_ready)
     }
 
-    fn lease_now(self: &Arc<Self>, state: &mut PoolState, class: Class, deadline: Deadline) -> Option<Lease> {
+    /// Leases a slot for the event of a waiting call. The job may start an instance even shortly
+    /// after the host had no room for one: whether the calls would wait for each other is known
+    /// only after an attempt.
+    pub(crate) fn try_lease_asked(self: &Arc<Self>, deadline: Deadline) -> Option<Lease> {
+        self.lease_now(&mut self.lock(), Class::Pull, deadline, true)
+    }
+
+    fn lease_now(
+        self: &Arc<Self>,
+        state: &mut PoolState,
+        class: Class,
+        deadline: Deadline,
+        is_ready: bool,
+    ) -> Option<Lease> {
         let is_queue_empty = state.queues[class_index(class)].is_empty();
-        if !is_queue_empty || !self.acquire_core(state, class, state.has_idle()) {
+        if !is_queue_empty || !self.acquire_core(state, class, is_ready) {
             return None;
         }
         let index = state.take_free(&self.process);
@@ -219,7 +234,8 @@ impl Pool {
     ) -> Result<Lease, InvokeError> {
         let receiver = {
             let mut state = self.lock();
-            if let Some(lease) = self.lease_now(&mut state, class, deadline) {
+            let is_ready = state.has_idle();
+            if let Some(lease) = self.lease_now(&mut state, class, deadline, is_ready) {
                 return Ok(lease);
             }
             let receiver = self.enqueue(&mut state.queues[class_index(class)], class, bytes, deadline)?;
@@ -466,6 +482,15 @@ impl Occupied for Pool {
             return None;
         }
         let leased = state.slots.iter().filter(|(_, slot)| slot.is_leased_by(Class::Pull));
+        Some(leased.map(|(index, _)| self.slot_id(index)).collect())
+    }
+
+    fn leased_unless_idle(&self) -> Option<Vec<SlotId>> {
+        let state = self.lock();
+        if state.has_idle() {
+            return None;
+        }
+        let leased = state.slots.iter().filter(|(_, slot)| slot.is_leased());
         Some(leased.map(|(index, _)| self.slot_id(index)).collect())
     }
 }

@@ -21,12 +21,17 @@ pub(crate) trait Occupied: Send + Sync {
     /// Returns the slots that pull jobs lease, if the pool has its maximum of them. `None` if a
     /// further job could get a slot.
     fn all_leased(&self) -> Option<Vec<SlotId>>;
+
+    /// Returns all leased slots. `None` if the pool has an idle instance.
+    fn leased_unless_idle(&self) -> Option<Vec<SlotId>>;
 }
 
 /// What a call waits for.
 enum WaitsFor {
     /// Any slot of a pool: the event that the call asks with is queued.
-    Pool(Arc<dyn Occupied>),
+    Slot(Arc<dyn Occupied>),
+    /// An instance of a pool that becomes free: the host has no room for another one.
+    Instance(Arc<dyn Occupied>),
     /// The call that handles the event.
     Call(SlotId),
 }
@@ -44,14 +49,29 @@ impl Waits {
     /// calls in all slots wait, directly or through other calls, for each other or for this call.
     /// `caller` is `None` for a call without a slot, for which no call waits.
     pub(crate) fn wait_for_slot(&self, caller: Option<SlotId>, pool: Arc<dyn Occupied>) -> Result<(), NeverFree> {
+        self.wait(caller, pool, WaitsFor::Slot)
+    }
+
+    /// Records that a call waits for an instance of `pool`, since the host has no room for another
+    /// one. Fails as [`Self::wait_for_slot`], also below the pool's maximum.
+    pub(crate) fn wait_for_instance(&self, caller: Option<SlotId>, pool: Arc<dyn Occupied>) -> Result<(), NeverFree> {
+        self.wait(caller, pool, WaitsFor::Instance)
+    }
+
+    fn wait(
+        &self,
+        caller: Option<SlotId>,
+        pool: Arc<dyn Occupied>,
+        kind: fn(Arc<dyn Occupied>) -> WaitsFor,
+    ) -> Result<(), NeverFree> {
         // The lock is held during the search, so that the last of several calls that would wait for
         // each other is refused. If a waiting call gets its slot meanwhile, the search sees this in
         // the pool of that slot.
         let mut waits = self.lock();
         if let Some(caller) = caller {
-            waits.insert(caller, WaitsFor::Pool(Arc::clone(&pool)));
+            waits.insert(caller, kind(Arc::clone(&pool)));
         }
-        if can_become_free(&waits, pool) {
+        if can_become_free(&waits, &kind(pool)) {
             return Ok(());
         }
         if let Some(caller) = caller {
@@ -76,22 +96,26 @@ impl Waits {
     }
 }
 
-/// Returns whether a slot of `pool` can become free: because of a free slot, or because a chain of
-/// waits ends at a call that doesn't wait.
-fn can_become_free(waits: &HashMap<SlotId, WaitsFor>, pool: Arc<dyn Occupied>) -> bool {
-    let (mut pools, mut seen_pools, mut seen_slots) = (vec![pool], HashSet::new(), HashSet::new());
-    while let Some(pool) = pools.pop() {
-        if !seen_pools.insert(pool.id()) {
-            continue;
-        }
-        let Some(leased) = pool.all_leased() else { return true };
-        for mut slot in leased {
-            while seen_slots.insert(slot) {
-                match waits.get(&slot) {
-                    None => return true,
-                    Some(WaitsFor::Call(handler)) => slot = *handler,
-                    Some(WaitsFor::Pool(next)) => pools.push(Arc::clone(next)),
-                }
+/// Returns whether the wait can end: because of a free slot, or because a chain of waits ends at a
+/// call that doesn't wait.
+fn can_become_free(waits: &HashMap<SlotId, WaitsFor>, wait: &WaitsFor) -> bool {
+    let (mut open, mut with_slots, mut without_room) = (vec![wait], HashSet::new(), HashSet::new());
+    let mut seen_slots = HashSet::new();
+    while let Some(wait) = open.pop() {
+        let slots = match wait {
+            WaitsFor::Call(handler) => Some(vec![*handler]),
+            // A pool that can't start an instance can't use a further slot either.
+            WaitsFor::Slot(pool) if without_room.contains(&pool.id()) => continue,
+            WaitsFor::Slot(pool) if with_slots.insert(pool.id()) => pool.all_leased(),
+            WaitsFor::Instance(pool) if without_room.insert(pool.id()) => pool.leased_unless_idle(),
+            WaitsFor::Slot(_) | WaitsFor::Instance(_) => continue,
+        };
+        let Some(slots) = slots else { return true };
+        for slot in slots {
+            match waits.get(&slot) {
+                None => return true,
+                Some(next) if seen_slots.insert(slot) => open.push(next),
+                Some(_) => {}
             }
         }
     }
@@ -117,6 +141,10 @@ mod tests {
         fn all_leased(&self) -> Option<Vec<SlotId>> {
             let slots = (0..self.leased).map(|index| SlotId { pool: self.id, index }).collect();
             (self.leased >= self.max).then_some(slots)
+        }
+
+        fn leased_unless_idle(&self) -> Option<Vec<SlotId>> {
+            Some((0..self.leased).map(|index| SlotId { pool: self.id, index }).collect())
         }
     }
 
@@ -156,5 +184,20 @@ mod tests {
         assert_eq!(waits.wait_for_slot(slot(4, 0), pool(1, 1, 1)), Ok(()), "the call in pool 3 doesn't wait");
         assert_eq!(waits.wait_for_slot(slot(3, 0), pool(1, 1, 1)), Err(NeverFree));
         assert_eq!(waits.wait_for_slot(slot(3, 0), pool(1, 1, 2)), Ok(()));
+    }
+
+    #[test]
+    fn a_call_that_waits_for_an_instance_needs_one_that_becomes_free() {
+        let waits = Waits::default();
+        assert_eq!(waits.wait_for_instance(slot(1, 0), pool(1, 1, 9)), Err(NeverFree), "the caller has the only one");
+        assert_eq!(waits.wait_for_instance(None, pool(1, 0, 9)), Err(NeverFree), "the pool has none");
+        assert_eq!(waits.wait_for_instance(slot(1, 0), pool(1, 2, 9)), Ok(()), "the other call doesn't wait");
+        assert_eq!(waits.wait_for_instance(slot(1, 1), pool(1, 2, 9)), Err(NeverFree));
+        assert_eq!(waits.wait_for_slot(slot(1, 1), pool(1, 2, 9)), Ok(()), "a further slot may be added");
+        assert_eq!(waits.wait_for_instance(None, pool(1, 2, 9)), Err(NeverFree), "a further slot would be empty");
+        // Over two pools.
+        assert_eq!(waits.wait_for_instance(slot(2, 0), pool(3, 1, 9)), Ok(()));
+        assert_eq!(waits.wait_for_instance(slot(3, 0), pool(2, 1, 9)), Err(NeverFree));
+        assert_eq!(waits.wait_for_slot(slot(3, 0), pool(2, 1, 9)), Ok(()));
     }
 }
