@@ -10,13 +10,13 @@ use std::sync::Arc;
 
 use isopod_policy::{Entry, Overlap, ProcessName, Timetable, limits::MISSED_RUNS_COUNTED};
 use isopod_store::Store;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::by_hand::{ManualRun, RunError, ScheduleRun, ScheduleStatus};
-use self::table::Firing;
 pub(in crate::control) use self::table::Schedules;
+use self::table::{Firing, Queued, Turn};
 use crate::control::{AppRecord, app_table::AppTable, background::activity_log::ActivityLog, events::Events};
 use crate::{
     control::limits,
@@ -65,12 +65,13 @@ impl Service {
     async fn fire(&self, firing: Firing, at: Timestamp) {
         let Ok(app) = self.app_table.app(&firing.app) else { return };
         match firing.entry {
+            Entry::Command if firing.timetable.overlap == Overlap::Queue => {
+                self.queue_commands(&app, &firing, at).await
+            }
             Entry::Command => {
-                if firing.timetable.overlap != Overlap::Queue || firing.runs.is_empty() {
-                    self.firing_is_stored(&firing, at).await;
-                }
+                self.firing_is_stored(&firing, at).await;
                 self.report_dropped(&app, &firing).await;
-                self.run_commands(&app, &firing, at).await;
+                self.run_commands(&app, &firing, None).await;
             }
             Entry::Events | Entry::Http => {
                 let stored = self.store_runs(&app, &firing).await;
@@ -101,26 +102,45 @@ impl Service {
         self.record_missed(app, process, timetable, *dropped, &why).await;
     }
 
-    /// Runs a command once for each time, and waits until the last run ends. Runs that a downtime
-    /// delayed run one after another.
-    async fn run_commands(&self, app: &AppRecord, firing: &Firing, at: Timestamp) {
-        let Firing { process, timetable, runs, .. } = firing;
-        let turn = match timetable.overlap {
-            Overlap::Queue if runs.is_empty() => None,
-            Overlap::Queue => match self.schedules.turn(&app.name, process).await {
-                Some(turn) => Some(turn),
-                None => {
+    /// Runs a command once for each time of a firing at `at`, after the runs of earlier firings.
+    /// The times that don't run are recorded and stored as fired together, and only after the
+    /// earlier runs have started: those count as missed if the host ends before.
+    async fn queue_commands(&self, app: &AppRecord, firing: &Firing, at: Timestamp) {
+        let Firing { process, timetable, runs, dropped, .. } = firing;
+        let turn = match self.schedules.turn(&app.name, process, at).await {
+            Queued::Turn(turn) => turn,
+            Queued::Refused { is_stored_later } => {
+                if !is_stored_later {
+                    self.firing_is_stored(firing, at).await;
+                }
+                self.report_dropped(app, firing).await;
+                if !runs.is_empty() {
                     let waiting = limits::SCHEDULED_RUNS_WAITING_MAX;
                     let why = format!("{waiting} runs already wait for the previous one");
-                    return self.not_run(app, process, timetable, &why).await;
+                    self.not_run(app, process, timetable, &why).await;
                 }
-            },
-            Overlap::Skip | Overlap::Allow => None,
+                return;
+            }
+            Queued::Removed => return,
         };
+        if *dropped > 0 {
+            let before_runs =
+                runs.first().map(|first| first.checked_sub(SignedDuration::from_secs(1)).unwrap_or(*first));
+            let fired = before_runs.or_else(|| turn.end_firing()).unwrap_or(at);
+            self.firing_is_stored(firing, fired).await;
+            self.report_dropped(app, firing).await;
+        }
+        self.run_commands(app, firing, Some(turn)).await;
+    }
+
+    /// Runs a command once for each time, and waits until the last run ends. Runs that a downtime
+    /// delayed run one after another. With a turn, each run is stored as fired when it starts.
+    async fn run_commands(&self, app: &AppRecord, firing: &Firing, turn: Option<Turn>) {
+        let Firing { process, timetable, runs, .. } = firing;
         for (started, time) in runs.iter().enumerate() {
-            if turn.is_some() {
-                let is_last = started + 1 == runs.len();
-                self.firing_is_stored(firing, if is_last { at } else { *time }).await;
+            if let Some(turn) = &turn {
+                let end = (started + 1 == runs.len()).then(|| turn.end_firing()).flatten();
+                self.firing_is_stored(firing, end.unwrap_or(*time)).await;
             }
             let release = match self.directory.serving(&app.traffic).await {
                 Ok(release) => release,

@@ -40,24 +40,90 @@ struct Scheduled {
     line: Line,
 }
 
-/// The runs of one command that wait for the previous one, in the order of their times.
-#[derive(Clone)]
+/// The firings of one command that wait for the previous one, in the order of their times.
 struct Line {
     turn: Arc<Semaphore>,
     places: Arc<Semaphore>,
+    /// The end of the last firing that got a place.
+    last: Arc<FiringEnd>,
 }
 
 impl Default for Line {
     fn default() -> Self {
         let places = limits::SCHEDULED_RUNS_WAITING_MAX + 1;
-        Self { turn: Arc::new(Semaphore::new(1)), places: Arc::new(Semaphore::new(places)) }
+        Self { turn: Arc::new(Semaphore::new(1)), places: Arc::new(Semaphore::new(places)), last: Arc::default() }
     }
 }
 
-/// The permission of a run to start. Dropping it allows the next run to start.
+impl Line {
+    /// Takes a place for a firing at `at`. Returns whether a waiting firing stores this one if all
+    /// places are taken.
+    fn join(&mut self, at: Timestamp) -> Result<Place, bool> {
+        let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else { return Err(self.last.extend(at)) };
+        self.last = Arc::new(FiringEnd::new(at));
+        Ok(Place { turn: Arc::clone(&self.turn), place, end: Arc::clone(&self.last) })
+    }
+}
+
+/// A firing's place in the line.
+struct Place {
+    turn: Arc<Semaphore>,
+    place: OwnedSemaphorePermit,
+    end: Arc<FiringEnd>,
+}
+
+/// The time up to which the scheduled times are stored as fired when the last run of a firing
+/// starts. Firings that were refused meanwhile are included, so that they are not stored before the
+/// runs that wait. Empty once the last run has started.
+#[derive(Default)]
+struct FiringEnd(Mutex<Option<Timestamp>>);
+
+impl FiringEnd {
+    fn new(at: Timestamp) -> Self {
+        Self(Mutex::new(Some(at)))
+    }
+
+    /// Includes a refused firing. Returns false if the last run has started.
+    fn extend(&self, at: Timestamp) -> bool {
+        let mut end = self.lock();
+        let is_waiting = end.is_some();
+        *end = end.map(|end| end.max(at));
+        is_waiting
+    }
+
+    fn take(&self) -> Option<Timestamp> {
+        self.lock().take()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Timestamp>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The permission of a firing to start its runs. Dropping it allows the next firing to start.
 pub(super) struct Turn {
     _turn: OwnedSemaphorePermit,
     _place: OwnedSemaphorePermit,
+    end: Arc<FiringEnd>,
+}
+
+impl Turn {
+    /// Ends the firing with its last run. Returns the time up to which it counts as fired, if it
+    /// hasn't ended before.
+    pub(super) fn end_firing(&self) -> Option<Timestamp> {
+        self.end.take()
+    }
+}
+
+/// The result of waiting for the previous runs of a command.
+pub(super) enum Queued {
+    Turn(Turn),
+    /// Too many firings wait. `is_stored_later` states whether one of them stores this firing.
+    Refused {
+        is_stored_later: bool,
+    },
+    /// The schedule was removed.
+    Removed,
 }
 
 /// One run of a command.
@@ -169,11 +235,18 @@ impl Schedules {
         });
     }
 
-    /// Waits for the end of the previous runs of a command. Returns `None` if too many runs wait.
-    pub(super) async fn turn(&self, app: &AppName, process: &ProcessName) -> Option<Turn> {
-        let line = self.with(app, process, |scheduled| scheduled.line.clone())?;
-        let place = line.places.try_acquire_owned().ok()?;
-        Some(Turn { _turn: line.turn.acquire_owned().await.ok()?, _place: place })
+    /// Waits for the end of the previous runs of a command, for its firing at `at`.
+    pub(super) async fn turn(&self, app: &AppName, process: &ProcessName, at: Timestamp) -> Queued {
+        let Place { turn, place, end } = match self.with(app, process, |scheduled| scheduled.line.join(at)) {
+            Some(Ok(place)) => place,
+            Some(Err(is_stored_later)) => return Queued::Refused { is_stored_later },
+            None => return Queued::Removed,
+        };
+        match turn.acquire_owned().await {
+            Ok(turn) => Queued::Turn(Turn { _turn: turn, _place: place, end }),
+            // The semaphore is never closed.
+            Err(_) => Queued::Removed,
+        }
     }
 
     /// Returns the schedules of an app.
@@ -243,5 +316,37 @@ impl Schedules {
     /// Removes the schedules of a destroyed app.
     pub(in crate::control) fn unschedule(&self, app: &AppName) {
         self.lock().remove(app);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).expect("a valid time")
+    }
+
+    #[test]
+    fn a_refused_firing_is_stored_with_the_last_one_that_waits() {
+        let mut line = Line::default();
+        let waiting = 1 + limits::SCHEDULED_RUNS_WAITING_MAX;
+        let places: Vec<Place> = (0..waiting).map_while(|_| line.join(at(1)).ok()).collect();
+        assert_eq!(places.len(), waiting);
+        for refused in [at(5), at(7), at(6)] {
+            assert!(matches!(line.join(refused), Err(true)));
+        }
+        let ends: Vec<_> = places.iter().map(|place| place.end.take()).collect();
+        let (last, others) = ends.split_last().expect("firings wait");
+        assert!(others.iter().all(|end| *end == Some(at(1))));
+        assert_eq!(*last, Some(at(7)));
+        // The last one has started.
+        assert!(matches!(line.join(at(8)), Err(false)));
+    }
+
+    #[tokio::test]
+    async fn a_removed_schedule_is_not_reported_as_refused() {
+        let (app, process) = ("shop".parse().expect("a valid name"), "leap".parse().expect("a valid name"));
+        assert!(matches!(Schedules::default().turn(&app, &process, at(1)).await, Queued::Removed));
     }
 }
