@@ -72,8 +72,13 @@ fn write(from: &Path, to: &Path, pages_max: Option<u32>, copy_rows: CopyRows) ->
         Err(error) if is_damage(&error) => return Ok(Rescued::default()),
         Err(error) => return Err(error),
     };
+    let format = schema::format_of(&from).ok();
+    if let Some(found) = format.filter(|format| *format > schema::FORMAT) {
+        // A copy would lack the tables and columns that only the newer version knows.
+        return Err(StoreError::TooNew { found, known: schema::FORMAT }.into());
+    }
     to.execute_batch("BEGIN IMMEDIATE")?;
-    let has_events = !schema::format_of(&from).is_ok_and(|format| format == schema::FORMAT_WITHOUT_EVENTS);
+    let has_events = format != Some(schema::FORMAT_WITHOUT_EVENTS);
     let rescued = copy_rows(&from, &to, has_events)?;
     to.execute_batch("COMMIT")?;
     to.close().map_err(|(_, error)| error)?;

@@ -17,7 +17,7 @@ use super::{Backend, dead, done, event, ordered, retry};
 use crate::{at, name, new_app};
 
 const PAGE: usize = 4_096;
-const ENTRIES: usize = 40;
+pub(super) const ENTRIES: usize = 40;
 
 fn backend(store: &Store) -> Backend<'_> {
     Backend { queue: store.events(), kv: store.kv() }
@@ -31,7 +31,7 @@ fn large(id: &str) -> NewEvent {
 }
 
 /// Returns a data folder whose app `bot` has entries, and events in each state.
-async fn filled() -> (TempDir, Store) {
+pub(super) async fn filled() -> (TempDir, Store) {
     let folder = tempfile::tempdir().expect("the folder is created");
     let store = Store::open(folder.path()).expect("the store opens");
     store.create_app(new_app("bot")).await.expect("the app is created");
@@ -53,7 +53,7 @@ fn key(number: usize) -> String {
     format!("key-{number:03}")
 }
 
-fn database(folder: &Path) -> PathBuf {
+pub(super) fn database(folder: &Path) -> PathBuf {
     folder.join("apps/bot/kv.db")
 }
 
@@ -78,7 +78,7 @@ async fn close_idle(folder: &Path, store: &Store) {
     }
 }
 
-async fn events(store: &Store) -> Vec<StoredEvent> {
+pub(super) async fn events(store: &Store) -> Vec<StoredEvent> {
     let page = Page { limit: Some(1_000), cursor: None };
     let found = store.events().list(&name("bot"), EventFilter::default(), page).await.expect("they are read");
     assert_eq!(found.next, None);
@@ -97,14 +97,14 @@ async fn replaced(folder: &Path) -> (Store, LostData, Rescued) {
     (store, lost, rescued)
 }
 
-async fn report(store: &Store) -> (LostData, Rescued) {
+pub(super) async fn report(store: &Store) -> (LostData, Rescued) {
     let lost = store.next_loss().await.expect("it is reported");
     let Loss::Damaged { rescued: Some(rescued), .. } = lost.loss else { panic!("not replaced: {lost:?}") };
     (lost, rescued)
 }
 
 /// Checks that the counters match the rows, and that the queue works.
-async fn works(store: &Store) {
+pub(super) async fn works(store: &Store) {
     let (bot, found) = (backend(store), events(store).await);
     let stats = bot.queue.stats(&name("bot"), at(20)).await.expect("they are read");
     let counted = |state| found.iter().filter(|event| event.state == state).count() as u64;
@@ -211,24 +211,31 @@ async fn a_database_without_its_header_is_set_aside() {
 }
 
 /// Makes the content of an event unreadable, in an intact file.
-fn damage_content(folder: &Path, id: &str) {
+pub(super) fn damage_content(folder: &Path, id: &str) {
     let connection = rusqlite::Connection::open(database(folder)).expect("it opens");
     let damage = "UPDATE payloads SET attributes = '{' WHERE seq IN (SELECT seq FROM events WHERE id = ?1)";
     assert_eq!(connection.execute(damage, [id]), Ok(1));
 }
 
 #[tokio::test]
-async fn a_damaged_row_in_an_intact_file_is_left_out() {
+async fn a_damaged_database_of_a_newer_format_is_not_replaced() {
     let (folder, store) = filled().await;
     drop(store);
-    damage_content(folder.path(), "ready-3");
+    let path = database(folder.path());
+    let connection = rusqlite::Connection::open(&path).expect("it opens");
+    connection.pragma_update(None, "user_version", 99).expect("it is set");
+    drop(connection);
+    let damaged = change(&path, |bytes| {
+        let at = bytes.len() - 2 * PAGE;
+        bytes[at..at + PAGE].fill(0xa5);
+    });
     let store = Store::open(folder.path()).expect("the store opens");
-    let claim = async || store.events().claim(&name("bot"), &super::process("worker"), 100, at(0)).await;
-    assert!(matches!(claim().await, Err(StoreError::Damaged { .. })));
-    let (_, rescued) = report(&store).await;
-    assert_eq!((rescued.entries, rescued.events, rescued.is_complete), (ENTRIES as u64, 51, false));
-    works(&store).await;
-    assert!(events(&store).await.iter().all(|event| event.id != "ready-3"));
+    let refused = store.kv().get(&name("bot"), "b", "key-001").await;
+    let is_named = |detail: &str| detail.contains("format 99") && detail.contains("run the newer isopod");
+    assert!(matches!(&refused, Err(StoreError::Damaged { detail }) if is_named(detail)), "{refused:?}");
+    drop(store);
+    assert_eq!(fs::read(&path).expect("it is read"), damaged);
+    assert_eq!((copies(&path), set_aside(folder.path())), (0, vec![]));
 }
 
 #[tokio::test]
@@ -245,19 +252,6 @@ async fn leases_survive_the_replacement_of_a_damaged_database() {
         assert_eq!(bot.state(&claim.event.id).await, EventState::Done);
     }
     works(&store).await;
-}
-
-#[tokio::test]
-async fn a_line_whose_head_was_lost_continues() {
-    let (folder, store) = filled().await;
-    drop(store);
-    damage_content(folder.path(), "line-0");
-    let store = Store::open(folder.path()).expect("the store opens");
-    let claim = async || store.events().claim(&name("bot"), &super::process("worker"), 100, at(0)).await;
-    assert!(matches!(claim().await, Err(StoreError::Damaged { .. })));
-    report(&store).await;
-    let claims = claim().await.expect("it is claimed").claims;
-    assert!(claims.iter().any(|claim| claim.event.id == "line-1"), "it was blocked by the lost event");
 }
 
 /// Copies the files of a running store's database, as a killed host leaves them.
