@@ -352,6 +352,7 @@ impl StoreError {
             }
             Some(E::SystemIoFailure) => Self::DiskFailed { detail: detail() },
             Some(E::DatabaseCorrupt | E::NotADatabase) => Self::Damaged { detail: detail() },
+            None if is_invalid_value(error) => Self::Damaged { detail: detail() },
             _ => Self::Database { detail: detail() },
         }
     }
@@ -359,6 +360,16 @@ impl StoreError {
     pub(crate) fn damaged(what: impl std::fmt::Display) -> Self {
         Self::Damaged { detail: what.to_string() }
     }
+}
+
+/// Returns whether a stored value is not valid for its column. All tables are strict, so the host
+/// never writes such a value.
+fn is_invalid_value(error: &rusqlite::Error) -> bool {
+    use rusqlite::Error as E;
+    matches!(
+        error,
+        E::Utf8Error(..) | E::InvalidColumnType(..) | E::IntegralValueOutOfRange(..) | E::FromSqlConversionFailure(..)
+    )
 }
 
 #[cfg(test)]

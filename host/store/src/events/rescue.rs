@@ -6,14 +6,19 @@ use rusqlite::{Connection, Row, params};
 
 use super::counters::{QueueChange, stored_counts};
 use super::line::unblock;
-use super::row::{RowState, payload, timestamp};
-use crate::limits::EVENTS_SWEPT_MAX;
+use super::row::{RowState, millis, payload, timestamp};
+use crate::StoreError;
+use crate::limits::{EVENT_BYTES_MAX, EVENTS_SWEPT_MAX};
 use crate::loss::Rescued;
 use crate::row_copy::copy;
 use crate::sql::{Sql, all, parsed};
 
 const COLUMNS: &str = "seq, process, state, ordered, attempt, attempts_max, bytes, accepted_at, since, due_at, \
      expires_at, lease, id, source, type, subject, repeats, error";
+
+/// The last position that can be a queue's. A later one is damaged: no host accepts so many events,
+/// and the positions after it would run out.
+const SEQ_MAX: i64 = i64::MAX / 2;
 
 /// Copies the events, and counts those that are neither done nor cancelled.
 pub(crate) fn rescue_events(from: &Connection, to: &Connection, rescued: &mut Rescued) -> Sql<()> {
@@ -27,7 +32,9 @@ pub(crate) fn rescue_events(from: &Connection, to: &Connection, rescued: &mut Re
         Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, i64>(2)?))
     });
     // If the row can't be read, the new file has no session, so all leases are void.
-    let (mut next_seq, session, clock) = state.unwrap_or_default();
+    let (next_seq, session, clock) = state.unwrap_or_default();
+    let clock = timestamp(clock).map_or(0, millis);
+    let mut next_seq = if (1..=SEQ_MAX).contains(&next_seq) { next_seq } else { 1 };
     to.execute("UPDATE event_state SET session = ?1, clock = ?2", [session, clock])?;
     let mut change = QueueChange::begin(to, session, clock)?;
     // Without its process type or its content, an event can't be delivered.
@@ -49,7 +56,7 @@ pub(crate) fn rescue_events(from: &Connection, to: &Connection, rescued: &mut Re
     )?;
     unblock_lines_without_head(&mut change)?;
     change.finish()?;
-    to.execute("UPDATE event_state SET next_seq = ?1", [next_seq.max(1)])?;
+    to.execute("UPDATE event_state SET next_seq = ?1", [next_seq])?;
     let counted = stored_counts(from).ok().map(|counts| counts.iter().map(|(_, counts)| counts.kept()).sum());
     rescued.is_complete &= copied.is_complete
         && orphans == 0
@@ -73,18 +80,30 @@ fn rescue_queues(from: &Connection, to: &Connection) -> Sql<bool> {
     Ok(false)
 }
 
-/// Reads a row as later calls do, since a row that can't be read would make them fail.
+/// Reads a row as later calls do, since a row that can't be read would make them fail. Refuses
+/// values that the host never writes, and that would stop the queue.
 fn read(row: &Row<'_>) -> Sql<(i64, i64, RowState, i64)> {
     for column in ["id", "source", "type"] {
         row.get::<_, String>(column)?;
     }
-    for column in ["subject", "error"] {
-        row.get::<_, Option<String>>(column)?;
+    row.get::<_, Option<String>>("error")?;
+    for column in ["attempt", "attempts_max", "repeats"] {
+        row.get::<_, u32>(column)?;
     }
     for column in ["accepted_at", "since", "due_at", "expires_at"] {
         row.get::<_, Option<i64>>(column)?.map(timestamp).transpose()?;
     }
-    Ok((row.get("seq")?, row.get("process")?, row.get("state")?, row.get("bytes")?))
+    let (seq, state, bytes) = (row.get::<_, i64>("seq")?, row.get("state")?, row.get::<_, i64>("bytes")?);
+    let subject: Option<String> = row.get("subject")?;
+    let is_line_valid = match row.get::<_, i64>("ordered")? {
+        0 => state != RowState::Blocked,
+        1 => subject.is_some(),
+        _ => false,
+    };
+    if seq > SEQ_MAX || !u64::try_from(bytes).is_ok_and(|bytes| bytes <= EVENT_BYTES_MAX) || !is_line_valid {
+        return Err(StoreError::damaged(format_args!("the row of event {seq}")).into());
+    }
+    Ok((seq, row.get("process")?, state, bytes))
 }
 
 /// Makes the first event of each subject ready if the earlier events of the subject were lost.

@@ -2,6 +2,7 @@
 //! in SQLite. Owns the list of facts and what they share. Never tests a table, except for damage.
 
 mod damage;
+mod damaged_rows;
 mod dead;
 mod delivery;
 mod effects;
