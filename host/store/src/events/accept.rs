@@ -15,6 +15,9 @@ use crate::limits::{
 };
 use crate::sql::{Sql, first};
 
+pub(super) const DUPLICATE_OF: &str = "SELECT seq, state FROM events INDEXED BY events_by_id \
+     WHERE id = ?1 AND source = ?2 AND (state < 5 OR accepted_at > ?3) ORDER BY seq DESC LIMIT 1";
+
 /// Refuses a batch that is too large for one transaction.
 pub(super) fn check(events: &[NewEvent]) -> Result<(), StoreError> {
     let mut bytes = 0;
@@ -55,15 +58,15 @@ pub(super) fn accept(change: &mut QueueChange<'_>, events: Vec<NewEvent>) -> Sql
     Ok(results)
 }
 
+/// Returns the newest event of which this one is a duplicate. An earlier event may be active again
+/// after a later one with its id has ended: a dead letter that was redriven.
 fn duplicate_of(change: &QueueChange<'_>, new: &NewEvent) -> Sql<Option<Accepted>> {
     let window = i64::try_from(DEDUPLICATION_WINDOW.as_millis()).map_err(StoreError::damaged)?;
-    let sql = "SELECT seq, state, accepted_at FROM events INDEXED BY events_by_id \
-               WHERE id = ?1 AND source = ?2 ORDER BY seq DESC";
-    let found = first(change.connection, sql, [&new.event.id, &new.event.source], |row| {
-        Ok((row.get::<_, i64>(0)?, row.get::<_, RowState>(1)?, row.get::<_, i64>(2)?))
-    })?;
-    let found = found.filter(|(_, state, accepted_at)| state.is_active() || *accepted_at > change.now - window);
-    Ok(found.map(|(seq, state, _)| Accepted::Duplicate { seq: EventSeq(seq), state: state.shown() }))
+    let (id, source) = (&new.event.id, &new.event.source);
+    first(change.connection, DUPLICATE_OF, params![id, source, change.now - window], |row| {
+        let (seq, state): (i64, RowState) = (row.get(0)?, row.get(1)?);
+        Ok(Accepted::Duplicate { seq: EventSeq(seq), state: state.shown() })
+    })
 }
 
 fn insert(change: &mut QueueChange<'_>, bytes: i64, new: NewEvent) -> Sql<EventSeq> {

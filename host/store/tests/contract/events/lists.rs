@@ -1,7 +1,7 @@
 //! Deduplication, lists, statistics, cancellation and pruning.
 
 use isopod_store::limits::{EVENTS_PER_BATCH_MAX, EVENTS_SCANNED_MAX};
-use isopod_store::{Accepted, Cancelled, EventFilter, EventSeq, EventState, Outcome, Page, QueueStats};
+use isopod_store::{Accepted, Cancelled, DeadChange, EventFilter, EventSeq, EventState, Outcome, Page, QueueStats};
 
 use super::{Backend, dead, done, event, ordered, process, retry};
 use crate::{at, name};
@@ -46,6 +46,50 @@ pub(super) async fn an_unfinished_event_stays_a_duplicate(backend: &Backend<'_>)
     backend.accept([event("1")], 0).await;
     let again = backend.queue.accept(&name("bot"), vec![event("1")], at(3 * DAY)).await.expect("it is accepted");
     assert!(matches!(again[..], [Accepted::Duplicate { state: EventState::Ready, .. }]));
+}
+
+/// A later event with the same source and id was accepted and has ended meanwhile.
+pub(super) async fn a_redriven_event_is_recognised_as_the_original(backend: &Backend<'_>) {
+    let first = backend.accept([event("1")], 0).await[0];
+    backend.settle(&backend.claim_one(0).await, dead(), 1).await;
+    backend.accept([event("1")], DAY).await;
+    backend.settle(&backend.claim_one(DAY).await, done(), DAY).await;
+    let (what, all) = (DeadChange::Redrive, EventFilter::default());
+    backend.queue.change_dead(&name("bot"), what, all, None, 10, at(DAY)).await.expect("it is redriven");
+    let again = backend.queue.accept(&name("bot"), vec![event("1")], at(3 * DAY)).await;
+    assert_eq!(again, Ok(vec![Accepted::Duplicate { seq: first, state: EventState::Ready }]));
+}
+
+/// More events have the id than one page reads.
+pub(super) async fn an_id_of_many_sources_is_listed_in_pages(backend: &Backend<'_>) {
+    let (batch, count) = (EVENTS_PER_BATCH_MAX, EVENTS_SCANNED_MAX + 7);
+    let of_source = |number: usize| {
+        let mut new = event("1");
+        // The order of the sources is not that of the positions.
+        new.event.source = format!("{}", number * 7_919 % 100_003);
+        new
+    };
+    for first in (0..count).step_by(batch) {
+        backend.accept((first..count.min(first + batch)).map(of_source), 0).await;
+    }
+    let state = Some(EventState::Dead);
+    for (filter, expected) in [
+        (EventFilter { id: Some("1".to_owned()), ..EventFilter::default() }, count),
+        (EventFilter { id: Some("1".to_owned()), state, ..EventFilter::default() }, 0),
+    ] {
+        let (mut seqs, mut cursor, mut pages) = (Vec::new(), None, 0);
+        loop {
+            let page = Page { cursor, limit: Some(1_000) };
+            let page = backend.queue.list(&name("bot"), filter.clone(), page).await.expect("it is read");
+            seqs.extend(page.items.into_iter().map(|found| found.seq));
+            (cursor, pages) = (page.next, pages + 1);
+            if cursor.is_none() {
+                break;
+            }
+        }
+        assert!(seqs.len() == expected && seqs.is_sorted_by(|newer, older| newer > older), "{}", seqs.len());
+        assert_eq!(pages, if expected == 0 { 2 } else { count.div_ceil(1_000) });
+    }
 }
 
 pub(super) async fn a_list_is_newest_first_and_paged(backend: &Backend<'_>) {

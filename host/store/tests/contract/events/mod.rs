@@ -84,6 +84,8 @@ facts! {
         a_duplicate_returns_the_first_event
         a_source_and_id_can_be_used_again_after_the_window
         an_unfinished_event_stays_a_duplicate
+        a_redriven_event_is_recognised_as_the_original
+        an_id_of_many_sources_is_listed_in_pages
         a_list_is_newest_first_and_paged
         a_list_is_filtered_by_each_field
         an_event_is_listed_by_its_state_beside_many_others
