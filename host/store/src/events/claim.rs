@@ -13,6 +13,12 @@ use crate::sql::{Sql, all, first};
 /// The error of an event that expired.
 const EXPIRED: &str = "expired before its delivery";
 
+pub(super) const READY: &str = "SELECT seq, ordered, attempt, attempts_max, bytes, accepted_at, expires_at, id, \
+     source, type, subject, repeats, error FROM events INDEXED BY events_kept \
+     WHERE process = ?1 AND state = 0 AND state <= 5 AND due_at IS NULL ORDER BY seq LIMIT ?2";
+pub(super) const DUE: &str = "SELECT seq, ordered, subject, bytes FROM events INDEXED BY events_kept \
+     WHERE process = ?1 AND state = ?2 AND state <= 5 AND due_at <= ?3 ORDER BY due_at LIMIT ?4";
+
 /// Leases due events of a process type's queue.
 pub(super) fn claim(
     change: &mut QueueChange<'_>,
@@ -22,10 +28,7 @@ pub(super) fn claim(
 ) -> Sql<Claimed> {
     let most = most.min(CLAIMS_MAX);
     let due = make_due_ready(change, process)?;
-    let sql = "SELECT seq, ordered, attempt, attempts_max, bytes, accepted_at, expires_at, id, source, type, subject, \
-               repeats, error FROM events INDEXED BY events_kept \
-               WHERE process = ?1 AND state = 0 AND state <= 5 AND due_at IS NULL ORDER BY seq LIMIT ?2";
-    let found = all(change.connection, sql, params![process, i64::try_from(most).unwrap_or(i64::MAX)], ready)?;
+    let found = all(change.connection, READY, params![process, i64::try_from(most).unwrap_or(i64::MAX)], ready)?;
     let mut claimed = Claimed { has_more: due == EVENTS_MADE_READY_MAX || found.len() == most, ..Claimed::default() };
     let mut bytes = 0;
     for row in found {
@@ -103,10 +106,8 @@ fn take(change: &mut QueueChange<'_>, process: i64, row: Ready, number: i64) -> 
 fn make_due_ready(change: &mut QueueChange<'_>, process: i64) -> Sql<usize> {
     let mut count = 0;
     for state in [RowState::Retry, RowState::Scheduled] {
-        let sql = "SELECT seq, ordered, subject, bytes FROM events INDEXED BY events_kept \
-                   WHERE process = ?1 AND state = ?2 AND state <= 5 AND due_at <= ?3 ORDER BY due_at LIMIT ?4";
         let limit = i64::try_from(EVENTS_MADE_READY_MAX - count).unwrap_or(0);
-        let due = all(change.connection, sql, params![process, state, change.now, limit], |row| {
+        let due = all(change.connection, DUE, params![process, state, change.now, limit], |row| {
             let subject: Option<String> = row.get(2)?;
             Ok((row.get::<_, i64>(0)?, subject.filter(|_| row.get(1) == Ok(true)), row.get::<_, i64>(3)?))
         })?;

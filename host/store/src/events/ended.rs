@@ -9,6 +9,9 @@ use super::row::RowState;
 use crate::limits::{EVENT_ERROR_BYTES_MAX, EVENTS_SWEPT_MAX};
 use crate::sql::{Sql, all, first};
 
+pub(super) const ENDED: &str = "SELECT seq, process, state FROM events INDEXED BY events_ended \
+     WHERE state >= 6 AND since < ?1 ORDER BY since LIMIT ?2";
+
 /// The row of an event that has not ended.
 pub(super) struct Waiting {
     pub(super) seq: i64,
@@ -72,10 +75,8 @@ pub(super) fn remove(change: &mut QueueChange<'_>, seq: i64, process: i64, state
 /// Deletes up to `most` ended events, those that ended first. With a time, deletes only events that
 /// ended before it. Returns their number.
 pub(super) fn remove_ended(change: &mut QueueChange<'_>, before: Option<i64>, most: usize) -> Sql<usize> {
-    let sql = "SELECT seq, process, state FROM events INDEXED BY events_ended \
-               WHERE state >= 6 AND since < ?1 ORDER BY since LIMIT ?2";
     let limit = i64::try_from(most).unwrap_or(i64::MAX);
-    let ended = all(change.connection, sql, [before.unwrap_or(i64::MAX), limit], |row| {
+    let ended = all(change.connection, ENDED, [before.unwrap_or(i64::MAX), limit], |row| {
         Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, RowState>(2)?))
     })?;
     for (seq, process, state) in &ended {

@@ -11,6 +11,11 @@ use crate::limits::EVENTS_SCANNED_MAX;
 use crate::sql::{Sql, all, first, parsed};
 use crate::{Page, Paged};
 
+pub(super) const NEXT_DUE: &str = "SELECT due_at FROM events INDEXED BY events_kept \
+     WHERE process = ?1 AND state = ?2 AND state <= 5 ORDER BY due_at LIMIT 1";
+pub(super) const OLDEST: &str = "SELECT accepted_at FROM events INDEXED BY events_kept \
+     WHERE process = ?1 AND state = ?2 AND state <= 5 AND due_at IS NULL ORDER BY seq LIMIT 1";
+
 /// The order of a list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Order {
@@ -122,18 +127,30 @@ fn paged(scanned: Scanned, page: &Page) -> Paged<StoredEvent> {
 
 /// Returns events in the order of their positions; only those with the filter's id, if it has one.
 fn by_position(connection: &Connection, scan: &Scan<'_>) -> Sql<Scanned> {
-    let (comparison, direction) = scan.order.sql();
     let filter = scan.filter;
     let Some(id) = &filter.id else {
-        let sql = format!("SELECT {STORED} FROM events WHERE seq {comparison} ?1 ORDER BY seq {direction}");
-        return scan.read(connection, &sql, [scan.from], EVENTS_SCANNED_MAX);
+        return scan.read(connection, &by_position_sql(scan.order), [scan.from], EVENTS_SCANNED_MAX);
     };
-    let and_source = if filter.source.is_some() { "AND source = ?2" } else { "AND ?2 IS NULL" };
-    let sql = format!(
-        "SELECT {STORED} FROM events INDEXED BY events_by_id \
-         WHERE id = ?1 {and_source} AND seq {comparison} ?3 ORDER BY seq {direction}"
-    );
-    scan.read(connection, &sql, params![id, filter.source, scan.from], EVENTS_SCANNED_MAX)
+    let sql = by_id_sql(scan.order, filter.source.is_some());
+    scan.read(connection, &sql, params![id, filter.source, scan.from, EVENTS_SCANNED_MAX as i64], EVENTS_SCANNED_MAX)
+}
+
+pub(super) fn by_position_sql(order: Order) -> String {
+    let (comparison, direction) = order.sql();
+    format!("SELECT {STORED} FROM events WHERE seq {comparison} ?1 ORDER BY seq {direction}")
+}
+
+/// Selects events with an id. Events of several sources are not in the order of the index, and must
+/// be sorted: only the positions are, and only as many as one call reads.
+pub(super) fn by_id_sql(order: Order, has_source: bool) -> String {
+    let (comparison, direction) = order.sql();
+    let and_source = if has_source { "AND source = ?2" } else { "AND ?2 IS NULL" };
+    format!(
+        "SELECT {STORED} FROM events WHERE seq IN (\
+         SELECT seq FROM events INDEXED BY events_by_id \
+         WHERE id = ?1 {and_source} AND seq {comparison} ?3 ORDER BY seq {direction} LIMIT ?4) \
+         ORDER BY seq {direction}"
+    )
 }
 
 /// Returns events in these states, in the order of their positions.
@@ -141,12 +158,10 @@ pub(super) fn by_state(connection: &Connection, scan: &Scan<'_>, states: &[RowSt
     if scan.filter.id.is_some() {
         return by_position(connection, scan);
     }
-    let lists = lists(connection, scan, states)?;
+    let lists = by_state_sql(connection, scan, states)?;
     let share = (EVENTS_SCANNED_MAX / lists.len().max(1)).max(1);
-    let (comparison, direction) = scan.order.sql();
     let mut merged = Scanned::default();
-    for list in lists {
-        let sql = format!("SELECT {STORED} FROM events {list} AND seq {comparison} ?1 ORDER BY seq {direction}");
+    for sql in lists {
         let part = scan.read(connection, &sql, [scan.from], share)?;
         // This list may have unread events beyond its horizon.
         merged.horizon = match (merged.horizon, part.horizon, scan.order) {
@@ -170,9 +185,18 @@ pub(super) fn by_state(connection: &Connection, scan: &Scan<'_>, states: &[RowSt
     Ok(merged)
 }
 
-/// Returns the parts of the table with rows in these states, each in the order of an index: of one
+/// Returns a statement for each part of the table with rows in these states.
+pub(super) fn by_state_sql(connection: &Connection, scan: &Scan<'_>, states: &[RowState]) -> Sql<Vec<String>> {
+    let (comparison, direction) = scan.order.sql();
+    let clauses = list_clauses(connection, scan, states)?.into_iter();
+    let select =
+        |clause| format!("SELECT {STORED} FROM events {clause} AND seq {comparison} ?1 ORDER BY seq {direction}");
+    Ok(clauses.map(select).collect())
+}
+
+/// Returns SQL clauses that select the rows in these states, each in the order of an index: of one
 /// process type, or of all process types for a state that `events_listed` contains.
-fn lists(connection: &Connection, scan: &Scan<'_>, states: &[RowState]) -> Sql<Vec<String>> {
+fn list_clauses(connection: &Connection, scan: &Scan<'_>, states: &[RowState]) -> Sql<Vec<String>> {
     let queues = queues(connection)?;
     let is_wanted = |name: &ProcessName| scan.filter.process.as_ref().is_none_or(|wanted| wanted == name);
     let mut lists = Vec::new();
@@ -224,9 +248,7 @@ pub(super) fn payload_of(connection: &Connection, seq: EventSeq) -> Sql<Option<E
 pub(super) fn next_due(connection: &Connection, process: i64) -> Sql<Option<i64>> {
     let mut due = None;
     for state in [RowState::Retry, RowState::Scheduled] {
-        let sql = "SELECT due_at FROM events INDEXED BY events_kept \
-                   WHERE process = ?1 AND state = ?2 AND state <= 5 ORDER BY due_at LIMIT 1";
-        let next: Option<i64> = first(connection, sql, params![process, state], |row| Ok(row.get(0)?))?;
+        let next: Option<i64> = first(connection, NEXT_DUE, params![process, state], |row| Ok(row.get(0)?))?;
         due = [due, next].into_iter().flatten().min();
     }
     Ok(due)
@@ -240,9 +262,7 @@ pub(super) fn stats(connection: &Connection, void: bool) -> Sql<Vec<QueueStats>>
         let Some((_, name)) = names.iter().find(|(found, _)| *found == process) else { continue };
         let mut oldest = None;
         for state in [RowState::Ready, RowState::Leased, RowState::Blocked] {
-            let sql = "SELECT accepted_at FROM events INDEXED BY events_kept \
-                       WHERE process = ?1 AND state = ?2 AND state <= 5 AND due_at IS NULL ORDER BY seq LIMIT 1";
-            let first: Option<i64> = first(connection, sql, params![process, state], |row| Ok(row.get(0)?))?;
+            let first: Option<i64> = first(connection, OLDEST, params![process, state], |row| Ok(row.get(0)?))?;
             oldest = [oldest, first].into_iter().flatten().min();
         }
         let number = |count: i64| u64::try_from(count).unwrap_or(0);

@@ -1,5 +1,6 @@
 //! Changes of a queue apart from acceptance and delivery: recovery from a lost host session,
-//! cancellation, dead letters, pruning, and a clock that was set back. Each works in bounded steps.
+//! cancellation, dead letters, and a clock that was set back. Each works in bounded steps, except
+//! the recovery, which changes all leased events at once: the host bounds their number per app.
 //! Never decides when to run.
 
 use rusqlite::params;
@@ -18,15 +19,18 @@ use crate::sql::{Sql, all};
 const HOST_ENDED_LAST: &str = "the host ended during the last attempt";
 const HOST_ENDED: &str = "the host ended during the attempt";
 
+pub(super) const LEASED: &str = "SELECT seq, attempt, attempts_max FROM events INDEXED BY events_kept \
+     WHERE process = ?1 AND state = 2 AND state <= 5";
+pub(super) const DELAYED: &str = "SELECT seq, since, due_at FROM events INDEXED BY events_kept \
+     WHERE process = ?1 AND state = ?2 AND state <= 5 AND (due_at, seq) > (?3, ?4) ORDER BY due_at, seq LIMIT ?5";
+
 /// Frees the events that an earlier host session had leased. The interrupted attempts count.
 pub(super) fn free_void_leases(change: &mut QueueChange<'_>) -> Sql<()> {
     for (process, counts) in stored_counts(change.connection)? {
         if counts.leased == 0 {
             continue;
         }
-        let sql = "SELECT seq, attempt, attempts_max FROM events INDEXED BY events_kept \
-                   WHERE process = ?1 AND state = 2 AND state <= 5";
-        let leased = all(change.connection, sql, [process], |row| {
+        let leased = all(change.connection, LEASED, [process], |row| {
             Ok((row.get::<_, i64>(0)?, row.get::<_, u32>(1)? >= row.get::<_, u32>(2)?))
         })?;
         for (seq, is_last) in leased {
@@ -115,9 +119,7 @@ pub(super) fn shift_delays(change: &mut QueueChange<'_>, cursor: ShiftCursor) ->
     for (process, state) in lists.filter(|list| *list >= (cursor.process, cursor.state)) {
         let is_same = (process, state) == (cursor.process, cursor.state);
         let (due_at, seq) = if is_same { (cursor.due_at, cursor.seq) } else { (0, 0) };
-        let sql = "SELECT seq, since, due_at FROM events INDEXED BY events_kept WHERE process = ?1 AND state = ?2 \
-                   AND state <= 5 AND (due_at, seq) > (?3, ?4) ORDER BY due_at, seq LIMIT ?5";
-        let found = all(change.connection, sql, params![process, state, due_at, seq, EVENTS_SHIFTED_MAX], |row| {
+        let found = all(change.connection, DELAYED, params![process, state, due_at, seq, EVENTS_SHIFTED_MAX], |row| {
             Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, i64>(2)?))
         })?;
         for (seq, since, due_at) in found.iter().filter(|(_, since, _)| *since > change.now) {

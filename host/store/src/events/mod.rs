@@ -12,6 +12,8 @@ mod list;
 mod maintenance;
 mod model;
 mod pending;
+#[cfg(test)]
+mod plans;
 mod queue;
 mod rescue;
 mod row;

@@ -38,7 +38,7 @@ pub(super) enum RowState {
 }
 
 impl RowState {
-    const ALL: [Self; 8] = [
+    pub(super) const ALL: [Self; 8] = [
         Self::Ready,
         Self::Retry,
         Self::Leased,
