@@ -1,64 +1,132 @@
-//! Records the boot of the machine in which files were last written. Killing the host preserves all
-//! writes in the system's memory; a power failure loses those that were not synced. Never names a
-//! database.
+//! Records which journals of apps' databases were written in the machine's current boot. Killing
+//! the host preserves all writes in the system's memory; a power failure loses those that were not
+//! synced. Never compares times, since the clock may be set at any time. Never changes the content
+//! of a journal.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::{self, ErrorKind};
 use std::path::Path;
 use std::time::SystemTime;
 
+use crate::app_folders::AppFolders;
 use crate::files::write_whole;
+use crate::loss::KEY_VALUE;
 
 /// The file with the id of the boot in which the host last started. The first start in a boot
 /// writes it.
 const NAME: &str = "boot.id";
 /// The system's id of its boot.
 const SYSTEM: &str = "/proc/sys/kernel/random/boot_id";
+/// The modification time of a journal that was written before the current boot. Each write replaces
+/// it by the system's time.
+const EARLIER: SystemTime = SystemTime::UNIX_EPOCH;
 
-/// The current boot, with the time of the host's first start in it.
+/// The current boot.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Boot {
-    /// `None` if the time is unknown.
-    since: Option<SystemTime>,
+    /// Whether the journals of earlier boots are marked.
+    is_known: bool,
 }
 
 impl Boot {
-    /// Reads the record in a data folder, and replaces it after a restart of the machine.
+    /// Reads the record in a data folder. At the first start in a boot, marks all existing
+    /// journals, and replaces the record. Must be called before a database is opened.
     pub(crate) fn open(folder: &Path) -> Self {
         let path = folder.join(NAME);
-        let since = || {
-            let id = fs::read_to_string(SYSTEM).ok()?;
-            if fs::read_to_string(&path).ok().as_ref() != Some(&id) {
-                write_whole(&path, &path.with_extension("new"), id.as_bytes()).ok()?;
-            }
-            fs::metadata(&path).ok()?.modified().ok()
-        };
-        Self { since: since() }
+        let Ok(id) = fs::read_to_string(SYSTEM) else { return Self { is_known: false } };
+        if fs::read_to_string(&path).is_ok_and(|found| found == id) {
+            return Self { is_known: true };
+        }
+        let is_known = mark_journals(&AppFolders::of(folder)).is_ok();
+        if is_known {
+            // If this fails, the next start in this boot marks the journals again.
+            let _ = write_whole(&path, &path.with_extension("new"), id.as_bytes());
+        }
+        Self { is_known }
     }
 
-    /// Returns whether the file was last written in this boot. False if that is unknown.
-    pub(crate) fn has_written(self, file: &Path) -> bool {
-        let modified = fs::metadata(file).and_then(|found| found.modified()).ok();
-        self.since.is_some_and(|since| modified.is_some_and(|modified| modified >= since))
+    /// Returns whether the journal was written in this boot. False if that is unknown.
+    pub(crate) fn has_written(self, journal: &Path) -> bool {
+        let modified = fs::metadata(journal).and_then(|found| found.modified());
+        self.is_known && modified.is_ok_and(|modified| modified != EARLIER)
+    }
+}
+
+/// Marks each app's journal as written before the current boot.
+fn mark_journals(folders: &AppFolders) -> io::Result<()> {
+    for app in folders.apps().map_err(io::Error::other)? {
+        match mark(&folders.folder(&app).join(format!("{KEY_VALUE}-wal"))) {
+            Err(error) if !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Err(error),
+            Ok(()) | Err(_) => {}
+        }
+    }
+    Ok(())
+}
+
+fn mark(journal: &Path) -> io::Result<()> {
+    let file = File::options().write(true).open(journal)?;
+    file.set_modified(EARLIER)?;
+    match file.metadata()?.modified()? {
+        EARLIER => Ok(()),
+        _ => Err(io::Error::other("the file system can't store the time")),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+    use std::time::Duration;
+
     use super::*;
 
-    #[test]
-    fn only_files_since_the_first_start_of_a_boot_were_written_in_it() {
+    /// Returns a data folder with a journal, and the path of the journal.
+    fn with_journal() -> (tempfile::TempDir, PathBuf) {
         let folder = tempfile::tempdir().expect("the folder is created");
-        let file = folder.path().join("file");
-        fs::write(&file, "text").expect("it is written");
-        let old = SystemTime::UNIX_EPOCH;
-        fs::File::options().write(true).open(&file).and_then(|file| file.set_modified(old)).expect("it is aged");
+        let app = folder.path().join("apps/bot");
+        fs::create_dir_all(&app).expect("the folder is created");
+        let journal = app.join("kv.db-wal");
+        fs::write(&journal, "text").expect("it is written");
+        (folder, journal)
+    }
+
+    fn set_modified(file: &Path, modified: SystemTime) {
+        let file = File::options().write(true).open(file).expect("it opens");
+        file.set_modified(modified).expect("the time is set");
+    }
+
+    #[test]
+    fn only_journals_since_the_first_start_of_a_boot_were_written_in_it() {
+        let (folder, journal) = with_journal();
         let boot = Boot::open(folder.path());
-        assert!(!boot.has_written(&file) && !boot.has_written(&folder.path().join("missing")));
-        fs::write(&file, "again").expect("it is written");
-        assert!(boot.has_written(&file) && Boot::open(folder.path()).has_written(&file));
+        assert!(!boot.has_written(&journal) && !boot.has_written(&folder.path().join("missing")));
+        fs::write(&journal, "again").expect("it is written");
+        assert!(boot.has_written(&journal) && Boot::open(folder.path()).has_written(&journal));
         fs::write(folder.path().join(NAME), "another boot").expect("it is written");
-        fs::File::options().write(true).open(&file).and_then(|file| file.set_modified(old)).expect("it is aged");
-        assert!(!Boot::open(folder.path()).has_written(&file));
+        assert!(!Boot::open(folder.path()).has_written(&journal));
+    }
+
+    #[test]
+    fn a_change_of_the_clock_does_not_change_the_boot_of_a_journal() {
+        let (folder, journal) = with_journal();
+        let hour = Duration::from_secs(3_600);
+        let (earlier, later) = (SystemTime::now() - hour, SystemTime::now() + hour);
+        for modified in [earlier, later] {
+            fs::write(folder.path().join(NAME), "another boot").expect("it is written");
+            set_modified(&journal, modified);
+            let boot = Boot::open(folder.path());
+            assert!(!boot.has_written(&journal), "it was written in the earlier boot");
+            set_modified(&journal, modified);
+            assert!(boot.has_written(&journal) && Boot::open(folder.path()).has_written(&journal));
+        }
+    }
+
+    #[test]
+    fn the_boot_is_known_even_if_its_id_cannot_be_written() {
+        let (folder, journal) = with_journal();
+        fs::create_dir(folder.path().join("boot.new")).expect("it is in the way");
+        let boot = Boot::open(folder.path());
+        assert!(!folder.path().join(NAME).exists() && !boot.has_written(&journal));
+        fs::write(&journal, "again").expect("it is written");
+        assert!(boot.has_written(&journal));
     }
 }
