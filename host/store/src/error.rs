@@ -12,7 +12,7 @@ use crate::limits::{
     EVENTS_PER_APP_MAX, EVENTS_PER_BATCH_MAX, GIVEN_CHARS_SHOWN, IDEMPOTENCY_KEY_BYTES_MAX, KEY_BYTES_MAX,
     KEY_FILE_BYTES, TOKENS_MAX, USAGE_SKETCH_BYTES_MAX, VALUE_BYTES_MAX,
 };
-use crate::probe::is_read_only;
+use crate::probe::{is_full, is_read_only};
 
 /// Separates the finding from the remedy in errors about a data folder.
 const UNCHANGED: &str = "; nothing was changed. ";
@@ -53,12 +53,14 @@ pub enum StoreError {
     /// The file system is read-only, as after an error of the disk. Nothing is damaged, and writes
     /// succeed again once it is writable.
     #[error(
-        "{} is on a read-only file system, so nothing was written; make it writable, or choose another folder with \
-         --data", folder.display()
+        "{} is on a read-only file system; make it writable, or choose another folder with --data", folder.display()
     )]
     ReadOnly { folder: PathBuf },
-    /// The disk reports an error. Nothing was changed, and a retry may succeed.
-    #[error("the disk failed, so nothing was written: {detail}; try again, and check the disk if this repeats")]
+    /// The disk reports an error. The change may be stored: after a failed sync, its content may be
+    /// on the disk. A retry may succeed.
+    #[error(
+        "the disk failed, so the change may be stored or not: {detail}; try again, and check the disk if this repeats"
+    )]
     DiskFailed { detail: String },
     /// The folder was written by a newer version.
     #[error(
@@ -350,6 +352,10 @@ impl StoreError {
             Some(E::ReadOnly | E::PermissionDenied) => {
                 Self::File { path: path.to_owned(), detail: explained(&io::ErrorKind::PermissionDenied.into()) }
             }
+            // SQLite reports a failure to enlarge the index of a journal as an error of the disk.
+            Some(E::SystemIoFailure) if is_of_index_size(error) && is_full(folder) => {
+                Self::DiskFull { folder: folder.to_owned() }
+            }
             Some(E::SystemIoFailure) => Self::DiskFailed { detail: detail() },
             Some(E::DatabaseCorrupt | E::NotADatabase) => Self::Damaged { detail: detail() },
             None if is_invalid_value(error) => Self::Damaged { detail: detail() },
@@ -360,6 +366,11 @@ impl StoreError {
     pub(crate) fn damaged(what: impl std::fmt::Display) -> Self {
         Self::Damaged { detail: what.to_string() }
     }
+}
+
+/// Returns whether the index of a journal can't be enlarged.
+fn is_of_index_size(error: &rusqlite::Error) -> bool {
+    error.sqlite_error().is_some_and(|error| error.extended_code == rusqlite::ffi::SQLITE_IOERR_SHMSIZE)
 }
 
 /// Returns whether a stored value is not valid for its column. All tables are strict, so the host
@@ -382,5 +393,27 @@ mod tests {
         assert!(text(io::ErrorKind::PermissionDenied).contains("the user that runs isopod"));
         assert!(text(io::ErrorKind::ReadOnlyFilesystem).contains("data is on a read-only file system"));
         assert!(text(io::ErrorKind::NotFound).contains("doesn't exist"));
+    }
+
+    #[test]
+    fn a_failed_disk_is_not_reported_as_a_change_that_was_not_stored() {
+        use rusqlite::ffi::{Error, SQLITE_IOERR_FSYNC};
+        let error = rusqlite::Error::SqliteFailure(Error::new(SQLITE_IOERR_FSYNC), None);
+        let error = StoreError::sqlite(Path::new("missing/kv.db"), &error);
+        assert!(matches!(error, StoreError::DiskFailed { .. }));
+        assert!(error.to_string().contains("may be stored or not"), "{error}");
+    }
+
+    #[test]
+    fn a_value_of_another_type_is_damage() {
+        let connection = rusqlite::Connection::open_in_memory().expect("a database in memory opens");
+        let number = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, u32>(0)).expect_err("no number");
+        for sql in ["SELECT -1", "SELECT 'one'", "SELECT NULL"] {
+            let error = StoreError::sqlite(Path::new("kv.db"), &number(sql));
+            assert!(matches!(error, StoreError::Damaged { .. }), "{sql}: {error}");
+        }
+        let text = connection.query_row("SELECT CAST(X'ff' AS TEXT)", [], |row| row.get::<_, String>(0));
+        let error = StoreError::sqlite(Path::new("kv.db"), &text.expect_err("it is not UTF-8"));
+        assert!(matches!(error, StoreError::Damaged { .. }), "{error}");
     }
 }

@@ -1,8 +1,8 @@
-//! Probes for a read-only file system, for which SQLite has no error code of its own. Never leaves
-//! a file with content behind.
+//! Probes for a read-only file system and for a full disk, where SQLite has no error code of its
+//! own. Never leaves a file with content behind.
 
 use std::fs::{self, OpenOptions};
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
@@ -22,6 +22,20 @@ pub(crate) fn is_read_only(folder: &Path) -> bool {
     }
 }
 
+/// Bytes that the probe for a full disk writes: the size of a new index of a journal.
+const INDEX_BYTES: usize = 32 << 10;
+
+/// Returns whether a folder has no space for the index of a journal: tries to write as many bytes.
+pub(crate) fn is_full(folder: &Path) -> bool {
+    let probe = folder.join(NAME);
+    let Ok(mut file) = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&probe) else {
+        return false;
+    };
+    let written = file.write_all(&[0; INDEX_BYTES]);
+    let _ = (file.set_len(0), fs::remove_file(&probe));
+    written.is_err_and(|error| matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -30,6 +44,7 @@ mod tests {
     fn a_probe_of_a_writable_folder_leaves_no_file() {
         let folder = tempfile::tempdir().expect("the folder is created");
         assert!(!is_read_only(folder.path()) && !is_read_only(&folder.path().join("missing")));
+        assert!(!is_full(folder.path()) && !is_full(&folder.path().join("missing")));
         assert_eq!(fs::read_dir(folder.path()).expect("it is read").count(), 0);
     }
 }

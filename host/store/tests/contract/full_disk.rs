@@ -2,6 +2,7 @@
 //! space is free.
 
 use std::fs;
+use std::io::Write;
 use std::path::Path;
 use std::process::Command;
 
@@ -122,4 +123,32 @@ async fn a_full_disk_refuses_and_recovers() {
     let again = Store::open(disk.path().join("data")).expect("the store opens again");
     assert_eq!(entries(&again).await, kept + 1);
     assert_eq!(again.blobs().get(&digest).await.expect("it is whole"), vec![1; 100]);
+}
+
+/// Fills a disk to its last byte.
+fn fill_disk(path: &Path) {
+    let mut ballast = fs::File::create(path).expect("it is created");
+    for bytes in [64 << 10, 1 << 10, 1] {
+        while ballast.write_all(&vec![0; bytes]).is_ok() {}
+    }
+}
+
+#[tokio::test]
+async fn a_closed_database_that_cannot_be_opened_on_a_full_disk_is_refused_as_such() {
+    let Some(disk) = SmallDisk::mount() else {
+        eprintln!("not tested: only root can mount a small disk");
+        return;
+    };
+    let data = disk.path().join("data");
+    let store = Store::open(&data).expect("the store opens");
+    store.create_app(new_app("greedy")).await.expect("the app is created");
+    store.kv().set(&name("greedy"), "", "me", b"here").await.expect("the key is set");
+    drop(store);
+    let store = Store::open(&data).expect("the store opens again");
+    let ballast = disk.path().join("ballast");
+    fill_disk(&ballast);
+    let refused = store.kv().get(&name("greedy"), "", "me").await.expect_err("the journal's index has no room");
+    assert!(matches!(refused, StoreError::DiskFull { .. }), "{refused:?}");
+    fs::remove_file(&ballast).expect("the ballast is removed");
+    assert_eq!(store.kv().get(&name("greedy"), "", "me").await, Ok(Some(b"here".to_vec())));
 }
