@@ -2,7 +2,7 @@
 //! read. Never names a table.
 
 use rusqlite::types::ToSqlOutput;
-use rusqlite::{Connection, ErrorCode, Row, params_from_iter};
+use rusqlite::{Connection, ErrorCode, Row, Statement, params_from_iter};
 
 use crate::StoreError;
 use crate::limits::RESCUE_ERRORS_MAX;
@@ -39,7 +39,8 @@ pub(crate) fn copy<T>(
             Err(error) => Err(error.into()),
         }
     };
-    let sql = format!("{select} WHERE rowid > ?1 ORDER BY rowid");
+    // A search for a later row than the given one would read the given row's page.
+    let sql = format!("{select} WHERE rowid >= ?1 ORDER BY rowid");
     let mut statement = match from.prepare(&sql) {
         Ok(statement) => statement,
         Err(error) if is_damage_of(&error) || is_missing(&error) => {
@@ -48,16 +49,20 @@ pub(crate) fn copy<T>(
         Err(error) => return Err(error.into()),
     };
     let mut all = Copied { rows: 0, is_complete: true };
-    let (mut after, mut skipped, mut errors) = (0_i64, 0_i64, 0);
+    let (mut next, mut skipped, mut errors, mut unreadable) = (0_i64, 0_i64, 0, 0_i64);
     loop {
-        let mut rows = statement.query([after + skipped])?;
+        let mut first = next + skipped;
+        if first - unreadable > 1 && can_read(&mut statement, first)? {
+            first = first_readable(&mut statement, unreadable, first)?;
+        }
+        let mut rows = statement.query([first])?;
         let failed = loop {
             match rows.next() {
                 Ok(Some(row)) => {
                     let is_copied = take(row)?;
                     all.rows += u64::from(is_copied);
                     all.is_complete &= is_copied;
-                    (after, skipped) = (row.get(0)?, 0);
+                    (next, skipped) = (row.get::<_, i64>(0)?.saturating_add(1), 0);
                 }
                 Ok(None) => return Ok(all),
                 Err(error) => break error,
@@ -68,12 +73,37 @@ pub(crate) fn copy<T>(
         }
         all.is_complete = false;
         errors += 1;
+        unreadable = next + skipped;
         // Grows with each error, so that a large damaged part is skipped in few steps.
         skipped = skipped.saturating_add(1 + skipped / 64);
-        if errors == RESCUE_ERRORS_MAX || after.checked_add(skipped).is_none() {
+        if errors == RESCUE_ERRORS_MAX || next.checked_add(skipped).is_none() {
             return Ok(all);
         }
     }
+}
+
+/// Returns whether the first row from this position on can be read.
+fn can_read(statement: &mut Statement<'_>, from: i64) -> Sql<bool> {
+    match statement.query([from])?.next() {
+        Ok(_) => Ok(true),
+        Err(error) if is_damage_of(&error) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Returns the first position from which the table can be read again, between one from which it
+/// can't be read and one from which it can: a step over a damaged part may end behind readable
+/// rows.
+fn first_readable(statement: &mut Statement<'_>, mut unreadable: i64, mut readable: i64) -> Sql<i64> {
+    while readable - unreadable > 1 {
+        let middle = unreadable + (readable - unreadable) / 2;
+        if can_read(statement, middle)? {
+            readable = middle;
+        } else {
+            unreadable = middle;
+        }
+    }
+    Ok(readable)
 }
 
 /// Returns whether the error says that a part of the file can't be read.
@@ -91,4 +121,55 @@ fn is_damage_of(error: &rusqlite::Error) -> bool {
 /// Returns whether the error says that a table or column doesn't exist.
 fn is_missing(error: &rusqlite::Error) -> bool {
     error.sqlite_error_code() == Some(ErrorCode::Unknown)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::fs;
+
+    use super::*;
+
+    const PAGE: usize = 4_096;
+    /// The byte that begins a page of rows.
+    const LEAF: u8 = 0x0d;
+
+    /// A page contains more rows than the copy skips in steps of one.
+    #[test]
+    fn only_the_rows_of_damaged_pages_are_left_out() {
+        let folder = tempfile::tempdir().expect("the folder is created");
+        let path = folder.path().join("rows.db");
+        let table = "CREATE TABLE numbers (n INTEGER PRIMARY KEY, text TEXT NOT NULL) STRICT";
+        let connection = Connection::open(&path).expect("it opens");
+        let fill = "WITH RECURSIVE count (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM count WHERE n < 20000) \
+                    INSERT INTO numbers SELECT n, 'text' FROM count";
+        connection.execute_batch(&format!("PRAGMA page_size = {PAGE}; {table}; {fill}")).expect("it is filled");
+        drop(connection);
+        let mut bytes = fs::read(&path).expect("it is read");
+        let pages = bytes.len() / PAGE;
+        for page in [pages / 4, pages / 2, pages / 2 + 1, pages - 1] {
+            let page = &mut bytes[page * PAGE..(page + 1) * PAGE];
+            assert_eq!(page[0], LEAF);
+            page.fill(0xa5);
+        }
+        fs::write(&path, bytes).expect("it is written");
+        let from = Connection::open(&path).expect("it opens");
+        let readable: BTreeSet<i64> = (1..=20_000)
+            .filter(|n| from.query_row("SELECT 1 FROM numbers WHERE n = ?1", [n], |_| Ok(())).is_ok())
+            .collect();
+        assert!(readable.len() > 15_000 && readable.len() < 20_000 - 4 * 200, "{}", readable.len());
+
+        let to = Connection::open_in_memory().expect("it opens");
+        to.execute_batch(table).expect("it is created");
+        let (select, insert) = ("SELECT n, text FROM numbers", "INSERT INTO numbers VALUES (?1, ?2)");
+        let mut copied = BTreeSet::new();
+        let insert_into = |n| {
+            copied.insert(n);
+            Ok(())
+        };
+        let all = copy(&from, &to, select, insert, |row| Ok(row.get::<_, i64>(0)?), insert_into).expect("it is copied");
+        assert!(!all.is_complete && all.rows == copied.len() as u64);
+        let lost: Vec<_> = readable.difference(&copied).collect();
+        assert_eq!((lost, copied.len()), (vec![], readable.len()));
+    }
 }
