@@ -17,10 +17,10 @@ pub(super) fn app_queues(databases: &AppDatabases) -> Result<Vec<AppQueue>, Stor
     Ok(queues.filter(|queue| queue.stats.as_ref().is_none_or(|stats| !stats.is_empty())).collect())
 }
 
-/// Returns all apps with events. Blocks.
+/// Returns all apps with events, including those whose database can't be read now. Blocks.
 pub(super) fn apps_with_events(databases: &AppDatabases) -> Result<Vec<AppName>, StoreError> {
     let found = look_into_all(databases, has_events)?.into_iter();
-    Ok(found.filter_map(|(app, has_events)| has_events.unwrap_or(false).then_some(app)).collect())
+    Ok(found.filter_map(|(app, has_events)| has_events.unwrap_or(true).then_some(app)).collect())
 }
 
 /// An app, and the result of reading its database.

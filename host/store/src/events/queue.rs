@@ -110,7 +110,7 @@ pub trait EventQueue: Send + Sync + std::fmt::Debug {
     /// void.
     async fn app_queues(&self) -> Result<Vec<AppQueue>, StoreError>;
 
-    /// Returns all apps with events, including apps whose events have all ended, without keeping
-    /// their queues open. Takes long with many apps.
+    /// Returns all apps with events, including apps whose events have all ended and apps whose
+    /// events can't be read now, without keeping their queues open. Takes long with many apps.
     async fn apps_with_events(&self) -> Result<Vec<AppName>, StoreError>;
 }

@@ -131,7 +131,7 @@ async fn apps_with_unfinished_events_are_found_at_the_start() {
     drop(store);
     std::fs::write(folder.path().join("apps/damaged/kv.db"), "no database").expect("it is overwritten");
     let store = Store::open(folder.path()).expect("the store opens again");
-    assert_eq!(with_events(&store).await, ["bot", "failed", "finished", "late"].map(name));
+    assert_eq!(with_events(&store).await, ["bot", "damaged", "failed", "finished", "late"].map(name));
     expected[1].2 = None;
     let found = store.events().app_queues().await.expect("the apps are read");
     assert_eq!(sorted(found), expected, "a lease of an ended session is due, and damage is reported on use");
