@@ -10,6 +10,7 @@ mod failures;
 mod lists;
 mod model;
 mod order;
+mod pruning;
 mod space;
 
 use isopod_policy::ProcessName;
