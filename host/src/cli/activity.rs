@@ -82,7 +82,7 @@ fn follow(client: &Client, app: &AppName, path: &str, json: bool) -> Result<(), 
         listed.set(newest.get());
         Ok(())
     };
-    following::follow(client, app, "/activity?follow=true", show, list_missed)
+    following::follow(client, app, "/activity?follow=true", None, show, list_missed)
 }
 
 fn happened_at(entry: &Value) -> Option<Timestamp> {

@@ -12,18 +12,20 @@ use super::{limits, output};
 /// The pause between two attempts to reconnect.
 const RETRY_EVERY: Duration = Duration::from_millis(500);
 
-/// Passes the events of a stream to `show` until the app is destroyed or the stream can't be
-/// reopened; both are failures. Calls `reconnected` after each gap.
+/// Passes the events of a stream to `show`, starting after the event `after`, until the app is
+/// destroyed or the stream can't be reopened; both are failures. Calls `reconnected` after each
+/// gap.
 pub(crate) fn follow(
     client: &Client,
     app: &AppName,
     stream: &str,
+    after: Option<&str>,
     mut show: impl FnMut(&str),
     mut reconnected: impl FnMut() -> Result<(), Failure>,
 ) -> Result<(), Failure> {
     let path = format!("/v1/apps/{app}{stream}");
     let created = created_at(client, app)?;
-    let mut events = client.follow(&path)?;
+    let mut events = client.follow_after(&path, after)?;
     let mut gap = Gap::default();
     loop {
         let opened = Instant::now();

@@ -30,6 +30,9 @@ pub(crate) struct LogsArgs {
     /// Only lines of the attempts of this stored event
     #[arg(long, value_name = "ID")]
     event: Option<String>,
+    /// The event's source, if several sources used the id [default: the last accepted event]
+    #[arg(long, value_name = "SOURCE", requires = "event")]
+    source: Option<String>,
     #[command(flatten)]
     app: AppArgs,
     #[command(flatten)]
@@ -43,18 +46,17 @@ pub(crate) fn run(args: &LogsArgs) -> Result<(), Failure> {
     let app = args.app.resolve()?;
     let client = Client::near_project(&args.host)?;
     let request = match &args.event {
-        Some(id) => {
-            let event = client.get(&format!("/v1/apps/{app}/events/{}", escape(id)))?.success()?;
-            Some(output::field(&event, "request_id"))
-        }
+        Some(id) => Some(request_of_event(&client, app.as_str(), id, args.source.as_deref())?),
         None => args.request.clone(),
     };
-    let query = query(args.lines, request.as_deref());
-    if args.follow {
-        let show = |event: &str| print(event, args.json, line);
-        return following::follow(&client, &app, &format!("/logs?{query}&follow=true"), show, || Ok(()));
-    }
     let answer = newest(&client, app.as_str(), args.lines, request.as_deref())?;
+    if args.follow {
+        output::items(&answer).iter().for_each(|entry| print_value(entry, args.json, line));
+        let show = |event: &str| print(event, args.json, line);
+        // The stored lines are printed above. A stream searches only a limited part of the log.
+        let stream = format!("/logs?{}&follow=true", query(0, request.as_deref()));
+        return following::follow(&client, &app, &stream, answer["end"].as_str(), show, || Ok(()));
+    }
     if args.json {
         output::json(&answer);
         return Ok(());
@@ -70,19 +72,26 @@ fn query(lines: u32, request: Option<&str>) -> String {
     format!("limit={lines}{request}")
 }
 
+/// Returns the request id of all attempts of a stored event.
+fn request_of_event(client: &Client, app: &str, id: &str, source: Option<&str>) -> Result<String, Failure> {
+    let source = source.map_or_else(String::new, |source| format!("?source={}", escape(source)));
+    let event = client.get(&format!("/v1/apps/{app}/events/{}{source}", escape(id)))?.success()?;
+    Ok(output::field(&event, "request_id"))
+}
+
 /// Returns the newest lines of an app's log, oldest first, as one page; with a request id, only its
 /// lines. The host may return several pages for such a search, which are joined.
 pub(crate) fn newest(client: &Client, app: &str, lines: u32, request: Option<&str>) -> Result<Value, Failure> {
-    let path = format!("/v1/apps/{app}/logs?{}", query(lines, request));
-    let mut newest = client.get(&path)?.success()?;
-    while output::items(&newest).len() < lines as usize {
-        let Some(cursor) = newest["next"].as_str() else { break };
-        let mut older = client.get(&format!("{path}&cursor={cursor}"))?.success()?;
+    let path = |lines: u32| format!("/v1/apps/{app}/logs?{}", query(lines, request));
+    let mut newest = client.get(&path(lines))?.success()?;
+    loop {
+        let found = u32::try_from(output::items(&newest).len()).unwrap_or(u32::MAX);
+        let Some(cursor) = newest["next"].as_str().filter(|_| found < lines) else { break };
+        let older = client.get(&format!("{}&cursor={cursor}", path(lines - found)))?.success()?;
         let mut items = output::items(&older).to_vec();
         items.extend_from_slice(output::items(&newest));
-        items.drain(..items.len().saturating_sub(lines as usize));
-        older["items"] = items.into();
-        newest = older;
+        newest["items"] = items.into();
+        newest["next"] = older["next"].clone();
     }
     Ok(newest)
 }
@@ -90,10 +99,13 @@ pub(crate) fn newest(client: &Client, app: &str, lines: u32, request: Option<&st
 /// Prints an event of a stream: a line for people, or unchanged JSON.
 pub(crate) fn print(event: &str, json: bool, line: fn(&Value) -> String) {
     match serde_json::from_str::<Value>(event) {
-        Ok(value) if json => output::json_line(&value),
-        Ok(value) => output::emit(&line(&value)),
+        Ok(value) => print_value(&value, json, line),
         Err(_) => output::emit(&format!("{event}\n")),
     }
+}
+
+fn print_value(value: &Value, json: bool, line: fn(&Value) -> String) {
+    if json { output::json_line(value) } else { output::emit(&line(value)) }
 }
 
 /// Formats one line of an app's log.
@@ -128,8 +140,29 @@ mod tests {
         let found = newest(&host.app("shop").client, "shop", 10, Some("3v9k2m7f0zq1x8dn")).unwrap();
         assert_eq!(found, serde_json::json!({ "items": ["a", "b", "c"], "next": null }));
         let lines: Vec<String> = host.requests().into_iter().map(|request| request.line).collect();
-        let first = "GET /v1/apps/shop/logs?limit=10&request_id=3v9k2m7f0zq1x8dn";
-        assert_eq!(lines, [first.to_owned(), format!("{first}&cursor=2-0"), format!("{first}&cursor=1-0")]);
+        let path = |limit: u32| format!("GET /v1/apps/shop/logs?limit={limit}&request_id=3v9k2m7f0zq1x8dn");
+        assert_eq!(lines, [path(10), format!("{}&cursor=2-0", path(9)), format!("{}&cursor=1-0", path(9))]);
+    }
+
+    #[test]
+    fn joined_pages_continue_before_their_oldest_line_and_end_after_their_newest() {
+        let page = |lines: &[&str], next: &str, end: &str| {
+            (200, serde_json::json!({ "items": lines, "next": next, "end": end }))
+        };
+        let host = FakeHost::responding([page(&["c"], "3-0", "9-0"), page(&["a", "b"], "1-0", "3-0")]);
+        let found = newest(&host.app("shop").client, "shop", 3, None).unwrap();
+        assert_eq!(found, serde_json::json!({ "items": ["a", "b", "c"], "next": "1-0", "end": "9-0" }));
+    }
+
+    #[test]
+    fn the_source_of_an_event_selects_its_request() {
+        let event = || (200, serde_json::json!({ "id": "a/1", "request_id": "3v9k2m7f0zq1x8dn" }));
+        let host = FakeHost::responding([event(), event()]);
+        let client = host.app("shop").client;
+        assert_eq!(request_of_event(&client, "shop", "a/1", Some("/x?")).unwrap(), "3v9k2m7f0zq1x8dn");
+        request_of_event(&client, "shop", "a/1", None).unwrap();
+        let lines: Vec<String> = host.requests().into_iter().map(|request| request.line).collect();
+        assert_eq!(lines, ["GET /v1/apps/shop/events/a%2F1?source=%2Fx%3F", "GET /v1/apps/shop/events/a%2F1"]);
     }
 
     #[test]

@@ -90,6 +90,8 @@ fn the_log_lines_of_one_event_are_shown_also_of_successful_attempts() {
     assert!(has_only_first(&said(&host, &["logs", "--event", &first])));
     let request = host.stored_event("greedy", &first)["request_id"].as_str().expect("a request id").to_owned();
     assert!(has_only_first(&said(&host, &["logs", "--request", &request])));
+    assert!(has_only_first(&said(&host, &["logs", "--event", &first, "--source", "/test"])));
+    assert!(failed(&host, &["logs", "--event", &first, "--source", "/other"]).contains("no stored event"));
     assert!(failed(&host, &["logs", "--event", "none"]).contains("no stored event"));
     assert!(failed(&host, &["logs", "--request", "none"]).contains("request_id"));
 }

@@ -275,6 +275,9 @@ mod tests {
         assert_eq!(messages(&newest), ["wanted 2", "wanted 3", "wanted 4"]);
         let older = logs.page(&name("hello"), filter, 3, newest.next).await.expect("reads");
         assert_eq!((messages(&older), older.next), (vec!["wanted 0", "wanted 1"], None));
+        line("wanted 5".to_owned(), wanted);
+        let mut later = Follower::after(logs.clone(), Arc::clone(&log), filter, newest.end).await.expect("follows");
+        assert_eq!(next(&mut later).await, "wanted 5", "the stream continues after the page");
         service.stop();
     }
 

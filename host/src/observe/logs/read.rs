@@ -34,6 +34,9 @@ pub(crate) struct Page {
     pub(crate) items: Vec<LogLine>,
     #[schema(value_type = Option<String>)]
     pub(crate) next: Option<Cursor>,
+    /// The position after the page: a stream with this `Last-Event-ID` continues there.
+    #[schema(value_type = String)]
+    pub(crate) end: Cursor,
     /// The positions after the items.
     #[serde(skip)]
     pub(super) ends: Vec<Cursor>,
@@ -107,7 +110,7 @@ pub(super) fn page(dir: &Path, filter: LineFilter, limit: usize, before: Cursor)
     let numbers = segments(dir)?;
     for &segment in numbers.iter().rev().filter(|&&segment| segment <= before.segment) {
         if searched >= LOG_SEARCH_BYTES {
-            return Ok(finished(newest_first, next));
+            return Ok(finished(newest_first, next, before));
         }
         let bytes_max = if segment == before.segment { before.offset } else { u64::MAX };
         let mut bytes = Vec::new();
@@ -121,7 +124,7 @@ pub(super) fn page(dir: &Path, filter: LineFilter, limit: usize, before: Cursor)
         let mut end = bytes.len();
         while end > 0 {
             if newest_first.len() == limit {
-                return Ok(finished(newest_first, next));
+                return Ok(finished(newest_first, next, before));
             }
             let start = bytes[..end - 1].iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
             let line = serde_json::from_slice(&bytes[start..end]).ok();
@@ -132,13 +135,13 @@ pub(super) fn page(dir: &Path, filter: LineFilter, limit: usize, before: Cursor)
             end = start;
         }
     }
-    Ok(finished(newest_first, None))
+    Ok(finished(newest_first, None, before))
 }
 
-fn finished(mut newest_first: Vec<(LogLine, Cursor)>, next: Option<Cursor>) -> Page {
+fn finished(mut newest_first: Vec<(LogLine, Cursor)>, next: Option<Cursor>, end: Cursor) -> Page {
     newest_first.reverse();
     let (items, ends) = newest_first.into_iter().unzip();
-    Page { items, next, ends }
+    Page { items, next, end, ends }
 }
 
 /// Returns the lines from a position to `end`, limited to the size of one read.
