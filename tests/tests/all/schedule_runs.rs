@@ -157,4 +157,10 @@ fn the_command_line_lists_and_runs_schedules() {
     }
     let listed: Value = serde_json::from_str(&isopod(&["list", "--json"])).expect("JSON");
     assert_eq!(listed["items"][0]["process"], "nightly");
+    let event = listed["items"][0]["runs"][0]["event"].as_str().expect("the id of an event");
+    let runs = isopod(&["show", "nightly"]);
+    assert!(runs.starts_with("STARTED") && runs.contains(event) && runs.contains("done"), "{runs}");
+    assert_eq!(runs.lines().count(), 2, "{runs}");
+    let shown: Value = serde_json::from_str(&isopod(&["show", "nightly", "--json"])).expect("JSON");
+    assert_eq!(shown["runs"], listed["items"][0]["runs"]);
 }
