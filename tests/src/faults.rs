@@ -82,7 +82,17 @@ impl Faults {
 
     /// Delays each sync of a file. Also affects syncs that are being delayed.
     pub fn delay_syncs(&self, delay: Duration) {
-        self.control.set_sync_delay(delay);
+        self.control.set_sync_delay(Path::new(""), delay);
+    }
+
+    /// Delays each sync of an app's files, and no other sync.
+    pub fn delay_syncs_of(&self, app: &str, delay: Duration) {
+        self.control.set_sync_delay(&Path::new("apps").join(app), delay);
+    }
+
+    /// Returns the number of syncs that were delayed so far.
+    pub fn delays(&self) -> u64 {
+        self.control.delays()
     }
 
     /// Returns the number of syncs that are being delayed.

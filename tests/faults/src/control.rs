@@ -2,10 +2,11 @@
 //! its layout. Never injects a fault.
 
 use std::{
+    ffi::OsStr,
     fs::OpenOptions,
     io,
     ops::Deref,
-    os::fd::AsRawFd,
+    os::{fd::AsRawFd, unix::ffi::OsStrExt},
     path::Path,
     ptr::NonNull,
     sync::atomic::{AtomicI64, AtomicU64, Ordering},
@@ -59,6 +60,9 @@ impl DiskError {
     }
 }
 
+/// The length of [`Fields::delayed_path`], in units of eight bytes.
+const DELAYED_PATH_WORDS: usize = 16;
+
 /// The shared fields. All are valid for every value, so that each side can read them at any time.
 #[repr(C)]
 #[derive(Debug, Default)]
@@ -73,8 +77,12 @@ pub struct Fields {
     /// The number of calls that failed.
     failed: AtomicU64,
     sync_delay_ms: AtomicU64,
+    /// The path below which syncs are delayed, relative to the folder: zero bytes follow its text.
+    delayed_path: [AtomicU64; DELAYED_PATH_WORDS],
     /// The number of syncs that are being delayed.
     delayed_syncs: AtomicU64,
+    /// The number of syncs that were delayed so far.
+    delays: AtomicU64,
     clock_offset_s: AtomicI64,
 }
 
@@ -145,14 +153,31 @@ impl Fields {
         self.failed.load(Ordering::SeqCst)
     }
 
-    /// Delays each sync. Also affects syncs that are being delayed.
-    pub fn set_sync_delay(&self, delay: Duration) {
+    /// Delays each sync of the files below a path, which is relative to the folder; the empty path
+    /// means all files. Also affects syncs that are being delayed.
+    ///
+    /// # Panics
+    /// If the path is too long.
+    pub fn set_sync_delay(&self, below: &Path, delay: Duration) {
+        let mut text = below.as_os_str().as_bytes().to_vec();
+        assert!(text.len() <= 8 * DELAYED_PATH_WORDS, "{} is too long", below.display());
+        text.resize(8 * DELAYED_PATH_WORDS, 0);
+        self.sync_delay_ms.store(0, Ordering::SeqCst);
+        for (word, bytes) in self.delayed_path.iter().zip(text.as_chunks().0) {
+            word.store(u64::from_le_bytes(*bytes), Ordering::SeqCst);
+        }
         self.sync_delay_ms.store(u64::try_from(delay.as_millis()).unwrap_or(u64::MAX), Ordering::SeqCst);
     }
 
     /// Returns the number of syncs that are being delayed.
     pub fn delayed_syncs(&self) -> u64 {
         self.delayed_syncs.load(Ordering::SeqCst)
+    }
+
+    /// Returns the number of syncs that were delayed so far, including those that are being
+    /// delayed.
+    pub fn delays(&self) -> u64 {
+        self.delays.load(Ordering::SeqCst)
     }
 
     /// Sets the clock of the process to this many seconds after the clock of the machine.
@@ -194,13 +219,20 @@ impl Fields {
                 self.0.fetch_sub(1, Ordering::SeqCst);
             }
         }
+        self.delays.fetch_add(1, Ordering::SeqCst);
         self.delayed_syncs.fetch_add(1, Ordering::SeqCst);
         Delay(&self.delayed_syncs)
     }
 
-    /// Returns the delay of a sync.
-    pub fn sync_delay(&self) -> Duration {
-        Duration::from_millis(self.sync_delay_ms.load(Ordering::SeqCst))
+    /// Returns the delay of the syncs of a file. Its path is relative to the folder.
+    pub fn sync_delay(&self, file: &Path) -> Duration {
+        let delay = Duration::from_millis(self.sync_delay_ms.load(Ordering::SeqCst));
+        if delay.is_zero() {
+            return delay;
+        }
+        let words = self.delayed_path.iter().map(|word| word.load(Ordering::SeqCst).to_le_bytes());
+        let text: Vec<u8> = words.flatten().take_while(|byte| *byte != 0).collect();
+        if file.starts_with(OsStr::from_bytes(&text)) { delay } else { Duration::ZERO }
     }
 
     /// Returns the shift of the clock.
@@ -243,5 +275,20 @@ mod tests {
         assert_eq!(control.failure(Call::Sync), None);
         control.set_error(None, 1_000_000, 1);
         assert_eq!(control.failure(Call::Write), None);
+    }
+
+    #[test]
+    fn a_delay_affects_the_files_below_its_path() {
+        let (_folder, control) = control();
+        let delay = Duration::from_millis(7);
+        let delays =
+            || ["apps/one/kv.db", "apps/one-more/kv.db", "control.db"].map(|path| control.sync_delay(path.as_ref()));
+        assert_eq!(delays(), [Duration::ZERO; 3]);
+        control.set_sync_delay("".as_ref(), delay);
+        assert_eq!(delays(), [delay; 3]);
+        control.set_sync_delay("apps/one".as_ref(), delay);
+        assert_eq!(delays(), [delay, Duration::ZERO, Duration::ZERO]);
+        control.set_sync_delay("apps".as_ref(), delay);
+        assert_eq!(delays(), [delay, delay, Duration::ZERO]);
     }
 }

@@ -1,4 +1,5 @@
-//! Tests a disk with slow syncs: stored events wait for the syncs, and requests don't.
+//! Tests a disk with slow syncs: stored events wait for the syncs and share them. Requests and
+//! other apps don't wait.
 
 use isopod_tests::{
     Host, Neighbour, Queue, Wire,
@@ -13,6 +14,9 @@ use std::time::Duration;
 const ENDLESS: Duration = Duration::from_secs(3_600);
 
 const REQUESTS: usize = 50;
+
+/// The number of events that are sent at the same time.
+const SENT_TOGETHER: usize = 200;
 
 /// Sends an event to be stored, without waiting for the response.
 fn begin_to_store(host: &Host, id: &str, steps: &Value) -> Wire {
@@ -55,13 +59,47 @@ fn an_app_whose_syncs_never_end_leaves_the_disk_to_other_apps() {
         host.deploy(app, outbox(app, "", ""));
     }
     let faults = host.faults();
-    faults.delay_syncs(ENDLESS);
-    let waiting = [(); 20].map(|()| begin_to_store(&host, &format!("slow-{}", faults.delayed_syncs()), &json!([])));
+    faults.delay_syncs_of("outbox", ENDLESS);
+    let handled = json!([["increment", "handled"]]);
+    let waiting: Vec<Wire> = (0..20).map(|number| begin_to_store(&host, &format!("slow-{number}"), &handled)).collect();
     wait_for("a delayed sync", || (faults.delayed_syncs() > 0).then_some(()));
-    drop(waiting);
+    for _ in 0..20 {
+        let event = host.push_steps("other", None, &handled);
+        host.until_event("other", &event, "done");
+    }
+    assert_eq!(host.value("other", "handled"), "20");
+    assert!(faults.delayed_syncs() > 0, "the syncs of the first app have ended");
+
     faults.delay_syncs(Duration::ZERO);
-    let event = host.push_steps("other", None, &json!([["increment", "handled"]]));
-    host.until_event("other", &event, "done");
+    for mut wire in waiting {
+        assert_eq!(wire.head().expect("it is answered").status, 202);
+    }
+    host.until_no_event_waits("outbox", PATIENCE);
+    assert_eq!(host.value("outbox", "handled"), "20");
+}
+
+/// A commit waits for one sync, and stores all events that arrived during the previous one.
+#[test]
+fn events_that_arrive_during_a_sync_share_the_next_one() {
+    let host = Host::start_with_faults("");
+    host.deploy("outbox", outbox("outbox", "", ""));
+    let faults = host.faults();
+    faults.delay_syncs_of("outbox", Duration::from_millis(200));
+    let later = |number: usize| {
+        let ask = ask_to_store("outbox", &event_of_steps(&format!("event-{number}"), None, &json!([])));
+        ask.header("isopod-delay", "1h").header("authorization", format!("Bearer {}", host.token))
+    };
+    let open = |_| Wire::open(host.admin).expect("the API accepts connections");
+    let mut wires: Vec<Wire> = (0..SENT_TOGETHER).map(open).collect();
+    for (number, wire) in wires.iter_mut().enumerate() {
+        wire.ask(&later(number)).expect("it can be sent");
+    }
+    for wire in &mut wires {
+        assert_eq!(wire.head().expect("it is answered").status, 202);
+    }
+    assert_eq!(host.stored_events("outbox", "state=delayed").len(), SENT_TOGETHER);
+    let syncs = faults.delays();
+    assert!(syncs > 0 && syncs <= SENT_TOGETHER as u64 / 10, "{syncs} syncs for {SENT_TOGETHER} events");
 }
 
 #[test]

@@ -68,6 +68,8 @@ struct DataFile {
     /// Belongs to the caller, so it is never closed here.
     file: ManuallyDrop<File>,
     metadata: Metadata,
+    /// The path, relative to the folder.
+    path: PathBuf,
     is_recorded: bool,
 }
 
@@ -163,7 +165,7 @@ impl Layer {
     pub(crate) fn sync(&self, fd: RawFd, call: impl Fn() -> c_int) -> c_int {
         let Some(file) = self.file(fd) else { return call() };
         let seq = self.lock().bytes;
-        self.delay();
+        self.delay(&file.path);
         let failure = self.control.failure(Call::Sync);
         let result = failure.map_or_else(&call, failed);
         if file.is_recorded {
@@ -198,20 +200,21 @@ impl Layer {
         let metadata = file.metadata().ok().filter(Metadata::is_file)?;
         let path = fs::read_link(format!("/proc/self/fd/{fd}")).ok()?;
         let is_recorded = metadata.nlink() > 0 && !path.as_os_str().as_bytes().ends_with(SHARED_INDEX);
-        path.starts_with(&self.folder).then_some(DataFile { file, metadata, is_recorded })
+        let path = path.strip_prefix(&self.folder).ok()?.to_owned();
+        Some(DataFile { file, metadata, path, is_recorded })
     }
 
     fn lock(&self) -> MutexGuard<'_, Journal> {
         self.journal.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits as long as the test delays syncs.
-    fn delay(&self) {
-        if self.control.sync_delay().is_zero() {
+    /// Waits as long as the test delays syncs of this file.
+    fn delay(&self, path: &Path) {
+        if self.control.sync_delay(path).is_zero() {
             return;
         }
         let (begun, _delay) = (Instant::now(), self.control.begin_delay());
-        while begun.elapsed() < self.control.sync_delay() {
+        while begun.elapsed() < self.control.sync_delay(path) {
             std::thread::sleep(LOOK_AGAIN);
         }
     }
