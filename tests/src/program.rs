@@ -4,7 +4,7 @@
 use crate::limits::{PATIENCE, STDERR_BYTES_MAX};
 use std::{
     io::{BufRead, BufReader, Read},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Output, Stdio},
     sync::{Arc, Mutex, PoisonError, mpsc},
     thread::JoinHandle,
@@ -52,6 +52,18 @@ pub fn command(args: &[&str]) -> Command {
 /// If it can't be run.
 pub fn run(args: &[&str]) -> Output {
     command(args).output().unwrap_or_else(|error| panic!("{} cannot be run: {error}", path().display()))
+}
+
+/// Starts a host that must refuse to start, and returns its error output.
+///
+/// # Panics
+/// If it starts.
+#[track_caller]
+pub fn refused_start(data: &Path) -> String {
+    let mut command = command(&["up", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
+    let output = command.arg("--data").arg(data).output().expect("it can be run");
+    assert_eq!((output.status.code(), output.stdout.is_empty()), (Some(1), true), "{output:?}");
+    String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
 /// A running program. It is killed on drop.

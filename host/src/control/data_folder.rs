@@ -10,6 +10,8 @@ use serde_json::{Value, json};
 const DATA_MISSING: &str = "data-missing";
 /// The kind of an activity entry: data of the app can't be read.
 const DATA_DAMAGED: &str = "data-damaged";
+/// The kind of an activity entry: the app's database can't be opened, and was not changed.
+const DATA_UNREADABLE: &str = "data-unreadable";
 
 /// When a loss was detected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,6 +84,18 @@ pub(crate) fn activity(lost: &LostData, detected: Detected) -> (&'static str, St
         data["rescued"] = json!({ "entries": entries, "events": events, "complete": is_complete });
     }
     (kind, text(lost, detected), data)
+}
+
+/// Returns the activity of an app's database that can't be read: its kind, text and data. The error
+/// contains the remedy.
+pub(crate) fn unreadable(store: &Store, app: &AppName, error: &StoreError) -> (&'static str, String, Value) {
+    let path = store.app_folder(app).join("kv.db");
+    (DATA_UNREADABLE, unreadable_text(app, error), json!({ "path": path }))
+}
+
+/// Describes a database that can't be read in the log and in the activity.
+fn unreadable_text(app: &AppName, error: &StoreError) -> String {
+    format!("the database of {app} can't be read, so its key-value calls fail and its events wait: {error}")
 }
 
 /// Returns the finding and the remedy for bundles without a file.
@@ -192,6 +206,14 @@ mod tests {
             let app = "shop".parse().unwrap();
             let text = text(&LostData { app, path: path.into(), loss, saved: None }, Detected::AtStart);
             assert!(words.iter().all(|word| text.contains(word)) && text.contains("host stopped"), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_unreadable_database_names_its_app_and_the_remedy() {
+        let text = unreadable_text(&"shop".parse().unwrap(), &StoreError::TooNew { found: 3, known: 2 });
+        for words in ["database of shop can't be read", "its events wait", "format 3", "run the newer isopod again"] {
+            assert!(text.contains(words), "{text}");
         }
     }
 

@@ -221,7 +221,8 @@ impl Restored {
         let (started, cold) = (self.apps.len(), self.cold);
         tracing::info!(started, cold, duration_ms, "the apps are loaded; cold apps load on their first request");
         let LateServices { gc, data_watch, events, shutdown } = self.late;
-        shutdown.in_background(events.resume());
+        let reporter = data_watch.clone();
+        shutdown.in_background(async move { reporter.report_unreadable(events.resume().await).await });
         shutdown.in_background(gc.run());
         shutdown.in_background(data_watch.run());
     }

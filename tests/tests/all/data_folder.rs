@@ -1,12 +1,15 @@
 //! Tests a data folder that doesn't match its `control.db`: the host deletes nothing that the
 //! database doesn't list, reports every change, and can restore moved folders.
 
-use isopod_tests::{Ask, Bundle, Host, guest, program, wait_for};
+use isopod_tests::{
+    Ask, Bundle, Host, guest,
+    program::{self, refused_start},
+    wait_for,
+};
 use serde_json::{Value, json};
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::Output,
     time::{Duration, SystemTime},
 };
 
@@ -23,14 +26,6 @@ fn deploy_with_entry(host: &Host, app: &str) {
 
 fn entries(host: &Host, app: &str) -> String {
     host.get(app, "/entries").expect(200).text()
-}
-
-/// Starts a host that must refuse to start, and returns its error output.
-fn refused(data: &Path) -> String {
-    let mut command = program::command(&["up", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
-    let Output { status, stdout, stderr } = command.arg("--data").arg(data).output().expect("it can be run");
-    assert!(!status.success() && stdout.is_empty(), "{}", String::from_utf8_lossy(&stdout));
-    String::from_utf8_lossy(&stderr).into_owned()
 }
 
 fn lost(data: &Path) -> Vec<PathBuf> {
@@ -100,7 +95,7 @@ fn a_missing_database_beside_apps_stops_the_start_until_it_is_adopted() {
     deploy_with_entry(&host, "book");
     host.stop();
     fs::rename(data.join("control.db"), folder.path().join("control.db")).expect("it is moved");
-    let said = refused(&data);
+    let said = refused_start(&data);
     assert!(["(book)", "lists no app", "backup", "--data", "--adopt"].iter().all(|word| said.contains(word)), "{said}");
     assert!(
         data.join("apps/book/kv.db").is_file() && !data.join("control.db").exists(),
@@ -108,7 +103,7 @@ fn a_missing_database_beside_apps_stops_the_start_until_it_is_adopted() {
     );
     // An empty database counts as missing.
     fs::write(data.join("control.db"), "").expect("it is written");
-    assert_eq!(refused(&data), said);
+    assert_eq!(refused_start(&data), said);
 
     fs::rename(folder.path().join("control.db"), data.join("control.db")).expect("it is restored");
     let mut host = Host::on(&data);
@@ -134,7 +129,7 @@ fn a_database_of_another_data_folder_stops_the_start() {
         host.stop();
     }
     copy(&datas[1].join("control.db"), &datas[0].join("control.db"));
-    let said = refused(&datas[0]);
+    let said = refused_start(&datas[0]);
     assert!(["does not belong", "data.id", "backup", "--adopt"].iter().all(|word| said.contains(word)), "{said}");
     assert!(datas[0].join("apps/book/kv.db").is_file());
     let mut host = Host::adopting(&datas[0]);
@@ -154,14 +149,14 @@ fn half_a_copy_is_refused_and_one_missing_folder_is_reported() {
     host.stop();
     // Apps without the database.
     copy_folder(&data.join("apps"), &half.join("apps"));
-    let said = refused(&half);
+    let said = refused_start(&half);
     assert!(said.contains("book, other") || said.contains("other, book"), "{said}");
     assert!(half.join("apps/book/kv.db").is_file() && half.join("apps/other/kv.db").is_file());
     // The database without apps.
     fs::remove_dir_all(&half).expect("it exists");
     copy_folder(&data, &half);
     fs::remove_dir_all(half.join("apps")).expect("it exists");
-    let said = refused(&half);
+    let said = refused_start(&half);
     assert!(
         ["none of them has a folder", "an incomplete copy", "--adopt"].iter().all(|word| said.contains(word)),
         "{said}"

@@ -2,9 +2,13 @@
 //! in the host's log, in the app's activity and in the report of `isopod doctor`. The host neither
 //! mixes nor deletes data because of it.
 
-use isopod_tests::{Ask, Bundle, Host, guest, program, wait_for};
+use isopod_tests::{
+    Ask, Bundle, Host, guest,
+    program::{self, refused_start},
+    wait_for,
+};
 use serde_json::Value;
-use std::{fs, os::unix::fs::symlink, path::Path, process::Output};
+use std::{fs, os::unix::fs::symlink, path::Path};
 
 /// Deploys a guestbook with one entry.
 fn deploy_with_entry(host: &Host, app: &str) {
@@ -37,15 +41,6 @@ fn finding(data: &Path, name: &str) -> (String, String) {
     let found = items.iter().find(is_wanted).unwrap_or_else(|| panic!("no finding {name}: {items:?}"));
     let text = |key: &str| found[key].as_str().unwrap_or_default().to_owned();
     (text("detail"), text("fix"))
-}
-
-/// Starts a host that must refuse to start, and returns its error output.
-#[track_caller]
-fn refused(data: &Path) -> String {
-    let mut command = program::command(&["up", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
-    let Output { status, stdout, stderr } = command.arg("--data").arg(data).output().expect("it can be run");
-    assert!(!status.success() && stdout.is_empty(), "{}", String::from_utf8_lossy(&stdout));
-    String::from_utf8_lossy(&stderr).into_owned()
 }
 
 /// Returns the host's warning about an app's data.
@@ -202,7 +197,7 @@ fn a_control_database_removed_while_the_host_runs_is_an_error_in_log_status_and_
     }
     assert!(entries(&host, "book").contains("of-book") && !data.join("control.db").exists());
     host.stop();
-    assert!(refused(&data).contains("control.db-wal"));
+    assert!(refused_start(&data).contains("control.db-wal"));
     follow(&finding(&data, "lost+found").1);
     let (items, _) = doctor(&data);
     assert!(items.iter().all(|item| item["name"] != "data"), "{items:?}");
@@ -234,7 +229,7 @@ fn a_control_database_replaced_or_overwritten_while_the_host_runs_is_an_error() 
             assert!(entries(&host, "book").contains("of-book"));
         }
         host.stop();
-        assert!(refused(host.data()).contains("mix two databases"), "the changes of the host are not mixed in");
+        assert!(refused_start(host.data()).contains("mix two databases"), "the changes of the host are not mixed in");
         for end in ["-wal", "-shm"] {
             let _ = fs::remove_file(host.data().join(format!("control.db{end}")));
         }
@@ -258,7 +253,7 @@ fn doctor_reports_why_a_start_is_refused() {
     }
     let same = |data: &Path, words: &str| {
         let before = fs::read_dir(data).expect("it can be read").count();
-        let (said, (detail, fix)) = (refused(data), finding(data, "data"));
+        let (said, (detail, fix)) = (refused_start(data), finding(data, "data"));
         assert!(said.contains(&detail) && said.contains(&fix) && detail.contains(words), "{said}\n{detail}\n{fix}");
         assert!(!fix.is_empty() && !doctor(data).1);
         assert_eq!(fs::read_dir(data).expect("it can be read").count(), before, "both change nothing");
@@ -286,7 +281,7 @@ fn an_older_control_database_is_never_mixed_with_the_journal_of_a_killed_host() 
     assert!(items.iter().all(|item| item["name"] != "data"), "the database and its journal match: {items:?}");
     let newer = fs::read(data.join("control.db")).expect("it can be read");
     fs::copy(&older, data.join("control.db")).expect("it is copied");
-    let said = refused(&data);
+    let said = refused_start(&data);
     let words = ["control.db-wal", "mix two databases", "nothing was changed", "--adopt"];
     assert!(words.iter().all(|word| said.contains(word)), "{said}");
     let (detail, fix) = finding(&data, "data");
@@ -294,7 +289,7 @@ fn an_older_control_database_is_never_mixed_with_the_journal_of_a_killed_host() 
     // The host also refuses to start without a `control.db`. It starts with the database that
     // matches the journal.
     fs::remove_file(data.join("control.db")).expect("it exists");
-    assert!(refused(&data).contains("control.db-wal"));
+    assert!(refused_start(&data).contains("control.db-wal"));
     fs::write(data.join("control.db"), newer).expect("it is restored");
     let mut host = host.again();
     assert!(entries(&host, "newer").contains("of-newer") && entries(&host, "kept").contains("of-kept"));
@@ -331,7 +326,7 @@ fn doctor_and_up_name_a_data_path_that_is_no_data_folder() {
     assert!(!none.exists());
     assert!(finding(&file, "data folder").0.contains("is a file"));
     assert!(!doctor(&file).1, "doctor fails");
-    assert!(refused(&file).contains("a file exists where a folder is needed"));
+    assert!(refused_start(&file).contains("a file exists where a folder is needed"));
     assert_eq!(fs::read_to_string(&file).expect("it exists"), "mine");
 }
 

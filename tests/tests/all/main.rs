@@ -90,6 +90,7 @@ mod messages;
 mod metrics_format;
 mod missed_runs;
 mod model;
+mod newer_data;
 mod operator_signals;
 mod other_servers;
 mod outbound;

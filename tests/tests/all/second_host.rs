@@ -1,19 +1,14 @@
 //! Tests two hosts on one data folder: the second refuses to start while the first runs.
 
-use isopod_tests::{Bundle, Host, guest, program, wait_for};
+use isopod_tests::{
+    Bundle, Host, guest,
+    program::{self, refused_start},
+    wait_for,
+};
 use std::{
     io::{BufRead, BufReader},
-    path::Path,
     process::{Child, Stdio},
 };
-
-/// Starts a host that must refuse to start, and returns its error output.
-fn refused(data: &Path) -> String {
-    let mut command = program::command(&["up", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
-    let output = command.arg("--data").arg(data).output().expect("it can be run");
-    assert_eq!((output.status.code(), output.stdout.is_empty()), (Some(1), true), "{output:?}");
-    String::from_utf8_lossy(&output.stderr).into_owned()
-}
 
 #[test]
 fn a_second_host_refuses_the_data_folder_of_a_running_host() {
@@ -21,21 +16,21 @@ fn a_second_host_refuses_the_data_folder_of_a_running_host() {
     let data = folder.path().join("data");
     let mut host = Host::on(&data);
     host.deploy("hello", Bundle::component(guest("hello")));
-    let said = refused(&data);
+    let said = refused_start(&data);
     let process = format!("process {}", host.id());
     let words = ["is in use by another isopod", &process, "stop it first", "--data", &data.display().to_string()];
     assert!(words.iter().all(|word| said.contains(word)), "{said}");
     // The same folder by another path.
     let link = folder.path().join("link");
     std::os::unix::fs::symlink(&data, &link).expect("a link can be made");
-    assert!(refused(&link).contains("is in use by another isopod"));
+    assert!(refused_start(&link).contains("is in use by another isopod"));
     host.get("hello", "/").expect(200);
 
     // The kernel releases the lock of a killed process.
     host.kill();
     let next = Host::on(&data);
     next.get("hello", "/").expect(200);
-    assert!(refused(&data).contains(&format!("process {}", next.id())));
+    assert!(refused_start(&data).contains(&format!("process {}", next.id())));
 }
 
 #[test]

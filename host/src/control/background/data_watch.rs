@@ -1,19 +1,23 @@
 //! Watches the data folder while the host runs. Reports removed data of apps and a replaced
 //! `control.db` once each. Also restores the disk space in reserve. Never stops the host.
 
-use isopod_store::Store;
+use std::sync::Arc;
+
+use isopod_store::{Store, StoreError};
 use tokio::time::{Instant, MissedTickBehavior, interval, interval_at};
 
 use crate::{
-    control::limits,
     control::{
+        AppRecord,
         app_table::AppTable,
         background::activity_log::ActivityLog,
         data_folder::{self, Detected},
     },
+    control::limits,
 };
 
 /// The watch on the data folder.
+#[derive(Clone)]
 pub(in crate::control) struct Service {
     pub(in crate::control) app_table: AppTable,
     pub(in crate::control) activity: ActivityLog,
@@ -24,6 +28,15 @@ impl Service {
     /// Reports losses until the host stops.
     pub(in crate::control) async fn run(self) {
         tokio::join!(self.report_losses(), self.look_for_losses(), self.watch_control());
+    }
+
+    /// Reports databases that can't be read at the start.
+    pub(in crate::control) async fn report_unreadable(&self, found: Vec<(Arc<AppRecord>, StoreError)>) {
+        for (app, error) in found {
+            let (kind, text, data) = data_folder::unreadable(&self.store, &app.name, &error);
+            tracing::error!(app = %app.name, "{text}");
+            self.activity.record(&app, kind, text, data).await;
+        }
     }
 
     async fn report_losses(&self) {

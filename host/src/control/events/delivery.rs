@@ -90,6 +90,11 @@ impl Delivery {
         }
         match claimed {
             Ok(next) => next,
+            // No retry succeeds in this run of the host.
+            Err(error @ StoreError::TooNew { .. }) => {
+                tracing::error!(app = %self.app.name, %error, "the app's events are not delivered");
+                NextCheck::Later
+            }
             Err(error) => {
                 tracing::warn!(app = %self.app.name, %error, "the app's event queue can't be read; retrying");
                 NextCheck::At(after(limits::QUEUE_RETRY_INTERVAL))

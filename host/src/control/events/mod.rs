@@ -25,7 +25,7 @@ use std::{collections::HashSet, sync::Arc};
 
 use isopod_policy::AppName;
 use isopod_store::{
-    Accepted, Cancelled, DeadChange, EventFilter, EventQueue, EventSeq, Page, Paged, StoredEvent, Swept,
+    Accepted, Cancelled, DeadChange, EventFilter, EventQueue, EventSeq, Page, Paged, StoreError, StoredEvent, Swept,
 };
 use jiff::Timestamp;
 
@@ -71,15 +71,17 @@ impl Events {
     }
 
     /// Wakes the delivery of events that were stored before the host's start, and sets the metrics
-    /// of all queues.
-    pub(in crate::control) async fn resume(self) {
+    /// of all queues. Returns the apps whose database can't be read, except damaged databases: the
+    /// delivery replaces and reports these.
+    pub(in crate::control) async fn resume(self) -> Vec<(Arc<AppRecord>, StoreError)> {
         let queues = match self.0.queue.app_queues().await {
             Ok(queues) => queues,
             Err(error) => {
                 tracing::error!(%error, "can't find the apps with stored events: each waits for its next event");
-                return;
+                return Vec::new();
             }
         };
+        let mut unreadable = Vec::new();
         for queue in queues {
             let Ok(app) = self.0.app_table.app(&queue.app) else { continue };
             let stats = queue.stats.as_deref().unwrap_or_default();
@@ -87,7 +89,12 @@ impl Events {
             if queue.is_pending() {
                 self.wake(&app);
             }
+            match queue.stats {
+                Ok(_) | Err(StoreError::Damaged { .. }) => {}
+                Err(error) => unreadable.push((app, error)),
+            }
         }
+        unreadable
     }
 
     /// Stores events for the app's event handler: all of them, or none. Returns once they are

@@ -7,7 +7,7 @@ use isopod_policy::{AppName, ProcessName};
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::ValueVersion;
+use crate::{StoreError, ValueVersion};
 
 /// The position of an event in its app's queue, in the order of acceptance. Never reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -334,14 +334,18 @@ impl QueueStats {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AppQueue {
     pub app: AppName,
-    /// The statistics of the app's process types. `None` if its database can't be read; the first
-    /// use of its queue reports the reason.
-    pub stats: Option<Vec<QueueStats>>,
+    /// The statistics of the app's process types, or the reason why its database can't be read. A
+    /// damaged database is replaced at the first use of the queue, which reports it.
+    pub stats: Result<Vec<QueueStats>, StoreError>,
 }
 
 impl AppQueue {
-    /// Returns whether the app may have events to deliver, now or later.
+    /// Returns whether this host may have events of the app to deliver, now or later.
     pub fn is_pending(&self) -> bool {
-        self.stats.as_ref().is_none_or(|stats| stats.iter().any(|of| of.backlog() > 0))
+        match &self.stats {
+            Ok(stats) => stats.iter().any(|of| of.backlog() > 0),
+            Err(StoreError::TooNew { .. }) => false,
+            Err(_) => true,
+        }
     }
 }

@@ -10,11 +10,12 @@ use crate::StoreError;
 use crate::app_database::{AppDatabases, FORMAT, format_of};
 use crate::sql::{Sql, first, look_into};
 
-/// Returns all queues with events that have not ended or with dead letters. Blocks.
+/// Returns all queues with events that have not ended or with dead letters, and those that can't be
+/// read. Blocks.
 pub(super) fn app_queues(databases: &AppDatabases) -> Result<Vec<AppQueue>, StoreError> {
     let found = look_into_all(databases, stats)?.into_iter();
-    let queues = found.map(|(app, stats)| AppQueue { app, stats: stats.ok() });
-    Ok(queues.filter(|queue| queue.stats.as_ref().is_none_or(|stats| !stats.is_empty())).collect())
+    let queues = found.map(|(app, stats)| AppQueue { app, stats });
+    Ok(queues.filter(|queue| !queue.stats.as_ref().is_ok_and(Vec::is_empty)).collect())
 }
 
 /// Returns all apps with events, including those whose database can't be read now. Blocks.
@@ -53,9 +54,10 @@ fn has_events(connection: &Connection) -> Sql<bool> {
 
 /// Returns the statistics of a queue whose leases are void.
 fn stats(connection: &Connection) -> Sql<Vec<QueueStats>> {
-    if format_of(connection)? != FORMAT {
-        // Earlier formats have no events. A newer one is refused when it is used.
-        return Ok(Vec::new());
+    match format_of(connection)? {
+        FORMAT => list::stats(connection, true),
+        found if found > FORMAT => Err(StoreError::TooNew { found, known: FORMAT }.into()),
+        // Earlier formats have no events.
+        _ => Ok(Vec::new()),
     }
-    list::stats(connection, true)
 }

@@ -105,9 +105,9 @@ pub trait EventQueue: Send + Sync + std::fmt::Debug {
     /// noticeably. Returns whether more can be freed. Some space is kept for later events.
     async fn shrink(&self, app: &AppName) -> Result<bool, StoreError>;
 
-    /// Returns the queues with events that have not ended or with dead letters, without keeping
-    /// them open. Takes long with many apps. Intended for the start of a host: all leases count as
-    /// void.
+    /// Returns the queues with events that have not ended or with dead letters, and the queues that
+    /// can't be read, without keeping them open. Takes long with many apps. Intended for the start
+    /// of a host: all leases count as void.
     async fn app_queues(&self) -> Result<Vec<AppQueue>, StoreError>;
 
     /// Returns all apps with events, including apps whose events have all ended and apps whose

@@ -109,7 +109,11 @@ async fn apps_with_unfinished_events_are_found_at_the_start() {
         found.sort_by(|one, other| one.app.cmp(&other.app));
         let counts = |of: &QueueStats| (of.ready, of.delayed, of.dead, of.next_due);
         let shown = |queue: AppQueue| {
-            (queue.app.to_string(), queue.is_pending(), queue.stats.map(|of| of.iter().map(counts).collect::<Vec<_>>()))
+            (
+                queue.app.to_string(),
+                queue.is_pending(),
+                queue.stats.ok().map(|of| of.iter().map(counts).collect::<Vec<_>>()),
+            )
         };
         found.into_iter().map(shown).collect::<Vec<_>>()
     };
@@ -279,6 +283,9 @@ async fn a_database_of_the_previous_format_gets_a_queue_and_keeps_its_entries() 
     database(folder.path()).execute_batch("PRAGMA user_version = 3").expect("it is written");
     let store = Store::open(folder.path()).expect("the store opens");
     let newer = StoreError::TooNew { found: 3, known: 2 };
+    let found = store.events().app_queues().await.expect("the apps are read");
+    assert_eq!(found, [AppQueue { app: name("bot"), stats: Err(newer.clone()) }]);
+    assert!(!found[0].is_pending(), "its events wait for a newer host");
     assert_eq!(store.events().stats(&name("bot"), at(20)).await, Err(newer.clone()));
     assert_eq!(store.kv().get(&name("bot"), "", "k").await, Err(newer));
 }

@@ -1,0 +1,84 @@
+//! Tests a data folder that a newer version has used: a newer `control.db` refuses the start, and a
+//! newer or unreadable database of an app affects only that app, and is reported.
+
+use isopod_tests::{
+    Ask, Host,
+    outbox::{ask_to_store, event_of_steps, outbox},
+    program::refused_start,
+};
+use rusqlite::Connection;
+use serde_json::{Value, json};
+use std::fs;
+
+fn format_of(database: &Connection) -> i64 {
+    database.pragma_query_value(None, "user_version", |row| row.get(0)).expect("it is read")
+}
+
+fn set_format(database: &Connection, format: i64) {
+    database.pragma_update(None, "user_version", format).expect("it is written");
+}
+
+/// Returns the report of an app's database that can't be read, which is also in the host's log.
+#[track_caller]
+fn reported(host: &Host, app: &str) -> String {
+    let entry = host.activity_of(app, "data-unreadable");
+    let text = entry["text"].as_str().expect("it has a text").to_owned();
+    let path = host.data().join("apps").join(app).join("kv.db");
+    assert_eq!(entry["data"]["path"], path.to_str().expect("paths are text"), "{entry}");
+    assert!(text.starts_with(&format!("the database of {app} can't be read")), "{entry}");
+    assert!(host.said().lines().any(|line| line.contains("ERROR") && line.contains(&text)), "{}", host.said());
+    text
+}
+
+#[test]
+fn a_newer_control_database_refuses_the_start() {
+    let mut host = Host::start();
+    host.deploy("outbox", outbox("outbox", "", ""));
+    host.stop();
+    let known = format_of(&host.control_database());
+    set_format(&host.control_database(), known + 1);
+    let said = refused_start(host.data());
+    let newer = format!("has format {}, but this isopod supports formats up to {known}; run the newer", known + 1);
+    assert!(said.contains(&newer), "{said}");
+    set_format(&host.control_database(), known);
+    assert_eq!(host.again().state("outbox"), "running", "the refused start changed nothing");
+}
+
+#[test]
+fn a_newer_or_unreadable_database_of_an_app_is_reported_and_stops_no_other_app() {
+    let host = Host::start();
+    for app in ["newer", "unreadable", "other"] {
+        host.deploy(app, outbox(app, "", ""));
+        let event = event_of_steps("later", None, &json!([["increment", "handled"]]));
+        host.api(ask_to_store(app, &event).header("isopod-delay", "3s")).expect(202);
+    }
+    let (mut known, aside) = (0, host.data().join("aside"));
+    let host = host.restart_after(|host| {
+        known = format_of(&host.database_of("newer"));
+        set_format(&host.database_of("newer"), known + 1);
+        let database = host.data().join("apps/unreadable/kv.db");
+        fs::rename(&database, &aside).expect("it is renamed");
+        fs::create_dir(&database).expect("a folder is created");
+    });
+    let newer = format!("has format {}, but this isopod supports formats up to {known}; run the newer", known + 1);
+    let said = reported(&host, "newer");
+    assert!(said.contains(&newer) && said.contains("its events wait"), "{said}");
+    let said = reported(&host, "unreadable");
+    assert!(said.contains("check the disk"), "{said}");
+    host.until_event("other", "later", "done");
+    for app in ["newer", "unreadable"] {
+        host.api(Ask::get(format!("/v1/apps/{app}/events"))).problem(500, "store");
+        assert_eq!(host.state(app), "running");
+    }
+
+    let host = host.restart_after(|host| {
+        set_format(&host.database_of("newer"), known);
+        let database = host.data().join("apps/unreadable/kv.db");
+        fs::remove_dir(&database).expect("it is empty");
+        fs::rename(&aside, &database).expect("it is renamed");
+    });
+    for app in ["newer", "unreadable"] {
+        let done = host.until_event(app, "later", "done");
+        assert_eq!((&done["attempt"], host.value(app, "handled")), (&json!(1), Value::from("1")), "{done}");
+    }
+}
