@@ -61,6 +61,31 @@ impl Host {
     }
 }
 
+/// The number of the state of claimed events in the column `events.state`.
+const LEASED: i64 = 2;
+
+impl Host {
+    /// Returns the number of claimed events in the database of a killed host's app. Reads a copy:
+    /// SQLite would apply the journal of the database and remove it.
+    ///
+    /// # Panics
+    /// If the database can't be copied.
+    #[track_caller]
+    pub(crate) fn leased_events(&self, app: &str) -> u64 {
+        let (from, copy) = (self.data().join("apps").join(app), tempfile::tempdir().expect("a folder can be made"));
+        for file in ["kv.db", "kv.db-wal"].into_iter().filter(|file| from.join(file).exists()) {
+            std::fs::copy(from.join(file), copy.path().join(file)).expect("it can be copied");
+        }
+        let count = open(&copy.path().join("kv.db")).query_row(
+            "SELECT count(*) FROM events WHERE state = ?1",
+            [LEASED],
+            |row| row.get::<_, i64>(0),
+        );
+        // The app may have had no event yet.
+        u64::try_from(count.unwrap_or(0)).expect("it is not negative")
+    }
+}
+
 /// Returns the process that holds SQLite's shared lock. Without this lock an older SQLite assumes
 /// that it has the only connection, and takes the database over when it closes.
 #[track_caller]

@@ -42,8 +42,9 @@ pub struct Torture {
     pub hazards: Hazards,
     /// The number of clients that send events concurrently.
     pub senders: usize,
-    /// The time after which the host isn't killed again.
+    /// The time after which the host isn't killed again, except to reach `kills_min`.
     pub at_most: Duration,
+    pub kills_min: u32,
     /// The largest number of acknowledged events between two kills.
     pub pause: u64,
 }
@@ -63,16 +64,21 @@ pub struct Survived {
     pub failed_calls: u64,
     /// The largest number of deliveries of one event.
     pub attempts: u64,
+    /// The number of deliveries besides the first one of each event.
+    pub redeliveries: u64,
+    /// The number of events that were claimed at a kill, summed over all kills.
+    pub interrupted: u64,
 }
 
 impl fmt::Display for Survived {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { kills, power_failures, acknowledged, repeated, refused, failed_calls, attempts } = self;
+        let Self { kills, power_failures, acknowledged, repeated, refused, failed_calls, .. } = self;
+        let Self { attempts, redeliveries, interrupted, .. } = self;
         write!(
             out,
             "{kills} kills ({power_failures} power failures), {failed_calls} failed calls of the disk, {acknowledged} \
              acknowledged events, {repeated} requests without a response, {refused} refused, at most {attempts} \
-             attempts of one event"
+             attempts of one event, {redeliveries} repeated deliveries, {interrupted} interrupted"
         )
     }
 }
@@ -122,7 +128,7 @@ impl Torture {
         println!("torture: {} kills, faults: {}, seed {}", self.kills, self.hazards, self.seed);
         let host = if self.hazards == Hazards::None { Host::start() } else { Host::start_with_faults("") };
         deploy(&host);
-        let may_refuse = matches!(self.hazards, Hazards::Errors | Hazards::Full | Hazards::All);
+        let may_refuse = self.hazards.has_errors();
         let sending = Sending { may_refuse, ..Sending::default() };
         sending.set_admin(Some(host.admin));
         let token = host.token.clone();
@@ -141,14 +147,17 @@ impl Torture {
         println!("torture: verifying {acknowledged} events");
         // The handlers of the first app add events to the second.
         APPS.iter().for_each(|app| host.until_no_event_waits(app, TORTURE_DRAIN));
-        let attempts = verify(&host, &sending.ids.into_inner().unwrap_or_else(PoisonError::into_inner));
+        let all = verify(&host, &sending.ids.into_inner().unwrap_or_else(PoisonError::into_inner));
+        let attempts = all.iter().copied().max().unwrap_or(0);
+        let redeliveries = all.iter().map(|attempts| attempts - 1).sum();
         let (repeated, refused) = (sending.repeated.into_inner(), sending.refused.into_inner());
-        Survived { acknowledged, repeated, refused, attempts, ..survived }
+        Survived { acknowledged, repeated, refused, attempts, redeliveries, ..survived }
     }
 
     fn kill_all(&self, mut host: Host, sending: &Sending) -> (Host, Survived) {
         let (began, mut random, mut survived) = (Instant::now(), self.seed, Survived::default());
-        while survived.kills < self.kills && began.elapsed() < self.at_most {
+        let may_continue = |kills: u32| kills < self.kills_min || began.elapsed() < self.at_most;
+        while survived.kills < self.kills && may_continue(survived.kills) {
             let round = Round::choose(self.hazards, &mut random, self.pause);
             sending.until_acknowledged(round.acknowledged, "before a kill");
             if let Some(disk) = &round.disk {
@@ -164,6 +173,7 @@ impl Torture {
                 lost = host.lose_unsynced(round.loss, &[COMPILED]);
                 survived.power_failures += u32::from(round.loss.is_some());
             }
+            survived.interrupted += APPS.iter().map(|app| host.leased_events(app)).sum::<u64>();
             let (kill, kills, acknowledged) =
                 (survived.kills, self.kills, sending.acknowledged.load(Ordering::Relaxed));
             let elapsed = began.elapsed().as_secs();
@@ -264,9 +274,9 @@ fn subject_of(id: &str) -> u64 {
     id.bytes().fold(0, |sum, byte| (sum * 31 + u64::from(byte)) % SUBJECTS)
 }
 
-/// Compares the events and values of both apps with the acknowledged events. Returns the largest
-/// number of attempts.
-fn verify(host: &Host, acknowledged: &BTreeMap<String, u32>) -> u64 {
+/// Compares the events and values of both apps with the acknowledged events. Returns the number of
+/// attempts of each event.
+fn verify(host: &Host, acknowledged: &BTreeMap<String, u32>) -> Vec<u64> {
     let [of_outbox, of_audit] = APPS.map(|app| host.stored_events(app, ""));
     let all = || of_outbox.iter().chain(&of_audit);
     let unfinished: Vec<&Value> = all().filter(|event| event["state"] != "done").collect();
@@ -297,7 +307,7 @@ fn verify(host: &Host, acknowledged: &BTreeMap<String, u32>) -> u64 {
     for entry in APPS.iter().flat_map(|app| host.activity(app)) {
         assert_ne!(entry["kind"], "data-damaged", "no file was damaged: {entry}");
     }
-    all().filter_map(|event| event["attempt"].as_u64()).max().unwrap_or(0)
+    all().map(|event| event["attempt"].as_u64().expect("a number of attempts")).collect()
 }
 
 /// Asserts that these keys have these counts.

@@ -21,6 +21,11 @@ pub enum Hazards {
 impl Hazards {
     const ALL: [Self; 5] = [Self::None, Self::Power, Self::Errors, Self::Full, Self::All];
 
+    /// Returns whether calls of the host fail.
+    pub fn has_errors(self) -> bool {
+        matches!(self, Self::Errors | Self::Full | Self::All)
+    }
+
     fn name(self) -> &'static str {
         match self {
             Self::None => "none",
