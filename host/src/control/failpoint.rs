@@ -1,5 +1,7 @@
-//! Owns the steps at which a test can pause or crash the host. Without the feature `failpoints`, it
-//! never interrupts anything.
+//! Owns the steps at which a test can pause or crash the host, and the intervals that a test can
+//! shorten. Without the feature `failpoints`, it never changes anything.
+
+use std::time::Duration;
 
 /// Runs the action that `FAILPOINTS` sets for this step.
 #[cfg(feature = "failpoints")]
@@ -11,3 +13,16 @@ pub(crate) async fn reached(step: &'static str) {
 
 #[cfg(not(feature = "failpoints"))]
 pub(crate) async fn reached(_: &'static str) {}
+
+/// Returns the interval of a periodic task. `FAILPOINTS` can set another number of milliseconds, as
+/// in `data-check=return(100)`.
+#[cfg(feature = "failpoints")]
+pub(crate) fn interval(step: &'static str, usual: Duration) -> Duration {
+    let milliseconds = fail::eval(step, |given| given.and_then(|text| text.parse().ok())).flatten();
+    milliseconds.map_or(usual, Duration::from_millis)
+}
+
+#[cfg(not(feature = "failpoints"))]
+pub(crate) fn interval(_: &'static str, usual: Duration) -> Duration {
+    usual
+}

@@ -84,6 +84,30 @@ fn a_frozen_app_is_thawed_for_a_delayed_event() {
     assert_eq!(host.value("outbox", "thawed"), "2");
 }
 
+/// Returns whether a host has a file of its data folder open.
+fn has_open(host: &Host, file: &str) -> bool {
+    let file = host.data().join(file).canonicalize().expect("it exists");
+    let descriptors = std::fs::read_dir(format!("/proc/{}/fd", host.id())).expect("the process runs");
+    // A descriptor may be closed during the search.
+    descriptors.flatten().any(|descriptor| std::fs::read_link(descriptor.path()).is_ok_and(|open| open == file))
+}
+
+#[test]
+fn the_database_of_a_frozen_app_with_a_delayed_event_is_closed() {
+    let host = Host::start_with("data-check=return(100)", "freeze_after = \"200ms\"\n");
+    host.create("outbox", "staging");
+    host.deploy("outbox", outbox("outbox", "", ""));
+    let emitted = json!({ "id": "late", "delay_ms": 3_600_000, "steps": [["increment", "thawed"]] });
+    host.run_steps("outbox", &json!([["emit", emitted]]));
+    wait_for("the app to be frozen", || (host.release_state("outbox", 1) == "frozen").then_some(()));
+    wait_for("its database to be closed", || (!has_open(&host, "apps/outbox/kv.db")).then_some(()));
+    assert!(has_open(&host, "control.db"));
+    assert_eq!(host.stored_event("outbox", "late")["state"], "delayed");
+    assert!(has_open(&host, "apps/outbox/kv.db"), "the last request has opened it");
+    wait_for("its database to be closed again", || (!has_open(&host, "apps/outbox/kv.db")).then_some(()));
+    assert_eq!(host.release_state("outbox", 1), "frozen");
+}
+
 #[test]
 fn an_event_to_another_app_is_forwarded_once() {
     let host = Host::start();

@@ -13,7 +13,7 @@ use crate::{
         background::activity_log::ActivityLog,
         data_folder::{self, Detected},
     },
-    control::limits,
+    control::{failpoint, limits},
 };
 
 /// The watch on the data folder.
@@ -50,8 +50,8 @@ impl Service {
     }
 
     async fn look_for_losses(&self) {
-        let mut ticks =
-            interval_at(Instant::now() + limits::DATA_LOSS_CHECK_INTERVAL, limits::DATA_LOSS_CHECK_INTERVAL);
+        let pause = failpoint::interval("data-check", limits::DATA_LOSS_CHECK_INTERVAL);
+        let mut ticks = interval_at(Instant::now() + pause, pause);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
