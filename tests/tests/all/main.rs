@@ -71,6 +71,7 @@ mod health;
 mod host_calls;
 mod host_memory;
 mod http10;
+mod huge_events;
 mod instances;
 mod javascript;
 mod json_bodies;
