@@ -132,14 +132,21 @@ impl SampleWindow {
     }
 }
 
-/// Returns the latencies of a caller that waits for each response and then pauses, over one
-/// connection.
+/// Returns the latencies of a quiet caller during a window.
 pub(super) fn quiet(caller: &Caller, window: SampleWindow) -> Result<Times> {
+    let began = Instant::now();
+    quiet_while(caller, |answers| {
+        began.elapsed() < window.at_least || (answers < window.answers && began.elapsed() < window.at_most)
+    })
+}
+
+/// Returns the latencies of a caller that waits for each response and then pauses, over one
+/// connection, while a condition of the number of its responses holds.
+pub(super) fn quiet_while(caller: &Caller, holds: impl Fn(usize) -> bool) -> Result<Times> {
     machine::run_soon();
     let mut client = Client::open(caller.address, caller.request.clone())?;
     let mut times = Vec::new();
-    let began = Instant::now();
-    while began.elapsed() < window.at_least || (times.len() < window.answers && began.elapsed() < window.at_most) {
+    while holds(times.len()) {
         std::thread::sleep(QUIET_PAUSE);
         let asked = Instant::now();
         let answer = client.get().context("the quiet caller got no response")?;

@@ -1,16 +1,19 @@
 //! Measures a deep backlog of events: the time from a start of the host until the app responds and
-//! its events are listed, and the delivery of the backlog with the host's memory. Never measures
-//! the creation of the backlog.
+//! its events are listed, and the delivery of the backlog with the host's memory and the latency of
+//! requests. Never measures the creation of the backlog.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
 use super::isopod::Isopod;
 use super::queue::{Due, Queue as _};
 use crate::client::Client;
+use crate::flood;
 use crate::machine::Footprint;
+use crate::times::Times;
 use xtask::step;
 
 /// The number of events in each request that creates the backlog.
@@ -32,6 +35,8 @@ pub(super) struct Backlog {
     /// Memory of the host at the beginning of the delivery, and its maximum during the delivery.
     pub(super) begin_mib: f64,
     pub(super) peak_mib: f64,
+    /// Latencies of requests to the app during the delivery.
+    pub(super) requests: Times,
 }
 
 pub(super) fn measure(isopod: Isopod, program: &Path, events: u64) -> Result<Backlog> {
@@ -46,15 +51,23 @@ pub(super) fn measure(isopod: Isopod, program: &Path, events: u64) -> Result<Bac
     let caller = isopod.caller();
     let began = Instant::now();
     isopod.has_events(&["delayed"])?;
-    Client::open(caller.address, caller.request)?.get()?;
+    Client::open(caller.address, caller.request.clone())?.get()?;
     let open_ms = began.elapsed().as_secs_f64() * 1e3;
     let memory = || -> Result<f64> { Ok(Footprint::of(isopod.process())?.resident_mib) };
     std::thread::sleep(due.saturating_duration_since(Instant::now()));
     let (began, begin_mib) = (Instant::now(), memory()?);
     let mut peak_mib = begin_mib;
-    isopod.until_handled(|| {
-        peak_mib = peak_mib.max(memory()?);
-        Ok(())
-    })?;
-    Ok(Backlog { events, open_ms, drain_s: began.elapsed().as_secs_f64(), begin_mib, peak_mib })
+    let is_over = AtomicBool::new(false);
+    let (delivered, requests) = std::thread::scope(|scope| {
+        let quiet = scope.spawn(|| flood::quiet_while(&caller, |_| !is_over.load(Ordering::Acquire)));
+        let delivered = isopod.until_handled(|| {
+            peak_mib = peak_mib.max(memory()?);
+            Ok(())
+        });
+        is_over.store(true, Ordering::Release);
+        (delivered, quiet.join().unwrap_or_else(|_| bail!("the quiet caller panicked")))
+    });
+    delivered?;
+    let drain_s = began.elapsed().as_secs_f64();
+    Ok(Backlog { events, open_ms, drain_s, begin_mib, peak_mib, requests: requests? })
 }

@@ -134,6 +134,7 @@ impl Figures {
                 "open_ms": backlog.open_ms,
                 "drain_s": backlog.drain_s,
                 "memory_mib": { "begin": backlog.begin_mib, "peak": backlog.peak_mib },
+                "requests_p99_ms": backlog.requests.p99(),
             })
         });
         json!({
@@ -164,11 +165,12 @@ impl fmt::Display for Figures {
         }
         let (alone, during) = (self.p99(|latency| &latency.alone), self.p99(|latency| &latency.during));
         writeln!(out, "\n\np99 of requests to the app: {alone:.2} ms alone, {during:.2} ms during a flood of events")?;
-        if let Some(Backlog { events, open_ms, drain_s, begin_mib, peak_mib }) = &self.backlog {
+        if let Some(Backlog { events, open_ms, drain_s, begin_mib, peak_mib, requests }) = &self.backlog {
             writeln!(
                 out,
                 "a backlog of {events} events: opened in {open_ms:.0} ms, delivered in {drain_s:.1} s, memory \
-                 {begin_mib:.0} MiB at the start, at most {peak_mib:.0} MiB"
+                 {begin_mib:.0} MiB at the start, at most {peak_mib:.0} MiB, p99 of requests {:.2} ms",
+                requests.p99()
             )?;
         }
         crate::verdict::write(out, &self.verdicts())
