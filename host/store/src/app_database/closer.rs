@@ -5,8 +5,8 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
 use rusqlite::Connection;
-use tokio::sync::OwnedSemaphorePermit;
 
+use super::open_guard::OpenGuard;
 use crate::limits::{APPS_CLOSING_MAX, APPS_OPEN_MAX};
 use crate::workers::spawn;
 
@@ -23,7 +23,7 @@ pub(super) struct Closer {
 pub(super) struct CloserHandle(SyncSender<Message>);
 
 enum Message {
-    Close(Box<Closing>),
+    Close(Box<ClosingFiles>),
     /// Blocks the thread.
     #[cfg(test)]
     Hold(Receiver<()>),
@@ -31,17 +31,17 @@ enum Message {
 }
 
 /// A database without running calls.
-pub(super) struct Closing {
+pub(super) struct ClosingFiles {
     pub(super) reader: Option<Connection>,
     pub(super) writer: Option<Connection>,
-    pub(super) slot: OwnedSemaphorePermit,
+    pub(super) guard: OpenGuard,
 }
 
-impl Closing {
-    /// Closes the connections, then frees the slot.
+impl ClosingFiles {
+    /// Closes the connections, then frees the slot. The app's next database may then be opened.
     fn finish(self) {
         drop((self.reader, self.writer));
-        drop(self.slot);
+        drop(self.guard);
     }
 }
 
@@ -59,7 +59,7 @@ impl Closer {
 
 impl CloserHandle {
     /// Sends a database to the thread. Once the store is closed, closes it on the calling thread.
-    pub(super) fn close(&self, closing: Closing) {
+    pub(super) fn close(&self, closing: ClosingFiles) {
         let _ = self.0.send(Message::Close(Box::new(closing)));
     }
 

@@ -5,15 +5,19 @@
 mod checker;
 mod closer;
 mod damage;
+mod database;
 mod health;
 mod journal;
 mod lane;
+mod open_apps;
+mod open_guard;
+mod recovery;
 mod rescue;
 mod resync;
 mod schema;
 mod shrink;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
@@ -22,7 +26,8 @@ use tokio::sync::Semaphore;
 
 use self::checker::Checker;
 use self::closer::Closer;
-use self::lane::Shared;
+use self::database::Shared;
+use self::open_apps::{OpenApps, State};
 use crate::app_folders::AppFolders;
 use crate::boot::Boot;
 use crate::data_record::DataRecord;
@@ -32,7 +37,7 @@ use crate::workers::Workers;
 use crate::{Options, StoreError};
 
 pub(crate) use self::damage::finish as finish_replacement;
-pub(crate) use self::lane::AppDatabase;
+pub(crate) use self::database::AppDatabase;
 pub(crate) use self::rescue::CopyRows;
 pub(crate) use self::schema::{FORMAT, format_of};
 pub(crate) use self::shrink::shrink;
@@ -54,39 +59,6 @@ struct Inner {
     /// One permit for each database that is open or being closed.
     slots: Arc<Semaphore>,
     _closer: Closer,
-}
-
-/// The open databases, with the number of their last call.
-#[derive(Debug, Default)]
-struct OpenApps {
-    apps: HashMap<AppName, (Arc<AppDatabase>, u64)>,
-    /// Counts calls: a logical clock for finding the least recently used database.
-    calls: u64,
-    /// The value of `calls` when idle databases were last closed.
-    calls_before: u64,
-}
-
-impl OpenApps {
-    /// Returns the app's database if it is open, and marks it as recently used.
-    fn used(&mut self, app: &AppName) -> Option<Arc<AppDatabase>> {
-        self.calls += 1;
-        let (database, last_call) = self.apps.get_mut(app)?;
-        *last_call = self.calls;
-        Some(database.clone())
-    }
-
-    /// Removes the least recently used database.
-    fn take_quietest(&mut self) -> Option<Arc<AppDatabase>> {
-        let quietest = self.apps.iter().min_by_key(|(_, (_, last_call))| *last_call).map(|(app, _)| app.clone())?;
-        self.apps.remove(&quietest).map(|(database, _)| database)
-    }
-
-    /// Removes the databases without a call since the last removal.
-    fn take_idle(&mut self) -> Vec<Arc<AppDatabase>> {
-        let before = std::mem::replace(&mut self.calls_before, self.calls);
-        let is_idle = |_: &AppName, (_, last_call): &mut (Arc<AppDatabase>, u64)| *last_call <= before;
-        self.apps.extract_if(is_idle).map(|(_, (database, _))| database).collect()
-    }
 }
 
 impl AppDatabases {
@@ -129,15 +101,15 @@ impl AppDatabases {
 
     /// Returns the app's database like [`AppDatabases::database`], unless it has none.
     pub(crate) async fn existing(&self, app: &AppName) -> Result<Option<Arc<AppDatabase>>, StoreError> {
-        if let Some(database) = self.lock().used(app) {
+        if let State::Open(database) = self.lock().used(app) {
             return Ok(Some(database));
         }
         if self.path(app).exists() { self.database(app).await.map(Some) } else { Ok(None) }
     }
 
-    /// Returns whether the app's database is open.
+    /// Returns whether the app's database is open, or being closed.
     pub(crate) fn is_open(&self, app: &AppName) -> bool {
-        self.lock().apps.contains_key(app)
+        self.lock().is_open(app)
     }
 
     /// Returns the path of the app's database.
@@ -161,9 +133,17 @@ impl AppDatabases {
     /// Closes the app's database and removes all its data. Intended for a destroyed app, since a
     /// later call would create a new database. Blocks.
     pub(crate) fn remove_app(&self, app: &AppName) -> Result<(), StoreError> {
-        let open = self.lock().apps.remove(app);
-        if let Some((database, _)) = open {
-            database.close();
+        loop {
+            let state = self.lock().used(app);
+            match state {
+                // Until it is closed, calls find this database and open no other one.
+                State::Open(database) => {
+                    database.close();
+                    self.lock().remove(app);
+                }
+                State::Closing(closing) => closing.wait(),
+                State::Closed => break,
+            }
         }
         self.inner.shared.record.forget(app);
         self.inner.shared.health.forget(app);
@@ -176,46 +156,52 @@ impl AppDatabases {
     /// Reports data that apps lost since the last check, and closes the databases without a call
     /// since then. Blocks.
     pub(crate) fn look_for_losses(&self) {
-        let open: Vec<_> = self.lock().apps.values().map(|(database, _)| database.clone()).collect();
+        let open = self.lock().all();
         for database in open {
-            database.leave_lost_file();
+            database.close_lost_file();
         }
         self.inner.shared.record.look();
-        let idle = self.lock().take_idle();
-        drop(idle);
+        self.lock().evict_idle();
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, OpenApps> {
         self.inner.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns the app's database, opening it for the first call. Waits if too many databases are
-    /// being closed.
+    /// Returns the app's database, opening it for the first call. Waits until an earlier database
+    /// of the app is closed, and if too many databases are being closed.
     pub(crate) async fn database(&self, app: &AppName) -> Result<Arc<AppDatabase>, StoreError> {
-        if let Some(database) = self.lock().used(app) {
-            return Ok(database);
+        let mut slot = None;
+        loop {
+            let closing = {
+                let mut open = self.lock();
+                match (open.used(app), slot.take()) {
+                    (State::Open(database), _) => return Ok(database),
+                    (State::Closing(closing), kept) => {
+                        slot = kept;
+                        Some(closing)
+                    }
+                    (State::Closed, Some(slot)) => {
+                        let (folders, shared) = (self.inner.folders.clone(), self.inner.shared.clone());
+                        let make = |guard| AppDatabase::new(folders, app.clone(), shared, guard);
+                        return Ok(open.open(app, slot, make));
+                    }
+                    (State::Closed, None) => None,
+                }
+            };
+            match closing {
+                Some(closing) => closing.ended().await,
+                None => {
+                    let free = self.inner.slots.clone().acquire_owned().await;
+                    slot = Some(free.map_err(|_| StoreError::Closed)?);
+                }
+            }
         }
-        let slot = self.inner.slots.clone().acquire_owned().await.map_err(|_| StoreError::Closed)?;
-        let mut open = self.lock();
-        // Another call may have opened it first.
-        if let Some(database) = open.used(app) {
-            return Ok(database);
-        }
-        // Running calls keep it open until they complete. SQLite's locks order them with calls on
-        // the next connection.
-        let evicted = if open.apps.len() >= APPS_OPEN_MAX { open.take_quietest() } else { None };
-        let (folders, shared) = (self.inner.folders.clone(), self.inner.shared.clone());
-        let database = Arc::new(AppDatabase::new(folders, app.clone(), shared, slot));
-        let last_call = open.calls;
-        open.apps.insert(app.clone(), (database.clone(), last_call));
-        drop(open);
-        drop(evicted);
-        Ok(database)
     }
 
     #[cfg(test)]
     fn open_apps(&self) -> usize {
-        self.lock().apps.len()
+        self.lock().count()
     }
 }
 
@@ -285,8 +271,86 @@ mod tests {
         assert_eq!(databases.open_apps(), 2, "both were used since the start");
         assert_eq!(store.get(&app(1), "", "me").await, Ok(Some(b"here".to_vec())));
         databases.look_for_losses();
-        assert!(databases.is_open(&app(1)) && !databases.is_open(&app(2)));
+        assert!(databases.lock().is_kept(&app(1)) && !databases.lock().is_kept(&app(2)));
         assert_eq!(store.get(&app(2), "", "me").await, Ok(Some(b"here".to_vec())));
+    }
+
+    /// Begins an unsynced write that ends once the returned sender is dropped. Synced writes are
+    /// queued behind it.
+    fn hold(database: &Arc<AppDatabase>) -> (std::sync::mpsc::SyncSender<()>, impl Future<Output = ()> + use<>) {
+        let (release, held) = std::sync::mpsc::sync_channel::<()>(0);
+        let (begun, begins) = std::sync::mpsc::sync_channel::<()>(1);
+        let hold = move |_: &rusqlite::Connection| {
+            let (_begun, _released) = (begun.send(()), held.recv());
+            Ok(())
+        };
+        let mut holding = Box::pin(database.clone().write_with(Durability::Unsynced, hold));
+        assert!(futures::FutureExt::now_or_never(&mut holding).is_none());
+        begins.recv().expect("it begins");
+        (release, async move { assert_eq!(holding.await, Ok(())) })
+    }
+
+    /// A second one would rewrite or replace the files that the first one writes.
+    #[tokio::test]
+    async fn an_evicted_database_with_running_calls_is_used_again() {
+        let folder = tempfile::tempdir().expect("the folder is created");
+        let (databases, store) = open(&folder);
+        let first = databases.database(&app(1)).await.expect("it opens");
+        let (release, holding) = hold(&first);
+        for _ in 0..2 {
+            databases.look_for_losses();
+        }
+        assert!(databases.is_open(&app(1)) && !databases.lock().is_kept(&app(1)));
+        let again = databases.database(&app(1)).await.expect("it is open");
+        assert!(Arc::ptr_eq(&first, &again) && databases.lock().is_kept(&app(1)));
+        drop((first, again, release));
+        holding.await;
+        store.set(&app(1), "", "me", b"here").await.expect("the key is set");
+    }
+
+    #[tokio::test]
+    async fn a_database_is_opened_again_only_once_it_is_closed() {
+        let folder = tempfile::tempdir().expect("the folder is created");
+        let (databases, store) = open(&folder);
+        store.set(&app(1), "", "me", b"here").await.expect("the key is set");
+        let (release, held) = std::sync::mpsc::sync_channel::<()>(0);
+        databases.inner.shared.closer.hold(held);
+        let app = app(1);
+        while !databases.lock().is_closing(&app) {
+            databases.look_for_losses();
+        }
+        let mut reading = Box::pin(store.get(&app, "", "me"));
+        assert!(futures::poll!(&mut reading).is_pending() && databases.is_open(&app));
+        assert!(!databases.lock().is_kept(&app), "its files are being closed");
+        drop(release);
+        assert_eq!(reading.await, Ok(Some(b"here".to_vec())));
+    }
+
+    #[tokio::test]
+    async fn a_queued_write_does_not_create_the_folder_of_a_destroyed_app() {
+        let folder = tempfile::tempdir().expect("the folder is created");
+        let (databases, store) = open(&folder);
+        store.set(&app(1), "", "me", b"here").await.expect("the key is set");
+        let database = databases.database(&app(1)).await.expect("it is open");
+        let (release, holding) = hold(&database);
+        let mut queued = Box::pin(database.clone().write(|_| Ok(())));
+        assert!(futures::poll!(&mut queued).is_pending());
+        for _ in 0..2 {
+            databases.look_for_losses();
+        }
+        let destroying = tokio::task::spawn_blocking({
+            let databases = databases.clone();
+            move || databases.remove_app(&app(1))
+        });
+        while database.clone().read(|_| Ok(())).await != Err(StoreError::Closed) {
+            tokio::task::yield_now().await;
+        }
+        drop(release);
+        holding.await;
+        assert_eq!(queued.await, Err(StoreError::Closed));
+        assert_eq!(destroying.await.expect("it ends"), Ok(()));
+        assert!(!folder.path().join("apps/app-1").exists());
+        store.set(&app(1), "", "me", b"new").await.expect("a new app can have the name");
     }
 
     #[tokio::test]

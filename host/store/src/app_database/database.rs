@@ -1,0 +1,356 @@
+//! The database of one app: one connection for reads and one for writes, each opened on first use.
+//! Owns the app's queued calls, and limits them to two of the threads that all apps share: one for
+//! reads, one for writes. Never continues with a file that was removed or replaced.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, Weak};
+use std::time::Instant;
+
+use isopod_policy::AppName;
+use rusqlite::Connection;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+
+use super::checker::CheckerHandle;
+use super::closer::{CloserHandle, ClosingFiles};
+use super::health::Health;
+use super::journal::{self, journal_of};
+use super::lane::{Lane, Read, locked};
+use super::open_guard::{Closing, OpenGuard};
+use super::rescue::CopyRows;
+use super::resync::rewrite_journal;
+use super::{damage, schema};
+use crate::StoreError;
+use crate::app_folders::AppFolders;
+use crate::boot::Boot;
+use crate::data_record::DataRecord;
+use crate::files::{FileId, private_folder};
+use crate::group::{self, Job};
+use crate::limits::{CALLS_WAITING_MAX, CHECKED_BYTES_MAX, READS_PER_TURN, WRITE_TURN_MAX};
+use crate::loss::KEY_VALUE;
+use crate::sql::{Durability, Sql, connect_with, keep_journal, set_durability};
+use crate::workers::{WorkerHandle, caught};
+
+/// The state that all databases share.
+#[derive(Debug, Clone)]
+pub(super) struct Shared {
+    pub(super) pages_max: Option<u32>,
+    pub(super) workers: WorkerHandle,
+    pub(super) closer: CloserHandle,
+    pub(super) record: Arc<DataRecord>,
+    pub(super) checker: CheckerHandle,
+    pub(super) health: Arc<Health>,
+    pub(super) boot: Boot,
+    pub(super) copy_rows: CopyRows,
+}
+
+impl Shared {
+    /// Refuses a database with a damaged journal before its first use in a run of the host. Checks
+    /// only a journal that was written in this boot, since a power failure may truncate a journal.
+    pub(super) fn check_journal(&self, app: &AppName, path: &Path) -> Result<(), StoreError> {
+        if self.health.is_checked(app) || !self.boot.has_written(&journal_of(path)) {
+            return Ok(());
+        }
+        let Some(detail) = journal::damage_of(path) else { return Ok(()) };
+        self.health.suspect_journal(app, &detail);
+        Err(StoreError::damaged(detail))
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct AppDatabase {
+    pub(super) app: AppName,
+    pub(super) folders: AppFolders,
+    folder: PathBuf,
+    pub(super) path: PathBuf,
+    pub(super) shared: Shared,
+    /// Bounds the queued and running calls of this app.
+    calls: Arc<Semaphore>,
+    pub(super) reads: Lane<Read>,
+    pub(super) writes: Lane<(Durability, Job)>,
+    /// The open file, and its journal.
+    pub(super) file: Mutex<Option<Files>>,
+    /// Held while a connection is opened, so that only the first connection checks the file.
+    opening: Mutex<()>,
+    /// Whether a sync of the journal may have failed, here or in a killed host.
+    pub(super) is_journal_doubtful: AtomicBool,
+    /// Whether the database is closed permanently.
+    pub(super) closed: AtomicBool,
+    /// Ends once both connections are closed.
+    pub(super) closing: Closing,
+    /// Held until both connections are closed. `None` only while this is dropped.
+    guard: Option<OpenGuard>,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Files {
+    pub(super) database: FileId,
+    pub(super) journal: Option<FileId>,
+}
+
+impl AppDatabase {
+    pub(super) fn new(folders: AppFolders, app: AppName, shared: Shared, guard: OpenGuard) -> Self {
+        let folder = folders.folder(&app);
+        Self {
+            app,
+            folders,
+            path: folder.join(KEY_VALUE),
+            folder,
+            shared,
+            calls: Arc::new(Semaphore::new(CALLS_WAITING_MAX)),
+            reads: Lane::new(),
+            writes: Lane::new(),
+            file: Mutex::default(),
+            opening: Mutex::default(),
+            is_journal_doubtful: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
+            closing: guard.closing(),
+            guard: Some(guard),
+        }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Runs the work on the connection for reads.
+    pub(crate) async fn read<T: Send + 'static>(
+        self: Arc<Self>,
+        work: impl FnOnce(&Connection) -> Sql<T> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let permits = self.permits().await?;
+        let (reply, outcome) = oneshot::channel();
+        let (path, reporter) = (self.path.clone(), Reporter::of(&self));
+        let read: Read = Box::new(move |connection| {
+            let _permits = permits;
+            let read = |connection| caught(|| work(connection))?.map_err(|error| error.explain(&path));
+            // The caller may have been cancelled.
+            let _ = reply.send(connection.and_then(read).map_err(|error| reporter.noted(error)));
+        });
+        if self.reads.put(read) {
+            self.queue_reads();
+        }
+        drop(self);
+        outcome.await.map_err(|_| StoreError::Closed)?
+    }
+
+    /// Runs the work in a transaction, and returns once it is committed and synced.
+    pub(crate) async fn write<T: Send + 'static>(
+        self: Arc<Self>,
+        work: impl FnOnce(&Connection) -> Sql<T> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        self.write_with(Durability::Synced, work).await
+    }
+
+    /// Runs the work in a transaction, and returns once it is committed.
+    pub(crate) async fn write_with<T: Send + 'static>(
+        self: Arc<Self>,
+        durability: Durability,
+        work: impl FnOnce(&Connection) -> Sql<T> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let permits = self.permits().await?;
+        let (path, reporter) = (self.path.clone(), Reporter::of(&self));
+        let (job, outcome) = group::job(&self.path, move |connection| {
+            work(connection).map_err(|error| reporter.noted(error.explain(&path)).into())
+        });
+        let write: Job = Box::new(move |connection| job(connection).then(move || drop(permits)));
+        if self.writes.put((durability, write)) {
+            self.queue_writes();
+        }
+        let reporter = Reporter::of(&self);
+        drop(self);
+        outcome.await.map_err(|_| StoreError::Closed)?.map_err(|error| reporter.noted(error))
+    }
+
+    /// Waits for a permit of the app, and then for a permit of all apps. A call holds both until it
+    /// completes, even if its caller was cancelled.
+    async fn permits(&self) -> Result<[OwnedSemaphorePermit; 2], StoreError> {
+        let of_app = self.calls.clone().acquire_owned().await.map_err(|_| StoreError::Closed)?;
+        Ok([of_app, self.shared.workers.permit().await?])
+    }
+
+    fn queue_reads(self: &Arc<Self>) {
+        let database = Arc::clone(self);
+        self.shared.workers.push(move || database.read_turn());
+    }
+
+    fn queue_writes(self: &Arc<Self>) {
+        let database = Arc::clone(self);
+        self.shared.workers.push(move || database.write_turn());
+    }
+
+    /// Runs some of the queued reads; further reads are queued behind the calls of other apps.
+    fn read_turn(self: Arc<Self>) {
+        self.prepare(&self.reads.connection);
+        let mut slot = locked(&self.reads.connection);
+        for _ in 0..READS_PER_TURN {
+            let Some(read) = self.reads.take() else { break };
+            read(self.opened(&mut slot));
+            if self.is_suspect() {
+                break;
+            }
+        }
+        drop(slot);
+        if self.reads.end_turn() {
+            self.queue_reads();
+        }
+    }
+
+    /// Commits one group of the queued writes; further writes are queued behind the calls of other
+    /// apps.
+    fn write_turn(self: Arc<Self>) {
+        self.prepare(&self.writes.connection);
+        let mut slot = locked(&self.writes.connection);
+        if let Some((durability, first)) = self.writes.first() {
+            let opened = self.opened(&mut slot).and_then(|connection| {
+                self.rewrite_doubtful_journal(connection)?;
+                set_durability(connection, durability).map_err(|error| StoreError::sqlite(&self.path, &error))?;
+                Ok(connection)
+            });
+            match opened {
+                Ok(connection) => {
+                    let begin = Instant::now();
+                    let may_continue = || begin.elapsed() < WRITE_TURN_MAX && !self.is_suspect();
+                    let next = || if may_continue() { self.writes.next(durability) } else { None };
+                    if !group::commit_group(connection, &self.path, first, next) {
+                        self.is_journal_doubtful.store(true, Ordering::SeqCst);
+                    }
+                }
+                Err(error) => group::refuse(first, error),
+            }
+        }
+        drop(slot);
+        if self.writes.end_turn() {
+            self.queue_writes();
+        }
+    }
+
+    /// Writes the journal again before the next commit, if a sync may have failed.
+    fn rewrite_doubtful_journal(&self, connection: &Connection) -> Result<(), StoreError> {
+        if self.is_journal_doubtful.load(Ordering::SeqCst) {
+            rewrite_journal(connection, &self.path)?;
+            self.is_journal_doubtful.store(false, Ordering::SeqCst);
+        }
+        Ok(())
+    }
+
+    /// Closes the database permanently, once running calls complete. Later calls are refused.
+    /// Blocks.
+    pub(super) fn close(&self) {
+        self.closed.store(true, Ordering::SeqCst);
+        for connection in [&self.reads.connection, &self.writes.connection] {
+            drop(locked(connection).take());
+        }
+        // The path may soon have the file of another app with this name.
+        *locked(&self.file) = None;
+    }
+
+    /// Opens a connection for the calls of a turn, if none is open. Replaces a damaged file first.
+    /// Ignores any other failure: the first call reports it.
+    fn prepare(self: &Arc<Self>, connection: &Mutex<Option<Connection>>) {
+        self.close_lost_file();
+        self.replace_damaged_file();
+        let is_damaged = matches!(self.opened(&mut locked(connection)), Err(StoreError::Damaged { .. }));
+        if is_damaged {
+            self.replace_damaged_file();
+        }
+    }
+
+    #[expect(clippy::expect_used, reason = "it was filled above")]
+    fn opened<'c>(self: &Arc<Self>, slot: &'c mut Option<Connection>) -> Result<&'c Connection, StoreError> {
+        if self.closed.load(Ordering::SeqCst) {
+            return Err(StoreError::Closed);
+        }
+        if slot.is_none() {
+            // The lane's turn must end normally, even if this panics.
+            *slot = Some(caught(|| self.open())??);
+        }
+        Ok(slot.as_ref().expect("opened above"))
+    }
+
+    fn open(self: &Arc<Self>) -> Result<Connection, StoreError> {
+        let _opening = locked(&self.opening);
+        let record = &self.shared.record;
+        if let Some(refusal) = self.shared.health.refusal(&self.app) {
+            return Err(refusal);
+        }
+        record.report_lost_database(&self.app, None);
+        private_folder(&self.folder)?;
+        if locked(&self.file).is_none() && self.shared.boot.has_written(&self.journal()) {
+            // A killed host may have left it, or the checkpoint on close may have failed.
+            self.is_journal_doubtful.store(true, Ordering::SeqCst);
+        }
+        let opened = self.connect();
+        if let Err(StoreError::Damaged { detail }) = &opened {
+            self.shared.health.suspect(&self.app, detail);
+        }
+        let connection = opened?;
+        *locked(&self.file) =
+            FileId::of(&self.path).map(|database| Files { database, journal: FileId::of(&self.journal()) });
+        record.note(&self.app, KEY_VALUE);
+        Ok(connection)
+    }
+
+    fn connect(self: &Arc<Self>) -> Result<Connection, StoreError> {
+        self.shared.check_journal(&self.app, &self.path)?;
+        let connection = connect_with(&self.path, self.shared.pages_max, schema::set_up)?;
+        if !self.shared.health.is_checked(&self.app) {
+            self.check(&connection)?;
+        }
+        schema::make(&connection).map_err(|error| error.explain(&self.path))?;
+        Ok(connection)
+    }
+
+    /// Refuses a damaged file at its first use in a run of the host, before anything is written to
+    /// it. Queues the check of a large file instead.
+    fn check(self: &Arc<Self>, connection: &Connection) -> Result<(), StoreError> {
+        let bytes = fs::metadata(&self.path).map_or(0, |found| found.len());
+        if bytes > CHECKED_BYTES_MAX {
+            let database: Weak<Self> = Arc::downgrade(self);
+            self.shared.checker.check(database);
+        } else if let Some(found) = damage::check(connection).map_err(|error| error.explain(&self.path))? {
+            keep_journal(connection);
+            return Err(StoreError::damaged(format_args!("{}: {found}", self.path.display())));
+        }
+        self.shared.health.set_checked(&self.app);
+        Ok(())
+    }
+}
+
+impl Drop for AppDatabase {
+    /// Closes the database on the closer thread: the current thread may be serving requests.
+    fn drop(&mut self) {
+        let [reader, writer] = [&self.reads.connection, &self.writes.connection].map(|slot| locked(slot).take());
+        if self.is_journal_doubtful.load(Ordering::SeqCst) {
+            // SQLite must not move it into the file. The next connection writes it again.
+            [&reader, &writer].into_iter().flatten().for_each(keep_journal);
+        }
+        if let Some(guard) = self.guard.take() {
+            self.shared.closer.close(ClosingFiles { reader, writer, guard });
+        }
+    }
+}
+
+/// Records damage that a call met.
+struct Reporter {
+    app: AppName,
+    shared: Shared,
+    database: Weak<AppDatabase>,
+}
+
+impl Reporter {
+    fn of(database: &Arc<AppDatabase>) -> Self {
+        Self { app: database.app.clone(), shared: database.shared.clone(), database: Arc::downgrade(database) }
+    }
+
+    /// Returns the error unchanged. If it reports damage, the database is replaced before its next
+    /// call.
+    fn noted(&self, error: StoreError) -> StoreError {
+        if let StoreError::Damaged { detail } = &error {
+            self.shared.health.suspect(&self.app, detail);
+            self.shared.checker.replace(self.database.clone());
+        }
+        error
+    }
+}

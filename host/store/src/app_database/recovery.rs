@@ -1,0 +1,171 @@
+//! Continues after the file of an open database was lost, replaced or damaged. Owns the order in
+//! which connections are closed and files are moved. Never runs a call.
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::atomic::Ordering;
+
+use jiff::Timestamp;
+use rusqlite::{Connection, OpenFlags};
+
+use super::checker::{Checked, Running};
+use super::damage;
+use super::database::{AppDatabase, Shared};
+use super::journal::journal_of;
+use super::lane::locked;
+use super::rescue::rescue;
+use crate::StoreError;
+use crate::data_record::loss_of;
+use crate::files::FileId;
+use crate::loss::KEY_VALUE;
+use crate::sql::{keep_journal, look_into, save};
+use crate::workers::caught;
+
+impl AppDatabase {
+    /// Returns whether the database is to be replaced before its next call.
+    pub(super) fn is_suspect(&self) -> bool {
+        self.shared.health.suspicion(&self.app).is_some()
+    }
+
+    /// Replaces a database that may be damaged, after closing both connections. The caller must not
+    /// hold the lock of either connection.
+    pub(super) fn replace_damaged_file(&self) {
+        if !self.is_suspect() {
+            return;
+        }
+        let health = &self.shared.health;
+        let (mut reader, mut writer) = (locked(&self.reads.connection), locked(&self.writes.connection));
+        // Another thread may have replaced the database meanwhile.
+        let Some(suspicion) = health.suspicion(&self.app) else { return };
+        if self.closed.load(Ordering::SeqCst) {
+            return;
+        }
+        [&*reader, &*writer].into_iter().flatten().for_each(keep_journal);
+        drop((reader.take(), writer.take()));
+        *locked(&self.file) = None;
+        let Shared { pages_max, copy_rows, .. } = self.shared;
+        let is_of_journal = suspicion.is_of_journal;
+        let set_aside = caught(|| {
+            damage::set_aside(&self.folders, &self.app, is_of_journal, |from, to| {
+                rescue(from, to, pages_max, copy_rows)
+            })
+        });
+        match set_aside.and_then(|outcome| outcome) {
+            Ok(Some(aside)) => {
+                health.set_replaced(&self.app);
+                let record = &self.shared.record;
+                record.report_rescued_database(&self.app, &suspicion.detail, aside.to, aside.rescued);
+            }
+            Ok(None) => {
+                health.set_intact(&self.app);
+                self.shared.record.report_damaged_database(&self.app, &suspicion.detail);
+            }
+            Err(error) => {
+                let detail = format!("{}; it can't be replaced: {error}", suspicion.detail);
+                self.shared.record.report_damaged_database(&self.app, &detail);
+                health.refuse(&self.app, StoreError::Damaged { detail });
+            }
+        }
+    }
+
+    /// Returns whether the open file was removed, replaced or emptied.
+    fn is_lost(&self) -> bool {
+        locked(&self.file).is_some_and(|open| !open.database.is_at(&self.path))
+    }
+
+    /// Closes both connections if their file was removed or replaced, and saves the open content.
+    /// They are closed before another file is opened at the path, since SQLite shares the journal's
+    /// index by path. The caller must not hold the lock of either connection.
+    pub(super) fn close_lost_file(&self) {
+        if !self.is_lost() {
+            return;
+        }
+        let (mut reader, mut writer) = (locked(&self.reads.connection), locked(&self.writes.connection));
+        if !self.is_lost() {
+            return;
+        }
+        let files = locked(&self.file).take();
+        let open = [&*reader, &*writer].into_iter().flatten();
+        open.clone().for_each(keep_journal);
+        let saved = open.into_iter().find_map(|connection| self.save(connection));
+        drop((reader.take(), writer.take()));
+        if files.is_some_and(|files| files.journal.is_some() && files.journal == FileId::of(&self.journal())) {
+            self.set_journal_aside(saved.is_some());
+        }
+        if loss_of(&self.path).is_some() {
+            self.shared.record.report_lost_database(&self.app, saved);
+        } else {
+            self.shared.record.report_replaced_database(&self.app, saved);
+        }
+    }
+
+    pub(super) fn journal(&self) -> PathBuf {
+        journal_of(&self.path)
+    }
+
+    /// Moves the journal of the lost file away, since SQLite would apply it to the next file at the
+    /// path. Removes it instead if the saved copy has its changes.
+    fn set_journal_aside(&self, is_saved: bool) {
+        let journal = self.journal();
+        let removed = match is_saved {
+            true => fs::remove_file(&journal).map_err(|error| StoreError::file(&journal, &error)),
+            false => {
+                self.folders.move_aside(&journal, &format!("{}-{KEY_VALUE}-wal", self.app), Timestamp::now()).map(drop)
+            }
+        };
+        if let Err(error) = removed {
+            tracing::warn!(app = %self.app, %error, "cannot move the journal of a lost key-value database away");
+        }
+    }
+
+    /// Saves the content of an open database to `lost+found/`. If that fails, the loss is still
+    /// reported, without a copy.
+    fn save(&self, connection: &Connection) -> Option<PathBuf> {
+        let to = self.folders.lost_path(&format!("{}-{KEY_VALUE}", self.app)).ok()?;
+        save(connection, &to).is_ok().then_some(to)
+    }
+}
+
+impl AppDatabase {
+    /// Moves changes from the journal into the file while calls use both. A check reads one state
+    /// of the file, so the journal grows during it; without this, the next write would move all
+    /// changes.
+    fn checkpoint(&self) {
+        // SQLite would move the journal of a removed file into another file at its path.
+        if self.is_lost() || self.closed.load(Ordering::SeqCst) {
+            return;
+        }
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let Ok(connection) = Connection::open_with_flags(&self.path, flags) else { return };
+        keep_journal(&connection);
+        // If this fails, later writes move the changes.
+        if connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())).is_err() {
+            self.is_journal_doubtful.store(true, Ordering::SeqCst);
+        }
+    }
+}
+
+impl Checked for AppDatabase {
+    /// Checks the file while calls use it. Blocks.
+    fn check_while_used(&self, running: &Running) {
+        let found = look_into(&self.path, false).and_then(|connection| {
+            if !running.begin(&connection) || self.closed.load(Ordering::SeqCst) {
+                return Ok(None);
+            }
+            damage::check(&connection).map_err(|error| error.explain(&self.path))
+        });
+        match found {
+            Ok(None) => self.checkpoint(),
+            Ok(Some(found)) => {
+                self.shared.health.suspect(&self.app, &format!("{}: {found}", self.path.display()));
+            }
+            Err(StoreError::Damaged { detail }) => self.shared.health.suspect(&self.app, &detail),
+            // The check was interrupted, or the file can't be read now, which later calls report.
+            Err(error) => tracing::debug!(app = %self.app, %error, "the check of a database was not completed"),
+        }
+    }
+
+    fn replace_if_damaged(&self) {
+        self.replace_damaged_file();
+    }
+}
