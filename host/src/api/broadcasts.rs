@@ -96,7 +96,8 @@ struct Intake<'a> {
     app: &'a Arc<AppRecord>,
     token: &'a Authorised,
     batch: Vec<IncomingEvent>,
-    /// The size of the batch as text, an upper bound of its stored size.
+    /// The size of the batch as text. With the store's overhead for each event, it is an upper
+    /// bound of the batch's stored size.
     batch_bytes: usize,
     stored: Broadcast,
 }

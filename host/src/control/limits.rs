@@ -217,7 +217,7 @@ pub(crate) const OUTCOME_WAIT: Duration = Duration::from_millis(2);
 
 /// Outcomes of deliveries that are gathered for a commit. Once there are this many, they are
 /// committed without waiting for others.
-pub(crate) const OUTCOMES_PER_COMMIT_MAX: usize = 64;
+pub(crate) const OUTCOMES_PER_COMMIT_ENOUGH: usize = 64;
 
 /// Bytes of values and events in the outcomes that are gathered for a commit. Once there are this
 /// many, the outcomes are committed without waiting for others.

@@ -28,11 +28,15 @@ struct Gathered<O> {
 /// Counts a delivery as running until this is dropped or the outcome is known.
 pub(super) struct Running<O>(Arc<Settling<O>>);
 
+/// Excludes a delivery from the count while its outcome waits for the commit. Dropping this counts
+/// it again: after a conflict, its handler runs again.
+struct Uncounted<'a, O>(&'a Settling<O>);
+
 impl<O> Gathered<O> {
     /// Returns whether the gathered outcomes should be committed without waiting for others.
     fn is_complete(&self) -> bool {
         self.running == 0
-            || self.outcomes.len() >= limits::OUTCOMES_PER_COMMIT_MAX
+            || self.outcomes.len() >= limits::OUTCOMES_PER_COMMIT_ENOUGH
             || self.bytes >= limits::OUTCOME_BYTES_PER_COMMIT
     }
 }
@@ -53,9 +57,16 @@ impl<O> Settling<O> {
         self.gathered.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Ends the count of a delivery whose outcome is known.
+    fn uncount(&self) -> Uncounted<'_, O> {
+        self.end_one();
+        Uncounted(self)
+    }
+
     fn end_one(&self) {
         let mut gathered = self.lock();
-        gathered.running -= 1;
+        debug_assert!(gathered.running > 0, "a delivery that ends was counted");
+        gathered.running = gathered.running.saturating_sub(1);
         if gathered.is_complete() {
             self.complete.notify_one();
         }
@@ -92,7 +103,7 @@ impl<O> Running<O> {
             gathered.replies.push(reply);
             gathered.outcomes.len() == 1
         };
-        settling.end_one();
+        let _uncounted = settling.uncount();
         if is_first {
             // Under load, the wait usually ends by its timeout.
             let _ = tokio::time::timeout(limits::OUTCOME_WAIT, settling.completed()).await;
@@ -110,10 +121,13 @@ impl<O> Running<O> {
                 let _ = reply.send(result);
             }
         }
-        let settled = answer.await.unwrap_or(Err(StoreError::Closed));
-        // After a conflict, the delivery's handler runs again.
-        settling.lock().running += 1;
-        settled
+        answer.await.unwrap_or(Err(StoreError::Closed))
+    }
+}
+
+impl<O> Drop for Uncounted<'_, O> {
+    fn drop(&mut self) {
+        self.0.lock().running += 1;
     }
 }
 
@@ -182,14 +196,30 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_commit_is_bounded_and_its_error_reaches_each_delivery() {
+    async fn a_delivery_that_is_dropped_while_it_settles_is_counted_once() {
         let (settling, commits) = (Settling::new(), Commits::default());
-        let running: Vec<Running<u32>> = (0..=limits::OUTCOMES_PER_COMMIT_MAX).map(|_| settling.begin()).collect();
+        let (first, second, slow) = (settling.begin(), settling.begin(), settling.begin());
+        let mut gathers = Box::pin(commits.settle(&first, 1));
+        let mut waits = Box::pin(commits.settle(&second, 2));
+        assert!(futures::poll!(&mut gathers).is_pending() && futures::poll!(&mut waits).is_pending());
+        assert_eq!(settling.lock().running, 1, "one delivery still runs");
+        drop((gathers, waits));
+        assert_eq!(settling.lock().running, 3);
+        drop((first, second));
+        assert_eq!(settling.lock().running, 1);
+        drop(slow);
+        assert_eq!(settling.lock().running, 0);
+    }
+
+    #[tokio::test]
+    async fn a_commit_begins_once_it_has_enough_outcomes_and_its_error_reaches_each_delivery() {
+        let (settling, commits) = (Settling::new(), Commits::default());
+        let running: Vec<Running<u32>> = (0..=limits::OUTCOMES_PER_COMMIT_ENOUGH).map(|_| settling.begin()).collect();
         let one = &running[0];
         let others = running[1..].iter().zip(1..).map(|(running, number)| commits.settle(running, number));
         let settled = futures::future::join_all(others).await;
         assert!(settled.iter().all(Result::is_ok));
-        assert_eq!(commits.0.take(), [limits::OUTCOMES_PER_COMMIT_MAX], "one delivery still runs");
+        assert_eq!(commits.0.take(), [limits::OUTCOMES_PER_COMMIT_ENOUGH], "one delivery still runs");
         let failed = one.settle(0, 0, async |_| Err(StoreError::EventQueueFull)).await;
         assert_eq!(failed, Err(StoreError::EventQueueFull));
     }
