@@ -128,6 +128,13 @@ impl EmittedEvent {
         let texts: usize = [id, event_type].into_iter().chain(optional).chain(named).map(String::len).sum();
         (texts + self.data.as_ref().map_or(0, Vec::len)) as u64
     }
+
+    /// Returns an upper bound of the event's size in the embedder's store. There, an event for
+    /// another app has its subject twice: with and without the app.
+    pub fn stored_bytes_max(&self) -> u64 {
+        let subject = self.subject.as_ref().filter(|_| self.app.is_some());
+        self.bytes() + subject.map_or(0, String::len) as u64 + limits::EMITTED_EVENT_ENTRY_BYTES
+    }
 }
 
 #[cfg(test)]

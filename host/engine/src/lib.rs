@@ -80,5 +80,5 @@ pub use sandbox::{
     ValueVersion,
 };
 pub use snapshot::{Preparation, Snapshot};
-pub use transaction::{Effects, KeyRead, KeyWrite};
+pub use transaction::{Effects, EffectsCharge, KeyRead, KeyWrite};
 pub use unfinished::Unfinished;

@@ -179,8 +179,12 @@ pub const TRANSACTION_BYTES_MAX: u64 = 8 * 1024 * 1024;
 /// all of them. The call that exceeds it fails.
 pub const TRANSACTION_KEYS_MAX: usize = 10_000;
 
-/// Host memory that is charged for a buffered key or event in addition to its content.
+/// Host memory that is charged for a buffered key in addition to its content.
 pub const TRANSACTION_ENTRY_BYTES: u64 = 128;
+
+/// Bytes that are charged for a buffered event in addition to its texts and data: at least as many
+/// as the embedder's store adds, so that it never refuses effects within the limits above.
+pub const EMITTED_EVENT_ENTRY_BYTES: u64 = 640;
 
 /// Outbound requests of one app in progress, over all its instances. Beyond it a request fails with
 /// `connection-limit-reached`.

@@ -24,8 +24,22 @@ pub struct Effects {
     pub writes: Vec<KeyWrite>,
     /// The events to store, in the order in which they were sent.
     pub emitted: Vec<EmittedEvent>,
-    /// The charge for the memory of the effects, held until they are dropped.
-    _charge: Option<Reservation>,
+    /// Held until the effects are dropped, or until the embedder takes it.
+    charge: EffectsCharge,
+}
+
+/// The charge for the memory of a handler's effects, held until this is dropped.
+#[derive(Default)]
+#[must_use = "dropping the charge releases it"]
+pub struct EffectsCharge {
+    _reservation: Option<Reservation>,
+}
+
+impl Effects {
+    /// Takes the charge, so that an embedder that converts the effects holds it until their commit.
+    pub fn take_charge(&mut self) -> EffectsCharge {
+        std::mem::take(&mut self.charge)
+    }
 }
 
 /// A key and the version of its value that a handler has seen.
@@ -145,7 +159,7 @@ impl Transaction {
         if self.emitted.len() >= most {
             return Err(TransactionFull(format!("an event handler sends at most {most} events for one event")));
         }
-        self.charge(account, false, limits::TRANSACTION_ENTRY_BYTES + event.bytes(), 0)?;
+        self.charge(account, false, event.stored_bytes_max(), 0)?;
         self.emitted.push(event);
         Ok(())
     }
@@ -193,7 +207,7 @@ impl Transaction {
             reads: reads.chain(self.torn).collect(),
             writes: writes.collect(),
             emitted: self.emitted,
-            _charge: Some(account.end_transaction()),
+            charge: EffectsCharge { _reservation: Some(account.end_transaction()) },
         }
     }
 
@@ -246,8 +260,12 @@ mod tests {
     use std::sync::Arc;
 
     fn account() -> Account {
+        account_in(&Arc::new(Budget::new(u64::MAX)))
+    }
+
+    fn account_in(budget: &Arc<Budget>) -> Account {
         let limits = AccountLimits { memory_bytes: 1 << 20, table_elements: 1, may_use_reserve: true };
-        Account::new(limits, &Arc::new(Budget::new(u64::MAX)))
+        Account::new(limits, budget)
     }
 
     fn write(transaction: &mut Transaction, account: &mut Account, key: &str, value: Option<&str>) {
@@ -316,5 +334,34 @@ mod tests {
         assert_eq!(transaction.bytes, limits::TRANSACTION_ENTRY_BYTES + 3);
         let effects = transaction.into_effects(&mut account);
         assert_eq!(effects.writes.len(), 1);
+    }
+
+    #[test]
+    fn effects_stay_charged_while_the_embedder_holds_their_charge() {
+        let budget = Arc::new(Budget::new(1 << 20));
+        let (mut transaction, mut one, mut other) = (Transaction::default(), account_in(&budget), account_in(&budget));
+        write(&mut transaction, &mut one, "k", Some(&"v".repeat(700_000)));
+        let mut effects = transaction.into_effects(&mut one);
+        let charge = effects.take_charge();
+        drop((effects, one));
+        assert!(other.set_transaction(700_000).is_err());
+        drop(charge);
+        assert!(other.set_transaction(700_000).is_ok());
+    }
+
+    #[test]
+    fn events_are_charged_up_to_the_exact_limit() {
+        let (mut transaction, mut account) = (Transaction::default(), account());
+        let event = |bytes: u64| EmittedEvent {
+            data: Some(vec![0; usize::try_from(bytes).expect("it fits")]),
+            ..EmittedEvent::default()
+        };
+        let most = limits::TRANSACTION_BYTES_MAX;
+        let each = most / 1_000 - limits::EMITTED_EVENT_ENTRY_BYTES;
+        (0..999).for_each(|_| assert!(transaction.emit(&mut account, event(each)).is_ok()));
+        let left = most - transaction.bytes - limits::EMITTED_EVENT_ENTRY_BYTES;
+        assert!(transaction.emit(&mut account, event(left + 1)).is_err());
+        assert!(transaction.emit(&mut account, event(left)).is_ok());
+        assert_eq!(transaction.bytes, most);
     }
 }

@@ -225,6 +225,36 @@ pub(super) fn effects(
 mod tests {
     use super::*;
 
+    /// Otherwise the store would refuse effects within the limits of a transaction.
+    #[test]
+    fn the_charge_of_an_emitted_event_includes_its_stored_size() {
+        use isopod_engine::limits::{EMITTED_EVENTS_MAX, TRANSACTION_BYTES_MAX};
+        use isopod_store::limits::{EVENT_BATCH_BYTES_MAX, EVENTS_PER_BATCH_MAX};
+        const {
+            assert!(TRANSACTION_BYTES_MAX <= EVENT_BATCH_BYTES_MAX && EMITTED_EVENTS_MAX <= EVENTS_PER_BATCH_MAX);
+        }
+        let name = "a".repeat(isopod_policy::limits::APP_NAME_CHARS_MAX);
+        let sender: AppName = name.parse().expect("a valid name");
+        let now: Timestamp = "2026-11-29T12:34:56.123456789Z".parse().expect("a valid time");
+        let texts = [None, Some("s".to_owned()), Some("s".repeat(5_000))];
+        for (source, subject) in texts.iter().flat_map(|one| texts.iter().map(move |other| (one, other))) {
+            for target in [None, Some(name.clone())] {
+                let (source, subject, app) = (source.clone(), subject.clone(), target.clone());
+                let (id, event_type) = ("i".repeat(300), "t".to_owned());
+                let expires_after = Some(Duration::from_millis(1_001));
+                let event =
+                    EmittedEvent { id, source, event_type, subject, app, expires_after, ..EmittedEvent::default() };
+                let charged = event.stored_bytes_max();
+                let Sent { event, expires_at, .. } = from_guest(event, &sender, now).expect("a valid event");
+                let stored = match target {
+                    Some(target) => forwarding(event, target, expires_at),
+                    None => event,
+                };
+                assert!(stored.bytes() <= charged, "{} bytes are stored, {charged} charged", stored.bytes());
+            }
+        }
+    }
+
     #[test]
     fn a_forwarded_event_reaches_the_target_unchanged() {
         let extensions = vec![("tenant".to_owned(), "7".to_owned())];

@@ -8,6 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use isopod_engine::EffectsCharge;
 use isopod_executor::Class;
 use isopod_policy::{Process, ProcessName, RequestId, RetryPolicy};
 use isopod_store::{Claim, Effects, Lease, Outcome, QueueStats, Settled, StoreError};
@@ -174,11 +175,13 @@ impl Delivery {
                 }
             };
             policy = release.event_process(process).map_or(policy, Process::retry_policy);
-            let outcome = match self.call(&release, process, &claim, request_id).await {
-                Ok(effects) => Outcome::Done { effects },
+            let (outcome, charge) = match self.call(&release, process, &claim, request_id).await {
+                Ok((effects, charge)) => (Outcome::Done { effects }, charge),
                 Err(failure) => return self.fail(&claim, request_id, policy, &failure, running).await,
             };
-            match self.settle(claim.lease, outcome, running).await {
+            let settled = self.settle(claim.lease, outcome, running).await;
+            drop(charge);
+            match settled {
                 Ok(Settled::Committed { has_emitted }) => {
                     if has_emitted {
                         self.registration.wake().wake();
@@ -195,21 +198,24 @@ impl Delivery {
         self.fail(&claim, request_id, policy, &Failure::Conflicts, running).await;
     }
 
-    /// Runs the handler once.
+    /// Runs the handler once. Returns its effects, and the charge for their memory, which must be
+    /// held until the commit.
     async fn call(
         &self,
         release: &ActiveRelease,
         process: &ProcessName,
         claim: &Claim,
         request_id: RequestId,
-    ) -> Result<Effects, Failure> {
+    ) -> Result<(Effects, EffectsCharge), Failure> {
         if let Some(target) = conversion::forward_target(&claim.event) {
             let granted = release.program().sandbox().grants.allows_events_to(target);
-            return self.intake.forward(target, granted, claim).await.map(|()| Effects::default());
+            self.intake.forward(target, granted, claim).await?;
+            return Ok((Effects::default(), EffectsCharge::default()));
         }
         let handled = release.stored_event(process, conversion::to_guest(claim), request_id).await;
-        let committable = handled.map_err(Failure::Invoke)?.map_err(Failure::Handler)?;
-        conversion::effects(committable.effects, release, &self.app.name, Timestamp::now())
+        let mut effects = handled.map_err(Failure::Invoke)?.map_err(Failure::Handler)?.effects;
+        let charge = effects.take_charge();
+        Ok((conversion::effects(effects, release, &self.app.name, Timestamp::now())?, charge))
     }
 
     /// Settles a failed delivery, and writes the failure to the app's log with the request id of

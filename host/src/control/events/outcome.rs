@@ -47,14 +47,55 @@ impl Failure {
     /// Returns the failure of a delivery whose handler succeeded but whose effects were not
     /// committed.
     pub(super) fn of_commit(error: &StoreError) -> Self {
+        use StoreError as E;
         match error {
-            StoreError::KeyValueFull
-            | StoreError::ValueTooLarge { .. }
-            | StoreError::BadKey { .. }
-            | StoreError::BadBucket { .. }
-            | StoreError::EventQueueFull
-            | StoreError::EventTooLarge { .. } => Self::Effects(error.to_string()),
-            error => Self::Store(error.to_string()),
+            E::KeyValueFull
+            | E::ValueTooLarge { .. }
+            | E::BadKey { .. }
+            | E::BadBucket { .. }
+            | E::EventQueueFull
+            | E::EventTooLarge { .. }
+            | E::EventBatchTooLarge { .. }
+            | E::NotANumber { .. } => Self::Effects(error.to_string()),
+            E::InUse { .. }
+            | E::File { .. }
+            | E::DiskFull { .. }
+            | E::ReadOnly { .. }
+            | E::DiskFailed { .. }
+            | E::TooNew { .. }
+            | E::AppsWithoutDatabase { .. }
+            | E::OtherDatabase { .. }
+            | E::DatabaseWithoutApps { .. }
+            | E::JournalOfOther { .. }
+            | E::ControlChanged { .. }
+            | E::BadFolderId { .. }
+            | E::FolderInTheWay { .. }
+            | E::LinkedFolder { .. }
+            | E::Database { .. }
+            | E::Damaged { .. }
+            | E::Panicked { .. }
+            | E::Closed
+            | E::AppExists { .. }
+            | E::UnknownApp { .. }
+            | E::UnknownPush { .. }
+            | E::PushExists { .. }
+            | E::UnknownRelease { .. }
+            | E::NoMoreReleases { .. }
+            | E::ReleaseServes { .. }
+            | E::NotCurrent { .. }
+            | E::Refused(_)
+            | E::BadIdempotencyKey { .. }
+            | E::SketchTooLarge { .. }
+            | E::BadCursor { .. }
+            | E::TokenExists { .. }
+            | E::UnknownToken { .. }
+            | E::TooManyTokens
+            | E::KeyFileOpen { .. }
+            | E::KeyFileSize { .. }
+            | E::SecretOfOtherKey { .. }
+            | E::SecretChanged { .. }
+            | E::BadDigest { .. }
+            | E::UnknownBlob { .. } => Self::Store(error.to_string()),
         }
     }
 }
@@ -258,6 +299,20 @@ mod tests {
         assert!(!attempt(1, Some(&last("the queue is full"))).is_logged(&unavailable));
         let destroyed = Failure::NoTarget("there is no app `billing`".to_owned());
         assert!(is_dead(&attempt(1, None).fails_with(&destroyed)));
+    }
+
+    #[test]
+    fn effects_that_the_store_refuses_count_as_an_attempt() {
+        for refused in [
+            StoreError::EventBatchTooLarge { events: 1_000, bytes: 9 << 20 },
+            StoreError::EventTooLarge { bytes: 3 << 20 },
+            StoreError::KeyValueFull,
+        ] {
+            assert!(delay(&attempt(1, None).fails_with(&Failure::of_commit(&refused))).1, "{refused}");
+        }
+        for passing in [StoreError::Closed, StoreError::DiskFull { folder: "/data".into() }] {
+            assert!(!delay(&attempt(1, None).fails_with(&Failure::of_commit(&passing))).1, "{passing}");
+        }
     }
 
     proptest! {

@@ -7,7 +7,7 @@ use super::counters::QueueChange;
 use super::ended::remove_ended;
 use super::line::place;
 use super::model::{Accepted, EventSeq, NewEvent};
-use super::row::{RowState, bytes_of, millis, payload_columns};
+use super::row::{RowState, millis, payload_columns};
 use crate::StoreError;
 use crate::limits::{
     DEDUPLICATION_WINDOW, ENDED_EVENTS_MAX, EVENT_BATCH_BYTES_MAX, EVENT_BYTES_MAX, EVENT_BYTES_PER_APP_MAX,
@@ -22,7 +22,7 @@ pub(super) const DUPLICATE_OF: &str = "SELECT seq, state FROM events INDEXED BY 
 pub(super) fn check(events: &[NewEvent]) -> Result<(), StoreError> {
     let mut bytes = 0;
     for new in events {
-        let size = bytes_of(&new.event);
+        let size = new.event.bytes();
         if size > EVENT_BYTES_MAX {
             return Err(StoreError::EventTooLarge { bytes: size });
         }
@@ -44,7 +44,7 @@ pub(super) fn accept(change: &mut QueueChange<'_>, events: Vec<NewEvent>) -> Sql
             results.push(duplicate);
             continue;
         }
-        let size = i64::try_from(bytes_of(&new.event)).map_err(StoreError::damaged)?;
+        let size = i64::try_from(new.event.bytes()).map_err(StoreError::damaged)?;
         (kept, bytes) = (kept + 1, bytes + size);
         if kept > EVENTS_PER_APP_MAX || bytes > EVENT_BYTES_PER_APP_MAX {
             return Err(StoreError::EventQueueFull.into());

@@ -7,6 +7,7 @@ use isopod_policy::{AppName, ProcessName};
 use jiff::Timestamp;
 use serde::Serialize;
 
+use crate::limits::EVENT_OVERHEAD_BYTES;
 use crate::{StoreError, ValueVersion};
 
 /// The position of an event in its app's queue, in the order of acceptance. Never reused.
@@ -21,6 +22,18 @@ pub struct Event {
     pub event_type: String,
     pub subject: Option<String>,
     pub payload: EventPayload,
+}
+
+impl Event {
+    /// Returns the size of the event that counts towards the limits of queues and batches.
+    pub fn bytes(&self) -> u64 {
+        let Self { id, source, event_type, subject, payload } = self;
+        let EventPayload { time, data_content_type, data_schema, extensions, data } = payload;
+        let optional = [subject, time, data_content_type, data_schema].into_iter().flatten();
+        let named = extensions.iter().flat_map(|(name, value)| [name, value]);
+        let texts: usize = [id, source, event_type].into_iter().chain(optional).chain(named).map(String::len).sum();
+        (texts + data.as_ref().map_or(0, Vec::len)) as u64 + EVENT_OVERHEAD_BYTES
+    }
 }
 
 /// The data of an event, and the attributes that the queue doesn't use.

@@ -125,16 +125,6 @@ pub(super) fn payload(row: &Row<'_>) -> Sql<EventPayload> {
     Ok(EventPayload { time, data_content_type, data_schema, extensions, data: row.get("data")? })
 }
 
-/// Returns the size of an event that counts towards its app's limit.
-pub(super) fn bytes_of(event: &super::Event) -> u64 {
-    let super::Event { id, source, event_type, subject, payload } = event;
-    let EventPayload { time, data_content_type, data_schema, extensions, data } = payload;
-    let optional = [subject, time, data_content_type, data_schema].into_iter().flatten();
-    let named = extensions.iter().flat_map(|(name, value)| [name, value]);
-    let texts: usize = [id, source, event_type].into_iter().chain(optional).chain(named).map(String::len).sum();
-    (texts + data.as_ref().map_or(0, Vec::len)) as u64 + crate::limits::EVENT_OVERHEAD_BYTES
-}
-
 /// The columns of [`stored`].
 pub(super) const STORED: &str = "seq, (SELECT name FROM queues WHERE queues.process = events.process) AS name, state, \
      attempt, attempts_max, accepted_at, since, due_at, expires_at, id, source, type, subject, error";

@@ -1,5 +1,6 @@
 //! The effects of a handler, committed together with the outcome of its event.
 
+use isopod_store::limits::EVENT_BATCH_BYTES_MAX;
 use isopod_store::{
     Accepted, Effects, EventState, KeyRead, KeyWrite, NewEvent, Outcome, Settled, StoreError, ValueVersion,
 };
@@ -91,6 +92,25 @@ pub(super) async fn a_failed_outcome_leaves_the_rest_of_its_batch(backend: &Back
     }
     let stats = backend.queue.stats(&name("bot"), at(20)).await.expect("they are read");
     assert_eq!((stats[0].leased, stats[0].ready), (2, 0), "the counters leave out what was rolled back");
+}
+
+pub(super) async fn emitted_events_are_bounded_in_bytes(backend: &Backend<'_>) {
+    backend.accept([event("1")], 0).await;
+    let claim = backend.claim_one(0).await;
+    let mut emitted: Vec<NewEvent> = (10..18).map(|number| event(&number.to_string())).collect();
+    let bytes: u64 = emitted.iter().map(|new| new.event.bytes()).sum();
+    let each = usize::try_from((EVENT_BATCH_BYTES_MAX - bytes) / 8).expect("it fits");
+    for new in &mut emitted {
+        new.event.payload.data.get_or_insert_default().extend(vec![7; each]);
+    }
+    let mut larger = emitted.clone();
+    larger[0].event.payload.data.get_or_insert_default().extend([7; 8]);
+    let settle = async |emitted| {
+        backend.queue.settle(&name("bot"), claim.lease, with_effects(vec![], vec![], emitted), at(1)).await
+    };
+    let refused = settle(larger).await;
+    assert!(matches!(refused, Err(StoreError::EventBatchTooLarge { events: 8, .. })), "{refused:?}");
+    assert_eq!(settle(emitted).await, Ok(Settled::Committed { has_emitted: true }));
 }
 
 pub(super) async fn emitted_duplicates_are_not_added(backend: &Backend<'_>) {

@@ -73,6 +73,7 @@ facts! {
         a_changed_key_is_a_conflict_that_writes_nothing
         a_failed_outcome_leaves_the_rest_of_its_batch
         emitted_duplicates_are_not_added
+        emitted_events_are_bounded_in_bytes
         an_old_lease_writes_nothing
     ;
     dead:
