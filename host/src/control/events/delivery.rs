@@ -238,7 +238,7 @@ impl Delivery {
             random: rand::random(),
         };
         let outcome = attempt.fails_with(failure);
-        if !attempt.is_logged(failure) {
+        if !attempt.is_logged(&outcome) {
             let line = LogLine::host(&self.app.name, attempt.describe(&claim.event.id, &outcome));
             self.app.log.write(LogLine { request_id: Some(request_id.to_string()), ..line });
         }

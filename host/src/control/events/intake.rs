@@ -124,7 +124,7 @@ impl Intake {
     pub(super) async fn forward(&self, target: &str, is_granted: bool, claim: &Claim) -> Result<(), Failure> {
         let text = |why: &str| format!("the event can't be forwarded to `{target}`: {why}");
         if !is_granted {
-            return Err(Failure::Effects(text("the grants of the release don't include it")));
+            return Err(Failure::Forward(text("the grants of the release don't include it")));
         }
         let app = target.parse::<AppName>().ok().and_then(|name| self.app_table.app(&name).ok());
         let app = app.ok_or_else(|| Failure::NoTarget(text("there is no such app")))?;
@@ -133,7 +133,7 @@ impl Intake {
             EventsError::Store(StoreError::EventQueueFull) => Failure::TargetUnavailable(text(&error.to_string())),
             EventsError::Destroyed => Failure::NoTarget(text(&error.to_string())),
             EventsError::Store(StoreError::EventTooLarge { .. }) | EventsError::NoHandler => {
-                Failure::Effects(text(&error.to_string()))
+                Failure::Forward(text(&error.to_string()))
             }
             EventsError::Store(error) => Failure::Store(text(&error.to_string())),
         })

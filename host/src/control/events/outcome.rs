@@ -31,6 +31,8 @@ pub(super) enum Failure {
     Invoke(InvokeError),
     /// The store refused the handler's effects; for example, a value is too large.
     Effects(String),
+    /// The event can't be forwarded to another app; for example, the grant is missing.
+    Forward(String),
     /// The store can't be written, for a reason that the handler didn't cause.
     Store(String),
     /// In each of its runs, other handlers changed keys that this handler had read.
@@ -118,11 +120,11 @@ impl Attempt<'_> {
         }
     }
 
-    /// Returns whether the app's log already contains the failure. An event that waits for an app
-    /// is postponed many times for the same reason, which is logged once.
-    pub(super) fn is_logged(&self, failure: &Failure) -> bool {
-        let (Failure::TargetUnavailable(reason) | Failure::NotServing(reason)) = failure else { return false };
-        self.last_error.is_some_and(|last| last.text == *reason)
+    /// Returns whether the app's log already contains the failure. An event may be postponed many
+    /// times for the same reason, which is logged once.
+    pub(super) fn is_logged(&self, outcome: &Outcome) -> bool {
+        let Outcome::Retry { error, is_counted: false, .. } = outcome else { return false };
+        self.last_error.is_some_and(|last| last.is_of(error))
     }
 
     /// Returns the outcome of the attempt.
@@ -137,7 +139,7 @@ impl Attempt<'_> {
             }
             Failure::Invoke(InvokeError::Fault(fault)) => self.after_fault(fault),
             Failure::Invoke(refused) => self.retry(Duration::ZERO, refused.to_string()),
-            Failure::Effects(error) => self.retry(Duration::ZERO, error.clone()),
+            Failure::Effects(error) | Failure::Forward(error) => self.retry(Duration::ZERO, error.clone()),
             Failure::Conflicts => self.postpone(
                 limits::DELIVERY_POSTPONED,
                 "other handlers changed the keys that this handler read, each time it ran".to_owned(),
@@ -154,7 +156,7 @@ impl Attempt<'_> {
     /// not retried, since it would occur again.
     fn after_fault(&self, fault: &Fault) -> Outcome {
         let text = text_of(fault);
-        let same_before = self.last_error.filter(|last| last.text == text).map_or(0, |last| last.repeats);
+        let same_before = self.last_error.filter(|last| last.is_of(&text)).map_or(0, |last| last.repeats);
         let is_deterministic = matches!(fault, Fault::Trap { .. } | Fault::Exited { .. });
         if is_deterministic && same_before + 1 >= limits::SAME_TRAPS_MAX {
             return Outcome::Dead { error: text };
@@ -293,12 +295,48 @@ mod tests {
         assert_eq!(delay_after(-5), limits::DELIVERY_POSTPONED, "the clock was set back");
         assert_eq!(delay_after(8), Duration::from_secs(8));
         assert_eq!(delay_after(100_000), limits::FORWARD_POSTPONED_MAX);
-        assert!(!attempt(1, None).is_logged(&unavailable), "the first attempt is logged");
-        let last = |text: &str| LastError { text: text.to_owned(), repeats: 0 };
-        assert!(attempt(1, Some(&last("`billing` is stopped"))).is_logged(&unavailable));
-        assert!(!attempt(1, Some(&last("the queue is full"))).is_logged(&unavailable));
         let destroyed = Failure::NoTarget("there is no app `billing`".to_owned());
         assert!(is_dead(&attempt(1, None).fails_with(&destroyed)));
+    }
+
+    #[test]
+    fn a_postponed_event_is_logged_once_for_each_reason() {
+        let is_logged = |failure: &Failure, last_error: Option<&LastError>| {
+            let attempt = attempt(1, last_error);
+            attempt.is_logged(&attempt.fails_with(failure))
+        };
+        let text_of = |failure: &Failure| match attempt(1, None).fails_with(failure) {
+            Outcome::Retry { error, .. } => error,
+            outcome => panic!("{outcome:?} is no retry"),
+        };
+        let snooze = EventFailure::Snooze { message: "not yet".to_owned(), after: Duration::ZERO };
+        for postponed in [
+            Failure::TargetUnavailable("`billing` is stopped".to_owned()),
+            Failure::NotServing("stopped".to_owned()),
+            Failure::Store("the disk is full".to_owned()),
+            Failure::Conflicts,
+            Failure::Invoke(InvokeError::NoProcess("events")),
+            Failure::Handler(snooze),
+        ] {
+            let same = LastError { text: text_of(&postponed), repeats: 0 };
+            let other = LastError { text: "another reason".to_owned(), repeats: 0 };
+            assert!(!is_logged(&postponed, None) && !is_logged(&postponed, Some(&other)), "{postponed:?}");
+            assert!(is_logged(&postponed, Some(&same)), "{postponed:?}");
+        }
+        // Each counted attempt is logged.
+        let failure = trap("unreachable");
+        let same = LastError { text: text_of(&failure), repeats: 1 };
+        assert!(!is_logged(&failure, Some(&same)));
+    }
+
+    #[test]
+    fn a_trap_with_a_long_text_is_recognised_as_the_same() {
+        let trap = trap(&"é".repeat(isopod_store::limits::EVENT_ERROR_BYTES_MAX));
+        let Outcome::Retry { mut error, .. } = attempt(1, None).fails_with(&trap) else { panic!("it is retried") };
+        // The store truncates the text.
+        error.truncate(error.floor_char_boundary(isopod_store::limits::EVENT_ERROR_BYTES_MAX));
+        let twice = LastError { text: error, repeats: limits::SAME_TRAPS_MAX - 1 };
+        assert!(is_dead(&attempt(3, Some(&twice)).fails_with(&trap)));
     }
 
     #[test]

@@ -5,8 +5,9 @@ use rusqlite::params;
 
 use super::counters::QueueChange;
 use super::line::unblock;
+use super::model::shortened;
 use super::row::RowState;
-use crate::limits::{EVENT_ERROR_BYTES_MAX, EVENTS_SWEPT_MAX};
+use crate::limits::EVENTS_SWEPT_MAX;
 use crate::sql::{Sql, all, first};
 
 pub(super) const ENDED: &str = "SELECT seq, process, state FROM events INDEXED BY events_ended \
@@ -55,11 +56,6 @@ pub(super) fn end(change: &mut QueueChange<'_>, waiting: &Waiting, to: RowState,
         Some(subject) if state.is_head() => unblock(change, *process, subject),
         Some(_) | None => Ok(()),
     }
-}
-
-/// Truncates an error to its limit, at a character boundary.
-pub(super) fn shortened(error: &str) -> &str {
-    &error[..error.floor_char_boundary(EVENT_ERROR_BYTES_MAX)]
 }
 
 /// Deletes the row of an event.

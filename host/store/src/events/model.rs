@@ -7,7 +7,7 @@ use isopod_policy::{AppName, ProcessName};
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::limits::EVENT_OVERHEAD_BYTES;
+use crate::limits::{EVENT_ERROR_BYTES_MAX, EVENT_OVERHEAD_BYTES};
 use crate::{StoreError, ValueVersion};
 
 /// The position of an event in its app's queue, in the order of acceptance. Never reused.
@@ -159,6 +159,19 @@ pub struct LastError {
     pub text: String,
     /// The number of attempts in a row that ended with this text.
     pub repeats: u32,
+}
+
+impl LastError {
+    /// Returns whether an attempt that failed with `error` ended with this text. The stored text of
+    /// a long error is truncated.
+    pub fn is_of(&self, error: &str) -> bool {
+        self.text == shortened(error)
+    }
+}
+
+/// Truncates an error to its limit, at a character boundary.
+pub(super) fn shortened(error: &str) -> &str {
+    &error[..error.floor_char_boundary(EVENT_ERROR_BYTES_MAX)]
 }
 
 /// The result of a claim.

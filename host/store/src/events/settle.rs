@@ -5,8 +5,8 @@ use rusqlite::params;
 
 use super::accept;
 use super::counters::QueueChange;
-use super::ended::{Waiting, end, shortened, waiting_row};
-use super::model::{Accepted, Effects, Lease, Outcome, Settled};
+use super::ended::{Waiting, end, waiting_row};
+use super::model::{Accepted, Effects, Lease, Outcome, Settled, shortened};
 use super::row::{RowState, millis};
 use crate::StoreError;
 use crate::kv::{self, tables};

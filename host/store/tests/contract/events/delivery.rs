@@ -1,5 +1,6 @@
 //! Claims, attempts, delays and expiry.
 
+use isopod_store::limits::EVENT_ERROR_BYTES_MAX;
 use isopod_store::{EventFilter, EventState, LastError, Outcome, Page, Settled, StoreError};
 
 use super::{Backend, COMMITTED, done, event, process, retry};
@@ -69,6 +70,22 @@ pub(super) async fn equal_errors_in_a_row_are_counted(backend: &Backend<'_>) {
         backend.settle(&claim, failed, 1).await;
         let claim = backend.claim_one(1).await;
         assert_eq!(claim.last_error, Some(LastError { text: text.to_owned(), repeats }));
+        let snooze = Outcome::Retry { at: at(1), error: String::new(), is_counted: false };
+        backend.settle(&claim, snooze, 1).await;
+    }
+}
+
+pub(super) async fn a_truncated_error_is_recognised(backend: &Backend<'_>) {
+    backend.accept([event("1")], 0).await;
+    let error = format!("a{}", "é".repeat(EVENT_ERROR_BYTES_MAX));
+    for repeats in 1..=2 {
+        let claim = backend.claim_one(1).await;
+        let failed = Outcome::Retry { at: at(1), error: error.clone(), is_counted: true };
+        backend.settle(&claim, failed, 1).await;
+        let claim = backend.claim_one(1).await;
+        let last = claim.last_error.as_ref().expect("it failed");
+        assert_eq!((last.text.len(), last.repeats), (EVENT_ERROR_BYTES_MAX - 1, repeats));
+        assert!(last.is_of(&error) && last.is_of(&last.text) && !last.is_of("a"));
         let snooze = Outcome::Retry { at: at(1), error: String::new(), is_counted: false };
         backend.settle(&claim, snooze, 1).await;
     }

@@ -52,6 +52,7 @@ facts! {
         a_failed_attempt_is_counted_and_delayed
         an_uncounted_attempt_is_given_back
         equal_errors_in_a_row_are_counted
+        a_truncated_error_is_recognised
         a_scheduled_event_waits_for_its_time
         an_expired_event_is_cancelled
         a_claim_returns_the_earliest_events_of_its_process_type
