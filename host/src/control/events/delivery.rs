@@ -114,7 +114,7 @@ impl Delivery {
                 *count = Count { is_outdated: false, read_at: Instant::now() };
                 // An error of the queue is reported by the next claim.
                 if let Ok(stats) = self.intake.stats(&self.app).await {
-                    self.app.traffic.resources().set_stored_work(stats.iter().map(|of| of.ready).sum());
+                    self.app.traffic.resources().set_stored_work(claimable_at_most(&stats));
                 }
                 NextCheck::Later
             }
@@ -128,11 +128,11 @@ impl Delivery {
     async fn claim_due(self: &Arc<Self>, room: usize, running: &mut JoinSet<()>) -> Result<NextCheck, StoreError> {
         let Some(_guard) = self.app.data_gate.guard() else { return Ok(NextCheck::Later) };
         let stats = self.intake.stats(&self.app).await?;
-        let ready: u64 = stats.iter().map(|of| of.ready).sum();
+        let claimable = claimable_at_most(&stats);
         let resources = self.app.traffic.resources();
-        resources.set_stored_work(ready);
+        resources.set_stored_work(claimable);
         let now = Timestamp::now();
-        let is_due = |of: &QueueStats| of.ready > 0 || of.next_due.is_some_and(|due| due <= now);
+        let is_due = |of: &QueueStats| of.has_claimable || of.next_due.is_some_and(|due| due <= now);
         if !stats.iter().any(is_due) {
             return Ok(NextCheck::of(stats.iter().map(QueueState::unclaimed), now));
         }
@@ -159,7 +159,7 @@ impl Delivery {
                 running.spawn(async move { delivery.deliver(&process, claim, &counted).await });
             }
         }
-        resources.set_stored_work(ready.saturating_sub(claimed as u64));
+        resources.set_stored_work(claimable.saturating_sub(claimed as u64));
         Ok(NextCheck::of(queues, now))
     }
 
@@ -275,6 +275,12 @@ async fn until(next: NextCheck) {
     let pause = Duration::try_from(time.duration_since(Timestamp::now())).unwrap_or_default();
     // A pause is bounded, so that a jump of the clock is detected.
     tokio::time::sleep(pause.min(limits::QUEUE_CHECK_INTERVAL_MAX)).await;
+}
+
+/// Returns the number of events of all process types that a delivery may take now. Events that wait
+/// for their subject are left out, so that they don't keep an idle app loaded.
+fn claimable_at_most(stats: &[QueueStats]) -> u64 {
+    stats.iter().map(QueueStats::claimable_at_most).sum()
 }
 
 fn after(delay: Duration) -> Timestamp {

@@ -260,11 +260,11 @@ pub(super) fn stats(connection: &Connection, void: bool) -> Sql<Vec<QueueStats>>
     let mut stats = Vec::new();
     for (process, counts) in stored_counts(connection)?.into_iter().filter(|(_, counts)| counts.kept() > 0) {
         let Some((_, name)) = names.iter().find(|(found, _)| *found == process) else { continue };
-        let mut oldest = None;
-        for state in [RowState::Ready, RowState::Leased, RowState::Blocked] {
-            let first: Option<i64> = first(connection, OLDEST, params![process, state], |row| Ok(row.get(0)?))?;
-            oldest = [oldest, first].into_iter().flatten().min();
-        }
+        let oldest_in = |state: RowState| -> Sql<Option<i64>> {
+            first(connection, OLDEST, params![process, state], |row| Ok(row.get(0)?))
+        };
+        let [ready_since, leased_since] = [oldest_in(RowState::Ready)?, oldest_in(RowState::Leased)?];
+        let oldest = [ready_since, leased_since, oldest_in(RowState::Blocked)?].into_iter().flatten().min();
         let number = |count: i64| u64::try_from(count).unwrap_or(0);
         let (ready, leased) = if void { (counts.ready + counts.leased, 0) } else { (counts.ready, counts.leased) };
         stats.push(QueueStats {
@@ -276,6 +276,7 @@ pub(super) fn stats(connection: &Connection, void: bool) -> Sql<Vec<QueueStats>>
             bytes: number(counts.bytes),
             oldest_accepted_at: oldest.map(timestamp).transpose()?,
             next_due: next_due(connection, process)?.map(timestamp).transpose()?,
+            has_claimable: ready_since.is_some() || (void && leased_since.is_some()),
         });
     }
     Ok(stats)

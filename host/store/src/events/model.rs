@@ -347,9 +347,16 @@ pub struct QueueStats {
     pub oldest_accepted_at: Option<Timestamp>,
     /// The time at which the next delayed event is due.
     pub next_due: Option<Timestamp>,
+    /// Whether a ready event waits only for a delivery, and for no earlier event of its subject.
+    pub has_claimable: bool,
 }
 
 impl QueueStats {
+    /// Returns the number of ready events, or 0 if each waits for an earlier event of its subject.
+    pub fn claimable_at_most(&self) -> u64 {
+        if self.has_claimable { self.ready } else { 0 }
+    }
+
     /// Returns the number of events that have not ended.
     pub fn backlog(&self) -> u64 {
         self.ready + self.delayed + self.leased

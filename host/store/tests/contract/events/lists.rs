@@ -153,6 +153,7 @@ pub(super) async fn statistics_count_each_state(backend: &Backend<'_>) {
         bytes: worker.bytes,
         oldest_accepted_at: Some(at(0)),
         next_due: Some(at(100)),
+        has_claimable: true,
     };
     assert_eq!((worker, worker.backlog()), (&expected, 6));
     for (state, ids) in [
@@ -165,6 +166,21 @@ pub(super) async fn statistics_count_each_state(backend: &Backend<'_>) {
     ] {
         assert_eq!(backend.ids(EventFilter { state: Some(state), ..EventFilter::default() }).await, ids);
     }
+}
+
+pub(super) async fn only_events_that_wait_for_no_earlier_one_are_claimable(backend: &Backend<'_>) {
+    let claimable = async |time| {
+        let stats = backend.queue.stats(&name("bot"), at(time)).await.expect("they are read");
+        (stats[0].ready, stats[0].has_claimable, stats[0].claimable_at_most())
+    };
+    backend.accept([ordered("head", "anna"), ordered("blocked", "anna")], 0).await;
+    assert_eq!(claimable(0).await, (2, true, 2));
+    let claims = backend.claim(0).await;
+    assert_eq!(claimable(0).await, (1, false, 0), "its subject has a running event");
+    backend.settle(&claims[0], retry(at(100)), 10).await;
+    assert_eq!(claimable(10).await, (1, false, 0), "its subject has a delayed event");
+    backend.accept([event("other")], 10).await;
+    assert_eq!(claimable(10).await, (2, true, 2));
 }
 
 /// The first page contains it, however many events in other states were accepted later.

@@ -93,6 +93,7 @@ facts! {
         a_list_is_filtered_by_each_field
         an_event_is_listed_by_its_state_beside_many_others
         statistics_count_each_state
+        only_events_that_wait_for_no_earlier_one_are_claimable
         waiting_events_can_be_cancelled
         prune_removes_old_ended_events_only
     ;
