@@ -30,6 +30,7 @@ impl Answer {
         Self { reply: Box::new(both), error }
     }
 }
+
 /// Does the work inside the transaction, or receives the error if there is no transaction.
 pub(crate) type Job = Box<dyn FnOnce(Result<&Connection, StoreError>) -> Answer + Send>;
 
@@ -53,22 +54,44 @@ pub(crate) fn job<T: Send + 'static>(
     (job, outcome)
 }
 
+/// The end of a group's transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum GroupEnd {
+    /// It was committed, without the changes of failed jobs.
+    Committed,
+    RolledBack,
+    /// The disk failed, so that a sync may have failed.
+    DiskFailed,
+}
+
+impl GroupEnd {
+    fn failed(error: &StoreError) -> Self {
+        match error {
+            // A failed disk may be read-only by the time the error is converted.
+            StoreError::DiskFailed { .. } | StoreError::ReadOnly { .. } => Self::DiskFailed,
+            _ => Self::RolledBack,
+        }
+    }
+}
+
 /// Answers a job with an error without running it.
 pub(crate) fn refuse(job: Job, why: StoreError) {
     (job(Err(why)).reply)(Ok(()));
 }
 
 /// Runs jobs in one transaction: `first`, then those that `next` returns until it returns `None` or
-/// the group is full. Returns whether the group was committed; only some of its jobs may be.
+/// the group is full.
 pub(crate) fn commit_group(
     connection: &Connection,
     path: &Path,
     first: Job,
     mut next: impl FnMut() -> Option<Job>,
-) -> bool {
+) -> GroupEnd {
     if let Err(error) = execute(connection, "BEGIN IMMEDIATE") {
-        refuse(first, StoreError::sqlite(path, &error));
-        return false;
+        let error = StoreError::sqlite(path, &error);
+        let end = GroupEnd::failed(&error);
+        refuse(first, error);
+        return end;
     }
     let mut answers = Vec::new();
     let mut job = Some(first);
@@ -92,7 +115,7 @@ pub(crate) fn commit_group(
     for answer in answers {
         (answer.reply)(committed.clone());
     }
-    committed.is_ok()
+    committed.as_ref().map_or_else(GroupEnd::failed, |()| GroupEnd::Committed)
 }
 
 fn commit(connection: &Connection, path: &Path) -> Result<(), StoreError> {
@@ -161,7 +184,8 @@ mod tests {
         let (jobs, mut outcomes): (VecDeque<_>, Vec<_>) = [1, 2, 1, 3].into_iter().map(insert).unzip();
         let mut jobs = jobs;
         let first = jobs.pop_front().expect("four jobs");
-        commit_group(&connection, Path::new("numbers.db"), first, || jobs.pop_front());
+        let end = commit_group(&connection, Path::new("numbers.db"), first, || jobs.pop_front());
+        assert_eq!(end, GroupEnd::Committed);
         let succeeded: Vec<bool> =
             outcomes.iter_mut().map(|outcome| outcome.try_recv().expect("an answer").is_ok()).collect();
         assert_eq!(succeeded, [true, true, false, true]);
@@ -218,7 +242,8 @@ mod tests {
         });
         let (other, mut others) = insert(1);
         let mut other = Some(other);
-        commit_group(&connection, Path::new("numbers.db"), orphan, || other.take());
+        let end = commit_group(&connection, Path::new("numbers.db"), orphan, || other.take());
+        assert_eq!(end, GroupEnd::RolledBack);
         for outcome in [&mut orphans, &mut others] {
             assert!(matches!(outcome.try_recv(), Ok(Err(StoreError::Database { .. }))));
         }

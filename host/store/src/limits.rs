@@ -20,6 +20,9 @@ pub const LOCK_WAIT_MS_MAX: u32 = 10_000;
 /// Bytes of the journal after a checkpoint. A journal that grew under load is truncated to this
 /// size.
 pub const JOURNAL_BYTES_KEPT: u32 = 16 << 20;
+/// Pages in the journal of an app's database. Once a commit exceeds this, the host copies them to
+/// the file before the app's next commit.
+pub(crate) const JOURNAL_PAGES_MAX: i64 = 1_000;
 
 /// Items on one page of a list. A longer list continues on the next page.
 pub const PAGE_ITEMS_MAX: u32 = 1_000;

@@ -25,6 +25,10 @@ pub enum DiskError {
     Full,
     /// `EROFS`: writes, truncations, and opening a file for writing fail.
     ReadOnly,
+    /// `EDQUOT`: only syncs fail, as on a file system that allocates space late.
+    Sync,
+    /// `ETIMEDOUT`: only syncs of database files fail, not those of their journals.
+    SyncOfDatabase,
 }
 
 /// A call that may fail.
@@ -32,7 +36,10 @@ pub enum DiskError {
 pub enum Call {
     Write,
     Truncate,
+    /// The sync of any other file.
     Sync,
+    /// The sync of a file whose name ends with `.db`.
+    SyncOfDatabase,
     OpenForWriting,
 }
 
@@ -42,11 +49,13 @@ impl DiskError {
             Self::Io => libc::EIO,
             Self::Full => libc::ENOSPC,
             Self::ReadOnly => libc::EROFS,
+            Self::Sync => libc::EDQUOT,
+            Self::SyncOfDatabase => libc::ETIMEDOUT,
         }
     }
 
     fn of_errno(errno: u64) -> Option<Self> {
-        [Self::Io, Self::Full, Self::ReadOnly]
+        [Self::Io, Self::Full, Self::ReadOnly, Self::Sync, Self::SyncOfDatabase]
             .into_iter()
             .find(|error| u64::from(error.errno().unsigned_abs()) == errno)
     }
@@ -55,7 +64,9 @@ impl DiskError {
         match self {
             Self::Io => call != Call::OpenForWriting,
             Self::Full => call == Call::Write,
-            Self::ReadOnly => call != Call::Sync,
+            Self::ReadOnly => !matches!(call, Call::Sync | Call::SyncOfDatabase),
+            Self::Sync => matches!(call, Call::Sync | Call::SyncOfDatabase),
+            Self::SyncOfDatabase => call == Call::SyncOfDatabase,
         }
     }
 }
@@ -273,6 +284,9 @@ mod tests {
         control.set_error(Some(DiskError::ReadOnly), 1_000_000, 1);
         assert_eq!(control.failure(Call::OpenForWriting), Some(libc::EROFS));
         assert_eq!(control.failure(Call::Sync), None);
+        control.set_error(Some(DiskError::SyncOfDatabase), 1_000_000, 1);
+        assert_eq!(control.failure(Call::Sync), None);
+        assert_eq!(control.failure(Call::SyncOfDatabase), Some(libc::ETIMEDOUT));
         control.set_error(None, 1_000_000, 1);
         assert_eq!(control.failure(Call::Write), None);
     }

@@ -1,7 +1,12 @@
 //! Tests power failures, which lose unsynced writes: all changes that the host has acknowledged
 //! survive, in every file.
 
-use isopod_tests::{Ask, Host, Loss, limits::PATIENCE, outbox::outbox};
+use isopod_tests::{
+    Ask, DiskError, Host, Loss,
+    limits::PATIENCE,
+    outbox::{ask_to_store, event_of_steps, outbox},
+    wait_for,
+};
 use serde_json::json;
 
 /// Kills a host, and starts it again without a part of its unsynced writes.
@@ -46,4 +51,29 @@ fn torn_compiled_code_is_compiled_again() {
         host.run_steps("outbox", &json!([["set", "key", seed.to_string()]]));
         assert_eq!(host.value("outbox", "key"), seed.to_string());
     }
+}
+
+/// The outcomes of deliveries are synced only by a checkpoint. If its sync fails, they are lost,
+/// and SQLite can't read the events that are accepted after them.
+#[test]
+fn events_accepted_after_a_failed_checkpoint_survive_a_power_failure() {
+    let mut host = Host::start_with_faults("");
+    host.deploy("outbox", outbox("outbox", "", ""));
+    let faults = host.faults();
+    wait_for("a failed checkpoint", || {
+        let failed = faults.failed();
+        // The effects of the handler fill a journal, in an unsynced commit.
+        let event = host.push_steps("outbox", None, &json!([["sleep", 1_000], ["fill", 80, 60_000]]));
+        faults.fail(DiskError::Sync);
+        host.until_event("outbox", &event, "done");
+        (faults.failed() > failed).then_some(())
+    });
+    // Syncs of the journal succeed, and no checkpoint is completed.
+    faults.fail(DiskError::SyncOfDatabase);
+    let after = event_of_steps("after", None, &json!([["increment", "handled"]]));
+    wait_for("an accepted event", || (host.api(ask_to_store("outbox", &after)).status == 202).then_some(()));
+    host.kill();
+    host.faults().end_errors();
+    let host = lose(host, Loss::All);
+    host.until_event("outbox", "after", "done");
 }

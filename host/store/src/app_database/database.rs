@@ -13,6 +13,7 @@ use rusqlite::Connection;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::checker::CheckerHandle;
+use super::checkpoint::{checkpoint_if_long, disable_automatic};
 use super::closer::{CloserHandle, ClosingFiles};
 use super::health::Health;
 use super::journal::{self, journal_of};
@@ -26,7 +27,7 @@ use crate::app_folders::AppFolders;
 use crate::boot::Boot;
 use crate::data_record::DataRecord;
 use crate::files::{FileId, private_folder};
-use crate::group::{self, Job};
+use crate::group::{self, GroupEnd, Job};
 use crate::limits::{CALLS_WAITING_MAX, CHECKED_BYTES_MAX, READS_PER_TURN, WRITE_TURN_MAX};
 use crate::loss::KEY_VALUE;
 use crate::sql::{Durability, Sql, connect_with, keep_journal, set_durability};
@@ -202,6 +203,7 @@ impl AppDatabase {
     fn write_turn(self: Arc<Self>) {
         self.prepare(&self.writes.connection);
         let mut slot = locked(&self.writes.connection);
+        let mut is_checkpointed = true;
         if let Some((durability, first)) = self.writes.first() {
             let opened = self.opened(&mut slot).and_then(|connection| {
                 self.rewrite_doubtful_journal(connection)?;
@@ -213,14 +215,19 @@ impl AppDatabase {
                     let begin = Instant::now();
                     let may_continue = || begin.elapsed() < WRITE_TURN_MAX && !self.is_suspect();
                     let next = || if may_continue() { self.writes.next(durability) } else { None };
-                    if !group::commit_group(connection, &self.path, first, next) {
-                        self.is_journal_doubtful.store(true, Ordering::SeqCst);
+                    match group::commit_group(connection, &self.path, first, next) {
+                        GroupEnd::Committed => is_checkpointed = self.note_checkpoint(checkpoint_if_long(connection)),
+                        GroupEnd::RolledBack => {}
+                        GroupEnd::DiskFailed => self.is_journal_doubtful.store(true, Ordering::SeqCst),
                     }
                 }
                 Err(error) => group::refuse(first, error),
             }
         }
         drop(slot);
+        if !is_checkpointed {
+            self.close_unsynced();
+        }
         if self.writes.end_turn() {
             self.queue_writes();
         }
@@ -298,6 +305,7 @@ impl AppDatabase {
         if !self.shared.health.is_checked(&self.app) {
             self.check(&connection)?;
         }
+        disable_automatic(&connection).map_err(|error| StoreError::sqlite(&self.path, &error))?;
         schema::make(&connection).map_err(|error| error.explain(&self.path))?;
         Ok(connection)
     }

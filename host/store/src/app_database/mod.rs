@@ -3,6 +3,7 @@
 //! Never gives an app a path into another app's folder: an app's name is a single label.
 
 mod checker;
+mod checkpoint;
 mod closer;
 mod damage;
 mod database;

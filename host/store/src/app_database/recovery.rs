@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OpenFlags};
 
 use super::checker::{Checked, Running};
+use super::checkpoint::{checkpoint, is_disk_failure};
 use super::damage;
 use super::database::{AppDatabase, Shared};
 use super::journal::journal_of;
@@ -127,21 +128,52 @@ impl AppDatabase {
 }
 
 impl AppDatabase {
-    /// Moves changes from the journal into the file while calls use both. A check reads one state
-    /// of the file, so the journal grows during it; without this, the next write would move all
-    /// changes.
+    /// Makes a checkpoint after a check, while calls use the file. A check reads one state of the
+    /// file, so the journal grows during it; without this, the next write would copy all changes.
     fn checkpoint(&self) {
-        // SQLite would move the journal of a removed file into another file at its path.
-        if self.is_lost() || self.closed.load(Ordering::SeqCst) {
-            return;
+        let Some(connection) = self.open_for_checkpoint() else { return };
+        let is_checkpointed = self.note_checkpoint(checkpoint(&connection));
+        drop(connection);
+        if !is_checkpointed {
+            self.close_unsynced();
+        }
+    }
+
+    /// Opens a connection with the journal, unless the journal is doubtful. Linux reports a failed
+    /// sync to each file that was open before: if a commit fails later, so does the checkpoint.
+    fn open_for_checkpoint(&self) -> Option<Connection> {
+        let _no_commit_runs = locked(&self.writes.connection);
+        let is_doubtful = self.is_journal_doubtful.load(Ordering::SeqCst);
+        // SQLite would copy the journal of a removed file into another file at its path.
+        if is_doubtful || self.is_lost() || self.closed.load(Ordering::SeqCst) {
+            return None;
         }
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let Ok(connection) = Connection::open_with_flags(&self.path, flags) else { return };
+        let connection = Connection::open_with_flags(&self.path, flags).ok()?;
         keep_journal(&connection);
-        // If this fails, later writes move the changes.
-        if connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())).is_err() {
+        connection.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(())).ok()?;
+        Some(connection)
+    }
+
+    /// Returns false if the disk failed during a checkpoint: then the journal is doubtful, and
+    /// [`AppDatabase::close_unsynced`] must be called. A later checkpoint repeats any other failed
+    /// one.
+    pub(super) fn note_checkpoint(&self, outcome: rusqlite::Result<()>) -> bool {
+        let Err(error) = outcome else { return true };
+        tracing::warn!(app = %self.app, %error, "the checkpoint of a database failed");
+        if is_disk_failure(&error) {
             self.is_journal_doubtful.store(true, Ordering::SeqCst);
         }
+        !is_disk_failure(&error)
+    }
+
+    /// Closes both connections without a checkpoint. SQLite then forgets which changes it has
+    /// copied to the file, and copies all of them again: the failed sync may have discarded them.
+    /// The caller must not hold the lock of either connection.
+    pub(super) fn close_unsynced(&self) {
+        let (mut reader, mut writer) = (locked(&self.reads.connection), locked(&self.writes.connection));
+        [&*reader, &*writer].into_iter().flatten().for_each(keep_journal);
+        drop((reader.take(), writer.take()));
     }
 }
 

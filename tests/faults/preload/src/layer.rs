@@ -166,7 +166,8 @@ impl Layer {
         let Some(file) = self.file(fd) else { return call() };
         let seq = self.lock().bytes;
         self.delay(&file.path);
-        let failure = self.control.failure(Call::Sync);
+        let is_database = file.path.extension() == Some(OsStr::new("db"));
+        let failure = self.control.failure(if is_database { Call::SyncOfDatabase } else { Call::Sync });
         let result = failure.map_or_else(&call, failed);
         if file.is_recorded {
             let file = FileKey::of(&file.metadata);
