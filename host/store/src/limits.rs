@@ -122,7 +122,8 @@ pub const DAMAGED_DATABASES_KEPT: usize = 3;
 /// copied.
 pub const RESCUE_ERRORS_MAX: u32 = 100_000;
 /// How long all calls of an app fail after its damaged database could not be replaced, for example
-/// on a full disk. Then the next call tries again.
+/// on a full disk. Then the next call tries again. Also how long errors don't make a database
+/// suspect that was found intact.
 pub const RESCUE_RETRY_AFTER: Duration = Duration::from_secs(60);
 /// Calls of one app's database that are queued or running. Further calls wait for a permit before
 /// they are queued.

@@ -36,7 +36,17 @@ pub(super) struct SetAside {
 /// Checks the pages of a database. Returns SQLite's description of the damage, if there is any.
 /// Takes long for a large file.
 pub(super) fn check(connection: &Connection) -> Sql<Option<String>> {
-    let found: Result<String, _> = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0));
+    first_problem(connection, "PRAGMA quick_check(1)")
+}
+
+/// Checks the pages like [`check`], and that each index matches its table: a disk that lost a write
+/// leaves an intact page with old content.
+fn check_indexes(connection: &Connection) -> Sql<Option<String>> {
+    first_problem(connection, "PRAGMA integrity_check(1)")
+}
+
+fn first_problem(connection: &Connection, pragma: &str) -> Sql<Option<String>> {
+    let found: Result<String, _> = connection.query_row(pragma, [], |row| row.get(0));
     match found.map_err(Into::into) {
         Ok(found) if found == "ok" => Ok(None),
         Ok(found) => Ok(Some(found)),
@@ -45,7 +55,8 @@ pub(super) fn check(connection: &Connection) -> Sql<Option<String>> {
     }
 }
 
-/// Sets the database aside, unless it is intact: no page is damaged, and every row can be read.
+/// Sets the database aside, unless it is intact: no page is damaged, each index matches its table,
+/// and every row can be read.
 /// `rescue` copies the rows of the first file into the second one.
 ///
 /// If the host ends before the new database is complete, the damaged one remains unchanged. If it
@@ -59,18 +70,23 @@ pub(super) fn set_aside(
     let folder = folders.folder(app);
     let (path, new) = (folder.join(KEY_VALUE), folder.join(NEW));
     let aside = format!("{app}-{KEY_VALUE}.damaged");
-    check_kept(folders, &aside)?;
-    let found = open_damaged(&path).and_then(|connection| check(&connection));
+    let found = open_damaged(&path).and_then(|connection| check_indexes(&connection));
     let is_damaged = match found {
         Ok(found) => found.is_some() || is_journal_damaged,
         Err(error) if is_damage(&error) => true,
         Err(error) => return Err(error.explain(&path)),
     };
+    if is_damaged {
+        check_kept(folders, &aside)?;
+    }
     let incomplete = folder.join(INCOMPLETE);
     let mut rescued = rescue(&path, &incomplete)?;
     if !is_damaged && rescued.is_complete {
         remove(&incomplete)?;
         return Ok(None);
+    }
+    if let Err(refusal) = check_kept(folders, &aside) {
+        return remove(&incomplete).and(Err(refusal));
     }
     rescued.is_complete &= !is_journal_damaged;
     let aside = folders.lost_folder(&aside, Timestamp::now())?;

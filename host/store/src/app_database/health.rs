@@ -36,8 +36,8 @@ struct Known {
     suspects: HashMap<AppName, Suspicion>,
     /// Apps whose damaged database could not be replaced, with the time of the attempt.
     refused: HashMap<AppName, (StoreError, Instant)>,
-    /// Apps whose records can't be read although their file is intact.
-    intact: HashSet<AppName>,
+    /// Apps whose suspected file was intact, with the time at which that was found.
+    intact: HashMap<AppName, Instant>,
 }
 
 impl Health {
@@ -56,7 +56,8 @@ impl Health {
     /// Records that a database may be damaged.
     pub(super) fn suspect(&self, app: &AppName, detail: &str) {
         let mut known = self.lock();
-        if !known.intact.contains(app) {
+        let is_intact = known.intact.get(app).is_some_and(|at| at.elapsed() < RESCUE_RETRY_AFTER);
+        if !is_intact {
             let suspicion = Suspicion { detail: detail.to_owned(), is_of_journal: false };
             known.suspects.entry(app.clone()).or_insert(suspicion);
             self.has_suspects.store(true, Ordering::SeqCst);
@@ -91,12 +92,12 @@ impl Health {
         self.lock().refused.insert(app.clone(), (error, Instant::now()));
     }
 
-    /// Records that a suspected file is intact. Later errors in its records don't make it suspect
-    /// again.
+    /// Records that a suspected file is intact. Further errors make it suspect again only after
+    /// [`RESCUE_RETRY_AFTER`], since each suspicion reads the whole file.
     pub(super) fn set_intact(&self, app: &AppName) {
         let mut known = self.lock();
         known.suspects.remove(app);
-        known.intact.insert(app.clone());
+        known.intact.insert(app.clone(), Instant::now());
     }
 
     /// Records that a new database has replaced the damaged one.

@@ -260,6 +260,38 @@ async fn leases_survive_the_replacement_of_a_damaged_database() {
     works(&store).await;
 }
 
+/// Changes rows without an index, so that the index has its old content, as after a lost write.
+fn make_index_stale(folder: &Path, index: &str, change: &str) {
+    let open = || {
+        let connection = rusqlite::Connection::open(database(folder)).expect("it opens");
+        connection.execute_batch("PRAGMA writable_schema = ON").expect("it is set");
+        connection
+    };
+    let hide = format!(
+        "CREATE TABLE hidden AS SELECT type, name, tbl_name, rootpage, sql FROM sqlite_schema WHERE name = '{index}';
+         DELETE FROM sqlite_schema WHERE name = '{index}'"
+    );
+    open().execute_batch(&hide).expect("the index is hidden");
+    let changed = open().execute(change, []).expect("the rows are changed");
+    assert!(changed > 0);
+    open().execute_batch("INSERT INTO sqlite_schema SELECT * FROM hidden").expect("the index is back");
+    open().execute_batch("DROP TABLE hidden").expect("it is removed");
+}
+
+#[tokio::test]
+async fn a_database_with_a_stale_index_is_replaced() {
+    let (folder, store) = filled().await;
+    drop(store);
+    make_index_stale(folder.path(), "events_kept", "UPDATE events SET due_at = due_at + 1 WHERE due_at IS NOT NULL");
+    let store = Store::open(folder.path()).expect("the store opens");
+    let claim = async || store.events().claim(&name("bot"), &super::process("worker"), 100, at(90)).await;
+    let claimed = claim().await;
+    assert!(matches!(claimed, Err(StoreError::Damaged { .. })), "{claimed:?}");
+    let (_, rescued) = report(&store).await;
+    assert!(rescued.is_complete, "only an index was damaged: {rescued:?}");
+    works(&store).await;
+}
+
 /// Copies the files of a running store's database, as a killed host leaves them.
 async fn killed() -> (TempDir, Content) {
     let (folder, store) = filled().await;
@@ -406,6 +438,7 @@ async fn a_file_that_is_damaged_again_and_again_does_not_fill_the_disk() {
     drop(store);
     assert_eq!(set_aside(folder.path()).len(), DAMAGED_DATABASES_KEPT);
     assert_eq!(fs::read(&path).expect("it is read"), damaged, "nothing was written");
+    assert_eq!(copies(&path), 0, "no copy is left");
     // The operator moves a damaged database elsewhere.
     fs::remove_dir_all(folder.path().join("lost+found")).expect("it exists");
     let (store, _, _) = replaced(folder.path()).await;
