@@ -132,8 +132,8 @@ pub(crate) fn set_durability(connection: &Connection, durability: Durability) ->
     connection.pragma_update(None, "synchronous", level)
 }
 
-/// Stops moving changes from this connection's journal into the file, also on close.
-pub(crate) fn keep_journal(connection: &Connection) {
+/// Disables checkpoints by this connection, also on close: its changes stay in the journal.
+pub(crate) fn disable_checkpoints(connection: &Connection) {
     // Both only set flags of the connection.
     let _ = connection.pragma_update(None, "wal_autocheckpoint", 0);
     let _ = connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);

@@ -30,7 +30,7 @@ use crate::files::{FileId, private_folder};
 use crate::group::{self, GroupEnd, Job};
 use crate::limits::{CALLS_WAITING_MAX, CHECKED_BYTES_MAX, READS_PER_TURN, WRITE_TURN_MAX};
 use crate::loss::KEY_VALUE;
-use crate::sql::{Durability, Sql, connect_with, keep_journal, set_durability};
+use crate::sql::{Durability, Sql, connect_with, disable_checkpoints, set_durability};
 use crate::workers::{WorkerHandle, caught};
 
 /// The state that all databases share.
@@ -318,7 +318,7 @@ impl AppDatabase {
             let database: Weak<Self> = Arc::downgrade(self);
             self.shared.checker.check(database);
         } else if let Some(found) = damage::check(connection).map_err(|error| error.explain(&self.path))? {
-            keep_journal(connection);
+            disable_checkpoints(connection);
             return Err(StoreError::damaged(format_args!("{}: {found}", self.path.display())));
         }
         self.shared.health.set_checked(&self.app);
@@ -332,7 +332,7 @@ impl Drop for AppDatabase {
         let [reader, writer] = [&self.reads.connection, &self.writes.connection].map(|slot| locked(slot).take());
         if self.is_journal_doubtful.load(Ordering::SeqCst) {
             // SQLite must not move it into the file. The next connection writes it again.
-            [&reader, &writer].into_iter().flatten().for_each(keep_journal);
+            [&reader, &writer].into_iter().flatten().for_each(disable_checkpoints);
         }
         if let Some(guard) = self.guard.take() {
             self.shared.closer.close(ClosingFiles { reader, writer, guard });

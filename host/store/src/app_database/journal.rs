@@ -49,7 +49,7 @@ struct Index {
     /// The number of frames of complete commits.
     frames: u32,
     /// The number of frames that were also written to the database.
-    moved: u32,
+    checkpointed: u32,
     salt: [u8; 8],
 }
 
@@ -61,12 +61,12 @@ impl Index {
         let sum = checksum((0, 0), header.get(..40)?, u32::from_ne_bytes);
         let is_valid = header.get(12) == Some(&1) && (word(40)?, word(44)?) == sum;
         let salt = header.get(32..40)?.try_into().ok()?;
-        if is_valid { Some(Self { frames: word(16)?, moved: word(2 * INDEX_HEADER)?, salt }) } else { None }
+        if is_valid { Some(Self { frames: word(16)?, checkpointed: word(2 * INDEX_HEADER)?, salt }) } else { None }
     }
 
     /// Returns whether some changes are only in the journal.
     fn has_changes(self) -> bool {
-        self.moved < self.frames
+        self.checkpointed < self.frames
     }
 }
 

@@ -19,7 +19,7 @@ use crate::StoreError;
 use crate::data_record::loss_of;
 use crate::files::FileId;
 use crate::loss::KEY_VALUE;
-use crate::sql::{keep_journal, look_into, save};
+use crate::sql::{disable_checkpoints, look_into, save};
 use crate::workers::caught;
 
 impl AppDatabase {
@@ -41,7 +41,7 @@ impl AppDatabase {
         if self.closed.load(Ordering::SeqCst) {
             return;
         }
-        [&*reader, &*writer].into_iter().flatten().for_each(keep_journal);
+        [&*reader, &*writer].into_iter().flatten().for_each(disable_checkpoints);
         drop((reader.take(), writer.take()));
         *locked(&self.file) = None;
         let Shared { pages_max, copy_rows, .. } = self.shared;
@@ -87,7 +87,7 @@ impl AppDatabase {
         }
         let files = locked(&self.file).take();
         let open = [&*reader, &*writer].into_iter().flatten();
-        open.clone().for_each(keep_journal);
+        open.clone().for_each(disable_checkpoints);
         let saved = open.into_iter().find_map(|connection| self.save(connection));
         drop((reader.take(), writer.take()));
         if files.is_some_and(|files| files.journal.is_some() && files.journal == FileId::of(&self.journal())) {
@@ -150,7 +150,7 @@ impl AppDatabase {
         }
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(&self.path, flags).ok()?;
-        keep_journal(&connection);
+        disable_checkpoints(&connection);
         connection.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(())).ok()?;
         Some(connection)
     }
@@ -172,7 +172,7 @@ impl AppDatabase {
     /// The caller must not hold the lock of either connection.
     pub(super) fn close_unsynced(&self) {
         let (mut reader, mut writer) = (locked(&self.reads.connection), locked(&self.writes.connection));
-        [&*reader, &*writer].into_iter().flatten().for_each(keep_journal);
+        [&*reader, &*writer].into_iter().flatten().for_each(disable_checkpoints);
         drop((reader.take(), writer.take()));
     }
 }

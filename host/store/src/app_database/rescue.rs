@@ -11,7 +11,7 @@ use crate::StoreError;
 use crate::files::private_file;
 use crate::loss::Rescued;
 use crate::row_copy::is_damage;
-use crate::sql::{Sql, SqlError, keep_journal, limit_pages};
+use crate::sql::{Sql, SqlError, disable_checkpoints, limit_pages};
 
 /// A function that copies the rows that can be read from a damaged database into one with empty
 /// tables. The flag says whether the damaged database may contain events.
@@ -47,12 +47,12 @@ pub(super) fn remove(path: &Path) -> Result<(), StoreError> {
     }
 }
 
-/// Opens a damaged database for reading, even if the file is shorter than its header says. Doesn't
-/// move changes out of its journal.
+/// Opens a damaged database for reading, even if the file is shorter than its header says. Makes no
+/// checkpoint.
 pub(super) fn open_damaged(path: &Path) -> Sql<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
-    keep_journal(&connection);
+    disable_checkpoints(&connection);
     connection.pragma_update(None, "trusted_schema", "OFF")?;
     connection.pragma_update(None, "query_only", "ON")?;
     connection.pragma_update(None, "writable_schema", "ON")?;

@@ -13,7 +13,7 @@ use crate::control_file::ControlFile;
 use crate::error::Change;
 use crate::group::{self, Job};
 use crate::limits::WRITES_WAITING_MAX;
-use crate::sql::{Sql, keep_journal};
+use crate::sql::{Sql, disable_checkpoints};
 use crate::workers::spawn;
 
 /// The handle to the writer thread.
@@ -86,7 +86,7 @@ impl Service {
     /// the two. The changes stay in the journal, and the next start refuses the pair.
     fn protect_other_database(&self) {
         if self.file.change() == Some(Change::Overwritten) {
-            keep_journal(&self.connection);
+            disable_checkpoints(&self.connection);
         }
     }
 }
