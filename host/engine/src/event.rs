@@ -129,11 +129,9 @@ impl EmittedEvent {
         (texts + self.data.as_ref().map_or(0, Vec::len)) as u64
     }
 
-    /// Returns an upper bound of the event's size in the embedder's store. There, an event for
-    /// another app has its subject twice: with and without the app.
+    /// Returns an upper bound of the event's size in the embedder's store.
     pub fn stored_bytes_max(&self) -> u64 {
-        let subject = self.subject.as_ref().filter(|_| self.app.is_some());
-        self.bytes() + subject.map_or(0, String::len) as u64 + limits::EMITTED_EVENT_ENTRY_BYTES
+        self.bytes() + limits::EMITTED_EVENT_ENTRY_BYTES
     }
 }
 

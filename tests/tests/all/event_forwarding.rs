@@ -3,7 +3,7 @@
 //! they become dead letters.
 
 use isopod_tests::{
-    Host,
+    Ask, Host,
     limits::PATIENCE,
     outbox::{ask_to_store, event_of_steps, outbox},
     wait_for,
@@ -124,11 +124,30 @@ fn an_event_for_a_full_queue_waits_until_there_is_room() {
 }
 
 #[test]
+fn a_redriven_event_for_another_app_does_not_expire() {
+    let host = Host::start_with_faults("");
+    host.deploy("outbox", outbox("outbox", ONE_ATTEMPT, ""));
+    host.create("audit", "dev");
+    let event = json!({ "id": "late", "app": "audit", "expires_ms": 600_000, "steps": [["increment", "received"]] });
+    host.push_steps("outbox", None, &json!([["emit", event]]));
+    wait_for("the event", || host.has_stored_event("outbox", "id=late").then_some(()));
+    until_postponed(&host, "late", "the event can't be forwarded to `audit`: ");
+    host.api(Ask::new("DELETE", "/v1/apps/audit")).expect(204);
+    host.until_event("outbox", "late", "dead");
+    host.faults().shift_clock_by_hours(1);
+    deploy_audit(&host);
+    let redrive = Ask::post("/v1/apps/outbox/dead-letters/redrive").json(&json!({ "id": "late" }));
+    assert_eq!(host.api(redrive).expect(200).json()["events"], 1);
+    assert_eq!(until_handled(&host, "late")["expires_at"], Value::Null);
+    assert_eq!(host.value("audit", "received"), "1");
+}
+
+#[test]
 fn an_event_for_a_destroyed_app_is_a_dead_letter() {
     let host = start();
     deploy_audit(&host);
     send(&host, "lost", 3_000);
-    host.api(isopod_tests::Ask::new("DELETE", "/v1/apps/audit")).expect(204);
+    host.api(Ask::new("DELETE", "/v1/apps/audit")).expect(204);
     let dead = host.until_event("outbox", "lost", "dead");
     assert!(dead["error"].as_str().is_some_and(|error| error.contains("there is no such app")), "{dead}");
 }

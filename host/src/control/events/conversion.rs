@@ -101,29 +101,25 @@ pub(super) fn from_sender(event: isopod_engine::Event) -> Event {
 /// since its name is invalid in CloudEvents.
 const FORWARD_TO: &str = "isopod-forward-to";
 
-/// The attribute with the original subject of an event that waits to be forwarded.
-const FORWARD_SUBJECT: &str = "isopod-forward-subject";
-
-/// The attribute with the expiry of an event that waits to be forwarded.
-const FORWARD_EXPIRES: &str = "isopod-forward-expires";
-
 /// Returns the start of the source of an event that waits to be forwarded. The original source
 /// follows it.
 fn forward_source(target: &str) -> String {
     format!("isopod/forward/{target}/")
 }
 
+/// Returns the start of the subject of an event that waits to be forwarded. The original subject
+/// follows it.
+fn forward_subject(target: &str) -> String {
+    format!("{target}/")
+}
+
 /// Marks an event to be forwarded. In the sender's own queue, its source includes the target app,
 /// so it is no duplicate of an event with the same source and id for another app. Its subject does
-/// too, so an unavailable target delays no event that the sender handles itself. The expiry applies
-/// in both queues.
-fn forwarding(mut event: Event, target: String, expires_at: Option<Timestamp>) -> Event {
+/// too, so an unavailable target delays no event that the sender handles itself.
+fn forwarding(mut event: Event, target: String) -> Event {
     event.source.insert_str(0, &forward_source(&target));
-    let expires = expires_at.map(|time| (FORWARD_EXPIRES.to_owned(), time.to_string()));
-    event.payload.extensions.extend(expires);
-    if let Some(subject) = event.subject.take() {
-        event.subject = Some(format!("{target}/{subject}"));
-        event.payload.extensions.push((FORWARD_SUBJECT.to_owned(), subject));
+    if let Some(subject) = &mut event.subject {
+        subject.insert_str(0, &forward_subject(&target));
     }
     event.payload.extensions.push((FORWARD_TO.to_owned(), target));
     event
@@ -135,26 +131,20 @@ pub(super) fn forward_target(event: &Event) -> Option<&str> {
     extensions.find(|(name, _)| name == FORWARD_TO).map(|(_, target)| target.as_str())
 }
 
-/// Returns a forwarded event as the target app receives it.
-pub(super) fn forwarded(event: &Event) -> Sent {
-    let (mut event, mut expires_at) = (event.clone(), None);
-    if let Some(start) = forward_target(&event).map(forward_source)
-        && event.source.starts_with(&start)
-    {
-        event.source.drain(..start.len());
+/// Returns a forwarded event as the app `target` receives it.
+pub(super) fn forwarded(mut event: Event, target: &str) -> Event {
+    event.payload.extensions.retain(|(name, _)| name != FORWARD_TO);
+    remove_start(&mut event.source, &forward_source(target));
+    if let Some(subject) = &mut event.subject {
+        remove_start(subject, &forward_subject(target));
     }
-    event.payload.extensions.retain_mut(|(name, value)| match name.as_str() {
-        FORWARD_SUBJECT => {
-            event.subject = Some(std::mem::take(value));
-            false
-        }
-        FORWARD_EXPIRES => {
-            expires_at = value.parse().ok();
-            false
-        }
-        name => name != FORWARD_TO,
-    });
-    Sent { event, not_before: None, expires_at }
+    event
+}
+
+fn remove_start(text: &mut String, start: &str) {
+    if let Some(original) = text.strip_prefix(start) {
+        *text = original.to_owned();
+    }
 }
 
 /// An event that a guest sends, with its times.
@@ -213,7 +203,7 @@ pub(super) fn effects(
         let Sent { event, not_before, expires_at } =
             from_guest(event, app, now).map_err(|error| Failure::Effects(error.to_string()))?;
         let event = match target {
-            Some(target) => forwarding(event, target, expires_at),
+            Some(target) => forwarding(event, target),
             None => event,
         };
         emitted.push(handler.event(event, not_before, expires_at));
@@ -245,9 +235,9 @@ mod tests {
                 let event =
                     EmittedEvent { id, source, event_type, subject, app, expires_after, ..EmittedEvent::default() };
                 let charged = event.stored_bytes_max();
-                let Sent { event, expires_at, .. } = from_guest(event, &sender, now).expect("a valid event");
+                let Sent { event, .. } = from_guest(event, &sender, now).expect("a valid event");
                 let stored = match target {
-                    Some(target) => forwarding(event, target, expires_at),
+                    Some(target) => forwarding(event, target),
                     None => event,
                 };
                 assert!(stored.bytes() <= charged, "{} bytes are stored, {charged} charged", stored.bytes());
@@ -262,12 +252,10 @@ mod tests {
             let payload = EventPayload { extensions: extensions.clone(), ..EventPayload::default() };
             let (id, source) = ("1".to_owned(), "/apps/shop".to_owned());
             let event = Event { id, source, subject, payload, ..Event::default() };
-            let expires_at = Some(Timestamp::UNIX_EPOCH);
-            let waiting = forwarding(event.clone(), "billing".to_owned(), expires_at);
+            let waiting = forwarding(event.clone(), "billing".to_owned());
             assert_eq!(forward_target(&waiting), Some("billing"));
             assert_ne!(waiting.subject.as_deref(), Some("ann"), "it has no order with the app's own events");
-            let sent = forwarded(&waiting);
-            assert_eq!((sent.event, sent.not_before, sent.expires_at), (event, None, expires_at));
+            assert_eq!(forwarded(waiting, "billing"), event);
         }
     }
 
@@ -276,7 +264,7 @@ mod tests {
         let own = Event { id: "1".to_owned(), source: "a/b".to_owned(), ..Event::default() };
         let other = Event { source: "/b".to_owned(), ..own.clone() };
         let waiting = [(&own, "crm"), (&own, "billing"), (&other, "billing"), (&other, "billinga")]
-            .map(|(event, target)| forwarding(event.clone(), target.to_owned(), None).source);
+            .map(|(event, target)| forwarding(event.clone(), target.to_owned()).source);
         let sources: std::collections::HashSet<_> = waiting.iter().chain([&own.source, &other.source]).collect();
         assert_eq!(sources.len(), 6, "{sources:?}");
     }

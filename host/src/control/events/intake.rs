@@ -128,7 +128,9 @@ impl Intake {
         }
         let app = target.parse::<AppName>().ok().and_then(|name| self.app_table.app(&name).ok());
         let app = app.ok_or_else(|| Failure::NoTarget(text("there is no such app")))?;
-        self.store(&app, vec![conversion::forwarded(&claim.event)]).await.map(drop).map_err(|error| match error {
+        let event = conversion::forwarded(claim.event.clone(), target);
+        let sent = Sent { event, not_before: None, expires_at: claim.expires_at };
+        self.store(&app, vec![sent]).await.map(drop).map_err(|error| match error {
             EventsError::NotServing(why) => Failure::TargetUnavailable(text(&why)),
             EventsError::Store(StoreError::EventQueueFull) => Failure::TargetUnavailable(text(&error.to_string())),
             EventsError::Destroyed => Failure::NoTarget(text(&error.to_string())),

@@ -6,7 +6,7 @@ use super::counters::QueueChange;
 use super::ended::{Waiting, end};
 use super::line::place;
 use super::model::{Claim, Claimed, Event, EventPayload, EventSeq, LastError, Lease};
-use super::row::{RowState, payload, timestamp};
+use super::row::{RowState, millis, payload, timestamp};
 use crate::limits::{CLAIM_BYTES_MAX, CLAIMS_MAX, EVENTS_MADE_READY_MAX};
 use crate::sql::{Sql, all, first};
 
@@ -32,7 +32,7 @@ pub(super) fn claim(
     let mut claimed = Claimed { has_more: due == EVENTS_MADE_READY_MAX || found.len() == most, ..Claimed::default() };
     let mut bytes = 0;
     for row in found {
-        if row.expires_at.is_some_and(|at| at <= change.now) {
+        if row.claim.expires_at.is_some_and(|at| millis(at) <= change.now) {
             let waiting = Waiting {
                 seq: row.claim.lease.seq.0,
                 process,
@@ -61,7 +61,6 @@ struct Ready {
     claim: Claim,
     is_ordered: bool,
     bytes: i64,
-    expires_at: Option<i64>,
 }
 
 fn ready(row: &rusqlite::Row<'_>) -> Sql<Ready> {
@@ -71,12 +70,12 @@ fn ready(row: &rusqlite::Row<'_>) -> Sql<Ready> {
     Ok(Ready {
         is_ordered: row.get("ordered")?,
         bytes: row.get("bytes")?,
-        expires_at: row.get("expires_at")?,
         claim: Claim {
             lease: Lease { seq: EventSeq(row.get("seq")?), number: 0 },
             attempt: attempt.saturating_add(1),
             attempts_max: row.get("attempts_max")?,
             accepted_at: timestamp(row.get("accepted_at")?)?,
+            expires_at: row.get::<_, Option<i64>>("expires_at")?.map(timestamp).transpose()?,
             event: Event {
                 id: row.get("id")?,
                 source: row.get("source")?,

@@ -148,6 +148,8 @@ pub struct Claim {
     pub attempt: u32,
     pub attempts_max: u32,
     pub accepted_at: Timestamp,
+    /// The time from which the event is cancelled instead of delivered.
+    pub expires_at: Option<Timestamp>,
     pub event: Event,
     /// The error of the previous attempt.
     pub last_error: Option<LastError>,

@@ -48,6 +48,17 @@ pub(super) async fn dead_letters_are_redriven_in_order(backend: &Backend<'_>) {
     assert_eq!(backend.claimed_ids(1).await, ["2"]);
 }
 
+pub(super) async fn a_redriven_event_does_not_expire(backend: &Backend<'_>) {
+    let mut expiring = event("1");
+    expiring.expires_at = Some(at(10));
+    backend.accept([expiring], 0).await;
+    let claim = backend.claim_one(0).await;
+    assert_eq!(claim.expires_at, Some(at(10)));
+    backend.settle(&claim, dead(), 0).await;
+    backend.redrive(EventFilter::default(), None, 10).await;
+    assert_eq!(backend.claim_one(20).await.expires_at, None);
+}
+
 pub(super) async fn a_redrive_is_limited_by_filter_and_count(backend: &Backend<'_>) {
     let mut other = event("other");
     other.event.event_type = "received".to_owned();

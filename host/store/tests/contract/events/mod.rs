@@ -79,6 +79,7 @@ facts! {
     ;
     dead:
         dead_letters_are_redriven_in_order
+        a_redriven_event_does_not_expire
         a_redrive_is_limited_by_filter_and_count
         dropped_dead_letters_are_gone
         a_redriven_event_of_a_busy_subject_waits
