@@ -3,7 +3,7 @@
 //! they become dead letters.
 
 use isopod_tests::{
-    Ask, Host,
+    Ask, Host, Loss,
     limits::PATIENCE,
     outbox::{ask_to_store, event_of_steps, outbox},
     wait_for,
@@ -90,6 +90,25 @@ fn a_handler_can_pass_on_its_event() {
         host.until_event(app, "same", "done");
         assert_eq!(host.value(app, "received"), "1");
     }
+}
+
+#[test]
+fn a_power_failure_undoes_no_transaction_whose_event_was_forwarded() {
+    let mut host = Host::start_with_faults("");
+    for app in ["outbox", "audit"] {
+        host.deploy(app, outbox(app, "", ""));
+    }
+    host.push_steps("outbox", None, &json!([emitting(Some("audit"))]));
+    wait_for("the forwarded event", || host.has_stored_event("audit", "id=same").then_some(()));
+    host.kill();
+    host.lose_unsynced(Some(Loss::All), &[]);
+    let sql = "SELECT count(*) FROM events WHERE source = 'isopod/forward/audit//test'";
+    let sent: i64 = host.database_of("outbox").query_row(sql, [], |row| row.get(0)).expect("the events can be read");
+    assert_eq!(sent, 1, "the commit that sent the event is lost");
+    let host = host.again();
+    host.until_no_event_waits("outbox", PATIENCE);
+    host.until_no_event_waits("audit", PATIENCE);
+    assert_eq!(host.value("audit", "received"), "1");
 }
 
 #[test]

@@ -209,7 +209,7 @@ impl Delivery {
     ) -> Result<(Effects, EffectsCharge), Failure> {
         if let Some(target) = conversion::forward_target(&claim.event) {
             let granted = release.program().sandbox().grants.allows_events_to(target);
-            self.intake.forward(target, granted, claim).await?;
+            self.intake.forward(&self.app, target, granted, claim).await?;
             return Ok((Effects::default(), EffectsCharge::default()));
         }
         let handled = release.stored_event(process, conversion::to_guest(claim), request_id).await;

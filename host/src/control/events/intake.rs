@@ -110,6 +110,12 @@ impl Intake {
         accepting.await.unwrap_or_else(|error| Err(StoreError::Panicked { detail: error.to_string() }.into()))
     }
 
+    /// Makes the outcomes of an app's deliveries durable. A destroyed app has none.
+    async fn sync(&self, app: &AppRecord) -> Result<(), StoreError> {
+        let Some(_guard) = app.data_gate.guard() else { return Ok(()) };
+        self.queue.sync(&app.name, Timestamp::now()).await
+    }
+
     /// Reads the numbers of an app's stored events by process type, and publishes their sums as the
     /// app's metrics.
     pub(super) async fn stats(&self, app: &AppRecord) -> Result<Vec<QueueStats>, StoreError> {
@@ -121,7 +127,16 @@ impl Intake {
     /// Stores an event in another app's queue. Repeating the call has no effect, since the queue
     /// recognises the duplicate by its source and id. While the target takes no events, the attempt
     /// isn't counted.
-    pub(super) async fn forward(&self, target: &str, is_granted: bool, claim: &Claim) -> Result<(), Failure> {
+    ///
+    /// Syncs the sender's queue first: otherwise a power failure could undo the transaction that
+    /// sent the event, but not the event.
+    pub(super) async fn forward(
+        &self,
+        sender: &AppRecord,
+        target: &str,
+        is_granted: bool,
+        claim: &Claim,
+    ) -> Result<(), Failure> {
         let text = |why: &str| format!("the event can't be forwarded to `{target}`: {why}");
         if !is_granted {
             return Err(Failure::Forward(text("the grants of the release don't include it")));
@@ -129,8 +144,12 @@ impl Intake {
         let app = target.parse::<AppName>().ok().and_then(|name| self.app_table.app(&name).ok());
         let app = app.ok_or_else(|| Failure::NoTarget(text("there is no such app")))?;
         let event = conversion::forwarded(claim.event.clone(), target);
-        let sent = Sent { event, not_before: None, expires_at: claim.expires_at };
-        self.store(&app, vec![sent]).await.map(drop).map_err(|error| match error {
+        let forwarded = async {
+            let handler = self.handler(&app).await?;
+            self.sync(sender).await?;
+            self.accept(&app, vec![handler.event(event, None, claim.expires_at)]).await
+        };
+        forwarded.await.map(drop).map_err(|error| match error {
             EventsError::NotServing(why) => Failure::TargetUnavailable(text(&why)),
             EventsError::Store(StoreError::EventQueueFull) => Failure::TargetUnavailable(text(&error.to_string())),
             EventsError::Destroyed => Failure::NoTarget(text(&error.to_string())),

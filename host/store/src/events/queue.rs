@@ -16,7 +16,7 @@ use crate::{Page, Paged, StoreError};
 /// A change is durable when its future is ready, except for claims and outcomes. These survive an
 /// end of the process, but a power failure may undo the latest claims and outcomes, each together
 /// with its effects; the events are then delivered again. Times are arguments; `now` is the
-/// caller's clock.
+/// caller's clock. [`EventQueue::sync`] makes earlier claims and outcomes durable too.
 #[async_trait]
 pub trait EventQueue: Send + Sync + std::fmt::Debug {
     /// Stores events: all in one commit, or none. Returns one result per event, in the same order.
@@ -61,6 +61,9 @@ pub trait EventQueue: Send + Sync + std::fmt::Debug {
         let settled = self.settle_all(app, vec![(lease, outcome)], now).await?;
         settled.into_iter().next().unwrap_or(Ok(Settled::LeaseLost))
     }
+
+    /// Makes all completed changes of the queue durable.
+    async fn sync(&self, app: &AppName, now: Timestamp) -> Result<(), StoreError>;
 
     /// Cancels an event that waits for its delivery.
     async fn cancel(&self, app: &AppName, seq: EventSeq, now: Timestamp) -> Result<Cancelled, StoreError>;
