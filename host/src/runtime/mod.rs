@@ -34,7 +34,7 @@ mod weak_list;
 pub(crate) use app::App;
 pub(crate) use class::{CLASSES, class_name};
 pub(crate) use directory::Directory;
-pub(crate) use error::InvokeError;
+pub(crate) use error::{AskError, InvokeError};
 pub(crate) use invoke::HttpRequest;
 pub(crate) use plan::ProcessPlan;
 pub(crate) use pool::{PoolCounters, ScaleChange};

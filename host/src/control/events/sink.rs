@@ -13,7 +13,10 @@ use isopod_store::StoreError;
 use jiff::Timestamp;
 
 use super::{Events, conversion, error::EventsError, intake::Intake};
-use crate::control::AppRecord;
+use crate::{
+    control::AppRecord,
+    runtime::{AskError, InvokeError},
+};
 
 /// The receiver of the events that one app sends. A release in memory holds it, so it refers weakly
 /// to the directory of releases.
@@ -58,10 +61,10 @@ impl EventSink for AppEvents {
         let (events, target) = self.target(&event)?;
         let sent = conversion::from_guest(event, &self.app, Timestamp::now())?;
         let release = events.directory.serving(&target.traffic).await;
-        let release = release.map_err(|why| EmitError::Failed(format!("`{}` is unavailable: {why}", target.name)))?;
+        let release = release.map_err(|why| explained(EventsError::NotServing(why)))?;
         let event = Event { attempt: 1, ..conversion::asked(sent.event) };
         let handled = release.ask(event, RequestId::from_random(rand::random())).await;
-        let handled = handled.map_err(|error| EmitError::Failed(error.to_string()))?;
+        let handled = handled.map_err(|error| unanswered(&error))?;
         handled.map_err(|failure| EmitError::Failed(failure.message().to_owned()))
     }
 }
@@ -72,5 +75,29 @@ fn explained(error: EventsError) -> EmitError {
         EventsError::Store(StoreError::EventQueueFull) => EmitError::Full(text),
         EventsError::Store(StoreError::EventTooLarge { .. }) | EventsError::NoHandler => EmitError::Invalid(text),
         EventsError::NotServing(_) | EventsError::Destroyed | EventsError::Store(_) => EmitError::Other(text),
+    }
+}
+
+/// Returns the error of an event that no handler answered.
+fn unanswered(error: &AskError) -> EmitError {
+    let text = error.to_string();
+    match error {
+        AskError::Invoke(InvokeError::NoProcess(_)) => EmitError::Invalid(text),
+        AskError::Invoke(InvokeError::Stopping | InvokeError::Destroyed) => EmitError::Other(text),
+        AskError::TooDeep | AskError::NeverFree { .. } | AskError::Invoke(_) => EmitError::Failed(text),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn emit_and_ask_report_an_unavailable_app_alike() {
+        assert!(matches!(explained(EventsError::NotServing("it is stopped".to_owned())), EmitError::Other(_)));
+        assert!(matches!(unanswered(&InvokeError::Stopping.into()), EmitError::Other(_)));
+        assert!(matches!(explained(EventsError::NoHandler), EmitError::Invalid(_)));
+        assert!(matches!(unanswered(&InvokeError::NoProcess("events").into()), EmitError::Invalid(_)));
+        assert!(matches!(unanswered(&AskError::TooDeep), EmitError::Failed(_)));
     }
 }
