@@ -35,10 +35,16 @@ pub(crate) enum AskError {
         limits::ASK_DEPTH_MAX
     )]
     TooDeep,
-    #[error("{} waits for a reply that needs a further instance, so none becomes free: allow more with \
-        `isopod scale {process}={}`, or send the event with `emit`, which doesn't wait",
-        all_instances(.process, *.max), .max.saturating_add(1))]
-    NeverFree { process: ProcessName, max: u32 },
+    #[error("{} in `{app}` waits for a reply that needs a further instance, so none becomes free: {}, or send the \
+        event with `emit`, which doesn't wait",
+        all_instances(.process, *.max), allow_more(.app, .process, *.max, *.instances_max))]
+    NeverFree {
+        app: String,
+        process: ProcessName,
+        max: u32,
+        /// The app's limit of instances per process type.
+        instances_max: u32,
+    },
     #[error(transparent)]
     Invoke(#[from] InvokeError),
 }
@@ -74,6 +80,14 @@ fn all_instances(process: &ProcessName, max: u32) -> String {
     }
 }
 
+fn allow_more(app: &str, process: &ProcessName, max: u32, instances_max: u32) -> String {
+    if max < instances_max {
+        format!("allow more with `isopod scale --app {app} {process}={}`", max.saturating_add(1))
+    } else {
+        format!("raise `instances_max = {instances_max}` under [limits] in the app's isopod.toml")
+    }
+}
+
 fn seconds(time: Duration) -> String {
     format!("{} s", (time.as_secs_f64() * 1_000.0).round() / 1_000.0)
 }
@@ -105,6 +119,17 @@ impl InvokeError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_ask_that_no_instance_can_answer_names_the_next_step() {
+        let text = |max, instances_max| {
+            let process = "worker".parse().expect("it is a name");
+            AskError::NeverFree { app: "billing".to_owned(), process, max, instances_max }.to_string()
+        };
+        assert!(text(1, 10).starts_with("the only instance of `worker` in `billing` waits"), "{}", text(1, 10));
+        assert!(text(3, 10).contains("`isopod scale --app billing worker=4`"), "{}", text(3, 10));
+        assert!(text(10, 10).contains("raise `instances_max = 10`"), "{}", text(10, 10));
+    }
 
     #[test]
     fn a_queue_timeout_reports_the_time_waited() {

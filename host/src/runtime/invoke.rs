@@ -164,7 +164,15 @@ async fn asked_lease(pool: &Arc<Pool>, wait: &Wait, bytes: u64, deadline: Deadli
         lease => lease,
     };
     let caller = wait.caller();
-    let never_free = |_| AskError::NeverFree { process: pool.process().clone(), max: pool.scale().max };
+    let never_free = |_| {
+        let sandbox = pool.program().sandbox();
+        AskError::NeverFree {
+            app: sandbox.app.clone(),
+            process: pool.process().clone(),
+            max: pool.scale().max,
+            instances_max: sandbox.limits.instances_max,
+        }
+    };
     wait.for_slot(pool.resources().host().waits(), Arc::<Pool>::clone(pool)).map_err(never_free)?;
     Ok(match lease {
         Some(lease) => start_instance(pool, lease, caller, bytes, deadline).await?,

@@ -51,8 +51,8 @@ fn a_handler_that_would_wait_for_itself_gets_an_error() {
     let host = host_with("max = 1");
     let (results, depth) = innermost(&host.api_raw(&event(&host, "outbox", "1", &chain(1))));
     let error = results[0]["error"].as_str().unwrap_or_else(|| panic!("no error in {results}"));
-    assert!(error.contains("the only instance of `worker` waits for a reply") && depth == 0, "{error}");
-    assert!(error.contains("isopod scale worker=2") && error.contains("`emit`"), "{error}");
+    assert!(error.contains("the only instance of `worker` in `outbox` waits for a reply") && depth == 0, "{error}");
+    assert!(error.contains("isopod scale --app outbox worker=2") && error.contains("`emit`"), "{error}");
     // The handler of another process type and a stored event use other slots.
     let replies = host.run_steps("outbox", &json!([asking(&json!([["attempt"]]))]));
     assert_eq!(replies, [json!("[1]")]);
@@ -164,5 +164,5 @@ fn apps_that_ask_each_other_wait_only_for_free_instances() {
     assert_eq!(innermost(&host.api_raw(&event(&host, "outbox", "1", &once))), (json!([1]), 1));
     let back = ask_other("audit", &ask_other("outbox", &json!([["attempt"]])));
     let (results, depth) = innermost(&host.api_raw(&event(&host, "outbox", "2", &back)));
-    assert!(results.to_string().contains("the only instance of `worker`") && depth == 1, "{results}");
+    assert!(results.to_string().contains("isopod scale --app outbox worker=2") && depth == 1, "{results}");
 }
