@@ -46,6 +46,7 @@ mod event_commands;
 mod event_counts;
 mod event_crashes;
 mod event_disk;
+mod event_expiry;
 mod event_failures;
 mod event_faults;
 mod event_forwarding;
