@@ -1,6 +1,6 @@
 //! F4, J5: tests the commands for stored events: `events`, `broadcast` and `dead-letters`.
 
-use isopod_tests::{Bundle, Host, Queue, guest, program, wait_for};
+use isopod_tests::{Bundle, Host, Queue, guest, outbox::outbox, program, wait_for};
 use serde_json::{Value, json};
 use std::{
     io::Write as _,
@@ -18,8 +18,12 @@ fn start() -> Host {
 }
 
 fn command(host: &Host, args: &[&str]) -> std::process::Command {
+    command_for(host, "greedy", args)
+}
+
+fn command_for(host: &Host, app: &str, args: &[&str]) -> std::process::Command {
     let mut command = program::command(args);
-    command.args(["--app", "greedy", "--host", &format!("http://{}", host.admin)]).env("ISOPOD_TOKEN", &host.token);
+    command.args(["--app", app, "--host", &format!("http://{}", host.admin)]).env("ISOPOD_TOKEN", &host.token);
     command
 }
 
@@ -121,6 +125,24 @@ fn dead_letters_are_listed_redriven_at_a_rate_and_dropped() {
     assert!(failed(&host, &["dead-letters", "drop"]).contains("isopod dead-letters drop --yes --app greedy"));
     assert!(said(&host, &["dead-letters", "drop", "--id", &events[0]]).contains("dropped 1 event\n"));
     assert!(said(&host, &["dead-letters", "drop", "--yes"]).contains("dropped 2 events"));
+}
+
+#[test]
+fn a_dead_letter_of_a_trap_has_a_backtrace_with_the_guests_functions() {
+    let host = Host::start();
+    host.create("outbox", "production");
+    host.deploy("outbox", outbox("outbox", "retry = { attempts = 1 }", ""));
+    let trapped = host.push_steps("outbox", None, &json!([["trap"]]));
+    let dead = host.until_event("outbox", &trapped, "dead");
+    let error = dead["error"].as_str().expect("an error");
+    assert!(error.contains("trapped") && error.contains("\n    at outbox::run"), "{error}");
+    let mut show = command_for(&host, "outbox", &["dead-letters", "show", &trapped]);
+    let output = show.output().expect("it can be run");
+    let shown = String::from_utf8_lossy(&output.stdout).into_owned();
+    // The log lines contain the backtrace too.
+    let (event, _) = shown.split_once("\nlog of its attempts\n").unwrap_or((&shown, ""));
+    let frames = error.lines().filter(|line| line.starts_with("    at "));
+    assert!(frames.into_iter().all(|frame| event.contains(&format!("\n  {frame}\n"))), "{shown}");
 }
 
 #[test]

@@ -69,7 +69,8 @@ fn a_failed_event_is_retried_and_becomes_a_dead_letter() {
     let poison = host.push_event("greedy", "panic");
     let dead = host.until_event("greedy", &poison, "dead");
     assert_eq!(dead["attempt"], 3, "the same trap is not retried more often: {dead}");
-    assert!(dead["error"].as_str().is_some_and(|error| error.contains("trapped")), "{dead}");
+    let error = dead["error"].as_str().expect("an error");
+    assert!(error.contains("trapped") && error.contains("\n    at isopod:app/event-handler"), "{error}");
     let hello = host.push_event("greedy", "hello");
     host.until_event("greedy", &hello, "done");
     assert_eq!(listed(&host, "state=dead"), [poison.clone(), refused.clone()]);
