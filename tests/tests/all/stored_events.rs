@@ -1,7 +1,7 @@
 //! F4, G3, J5: tests the durable events of an app: a push event is answered once it is stored, is
 //! delivered at least once, is retried after a failure, and can be listed, cancelled and redriven.
 
-use isopod_tests::{Ask, Bundle, Host, Queue, guest, wait_for};
+use isopod_tests::{Ask, Bundle, Host, Queue, guest, outbox::outbox, wait_for};
 use serde_json::{Value, json};
 
 /// Deploys `greedy` with these settings of its worker.
@@ -77,6 +77,24 @@ fn a_failed_event_is_retried_and_becomes_a_dead_letter() {
     assert_eq!(listed(&host, "state=dead&type=fail"), [refused]);
     assert_eq!(listed(&host, "state=delayed"), [later]);
     host.api(Ask::get("/v1/apps/greedy/events?state=lost")).problem(400, "bad-query");
+}
+
+/// `attempts` limits the counted deliveries only.
+#[test]
+fn a_stored_event_may_be_snoozed_more_often_than_its_attempts() {
+    let host = Host::start();
+    host.create("outbox", "production");
+    host.deploy("outbox", outbox("outbox", "retry = { attempts = 2, first = \"100ms\", max = \"200ms\" }", ""));
+    // The snooze discards the handler's own changes, but not those of the handler that it asks.
+    let count = json!(["ask", { "steps": [["increment", "deliveries"]] }, 60_000]);
+    let snoozed = host.push_steps("outbox", None, &json!([count, ["fail", "snooze", "not yet", 100]]));
+    wait_for("three times as many deliveries as attempts", || {
+        let deliveries = host.value("outbox", "deliveries");
+        (deliveries.as_str()?.parse::<u32>().expect("a number") >= 6).then_some(())
+    });
+    let event = host.until_event("outbox", &snoozed, "delayed");
+    assert_eq!((&event["attempt"], &event["attempts_max"]), (&json!(0), &json!(2)), "{event}");
+    assert_eq!(event["error"], "not yet", "{event}");
 }
 
 #[test]
