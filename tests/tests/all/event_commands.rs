@@ -6,14 +6,20 @@ use std::{
     io::Write as _,
     path::Path,
     process::{Output, Stdio},
+    time::{Duration, Instant},
 };
 
 fn start() -> Host {
+    start_with("")
+}
+
+/// Starts a host with `greedy`, with these settings of its worker.
+fn start_with(worker: &str) -> Host {
     let host = Host::start();
     host.create("greedy", "production");
-    let manifest = "name = \"greedy\"\n[processes.web]\nentry = \"http\"\n[processes.worker]\nentry = \"events\"\n\
-        [limits]\nrequest_timeout = \"10m\"\n";
-    host.deploy("greedy", Bundle::archive(manifest, &guest("greedy")));
+    let processes = format!("[processes.web]\nentry = \"http\"\n[processes.worker]\nentry = \"events\"\n{worker}\n");
+    let manifest = format!("name = \"greedy\"\n{processes}[limits]\nrequest_timeout = \"10m\"\n");
+    host.deploy("greedy", Bundle::archive(&manifest, &guest("greedy")));
     host
 }
 
@@ -143,6 +149,25 @@ fn a_dead_letter_of_a_trap_has_a_backtrace_with_the_guests_functions() {
     let (event, _) = shown.split_once("\nlog of its attempts\n").unwrap_or((&shown, ""));
     let frames = error.lines().filter(|line| line.starts_with("    at "));
     assert!(frames.into_iter().all(|frame| event.contains(&format!("\n  {frame}\n"))), "{shown}");
+}
+
+#[test]
+fn selected_dead_letters_are_redriven_no_faster_than_the_rate() {
+    let host = start_with("retry = { attempts = 1 }");
+    let [trapped, failed @ ..] = ["panic", "fail", "fail", "fail"].map(|kind| host.push_event("greedy", kind));
+    let ended_at = |id: &String| host.until_event("greedy", id, "dead")["ended_at"].clone();
+    let before = failed.each_ref().map(ended_at);
+    let other_before = ended_at(&trapped);
+    let began = Instant::now();
+    assert!(said(&host, &["dead-letters", "redrive", "--type", "fail", "--rate", "2"]).contains("redrove 3 events\n"));
+    // The first event is redriven at once.
+    assert!(began.elapsed() >= Duration::from_secs(1), "{:?}", began.elapsed());
+    for (id, before) in failed.iter().zip(&before) {
+        wait_for("a second dead letter of the event", || (ended_at(id) != *before).then_some(()));
+    }
+    assert_eq!(ended_at(&trapped), other_before, "an event of another type is not redriven");
+    assert!(said(&host, &["dead-letters", "redrive", "--type", "panic"]).contains("redrove 1 event\n"));
+    wait_for("a second dead letter of the event", || (ended_at(&trapped) != other_before).then_some(()));
 }
 
 #[test]
