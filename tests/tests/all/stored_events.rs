@@ -98,6 +98,26 @@ fn a_stored_event_may_be_snoozed_more_often_than_its_attempts() {
 }
 
 #[test]
+fn an_event_for_a_full_queue_is_refused_until_there_is_room() {
+    let host = Host::start();
+    deploy_greedy(&host, "");
+    let first = host.push_event("greedy", "hello");
+    host.until_event("greedy", &first, "done");
+    let host = host.restart_after(|host| host.fill_event_queue("greedy", 0));
+    let asynchronous = host.event("greedy", "hello", Queue::Pull).header("prefer", "respond-async");
+    for ask in [host.event("greedy", "hello", Queue::Push), asynchronous] {
+        let full = host.api_raw(&ask);
+        full.problem(429, "queue-full");
+        assert_eq!(full.header("retry-after"), Some("10"), "{full}");
+    }
+    assert_eq!(listed(&host, ""), [first], "a refused event is not stored");
+    host.send_event("greedy", "hello", Queue::Pull).expect(200);
+    host.empty_event_queue("greedy");
+    let stored = host.push_event("greedy", "hello");
+    host.until_event("greedy", &stored, "done");
+}
+
+#[test]
 fn dead_letters_are_redriven_and_dropped() {
     let host = Host::start();
     deploy_greedy(&host, QUICK_RETRIES);
