@@ -25,6 +25,7 @@ pub mod outbox;
 pub mod probe;
 pub mod problem;
 pub mod program;
+pub mod pty;
 pub mod push;
 pub mod queue;
 pub mod raw;

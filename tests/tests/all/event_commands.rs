@@ -1,6 +1,6 @@
 //! F4, J5: tests the commands for stored events: `events`, `broadcast` and `dead-letters`.
 
-use isopod_tests::{Bundle, Host, Queue, guest, outbox::outbox, program, wait_for};
+use isopod_tests::{Bundle, Host, Queue, guest, outbox::outbox, program, pty::run_on_terminal, wait_for};
 use serde_json::{Value, json};
 use std::{
     io::Write as _,
@@ -147,8 +147,8 @@ fn a_dead_letter_of_a_trap_has_a_backtrace_with_the_guests_functions() {
     let shown = String::from_utf8_lossy(&output.stdout).into_owned();
     // The log lines contain the backtrace too.
     let (event, _) = shown.split_once("\nlog of its attempts\n").unwrap_or((&shown, ""));
-    let frames = error.lines().filter(|line| line.starts_with("    at "));
-    assert!(frames.into_iter().all(|frame| event.contains(&format!("\n  {frame}\n"))), "{shown}");
+    let mut frames = error.lines().filter(|line| line.starts_with("    at "));
+    assert!(frames.all(|frame| event.contains(&format!("\n  {frame}\n"))), "{shown}");
 }
 
 #[test]
@@ -168,6 +168,25 @@ fn selected_dead_letters_are_redriven_no_faster_than_the_rate() {
     assert_eq!(ended_at(&trapped), other_before, "an event of another type is not redriven");
     assert!(said(&host, &["dead-letters", "redrive", "--type", "panic"]).contains("redrove 1 event\n"));
     wait_for("a second dead letter of the event", || (ended_at(&trapped) != other_before).then_some(()));
+}
+
+#[test]
+fn a_broadcast_draws_a_bar_with_the_rate_on_a_terminal() {
+    let (host, folder) = (start(), tempfile::tempdir().expect("a folder can be made"));
+    let file = folder.path().join("users.ndjson");
+    // Two requests, so that the bar is drawn before the end too.
+    let lines: Vec<String> = (1..=25_000).map(line).collect();
+    std::fs::write(&file, lines.join("\n")).expect("can be written");
+    let output = run_on_terminal(command(&host, &["broadcast", text(&file)]));
+    let drawn = errors(&output);
+    assert!(output.status.success(), "{drawn}");
+    let is_bar = |part: &str, events: &str| part.contains("sending events to greedy") && part.contains(events);
+    let part = drawn.split('\r').find(|part| is_bar(part, " 20000 events, ")).unwrap_or_else(|| panic!("{drawn:?}"));
+    assert!(part.contains('█') && part.contains('░') && part.contains(" per second"), "{part:?}");
+    let whole = drawn.split('\r').find(|part| is_bar(part, "100% 25000 events, "));
+    assert!(whole.is_some_and(|whole| !whole.contains('░')), "{drawn:?}");
+    let summary = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(summary.contains("stored 25000 events (") && summary.contains(" per second)\n"), "{summary}");
 }
 
 #[test]
