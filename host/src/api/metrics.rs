@@ -78,7 +78,8 @@ struct QueueMetrics {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     stored: Option<StoredCounts>,
-    /// The queue `push` only: the age of the oldest stored event that is ready or being delivered.
+    /// In `pull`, the time since the arrival of the oldest job that waits. In `push`, the age of
+    /// the oldest stored event that is ready or being delivered.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     oldest_ms: Option<u64>,
@@ -145,7 +146,10 @@ impl AppMetrics {
                     delayed,
                     leased,
                 }),
-                oldest_ms: events.and_then(|events| events.oldest_ms(Timestamp::now())),
+                oldest_ms: match events {
+                    Some(events) => events.oldest_ms(Timestamp::now()),
+                    None => resources.waiting_since(class).map(|since| millis(since.elapsed())),
+                },
                 dead_letters: events.map(|events| events.dead),
             }
         };
@@ -153,7 +157,7 @@ impl AppMetrics {
             app: record.name.clone(),
             app_type,
             state,
-            cpu_ms: u64::try_from(resources.cpu().as_millis()).unwrap_or(u64::MAX),
+            cpu_ms: millis(resources.cpu()),
             cpu_percent: resources.cpu_percent(),
             memory_bytes: instances.iter().map(|instance| instance.status.memory_bytes).sum(),
             instances: count(&instances),
@@ -161,6 +165,10 @@ impl AppMetrics {
             push: queue(Class::Push),
         }
     }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 impl From<Latency> for LatencyMs {

@@ -47,8 +47,9 @@ pub(crate) fn run(args: &PsArgs) -> Result<(), Failure> {
         if rows.is_empty() {
             output::note(&no_instances(&app.get("")?));
         }
-        if let Some(counts) = stored::counts_of(&app) {
-            output::note(&counts);
+        if let Ok(metrics) = app.get("/metrics") {
+            let notes = [waiting(&metrics["pull"]), stored::counts(&metrics["push"])];
+            notes.iter().flatten().for_each(|note| output::note(note));
         }
         Ok(output::table(&HEADINGS, &rows))
     })
@@ -72,6 +73,20 @@ fn row(instance: &Value) -> Vec<String> {
         field(instance, "requests"),
         field(instance, "restarts"),
     ]
+}
+
+/// Formats the number of jobs that wait in the pull queue.
+fn waiting(queue: &Value) -> Option<String> {
+    let jobs = match queue["buffered"].as_u64()? {
+        0 => return None,
+        1 => "1 job waits".to_owned(),
+        number => format!("{number} jobs wait"),
+    };
+    let oldest = match output::duration_of(queue, "oldest_ms").as_str() {
+        "" => String::new(),
+        age => format!("; the oldest is {age} old"),
+    };
+    Some(format!("pull queue: {jobs}{oldest}"))
 }
 
 fn no_instances(app: &Value) -> String {
@@ -101,6 +116,14 @@ mod tests {
         let expected = ["web", "web-7f3k2", "idle", "v3", "1m1s", "3.0 MiB", "1.5s", "42", "0"];
         assert_eq!(row(&instance), expected);
         assert_eq!(row(&instance).len(), HEADINGS.len());
+    }
+
+    #[test]
+    fn waiting_jobs_are_counted_with_the_age_of_the_oldest() {
+        assert_eq!(waiting(&json!({"buffered": 0})), None);
+        assert_eq!(waiting(&json!({"buffered": 1})).as_deref(), Some("pull queue: 1 job waits"));
+        let queue = json!({"buffered": 3, "oldest_ms": 61_000});
+        assert_eq!(waiting(&queue).as_deref(), Some("pull queue: 3 jobs wait; the oldest is 1m1s old"));
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! G3, J5: tests the figures of stored events: in the metrics of an app, in those for Prometheus,
-//! and in the commands.
+//! G3, J5: tests the figures of the queues: stored events and waiting requests in the metrics of an
+//! app, in those for Prometheus, and in the commands.
 
 use isopod_tests::{Ask, Bundle, Host, Queue, guest, program, wait_for};
 use serde_json::json;
@@ -43,4 +43,35 @@ fn stored_events_are_counted_by_state_with_the_age_of_the_oldest() {
     }
     host.api(Ask::new("DELETE", "/v1/apps/greedy/dead-letters")).expect(200);
     wait_for("no dead letters", || (host.metrics("greedy")["push"]["dead_letters"] == 0).then_some(()));
+}
+
+#[test]
+fn waiting_requests_are_counted_with_the_age_of_the_oldest() {
+    let host = Host::start();
+    let manifest = "name = \"greedy\"\n[limits]\ninstances_max = 1\nrequest_timeout = \"10m\"\n";
+    host.deploy("greedy", Bundle::archive(manifest, &guest("greedy")));
+    let said = |args: &[&str]| {
+        let admin = format!("http://{}", host.admin);
+        let mut command = program::command(&[args, &["--app", "greedy", "--host", &admin]].concat());
+        let output = command.env("ISOPOD_TOKEN", &host.token).output().expect("it can be run");
+        [output.stderr, output.stdout].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat()
+    };
+    let held = host.hold("greedy");
+    assert!(host.queue("greedy", Queue::Pull).get("oldest_ms").is_none(), "a running request does not wait");
+    let mut waits = host.begin("greedy", Ask::get("/ok"));
+    host.until_queue("greedy", Queue::Pull, 1, 1);
+    let first = host.queue("greedy", Queue::Pull)["oldest_ms"].as_u64().expect("an age");
+    let mut later = host.begin("greedy", Ask::get("/ok"));
+    host.until_queue("greedy", Queue::Pull, 1, 2);
+    assert!(host.queue("greedy", Queue::Pull)["oldest_ms"].as_u64().expect("an age") >= first);
+    let shown = said(&["ps"]);
+    assert!(shown.contains("pull queue: 2 jobs wait; the oldest is "), "{shown}");
+    let shown = said(&["top", "--once"]);
+    assert!(shown.contains("2 buffered (the oldest for "), "{shown}");
+    held.release_core();
+    for wire in [&mut waits, &mut later] {
+        wire.answer().expect("an answer").expect(200);
+    }
+    assert!(host.queue("greedy", Queue::Pull).get("oldest_ms").is_none());
+    assert!(!said(&["ps"]).contains("pull queue"));
 }

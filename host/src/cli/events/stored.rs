@@ -142,7 +142,7 @@ pub(crate) fn counts_of(app: &RemoteApp) -> Option<String> {
 }
 
 /// Formats the numbers of stored events in the metrics of a queue.
-fn counts(queue: &Value) -> Option<String> {
+pub(crate) fn counts(queue: &Value) -> Option<String> {
     let stored = &queue["stored"];
     let all = [
         ("ready", &stored["ready"]),

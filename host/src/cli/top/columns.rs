@@ -92,7 +92,7 @@ const fn words(column: Column) -> Column {
 }
 
 /// All columns in their order. The first one is never omitted.
-pub(super) const COLUMNS: [Column; 18] = [
+pub(super) const COLUMNS: [Column; 19] = [
     words(sorted(Order::Name, figure("APP", 0, NAME_WIDTH_MIN, |app| app.name.clone().into()))),
     words(figure("TYPE", 17, 10, |app| app.kind.clone().into())),
     words(figure("STATE", 5, 9, state)),
@@ -101,6 +101,7 @@ pub(super) const COLUMNS: [Column; 18] = [
     sorted(Order::Memory, figure("MEM", 2, 8, |app| output::size(app.memory_bytes).into())),
     figure("PULL", 7, 5, |app| cores(&app.pull)),
     figure("BUF", 8, 4, |app| waiting(&app.pull)),
+    figure("OLDEST", 18, 6, |app| oldest(&app.pull)),
     figure("P50", 15, 5, |app| latency(app.pull.latency_ms.p50)),
     figure("P95", 16, 5, |app| latency(app.pull.latency_ms.p95)),
     sorted(Order::Latency, figure("P99", 4, 5, |app| latency(app.pull.latency_ms.p99))),
@@ -186,7 +187,7 @@ fn stored(queue: &QueueSample) -> Cell {
     }
 }
 
-/// Formats the age of the oldest event that is ready or being delivered.
+/// Formats the age of the oldest job that waits, or of the oldest event that has not ended.
 fn oldest(queue: &QueueSample) -> Cell {
     match queue.oldest_ms {
         None => Cell { text: "-".to_owned(), tone: Tone::Quiet },

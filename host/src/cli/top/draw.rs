@@ -319,10 +319,13 @@ q quit  ↑↓ move  Ent
         let headings: Vec<&str> = lines[4].split_whitespace().collect();
         assert_eq!(
             headings.join(" "),
-            "APP TYPE STATE INST CPU%▼ MEM PULL BUF P50 P95 P99 REQ/S PUSH BUF P99 EV/S STORED OLDEST"
+            "APP TYPE STATE INST CPU%▼ MEM PULL BUF OLDEST P50 P95 P99 REQ/S PUSH BUF P99 EV/S STORED OLDEST"
         );
         let shop: Vec<&str> = lines[5].split_whitespace().collect();
-        assert_eq!(shop.join(" "), "shop production running 3 40.0 40.0 MiB 2/10 0 0.4 2.0 4.0 800.0 0/10 4 - 0.0 0 -");
+        assert_eq!(
+            shop.join(" "),
+            "shop production running 3 40.0 40.0 MiB 2/10 0 - 0.4 2.0 4.0 800.0 0/10 4 - 0.0 0 -"
+        );
         assert_eq!((lines.len(), lines[99].starts_with("q quit")), (100, true));
     }
 

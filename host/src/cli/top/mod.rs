@@ -144,9 +144,12 @@ mod tests {
         let expected = "\
 CPU 87.0 % of 200 %, memory 1.2 GiB, 2 of 12 apps awake, 17 instances, 3 buffered
 
-APP   TYPE        STATE    INST  CPU%  MEM       PULL  BUF  P50  P95  P99  REQ/S  PUSH  BUF  P99  EV/S  STORED  OLDEST
-shop  production  running  3     40.0  40.0 MiB  2/10  0    0.4  2.0  4.0  800.0  0/10  4    -    0.0   0       -
-blog  production  running  3     5.0   5.0 MiB   2/10  0    0.1  0.2  0.5  100.0  0/10  4    -    0.0   0       -
+APP   TYPE        STATE    INST  CPU%  MEM       PULL  BUF  OLDEST  P50  P95  P99  REQ/S  \
+PUSH  BUF  P99  EV/S  STORED  OLDEST
+shop  production  running  3     40.0  40.0 MiB  2/10  0    -       0.4  2.0  4.0  800.0  \
+0/10  4    -    0.0   0       -
+blog  production  running  3     5.0   5.0 MiB   2/10  0    -       0.1  0.2  0.5  100.0  \
+0/10  4    -    0.0   0       -
 ";
         assert_eq!(list_text(&fixtures::list(&[("blog", 5), ("shop", 40)])), expected);
     }

@@ -67,7 +67,7 @@ pub(super) struct QueueSample {
     /// The stored events of the push queue.
     #[serde(default)]
     pub(super) stored: StoredSample,
-    /// The age of the oldest stored event.
+    /// The age of the oldest waiting job of the pull queue, or of the oldest stored event.
     #[serde(default)]
     pub(super) oldest_ms: Option<u64>,
     #[serde(default)]

@@ -191,6 +191,10 @@ impl Admit for Pool {
         self.lock().waiting(class)
     }
 
+    fn waiting_since(&self, class: Class) -> Option<Instant> {
+        self.lock().waiting_since(class)
+    }
+
     /// Returns the arrival of the job that has waited longest, except jobs that are pinned to a
     /// leased slot.
     fn oldest(&self, class: Class) -> Option<Instant> {

@@ -102,6 +102,11 @@ impl Queue {
         self.jobs.front().map(|job| job.deadline.arrived())
     }
 
+    /// Returns the arrival of the first job that was not cancelled.
+    pub(super) fn waiting_since(&self) -> Option<Instant> {
+        self.jobs.iter().find(|job| !job.sender.is_closed()).map(|job| job.deadline.arrived())
+    }
+
     /// Returns the number of queued jobs, without cancelled jobs.
     pub(super) fn waiting(&self) -> u32 {
         let waiting = self.jobs.iter().filter(|job| !job.sender.is_closed()).count();

@@ -78,6 +78,14 @@ impl PoolState {
         self.queues[class_index(class)].waiting() + pinned.sum::<u32>()
     }
 
+    /// Returns the arrival of the queued job of a class that has waited longest, including those
+    /// that are pinned to a slot.
+    pub(super) fn waiting_since(&self, class: Class) -> Option<Instant> {
+        let pinned = self.slots.iter().filter(|_| class == Class::Pull);
+        let pinned = pinned.filter_map(|(_, slot)| slot.waiting.waiting_since());
+        pinned.chain(self.queues[class_index(class)].waiting_since()).min()
+    }
+
     /// Refuses all queued jobs, including those that are pinned to a slot.
     pub(super) fn clear_queues(&mut self, resources: &AppResources) {
         for class in CLASSES {

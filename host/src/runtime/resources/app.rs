@@ -127,6 +127,11 @@ impl AppResources {
         load
     }
 
+    /// Returns the arrival of the queued job that has waited longest in any pool of the app.
+    pub(crate) fn waiting_since(&self, class: Class) -> Option<Instant> {
+        self.pools.all().iter().filter_map(|pool| pool.waiting_since(class)).min()
+    }
+
     /// Returns the last known numbers of stored events.
     pub(crate) fn stored_events(&self) -> StoredEvents {
         self.stored_events.get()
