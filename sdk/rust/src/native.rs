@@ -82,6 +82,14 @@ pub(crate) fn step() {
     }
 }
 
+/// Makes the change that conflicts with the next write, unless a delivery is in progress: its
+/// commit conflicts.
+fn conflict_outside_of_deliveries() {
+    if let Some(change) = with(|world| world.queue.conflict_of_write()) {
+        change();
+    }
+}
+
 /// Waits until the simulated clock has advanced by `duration`.
 pub(crate) fn sleep(duration: Duration) -> impl Future<Output = ()> {
     Sleep { until: now() + duration, registered: false }
@@ -191,11 +199,13 @@ impl Bucket {
     }
 
     pub(crate) fn set(&self, key: &str, value: &[u8]) -> Result<()> {
+        conflict_outside_of_deliveries();
         self.with(|bucket| bucket.insert(key.to_owned(), value.to_owned()));
         Ok(())
     }
 
     pub(crate) fn delete(&self, key: &str) -> Result<()> {
+        conflict_outside_of_deliveries();
         self.with(|bucket| bucket.remove(key));
         Ok(())
     }
@@ -206,6 +216,7 @@ impl Bucket {
 
     /// Numbers are stored as decimal text, as on the host.
     pub(crate) fn increment(&self, key: &str, delta: i64) -> Result<i64> {
+        conflict_outside_of_deliveries();
         self.with(|bucket| {
             let present = match bucket.get(key) {
                 Some(bytes) => std::str::from_utf8(bytes)?.parse::<i64>()?,
@@ -250,6 +261,7 @@ impl Cas {
 
     /// Sets the value, or returns the handle for another attempt if the value has changed.
     pub(crate) fn swap(self, value: &[u8]) -> Result<Option<Self>> {
+        conflict_outside_of_deliveries();
         if self.bucket.get(&self.key)? != self.seen {
             return Ok(Some(self));
         }

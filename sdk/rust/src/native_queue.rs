@@ -12,7 +12,7 @@ use crate::{Error, Result};
 /// Replies to the events that handlers send with `events::ask`.
 pub(crate) type Answers = Rc<dyn Fn(NewEvent) -> Result<Option<Reply>>>;
 
-/// A change of another handler that makes the next commit fail.
+/// A change of another handler immediately before the next commit or write.
 pub(crate) type Conflict = Box<dyn FnOnce()>;
 
 /// An event that has failed without a further attempt.
@@ -82,6 +82,11 @@ impl Queue {
         let Some(left) = &mut self.crash_after else { return false };
         *left = left.saturating_sub(1);
         *left == 0
+    }
+
+    /// Takes the conflict of a write outside of a delivery.
+    pub(crate) fn conflict_of_write(&mut self) -> Option<Conflict> {
+        if self.transaction.is_some() { None } else { self.conflict.take() }
     }
 
     /// Stores an event of this app, unless an event with its id and source was stored before.

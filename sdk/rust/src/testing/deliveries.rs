@@ -181,6 +181,23 @@ impl TestHost {
 
     /// Makes the commit of the next delivery conflict with `change`, which stands for the changes
     /// of another handler. The handler then runs again.
+    ///
+    /// A handler that the test calls itself has no transaction, as a handler of requests or of
+    /// events with a reply. `change` then happens immediately before its next write: a handler that
+    /// sets a value that it has read before overwrites the change, unlike `update` and `increment`.
+    ///
+    /// ```
+    /// use isopod_sdk::prelude::*;
+    /// use isopod_sdk::testing::{TestHost, answer};
+    ///
+    /// async fn count(_: Request) -> Result<Response> {
+    ///     Ok(Response::text(kv::open("default")?.increment("visitors", 1)?.to_string()))
+    /// }
+    ///
+    /// let host = TestHost::new();
+    /// host.conflict(|| drop(answer(count(Request::get("/")))));
+    /// assert_eq!(answer(count(Request::get("/"))).body_text().unwrap(), "2");
+    /// ```
     pub fn conflict(&self, change: impl FnOnce() + 'static) {
         native::with(|world| world.queue.conflict = Some(Box::new(change)));
     }
@@ -322,6 +339,24 @@ mod tests {
         let dead = host.dead_letters();
         assert_eq!((dead[0].event.attempt, dead[0].error.as_str()), (3, "out of luck"));
         assert_eq!((text("k"), host.emitted().len(), host.waiting().len()), (None, 0, 0));
+    }
+
+    #[test]
+    fn a_write_outside_of_a_delivery_conflicts_with_a_change() {
+        let host = TestHost::new();
+        let bucket = kv::open("default").unwrap();
+        let conflict = |key| host.conflict(move || kv::open("default").unwrap().set(key, "10").unwrap());
+        conflict("set");
+        let read: u32 = bucket.get_json("set").unwrap().unwrap_or(0);
+        bucket.set_json("set", &(read + 1)).unwrap();
+        conflict("incremented");
+        bucket.increment("incremented", 1).unwrap();
+        conflict("updated");
+        bucket.update_json("updated", |old: Option<u32>| old.unwrap_or(0) + 1).unwrap();
+        conflict("deleted");
+        bucket.delete("deleted").unwrap();
+        let texts = ["set", "incremented", "updated", "deleted"].map(text);
+        assert_eq!(texts.each_ref().map(Option::as_deref), [Some("1"), Some("11"), Some("11"), None]);
     }
 
     #[test]
