@@ -195,3 +195,16 @@ fn an_event_of_a_removed_process_type_does_not_stop_the_retries_of_others() {
     deploy("worker");
     host.until_event("outbox", "orphan", "done");
 }
+
+/// A fault of the host must not hold an event, or all later events of its subject, until a restart.
+#[test]
+fn an_event_whose_delivery_panics_is_delivered_again() {
+    let host = Host::start_with("event-delivery=1*panic", "");
+    host.create("outbox", "production");
+    host.deploy("outbox", outbox("outbox", &format!("order = \"subject\"\n{QUICK_RETRY}"), ""));
+    let first = host.push_steps("outbox", Some("ann"), &json!([["increment", "done"]]));
+    let second = host.push_steps("outbox", Some("ann"), &json!([["increment", "done"]]));
+    assert_eq!(host.until_event("outbox", &first, "done")["attempt"], 2);
+    assert_eq!(host.until_event("outbox", &second, "done")["attempt"], 1);
+    assert_eq!(host.value("outbox", "done"), "2");
+}

@@ -3,11 +3,13 @@
 //! whether a failed event is retried: `outcome.rs` does.
 
 use std::{
+    panic::AssertUnwindSafe,
     pin::pin,
     sync::Arc,
     time::{Duration, Instant},
 };
 
+use futures::FutureExt as _;
 use isopod_engine::EffectsCharge;
 use isopod_executor::Class;
 use isopod_policy::{Process, ProcessName, RequestId, RetryPolicy};
@@ -26,6 +28,7 @@ use super::{
 };
 use crate::{
     control::{AppRecord, limits, shutdown::Shutdown},
+    failpoint,
     observe::logs::LogLine,
     runtime::ActiveRelease,
 };
@@ -156,28 +159,44 @@ impl Delivery {
             queues.push(QueueState::claimed(&found, claimed < room));
             for claim in found.claims {
                 let (delivery, process, counted) = (Arc::clone(self), of.process.clone(), self.settling.begin());
-                running.spawn(async move { delivery.deliver(&process, claim, &counted).await });
+                running.spawn(async move { delivery.deliver(&process, &claim, &counted).await });
             }
         }
         resources.set_stored_work(claimable.saturating_sub(claimed as u64));
         Ok(NextCheck::of(queues, now))
     }
 
-    /// Delivers one event until its outcome is stored.
-    async fn deliver(&self, process: &ProcessName, claim: Claim, running: &Running<(Lease, Outcome)>) {
+    /// Delivers one event until its outcome is stored. A panic fails the attempt, so that the event
+    /// doesn't stay leased.
+    async fn deliver(&self, process: &ProcessName, claim: &Claim, running: &Running<(Lease, Outcome)>) {
         let request_id = conversion::request_id(&claim.event.source, &claim.event.id);
+        let delivery = AssertUnwindSafe(self.attempt(process, claim, request_id, running)).catch_unwind();
+        if delivery.await.is_err() {
+            tracing::error!(app = %self.app.name, event = claim.event.id, "the delivery of an event panicked");
+            self.fail(claim, request_id, RetryPolicy::default(), &Failure::Panicked, running).await;
+        }
+    }
+
+    async fn attempt(
+        &self,
+        process: &ProcessName,
+        claim: &Claim,
+        request_id: RequestId,
+        running: &Running<(Lease, Outcome)>,
+    ) {
+        failpoint::here("event-delivery");
         let mut policy = RetryPolicy::default();
         for _ in 0..limits::CONFLICTS_MAX {
             let release = match self.intake.directory.serving(&self.app.traffic).await {
                 Ok(release) => release,
                 Err(reason) => {
-                    return self.fail(&claim, request_id, policy, &Failure::NotServing(reason), running).await;
+                    return self.fail(claim, request_id, policy, &Failure::NotServing(reason), running).await;
                 }
             };
             policy = release.event_process(process).map_or(policy, Process::retry_policy);
-            let (outcome, charge) = match self.call(&release, process, &claim, request_id).await {
+            let (outcome, charge) = match self.call(&release, process, claim, request_id).await {
                 Ok((effects, charge)) => (Outcome::Done { effects }, charge),
-                Err(failure) => return self.fail(&claim, request_id, policy, &failure, running).await,
+                Err(failure) => return self.fail(claim, request_id, policy, &failure, running).await,
             };
             let settled = self.settle(claim.lease, outcome, running).await;
             drop(charge);
@@ -191,11 +210,11 @@ impl Delivery {
                 Ok(Settled::Conflict) => {}
                 Ok(Settled::LeaseLost) => return,
                 Err(error) => {
-                    return self.fail(&claim, request_id, policy, &Failure::of_commit(&error), running).await;
+                    return self.fail(claim, request_id, policy, &Failure::of_commit(&error), running).await;
                 }
             }
         }
-        self.fail(&claim, request_id, policy, &Failure::Conflicts, running).await;
+        self.fail(claim, request_id, policy, &Failure::Conflicts, running).await;
     }
 
     /// Runs the handler once. Returns its effects, and the charge for their memory, which must be

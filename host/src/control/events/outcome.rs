@@ -37,6 +37,8 @@ pub(super) enum Failure {
     Store(String),
     /// In each of its runs, other handlers changed keys that this handler had read.
     Conflicts,
+    /// The delivery itself panicked, which is a fault of the host.
+    Panicked,
     /// No release serves.
     NotServing(String),
     /// The app to which the event is forwarded currently takes no events.
@@ -140,6 +142,8 @@ impl Attempt<'_> {
             Failure::Invoke(InvokeError::Fault(fault)) => self.after_fault(fault),
             Failure::Invoke(refused) => self.retry(Duration::ZERO, refused.to_string()),
             Failure::Effects(error) | Failure::Forward(error) => self.retry(Duration::ZERO, error.clone()),
+            Failure::Panicked => self
+                .retry(Duration::ZERO, "the host failed unexpectedly; see the host's own log for details".to_owned()),
             Failure::Conflicts => self.postpone(
                 limits::DELIVERY_POSTPONED,
                 "other handlers changed the keys that this handler read, each time it ran".to_owned(),
