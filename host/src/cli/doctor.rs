@@ -137,7 +137,7 @@ fn is_writable(path: &Path) -> bool {
 fn disk(data_dir: &Path) -> Finding {
     let name = "disk";
     let existing = data_dir.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
-    let Some(free) = free_bytes(existing) else {
+    let Some(free) = isopod_store::free_bytes(existing) else {
         return Finding::new(name, Level::Warning, "can't read the free space", None);
     };
     let detail = format!("{} free", output::size(free));
@@ -146,21 +146,6 @@ fn disk(data_dir: &Path) -> Finding {
     }
     let fix = "free disk space, or run `isopod up --data` with a folder on a larger disk";
     Finding::new(name, Level::Warning, detail, Some(fix))
-}
-
-fn free_bytes(path: &Path) -> Option<u64> {
-    use std::os::unix::ffi::OsStrExt as _;
-    let path = std::ffi::CString::new(path.as_os_str().as_bytes()).ok()?;
-    let mut answer = std::mem::MaybeUninit::<libc::statvfs>::uninit();
-    // SAFETY: both pointers are valid for the call; the structure is read only after a successful
-    // call has filled it.
-    let answer = unsafe {
-        if libc::statvfs(path.as_ptr(), answer.as_mut_ptr()) != 0 {
-            return None;
-        }
-        answer.assume_init()
-    };
-    Some(answer.f_bavail.saturating_mul(answer.f_frsize))
 }
 
 fn port_state(name: &str, port: u16) -> Finding {

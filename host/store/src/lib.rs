@@ -52,6 +52,7 @@ pub use model::{
 };
 pub use options::Options;
 pub use page::{Page, Paged};
+pub use probe::free_bytes;
 pub use secrets::Secrets;
 pub use store::Store;
 pub use usage::{Month, MonthUsage};

@@ -105,8 +105,8 @@ pub const WRITE_TURN_MAX: Duration = Duration::from_millis(50);
 /// Bytes of an app's database that is checked completely before its first use in a run of the host.
 /// A larger database is checked while it is used, since the check would delay the first call.
 pub const CHECKED_BYTES_MAX: u64 = 8 << 20;
-/// Queued checks of databases. A further check is dropped: damage is then found when a call reads
-/// the damaged part.
+/// Queued checks of databases. A further check is queued a minute later, if the database is still
+/// open then, or at its next use.
 pub const CHECKS_WAITING_MAX: usize = 1_024;
 /// Bytes of free pages that an app's database keeps for later rows. Only free pages beyond it are
 /// removed from the file, so that a queue in regular use doesn't shrink and grow repeatedly.
@@ -118,6 +118,9 @@ pub(crate) const PAGES_FREED_AT_ONCE: i64 = 8;
 /// Damaged databases of one app in `lost+found/`. A further damaged database stays at its path, and
 /// the app's calls fail: a failing disk must not be filled with damaged copies.
 pub const DAMAGED_DATABASES_KEPT: usize = 3;
+/// Bytes of disk space that remain free while the host copies the rows of a damaged database.
+/// Without that much space, it doesn't begin to copy, so that other apps can write.
+pub const RESCUE_SPARE_BYTES: u64 = 16 << 20;
 /// Unreadable parts of a damaged table that a rescue skips. Beyond it, the rest of the table isn't
 /// copied.
 pub const RESCUE_ERRORS_MAX: u32 = 100_000;

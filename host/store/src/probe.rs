@@ -1,8 +1,11 @@
 //! Probes for a read-only file system and for a full disk, where SQLite has no error code of its
-//! own. Never leaves a file with content behind.
+//! own, and reads the free space of a disk. Never leaves a file with content behind.
 
+use std::ffi::CString;
 use std::fs::{self, OpenOptions};
 use std::io::{ErrorKind, Write};
+use std::mem::MaybeUninit;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
@@ -36,6 +39,21 @@ pub(crate) fn is_full(folder: &Path) -> bool {
     written.is_err_and(|error| matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded))
 }
 
+/// Returns the free space of a path's file system, or `None` if it can't be read.
+pub fn free_bytes(path: &Path) -> Option<u64> {
+    let path = CString::new(path.as_os_str().as_bytes()).ok()?;
+    let mut answer = MaybeUninit::<libc::statvfs>::uninit();
+    // SAFETY: both pointers are valid for the call; the structure is read only after a successful
+    // call has filled it.
+    let answer = unsafe {
+        if libc::statvfs(path.as_ptr(), answer.as_mut_ptr()) != 0 {
+            return None;
+        }
+        answer.assume_init()
+    };
+    Some(answer.f_bavail.saturating_mul(answer.f_frsize))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -46,5 +64,12 @@ mod tests {
         assert!(!is_read_only(folder.path()) && !is_read_only(&folder.path().join("missing")));
         assert!(!is_full(folder.path()) && !is_full(&folder.path().join("missing")));
         assert_eq!(fs::read_dir(folder.path()).expect("it is read").count(), 0);
+    }
+
+    #[test]
+    fn the_free_space_of_a_folder_is_known() {
+        let folder = tempfile::tempdir().expect("the folder is created");
+        assert!(free_bytes(folder.path()).is_some_and(|bytes| bytes > 0));
+        assert_eq!(free_bytes(&folder.path().join("missing")), None);
     }
 }

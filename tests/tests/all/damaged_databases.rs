@@ -1,7 +1,7 @@
 //! Tests damaged databases of apps, which contain their key-value data and events. The host sets a
 //! damaged file aside, continues with the rows that it can read, and reports each loss.
 
-use isopod_tests::{Host, outbox, program};
+use isopod_tests::{Host, SmallDisk, outbox, program};
 use serde_json::{Value, json};
 use std::{
     fs,
@@ -14,7 +14,10 @@ const ROWS: usize = 20;
 
 /// Starts a host whose app has entries and delayed events, a page of text each.
 fn filled() -> Host {
-    let host = Host::start();
+    filled_on(Host::start())
+}
+
+fn filled_on(host: Host) -> Host {
     host.deploy("outbox", outbox::outbox("outbox", "", ""));
     let padding = "x".repeat(PAGE / 2);
     let set = |number: usize| json!(["set", format!("key-{number}"), format!("entry-{number}-{padding}")]);
@@ -155,5 +158,29 @@ fn changes_that_a_damaged_journal_lost_are_reported() {
     assert_eq!((entries(&host).len(), delayed(&host)), (ROWS, ROWS));
     let (saved, _) = reported(&host, false);
     assert_eq!(fs::read(saved.with_extension("db-wal")).expect("it was moved"), damaged);
+    works(&host);
+}
+
+#[test]
+fn a_damaged_database_is_not_copied_to_a_disk_with_little_free_space() {
+    let Some(disk) = SmallDisk::mount(64) else { return };
+    let mut damaged = Vec::new();
+    let host = filled_on(Host::on(&disk.path().join("data"))).restart_after(|host| {
+        damaged = change(&database(host), |bytes| damage_page_with(bytes, "entry-7-"));
+        let filler = fs::File::options().write(true).open(disk.fill()).expect("it opens");
+        let length = filler.metadata().expect("it exists").len();
+        // Enough for the copy, but not for the margin.
+        filler.set_len(length - (12 << 20)).expect("it is shortened");
+    });
+    let refused = host.api(outbox::ask_to_store("outbox", &outbox::event_of_steps("new", None, &json!([]))));
+    refused.problem(500, "store");
+    let entry = host.activity_of("outbox", "data-damaged");
+    assert!(entry.to_string().contains("MiB of free space") && entry["data"]["saved"].is_null(), "{entry}");
+    assert_eq!(fs::read(database(&host)).expect("it is read"), damaged);
+    assert!(!host.data().join("lost+found").exists());
+    let host = host.restart_after(|_| fs::remove_file(disk.path().join("filler")).expect("it exists"));
+    assert!(entries(&host).len() >= ROWS - 2);
+    let lost = host.data().join("lost+found");
+    assert_eq!(fs::read_dir(lost).expect("it is read").count(), 1);
     works(&host);
 }

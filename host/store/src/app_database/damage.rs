@@ -15,8 +15,9 @@ use super::rescue::{open_damaged, remove};
 use crate::StoreError;
 use crate::app_folders::AppFolders;
 use crate::files::{names, sync_folder};
-use crate::limits::DAMAGED_DATABASES_KEPT;
+use crate::limits::{DAMAGED_DATABASES_KEPT, RESCUE_SPARE_BYTES};
 use crate::loss::{KEY_VALUE, Rescued};
+use crate::probe::free_bytes;
 use crate::row_copy::is_damage;
 use crate::sql::Sql;
 
@@ -24,6 +25,8 @@ use crate::sql::Sql;
 const INCOMPLETE: &str = "kv.db.rescuing";
 /// The name of the complete new database until it replaces the damaged one.
 const NEW: &str = "kv.db.rescued";
+
+const MEBIBYTE: u64 = 1 << 20;
 
 /// A damaged database that was set aside.
 #[derive(Debug)]
@@ -69,6 +72,7 @@ pub(super) fn set_aside(
 ) -> Result<Option<SetAside>, StoreError> {
     let folder = folders.folder(app);
     let (path, new) = (folder.join(KEY_VALUE), folder.join(NEW));
+    check_space(&path, free_bytes(&folder))?;
     let aside = format!("{app}-{KEY_VALUE}.damaged");
     let found = open_damaged(&path).and_then(|connection| check_indexes(&connection));
     let is_damaged = match found {
@@ -104,6 +108,21 @@ pub(super) fn set_aside(
     sync_folder(&aside)?;
     sync_folder(&folder)?;
     Ok(Some(SetAside { to, rescued }))
+}
+
+/// Refuses to copy a database that may not fit on the disk: a partial copy would take the space of
+/// all other apps.
+fn check_space(path: &Path, free: Option<u64>) -> Result<(), StoreError> {
+    let bytes = |path: &Path| fs::metadata(path).map_or(0, |found| found.len());
+    let needed = bytes(path) + bytes(&journal_of(path)) + RESCUE_SPARE_BYTES;
+    let Some(free) = free.filter(|free| *free < needed) else { return Ok(()) };
+    let detail = format!(
+        "the copy of the rows that can be read needs {} MiB of free space, but {} MiB are free; free some space: the \
+         first call after a minute tries again",
+        needed.div_ceil(MEBIBYTE),
+        free / MEBIBYTE
+    );
+    Err(StoreError::File { path: path.parent().unwrap_or(path).to_owned(), detail })
 }
 
 /// Refuses to set a further database of the app aside if the limit is reached.
@@ -152,5 +171,24 @@ fn rename_if_any(from: &Path, to: &Path) -> Result<(), StoreError> {
     match fs::rename(from, to) {
         Err(error) if error.kind() != ErrorKind::NotFound => Err(StoreError::file(from, &error)),
         Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_copy_needs_the_space_of_the_file_and_its_journal() {
+        let folder = tempfile::tempdir().expect("the folder is created");
+        let path = folder.path().join("kv.db");
+        fs::write(&path, [0; 5_000]).expect("it is written");
+        fs::write(journal_of(&path), [0; 700]).expect("it is written");
+        let needed = 5_700 + RESCUE_SPARE_BYTES;
+        assert_eq!(check_space(&path, Some(needed)), Ok(()));
+        assert_eq!(check_space(&path, None), Ok(()), "the free space is unknown");
+        let refused = check_space(&path, Some(needed - 1)).expect_err("the disk is too full");
+        let text = refused.to_string();
+        assert!(text.contains("17 MiB") && text.contains("free some space"), "{text}");
     }
 }
