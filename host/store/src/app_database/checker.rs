@@ -1,5 +1,5 @@
-//! The thread that checks large databases of apps while they are used, and replaces damaged
-//! databases. Owns the bounded queue of checks. Never serves a request.
+//! The thread that checks large databases of apps while they are used. Owns the bounded queue of
+//! checks. Never serves a request, and never replaces a database.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -11,12 +11,10 @@ use rusqlite::{Connection, InterruptHandle};
 use crate::limits::CHECKS_WAITING_MAX;
 use crate::workers::{caught, spawn};
 
-/// A database that the thread works on.
+/// A database that the thread checks.
 pub(super) trait Checked: std::fmt::Debug + Send + Sync {
     /// Checks all pages while calls use the database. Blocks.
-    fn check_while_used(&self, running: &Running);
-    /// Replaces the database if it may be damaged. Blocks.
-    fn replace_if_damaged(&self);
+    fn check_while_used(self: Arc<Self>, running: &Running);
 }
 
 /// The handle to the thread. Dropping it interrupts the running check, drops the queued checks and
@@ -50,8 +48,9 @@ impl std::fmt::Debug for Running {
 enum Message {
     /// Checks all pages of a database.
     Check(Weak<dyn Checked>),
-    /// Replaces a database that may be damaged.
-    Replace(Weak<dyn Checked>),
+    /// Blocks the thread.
+    #[cfg(test)]
+    Hold(Receiver<()>),
     Stop,
 }
 
@@ -66,7 +65,7 @@ impl Running {
         self.check.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 
-    fn stop(&self) {
+    pub(super) fn stop(&self) {
         self.is_stopping.store(true, Ordering::SeqCst);
         if let Some(check) = &*self.check.lock().unwrap_or_else(PoisonError::into_inner) {
             check.interrupt();
@@ -89,15 +88,16 @@ impl Checker {
 }
 
 impl CheckerHandle {
-    /// Queues the check of all pages of a database. A full queue drops it.
-    pub(super) fn check(&self, database: Weak<dyn Checked>) {
-        let _ = self.queue.try_send(Message::Check(database));
+    /// Queues the check of all pages of a database. Returns false if the queue is full. A database
+    /// that is closed before its turn isn't checked.
+    pub(super) fn check(&self, database: Weak<dyn Checked>) -> bool {
+        self.queue.try_send(Message::Check(database)).is_ok()
     }
 
-    /// Queues the replacement of a database that may be damaged. If the queue is full, the next
-    /// call on the database replaces it.
-    pub(super) fn replace(&self, database: Weak<dyn Checked>) {
-        let _ = self.queue.try_send(Message::Replace(database));
+    /// Blocks the thread until the receiver's sender is dropped.
+    #[cfg(test)]
+    pub(super) fn hold(&self, until: Receiver<()>) {
+        self.queue.send(Message::Hold(until)).expect("the thread runs");
     }
 }
 
@@ -113,21 +113,20 @@ impl Drop for Checker {
 
 fn work(waiting: &Receiver<Message>, running: &Running) {
     while let Ok(message) = waiting.recv() {
-        let (database, is_check) = match message {
-            Message::Check(database) => (database, true),
-            Message::Replace(database) => (database, false),
+        let database = match message {
+            Message::Check(database) => database,
+            #[cfg(test)]
+            Message::Hold(until) => {
+                while until.recv().is_ok() {}
+                continue;
+            }
             Message::Stop => return,
         };
         let Some(database) = database.upgrade().filter(|_| !running.is_stopping.load(Ordering::SeqCst)) else {
             continue;
         };
         // The panic hook has logged the panic. The other databases are still checked.
-        let _ = caught(|| {
-            if is_check {
-                database.check_while_used(running);
-            }
-            database.replace_if_damaged();
-        });
+        let _ = caught(|| database.check_while_used(running));
         running.end();
     }
 }

@@ -4,8 +4,7 @@
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
-use rusqlite::Connection;
-
+use super::open_connection::OpenConnection;
 use super::open_guard::OpenGuard;
 use crate::limits::{APPS_CLOSING_MAX, APPS_OPEN_MAX};
 use crate::workers::spawn;
@@ -32,8 +31,8 @@ enum Message {
 
 /// A database without running calls.
 pub(super) struct ClosingFiles {
-    pub(super) reader: Option<Connection>,
-    pub(super) writer: Option<Connection>,
+    pub(super) reader: Option<OpenConnection>,
+    pub(super) writer: Option<OpenConnection>,
     pub(super) guard: OpenGuard,
 }
 

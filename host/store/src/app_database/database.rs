@@ -18,8 +18,10 @@ use super::closer::{CloserHandle, ClosingFiles};
 use super::health::Health;
 use super::journal::{self, journal_of};
 use super::lane::{Lane, Read, locked};
+use super::open_connection::OpenConnection;
 use super::open_guard::{Closing, OpenGuard};
 use super::rescue::CopyRows;
+use super::rescuer::RescuerHandle;
 use super::resync::rewrite_journal;
 use super::{damage, schema};
 use crate::StoreError;
@@ -30,7 +32,7 @@ use crate::files::{FileId, private_folder};
 use crate::group::{self, GroupEnd, Job};
 use crate::limits::{CALLS_WAITING_MAX, CHECKED_BYTES_MAX, READS_PER_TURN, WRITE_TURN_MAX};
 use crate::loss::KEY_VALUE;
-use crate::sql::{Durability, Sql, connect_with, disable_checkpoints, set_durability};
+use crate::sql::{Durability, Sql, connect_with, disable_checkpoints};
 use crate::workers::{WorkerHandle, caught};
 
 /// The state that all databases share.
@@ -41,6 +43,7 @@ pub(super) struct Shared {
     pub(super) closer: CloserHandle,
     pub(super) record: Arc<DataRecord>,
     pub(super) checker: CheckerHandle,
+    pub(super) rescuer: RescuerHandle,
     pub(super) health: Arc<Health>,
     pub(super) boot: Boot,
     pub(super) copy_rows: CopyRows,
@@ -50,7 +53,7 @@ impl Shared {
     /// Refuses a database with a damaged journal before its first use in a run of the host. Checks
     /// only a journal that was written in this boot, since a power failure may truncate a journal.
     pub(super) fn check_journal(&self, app: &AppName, path: &Path) -> Result<(), StoreError> {
-        if self.health.is_checked(app) || !self.boot.has_written(&journal_of(path)) {
+        if self.health.is_journal_checked(app) || !self.boot.has_written(&journal_of(path)) {
             return Ok(());
         }
         let Some(detail) = journal::damage_of(path) else { return Ok(()) };
@@ -74,6 +77,12 @@ pub(crate) struct AppDatabase {
     pub(super) file: Mutex<Option<Files>>,
     /// Held while a connection is opened, so that only the first connection checks the file.
     opening: Mutex<()>,
+    /// Whether the check of a large file is queued or runs.
+    pub(super) is_check_queued: AtomicBool,
+    /// Whether the replacement of a damaged file is queued.
+    pub(super) is_rescue_queued: AtomicBool,
+    /// Held while the checker thread makes a checkpoint, and while the file is replaced.
+    pub(super) checkpointing: Mutex<()>,
     /// Whether a sync of the journal may have failed, here or in a killed host.
     pub(super) is_journal_doubtful: AtomicBool,
     /// Whether the database is closed permanently.
@@ -104,6 +113,9 @@ impl AppDatabase {
             writes: Lane::new(),
             file: Mutex::default(),
             opening: Mutex::default(),
+            is_check_queued: AtomicBool::new(false),
+            is_rescue_queued: AtomicBool::new(false),
+            checkpointing: Mutex::new(()),
             is_journal_doubtful: AtomicBool::new(false),
             closed: AtomicBool::new(false),
             closing: guard.closing(),
@@ -173,21 +185,31 @@ impl AppDatabase {
 
     fn queue_reads(self: &Arc<Self>) {
         let database = Arc::clone(self);
-        self.shared.workers.push(move || database.read_turn());
+        self.shared.workers.push(move || {
+            if caught(|| database.read_turn()).is_err() {
+                database.reads.abandon_turn();
+            }
+        });
     }
 
     fn queue_writes(self: &Arc<Self>) {
         let database = Arc::clone(self);
-        self.shared.workers.push(move || database.write_turn());
+        self.shared.workers.push(move || {
+            if caught(|| database.write_turn()).is_err() {
+                database.writes.abandon_turn();
+            }
+        });
     }
 
     /// Runs some of the queued reads; further reads are queued behind the calls of other apps.
-    fn read_turn(self: Arc<Self>) {
-        self.prepare(&self.reads.connection);
+    fn read_turn(self: &Arc<Self>) {
+        if !self.begin_turn(&self.reads) {
+            return;
+        }
         let mut slot = locked(&self.reads.connection);
         for _ in 0..READS_PER_TURN {
             let Some(read) = self.reads.take() else { break };
-            read(self.opened(&mut slot));
+            read(self.opened(&mut slot).map(|connection| &**connection));
             if self.is_suspect() {
                 break;
             }
@@ -200,14 +222,17 @@ impl AppDatabase {
 
     /// Commits one group of the queued writes; further writes are queued behind the calls of other
     /// apps.
-    fn write_turn(self: Arc<Self>) {
-        self.prepare(&self.writes.connection);
+    fn write_turn(self: &Arc<Self>) {
+        if !self.begin_turn(&self.writes) {
+            return;
+        }
         let mut slot = locked(&self.writes.connection);
         let mut is_checkpointed = true;
         if let Some((durability, first)) = self.writes.first() {
             let opened = self.opened(&mut slot).and_then(|connection| {
                 self.rewrite_doubtful_journal(connection)?;
-                set_durability(connection, durability).map_err(|error| StoreError::sqlite(&self.path, &error))?;
+                let set = connection.set_durability(durability);
+                set.map_err(|error| StoreError::sqlite(&self.path, &error))?;
                 Ok(connection)
             });
             match opened {
@@ -244,34 +269,58 @@ impl AppDatabase {
 
     /// Closes the database permanently, once running calls complete. Later calls are refused.
     /// Blocks.
-    pub(super) fn close(&self) {
+    pub(super) fn close(self: &Arc<Self>) {
         self.closed.store(true, Ordering::SeqCst);
         for connection in [&self.reads.connection, &self.writes.connection] {
             drop(locked(connection).take());
         }
         // The path may soon have the file of another app with this name.
         *locked(&self.file) = None;
+        self.resume();
     }
 
-    /// Opens a connection for the calls of a turn, if none is open. Replaces a damaged file first.
-    /// Ignores any other failure: the first call reports it.
-    fn prepare(self: &Arc<Self>, connection: &Mutex<Option<Connection>>) {
+    /// Opens a connection for the calls of a turn, if none is open. Ignores a failure: the first
+    /// call reports it. Returns false if the turn must not run: the file may be damaged, so the
+    /// lane is paused until the rescue thread has replaced it.
+    fn begin_turn<J>(self: &Arc<Self>, lane: &Lane<J>) -> bool {
+        if !lane.begin_turn() {
+            return false;
+        }
         self.close_lost_file();
-        self.replace_damaged_file();
-        let is_damaged = matches!(self.opened(&mut locked(connection)), Err(StoreError::Damaged { .. }));
-        if is_damaged {
-            self.replace_damaged_file();
+        let may_run = !self.needs_rescue() && {
+            let _ = self.opened(&mut locked(&lane.connection));
+            !self.needs_rescue()
+        };
+        if !may_run {
+            lane.pause_turn();
+            // The file may have been replaced before the pause.
+            if self.needs_rescue() {
+                self.queue_rescue();
+            } else {
+                self.resume();
+            }
+        }
+        may_run
+    }
+
+    /// Schedules the lanes that are paused.
+    pub(super) fn resume(self: &Arc<Self>) {
+        if self.reads.resume() {
+            self.queue_reads();
+        }
+        if self.writes.resume() {
+            self.queue_writes();
         }
     }
 
     #[expect(clippy::expect_used, reason = "it was filled above")]
-    fn opened<'c>(self: &Arc<Self>, slot: &'c mut Option<Connection>) -> Result<&'c Connection, StoreError> {
+    fn opened<'c>(self: &Arc<Self>, slot: &'c mut Option<OpenConnection>) -> Result<&'c OpenConnection, StoreError> {
         if self.closed.load(Ordering::SeqCst) {
             return Err(StoreError::Closed);
         }
         if slot.is_none() {
             // The lane's turn must end normally, even if this panics.
-            *slot = Some(caught(|| self.open())??);
+            *slot = Some(OpenConnection::new(caught(|| self.open())??));
         }
         Ok(slot.as_ref().expect("opened above"))
     }
@@ -302,6 +351,7 @@ impl AppDatabase {
     fn connect(self: &Arc<Self>) -> Result<Connection, StoreError> {
         self.shared.check_journal(&self.app, &self.path)?;
         let connection = connect_with(&self.path, self.shared.pages_max, schema::set_up)?;
+        self.shared.health.set_journal_checked(&self.app);
         if !self.shared.health.is_checked(&self.app) {
             self.check(&connection)?;
         }
@@ -315,9 +365,10 @@ impl AppDatabase {
     fn check(self: &Arc<Self>, connection: &Connection) -> Result<(), StoreError> {
         let bytes = fs::metadata(&self.path).map_or(0, |found| found.len());
         if bytes > CHECKED_BYTES_MAX {
-            let database: Weak<Self> = Arc::downgrade(self);
-            self.shared.checker.check(database);
-        } else if let Some(found) = damage::check(connection).map_err(|error| error.explain(&self.path))? {
+            self.queue_check();
+            return Ok(());
+        }
+        if let Some(found) = damage::check(connection).map_err(|error| error.explain(&self.path))? {
             disable_checkpoints(connection);
             return Err(StoreError::damaged(format_args!("{}: {found}", self.path.display())));
         }
@@ -332,7 +383,7 @@ impl Drop for AppDatabase {
         let [reader, writer] = [&self.reads.connection, &self.writes.connection].map(|slot| locked(slot).take());
         if self.is_journal_doubtful.load(Ordering::SeqCst) {
             // SQLite must not move it into the file. The next connection writes it again.
-            [&reader, &writer].into_iter().flatten().for_each(disable_checkpoints);
+            [&reader, &writer].into_iter().flatten().for_each(|connection| disable_checkpoints(connection));
         }
         if let Some(guard) = self.guard.take() {
             self.shared.closer.close(ClosingFiles { reader, writer, guard });
@@ -357,7 +408,9 @@ impl Reporter {
     fn noted(&self, error: StoreError) -> StoreError {
         if let StoreError::Damaged { detail } = &error {
             self.shared.health.suspect(&self.app, detail);
-            self.shared.checker.replace(self.database.clone());
+            if let Some(database) = self.database.upgrade().filter(|database| database.needs_rescue()) {
+                database.queue_rescue();
+            }
         }
         error
     }

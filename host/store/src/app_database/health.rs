@@ -23,14 +23,16 @@ pub(super) struct Suspicion {
 #[derive(Debug, Default)]
 pub(crate) struct Health {
     apps: Mutex<Known>,
-    /// Whether any database was suspected since the start. Lets calls skip the lock as long as none
-    /// was.
+    /// Whether any database may be damaged. Lets calls skip the lock while none may be. Changed
+    /// only under the lock.
     has_suspects: AtomicBool,
 }
 
 #[derive(Debug, Default)]
 struct Known {
-    /// Apps whose database was checked, or whose check is queued.
+    /// Apps whose journal was checked: the host may have written it since.
+    journals_checked: HashSet<AppName>,
+    /// Apps whose database was checked completely.
     checked: HashSet<AppName>,
     /// Apps whose database may be damaged.
     suspects: HashMap<AppName, Suspicion>,
@@ -43,6 +45,14 @@ struct Known {
 impl Health {
     fn lock(&self) -> MutexGuard<'_, Known> {
         self.apps.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn is_journal_checked(&self, app: &AppName) -> bool {
+        self.lock().journals_checked.contains(app)
+    }
+
+    pub(super) fn set_journal_checked(&self, app: &AppName) {
+        self.lock().journals_checked.insert(app.clone());
     }
 
     pub(super) fn is_checked(&self, app: &AppName) -> bool {
@@ -67,7 +77,8 @@ impl Health {
     /// Records that changes in the journal of a database are lost.
     pub(super) fn suspect_journal(&self, app: &AppName, detail: &str) {
         let suspicion = Suspicion { detail: detail.to_owned(), is_of_journal: true };
-        self.lock().suspects.insert(app.clone(), suspicion);
+        let mut known = self.lock();
+        known.suspects.insert(app.clone(), suspicion);
         self.has_suspects.store(true, Ordering::SeqCst);
     }
 
@@ -96,24 +107,55 @@ impl Health {
     /// [`RESCUE_RETRY_AFTER`], since each suspicion reads the whole file.
     pub(super) fn set_intact(&self, app: &AppName) {
         let mut known = self.lock();
-        known.suspects.remove(app);
+        self.clear(&mut known, app);
         known.intact.insert(app.clone(), Instant::now());
+        known.checked.insert(app.clone());
     }
 
     /// Records that a new database has replaced the damaged one.
     pub(super) fn set_replaced(&self, app: &AppName) {
         let mut known = self.lock();
-        known.suspects.remove(app);
+        self.clear(&mut known, app);
         known.refused.remove(app);
+        known.journals_checked.insert(app.clone());
         known.checked.insert(app.clone());
     }
 
     /// Removes a destroyed app.
     pub(super) fn forget(&self, app: &AppName) {
         let mut known = self.lock();
+        self.clear(&mut known, app);
+        known.journals_checked.remove(app);
         known.checked.remove(app);
-        known.suspects.remove(app);
         known.refused.remove(app);
         known.intact.remove(app);
+    }
+
+    /// Removes a suspicion.
+    fn clear(&self, known: &mut Known, app: &AppName) {
+        known.suspects.remove(app);
+        self.has_suspects.store(!known.suspects.is_empty(), Ordering::SeqCst);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn calls_skip_the_lock_while_no_database_is_suspect() {
+        let health = Health::default();
+        let has_suspects = || health.has_suspects.load(Ordering::SeqCst);
+        let [one, other] = ["one", "other"].map(|name| name.parse::<AppName>().expect("the name is valid"));
+        assert!(!has_suspects());
+        health.suspect(&one, "a page");
+        health.suspect_journal(&other, "a journal");
+        health.set_intact(&one);
+        assert!(has_suspects(), "the other one is suspect");
+        health.set_replaced(&other);
+        assert!(!has_suspects());
+        health.suspect(&other, "a page");
+        health.forget(&other);
+        assert!(!has_suspects());
     }
 }

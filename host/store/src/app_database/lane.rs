@@ -2,9 +2,11 @@
 //! and which writes share a commit. Never runs a call.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use rusqlite::Connection;
+
+use super::open_connection::OpenConnection;
 
 use crate::StoreError;
 use crate::group::Job;
@@ -16,13 +18,16 @@ pub(super) type Read = Box<dyn FnOnce(Result<&Connection, StoreError>) + Send>;
 /// Queued calls and their connection.
 pub(super) struct Lane<J> {
     waiting: Mutex<Waiting<J>>,
-    pub(super) connection: Mutex<Option<Connection>>,
+    turn_ended: Condvar,
+    pub(super) connection: Mutex<Option<OpenConnection>>,
 }
 
 struct Waiting<J> {
     jobs: VecDeque<J>,
     /// Whether a thread runs the lane or is scheduled to run it.
     is_scheduled: bool,
+    /// Whether calls wait for the rescue thread, which resumes the lane.
+    is_paused: bool,
 }
 
 impl<J> std::fmt::Debug for Lane<J> {
@@ -39,7 +44,8 @@ pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl<J> Lane<J> {
     pub(super) fn new() -> Self {
         Self {
-            waiting: Mutex::new(Waiting { jobs: VecDeque::new(), is_scheduled: false }),
+            waiting: Mutex::new(Waiting { jobs: VecDeque::new(), is_scheduled: false, is_paused: false }),
+            turn_ended: Condvar::new(),
             connection: Mutex::default(),
         }
     }
@@ -48,14 +54,58 @@ impl<J> Lane<J> {
     pub(super) fn put(&self, job: J) -> bool {
         let mut waiting = locked(&self.waiting);
         waiting.jobs.push_back(job);
-        !std::mem::replace(&mut waiting.is_scheduled, true)
+        !waiting.is_paused && !std::mem::replace(&mut waiting.is_scheduled, true)
+    }
+
+    /// Begins a scheduled turn. Returns false if the lane is paused: the turn must not run.
+    pub(super) fn begin_turn(&self) -> bool {
+        let mut waiting = locked(&self.waiting);
+        if waiting.is_paused {
+            self.set_ended(&mut waiting);
+        }
+        waiting.is_scheduled
     }
 
     /// Ends a turn. Returns whether the lane must be scheduled again.
     pub(super) fn end_turn(&self) -> bool {
         let mut waiting = locked(&self.waiting);
-        waiting.is_scheduled = !waiting.jobs.is_empty();
+        if waiting.jobs.is_empty() || waiting.is_paused {
+            self.set_ended(&mut waiting);
+        }
         waiting.is_scheduled
+    }
+
+    /// Ends a turn that panicked. The next call schedules the lane.
+    pub(super) fn abandon_turn(&self) {
+        self.set_ended(&mut locked(&self.waiting));
+    }
+
+    /// Ends a turn, and pauses the lane until [`Lane::resume`].
+    pub(super) fn pause_turn(&self) {
+        let mut waiting = locked(&self.waiting);
+        waiting.is_paused = true;
+        self.set_ended(&mut waiting);
+    }
+
+    /// Pauses the lane until [`Lane::resume`], and waits until no turn runs. Blocks.
+    pub(super) fn pause(&self) {
+        let mut waiting = locked(&self.waiting);
+        waiting.is_paused = true;
+        while waiting.is_scheduled {
+            waiting = self.turn_ended.wait(waiting).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Ends a pause. Returns whether the lane must be scheduled.
+    pub(super) fn resume(&self) -> bool {
+        let mut waiting = locked(&self.waiting);
+        waiting.is_paused = false;
+        !waiting.jobs.is_empty() && !std::mem::replace(&mut waiting.is_scheduled, true)
+    }
+
+    fn set_ended(&self, waiting: &mut Waiting<J>) {
+        waiting.is_scheduled = false;
+        self.turn_ended.notify_all();
     }
 }
 
@@ -96,6 +146,29 @@ mod tests {
 
     fn write(lane: &Lane<(Durability, Job)>, durability: Durability) {
         lane.put((durability, group::job(Path::new("kv.db"), |_| Ok(())).0));
+    }
+
+    #[test]
+    fn a_paused_lane_is_scheduled_once_it_is_resumed() {
+        let lane = Lane::new();
+        assert!(lane.put(1) && lane.begin_turn());
+        lane.pause_turn();
+        assert!(!lane.put(2), "it is paused");
+        lane.pause();
+        assert!(lane.resume() && !lane.put(3), "it is scheduled");
+        let ended = std::thread::scope(|scope| {
+            let pausing = scope.spawn(|| lane.pause());
+            while !locked(&lane.waiting).is_paused {
+                std::thread::yield_now();
+            }
+            assert!(!pausing.is_finished(), "a turn is scheduled");
+            let began = lane.begin_turn();
+            (began, pausing.join().is_ok())
+        });
+        assert_eq!(ended, (false, true), "a turn doesn't run while the lane is paused");
+        assert!(lane.resume() && lane.begin_turn() && lane.end_turn(), "jobs wait");
+        lane.abandon_turn();
+        assert!(lane.put(4));
     }
 
     #[test]

@@ -11,9 +11,11 @@ mod health;
 mod journal;
 mod lane;
 mod open_apps;
+mod open_connection;
 mod open_guard;
 mod recovery;
 mod rescue;
+mod rescuer;
 mod resync;
 mod schema;
 mod shrink;
@@ -29,6 +31,7 @@ use self::checker::Checker;
 use self::closer::Closer;
 use self::database::Shared;
 use self::open_apps::{OpenApps, State};
+use self::rescuer::Rescuer;
 use crate::app_folders::AppFolders;
 use crate::boot::Boot;
 use crate::data_record::DataRecord;
@@ -49,11 +52,13 @@ pub(crate) struct AppDatabases {
     inner: Arc<Inner>,
 }
 
-/// The fields are dropped in this order: calls complete before databases are closed.
+/// The fields are dropped in this order: calls complete before databases are closed. No lane is
+/// resumed once the workers end.
 #[derive(Debug)]
 struct Inner {
     folders: AppFolders,
     shared: Shared,
+    _rescuer: Rescuer,
     _workers: Workers,
     _checker: Checker,
     open: Mutex<OpenApps>,
@@ -83,20 +88,30 @@ impl AppDatabases {
         let workers = Workers::start("isopod-kv", APP_DATABASE_THREADS, APP_DATABASE_CALLS_MAX, folder)?;
         let closer = Closer::start().map_err(failed)?;
         let checker = Checker::start().map_err(failed)?;
-        let (workers_handle, closer_handle) = (workers.handle(), closer.handle());
+        let rescuer = Rescuer::start().map_err(failed)?;
         let shared = Shared {
             pages_max: options.pages_max,
-            workers: workers_handle,
-            closer: closer_handle,
+            workers: workers.handle(),
+            closer: closer.handle(),
             record,
             checker: checker.handle(),
+            rescuer: rescuer.handle(),
             health: Arc::default(),
             boot: Boot::open(folder),
             copy_rows,
         };
         let slots = Arc::new(Semaphore::new(APPS_OPEN_MAX + APPS_CLOSING_MAX));
         let open = Mutex::default();
-        let inner = Inner { folders, shared, _workers: workers, _checker: checker, open, slots, _closer: closer };
+        let inner = Inner {
+            folders,
+            shared,
+            _rescuer: rescuer,
+            _workers: workers,
+            _checker: checker,
+            open,
+            slots,
+            _closer: closer,
+        };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -154,12 +169,13 @@ impl AppDatabases {
         self.inner.folders.remove(app)
     }
 
-    /// Reports data that apps lost since the last check, and closes the databases without a call
-    /// since then. Blocks.
+    /// Reports data that apps lost since the last check, repeats checks that were not completed,
+    /// and closes the databases without a call since then. Blocks.
     pub(crate) fn look_for_losses(&self) {
         let open = self.lock().all();
         for database in open {
             database.close_lost_file();
+            database.repeat_check();
         }
         self.inner.shared.record.look();
         self.lock().evict_idle();
@@ -208,9 +224,10 @@ impl AppDatabases {
 
 #[cfg(test)]
 mod tests {
+    use super::checker::{Checked as _, Running};
     use super::*;
     use crate::KvStore;
-    use crate::limits::CALLS_WAITING_MAX;
+    use crate::limits::{CALLS_WAITING_MAX, CHECKED_BYTES_MAX};
     use crate::sql::Durability;
 
     fn open(folder: &tempfile::TempDir) -> (AppDatabases, KvStore) {
@@ -424,5 +441,133 @@ mod tests {
         assert_eq!(store.get(&app(2), "", "me").await, Ok(Some(b"here".to_vec())));
         drop(release);
         assert!(slow.await.into_iter().all(|read| read == Ok(())));
+    }
+    const PAGE: usize = 4_096;
+    /// Far longer than any call or check takes.
+    const TIME_MAX: std::time::Duration = std::time::Duration::from_secs(60);
+
+    fn damage_page(folder: &tempfile::TempDir, app: &AppName, number: usize) {
+        let path = folder.path().join("apps").join(app.as_str()).join(KEY_VALUE);
+        let mut bytes = std::fs::read(&path).expect("it is read");
+        bytes[number * PAGE..(number + 1) * PAGE].fill(0xa5);
+        std::fs::write(&path, bytes).expect("it is written");
+    }
+
+    /// Each rescue of [`delayed_copy`] waits until the receiver's sender is dropped.
+    static DELAY: Mutex<Option<std::sync::mpsc::Receiver<()>>> = Mutex::new(None);
+
+    fn delayed_copy(
+        from: &rusqlite::Connection,
+        to: &rusqlite::Connection,
+        has_events: bool,
+    ) -> crate::sql::Sql<crate::Rescued> {
+        let delay = DELAY.lock().unwrap_or_else(PoisonError::into_inner);
+        let _released = delay.as_ref().map(std::sync::mpsc::Receiver::recv);
+        crate::rescue::copy_rows(from, to, has_events)
+    }
+
+    #[tokio::test]
+    async fn rescues_of_many_databases_leave_threads_for_other_apps() {
+        let folder = tempfile::tempdir().expect("the folder is created");
+        let damaged: Vec<AppName> = (0..=APP_DATABASE_THREADS).map(app).collect();
+        let (databases, store) = open(&folder);
+        for app in &damaged {
+            store.set(app, "", "me", b"here").await.expect("the key is set");
+        }
+        drop((databases, store));
+        damaged.iter().for_each(|app| damage_page(&folder, app, 1));
+        let (release, held) = std::sync::mpsc::sync_channel::<()>(0);
+        *DELAY.lock().unwrap_or_else(PoisonError::into_inner) = Some(held);
+        let databases = AppDatabases::open(folder.path(), &Options::default(), delayed_copy);
+        let store = KvStore::of(databases.expect("the databases open"));
+        let calls = damaged.iter().map(|app| {
+            let (read, write) = (store.get(app, "", "me"), store.set(app, "", "you", b"here"));
+            async { futures::join!(read, write) }
+        });
+        let mut rescued = Box::pin(futures::future::join_all(calls));
+        assert!(futures::poll!(&mut rescued).is_pending());
+        let other = app(APP_DATABASE_THREADS + 1);
+        let answered = async {
+            store.set(&other, "", "me", b"here").await.expect("the key is set");
+            store.get(&other, "", "me").await
+        };
+        let answer = tokio::time::timeout(TIME_MAX, answered).await;
+        let is_delayed = futures::poll!(&mut rescued).is_pending();
+        drop(release);
+        let answer = answer.expect("no thread waits for a rescue");
+        assert!(is_delayed && answer == Ok(Some(b"here".to_vec())), "{answer:?}");
+        for (read, written) in rescued.await {
+            assert!(read.is_ok() && written == Ok(()), "both lanes continue: {read:?} {written:?}");
+        }
+    }
+
+    /// Creates a database that is checked while it is used. Returns the number of a page that the
+    /// calls of these tests don't read.
+    async fn large_database(folder: &tempfile::TempDir) -> usize {
+        let (databases, store) = open(folder);
+        for number in 0..=CHECKED_BYTES_MAX >> 20 {
+            store.set(&app(1), "", &number.to_string(), &vec![b'v'; 1 << 20]).await.expect("the key is set");
+        }
+        drop((databases, store));
+        let path = folder.path().join("apps/app-1/kv.db");
+        let connection = rusqlite::Connection::open(path).expect("it opens");
+        let sql = "SELECT rootpage FROM sqlite_schema WHERE name = 'events_in_line'";
+        let page: i64 = connection.query_row(sql, [], |row| row.get(0)).expect("it exists");
+        usize::try_from(page).expect("a page number") - 1
+    }
+
+    /// Uses the database until it is checked, as the host does with a pause between two looks.
+    async fn until_checked(databases: &AppDatabases, store: &KvStore) {
+        let checked = async {
+            while !databases.inner.shared.health.is_checked(&app(1)) {
+                databases.look_for_losses();
+                store.get(&app(1), "", "me").await.expect("it is read");
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(TIME_MAX, checked).await.expect("the check is repeated");
+    }
+
+    #[tokio::test]
+    async fn a_check_that_could_not_be_queued_is_repeated() {
+        let folder = tempfile::tempdir().expect("the folder is created");
+        let page = large_database(&folder).await;
+        damage_page(&folder, &app(1), page);
+        let (databases, store) = open(&folder);
+        let checker = &databases.inner.shared.checker;
+        let (release, held) = std::sync::mpsc::sync_channel::<()>(0);
+        checker.hold(held);
+        release.send(()).expect("the thread is held");
+        while checker.check(Weak::<AppDatabase>::new()) {}
+        store.set(&app(1), "", "me", b"here").await.expect("the key is set");
+        let found = store.get(&app(1), "", "me").await;
+        assert_eq!(found, Ok(Some(b"here".to_vec())), "the journal of the first connection is not examined");
+        assert!(!databases.inner.shared.health.is_checked(&app(1)));
+        drop(release);
+        until_checked(&databases, &store).await;
+        let saved = std::fs::read_dir(folder.path().join("lost+found")).expect("it is read").count();
+        assert_eq!(saved, 1, "the damaged file was replaced");
+    }
+
+    #[tokio::test]
+    async fn a_check_that_was_not_completed_is_repeated() {
+        let folder = tempfile::tempdir().expect("the folder is created");
+        large_database(&folder).await;
+        let (databases, store) = open(&folder);
+        let (release, held) = std::sync::mpsc::sync_channel::<()>(0);
+        databases.inner.shared.checker.hold(held);
+        store.get(&app(1), "", "me").await.expect("it is read");
+        let interrupted = Running::default();
+        interrupted.stop();
+        databases.database(&app(1)).await.expect("it is open").check_while_used(&interrupted);
+        assert!(!databases.inner.shared.health.is_checked(&app(1)), "it was interrupted");
+        while databases.is_open(&app(1)) {
+            databases.look_for_losses();
+            tokio::task::yield_now().await;
+        }
+        drop(release);
+        assert!(!databases.inner.shared.health.is_checked(&app(1)), "it was closed before its turn");
+        until_checked(&databases, &store).await;
+        assert!(!folder.path().join("lost+found").exists(), "it is intact");
     }
 }

@@ -4,6 +4,7 @@
 use std::fs;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
 
 use jiff::Timestamp;
 use rusqlite::{Connection, OpenFlags};
@@ -28,20 +29,46 @@ impl AppDatabase {
         self.shared.health.suspicion(&self.app).is_some()
     }
 
-    /// Replaces a database that may be damaged, after closing both connections. The caller must not
-    /// hold the lock of either connection.
-    pub(super) fn replace_damaged_file(&self) {
-        if !self.is_suspect() {
-            return;
+    /// Returns whether calls must wait until the database is replaced. False once it is closed
+    /// permanently: its calls are refused.
+    pub(super) fn needs_rescue(&self) -> bool {
+        !self.closed.load(Ordering::SeqCst) && self.is_suspect()
+    }
+
+    /// Queues the replacement of a database that may be damaged, unless it is queued. Both lanes
+    /// are resumed afterwards.
+    pub(super) fn queue_rescue(self: &Arc<Self>) {
+        if !self.is_rescue_queued.swap(true, Ordering::SeqCst) {
+            let database = Arc::clone(self);
+            self.shared.rescuer.queue(move || database.rescue());
         }
+    }
+
+    /// Replaces the database if it may be damaged. Runs on the rescue thread: no turn waits for it
+    /// on a worker thread. Blocks.
+    fn rescue(self: &Arc<Self>) {
+        // A turn that pauses its lane from now on queues the next rescue.
+        self.is_rescue_queued.store(false, Ordering::SeqCst);
+        if self.needs_rescue() {
+            self.reads.pause();
+            self.writes.pause();
+            if let Err(error) = caught(|| self.replace_damaged_file()) {
+                self.shared.health.refuse(&self.app, error);
+            }
+        }
+        self.resume();
+    }
+
+    /// Replaces a database that may be damaged, after closing both connections.
+    fn replace_damaged_file(&self) {
+        let _no_checkpoint_runs = locked(&self.checkpointing);
         let health = &self.shared.health;
         let (mut reader, mut writer) = (locked(&self.reads.connection), locked(&self.writes.connection));
-        // Another thread may have replaced the database meanwhile.
         let Some(suspicion) = health.suspicion(&self.app) else { return };
         if self.closed.load(Ordering::SeqCst) {
             return;
         }
-        [&*reader, &*writer].into_iter().flatten().for_each(disable_checkpoints);
+        [&*reader, &*writer].into_iter().flatten().for_each(|connection| disable_checkpoints(connection));
         drop((reader.take(), writer.take()));
         *locked(&self.file) = None;
         let Shared { pages_max, copy_rows, .. } = self.shared;
@@ -87,7 +114,7 @@ impl AppDatabase {
         }
         let files = locked(&self.file).take();
         let open = [&*reader, &*writer].into_iter().flatten();
-        open.clone().for_each(disable_checkpoints);
+        open.clone().for_each(|connection| disable_checkpoints(connection));
         let saved = open.into_iter().find_map(|connection| self.save(connection));
         drop((reader.take(), writer.take()));
         if files.is_some_and(|files| files.journal.is_some() && files.journal == FileId::of(&self.journal())) {
@@ -131,6 +158,10 @@ impl AppDatabase {
     /// Makes a checkpoint after a check, while calls use the file. A check reads one state of the
     /// file, so the journal grows during it; without this, the next write would copy all changes.
     fn checkpoint(&self) {
+        let _checkpointing = locked(&self.checkpointing);
+        if self.is_suspect() {
+            return;
+        }
         let Some(connection) = self.open_for_checkpoint() else { return };
         let is_checkpointed = self.note_checkpoint(checkpoint(&connection));
         drop(connection);
@@ -172,32 +203,67 @@ impl AppDatabase {
     /// The caller must not hold the lock of either connection.
     pub(super) fn close_unsynced(&self) {
         let (mut reader, mut writer) = (locked(&self.reads.connection), locked(&self.writes.connection));
-        [&*reader, &*writer].into_iter().flatten().for_each(disable_checkpoints);
+        [&*reader, &*writer].into_iter().flatten().for_each(|connection| disable_checkpoints(connection));
         drop((reader.take(), writer.take()));
     }
 }
 
-impl Checked for AppDatabase {
-    /// Checks the file while calls use it. Blocks.
-    fn check_while_used(&self, running: &Running) {
-        let found = look_into(&self.path, false).and_then(|connection| {
-            if !running.begin(&connection) || self.closed.load(Ordering::SeqCst) {
-                return Ok(None);
+impl AppDatabase {
+    /// Queues the check of a large file, unless it is queued.
+    pub(super) fn queue_check(self: &Arc<Self>) {
+        if !self.is_check_queued.swap(true, Ordering::SeqCst) {
+            let database: Weak<Self> = Arc::downgrade(self);
+            if !self.shared.checker.check(database) {
+                self.is_check_queued.store(false, Ordering::SeqCst);
             }
-            damage::check(&connection).map_err(|error| error.explain(&self.path))
-        });
-        match found {
-            Ok(None) => self.checkpoint(),
-            Ok(Some(found)) => {
-                self.shared.health.suspect(&self.app, &format!("{}: {found}", self.path.display()));
-            }
-            Err(StoreError::Damaged { detail }) => self.shared.health.suspect(&self.app, &detail),
-            // The check was interrupted, or the file can't be read now, which later calls report.
-            Err(error) => tracing::debug!(app = %self.app, %error, "the check of a database was not completed"),
         }
     }
 
-    fn replace_if_damaged(&self) {
-        self.replace_damaged_file();
+    /// Queues the check of an open large file again if it could not be queued, or failed.
+    pub(super) fn repeat_check(self: &Arc<Self>) {
+        let is_open = locked(&self.file).is_some();
+        if is_open && !self.shared.health.is_checked(&self.app) && !self.is_suspect() {
+            self.queue_check();
+        }
+    }
+
+    /// Checks all pages while calls use the file. Returns the damage, if there is any.
+    fn check_pages(&self, running: &Running) -> Result<Option<String>, StoreError> {
+        let connection = look_into(&self.path, false)?;
+        if !running.begin(&connection) || self.closed.load(Ordering::SeqCst) {
+            return Err(StoreError::Closed);
+        }
+        let found = damage::check(&connection).map_err(|error| error.explain(&self.path))?;
+        Ok(found.map(|found| format!("{}: {found}", self.path.display())))
+    }
+
+    /// Records the result of a check.
+    fn note_check(self: &Arc<Self>, found: Option<String>) {
+        let health = &self.shared.health;
+        match found {
+            None => {
+                health.set_checked(&self.app);
+                self.checkpoint();
+            }
+            // Otherwise the file was replaced during the check.
+            Some(detail) if !health.is_checked(&self.app) => {
+                health.suspect(&self.app, &detail);
+                self.queue_rescue();
+            }
+            Some(_) => {}
+        }
+    }
+}
+
+impl Checked for AppDatabase {
+    fn check_while_used(self: Arc<Self>, running: &Running) {
+        let found = caught(|| self.check_pages(running)).and_then(|found| found);
+        self.is_check_queued.store(false, Ordering::SeqCst);
+        match found {
+            Ok(found) => self.note_check(found),
+            Err(StoreError::Damaged { detail }) => self.note_check(Some(detail)),
+            // The check was interrupted, or the file can't be read now, which later calls report.
+            Err(error) => tracing::debug!(app = %self.app, %error, "the check of a database was not completed"),
+        }
     }
 }
