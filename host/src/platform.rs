@@ -184,7 +184,7 @@ impl Platform {
         stop_api.cancel();
         stop_traffic.send_replace(true);
         tokio::spawn(machine.refuse_waiting_after(drain_time));
-        control.shut_down(control::limits::PUSH_DRAIN_TIME).await;
+        control.shut_down(drain_time).await;
         let traffic = tokio::task::spawn_blocking(move || traffic.join());
         match tokio::time::timeout(drain_time + control::limits::FLUSH_TIME, traffic).await {
             Ok(Ok(Ok(()))) => {}

@@ -57,7 +57,8 @@ pub(crate) const RESTORE_PARALLEL: usize = 4;
 /// Pause before the host retries to restore an app that failed for lack of open files.
 pub(crate) const RESTORE_RETRY_INTERVAL: Duration = Duration::from_secs(2);
 
-/// Drain time of requests in progress at a stop, unless configured. Then they are cut off.
+/// Drain time of requests and handlers of stored events at a stop, unless configured. Then they are
+/// cut off.
 pub(crate) const DRAIN_TIME: Duration = Duration::from_secs(20);
 
 /// Drain time of a running push job at a stop. Then it is `failed` with the reason `host-stopped`.

@@ -155,25 +155,45 @@ impl Service {
         Startup { apps, app_table, store, schedules, directory, late }.restore().await
     }
 
-    /// Shuts down: accepts no new work, drains push jobs and other changes for up to `drain_time`,
-    /// and then cancels them as failed.
+    /// Shuts down: accepts no new work, drains push jobs and other changes for up to
+    /// `PUSH_DRAIN_TIME` and then cancels them as failed. Meanwhile, drains the handlers of stored
+    /// events for up to `drain_time`, and then cuts them off.
     pub(crate) async fn shut_down(&mut self, drain_time: Duration) {
-        let Shutdown { tasks, closing, cancel, drained, .. } = &self.core.shutdown;
-        closing.cancel();
+        self.core.shutdown.closing.cancel();
         self.usage.store_usage().await;
-        tasks.close();
-        if tokio::time::timeout(drain_time, tasks.wait()).await.is_err() {
-            cancel.cancel();
-            if tokio::time::timeout(limits::FLUSH_TIME, tasks.wait()).await.is_err() {
-                tracing::warn!(
-                    "some changes did not end before the shutdown timeout; push jobs are marked as failed at \
-                     the next start"
-                );
-            }
-        }
+        let Shutdown { drained, .. } = &self.core.shutdown;
+        tokio::join!(self.drain_changes(), self.drain_deliveries(drain_time));
         drained.cancel();
         if tokio::time::timeout(limits::FLUSH_TIME, &mut self.recording).await.is_err() {
             tracing::warn!("the last activities were not recorded before the shutdown timeout");
+        }
+    }
+
+    async fn drain_changes(&self) {
+        let Shutdown { tasks, cancel, .. } = &self.core.shutdown;
+        tasks.close();
+        if tokio::time::timeout(limits::PUSH_DRAIN_TIME, tasks.wait()).await.is_ok() {
+            return;
+        }
+        cancel.cancel();
+        if tokio::time::timeout(limits::FLUSH_TIME, tasks.wait()).await.is_err() {
+            tracing::warn!(
+                "some changes did not end before the shutdown timeout; push jobs are marked as failed at the next \
+                 start"
+            );
+        }
+    }
+
+    async fn drain_deliveries(&self, drain_time: Duration) {
+        let Shutdown { deliveries, cut_off, .. } = &self.core.shutdown;
+        deliveries.close();
+        if tokio::time::timeout(drain_time, deliveries.wait()).await.is_ok() {
+            return;
+        }
+        tracing::warn!("handlers of stored events were cut off: they did not complete within the drain time");
+        cut_off.cancel();
+        if tokio::time::timeout(limits::FLUSH_TIME, deliveries.wait()).await.is_err() {
+            tracing::warn!("the deliveries of events did not end before the shutdown timeout");
         }
     }
 

@@ -13,10 +13,14 @@ use crate::control::{
 pub(in crate::control) struct Shutdown {
     /// The tasks that a shutdown drains.
     pub(in crate::control) tasks: TaskTracker,
+    /// The delivery tasks of the apps. Unlike other tasks, they have the drain time of requests.
+    pub(in crate::control) deliveries: TaskTracker,
     /// Cancelled first: no new work is accepted.
     pub(in crate::control) closing: CancellationToken,
-    /// Cancelled when the drain time is over: unfinished work fails.
+    /// Cancelled when the drain time of push jobs is over: unfinished work fails.
     pub(in crate::control) cancel: CancellationToken,
+    /// Cancelled when the drain time of requests is over: handlers of stored events are cut off.
+    pub(in crate::control) cut_off: CancellationToken,
     /// Cancelled after that: the activity log stores its queue and ends.
     pub(in crate::control) drained: CancellationToken,
     /// Cancelled last: the tasks of the apps end.

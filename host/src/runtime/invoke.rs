@@ -74,7 +74,9 @@ impl ActiveRelease {
     pub(crate) async fn event(&self, event: Event, request_id: impl Id) -> Result<Handled, InvokeError> {
         let pool = self.events.as_ref().ok_or(InvokeError::NoProcess("events"))?;
         let delivery = Delivery { class: Class::Pull, event, is_transaction: false, depth: 0 };
-        Ok(reply_of(deliver(pool, delivery, request_id).await?))
+        let deadline = pool.deadline();
+        let lease = ready_lease(pool, delivery.class, delivery.event.bytes(), deadline).await;
+        Ok(reply_of(deliver(pool, lease, deadline, delivery, request_id).await?))
     }
 
     /// Delivers an event for the current call of a guest, which waits for the handler's result and
@@ -98,16 +100,24 @@ impl ActiveRelease {
     }
 
     /// Delivers a stored event to its process type as push work. The caller commits what the
-    /// handler did.
+    /// handler did. Returns `None` if `withdrawn` completes before the event has an instance; the
+    /// handler is then not called.
     pub(crate) async fn stored_event(
         &self,
         process: &ProcessName,
         event: Event,
         request_id: impl Id,
-    ) -> Result<Committed, InvokeError> {
+        withdrawn: impl Future<Output = ()>,
+    ) -> Result<Option<Committed>, InvokeError> {
         let pool = self.pool(process).ok_or(InvokeError::NoProcess("events"))?;
         let delivery = Delivery { class: Class::Push, event, is_transaction: true, depth: 0 };
-        deliver(pool, delivery, request_id).await
+        let deadline = pool.deadline();
+        let lease = tokio::select! {
+            biased;
+            () = withdrawn => return Ok(None),
+            lease = ready_lease(pool, delivery.class, delivery.event.bytes(), deadline) => lease,
+        };
+        deliver(pool, lease, deadline, delivery, request_id).await.map(Some)
     }
 }
 
@@ -242,10 +252,15 @@ fn call(pool: &Arc<Pool>, lease: &Lease, depth: u32) -> Call {
     Call { resources, class: lease.class, slot, depth }
 }
 
-async fn deliver(pool: &Arc<Pool>, delivery: Delivery, request_id: impl Id) -> Result<Committed, InvokeError> {
-    let deadline = pool.deadline();
+async fn deliver(
+    pool: &Arc<Pool>,
+    lease: Result<Lease, InvokeError>,
+    deadline: Deadline,
+    delivery: Delivery,
+    request_id: impl Id,
+) -> Result<Committed, InvokeError> {
     let input = delivery.input();
-    let handled = match ready_lease(pool, delivery.class, input.bytes, deadline).await {
+    let handled = match lease {
         Ok(lease) => handle(pool, lease, deadline, delivery, request_id.clone()).await,
         Err(refused) => Err(refused),
     };

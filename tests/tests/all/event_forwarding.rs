@@ -134,7 +134,8 @@ fn an_event_for_an_app_that_does_not_serve_waits_for_it() {
 fn an_event_for_a_full_queue_waits_until_there_is_room() {
     let host = start();
     deploy_audit(&host);
-    host.push_steps("audit", None, &json!([["set", "audited", "nothing"]]));
+    let earlier = host.push_steps("audit", None, &json!([["set", "audited", "nothing"]]));
+    host.until_event("audit", &earlier, "done");
     let host = host.restart_after(|host| host.fill_event_queue("audit", 0));
     send(&host, "late", 0);
     until_postponed(&host, "late", "queue is full");

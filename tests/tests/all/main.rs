@@ -53,6 +53,7 @@ mod event_forwarding;
 mod event_metrics;
 mod event_order;
 mod event_settings;
+mod event_stops;
 mod event_values;
 mod events;
 mod expectations;

@@ -18,9 +18,9 @@ impl Deliveries {
             let Start { app, registration } = self.intake.tasks.next_start().await;
             let (intake, shutdown) = (Arc::clone(&self.intake), self.shutdown.clone());
             let delivery = Arc::new(Delivery { intake, shutdown, app, registration, settling: Settling::new() });
-            let cancel = self.shutdown.cancel.clone();
-            tokio::spawn(self.shutdown.tasks.track_future(async move {
-                cancel.run_until_cancelled(delivery.run()).await;
+            let cut_off = self.shutdown.cut_off.clone();
+            tokio::spawn(self.shutdown.deliveries.track_future(async move {
+                cut_off.run_until_cancelled(delivery.run()).await;
             }));
         }
     }

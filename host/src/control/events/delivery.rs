@@ -187,14 +187,18 @@ impl Delivery {
         failpoint::here("event-delivery");
         let mut policy = RetryPolicy::default();
         for _ in 0..limits::CONFLICTS_MAX {
-            let release = match self.intake.directory.serving(&self.app.traffic).await {
+            let mut withdrawn = pin!(self.withdrawn(claim));
+            let release = tokio::select! {
+                biased;
+                () = &mut withdrawn => Err(Failure::Withdrawn),
+                release = self.intake.directory.serving(&self.app.traffic) => release.map_err(Failure::NotServing),
+            };
+            let release = match release {
                 Ok(release) => release,
-                Err(reason) => {
-                    return self.fail(claim, request_id, policy, &Failure::NotServing(reason), running).await;
-                }
+                Err(failure) => return self.fail(claim, request_id, policy, &failure, running).await,
             };
             policy = release.event_process(process).map_or(policy, Process::retry_policy);
-            let (outcome, charge) = match self.call(&release, process, claim, request_id).await {
+            let (outcome, charge) = match self.call(&release, process, claim, request_id, withdrawn).await {
                 Ok((effects, charge)) => (Outcome::Done { effects }, charge),
                 Err(failure) => return self.fail(claim, request_id, policy, &failure, running).await,
             };
@@ -217,29 +221,41 @@ impl Delivery {
         self.fail(claim, request_id, policy, &Failure::Conflicts, running).await;
     }
 
-    /// Runs the handler once. Returns its effects, and the charge for their memory, which must be
-    /// held until the commit.
+    /// Completes once the handler must not be called: the event has expired, or the host stops. The
+    /// event then returns to the queue, whose next claim cancels an expired event.
+    async fn withdrawn(&self, claim: &Claim) {
+        tokio::select! {
+            biased;
+            () = self.shutdown.closing.cancelled() => {}
+            () = expired(claim.expires_at) => {}
+        }
+    }
+
+    /// Runs the handler once, unless `withdrawn` completes before. Returns its effects, and the
+    /// charge for their memory, which must be held until the commit.
     async fn call(
         &self,
         release: &ActiveRelease,
         process: &ProcessName,
         claim: &Claim,
         request_id: RequestId,
+        withdrawn: impl Future<Output = ()>,
     ) -> Result<(Effects, EffectsCharge), Failure> {
         if let Some(target) = conversion::forward_target(&claim.event) {
             let granted = release.program().sandbox().grants.allows_events_to(target);
             self.intake.forward(&self.app, target, granted, claim).await?;
             return Ok((Effects::default(), EffectsCharge::default()));
         }
-        let handled = release.stored_event(process, conversion::to_guest(claim), request_id).await;
-        let mut effects = handled.map_err(Failure::Invoke)?.map_err(Failure::Handler)?.effects;
+        let handled = release.stored_event(process, conversion::to_guest(claim), request_id, withdrawn).await;
+        let handled = handled.map_err(Failure::Invoke)?.ok_or(Failure::Withdrawn)?;
+        let mut effects = handled.map_err(Failure::Handler)?.effects;
         let charge = effects.take_charge();
         Ok((conversion::effects(effects, release, &self.app.name, Timestamp::now())?, charge))
     }
 
     /// Settles a failed delivery, and writes the failure to the app's log with the request id of
-    /// the guest's lines. While the store can't be written, retries until the host stops; the lease
-    /// then ends with the host session.
+    /// the guest's lines. While the store can't be written, retries until the drain time is over; the
+    /// lease then ends with the host session.
     async fn fail(
         &self,
         claim: &Claim,
@@ -257,14 +273,14 @@ impl Delivery {
             random: rand::random(),
         };
         let outcome = attempt.fails_with(failure);
-        if !attempt.is_logged(&outcome) {
+        if !attempt.is_logged(failure, &outcome) {
             let line = LogLine::host(&self.app.name, attempt.describe(&claim.event.id, &outcome));
             self.app.log.write(LogLine { request_id: Some(request_id.to_string()), ..line });
         }
         while let Err(error) = self.settle(claim.lease, outcome.clone(), running).await {
             tracing::warn!(app = %self.app.name, %error, "the outcome of a delivery can't be stored; retrying");
             let pause = tokio::time::sleep(limits::QUEUE_RETRY_INTERVAL);
-            if self.shutdown.cancel.run_until_cancelled(pause).await.is_none() {
+            if self.shutdown.cut_off.run_until_cancelled(pause).await.is_none() {
                 return;
             }
         }
@@ -294,6 +310,14 @@ async fn until(next: NextCheck) {
     let pause = Duration::try_from(time.duration_since(Timestamp::now())).unwrap_or_default();
     // A pause is bounded, so that a jump of the clock is detected.
     tokio::time::sleep(pause.min(limits::QUEUE_CHECK_INTERVAL_MAX)).await;
+}
+
+/// Completes at this time by the clock, or never without a time.
+async fn expired(at: Option<Timestamp>) {
+    let Some(at) = at else { return std::future::pending().await };
+    while Timestamp::now() < at {
+        until(NextCheck::At(at)).await;
+    }
 }
 
 /// Returns the number of events of all process types that a delivery may take now. Events that wait

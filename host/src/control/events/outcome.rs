@@ -35,6 +35,8 @@ pub(super) enum Failure {
     Forward(String),
     /// The store can't be written, for a reason that the handler didn't cause.
     Store(String),
+    /// The handler was not called, because the event has expired or the host stops.
+    Withdrawn,
     /// In each of its runs, other handlers changed keys that this handler had read.
     Conflicts,
     /// The delivery itself panicked, which is a fault of the host.
@@ -122,9 +124,12 @@ impl Attempt<'_> {
         }
     }
 
-    /// Returns whether the app's log already contains the failure. An event may be postponed many
-    /// times for the same reason, which is logged once.
-    pub(super) fn is_logged(&self, outcome: &Outcome) -> bool {
+    /// Returns whether the failure needs no line in the app's log. An event may be postponed many
+    /// times for the same reason, which is logged once. A withdrawn delivery is no failure.
+    pub(super) fn is_logged(&self, failure: &Failure, outcome: &Outcome) -> bool {
+        if matches!(failure, Failure::Withdrawn) {
+            return true;
+        }
         let Outcome::Retry { error, is_counted: false, .. } = outcome else { return false };
         self.last_error.is_some_and(|last| last.is_of(error))
     }
@@ -144,6 +149,8 @@ impl Attempt<'_> {
             Failure::Effects(error) | Failure::Forward(error) => self.retry(Duration::ZERO, error.clone()),
             Failure::Panicked => self
                 .retry(Duration::ZERO, "the host failed unexpectedly; see the host's own log for details".to_owned()),
+            // Due immediately, and the error of the previous attempt remains.
+            Failure::Withdrawn => Outcome::Retry { at: self.now, error: String::new(), is_counted: false },
             Failure::Conflicts => self.postpone(
                 limits::DELIVERY_POSTPONED,
                 "other handlers changed the keys that this handler read, each time it ran".to_owned(),
@@ -287,6 +294,15 @@ mod tests {
     }
 
     #[test]
+    fn a_withdrawn_delivery_is_due_immediately_and_leaves_no_trace() {
+        let last = LastError { text: "shop closed".to_owned(), repeats: 1 };
+        let attempt = attempt(99, Some(&last));
+        let outcome = attempt.fails_with(&Failure::Withdrawn);
+        assert_eq!(outcome, Outcome::Retry { at: NOW, error: String::new(), is_counted: false });
+        assert!(attempt.is_logged(&Failure::Withdrawn, &outcome));
+    }
+
+    #[test]
     fn an_event_waits_for_an_app_that_takes_none_with_a_growing_delay() {
         let unavailable = Failure::TargetUnavailable("`billing` is stopped".to_owned());
         let delay_after = |waited: i64| {
@@ -307,7 +323,7 @@ mod tests {
     fn a_postponed_event_is_logged_once_for_each_reason() {
         let is_logged = |failure: &Failure, last_error: Option<&LastError>| {
             let attempt = attempt(1, last_error);
-            attempt.is_logged(&attempt.fails_with(failure))
+            attempt.is_logged(failure, &attempt.fails_with(failure))
         };
         let text_of = |failure: &Failure| match attempt(1, None).fails_with(failure) {
             Outcome::Retry { error, .. } => error,

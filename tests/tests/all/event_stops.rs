@@ -1,0 +1,95 @@
+//! Tests the stored events that are claimed but whose handler has not started: when the host stops
+//! and when they expire.
+
+use isopod_tests::{
+    Host,
+    outbox::{ask_to_store, event_of_steps, outbox},
+    wait_for,
+};
+use serde_json::{Value, json};
+
+/// One attempt, so that an attempt that was counted by mistake makes a dead letter.
+const ONE_ATTEMPT: &str = "retry = { attempts = 1, first = \"100ms\", max = \"1s\" }\n";
+const LIMITS: &str = "[limits]\nrequest_timeout = \"10m\"\n";
+const WAITING: usize = 6;
+
+/// Deploys an app with one instance for its events, whose handlers have one attempt.
+fn deploy(host: &Host) {
+    host.create("outbox", "dev");
+    host.deploy("outbox", outbox("outbox", ONE_ATTEMPT, LIMITS));
+}
+
+fn increment() -> Value {
+    json!([["increment", "handled"]])
+}
+
+fn until_some_are_leased(host: &Host) {
+    wait_for("leased events that wait for the instance", || {
+        (host.stored_events("outbox", "state=leased").len() > 1).then_some(())
+    });
+}
+
+/// Occupies the instance with these steps, and stores events that wait for it. Returns the ids,
+/// that of the running event first.
+fn occupy(host: &Host, steps: &Value) -> Vec<String> {
+    let running = host.push_steps("outbox", None, steps);
+    host.until_event("outbox", &running, "leased");
+    let waiting = (0..WAITING).map(|_| host.push_steps("outbox", None, &increment()));
+    let ids: Vec<String> = [running].into_iter().chain(waiting).collect();
+    until_some_are_leased(host);
+    ids
+}
+
+/// Waits until these events are done in their first attempt.
+fn until_done_at_once(host: &Host, ids: &[String]) {
+    for id in ids {
+        let done = wait_for("the end of the event", || {
+            Some(host.stored_event("outbox", id)).filter(|event| !event["ended_at"].is_null())
+        });
+        assert_eq!((&done["state"], &done["attempt"], &done["error"]), (&json!("done"), &json!(1), &Value::Null));
+    }
+}
+
+#[test]
+fn events_that_wait_for_an_instance_at_a_stop_keep_their_attempt() {
+    let host = Host::start_with("", "drain_time = \"1s\"\n");
+    deploy(&host);
+    let ids = occupy(&host, &json!([["sleep", 300_000]]));
+    let host = host.restart();
+    until_done_at_once(&host, &ids[1..]);
+    assert_eq!(host.value("outbox", "handled"), WAITING.to_string());
+    let cut_off = host.until_event("outbox", &ids[0], "dead");
+    assert!(cut_off["error"].as_str().is_some_and(|error| error.contains("the host ended")), "{cut_off}");
+}
+
+/// The handler takes longer than the drain time of push jobs.
+#[test]
+fn a_handler_that_runs_at_a_stop_completes_within_the_drain_time() {
+    let host = Host::start();
+    deploy(&host);
+    let ids = occupy(&host, &json!([["sleep", 7_000], ["increment", "slept"]]));
+    let host = host.restart();
+    until_done_at_once(&host, &ids);
+    assert_eq!(host.values("outbox", ["slept", "handled"]), [json!("1"), json!(WAITING.to_string())]);
+}
+
+#[test]
+fn an_event_that_expires_while_it_waits_for_an_instance_is_not_handled() {
+    let host = Host::start();
+    deploy(&host);
+    let running = host.push_steps("outbox", None, &json!([["until", "go"]]));
+    host.until_event("outbox", &running, "leased");
+    let ids: Vec<String> = (0..WAITING).map(|number| format!("expires-{number}")).collect();
+    for id in &ids {
+        let mut event = event_of_steps(id, None, &increment());
+        event["isopodexpires"] = json!("2s");
+        host.api(ask_to_store("outbox", &event)).expect(202);
+    }
+    for id in &ids {
+        let expired = host.until_event("outbox", id, "cancelled");
+        assert!(expired["error"].as_str().is_some_and(|error| error.contains("expired")), "{expired}");
+    }
+    host.run_steps("outbox", &json!([["set", "go", "1"]]));
+    host.until_event("outbox", &running, "done");
+    assert_eq!(host.value("outbox", "handled"), Value::Null);
+}
