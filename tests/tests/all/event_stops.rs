@@ -1,8 +1,8 @@
-//! Tests the stored events that are claimed but whose handler has not started: when the host stops
-//! and when they expire.
+//! Tests the stored events that are claimed but whose handler has not started: when the host stops,
+//! when they expire, and when a release lacks their process type.
 
 use isopod_tests::{
-    Host,
+    Bundle, Host, guest,
     outbox::{ask_to_store, event_of_steps, outbox},
     wait_for,
 };
@@ -92,4 +92,25 @@ fn an_event_that_expires_while_it_waits_for_an_instance_is_not_handled() {
     host.run_steps("outbox", &json!([["set", "go", "1"]]));
     host.until_event("outbox", &running, "done");
     assert_eq!(host.value("outbox", "handled"), Value::Null);
+}
+
+#[test]
+fn events_of_an_absent_process_type_are_reported_when_the_release_serves() {
+    let host = Host::start();
+    deploy(&host);
+    for number in 0..2 {
+        let mut event = event_of_steps(&format!("later-{number}"), None, &increment());
+        event["isopoddelay"] = json!("1h");
+        host.api(ask_to_store("outbox", &event)).expect(202);
+    }
+    wait_for("the count", || (host.metrics("outbox")["push"]["stored"]["delayed"] == 2).then_some(()));
+    let manifest = "name = \"outbox\"\n[processes.web]\nentry = \"http\"\n[processes.jobs]\nentry = \"events\"\n\
+        [grants]\nkeyvalue = true\n";
+    host.deploy("outbox", Bundle::archive(manifest, &guest("outbox")));
+    let reported = host.activity_of("outbox", "events-stranded");
+    let text = "2 events wait for the process type `worker`, which v2 doesn't have; deploy a release with it, or \
+        cancel them";
+    assert_eq!(reported["text"], text);
+    assert_eq!(reported["data"], json!({ "process": "worker", "events": 2, "release": 2 }));
+    host.log_line("outbox", "the report", |line| line.to_string().contains("2 events wait for the process type"));
 }

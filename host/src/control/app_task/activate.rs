@@ -96,6 +96,7 @@ impl AppTask {
         };
         self.publish(|fields| fields.serves_http = running.serves_http());
         self.deliver_events(&running);
+        self.report_stranded_events(&running);
         match self.standby.last().cloned() {
             Some(before) => {
                 let app = Arc::clone(&self.app);
@@ -113,6 +114,22 @@ impl AppTask {
         if running.takes_events() {
             self.services.events.wake(&self.app);
         }
+    }
+
+    /// Reports the events that wait for process types which the release lacks. Runs in the
+    /// background, since it reads the app's queue.
+    fn report_stranded_events(&self, running: &Arc<ActiveRelease>) {
+        let Some(release) = running.release() else { return };
+        let (app, running) = (Arc::clone(&self.app), Arc::clone(running));
+        let (events, activity) = (self.services.events.clone(), self.services.activity.clone());
+        self.services.shutdown.in_background(async move {
+            for stranded in events.stranded(&app, &running).await {
+                let text = stranded.describe(release);
+                app.log.write(LogLine::host(&app.name, text.clone()));
+                let data = json!({ "process": stranded.process, "events": stranded.events, "release": release });
+                activity.record(&app, "events-stranded", text, data).await;
+            }
+        });
     }
 
     /// Adopts the config and the schedules of a release that serves again.

@@ -254,8 +254,8 @@ impl Delivery {
     }
 
     /// Settles a failed delivery, and writes the failure to the app's log with the request id of
-    /// the guest's lines. While the store can't be written, retries until the drain time is over; the
-    /// lease then ends with the host session.
+    /// the guest's lines. While the store can't be written, retries until the drain time is over;
+    /// the lease then ends with the host session.
     async fn fail(
         &self,
         claim: &Claim,

@@ -19,6 +19,7 @@ mod pace;
 mod pruning;
 mod settling;
 mod sink;
+mod stranded;
 mod tasks;
 
 use std::{collections::HashSet, sync::Arc};
