@@ -64,6 +64,24 @@ fn every_new_project_passes_its_own_tests() {
     }
 }
 
+/// Returns a block of Rust from a page of the documentation that contains `text`.
+fn block_with(page: &str, text: &str) -> String {
+    let blocks = page.split("```rust\n").skip(1).filter_map(|rest| rest.split_once("```").map(|(block, _)| block));
+    blocks.into_iter().find(|block| block.contains(text)).unwrap_or_else(|| panic!("no block has {text:?}")).to_owned()
+}
+
+#[test]
+fn the_example_of_the_event_handlers_page_passes_its_test_in_a_new_project() {
+    let folder = tempfile::tempdir().expect("a folder can be made");
+    let project = new_project(folder.path(), "shop", "events");
+    let page = include_str!("../../../docs/events.md");
+    let code = block_with(page, "isopod_sdk::events!") + "\n" + &block_with(page, "TestHost");
+    fs::write(project.join("src/lib.rs"), code).expect("it can be written");
+    let mut tests = Command::new("cargo");
+    let text = succeeds(tests.arg("test").current_dir(project).env("RUSTFLAGS", "-D warnings"));
+    assert!(text.contains("1 passed"), "{text}");
+}
+
 /// A project that `isopod dev` serves.
 struct Dev {
     project: PathBuf,
