@@ -31,27 +31,42 @@ pub(super) struct DeadParams {
     process: Option<String>,
 }
 
-/// Selects dead letters by equal attributes. Without any, all are selected.
+/// Selects dead letters by equal attributes. Without any, all are selected. A null member is
+/// refused: a script with an unset variable would otherwise select all dead letters.
 #[derive(Debug, Default, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Redrive {
     /// The attribute `type`.
+    #[serde(default, deserialize_with = "given")]
+    #[schema(nullable = false)]
     r#type: Option<String>,
+    #[serde(default, deserialize_with = "given")]
+    #[schema(nullable = false)]
     subject: Option<String>,
+    #[serde(default, deserialize_with = "given")]
+    #[schema(nullable = false)]
     id: Option<String>,
+    #[serde(default, deserialize_with = "given")]
+    #[schema(nullable = false)]
     source: Option<String>,
     /// The process type that handles the event.
-    #[schema(value_type = Option<ProcessName>)]
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<ProcessName>, nullable = false)]
     process: Option<String>,
     /// The maximum number of events to redrive; by default all.
     #[serde(default, deserialize_with = "whole")]
-    #[schema(value_type = Option<u32>, minimum = 1, maximum = 4_294_967_295_u64)]
+    #[schema(value_type = Option<u32>, minimum = 1, maximum = 4_294_967_295_u64, nullable = false)]
     limit: Option<u64>,
 }
 
-/// Deserialises a whole number in any JSON notation.
+/// Deserialises a member that is present, and refuses null.
+fn given<'de, D: Deserializer<'de>>(json: D) -> Result<Option<String>, D::Error> {
+    String::deserialize(json).map(Some)
+}
+
+/// Deserialises a whole number in any JSON notation, and refuses null.
 fn whole<'de, D: Deserializer<'de>>(json: D) -> Result<Option<u64>, D::Error> {
-    let Some(value) = Option::<Value>::deserialize(json)? else { return Ok(None) };
+    let value = Value::deserialize(json)?;
     let number = isopod_policy::json::whole(&value).filter(|number| (1..=u64::from(u32::MAX)).contains(number));
     number.map(Some).ok_or_else(|| D::Error::custom(format!("it must be a whole number from 1 to {}", u32::MAX)))
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use isopod_policy::ProcessName;
-use isopod_store::{Cancelled, EventFilter, EventState, StoredEvent};
+use isopod_store::{Cancelled, EventFilter, EventState, StoreError, StoredEvent};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::openapi::{ObjectBuilder, Schema, schema::Type};
@@ -218,7 +218,7 @@ pub(super) fn refused(app: &str, error: EventsError) -> Error {
         EventsError::NoHandler => {
             Error::Job(Box::new(invoke_problem::of(&InvokeError::NoProcess("events"), interface)))
         }
-        EventsError::Destroyed => Error::Job(Box::new(invoke_problem::of(&InvokeError::Destroyed, interface))),
+        EventsError::Destroyed => app_name(app).map_or_else(Error::from, |name| StoreError::UnknownApp { name }.into()),
         EventsError::Store(error) => error.into(),
     }
 }

@@ -1,7 +1,7 @@
 //! F4, J5: tests broadcasts: many events in one request, stored as they arrive. The first invalid
 //! event is named, and the events before it are stored.
 
-use isopod_tests::{Answer, Ask, Bundle, Host, guest, wait_for};
+use isopod_tests::{Answer, Ask, Bundle, Host, Wire, guest, wait_for};
 use serde_json::json;
 
 const LINES: &str = "application/x-ndjson";
@@ -123,22 +123,37 @@ fn a_large_broadcast_is_stored_whole() {
     assert_eq!(broadcast(&host, LINES, large).expect(202).json(), json!({ "accepted": 20, "duplicates": 0 }));
 }
 
+/// Begins a broadcast with these lines. Its body has no end yet.
+fn begin(host: &Host, lines: &str) -> Wire {
+    let mut wire = Wire::open(host.admin).expect("the API accepts connections");
+    let head = format!(
+        "POST {PATH} HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {}\r\ncontent-type: {LINES}\r\n\
+         transfer-encoding: chunked\r\n\r\n",
+        host.token
+    );
+    wire.send(head.as_bytes()).expect("it can be sent");
+    wire.send_chunk(lines.as_bytes()).expect("it can be sent");
+    wire
+}
+
+#[test]
+fn a_broadcast_to_an_app_that_is_destroyed_meanwhile_ends_with_404() {
+    let host = start();
+    let lines: String = (0..1_500).map(|number| event(number) + "\n").collect();
+    let mut wire = begin(&host, &lines);
+    // The first full batch is stored before the body ends.
+    until_stored(&host, "900");
+    host.api(Ask::new("DELETE", "/v1/apps/greedy")).expect(204);
+    wire.send(b"0\r\n\r\n").expect("it can be sent");
+    let refused = wire.answer().expect("an answer");
+    assert_eq!(refused.problem(404, "unknown-app")["accepted"], 1_000, "{refused}");
+}
+
 #[test]
 fn the_lines_before_a_broken_upload_are_stored() {
     let host = start();
-    let begin = |lines: &str| {
-        let mut wire = isopod_tests::Wire::open(host.admin).expect("the API accepts connections");
-        let head = format!(
-            "POST {PATH} HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {}\r\ncontent-type: {LINES}\r\n\
-             transfer-encoding: chunked\r\n\r\n",
-            host.token
-        );
-        wire.send(head.as_bytes()).expect("it can be sent");
-        wire.send_chunk(lines.as_bytes()).expect("it can be sent");
-        wire
-    };
     let lines: String = (0..1_500).map(|number| event(number) + "\n").collect();
-    let mut wire = begin(&format!("{lines}{}", &event("cut")[..30]));
+    let mut wire = begin(&host, &format!("{lines}{}", &event("cut")[..30]));
     // The first full batch is stored before the body ends.
     until_stored(&host, "900");
     wire.end_sending().expect("it can be closed");
@@ -147,7 +162,7 @@ fn the_lines_before_a_broken_upload_are_stored() {
         assert_eq!((&refused["accepted"], &refused["duplicates"]), (&json!(1_500), &json!(0)), "{refused}");
     }
     until_stored(&host, "1499");
-    drop(begin(&format!("{}\n", event("gone"))));
+    drop(begin(&host, &format!("{}\n", event("gone"))));
     until_stored(&host, "gone");
     host.api(Ask::get("/v1/apps/greedy/events/cut")).problem_of("greedy", 404, "unknown-event");
 }
@@ -161,7 +176,7 @@ fn a_broadcast_needs_an_app_that_takes_events_and_a_valid_token() {
     assert_eq!(refused.problem_of("empty", 503, "app-unavailable")["accepted"], 0);
     let token = host.api(Ask::post("/v1/tokens").json(&json!({ "name": "ci", "role": "deploy" }))).expect(201).json();
     let token = token["token"].as_str().expect("a token").to_owned();
-    let mut wire = isopod_tests::Wire::open(host.admin).expect("the API accepts connections");
+    let mut wire = Wire::open(host.admin).expect("the API accepts connections");
     let head = format!(
         "POST {PATH} HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {token}\r\ncontent-type: {LINES}\r\n\
          transfer-encoding: chunked\r\n\r\n"

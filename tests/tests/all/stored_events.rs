@@ -140,7 +140,12 @@ fn dead_letters_are_redriven_and_dropped() {
         (event["state"] == "dead" && event["attempt"] == 1).then_some(())
     });
     assert_eq!(redrive(json!({ "type": "other" })), 0);
-    host.api(Ask::post("/v1/apps/greedy/dead-letters/redrive").body("application/json", "[]")).problem(400, "bad-json");
+    let nulls =
+        ["type", "subject", "id", "source", "process", "limit"].map(|member| json!({ member: null }).to_string());
+    for refused in nulls.iter().map(String::as_str).chain(["[]"]) {
+        let ask = Ask::post("/v1/apps/greedy/dead-letters/redrive").body("application/json", refused);
+        host.api(ask).problem(400, "bad-json");
+    }
     let dropped = |query: &str| host.api(Ask::new("DELETE", format!("/v1/apps/greedy/dead-letters?{query}")));
     assert_eq!(dropped(&format!("id={}", events[1])).expect(200).json()["events"], 1);
     assert_eq!(dropped("").expect(200).json()["events"], 2);

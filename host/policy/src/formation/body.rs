@@ -300,7 +300,14 @@ impl<'v> Object<'v> {
         let written = match (value.as_str(), whole(value)) {
             (Some(text), _) => WrittenLimit::Text(text),
             (None, Some(count)) => WrittenLimit::Count(count),
-            (None, None) => return Err(self.wrong(key, "a duration such as \"5s\", or a whole number", value)),
+            (None, None) => {
+                // Only the setter knows which kind of value the key takes.
+                let expected = match set(WrittenLimit::Count(0)) {
+                    Err(SetError::WrongKind { expected }) => expected,
+                    Ok(()) | Err(SetError::Value(_) | SetError::UnknownLimit) => "a positive whole number",
+                };
+                return Err(self.wrong(key, expected, value));
+            }
         };
         set(written).map_err(|error| match error {
             SetError::Value(source) => invalid(source),

@@ -167,6 +167,8 @@ fn every_error_about_a_change_names_the_key_and_a_remedy() {
             "\"worker.retry\": attempts = 0 is out of range: choose from 1",
         ),
         (json!({"worker": {"retry": {"attempts": "3"}}}), "must be a whole number without quotes"),
+        (json!({"worker": {"retry": {"attempts": -1}}}), "must be a positive whole number"),
+        (json!({"worker": {"retry": {"first": -1}}}), "must be a duration with its unit"),
         (json!({"worker": {"retry": {"first": 1}}}), "in quotes, such as \"1s\""),
         (json!({"worker": {"retry": {"first": "2h"}}}), "\"worker.retry\": first = 2h exceeds max = 1h; set both"),
     ];

@@ -4,7 +4,7 @@
 use axum::http::HeaderMap;
 use isopod_engine::Event;
 use isopod_policy::units::parse_duration;
-use jiff::{SignedDuration, Timestamp};
+use jiff::{SignedDuration, Timestamp, civil::DateTime};
 
 use super::{attribute::is_rfc3339, invalid, only_value};
 use crate::api::{limits, request::BadRequest};
@@ -62,6 +62,8 @@ fn time(value: &str, now: Timestamp) -> Result<Timestamp, String> {
     let latest = now + limits::EVENT_TIME_AHEAD_MAX;
     let time = if is_rfc3339(value) {
         value.parse::<Timestamp>().ok()
+    } else if is_after_all_timestamps(value) {
+        None
     } else {
         let duration = parse_duration(value)
             .map_err(|why| format!("is neither a duration, such as 90s, nor an RFC 3339 time: {why}"))?;
@@ -72,6 +74,13 @@ fn time(value: &str, now: Timestamp) -> Result<Timestamp, String> {
         let shown: String = value.chars().take(VALUE_SHOWN_CHARS).collect();
         format!("is `{shown}`, which is more than {days} days ahead")
     })
+}
+
+/// Returns whether a text that isn't a timestamp begins with a time in the last year that a
+/// timestamp can have. The last day of that year is after the last timestamp.
+fn is_after_all_timestamps(value: &str) -> bool {
+    let time = value.get(.."0000-00-00T00:00:00".len()).and_then(|head| head.parse::<DateTime>().ok());
+    time.is_some_and(|time| time.year() == DateTime::MAX.year())
 }
 
 /// How much of a refused value an error repeats.
@@ -118,6 +127,8 @@ mod tests {
             ("18446744073709551615ms", "more than 366 days ahead"),
             ("2027-11-30T12:00:01Z", "more than 366 days ahead"),
             ("9999-12-30T00:00:00Z", "more than 366 days ahead"),
+            ("9999-12-31T23:59:59Z", "more than 366 days ahead"),
+            ("9999-13-31T23:59:59Z", "neither a duration"),
         ] {
             let error = time(value, now()).expect_err(value);
             assert!(error.contains(words), "{value}: {error}");

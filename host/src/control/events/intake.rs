@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     control::{AppRecord, app_table::AppTable},
-    runtime::{Directory, StoredEvents},
+    runtime::{ActiveRelease, Directory, StoredEvents},
 };
 
 /// Events that the host itself sends to one process type, such as those of a schedule.
@@ -53,7 +53,7 @@ impl Intake {
         events: ProcessEvents,
     ) -> Result<Vec<Accepted>, EventsError> {
         let ProcessEvents { process, is_ordered, events } = events;
-        let release = self.directory.serving(&app.traffic).await.map_err(EventsError::NotServing)?;
+        let release = self.serving(app).await?;
         let definition = release.event_process(&process).ok_or(EventsError::NoHandler)?;
         let handler = Handler::new(&process, definition);
         let events = events.into_iter().map(|event| NewEvent { is_ordered, ..handler.event(event, None, None) });
@@ -73,9 +73,15 @@ impl Intake {
         .await
     }
 
+    /// Returns the release that serves the app.
+    async fn serving(&self, app: &AppRecord) -> Result<Arc<ActiveRelease>, EventsError> {
+        let serving = self.directory.serving(&app.traffic).await;
+        serving.map_err(|why| if app.is_destroyed() { EventsError::Destroyed } else { EventsError::NotServing(why) })
+    }
+
     /// Returns the process type that takes the app's events.
     async fn handler(&self, app: &AppRecord) -> Result<Handler, EventsError> {
-        let release = self.directory.serving(&app.traffic).await.map_err(EventsError::NotServing)?;
+        let release = self.serving(app).await?;
         Handler::of(&release).ok_or(EventsError::NoHandler)
     }
 
