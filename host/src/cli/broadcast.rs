@@ -19,6 +19,9 @@ use crate::api::cloud_event::EventReader;
 use crate::api::ndjson::{Line, LineTooLong, Lines};
 
 const EXAMPLES: &str = "\
+A line:
+  {\"specversion\":\"1.0\",\"id\":\"1\",\"source\":\"/shop\",\"type\":\"order\",\"data\":{\"amount\":3}}
+
 Examples:
   isopod broadcast users.ndjson              sends each line, which is a CloudEvent as JSON
   isopod broadcast users.ndjson --dry-run    checks the file, and sends nothing
@@ -35,7 +38,7 @@ pub(crate) struct BroadcastArgs {
     #[arg(long)]
     dry_run: bool,
     /// The first line to send
-    #[arg(long, value_name = "LINE", default_value_t = 1)]
+    #[arg(long, value_name = "LINE", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
     from: u64,
     #[command(flatten)]
     target: Target,
@@ -50,18 +53,18 @@ pub(crate) fn run(args: &BroadcastArgs) -> Result<(), Failure> {
     let step = Step::lines(&format!("sending events to {}", app.name), source.size);
     let mut sending = Sending { app: &app, step, started: Instant::now(), accepted: 0, duplicates: 0 };
     loop {
-        let chunk = source.chunk()?;
+        let chunk = source.chunk().map_err(|failure| sending.unreadable(failure, source.next_line(), &source.name))?;
         if chunk.is_empty() {
             break;
         }
-        sending.send(chunk, source.bytes_read, &args.file.display().to_string())?;
+        sending.send(chunk, source.bytes_read, &source.name)?;
     }
+    source.check_from()?;
     let Sending { step, started, accepted, duplicates, .. } = sending;
     step.finish();
     app.show(&json!({ "accepted": accepted, "duplicates": duplicates }), || {
-        let known = if duplicates == 0 { String::new() } else { format!(", {duplicates} of them before") };
         let rate = rate(accepted, started.elapsed());
-        Ok(format!("{}\n", output::done(&format!("stored {accepted} events{known} ({rate})"))))
+        Ok(format!("{}\n", output::done(&format!("{} ({rate})", summary(accepted, duplicates)))))
     })
 }
 
@@ -74,6 +77,8 @@ struct Source {
     lines: Option<Lines>,
     /// Bytes that were read and not yet split into lines.
     rest: Bytes,
+    /// The number of the last line with content that was read, or 0.
+    last: u64,
     /// The first line to send; earlier lines are skipped.
     from: u64,
     /// The failure to return instead of the next lines.
@@ -98,7 +103,24 @@ impl Source {
 
     fn of(reader: Box<dyn Read>, name: String, size: Option<u64>, from: u64) -> Self {
         let lines = Some(Lines::new(limits::EVENT_BYTES_MAX));
-        Self { reader, name, size, bytes_read: 0, lines, rest: Bytes::new(), from, failed: None }
+        Self { reader, name, size, bytes_read: 0, lines, rest: Bytes::new(), last: 0, from, failed: None }
+    }
+
+    /// Returns the number of the line at which to continue after a failure to read the file.
+    fn next_line(&self) -> u64 {
+        self.from.max(self.last + 1)
+    }
+
+    /// Fails if the first line to send is after the last line with content, which was read.
+    fn check_from(&self) -> Result<(), Failure> {
+        if self.from == 1 || self.from <= self.last {
+            return Ok(());
+        }
+        let why = match self.last {
+            0 => format!("`{}` has no event", self.name),
+            last => format!("the last event of `{}` is in line {last}", self.name),
+        };
+        Err(Failure::new(format!("there is no event from line {} on", self.from)).why(why).next("check --from"))
     }
 
     /// Returns the next line with content.
@@ -106,6 +128,7 @@ impl Source {
         loop {
             let Some(lines) = &mut self.lines else { return Ok(None) };
             if let Some(line) = lines.next(&mut self.rest).map_err(too_long)? {
+                self.last = line.number;
                 if line.number >= self.from {
                     return Ok(Some(line));
                 }
@@ -116,6 +139,7 @@ impl Source {
             let read = read.map_err(|error| Failure::new(format!("cannot read `{}`", self.name)).why(error))?;
             if read == 0 {
                 let last = self.lines.take().map(Lines::finish).transpose().map_err(too_long)?.flatten();
+                self.last = last.as_ref().map_or(self.last, |line| line.number);
                 return Ok(last.filter(|line| line.number >= self.from));
             }
             buffer.truncate(read);
@@ -149,7 +173,9 @@ impl Source {
 }
 
 fn too_long(error: LineTooLong) -> Failure {
-    Failure::new(format!("invalid event in line {}", error.number)).why(error)
+    Failure::new(format!("invalid event in line {}", error.number))
+        .why(format!("{error}, the limit of an event"))
+        .next("shorten the line")
 }
 
 /// A broadcast in progress.
@@ -203,12 +229,11 @@ impl Sending<'_> {
     }
 
     fn summary(&self) -> String {
-        format!("{} events, {}", self.accepted, rate(self.accepted, self.started.elapsed()))
+        format!("{}, {}", output::events(self.accepted), rate(self.accepted, self.started.elapsed()))
     }
 
     /// Returns the failure of the whole broadcast. `sent` are the lines of the failed request.
     fn stopped(&self, failure: Failure, answer: &Value, sent: &[Line], next: &Line, file: &str) -> Failure {
-        let so_far = format!("{} events are stored, and no event from line {} on", self.accepted, next.number);
         let line = answer["line"].as_u64().and_then(|line| sent.get(usize::try_from(line).ok()?.checked_sub(1)?));
         let (failure, advice) = match line {
             Some(line) => {
@@ -220,8 +245,21 @@ impl Sending<'_> {
             }
             None => (failure, ""),
         };
+        self.to_continue(failure, advice, next.number, file)
+    }
+
+    /// Returns the failure of a broadcast whose next lines can't be read, for example because one
+    /// is too long.
+    fn unreadable(&self, failure: Failure, line: u64, file: &str) -> Failure {
+        self.to_continue(failure, "correct the file, then continue: ", line, file)
+    }
+
+    /// Adds to a failure how many events are stored, and the command that sends the others.
+    fn to_continue(&self, failure: Failure, advice: &str, line: u64, file: &str) -> Failure {
+        let verb = if self.accepted == 1 { "is" } else { "are" };
+        let so_far = format!("{} {verb} stored, and no event from line {line} on", output::events(self.accepted));
         let name = &self.app.name;
-        failure.log([so_far]).next(format!("{advice}isopod broadcast {file} --from {} --app {name}", next.number))
+        failure.log([so_far]).next(format!("{advice}isopod broadcast {file} --from {line} --app {name}"))
     }
 }
 
@@ -233,6 +271,16 @@ fn without_position(detail: &str) -> &str {
 /// Returns whether a repeated request may succeed. No status means that no response arrived.
 fn is_temporary(status: Option<u16>) -> bool {
     matches!(status, None | Some(408 | 429 | 502..=504))
+}
+
+/// Returns the line about a complete broadcast.
+fn summary(accepted: u64, duplicates: u64) -> String {
+    let new = output::events(accepted.saturating_sub(duplicates));
+    match duplicates {
+        0 => format!("stored {new}"),
+        1 => format!("stored {new}; 1 was already stored"),
+        _ => format!("stored {new}; {duplicates} were already stored"),
+    }
 }
 
 fn rate(events: u64, time: Duration) -> String {
@@ -256,13 +304,16 @@ fn check(source: &mut Source, as_json: bool) -> Result<(), Failure> {
         }
     }
     if invalid_count > 0 {
-        let what = format!("`{}` has {invalid_count} invalid events, and {valid} valid ones", source.name);
+        let noun = if invalid_count == 1 { "event" } else { "events" };
+        let what = format!("`{}` has {invalid_count} invalid {noun} and {valid} valid", source.name);
         return Err(Failure::new(what).log(invalid).next("correct these lines; the host stores none after the first"));
     }
+    source.check_from()?;
+    let noun = if valid == 1 { "event" } else { "events" };
     if as_json {
         output::json(&json!({ "valid": valid, "invalid": 0 }));
     } else {
-        output::emit(&format!("{}\n", output::done(&format!("{valid} valid events; nothing was sent"))));
+        output::emit(&format!("{}\n", output::done(&format!("{valid} valid {noun}; nothing was sent"))));
     }
     Ok(())
 }
@@ -314,7 +365,7 @@ mod tests {
         let host = FakeHost::responding([(400, refused)]);
         let (app, chunk) = (host.app("shop"), source("{}\n\n\n{}\n{}\n", 1).chunk().unwrap());
         let text = sending(&app).send(chunk, 0, "x.ndjson").unwrap_err().text();
-        for shown in ["invalid event in line 4", "the attribute `id` is missing", "1 events are stored", "--from 4"] {
+        for shown in ["invalid event in line 4", "the attribute `id` is missing", "1 event is stored", "--from 4"] {
             assert!(text.contains(shown), "{shown} is not in {text}");
         }
         assert!(!text.contains("line 2"), "{text}");
@@ -323,9 +374,48 @@ mod tests {
     #[test]
     fn a_dry_run_names_invalid_lines() {
         let text = check(&mut source("{}\n{\"specversion\":\"1.0\"}\n", 1), false).unwrap_err().text();
-        assert!(text.contains("has 2 invalid events, and 0 valid ones"), "{text}");
+        assert!(text.contains("has 2 invalid events and 0 valid"), "{text}");
         assert!(text.contains("in line 1: ") && text.contains("in line 2: "), "{text}");
         let valid = "{\"specversion\":\"1.0\",\"id\":\"1\",\"source\":\"/\",\"type\":\"t\"}\n";
         assert!(check(&mut source(valid, 1), false).is_ok());
+    }
+
+    #[test]
+    fn a_line_after_the_last_event_is_refused_as_the_first_one() {
+        let refused = |text, from| {
+            let mut source = source(text, from);
+            while !source.chunk().unwrap().is_empty() {}
+            source.check_from().map_err(|failure| failure.one_line())
+        };
+        for (text, from) in [("a\nb\n", 1), ("a\nb\n", 2), ("a\nb", 2), ("", 1)] {
+            assert_eq!(refused(text, from), Ok(()), "{text:?} from {from}");
+        }
+        let error = refused("a\nb\n\n", 3).unwrap_err();
+        assert_eq!(error, "there is no event from line 3 on: the last event of `x.ndjson` is in line 2");
+        assert_eq!(refused("", 2).unwrap_err(), "there is no event from line 2 on: `x.ndjson` has no event");
+    }
+
+    #[test]
+    fn a_line_that_is_too_long_is_reported_with_the_stored_events_and_the_next_line() {
+        let text = format!("a\n\n{}\nb\n", "x".repeat(limits::EVENT_BYTES_MAX + 1));
+        let mut source = source(text.leak(), 1);
+        assert_eq!(numbers(&source.chunk().unwrap()), [1]);
+        let failure = source.chunk().unwrap_err();
+        let host = FakeHost::responding([]);
+        let app = host.app("shop");
+        let sending = Sending { accepted: 1, ..sending(&app) };
+        let text = sending.unreadable(failure, source.next_line(), "x.ndjson").text();
+        for shown in
+            ["invalid event in line 3", "1 event is stored, and no event from line 2 on", "--from 2 --app shop"]
+        {
+            assert!(text.contains(shown), "{shown} is not in {text}");
+        }
+    }
+
+    #[test]
+    fn a_repeated_broadcast_reports_the_new_events_and_the_earlier_ones() {
+        assert_eq!(summary(60_000, 0), "stored 60000 events");
+        assert_eq!(summary(60_000, 60_000), "stored 0 events; 60000 were already stored");
+        assert_eq!(summary(2, 1), "stored 1 event; 1 was already stored");
     }
 }

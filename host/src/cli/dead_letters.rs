@@ -29,20 +29,32 @@ Examples:
 pub(crate) struct DeadLettersArgs {
     #[command(subcommand)]
     command: Option<DeadLettersCommand>,
+    /// The options of the list, without a subcommand.
+    #[command(flatten)]
+    list: ListArgs,
     #[command(flatten)]
     target: Target,
+}
+
+#[derive(Args, Debug, PartialEq, Eq)]
+struct ListArgs {
+    #[command(flatten)]
+    filter: Filter,
+    /// The number of dead letters to list, newest first
+    #[arg(short = 'n', long, value_name = "COUNT", default_value_t = EVENTS_SHOWN)]
+    limit: NonZeroU16,
+}
+
+impl ListArgs {
+    fn is_default(&self) -> bool {
+        *self == Self { filter: Filter::default(), limit: EVENTS_SHOWN }
+    }
 }
 
 #[derive(Subcommand, Debug)]
 enum DeadLettersCommand {
     /// List dead letters, newest first
-    List {
-        #[command(flatten)]
-        filter: Filter,
-        /// The number of dead letters to list, newest first
-        #[arg(short = 'n', long, value_name = "COUNT", default_value_t = EVENTS_SHOWN)]
-        limit: NonZeroU16,
-    },
+    List(ListArgs),
     /// Show one dead letter with its last error
     Show(OneArgs),
     /// Return dead letters to the queue, with their attempts reset to 0
@@ -66,8 +78,9 @@ enum DeadLettersCommand {
 pub(crate) fn run(args: &DeadLettersArgs) -> Result<(), Failure> {
     let target = &args.target;
     match &args.command {
-        None => list(&target.look()?, &Filter::default(), EVENTS_SHOWN.get()),
-        Some(DeadLettersCommand::List { filter, limit }) => list(&target.look()?, filter, limit.get()),
+        None => list(&target.look()?, &args.list),
+        Some(_) if !args.list.is_default() => Err(stored::misplaced_options("dead-letters")),
+        Some(DeadLettersCommand::List(args)) => list(&target.look()?, args),
         Some(DeadLettersCommand::Show(one)) => stored::show(&target.look()?, one),
         Some(DeadLettersCommand::Redrive { filter, rate: None }) => redrive(&target.change()?, filter),
         Some(DeadLettersCommand::Redrive { filter, rate: Some(rate) }) => {
@@ -84,8 +97,9 @@ pub(crate) fn run(args: &DeadLettersArgs) -> Result<(), Failure> {
     }
 }
 
-fn list(app: &RemoteApp, filter: &Filter, limit: u16) -> Result<(), Failure> {
-    let answer = app.all(&format!("/dead-letters{}", filter.query()), limit.into())?;
+fn list(app: &RemoteApp, args: &ListArgs) -> Result<(), Failure> {
+    let limit = args.limit.get();
+    let answer = app.all(&format!("/dead-letters{}", args.filter.query()), limit.into())?;
     app.show(&answer, || Ok(stored::table(&answer, limit, "no dead letters")))
 }
 
@@ -126,9 +140,8 @@ fn redrive_slowly(app: &RemoteApp, filter: &Filter, rate: NonZeroU32) -> Result<
 }
 
 fn changed(what: &str, answer: &Value) -> String {
-    let events = answer["events"].as_u64().unwrap_or_default();
-    let noun = if events == 1 { "event" } else { "events" };
-    format!("{}\n", output::done(&format!("{what} {events} {noun}")))
+    let events = output::events(answer["events"].as_u64().unwrap_or_default());
+    format!("{}\n", output::done(&format!("{what} {events}")))
 }
 
 /// Asks the user to type the app's name, since deleting all dead letters can't be undone. Fails

@@ -138,7 +138,8 @@ fn prepare(args: &DeployArgs, client: &Client) -> Result<Upload, Failure> {
         return Ok(Upload { app, app_type, media_type: "application/gzip", bytes: built.pack()? });
     }
     let (media_type, bytes) = read(&args.source)?;
-    let app = args.app.resolve_or(|| name_inside(&bytes)).map_err(|failure| suggest_name(failure, &args.source))?;
+    let file = &args.source;
+    let app = args.app.resolve_or(|unnamed| name_inside(file, &bytes)?.ok_or_else(|| suggest_name(unnamed, file)))?;
     // A component contains no app type: the host creates a missing app as `dev`.
     Ok(Upload { app, app_type: None, media_type, bytes })
 }
@@ -185,13 +186,15 @@ fn wrong_form(file: &Path, form: Option<Form>) -> Failure {
     }
 }
 
-/// Returns the app that a bundle's manifest names. An unreadable bundle gives `None`: the host
-/// reports its fault.
-fn name_inside(bytes: &[u8]) -> Option<AppName> {
-    match BundleKind::sniff(bytes)? {
-        BundleKind::Component => None,
-        BundleKind::TarGz => Some(bundle::read(BundleKind::TarGz, bytes).ok()?.manifest?.name),
+/// Returns the app that a bundle's manifest names. Fails if the bundle is invalid: without a name,
+/// it can't be sent to the host, which would report the fault.
+fn name_inside(file: &Path, bytes: &[u8]) -> Result<Option<AppName>, Failure> {
+    if BundleKind::sniff(bytes) != Some(BundleKind::TarGz) {
+        return Ok(None);
     }
+    let bundle = bundle::read(BundleKind::TarGz, bytes)
+        .map_err(|error| Failure::new(format!("invalid bundle {}", file.display())).why(error))?;
+    Ok(bundle.manifest.map(|manifest| manifest.name))
 }
 
 /// Refuses a bundle that is larger than the host's limit, before it is sent.
@@ -404,11 +407,16 @@ mod tests {
     }
 
     #[test]
-    fn a_bundle_names_its_app_if_it_can_be_read() {
+    fn a_bundle_names_its_app_or_its_fault() {
+        let inside = |bytes: &[u8]| name_inside(Path::new("shop.tar.gz"), bytes);
         let packed = bundle::pack("name = \"shop\"", b"\0asm");
-        assert_eq!(name_inside(&packed).as_ref().map(AppName::as_str), Some("shop"));
-        for other in [&packed[..packed.len() / 2], b"\0asm", b"", &bundle::pack("nam = \"shop\"", b"\0asm")] {
-            assert_eq!(name_inside(other), None);
+        assert_eq!(inside(&packed).unwrap().as_ref().map(AppName::as_str), Some("shop"));
+        assert_eq!([inside(b"\0asm"), inside(b"")], [Ok(None), Ok(None)]);
+        for (invalid, fault) in
+            [(&packed[..packed.len() / 2], "damaged"), (&bundle::pack("nam = \"shop\"", b"\0asm"), "nam")]
+        {
+            let text = inside(invalid).unwrap_err().one_line();
+            assert!(text.starts_with("invalid bundle shop.tar.gz: ") && text.contains(fault), "{text}");
         }
     }
 

@@ -211,7 +211,16 @@ mod tests {
 
     #[test]
     fn the_app_and_the_host_may_precede_or_follow_the_verb() {
-        for line in ["config --app shop set A=1", "config set A=1 --app shop", "--json", "apps --json list"] {
+        let lines = [
+            "config --app shop set A=1",
+            "config set A=1 --app shop",
+            "--json",
+            "apps --json list",
+            "events --app shop list",
+            "events -n 4 --state leased --app shop",
+            "dead-letters --app shop --type order",
+        ];
+        for line in lines {
             let words = ["isopod"].into_iter().chain(line.split(' '));
             assert_eq!(super::Cli::try_parse_from(words).is_ok(), line != "--json", "{line}");
         }

@@ -132,6 +132,11 @@ pub(crate) fn more(shown: u16) -> String {
     format!("showing the newest {shown}; show more with -n {}", shown.saturating_mul(5))
 }
 
+/// Formats a number of events.
+pub(crate) fn events(number: u64) -> String {
+    format!("{number} {}", if number == 1 { "event" } else { "events" })
+}
+
 /// Returns one field for people: an empty text if it is missing, strings without quotes.
 pub(crate) fn field(value: &Value, key: &str) -> String {
     match value.get(key) {

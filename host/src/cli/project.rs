@@ -27,12 +27,15 @@ impl AppArgs {
     /// Returns the app named on the command line, or else the one named by the manifest in the
     /// working folder.
     pub(crate) fn resolve(&self) -> Result<AppName, Failure> {
-        self.resolve_or(|| None)
+        self.resolve_or(Err)
     }
 
-    /// Resolves like [`AppArgs::resolve`]; if neither names an app, returns the one that
-    /// `elsewhere` returns.
-    pub(crate) fn resolve_or(&self, elsewhere: impl FnOnce() -> Option<AppName>) -> Result<AppName, Failure> {
+    /// Resolves like [`AppArgs::resolve`]; if neither names an app, returns the result of
+    /// `elsewhere`, which receives the error about the missing name.
+    pub(crate) fn resolve_or(
+        &self,
+        elsewhere: impl FnOnce(Failure) -> Result<AppName, Failure>,
+    ) -> Result<AppName, Failure> {
         if let Some(name) = &self.app {
             return Ok(name.clone());
         }
@@ -40,7 +43,7 @@ impl AppArgs {
             let unnamed = Failure::usage("which app?")
                 .why("no app was named, and the working folder has no isopod.toml")
                 .next("add --app NAME, or change to the project's folder; list the apps with `isopod apps`");
-            return elsewhere().ok_or(unnamed);
+            return elsewhere(unnamed);
         }
         Ok(Project::open(Path::new("."))?.manifest.name)
     }

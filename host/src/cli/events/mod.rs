@@ -11,17 +11,21 @@ use super::target::Target;
 const EXAMPLES: &str = "\
 Examples:
   isopod events                                    the newest stored events
-  isopod events list --state running --type order  only some of them
+  isopod events --state running --type order       only some of them
   isopod events show 42                            one event: its state, and why
   isopod events cancel 42                          cancels an event that waits
   isopod events send order --data @order.json      sends an event and prints the reply
-  isopod events send order --no-wait               stores an event and prints its place";
+  isopod events send order --no-wait               stores an event and prints its state
+  isopod events send order --delay 10m             stores an event that is due in ten minutes";
 
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct EventsArgs {
     #[command(subcommand)]
     command: Option<EventsCommand>,
+    /// The options of the list, without a subcommand.
+    #[command(flatten)]
+    list: stored::ListArgs,
     #[command(flatten)]
     target: Target,
 }
@@ -41,7 +45,8 @@ enum EventsCommand {
 pub(crate) fn run(args: &EventsArgs) -> Result<(), Failure> {
     let target = &args.target;
     match &args.command {
-        None => stored::list(&target.look()?, &stored::ListArgs::default()),
+        None => stored::list(&target.look()?, &args.list),
+        Some(_) if args.list != stored::ListArgs::default() => Err(stored::misplaced_options("events")),
         Some(EventsCommand::Send(args)) => send::run(&target.look()?, args),
         Some(EventsCommand::List(args)) => stored::list(&target.look()?, args),
         Some(EventsCommand::Show(args)) => stored::show(&target.look()?, args),

@@ -33,12 +33,39 @@ pub(super) struct SendArgs {
     /// The event's id [default: a random id]
     #[arg(long, value_name = "ID")]
     id: Option<String>,
-    /// The queue: the command waits for the reply of a pull event; a push event is stored
-    #[arg(long, value_enum, default_value_t = Queue::Pull)]
-    queue: Queue,
+    /// The queue: the command waits for the reply of a pull event; a push event is stored [default:
+    /// pull]
+    #[arg(long, value_enum)]
+    queue: Option<Queue>,
     /// Don't wait for the reply: the same as --queue push
     #[arg(long)]
     no_wait: bool,
+    /// Store the event, and deliver it no earlier than this: a duration such as 10m, or an RFC 3339
+    /// time
+    #[arg(long, value_name = "TIME")]
+    delay: Option<String>,
+    /// Store the event, and cancel it if it has not been delivered by this time: a duration such as
+    /// 1h, or an RFC 3339 time
+    #[arg(long, value_name = "TIME")]
+    expires: Option<String>,
+}
+
+impl SendArgs {
+    /// Returns whether the host stores the event. Otherwise the command waits for the reply.
+    fn is_stored(&self) -> Result<bool, Failure> {
+        let storing =
+            [("--no-wait", self.no_wait), ("--delay", self.delay.is_some()), ("--expires", self.expires.is_some())];
+        let storing = storing.into_iter().find_map(|(option, given)| given.then_some(option));
+        match (self.queue, storing) {
+            (Some(Queue::Pull), Some(option)) => {
+                Err(Failure::usage(format!("{option} and --queue pull exclude each other"))
+                    .why(format!("{option} stores the event, and an event of the queue pull is not stored"))
+                    .next(format!("omit --queue pull or {option}")))
+            }
+            (Some(Queue::Push), _) | (None, Some(_)) => Ok(true),
+            (Some(Queue::Pull) | None, None) => Ok(false),
+        }
+    }
 }
 
 #[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,10 +75,10 @@ enum Queue {
 }
 
 pub(super) fn run(app: &RemoteApp, args: &SendArgs) -> Result<(), Failure> {
+    let query = if args.is_stored()? { "?queue=push" } else { "" };
     let data = args.data.as_deref().map(read_data).transpose()?;
     let id = args.id.clone().unwrap_or_else(|| format!("{:016x}", rand::rng().random::<u64>()));
     let event = cloud_event(args, &id, data, SystemTime::now());
-    let query = if args.no_wait || args.queue == Queue::Push { "?queue=push" } else { "" };
     let path = format!("/v1/apps/{}/events{query}", app.name);
     let text = serde_json::to_string(&event).map_err(|error| Failure::new("cannot encode the event").why(error))?;
     check_size(text.len())?;
@@ -63,7 +90,7 @@ pub(super) fn run(app: &RemoteApp, args: &SendArgs) -> Result<(), Failure> {
         output::emit(&format!("{}\n", reply_json(&raw)));
     } else if status == 202 {
         output::emit(&place(&id, &body));
-        output::note(&format!("follow it with `isopod events show {id} --app {}`", app.name));
+        output::note(&format!("show its state with `isopod events show {id} --app {}`", app.name));
     } else {
         output::emit(&reply_text(&raw));
     }
@@ -114,6 +141,10 @@ struct CloudEvent<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     subject: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    isopoddelay: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    isopodexpires: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     datacontenttype: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     data: Option<Data>,
@@ -151,6 +182,8 @@ fn cloud_event<'a>(args: &'a SendArgs, id: &'a str, data: Option<String>, now: S
         event_type: &args.event_type,
         time: jiff::Timestamp::try_from(now).map(|time| time.to_string()).unwrap_or_default(),
         subject: args.subject.as_deref(),
+        isopoddelay: args.delay.as_deref(),
+        isopodexpires: args.expires.as_deref(),
         datacontenttype: data.as_ref().map(Data::content_type),
         data,
     }
@@ -201,8 +234,12 @@ mod tests {
         args: SendArgs,
     }
 
+    fn args(words: &[&str]) -> SendArgs {
+        Wrapper::try_parse_from(words).unwrap_or_else(|error| panic!("{error}")).args
+    }
+
     fn event(words: &[&str], data: Option<&str>) -> String {
-        let args = Wrapper::try_parse_from(words).unwrap_or_else(|error| panic!("{error}")).args;
+        let args = args(words);
         let event = cloud_event(&args, "1", data.map(str::to_owned), SystemTime::UNIX_EPOCH);
         serde_json::to_string(&event).unwrap()
     }
@@ -220,6 +257,28 @@ mod tests {
     fn an_event_without_data_has_no_data_field() {
         let event = event(&["x", "tick"], None);
         assert!(!event.contains("data") && event.contains(r#""time":"1970-01-01T00:00:00Z""#), "{event}");
+    }
+
+    #[test]
+    fn an_event_with_a_delay_or_an_expiry_is_stored() {
+        let event = event(&["x", "tick", "--delay", "10m", "--expires", "2026-12-01T08:00:00Z"], None);
+        let shown = r#""isopoddelay":"10m","isopodexpires":"2026-12-01T08:00:00Z""#;
+        assert!(event.contains(shown), "{event}");
+        for (words, is_stored) in [
+            (&[] as &[&str], Ok(false)),
+            (&["--queue", "pull"], Ok(false)),
+            (&["--queue", "push"], Ok(true)),
+            (&["--queue", "push", "--no-wait"], Ok(true)),
+            (&["--no-wait"], Ok(true)),
+            (&["--delay", "1s"], Ok(true)),
+            (&["--expires", "1s"], Ok(true)),
+            (&["--queue", "pull", "--no-wait"], Err("--no-wait and --queue pull exclude each other")),
+            (&["--queue", "pull", "--expires", "1s"], Err("--expires and --queue pull exclude each other")),
+        ] {
+            let found = args(&[&["x", "tick"], words].concat()).is_stored();
+            let found = found.map_err(|failure| failure.problem()["title"].as_str().unwrap().to_owned());
+            assert_eq!(found.as_ref().map_err(String::as_str), is_stored.as_ref().map_err(|title| *title), "{words:?}");
+        }
     }
 
     #[test]

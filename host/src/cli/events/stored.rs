@@ -3,7 +3,8 @@
 
 use std::num::NonZeroU16;
 
-use clap::{Args, ValueEnum};
+use clap::{Args, ValueEnum, builder::NonEmptyStringValueParser};
+use jiff::Timestamp;
 use serde_json::Value;
 
 use super::super::client::escape;
@@ -21,7 +22,7 @@ pub(crate) const EVENTS_SHOWN: NonZeroU16 = NonZeroU16::new(20).unwrap();
 const LINES_SHOWN: u32 = 100;
 
 /// Selects events by equal attributes.
-#[derive(Args, Debug, Default)]
+#[derive(Args, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Filter {
     /// Only events of this type
     #[arg(long = "type", value_name = "TYPE")]
@@ -63,6 +64,7 @@ impl Filter {
 enum State {
     Ready,
     Delayed,
+    #[value(alias = "leased")]
     Running,
     Done,
     Dead,
@@ -82,7 +84,7 @@ impl State {
     }
 }
 
-#[derive(Args, Debug)]
+#[derive(Args, Debug, PartialEq, Eq)]
 pub(super) struct ListArgs {
     /// Only events in this state
     #[arg(long, value_enum)]
@@ -100,11 +102,18 @@ impl Default for ListArgs {
     }
 }
 
+/// Returns the error for options of the list before a subcommand, which has its own options.
+pub(crate) fn misplaced_options(command: &str) -> Failure {
+    Failure::usage("options of the list with another subcommand")
+        .why(format!("`isopod {command}` without a subcommand is the list, and each subcommand has its own options"))
+        .next("write the options after the subcommand")
+}
+
 /// One event.
 #[derive(Args, Debug)]
 pub(crate) struct OneArgs {
     /// The event's id
-    #[arg(value_name = "ID")]
+    #[arg(value_name = "ID", value_parser = NonEmptyStringValueParser::new())]
     pub(crate) id: String,
     /// The event's source, if several sources used the id [default: the last accepted event]
     #[arg(long, value_name = "SOURCE")]
@@ -188,12 +197,21 @@ pub(super) fn cancel(app: &RemoteApp, args: &OneArgs) -> Result<(), Failure> {
 
 /// Returns an event's state for people.
 pub(crate) fn state(event: &Value) -> String {
+    state_at(event, Timestamp::now())
+}
+
+fn state_at(event: &Value, now: Timestamp) -> String {
     let state = field(event, "state");
     let attempt = format!("attempt {} of {}", field(event, "attempt"), field(event, "attempts_max"));
     match state.as_str() {
         "leased" => format!("running ({attempt})"),
         "ready" if event["is_blocked"] == true => "ready (after an earlier event of its subject)".to_owned(),
-        "delayed" => format!("delayed until {}", output::time(&field(event, "due_at"))),
+        "delayed" => {
+            let due = field(event, "due_at");
+            // The delivery of a due event waits for its turn.
+            let is_due = due.parse::<Timestamp>().is_ok_and(|due| due <= now);
+            format!("{} {}", if is_due { "due since" } else { "delayed until" }, output::time(&due))
+        }
         "dead" => format!("dead ({attempt})"),
         _ => state,
     }
@@ -247,6 +265,10 @@ mod tests {
             "due_at": "2026-01-02T04:00:00Z", "expires_at": null, "ended_at": null})
     }
 
+    fn at(time: &str) -> Timestamp {
+        time.parse().unwrap()
+    }
+
     #[test]
     fn stored_events_are_counted_in_one_line() {
         let queue = json!({"stored": {"ready": 12, "delayed": 0, "leased": 1}, "oldest_ms": 61_000, "dead_letters": 3});
@@ -266,8 +288,10 @@ mod tests {
             ("dead", "dead (attempt 2 of 10)"),
             ("cancelled", "cancelled"),
         ] {
-            assert_eq!(state(&event(name)), shown);
+            assert_eq!(state_at(&event(name), at("2026-01-02T03:59:59Z")), shown);
         }
+        let due = "due since 2026-01-02 04:00:00";
+        assert_eq!(state_at(&event("delayed"), at("2026-01-02T04:00:00Z")), due, "it waits for its delivery");
         let blocked = json!({"state": "ready", "is_blocked": true});
         assert_eq!(state(&blocked), "ready (after an earlier event of its subject)");
     }
