@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use jiff::SignedDuration;
-
 /// Connections to the admin address beyond its cap, each for one liveness check. A further
 /// connection evicts the oldest.
 pub(crate) const ADMIN_RESERVE: usize = 8;
@@ -68,14 +66,6 @@ pub(crate) const BROADCAST_BATCH_BYTES: usize = 7 << 20;
 
 /// `Retry-After` of an event for a full queue.
 pub(crate) const EVENT_QUEUE_RETRY_AFTER: Duration = Duration::from_secs(10);
-
-/// The longest delay of an event, and the latest time at which it may expire. An event with a later
-/// time is refused with 400, since such a time is probably in a wrong unit.
-pub(crate) const EVENT_TIME_AHEAD_MAX: SignedDuration = SignedDuration::from_hours(366 * 24);
-
-/// Characters of the name of an event's attribute, as CloudEvents recommends. An event with a
-/// longer name is refused with 400.
-pub(crate) const EVENT_ATTRIBUTE_NAME_CHARS_MAX: usize = 20;
 
 /// Bytes of a failed build's output that the build page shows. The rest is cut off: the beginning
 /// of a compiler's output matters most.

@@ -3,8 +3,10 @@
 
 use std::io::{ErrorKind, IsTerminal as _, Write as _};
 
+use isopod_policy::text::printable_line;
 use serde_json::Value;
 
+use super::limits::TABLE_CELL_CHARS_MAX;
 use super::terminal::{self, Look};
 
 /// Prints a value as indented JSON: the complete result of a command.
@@ -94,10 +96,27 @@ pub(crate) fn flat(text: &str) -> String {
     text.trim_end().replace('\r', "").replace('\n', "\\n")
 }
 
-/// Formats rows below their headings, with aligned columns and no trailing spaces.
+/// Returns one field for people like [`field`], on one line and with its control characters
+/// escaped: a sender's text must not forge a row or a line.
+pub(crate) fn value(value: &Value, key: &str) -> String {
+    printable_line(&field(value, key)).into_owned()
+}
+
+/// Returns the text of one cell: without line breaks, and not longer than the limit.
+fn cell(text: &str) -> String {
+    let text = text.replace('\r', "\\r").replace('\n', "\\n");
+    match text.char_indices().nth(TABLE_CELL_CHARS_MAX) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text,
+    }
+}
+
+/// Formats rows below their headings, with aligned columns and no trailing spaces. A long cell is
+/// truncated.
 pub(crate) fn table(headings: &[&str], rows: &[Vec<String>]) -> String {
+    let rows: Vec<Vec<String>> = rows.iter().map(|row| row.iter().map(|text| cell(text)).collect()).collect();
     let mut widths: Vec<usize> = headings.iter().map(|heading| heading.chars().count()).collect();
-    for row in rows {
+    for row in &rows {
         for (width, cell) in widths.iter_mut().zip(row) {
             *width = (*width).max(cell.chars().count());
         }
@@ -107,7 +126,7 @@ pub(crate) fn table(headings: &[&str], rows: &[Vec<String>]) -> String {
         format!("{}\n", padded.join("  ").trim_end())
     };
     let mut text = line(&mut headings.iter().copied());
-    for row in rows {
+    for row in &rows {
         text.push_str(&line(&mut row.iter().map(String::as_str)));
     }
     text
@@ -244,6 +263,16 @@ mod tests {
     fn a_table_aligns_its_columns_and_has_no_trailing_spaces() {
         let rows = vec![vec!["hello".into(), "dev".into()], vec!["a".into(), String::new()]];
         assert_eq!(table(&["NAME", "TYPE"], &rows), "NAME   TYPE\nhello  dev\na\n");
+    }
+
+    #[test]
+    fn a_cell_is_one_line_of_a_bounded_length() {
+        let rows = vec![vec!["x".repeat(100_000), "a\r\nfake".into()], vec!["b".into(), "c".into()]];
+        let text = table(&["ID", "SUBJECT"], &rows);
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!((lines.len(), lines[1]), (3, &*format!("{}…  a\\r\\nfake", "x".repeat(TABLE_CELL_CHARS_MAX))));
+        let event = serde_json::json!({ "subject": "a\u{1b}[2J\n\u{7}" });
+        assert_eq!(value(&event, "subject"), "a\\x1b[2J\\n\\x07");
     }
 
     #[test]

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use jiff::SignedDuration;
+
 /// Push jobs that run concurrently, unless configured. Further jobs wait as `queued`: compiling
 /// uses much CPU and memory.
 pub(crate) const PUSHES_PARALLEL: usize = 2;
@@ -197,6 +199,18 @@ pub(crate) const FORWARD_POSTPONED_MAX: Duration = Duration::from_secs(60);
 
 /// The shortest time for which a handler can postpone an event. A shorter time is extended.
 pub(crate) const DELIVERY_POSTPONED_MIN: Duration = Duration::from_millis(100);
+
+/// The longest delay of an event, and the latest time at which it may expire. An event with a later
+/// time is refused, by the API with 400, since such a time is probably in a wrong unit.
+pub(crate) const EVENT_TIME_AHEAD_MAX: SignedDuration = SignedDuration::from_hours(366 * 24);
+
+/// Characters of the name of an event's attribute, as CloudEvents recommends. An event with a
+/// longer name is refused, by the API with 400.
+pub(crate) const EVENT_ATTRIBUTE_NAME_CHARS_MAX: usize = 20;
+
+/// Bytes of an event's id, source, type and subject each. An event with a longer one is refused, by
+/// the API with 400: an id is part of a URL, and lists contain all four.
+pub(crate) const EVENT_ATTRIBUTE_BYTES_MAX: usize = 1_024;
 
 /// The longest time until the next attempt. A longer time is shortened.
 pub(crate) const DELIVERY_DELAY_MAX: Duration = Duration::from_secs(366 * 24 * 3_600);

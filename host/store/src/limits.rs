@@ -164,6 +164,9 @@ pub const CLAIM_BYTES_MAX: i64 = 8 << 20;
 pub const EVENTS_MADE_READY_MAX: usize = 1_000;
 /// Events that one page of a list, or one step over dead letters, reads. The next page continues.
 pub const EVENTS_SCANNED_MAX: usize = 10_000;
+/// Bytes of the texts of the events on one page of a list, such as their ids and errors. The next
+/// page continues: a page is held in memory as a whole.
+pub const EVENT_PAGE_BYTES_MAX: usize = 4 << 20;
 /// Events that one call prunes, redrives or drops. The next call continues.
 pub const EVENTS_SWEPT_MAX: usize = 1_000;
 /// Delayed events that one step shifts after the clock was set back. The next step continues.

@@ -1,5 +1,8 @@
 //! Limits of the SDK. They don't protect the host, which has its own.
 
+#[cfg(not(target_family = "wasm"))]
+use std::time::Duration;
+
 /// The largest request body that a handler receives whole. A larger request gets 413, since an
 /// instance's memory is small. `http_streaming!` has no such limit.
 pub const REQUEST_BODY_BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -11,6 +14,10 @@ pub const FETCH_BODY_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Attempts of an update before it fails with status 503. Of concurrent writers one succeeds each
 /// time, so an update fails only if hundreds of instances keep changing one key.
 pub(crate) const UPDATE_TRIES_MAX: u32 = 1_000;
+
+/// The longest delay and expiry of an event in native tests: the host refuses longer ones.
+#[cfg(not(target_family = "wasm"))]
+pub(crate) const EVENT_TIME_AHEAD_MAX: Duration = Duration::from_secs(366 * 24 * 3_600);
 
 /// The size of one read of a body from the host.
 #[cfg(target_family = "wasm")]

@@ -38,6 +38,7 @@ mod destroyed_early;
 mod destroying;
 mod disk;
 mod disk_reserve;
+mod emitted_attributes;
 mod ended_streams;
 mod environment;
 mod error_sources;

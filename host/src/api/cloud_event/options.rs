@@ -4,10 +4,13 @@
 use axum::http::HeaderMap;
 use isopod_engine::Event;
 use isopod_policy::units::parse_duration;
-use jiff::{SignedDuration, Timestamp, civil::DateTime};
+use jiff::{Timestamp, civil::DateTime};
 
-use super::{attribute::is_rfc3339, invalid, only_value};
-use crate::api::{limits, request::BadRequest};
+use super::{invalid, only_value};
+use crate::{
+    api::request::BadRequest,
+    control::events::attributes::{self, is_rfc3339},
+};
 
 /// When the host may deliver an event, beside its attributes for the handler.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -19,9 +22,9 @@ pub(crate) struct DeliveryOptions {
 }
 
 /// The attribute that delays an event, and the header with the default of a request.
-const DELAY: (&str, &str) = ("isopoddelay", "isopod-delay");
+const DELAY: (&str, &str) = (attributes::DELAY, "isopod-delay");
 /// The attribute that limits how long an event is delivered, and the header.
-const EXPIRES: (&str, &str) = ("isopodexpires", "isopod-expires");
+const EXPIRES: (&str, &str) = (attributes::EXPIRES, "isopod-expires");
 
 impl DeliveryOptions {
     /// Reads the headers of a request. They are the defaults of all its events.
@@ -46,33 +49,26 @@ impl DeliveryOptions {
             *option =
                 Some(time(&value, now).map_err(|why| invalid(Some(name), format!("the attribute `{name}` {why}")))?);
         }
-        match self {
-            Self { not_before: Some(not_before), expires_at: Some(expires_at) } if expires_at <= not_before => {
-                let detail = format!("the event expires at {expires_at}, but may not be delivered before {not_before}");
-                Err(invalid(Some(EXPIRES.0), detail))
-            }
-            options => Ok(options),
-        }
+        attributes::check_times(self.not_before, self.expires_at).map_err(|why| invalid(Some(EXPIRES.0), why))?;
+        Ok(self)
     }
 }
 
 /// Reads a duration from now, such as `90s`, or an RFC 3339 time. The error is the end of a
 /// sentence.
 fn time(value: &str, now: Timestamp) -> Result<Timestamp, String> {
-    let latest = now + limits::EVENT_TIME_AHEAD_MAX;
     let time = if is_rfc3339(value) {
-        value.parse::<Timestamp>().ok()
+        value.parse::<Timestamp>().ok().filter(|time| attributes::is_near(*time, now))
     } else if is_after_all_timestamps(value) {
         None
     } else {
         let duration = parse_duration(value)
             .map_err(|why| format!("is neither a duration, such as 90s, nor an RFC 3339 time: {why}"))?;
-        SignedDuration::try_from(duration).ok().and_then(|duration| now.checked_add(duration).ok())
+        attributes::time_after(duration, now)
     };
-    time.filter(|time| *time <= latest).ok_or_else(|| {
-        let days = limits::EVENT_TIME_AHEAD_MAX.as_hours() / 24;
+    time.ok_or_else(|| {
         let shown: String = value.chars().take(VALUE_SHOWN_CHARS).collect();
-        format!("is `{shown}`, which is more than {days} days ahead")
+        format!("is `{shown}`, which {}", attributes::too_far())
     })
 }
 
@@ -88,6 +84,7 @@ const VALUE_SHOWN_CHARS: usize = 40;
 
 #[cfg(test)]
 mod tests {
+    use jiff::SignedDuration;
     use proptest::prelude::*;
 
     use super::*;
@@ -179,7 +176,7 @@ mod tests {
             let now = Timestamp::from_second(second).expect("is in range");
             for text in [text, near] {
                 if let Ok(time) = time(&text, now) {
-                    prop_assert!(time <= now + limits::EVENT_TIME_AHEAD_MAX);
+                    prop_assert!(attributes::is_near(time, now));
                 }
             }
         }

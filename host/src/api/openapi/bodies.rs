@@ -10,6 +10,8 @@ use utoipa::{
     openapi::{ObjectBuilder, RefOr, Schema},
 };
 
+use crate::control::limits::{EVENT_ATTRIBUTE_BYTES_MAX, EVENT_ATTRIBUTE_NAME_CHARS_MAX};
+
 /// Declares a body by its name and schema. The document contains the JSON schema unchanged:
 /// utoipa's own type supports neither `propertyNames` nor a union with null.
 macro_rules! bodies {
@@ -285,17 +287,18 @@ const MEDIA_TYPE: &str = r"^[A-Za-z0-9!#$&^_.+-]+/[A-Za-z0-9!#$&^_.+-]+(; ?[a-z]
 const BASE64: &str = "^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/][AQgw]==|[A-Za-z0-9+/]{2}[AEIMQUYcgkosw048]=)?$";
 
 fn cloud_event() -> Value {
-    let text = || json!({ "type": "string", "minLength": 1, "pattern": EVENT_TEXT });
-    let name = format!("^([a-z0-9]{{1,{}}}|data_base64)$", crate::api::limits::EVENT_ATTRIBUTE_NAME_CHARS_MAX);
+    let most = EVENT_ATTRIBUTE_BYTES_MAX;
+    let text = || json!({ "type": "string", "minLength": 1, "maxLength": most, "pattern": EVENT_TEXT });
+    let name = format!("^([a-z0-9]{{1,{}}}|data_base64)$", EVENT_ATTRIBUTE_NAME_CHARS_MAX);
     json!({
         "type": "object",
         "description": "A CloudEvent 1.0 in structured mode. Further members are extension attributes",
         "properties": {
             "specversion": { "type": "string", "enum": ["1.0"] },
             "id": text(),
-            "source": { "type": "string", "format": "uri-reference", "minLength": 1 },
+            "source": { "type": "string", "format": "uri-reference", "minLength": 1, "maxLength": most },
             "type": text(),
-            "subject": { "type": ["string", "null"], "minLength": 1, "pattern": EVENT_TEXT },
+            "subject": { "type": ["string", "null"], "minLength": 1, "maxLength": most, "pattern": EVENT_TEXT },
             "time": { "type": ["string", "null"], "format": "date-time" },
             "datacontenttype": { "type": ["string", "null"], "minLength": 1, "pattern": MEDIA_TYPE },
             "dataschema": { "type": ["string", "null"], "format": "uri" },

@@ -220,10 +220,10 @@ fn state_at(event: &Value, now: Timestamp) -> String {
 fn row(event: &Value) -> Vec<String> {
     let error = field(event, "error");
     vec![
-        field(event, "id"),
+        output::value(event, "id"),
         state(event),
-        field(event, "type"),
-        field(event, "subject"),
+        output::value(event, "type"),
+        output::value(event, "subject"),
         output::time(&field(event, "accepted_at")),
         error.lines().next().unwrap_or_default().to_owned(),
     ]
@@ -235,11 +235,11 @@ fn info(event: &Value) -> String {
         attempt => format!("{attempt} of {}", field(event, "attempts_max")),
     };
     let text = output::pairs(&[
-        ("event", field(event, "id")),
+        ("event", output::value(event, "id")),
         ("state", state(event)),
-        ("type", field(event, "type")),
-        ("source", field(event, "source")),
-        ("subject", field(event, "subject")),
+        ("type", output::value(event, "type")),
+        ("source", output::value(event, "source")),
+        ("subject", output::value(event, "subject")),
         ("process", field(event, "process")),
         ("attempts", attempts),
         ("accepted", output::time(&field(event, "accepted_at"))),
@@ -303,6 +303,16 @@ mod tests {
         let text = info(&event("dead"));
         assert!(text.ends_with("\nerror\n  the shop is closed\n      at shop::open\n"), "{text}");
         assert!(text.contains("attempts  2 of 10\n") && !text.contains("expires"), "{text}");
+    }
+
+    #[test]
+    fn the_attributes_of_an_event_forge_no_line() {
+        let attributes = ["id", "source", "type", "subject"];
+        let mut forged = event("dead");
+        attributes.iter().for_each(|name| forged[*name] = json!("x\r\nfake\u{1b}[2J"));
+        let text = table(&json!({ "items": [forged] }), 20, "none") + &info(&forged);
+        assert!(!text.contains(['\r', '\u{1b}']) && !text.contains("\nfake"), "{text}");
+        assert_eq!(text.matches("x\\nfake\\x1b[2J").count(), 3 + attributes.len(), "{text}");
     }
 
     #[test]

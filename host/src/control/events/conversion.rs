@@ -1,14 +1,14 @@
 //! Converts events between the guest's form and the store's form. Never reads or writes a queue.
 
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
 use isopod_engine::{EmitError, EmittedEvent};
 use isopod_policy::{AppName, Order, Process, ProcessName, RequestId};
 use isopod_store::{Claim, Effects, Event, EventPayload, KeyRead, KeyWrite, NewEvent, ValueVersion};
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
-use super::outcome::Failure;
+use super::{attributes, outcome::Failure};
 use crate::runtime::ActiveRelease;
 
 /// The process type that handles an event, with its settings at the time of acceptance.
@@ -154,21 +154,40 @@ pub(super) struct Sent {
     pub(super) expires_at: Option<Timestamp>,
 }
 
+/// Checks the attributes of an event that a guest sends.
+fn check(event: &EmittedEvent) -> Result<(), String> {
+    let defined = [
+        ("id", Some(&event.id)),
+        ("source", event.source.as_ref()),
+        ("type", Some(&event.event_type)),
+        ("subject", event.subject.as_ref()),
+        ("time", event.time.as_ref()),
+        ("datacontenttype", event.data_content_type.as_ref()),
+        ("dataschema", event.data_schema.as_ref()),
+    ];
+    for (name, value) in defined {
+        value.map_or(Ok(()), |value| attributes::check(name, value))?;
+    }
+    let mut names = HashSet::new();
+    for (name, value) in &event.extensions {
+        attributes::check_extension(name, value)?;
+        if !names.insert(name) {
+            return Err(format!("the attribute `{name}` appears more than once"));
+        }
+    }
+    Ok(())
+}
+
 /// Returns the event that a guest of `app` sends, or the error of an invalid event.
 pub(super) fn from_guest(event: EmittedEvent, app: &AppName, now: Timestamp) -> Result<Sent, EmitError> {
-    let invalid = |what: &str| Err(EmitError::Invalid(what.to_owned()));
-    if event.id.is_empty() || event.event_type.is_empty() || event.source.as_deref() == Some("") {
-        return invalid("id, source and type of an event must not be empty");
-    }
-    let is_name = |name: &str| !name.is_empty() && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
-    if !event.extensions.iter().all(|(name, _)| is_name(name)) {
-        return invalid("the name of an extension attribute consists of the letters a to z and digits");
-    }
-    let later = |delay: Option<Duration>| {
-        let delay = SignedDuration::try_from(delay?).unwrap_or(SignedDuration::MAX);
-        Some(now.saturating_add(delay).unwrap_or(Timestamp::MAX))
+    check(&event).map_err(EmitError::Invalid)?;
+    let later = |name: &str, duration: Option<Duration>| {
+        let Some(duration) = duration else { return Ok(None) };
+        let time = attributes::time_after(duration, now);
+        time.map(Some).ok_or_else(|| EmitError::Invalid(format!("the {name} of the event {}", attributes::too_far())))
     };
-    let (not_before, expires_at) = (later(event.delay), later(event.expires_after));
+    let (not_before, expires_at) = (later("delay", event.delay)?, later("expiry", event.expires_after)?);
+    attributes::check_times(not_before, expires_at).map_err(EmitError::Invalid)?;
     let payload = EventPayload {
         time: Some(event.time.unwrap_or_else(|| now.to_string())),
         data_content_type: event.data_content_type,
@@ -226,7 +245,7 @@ mod tests {
         let name = "a".repeat(isopod_policy::limits::APP_NAME_CHARS_MAX);
         let sender: AppName = name.parse().expect("a valid name");
         let now: Timestamp = "2026-11-29T12:34:56.123456789Z".parse().expect("a valid time");
-        let texts = [None, Some("s".to_owned()), Some("s".repeat(5_000))];
+        let texts = [None, Some("s".to_owned()), Some("s".repeat(1_024))];
         for (source, subject) in texts.iter().flat_map(|one| texts.iter().map(move |other| (one, other))) {
             for target in [None, Some(name.clone())] {
                 let (source, subject, app) = (source.clone(), subject.clone(), target.clone());
@@ -242,6 +261,39 @@ mod tests {
                 };
                 assert!(stored.bytes() <= charged, "{} bytes are stored, {charged} charged", stored.bytes());
             }
+        }
+    }
+
+    #[test]
+    fn an_emitted_event_with_an_invalid_attribute_is_refused_with_the_reason() {
+        let sender: AppName = "shop".parse().expect("a valid name");
+        let now: Timestamp = "2026-11-29T12:34:56Z".parse().expect("a valid time");
+        let valid = || EmittedEvent { id: "1".to_owned(), event_type: "order".to_owned(), ..EmittedEvent::default() };
+        let text = |text: &str| Some(text.to_owned());
+        let extension = |name: &str| vec![(name.to_owned(), "5s".to_owned())];
+        let hours = |hours: u64| Some(Duration::from_secs(hours * 3_600));
+        from_guest(EmittedEvent { delay: hours(1), expires_after: hours(8_784), ..valid() }, &sender, now)
+            .expect("is valid");
+        for (event, words) in [
+            (EmittedEvent { id: String::new(), ..valid() }, "`id` is empty"),
+            (EmittedEvent { event_type: "a\0".to_owned(), ..valid() }, "`type` has control characters"),
+            (EmittedEvent { source: text("not a uri %"), ..valid() }, "`source` is not a URI reference"),
+            (EmittedEvent { subject: text(""), ..valid() }, "`subject` is empty"),
+            (EmittedEvent { time: text("noon"), ..valid() }, "`time` is not an RFC 3339 time"),
+            (EmittedEvent { data_content_type: text("json"), ..valid() }, "`datacontenttype` is not a media type"),
+            (EmittedEvent { data_schema: text("/x"), ..valid() }, "`dataschema` is not a URI"),
+            (EmittedEvent { extensions: extension("id"), ..valid() }, "`id` is not an extension"),
+            (EmittedEvent { extensions: extension("isopoddelay"), ..valid() }, "`isopoddelay` is reserved"),
+            (EmittedEvent { extensions: [extension("a"), extension("a")].concat(), ..valid() }, "more than once"),
+            (EmittedEvent { delay: hours(8_785), ..valid() }, "the delay of the event is more than 366 days ahead"),
+            (
+                EmittedEvent { expires_after: Some(Duration::from_millis(1 << 63)), ..valid() },
+                "the expiry of the event",
+            ),
+            (EmittedEvent { delay: hours(2), expires_after: hours(1), ..valid() }, "may not be delivered before"),
+        ] {
+            let Err(EmitError::Invalid(why)) = from_guest(event, &sender, now) else { panic!("{words}: it is valid") };
+            assert!(why.contains(words), "{why}");
         }
     }
 
@@ -265,7 +317,7 @@ mod tests {
         let other = Event { source: "/b".to_owned(), ..own.clone() };
         let waiting = [(&own, "crm"), (&own, "billing"), (&other, "billing"), (&other, "billinga")]
             .map(|(event, target)| forwarding(event.clone(), target.to_owned()).source);
-        let sources: std::collections::HashSet<_> = waiting.iter().chain([&own.source, &other.source]).collect();
+        let sources: HashSet<_> = waiting.iter().chain([&own.source, &other.source]).collect();
         assert_eq!(sources.len(), 6, "{sources:?}");
     }
 }

@@ -8,6 +8,7 @@
 //!                                        └──────── settle ────────┘
 //! ```
 
+pub(crate) mod attributes;
 mod conversion;
 mod deliveries;
 mod delivery;

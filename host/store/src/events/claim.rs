@@ -74,8 +74,8 @@ fn ready(row: &rusqlite::Row<'_>) -> Sql<Ready> {
             lease: Lease { seq: EventSeq(row.get("seq")?), number: 0 },
             attempt: attempt.saturating_add(1),
             attempts_max: row.get("attempts_max")?,
-            accepted_at: timestamp(row.get("accepted_at")?)?,
-            expires_at: row.get::<_, Option<i64>>("expires_at")?.map(timestamp).transpose()?,
+            accepted_at: timestamp(row.get("accepted_at")?),
+            expires_at: row.get::<_, Option<i64>>("expires_at")?.map(timestamp),
             event: Event {
                 id: row.get("id")?,
                 source: row.get("source")?,
@@ -125,5 +125,5 @@ fn make_due_ready(change: &mut QueueChange<'_>, process: i64) -> Sql<usize> {
 
 /// Returns when the next delayed event of a queue is due.
 fn next_due(change: &QueueChange<'_>, process: i64) -> Sql<Option<jiff::Timestamp>> {
-    super::list::next_due(change.connection, process)?.map(timestamp).transpose()
+    Ok(super::list::next_due(change.connection, process)?.map(timestamp))
 }

@@ -1,5 +1,5 @@
-//! Reads single events, lists and statistics of a queue. Owns the bound on the rows that one call
-//! reads. Never changes a row.
+//! Reads single events, lists and statistics of a queue. Owns the bounds on the rows that one call
+//! reads, and on the bytes that it returns. Never changes a row.
 
 use isopod_policy::ProcessName;
 use rusqlite::{Connection, Params, params};
@@ -7,7 +7,7 @@ use rusqlite::{Connection, Params, params};
 use super::counters::{has_clock_gone_back, stored_counts};
 use super::model::{EventFilter, EventPayload, EventSeq, EventState, QueueStats, StoredEvent};
 use super::row::{RowState, STORED, payload, stored, timestamp};
-use crate::limits::EVENTS_SCANNED_MAX;
+use crate::limits::{EVENT_PAGE_BYTES_MAX, EVENTS_SCANNED_MAX};
 use crate::sql::{Sql, all, first, parsed};
 use crate::{Page, Paged};
 
@@ -56,19 +56,25 @@ pub(super) struct Scan<'s> {
 }
 
 impl Scan<'_> {
-    /// Reads rows until there are enough matching events, or until `most` rows were read.
-    fn read(&self, connection: &Connection, sql: &str, params: impl Params, most: usize) -> Sql<Scanned> {
+    /// Reads rows until there are enough matching events, or until this one of `lists` lists has
+    /// used its share of the rows or of the bytes of one call.
+    fn read(&self, connection: &Connection, sql: &str, params: impl Params, lists: usize) -> Sql<Scanned> {
+        let most = (EVENTS_SCANNED_MAX / lists.max(1)).max(1);
+        let mut room = EVENT_PAGE_BYTES_MAX / lists.max(1);
         let mut statement = connection.prepare_cached(sql)?;
         let mut rows = statement.query(params)?;
         let (mut scanned, mut count) = (Scanned::default(), 0);
         while let Some(row) = rows.next()? {
             let event = stored(row, self.void)?;
             let seq = event.seq.0;
+            let mut is_full = false;
             if matches(self.filter, &event) {
+                is_full = event.bytes() >= room;
+                room = room.saturating_sub(event.bytes());
                 scanned.events.push(event);
             }
             count += 1;
-            if count == most || scanned.events.len() == self.wanted {
+            if is_full || count == most || scanned.events.len() == self.wanted {
                 scanned.horizon = Some(seq);
                 break;
             }
@@ -129,10 +135,10 @@ fn paged(scanned: Scanned, page: &Page) -> Paged<StoredEvent> {
 fn by_position(connection: &Connection, scan: &Scan<'_>) -> Sql<Scanned> {
     let filter = scan.filter;
     let Some(id) = &filter.id else {
-        return scan.read(connection, &by_position_sql(scan.order), [scan.from], EVENTS_SCANNED_MAX);
+        return scan.read(connection, &by_position_sql(scan.order), [scan.from], 1);
     };
     let sql = by_id_sql(scan.order, filter.source.is_some());
-    scan.read(connection, &sql, params![id, filter.source, scan.from, EVENTS_SCANNED_MAX as i64], EVENTS_SCANNED_MAX)
+    scan.read(connection, &sql, params![id, filter.source, scan.from, EVENTS_SCANNED_MAX as i64], 1)
 }
 
 pub(super) fn by_position_sql(order: Order) -> String {
@@ -159,10 +165,9 @@ pub(super) fn by_state(connection: &Connection, scan: &Scan<'_>, states: &[RowSt
         return by_position(connection, scan);
     }
     let lists = by_state_sql(connection, scan, states)?;
-    let share = (EVENTS_SCANNED_MAX / lists.len().max(1)).max(1);
     let mut merged = Scanned::default();
-    for sql in lists {
-        let part = scan.read(connection, &sql, [scan.from], share)?;
+    for sql in &lists {
+        let part = scan.read(connection, sql, [scan.from], lists.len())?;
         // This list may have unread events beyond its horizon.
         merged.horizon = match (merged.horizon, part.horizon, scan.order) {
             (Some(one), Some(other), Order::Newest) => Some(one.max(other)),
@@ -274,8 +279,8 @@ pub(super) fn stats(connection: &Connection, void: bool) -> Sql<Vec<QueueStats>>
             leased: number(leased),
             dead: number(counts.dead),
             bytes: number(counts.bytes),
-            oldest_accepted_at: oldest.map(timestamp).transpose()?,
-            next_due: next_due(connection, process)?.map(timestamp).transpose()?,
+            oldest_accepted_at: oldest.map(timestamp),
+            next_due: next_due(connection, process)?.map(timestamp),
             has_claimable: ready_since.is_some() || (void && leased_since.is_some()),
         });
     }
@@ -287,7 +292,7 @@ pub(super) fn stats(connection: &Connection, void: bool) -> Sql<Vec<QueueStats>>
 pub(super) fn stats_at(connection: &Connection, now: i64, void: bool) -> Sql<Vec<QueueStats>> {
     let mut stats = stats(connection, void)?;
     if has_clock_gone_back(connection, now)? {
-        let now = timestamp(now)?;
+        let now = timestamp(now);
         stats.iter_mut().for_each(|of| of.next_due = of.next_due.map(|due| due.min(now)));
     }
     Ok(stats)

@@ -299,6 +299,12 @@ pub struct StoredEvent {
 }
 
 impl StoredEvent {
+    /// Returns the size of the event's texts.
+    pub(super) fn bytes(&self) -> usize {
+        let optional = [&self.subject, &self.error].into_iter().flatten();
+        [&self.id, &self.source, &self.event_type].into_iter().chain(optional).map(String::len).sum()
+    }
+
     /// Returns when the event was done, became a dead letter or was cancelled.
     pub fn ended_at(&self) -> Option<Timestamp> {
         matches!(self.state, EventState::Done | EventState::Dead | EventState::Cancelled).then_some(self.since)

@@ -2,11 +2,12 @@
 //! copied only together with its content. Never delivers an event.
 
 use isopod_policy::ProcessName;
+use jiff::Timestamp;
 use rusqlite::{Connection, Row, params};
 
 use super::counters::{QueueChange, stored_counts};
 use super::line::unblock;
-use super::row::{RowState, millis, payload, timestamp};
+use super::row::{RowState, payload};
 use crate::StoreError;
 use crate::limits::{EVENT_BYTES_MAX, EVENTS_SWEPT_MAX};
 use crate::loss::Rescued;
@@ -33,7 +34,7 @@ pub(crate) fn rescue_events(from: &Connection, to: &Connection, rescued: &mut Re
     });
     // If the row can't be read, the new file has no session, so all leases are void.
     let (next_seq, session, clock) = state.unwrap_or_default();
-    let clock = timestamp(clock).map_or(0, millis);
+    let clock = if Timestamp::from_millisecond(clock).is_ok() { clock } else { 0 };
     let mut next_seq = if (1..=SEQ_MAX).contains(&next_seq) { next_seq } else { 1 };
     to.execute("UPDATE event_state SET session = ?1, clock = ?2", [session, clock])?;
     let mut change = QueueChange::begin(to, session, clock)?;
@@ -91,7 +92,7 @@ fn read(row: &Row<'_>) -> Sql<(i64, i64, RowState, i64)> {
         row.get::<_, u32>(column)?;
     }
     for column in ["accepted_at", "since", "due_at", "expires_at"] {
-        row.get::<_, Option<i64>>(column)?.map(timestamp).transpose()?;
+        row.get::<_, Option<i64>>(column)?;
     }
     let (seq, state, bytes) = (row.get::<_, i64>("seq")?, row.get("state")?, row.get::<_, i64>("bytes")?);
     let subject: Option<String> = row.get("subject")?;

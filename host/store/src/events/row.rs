@@ -88,8 +88,11 @@ pub(super) fn millis(at: Timestamp) -> i64 {
     at.as_millisecond()
 }
 
-pub(super) fn timestamp(millis: i64) -> Sql<Timestamp> {
-    Timestamp::from_millisecond(millis).map_err(|error| StoreError::damaged(error).into())
+/// Returns a stored time. A time out of range becomes the nearest one in range: it is no reason to
+/// replace the whole database.
+pub(super) fn timestamp(millis: i64) -> Timestamp {
+    let nearest = if millis < 0 { Timestamp::MIN } else { Timestamp::MAX };
+    Timestamp::from_millisecond(millis).unwrap_or(nearest)
 }
 
 /// The attributes of an event in its payload, as JSON.
@@ -134,7 +137,7 @@ pub(super) fn stored(row: &Row<'_>, are_leases_void: bool) -> Sql<StoredEvent> {
     let state: RowState = row.get("state")?;
     let state = if are_leases_void && state == RowState::Leased { RowState::Ready } else { state };
     let time_if_any =
-        |column: &str| -> Sql<Option<Timestamp>> { row.get::<_, Option<i64>>(column)?.map(timestamp).transpose() };
+        |column: &str| -> Sql<Option<Timestamp>> { Ok(row.get::<_, Option<i64>>(column)?.map(timestamp)) };
     Ok(StoredEvent {
         seq: EventSeq(row.get("seq")?),
         process: parsed::<ProcessName>(row, "name")?,
@@ -147,9 +150,9 @@ pub(super) fn stored(row: &Row<'_>, are_leases_void: bool) -> Sql<StoredEvent> {
         attempt: row.get("attempt")?,
         attempts_max: row.get("attempts_max")?,
         error: row.get("error")?,
-        accepted_at: timestamp(row.get("accepted_at")?)?,
+        accepted_at: timestamp(row.get("accepted_at")?),
         due_at: time_if_any("due_at")?,
         expires_at: time_if_any("expires_at")?,
-        since: timestamp(row.get("since")?)?,
+        since: timestamp(row.get("since")?),
     })
 }

@@ -431,6 +431,21 @@ mod tests {
     }
 
     #[test]
+    fn a_delay_that_the_host_refuses_is_refused() {
+        let host = TestHost::new();
+        let (day, event) = (Duration::from_secs(24 * 3_600), || NewEvent::new("reminder"));
+        events::emit(event().with_delay(365 * day).with_expiry(366 * day)).unwrap();
+        for refused in [
+            event().with_delay(Duration::MAX),
+            event().with_expiry(367 * day),
+            event().with_delay(2 * day).with_expiry(day),
+        ] {
+            assert!(events::emit(refused).unwrap_err().to_string().contains("delay"));
+        }
+        assert_eq!(host.emitted().len(), 1);
+    }
+
+    #[test]
     fn a_test_defines_the_replies_to_questions() {
         let host = TestHost::new();
         let ask = || block_on(events::ask(NewEvent::new("price"), Duration::from_secs(1)));

@@ -37,7 +37,6 @@ async fn a_row_that_a_claim_cannot_read_is_left_out() {
         "error = CAST(X'ff' AS TEXT)",
         "attempt = -1",
         "repeats = 1 << 40",
-        "accepted_at = -1 << 62",
     ] {
         let (folder, store) = filled().await;
         drop(store);
@@ -48,6 +47,23 @@ async fn a_row_that_a_claim_cannot_read_is_left_out() {
         let (_, rescued) = report(&store).await;
         assert_eq!((rescued.entries, rescued.events, rescued.is_complete), (ENTRIES as u64, 51, false), "{damage}");
         works(&store).await;
+    }
+}
+
+#[tokio::test]
+async fn a_time_out_of_range_is_not_damage() {
+    for time in ["1 << 62", "-1 << 62", "253402207200999"] {
+        let (folder, store) = filled().await;
+        drop(store);
+        let sql = format!("UPDATE events SET accepted_at = {time}, since = {time} WHERE id = 'ready-3'");
+        change_row(folder.path(), &sql);
+        let sql = format!("UPDATE events SET due_at = {time}, expires_at = {time} WHERE id = 'delayed'");
+        change_row(folder.path(), &sql);
+        let store = Store::open(folder.path()).expect("the store opens");
+        assert!(events(&store).await.iter().any(|event| event.id == "ready-3"), "{time}");
+        let claimed = store.events().claim(&name("bot"), &super::process("worker"), 100, at(0)).await;
+        let claims = claimed.expect("it is claimed").claims;
+        assert!(claims.iter().any(|claim| claim.event.id == "ready-3"), "{time}");
     }
 }
 

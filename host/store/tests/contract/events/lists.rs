@@ -1,6 +1,6 @@
 //! Deduplication, lists, statistics, cancellation and pruning.
 
-use isopod_store::limits::{EVENTS_PER_BATCH_MAX, EVENTS_SCANNED_MAX};
+use isopod_store::limits::{EVENT_PAGE_BYTES_MAX, EVENTS_PER_BATCH_MAX, EVENTS_SCANNED_MAX};
 use isopod_store::{Accepted, Cancelled, DeadChange, EventFilter, EventSeq, EventState, Outcome, Page, QueueStats};
 
 use super::{Backend, dead, done, event, ordered, process, retry};
@@ -181,6 +181,34 @@ pub(super) async fn only_events_that_wait_for_no_earlier_one_are_claimable(backe
     assert_eq!(claimable(10).await, (1, false, 0), "its subject has a delayed event");
     backend.accept([event("other")], 10).await;
     assert_eq!(claimable(10).await, (2, true, 2));
+}
+
+/// Events of an earlier version may have attributes of any length.
+pub(super) async fn a_page_is_bounded_in_bytes(backend: &Backend<'_>) {
+    let large = |number: usize| {
+        let mut new = event(&format!("{number:02}"));
+        new.event.subject = Some("s".repeat(1 << 20));
+        new.process = process(if number % 3 == 0 { "mailer" } else { "worker" });
+        new
+    };
+    for first in (0..12).step_by(6) {
+        backend.accept((first..first + 6).map(large), 0).await;
+    }
+    for state in [None, Some(EventState::Ready)] {
+        let (mut ids, mut page) = (Vec::new(), Page { cursor: None, limit: Some(1_000) });
+        loop {
+            let filter = EventFilter { state, ..EventFilter::default() };
+            let found = backend.queue.list(&name("bot"), filter, page.clone()).await.expect("it is read");
+            let bytes: usize = found.items.iter().filter_map(|event| event.subject.as_ref()).map(String::len).sum();
+            assert!(bytes <= EVENT_PAGE_BYTES_MAX + (1 << 20), "a page has {bytes} bytes");
+            ids.extend(found.items.into_iter().map(|event| event.id));
+            page.cursor = found.next;
+            if page.cursor.is_none() {
+                break;
+            }
+        }
+        assert_eq!(ids, (0..12).rev().map(|number| format!("{number:02}")).collect::<Vec<_>>(), "{state:?}");
+    }
 }
 
 /// The first page contains it, however many events in other states were accepted later.
