@@ -147,12 +147,19 @@ fn folders() -> Vec<PathBuf> {
     ["current", "first-draft"].map(|folder| own.join(folder)).into_iter().chain(others).chain([contract]).collect()
 }
 
-/// Returns the source folders of this package's dependencies.
+/// Returns the source folders of this package's dependencies on this platform. The sources of those
+/// for other platforms may never have been downloaded.
 fn sources() -> BTreeMap<String, PathBuf> {
-    let mut command = Command::new(env!("CARGO"));
-    command.args(["metadata", "--format-version", "1", "--offline"]).current_dir(env!("CARGO_MANIFEST_DIR"));
-    let listed = command.output().expect("cargo can be run");
-    let listed: serde_json::Value = serde_json::from_slice(&listed.stdout).expect("cargo lists packages as JSON");
+    let cargo = |args: &[&str]| {
+        let mut command = Command::new(env!("CARGO"));
+        let output = command.args(args).current_dir(env!("CARGO_MANIFEST_DIR")).output().expect("cargo can be run");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        output.stdout
+    };
+    let version = String::from_utf8(cargo(&["-vV"])).expect("cargo prints text");
+    let platform = version.lines().find_map(|line| line.strip_prefix("host: ")).expect("cargo names its platform");
+    let listed = cargo(&["metadata", "--format-version", "1", "--offline", "--filter-platform", platform]);
+    let listed: serde_json::Value = serde_json::from_slice(&listed).expect("cargo lists packages as JSON");
     let package = |package: &serde_json::Value| {
         let (name, manifest) = (package["name"].as_str()?, package["manifest_path"].as_str()?);
         Some((name.to_owned(), Path::new(manifest).parent()?.to_owned()))
