@@ -72,7 +72,7 @@ fn stored_events_are_listed_shown_and_cancelled() {
     host.until_event("greedy", &delayed, "delayed");
     let listed = said(&host, &["events"]);
     let limited = said(&host, &["events", "-n", "1", "--state", "leased"]);
-    assert!(limited.contains("a/1") && !limited.contains(&delayed), "{limited}");
+    assert!(limited.contains("a/1") && limited.lines().count() == 2, "{limited}");
     assert!(failed(&host, &["events", "-n", "1", "show", "a/1"]).contains("write the options after the subcommand"));
     assert!(failed(&host, &["events", "show", ""]).contains("a value is required for '<ID>'"));
     let conflict = failed(&host, &["events", "send", "never", "--no-wait", "--queue", "pull"]);
