@@ -188,7 +188,7 @@ pub(super) async fn a_page_is_bounded_in_bytes(backend: &Backend<'_>) {
     let large = |number: usize| {
         let mut new = event(&format!("{number:02}"));
         new.event.subject = Some("s".repeat(1 << 20));
-        new.process = process(if number % 3 == 0 { "mailer" } else { "worker" });
+        new.process = process(if number.is_multiple_of(3) { "mailer" } else { "worker" });
         new
     };
     for first in (0..12).step_by(6) {
