@@ -19,7 +19,7 @@ use anyhow::{Context, Result};
 use super::flood::{self, Caller, SampleWindow};
 use super::peers::{self, Peers};
 use super::times::Times;
-use super::{components, folder, machine, options::Common};
+use super::{components, folder, options::Common};
 use isopod::Isopod;
 use queue::{Due, Progress, Queue, Sender};
 use report::{Contender, Figures, Latency, Run};
@@ -193,11 +193,7 @@ fn latency(programs: &Programs, seconds: u32) -> Result<Latency> {
     let caller = isopod.caller();
     let alone = quiet(&caller, seconds)?;
     let is_over = AtomicBool::new(false);
-    let sender = || {
-        // Called by each client's thread.
-        machine::lower_priority();
-        isopod.sender(Due::Now)
-    };
+    let sender = || isopod.sender(Due::Now);
     let (during, events) = std::thread::scope(|scope| {
         let flood =
             scope.spawn(|| send_while(sender, CLIENTS, 1, &AtomicU64::new(0), || !is_over.load(Ordering::Acquire)));

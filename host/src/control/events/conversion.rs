@@ -114,8 +114,8 @@ fn forward_subject(target: &str) -> String {
 }
 
 /// Marks an event to be forwarded. In the sender's own queue, its source includes the target app,
-/// so it is no duplicate of an event with the same source and id for another app. Its subject does
-/// too, so an unavailable target delays no event that the sender handles itself.
+/// so events with the same source and id for different apps aren't duplicates of each other. Its
+/// subject includes the target app too, so an unavailable target delays only events for that app.
 fn forwarding(mut event: Event, target: String) -> Event {
     event.source.insert_str(0, &forward_source(&target));
     if let Some(subject) = &mut event.subject {

@@ -273,7 +273,7 @@ impl Delivery {
             random: rand::random(),
         };
         let outcome = attempt.fails_with(failure);
-        if !attempt.is_logged(failure, &outcome) {
+        if !attempt.omits_line(failure, &outcome) {
             let line = LogLine::host(&self.app.name, attempt.describe(&claim.event.id, &outcome));
             self.app.log.write(LogLine { request_id: Some(request_id.to_string()), ..line });
         }

@@ -125,8 +125,8 @@ impl Attempt<'_> {
     }
 
     /// Returns whether the failure needs no line in the app's log. An event may be postponed many
-    /// times for the same reason, which is logged once. A withdrawn delivery is no failure.
-    pub(super) fn is_logged(&self, failure: &Failure, outcome: &Outcome) -> bool {
+    /// times for the same reason, which is logged once. A withdrawn delivery isn't logged.
+    pub(super) fn omits_line(&self, failure: &Failure, outcome: &Outcome) -> bool {
         if matches!(failure, Failure::Withdrawn) {
             return true;
         }
@@ -299,7 +299,7 @@ mod tests {
         let attempt = attempt(99, Some(&last));
         let outcome = attempt.fails_with(&Failure::Withdrawn);
         assert_eq!(outcome, Outcome::Retry { at: NOW, error: String::new(), is_counted: false });
-        assert!(attempt.is_logged(&Failure::Withdrawn, &outcome));
+        assert!(attempt.omits_line(&Failure::Withdrawn, &outcome));
     }
 
     #[test]
@@ -323,7 +323,7 @@ mod tests {
     fn a_postponed_event_is_logged_once_for_each_reason() {
         let is_logged = |failure: &Failure, last_error: Option<&LastError>| {
             let attempt = attempt(1, last_error);
-            attempt.is_logged(failure, &attempt.fails_with(failure))
+            attempt.omits_line(failure, &attempt.fails_with(failure))
         };
         let text_of = |failure: &Failure| match attempt(1, None).fails_with(failure) {
             Outcome::Retry { error, .. } => error,

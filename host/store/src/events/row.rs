@@ -88,8 +88,8 @@ pub(super) fn millis(at: Timestamp) -> i64 {
     at.as_millisecond()
 }
 
-/// Returns a stored time. A time out of range becomes the nearest one in range: it is no reason to
-/// replace the whole database.
+/// Returns a stored time. Clamps a time out of range, so that one such row doesn't count as damage
+/// of the whole database.
 pub(super) fn timestamp(millis: i64) -> Timestamp {
     let nearest = if millis < 0 { Timestamp::MIN } else { Timestamp::MAX };
     Timestamp::from_millisecond(millis).unwrap_or(nearest)
