@@ -141,7 +141,7 @@ pub(super) fn quiet(caller: &Caller, window: SampleWindow) -> Result<Times> {
 }
 
 /// Returns the latencies of a caller that waits for each response and then pauses, over one
-/// connection, while a condition of the number of its responses holds.
+/// connection, while a condition on the number of its responses holds.
 pub(super) fn quiet_while(caller: &Caller, holds: impl Fn(usize) -> bool) -> Result<Times> {
     machine::run_soon();
     let mut client = Client::open(caller.address, caller.request.clone())?;

@@ -1,5 +1,5 @@
-//! Runs a program whose standard error is a terminal, and keeps what it draws. Never interprets the
-//! drawing.
+//! Runs a program whose standard error is a terminal, and captures its output. Never interprets
+//! escape sequences.
 
 use std::{
     ffi::CStr,
@@ -32,14 +32,14 @@ pub fn run_on_terminal(mut command: Command) -> Output {
     });
     command.env("TERM", "xterm-256color").env_remove("NO_COLOR").stdout(Stdio::piped()).stderr(terminal);
     let child = command.spawn().unwrap_or_else(|error| panic!("{command:?} cannot be started: {error}"));
-    // The drawing ends once no process has the terminal open.
+    // The output ends once no process has the terminal open.
     drop(command);
     let output = child.wait_with_output().expect("a child can be waited for");
     Output { stderr: drawing.join().expect("reading does not panic"), ..output }
 }
 
-/// Opens a pseudoterminal: the end of the test, and the end of the program. A program that another
-/// test starts meanwhile inherits neither.
+/// Opens a pseudoterminal, and returns the end of the test and the end of the program. A program
+/// that another test starts meanwhile inherits neither.
 fn open() -> (File, File) {
     let open = |path: &Path| {
         let file = File::options().read(true).write(true).custom_flags(libc::O_NOCTTY).open(path);

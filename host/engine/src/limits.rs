@@ -182,8 +182,9 @@ pub const TRANSACTION_KEYS_MAX: usize = 10_000;
 /// Host memory that is charged for a buffered key in addition to its content.
 pub const TRANSACTION_ENTRY_BYTES: u64 = 128;
 
-/// Bytes that are charged for a buffered event in addition to its texts and data: at least as many
-/// as the embedder's store adds, so that it never refuses effects within the limits above.
+/// Bytes that are charged for a buffered event in addition to its texts and data. At least the
+/// overhead of the embedder's store, so that the store never refuses effects within the limits
+/// above.
 pub const EMITTED_EVENT_ENTRY_BYTES: u64 = 640;
 
 /// Outbound requests of one app in progress, over all its instances. Beyond it a request fails with

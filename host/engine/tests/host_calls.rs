@@ -147,8 +147,8 @@ fn folders() -> Vec<PathBuf> {
     ["current", "first-draft"].map(|folder| own.join(folder)).into_iter().chain(others).chain([contract]).collect()
 }
 
-/// Returns the source folders of this package's dependencies on this platform. The sources of those
-/// for other platforms may never have been downloaded.
+/// Returns the source folders of this package's dependencies on this platform. The sources of
+/// dependencies for other platforms may not be downloaded.
 fn sources() -> BTreeMap<String, PathBuf> {
     let cargo = |args: &[&str]| {
         let mut command = Command::new(env!("CARGO"));

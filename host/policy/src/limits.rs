@@ -141,8 +141,8 @@ pub const RESTART_AFTER: RangeInclusive<Duration> = Duration::from_millis(100)..
 pub const RESTART_QUICK: Duration = Duration::from_secs(5);
 /// An instance that ran for at least this long was stable: its back-off is reset.
 pub const RESTART_WELL: Duration = Duration::from_secs(10);
-/// After this many consecutive quick crashes a process type crashes in a loop. Its release is
-/// replaced if it is new; otherwise the next restart follows after a long pause.
+/// Consecutive quick crashes after which a process type counts as crashing in a loop. Its release
+/// is replaced if it is new; otherwise, the next restart follows after a long pause.
 pub const CRASH_LOOP_ENDS: u32 = 5;
 
 /// A manifest with a number of attempts outside this range is rejected. One attempt means no retry;

@@ -16,9 +16,10 @@ pub struct ServiceRate {
 }
 
 /// Returns when a client should retry if its job found the queue full: after half of the queue has
-/// completed at the current rate. If no job has completed yet, after as long as the queue has
-/// waited so far: a queue that just filled may drain in a moment, and one that was stuck for long
-/// will probably stay so. At most `longest`, the time that a job may take: by then one has ended.
+/// completed at the current rate. If no job has completed yet, the delay is the time that the queue
+/// has waited so far: a queue that just filled may drain soon, and one that has been stuck for long
+/// will probably remain stuck. The delay is at most `longest`, the time limit of a job, since one
+/// job has ended by then.
 pub fn retry_after(waiting: u32, drain: ServiceRate, longest: Duration) -> Duration {
     let (least, most) = (*RETRY_AFTER.start(), *RETRY_AFTER.end().min(&longest.max(*RETRY_AFTER.start())));
     let seconds = match drain.jobs {
@@ -71,7 +72,7 @@ mod tests {
         }
 
         #[test]
-        fn a_retry_finds_about_half_of_the_queue_gone(
+        fn about_half_of_the_queue_has_completed_at_a_retry(
             waiting in 2..5_000u32, jobs in 1..100_000u64, ms in 1..10_000u64,
         ) {
             let wait = retry_after(waiting, drain(jobs, ms), LONG).as_secs_f64();

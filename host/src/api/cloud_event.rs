@@ -1,6 +1,6 @@
 //! Reads CloudEvents 1.0 in structured or binary mode. The module `reader` owns requests with one
-//! or several events, `attribute` single attributes, and `options` the attributes that are
-//! addressed to the host. `control::events` has their rules. Never delivers an event.
+//! or several events, `attribute` single attributes, and `options` the attributes that set delays
+//! and expiries. `control::events` has their rules. Never delivers an event.
 
 mod attribute;
 mod options;

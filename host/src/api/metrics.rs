@@ -78,8 +78,8 @@ struct QueueMetrics {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     stored: Option<StoredCounts>,
-    /// In `pull`, the time since the arrival of the oldest job that waits. In `push`, the age of
-    /// the oldest stored event that is ready or being delivered.
+    /// In `pull`, the age of the oldest waiting job. In `push`, the age of the oldest stored event
+    /// that is ready or being delivered.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     oldest_ms: Option<u64>,

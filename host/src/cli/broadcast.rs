@@ -381,7 +381,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_after_the_last_event_is_refused_as_the_first_one() {
+    fn from_must_not_be_after_the_last_event() {
         let refused = |text, from| {
             let mut source = source(text, from);
             while !source.chunk().unwrap().is_empty() {}
@@ -396,7 +396,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_is_too_long_is_reported_with_the_stored_events_and_the_next_line() {
+    fn a_line_that_is_too_long_is_reported_with_the_stored_events_and_the_line_to_continue_from() {
         let text = format!("a\n\n{}\nb\n", "x".repeat(limits::EVENT_BYTES_MAX + 1));
         let mut source = source(text.leak(), 1);
         assert_eq!(numbers(&source.chunk().unwrap()), [1]);
@@ -413,7 +413,7 @@ mod tests {
     }
 
     #[test]
-    fn a_repeated_broadcast_reports_the_new_events_and_the_earlier_ones() {
+    fn a_repeated_broadcast_reports_new_and_duplicate_events() {
         assert_eq!(summary(60_000, 0), "stored 60000 events");
         assert_eq!(summary(60_000, 60_000), "stored 0 events; 60000 were already stored");
         assert_eq!(summary(2, 1), "stored 1 event; 1 was already stored");

@@ -407,7 +407,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bundle_names_its_app_or_its_fault() {
+    fn a_bundle_yields_the_name_of_its_app_or_an_error() {
         let inside = |bytes: &[u8]| name_inside(Path::new("shop.tar.gz"), bytes);
         let packed = bundle::pack("name = \"shop\"", b"\0asm");
         assert_eq!(inside(&packed).unwrap().as_ref().map(AppName::as_str), Some("shop"));

@@ -112,6 +112,6 @@ pub(crate) const LOCAL_KEY_VALUE_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// next page.
 pub(crate) const LOCAL_KEY_VALUE_PAGE_KEYS: usize = 1_000;
 
-/// Characters of one cell of a table. The rest is replaced by an ellipsis. An id of an event always
+/// Characters of one cell of a table. The rest is replaced by an ellipsis. An event's id always
 /// fits, so it can be copied.
 pub(crate) const TABLE_CELL_CHARS_MAX: usize = 1_024;

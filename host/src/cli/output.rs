@@ -96,8 +96,8 @@ pub(crate) fn flat(text: &str) -> String {
     text.trim_end().replace('\r', "").replace('\n', "\\n")
 }
 
-/// Returns one field for people like [`field`], on one line and with its control characters
-/// escaped: a sender's text must not forge a row or a line.
+/// Formats one field like [`field`], on one line and with its control characters escaped, so that a
+/// sender's text can't forge a row or a line.
 pub(crate) fn value(value: &Value, key: &str) -> String {
     printable_line(&field(value, key)).into_owned()
 }
@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cell_is_one_line_of_a_bounded_length() {
+    fn a_cell_is_one_line_of_bounded_length() {
         let rows = vec![vec!["x".repeat(100_000), "a\r\nfake".into()], vec!["b".into(), "c".into()]];
         let text = table(&["ID", "SUBJECT"], &rows);
         let lines: Vec<&str> = text.lines().collect();

@@ -30,8 +30,8 @@ impl AppArgs {
         self.resolve_or(Err)
     }
 
-    /// Resolves like [`AppArgs::resolve`]; if neither names an app, returns the result of
-    /// `elsewhere`, which receives the error about the missing name.
+    /// Resolves like [`AppArgs::resolve`]; if neither source names an app, passes the error about
+    /// the missing name to `elsewhere` and returns its result.
     pub(crate) fn resolve_or(
         &self,
         elsewhere: impl FnOnce(Failure) -> Result<AppName, Failure>,

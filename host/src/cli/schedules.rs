@@ -1,5 +1,5 @@
 //! Implements `isopod schedules`: lists an app's schedules with their last and next runs, shows the
-//! latest runs of one, and starts a run by hand. Never changes a schedule.
+//! latest runs of one, and starts a run manually. Never changes a schedule.
 
 use clap::{Args, Subcommand};
 use isopod_policy::ProcessName;

@@ -14,8 +14,8 @@ pub(crate) async fn reached(step: &'static str) {
 #[cfg(not(feature = "failpoints"))]
 pub(crate) async fn reached(_: &'static str) {}
 
-/// Returns the interval of a periodic task. `FAILPOINTS` can set another number of milliseconds, as
-/// in `data-check=return(100)`.
+/// Returns the interval of a periodic task. `FAILPOINTS` can set another interval in milliseconds,
+/// as in `data-check=return(100)`.
 #[cfg(feature = "failpoints")]
 pub(crate) fn interval(step: &'static str, usual: Duration) -> Duration {
     let milliseconds = fail::eval(step, |given| given.and_then(|text| text.parse().ok())).flatten();

@@ -60,7 +60,7 @@ pub(crate) const RESTORE_PARALLEL: usize = 4;
 pub(crate) const RESTORE_RETRY_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Drain time of requests and handlers of stored events at a stop, unless configured. Then they are
-/// cut off.
+/// cancelled.
 pub(crate) const DRAIN_TIME: Duration = Duration::from_secs(20);
 
 /// Drain time of a running push job at a stop. Then it is `failed` with the reason `host-stopped`.
@@ -200,16 +200,16 @@ pub(crate) const FORWARD_POSTPONED_MAX: Duration = Duration::from_secs(60);
 /// The shortest time for which a handler can postpone an event. A shorter time is extended.
 pub(crate) const DELIVERY_POSTPONED_MIN: Duration = Duration::from_millis(100);
 
-/// The longest delay of an event, and the latest time at which it may expire. An event with a later
-/// time is refused, by the API with 400, since such a time is probably in a wrong unit.
+/// The longest delay of an event, and the latest expiry. An event with a later time is refused (by
+/// the API with 400), since such a time is probably in the wrong unit.
 pub(crate) const EVENT_TIME_AHEAD_MAX: SignedDuration = SignedDuration::from_hours(366 * 24);
 
-/// Characters of the name of an event's attribute, as CloudEvents recommends. An event with a
-/// longer name is refused, by the API with 400.
+/// Characters in the name of an event's attribute, as CloudEvents recommends. An event with a
+/// longer name is refused (by the API with 400).
 pub(crate) const EVENT_ATTRIBUTE_NAME_CHARS_MAX: usize = 20;
 
-/// Bytes of an event's id, source, type and subject each. An event with a longer one is refused, by
-/// the API with 400: an id is part of a URL, and lists contain all four.
+/// Bytes in each of an event's id, source, type and subject. An event with a longer one is refused
+/// (by the API with 400): an id is part of a URL, and lists contain all four.
 pub(crate) const EVENT_ATTRIBUTE_BYTES_MAX: usize = 1_024;
 
 /// The longest time until the next attempt. A longer time is shortened.

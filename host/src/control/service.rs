@@ -157,7 +157,7 @@ impl Service {
 
     /// Shuts down: accepts no new work, drains push jobs and other changes for up to
     /// `PUSH_DRAIN_TIME` and then cancels them as failed. Meanwhile, drains the handlers of stored
-    /// events for up to `drain_time`, and then cuts them off.
+    /// events for up to `drain_time`, and then cancels them.
     pub(crate) async fn shut_down(&mut self, drain_time: Duration) {
         self.core.shutdown.closing.cancel();
         self.usage.store_usage().await;

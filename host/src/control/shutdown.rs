@@ -17,9 +17,9 @@ pub(in crate::control) struct Shutdown {
     pub(in crate::control) deliveries: TaskTracker,
     /// Cancelled first: no new work is accepted.
     pub(in crate::control) closing: CancellationToken,
-    /// Cancelled when the drain time of push jobs is over: unfinished work fails.
+    /// Cancelled when the drain time of push jobs ends: unfinished work fails.
     pub(in crate::control) cancel: CancellationToken,
-    /// Cancelled when the drain time of requests is over: handlers of stored events are cut off.
+    /// Cancelled when the drain time of requests ends: handlers of stored events are cancelled.
     pub(in crate::control) cut_off: CancellationToken,
     /// Cancelled after that: the activity log stores its queue and ends.
     pub(in crate::control) drained: CancellationToken,

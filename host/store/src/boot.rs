@@ -18,7 +18,7 @@ const NAME: &str = "boot.id";
 /// The system's id of its boot.
 const SYSTEM: &str = "/proc/sys/kernel/random/boot_id";
 /// The modification time of a journal that was written before the current boot. Each write replaces
-/// it by the system's time.
+/// it with the system's time.
 const EARLIER: SystemTime = SystemTime::UNIX_EPOCH;
 
 /// The current boot.
@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn only_journals_since_the_first_start_of_a_boot_were_written_in_it() {
+    fn journals_written_since_the_first_start_in_a_boot_belong_to_that_boot() {
         let (folder, journal) = with_journal();
         let boot = Boot::open(folder.path());
         assert!(!boot.has_written(&journal) && !boot.has_written(&folder.path().join("missing")));

@@ -352,7 +352,7 @@ impl StoreError {
             Some(E::ReadOnly | E::PermissionDenied) => {
                 Self::File { path: path.to_owned(), detail: explained(&io::ErrorKind::PermissionDenied.into()) }
             }
-            // SQLite reports a failure to enlarge the index of a journal as an error of the disk.
+            // SQLite reports a failure to enlarge the index of a journal as a disk error.
             Some(E::SystemIoFailure) if is_of_index_size(error) && is_full(folder) => {
                 Self::DiskFull { folder: folder.to_owned() }
             }
@@ -368,7 +368,7 @@ impl StoreError {
     }
 }
 
-/// Returns whether the index of a journal can't be enlarged.
+/// Returns whether the error states that the index of a journal can't be enlarged.
 fn is_of_index_size(error: &rusqlite::Error) -> bool {
     error.sqlite_error().is_some_and(|error| error.extended_code == rusqlite::ffi::SQLITE_IOERR_SHMSIZE)
 }

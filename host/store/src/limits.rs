@@ -20,8 +20,8 @@ pub const LOCK_WAIT_MS_MAX: u32 = 10_000;
 /// Bytes of the journal after a checkpoint. A journal that grew under load is truncated to this
 /// size.
 pub const JOURNAL_BYTES_KEPT: u32 = 16 << 20;
-/// Pages in the journal of an app's database. Once a commit exceeds this, the host copies them to
-/// the file before the app's next commit.
+/// Pages in the journal of an app's database. After a commit that exceeds this number, the host
+/// copies the pages to the database file before the app's next commit.
 pub(crate) const JOURNAL_PAGES_MAX: i64 = 1_000;
 
 /// Items on one page of a list. A longer list continues on the next page.
@@ -105,8 +105,8 @@ pub const WRITE_TURN_MAX: Duration = Duration::from_millis(50);
 /// Bytes of an app's database that is checked completely before its first use in a run of the host.
 /// A larger database is checked while it is used, since the check would delay the first call.
 pub const CHECKED_BYTES_MAX: u64 = 8 << 20;
-/// Queued checks of databases. A further check is queued a minute later, if the database is still
-/// open then, or at its next use.
+/// Queued checks of databases. If the queue is full, a check is queued a minute later if the
+/// database is still open then, or at its next use.
 pub const CHECKS_WAITING_MAX: usize = 1_024;
 /// Bytes of free pages that an app's database keeps for later rows. Only free pages beyond it are
 /// removed from the file, so that a queue in regular use doesn't shrink and grow repeatedly.
@@ -118,15 +118,15 @@ pub(crate) const PAGES_FREED_AT_ONCE: i64 = 8;
 /// Damaged databases of one app in `lost+found/`. A further damaged database stays at its path, and
 /// the app's calls fail: a failing disk must not be filled with damaged copies.
 pub const DAMAGED_DATABASES_KEPT: usize = 3;
-/// Bytes of disk space that remain free while the host copies the rows of a damaged database.
-/// Without that much space, it doesn't begin to copy, so that other apps can write.
+/// Bytes of disk space that remain free while the host copies the rows of a damaged database. If
+/// less would remain, the host doesn't begin to copy, so that other apps can write.
 pub const RESCUE_SPARE_BYTES: u64 = 16 << 20;
 /// Unreadable parts of a damaged table that a rescue skips. Beyond it, the rest of the table isn't
 /// copied.
 pub const RESCUE_ERRORS_MAX: u32 = 100_000;
 /// How long all calls of an app fail after its damaged database could not be replaced, for example
-/// on a full disk. Then the next call tries again. Also how long errors don't make a database
-/// suspect that was found intact.
+/// on a full disk. Then the next call tries again. Also how long errors don't make a database that
+/// was found intact suspect again.
 pub const RESCUE_RETRY_AFTER: Duration = Duration::from_secs(60);
 /// Calls of one app's database that are queued or running. Further calls wait for a permit before
 /// they are queued.

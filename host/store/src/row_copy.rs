@@ -39,7 +39,7 @@ pub(crate) fn copy<T>(
             Err(error) => Err(error.into()),
         }
     };
-    // A search for a later row than the given one would read the given row's page.
+    // `>=`, since a search with `>` would also read the page of the given row.
     let sql = format!("{select} WHERE rowid >= ?1 ORDER BY rowid");
     let mut statement = match from.prepare(&sql) {
         Ok(statement) => statement,
@@ -91,9 +91,8 @@ fn can_read(statement: &mut Statement<'_>, from: i64) -> Sql<bool> {
     }
 }
 
-/// Returns the first position from which the table can be read again, between one from which it
-/// can't be read and one from which it can: a step over a damaged part may end behind readable
-/// rows.
+/// Returns the first position from which the table can be read again. It is after `unreadable`, and
+/// at most `readable`: a step over a damaged part may skip readable rows.
 fn first_readable(statement: &mut Statement<'_>, mut unreadable: i64, mut readable: i64) -> Sql<i64> {
     while readable - unreadable > 1 {
         let middle = unreadable + (readable - unreadable) / 2;

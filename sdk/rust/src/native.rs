@@ -82,8 +82,8 @@ pub(crate) fn step() {
     }
 }
 
-/// Makes the change that conflicts with the next write, unless a delivery is in progress: its
-/// commit conflicts.
+/// Makes the change that conflicts with the next write. During a delivery, makes none, because the
+/// delivery's commit conflicts instead.
 fn conflict_outside_of_deliveries() {
     if let Some(change) = with(|world| world.queue.conflict_of_write()) {
         change();

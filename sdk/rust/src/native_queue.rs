@@ -13,7 +13,7 @@ use crate::{Error, Result};
 /// Replies to the events that handlers send with `events::ask`.
 pub(crate) type Answers = Rc<dyn Fn(NewEvent) -> Result<Option<Reply>>>;
 
-/// A change of another handler immediately before the next commit or write.
+/// A change by another handler immediately before the next commit or write.
 pub(crate) type Conflict = Box<dyn FnOnce()>;
 
 /// An event that has failed without a further attempt.
@@ -85,7 +85,7 @@ impl Queue {
         *left == 0
     }
 
-    /// Takes the conflict of a write outside of a delivery.
+    /// Takes the conflict of a write outside a delivery.
     pub(crate) fn conflict_of_write(&mut self) -> Option<Conflict> {
         if self.transaction.is_some() { None } else { self.conflict.take() }
     }

@@ -72,7 +72,8 @@ fn a_handler_that_asks_itself_gets_a_further_instance() {
     host.until_queue("outbox", Queue::Pull, 0, 0);
 }
 
-/// Runs two events that ask once both hold a slot, and returns the result of each question.
+/// Runs two events whose handlers call `ask` once both hold a slot. Returns the results of both
+/// calls.
 fn two_that_ask(host: &Host) -> [Value; 2] {
     let steps = json!([["until", "both-run"], asking(&json!([["attempt"]]))]);
     let answers = std::thread::scope(|scope| {
@@ -84,7 +85,7 @@ fn two_that_ask(host: &Host) -> [Value; 2] {
     answers.map(|answer| answer.expect(200).json()[1].clone())
 }
 
-/// Asserts that exactly one of two questions was refused, with this text.
+/// Asserts that exactly one of two calls was refused, with this text.
 #[track_caller]
 fn assert_one_refused(replies: &[Value; 2], text: &str) {
     let refused: Vec<_> = replies.iter().filter_map(|reply| reply["error"].as_str()).collect();
@@ -93,15 +94,15 @@ fn assert_one_refused(replies: &[Value; 2], text: &str) {
 }
 
 #[test]
-fn of_two_calls_that_would_wait_for_each_other_one_is_refused() {
+fn one_of_two_calls_that_would_wait_for_each_other_is_refused() {
     let host = host_with("max = 2");
     host.set_cores("outbox", &json!({ "pull": 3 })).expect(200);
     assert_one_refused(&two_that_ask(&host), "each of the 2 instances of `worker`");
     host.until_queue("outbox", Queue::Pull, 0, 0);
 }
 
-/// Starts a host with room for two instances of the worker. The instance of the other process type
-/// stays.
+/// Starts a host with room for two instances of the worker. The other process type keeps its one
+/// instance.
 fn host_with_two_workers() -> Host {
     let host = Host::start_with("", "instances_max = 3\n");
     deploy(&host, "outbox", "max = 9");
@@ -121,7 +122,7 @@ fn a_handler_that_asks_itself_on_a_full_host_gets_an_error() {
 }
 
 #[test]
-fn of_two_calls_that_would_wait_for_each_other_on_a_full_host_one_is_refused() {
+fn one_of_two_calls_that_would_wait_for_each_other_on_a_full_host_is_refused() {
     let host = host_with_two_workers();
     host.set_cores("outbox", &json!({ "pull": 3 })).expect(200);
     assert_one_refused(&two_that_ask(&host), "no room on this host");

@@ -1,5 +1,5 @@
-//! Tests events with invalid attributes that a handler sends: the call fails as the API refuses
-//! them, and the databases of the apps are unharmed.
+//! Tests events with invalid attributes that a handler sends: the call fails with the error of the
+//! API, and the apps' databases are not replaced.
 
 use isopod_tests::{
     Host,
@@ -60,7 +60,7 @@ fn an_invalid_attribute_of_an_emitted_event_is_refused_at_the_call() {
     for app in ["outbox", "audit"] {
         let emits = sending(app);
         assert_refused(&host.run_steps("outbox", &json!(emits)));
-        // Of an event that is asked, only the attributes are checked: it has no delay.
+        // For `ask`, only the attributes are checked: its event has no delay.
         let is_asked = |step: &&Value| step[1].get("delay_ms").or(step[1].get("expires_ms")).is_none();
         let asks: Vec<Value> = emits.iter().filter(is_asked).map(|step| json!(["ask", step[1]])).collect();
         for (ask, result) in asks.iter().zip(host.run_steps("outbox", &json!(asks))) {

@@ -5,7 +5,7 @@
 use isopod_tests::{Hazards, Torture};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// The smallest number of kills, unless fewer are requested.
+/// The minimum number of kills, unless fewer are requested.
 const KILLS_MIN: u32 = 10;
 
 /// Reads a number that `cargo xtask torture` has set in the environment.
@@ -31,7 +31,8 @@ fn survive(torture: Torture) {
     }
 }
 
-/// A torture that ends after 20 kills, or 20 s if it has made the smallest number of kills.
+/// A torture test that ends after 20 kills, or after 20 s if the minimum number of kills is
+/// reached.
 fn short(hazards: Hazards) -> Torture {
     let (seed, at_most) = (random_seed(), Duration::from_secs(20));
     Torture { kills: 20, seed, hazards, senders: 6, at_most, kills_min: KILLS_MIN, pause: 150 }

@@ -1,5 +1,5 @@
-//! Tests the expiry of stored events, in each form in which a sender sets it. An event that is not
-//! delivered before its expiry is cancelled, and no handler receives it.
+//! Tests the expiry of stored events, in each form in which a sender can set it. An event that is
+//! not delivered before its expiry is cancelled, and no handler receives it.
 
 use isopod_tests::{
     Host,
@@ -7,7 +7,7 @@ use isopod_tests::{
 };
 use serde_json::{Value, json};
 
-/// The delay and the expiry of events that are due when they have expired.
+/// The delay and the expiry of events. The test advances the clock past both.
 const DELAY: &str = "20m";
 const EXPIRY: &str = "30m";
 const DELAY_MS: u64 = 20 * 60 * 1_000;
@@ -35,7 +35,7 @@ fn emitting(id: &str) -> Value {
 fn an_event_that_is_not_delivered_before_its_expiry_is_cancelled() {
     let host = Host::start_with_faults("");
     host.deploy("outbox", outbox("outbox", "", ""));
-    // It has no release, so events for it wait.
+    // The app `audit` has no release, so events for it wait.
     host.create("audit", "dev");
     let by_header = ask_to_store("outbox", &event_of_steps("header", None, &steps()));
     host.api(by_header.header("isopod-delay", DELAY).header("isopod-expires", EXPIRY)).expect(202);

@@ -171,7 +171,7 @@ fn an_event_that_fails_each_time_delays_no_other_app() {
     }
 }
 
-/// A stored event waits for the process type that accepted it, also if a release lacks it.
+/// A stored event waits for its process type, even if a release lacks it.
 #[test]
 fn an_event_of_a_removed_process_type_does_not_stop_the_retries_of_others() {
     let host = Host::start();
@@ -196,7 +196,7 @@ fn an_event_of_a_removed_process_type_does_not_stop_the_retries_of_others() {
     host.until_event("outbox", "orphan", "done");
 }
 
-/// A fault of the host must not hold an event, or all later events of its subject, until a restart.
+/// A bug in the host must not block an event, or all later events of its subject, until a restart.
 #[test]
 fn an_event_whose_delivery_panics_is_delivered_again() {
     let host = Host::start_with("event-delivery=1*panic", "");

@@ -1,5 +1,5 @@
 //! Tests the events that a handler sends to other apps. Several apps may receive the same event.
-//! While an app takes no events, they wait without counting attempts. If the app doesn't exist,
+//! While an app can't accept events, they wait and no attempt is counted. If the app doesn't exist,
 //! they become dead letters.
 
 use isopod_tests::{
@@ -65,7 +65,7 @@ fn start_with_two_targets() -> Host {
 }
 
 #[test]
-fn each_app_receives_an_event_of_the_same_id() {
+fn several_apps_receive_an_event_with_the_same_id() {
     let host = start_with_two_targets();
     let targets = [Some("audit"), None, Some("ledger")];
     host.push_steps("outbox", None, &targets.iter().copied().map(emitting).collect());
@@ -81,7 +81,7 @@ fn each_app_receives_an_event_of_the_same_id() {
 }
 
 #[test]
-fn a_handler_can_pass_on_its_event() {
+fn a_handler_can_forward_the_event_that_it_handles() {
     let host = start_with_two_targets();
     let steps = json!([emitting(Some("audit")), emitting(Some("ledger"))]);
     host.api(ask_to_store("outbox", &event_of_steps("same", None, &steps))).expect(202);
@@ -93,7 +93,7 @@ fn a_handler_can_pass_on_its_event() {
 }
 
 #[test]
-fn a_power_failure_undoes_no_transaction_whose_event_was_forwarded() {
+fn a_power_failure_never_undoes_a_transaction_whose_event_was_forwarded() {
     let mut host = Host::start_with_faults("");
     for app in ["outbox", "audit"] {
         host.deploy(app, outbox(app, "", ""));

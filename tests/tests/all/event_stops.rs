@@ -1,4 +1,4 @@
-//! Tests the stored events that are claimed but whose handler has not started: when the host stops,
+//! Tests stored events that are claimed but whose handlers have not started: when the host stops,
 //! when they expire, and when a release lacks their process type.
 
 use isopod_tests::{
@@ -29,8 +29,8 @@ fn until_some_are_leased(host: &Host) {
     });
 }
 
-/// Occupies the instance with these steps, and stores events that wait for it. Returns the ids,
-/// that of the running event first.
+/// Occupies the instance with these steps, and stores events that wait for it. Returns the ids of
+/// the events, starting with the running one.
 fn occupy(host: &Host, steps: &Value) -> Vec<String> {
     let running = host.push_steps("outbox", None, steps);
     host.until_event("outbox", &running, "leased");

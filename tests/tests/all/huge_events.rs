@@ -12,7 +12,7 @@ const MIB: usize = 1 << 20;
 /// The size of each event.
 const HUGE: usize = 100 * MIB;
 
-/// The memory that a request may cost: far less than the event, with room for buffers.
+/// The memory that a request may use: far less than the event, with room for buffers.
 const COST_MIB_MAX: u64 = 40;
 
 /// The beginning of an event whose data has not ended.
@@ -27,8 +27,8 @@ fn request(host: &Host, path: &str, content_type: &str) -> Ask {
     ask.header("content-type", content_type)
 }
 
-/// Sends a request with an event of [`HUGE`] bytes, and returns the response. `is_announced` says
-/// whether the request has a length or chunks.
+/// Sends a request with an event of [`HUGE`] bytes, and returns the response. `is_announced` states
+/// whether the request has a `content-length`; otherwise it is chunked.
 #[track_caller]
 fn send(host: &Host, ask: Ask, is_announced: bool) -> Answer {
     let mut wire = Wire::open(host.admin).expect("the API accepts connections");
@@ -50,7 +50,7 @@ fn send(host: &Host, ask: Ask, is_announced: bool) -> Answer {
 }
 
 #[test]
-fn an_event_of_100_mib_is_refused_without_a_cost_in_memory() {
+fn an_event_of_100_mib_is_refused_without_being_buffered() {
     let host = Host::start();
     host.deploy("outbox", outbox("outbox", "", ""));
     let small = host.push_steps("outbox", None, &json!([["increment", "handled"]]));

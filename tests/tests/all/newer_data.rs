@@ -1,5 +1,5 @@
-//! Tests a data folder that a newer version has used: a newer `control.db` refuses the start, and a
-//! newer or unreadable database of an app affects only that app, and is reported.
+//! Tests a data folder that a newer version has used. The host refuses to start with a newer
+//! `control.db`. A newer or unreadable database of an app affects only that app, and is reported.
 
 use isopod_tests::{
     Ask, Host,
@@ -31,7 +31,7 @@ fn reported(host: &Host, app: &str) -> String {
 }
 
 #[test]
-fn a_newer_control_database_refuses_the_start() {
+fn the_host_refuses_to_start_with_a_newer_control_database() {
     let mut host = Host::start();
     host.deploy("outbox", outbox("outbox", "", ""));
     host.stop();
@@ -45,7 +45,7 @@ fn a_newer_control_database_refuses_the_start() {
 }
 
 #[test]
-fn a_newer_or_unreadable_database_of_an_app_is_reported_and_stops_no_other_app() {
+fn a_newer_or_unreadable_database_of_an_app_is_reported_and_affects_no_other_app() {
     let host = Host::start();
     for app in ["newer", "unreadable", "other"] {
         host.deploy(app, outbox(app, "", ""));

@@ -54,9 +54,9 @@ fn an_event_with_a_known_source_and_id_is_not_stored_again() {
     let repeated = host.api_raw(&ask).expect(202);
     let second = repeated.json();
     assert_eq!((&second["state"], &second["accepted_at"]), (&json!("done"), &first["accepted_at"]));
-    let place = repeated.header("location").expect("a duplicate has the place of the first event");
-    assert_eq!(Some(place), accepted.header("location"));
-    assert_eq!(host.api(Ask::get(place)).expect(200).json()["accepted_at"], first["accepted_at"]);
+    let location = repeated.header("location").expect("a duplicate has the location of the first event");
+    assert_eq!(Some(location), accepted.header("location"));
+    assert_eq!(host.api(Ask::get(location)).expect(200).json()["accepted_at"], first["accepted_at"]);
     assert_eq!(listed(&host, ""), [id]);
 }
 

@@ -163,6 +163,7 @@ fn evaluate<'v>(text: &str, values: &impl Fn(&str) -> Option<&'v str>) -> Option
         ("Duration::from_secs(", 1_000_000_000),
         ("Duration::from_millis(", 1_000_000),
         ("Duration::from_micros(", 1_000),
+        ("SignedDuration::from_hours(", 3_600_000_000_000),
     ] {
         if let Some(inner) = text.strip_prefix(start).and_then(|rest| rest.strip_suffix(')')) {
             return evaluate(inner, values)?.checked_mul(nanoseconds);
@@ -242,6 +243,7 @@ mod tests {
     const SOURCE: &str = concat!(
         "//! Limits.\n\n/// Bytes of a head. More is\n/// refused.\npub const HEAD_BYTES: usize = 64 * 1024;\n\n",
         "/// Idle time, then closed.\npub(crate) const IDLE: Duration = Duration::from_secs(90 * 60);\n",
+        "/// Later is refused.\npub(crate) const AHEAD: SignedDuration = SignedDuration::from_hours(366 * 24);\n",
         "pub const ALL_BYTES: u64 =\n    HEAD_BYTES as u64 + 1;\nconst KIB: u64 = 1 << 10;\n\n",
         "/// Refuses.\npub const COUNT: RangeInclusive<u32> = 1..=20_000;\n",
         "/// Refuses.\npub const OTHER: usize = elsewhere();\n",
@@ -259,7 +261,8 @@ mod tests {
             [
                 "| `HEAD_BYTES` | 64 KiB | Bytes of a head. More is refused. |",
                 "| `IDLE` | 90 min | Idle time, then closed. |",
-                "| `ALL_BYTES` | 65,537 bytes | Idle time, then closed. |",
+                "| `AHEAD` | 366 d | Later is refused. |",
+                "| `ALL_BYTES` | 65,537 bytes | Later is refused. |",
                 "| `COUNT` | 1 to 20,000 | Refuses. |",
                 "| `OTHER` | `elsewhere()` | Refuses. |",
             ]

@@ -72,8 +72,8 @@ fn time(value: &str, now: Timestamp) -> Result<Timestamp, String> {
     })
 }
 
-/// Returns whether a text that isn't a timestamp begins with a time in the last year that a
-/// timestamp can have. The last day of that year is after the last timestamp.
+/// Returns whether text that isn't a valid timestamp begins with a time in the last year of the
+/// range of timestamps. The last day of that year is after the latest timestamp.
 fn is_after_all_timestamps(value: &str) -> bool {
     let time = value.get(.."0000-00-00T00:00:00".len()).and_then(|head| head.parse::<DateTime>().ok());
     time.is_some_and(|time| time.year() == DateTime::MAX.year())

@@ -208,7 +208,7 @@ fn state_at(event: &Value, now: Timestamp) -> String {
         "ready" if event["is_blocked"] == true => "ready (after an earlier event of its subject)".to_owned(),
         "delayed" => {
             let due = field(event, "due_at");
-            // The delivery of a due event waits for its turn.
+            // An event can be due and still wait for its delivery.
             let is_due = due.parse::<Timestamp>().is_ok_and(|due| due <= now);
             format!("{} {}", if is_due { "due since" } else { "delayed until" }, output::time(&due))
         }
@@ -306,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn the_attributes_of_an_event_forge_no_line() {
+    fn the_attributes_of_an_event_cannot_forge_a_line() {
         let attributes = ["id", "source", "type", "subject"];
         let mut forged = event("dead");
         attributes.iter().for_each(|name| forged[*name] = json!("x\r\nfake\u{1b}[2J"));

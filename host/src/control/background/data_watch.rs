@@ -30,7 +30,7 @@ impl Service {
         tokio::join!(self.report_losses(), self.look_for_losses(), self.watch_control());
     }
 
-    /// Reports databases that can't be read at the start.
+    /// Reports databases that can't be read when the host starts.
     pub(in crate::control) async fn report_unreadable(&self, found: Vec<(Arc<AppRecord>, StoreError)>) {
         for (app, error) in found {
             let (kind, text, data) = data_folder::unreadable(&self.store, &app.name, &error);

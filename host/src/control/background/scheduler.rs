@@ -103,8 +103,9 @@ impl Service {
     }
 
     /// Runs a command once for each time of a firing at `at`, after the runs of earlier firings.
-    /// The times that don't run are recorded and stored as fired together, and only after the
-    /// earlier runs have started: those count as missed if the host ends before.
+    /// The firing's missed times are recorded and stored as fired in one step. This happens only
+    /// after the earlier runs have started, so that those runs count as missed if the host ends
+    /// before.
     async fn queue_commands(&self, app: &AppRecord, firing: &Firing, at: Timestamp) {
         let Firing { process, timetable, runs, dropped, .. } = firing;
         let turn = match self.schedules.turn(&app.name, process, at).await {
@@ -133,8 +134,8 @@ impl Service {
         self.run_commands(app, firing, Some(turn)).await;
     }
 
-    /// Runs a command once for each time, and waits until the last run ends. Runs that a downtime
-    /// delayed run one after another. With a turn, each run is stored as fired when it starts.
+    /// Runs a command once for each time, and waits until the last run ends. Runs that were delayed
+    /// by downtime run one after another. With a turn, each run is stored as fired when it starts.
     async fn run_commands(&self, app: &AppRecord, firing: &Firing, turn: Option<Turn>) {
         let Firing { process, timetable, runs, .. } = firing;
         for (started, time) in runs.iter().enumerate() {

@@ -1,6 +1,6 @@
 //! Owns the rules for the attributes of an event: their names, their values, and how far ahead its
-//! delay and its expiry may be. They are the same for events of the API and of guests. Never reads
-//! a request or a clock.
+//! delay and its expiry may be. The same rules apply to events from the API and from guests. Never
+//! reads a request or a clock.
 
 use std::time::Duration;
 
@@ -10,7 +10,8 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::control::limits;
 
-/// The attributes that the specification defines, which are all strings. Others are extensions.
+/// The attributes that the CloudEvents specification defines, all of them strings. Others are
+/// extensions.
 pub(crate) const DEFINED: [&str; 8] =
     ["specversion", "id", "source", "type", "subject", "time", "datacontenttype", "dataschema"];
 
@@ -152,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn an_attribute_has_a_length_and_a_form() {
+    fn attributes_are_checked_for_length_and_form() {
         let most = limits::EVENT_ATTRIBUTE_BYTES_MAX;
         for name in ["id", "source", "type", "subject"] {
             check(name, &"é".repeat(most / 2)).expect(name);
@@ -165,12 +166,12 @@ mod tests {
         }
         check("tenant", &"a".repeat(2 * most)).expect("an extension may be longer");
         check("tenant", "").expect("an extension may be empty");
-        let error = check("source", &format!("not a uri %{}", "a".repeat(900))).expect_err("is no URI");
+        let error = check("source", &format!("not a uri %{}", "a".repeat(900))).expect_err("is not a URI");
         assert!(error.starts_with("the attribute `source` is not a URI reference") && error.len() < 300, "{error}");
     }
 
     #[test]
-    fn an_extension_has_no_name_of_another_attribute() {
+    fn an_extension_cannot_have_the_name_of_another_attribute() {
         for name in ["data", "id", "specversion", "isopoddelay", "isopodexpires", "", "Tenant", "a-b", &"a".repeat(21)]
         {
             check_extension(name, "5s").expect_err(name);
@@ -196,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn a_time_has_the_form_of_rfc_3339() {
+    fn a_time_must_have_the_form_of_rfc_3339() {
         for good in [
             "2026-01-02T03:04:05Z",
             "2026-01-02t03:04:05.123456z",
@@ -226,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn a_media_type_has_two_parts_and_parameters() {
+    fn a_media_type_needs_a_type_and_a_subtype() {
         for good in ["application/json", "text/plain; charset=utf-8", "application/vnd.x+json;v=\"1 2\""] {
             assert!(is_media_type(good), "{good}");
         }

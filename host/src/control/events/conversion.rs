@@ -101,14 +101,12 @@ pub(super) fn from_sender(event: isopod_engine::Event) -> Event {
 /// since its name is invalid in CloudEvents.
 const FORWARD_TO: &str = "isopod-forward-to";
 
-/// Returns the start of the source of an event that waits to be forwarded. The original source
-/// follows it.
+/// Returns the prefix of the source of an event that waits to be forwarded.
 fn forward_source(target: &str) -> String {
     format!("isopod/forward/{target}/")
 }
 
-/// Returns the start of the subject of an event that waits to be forwarded. The original subject
-/// follows it.
+/// Returns the prefix of the subject of an event that waits to be forwarded.
 fn forward_subject(target: &str) -> String {
     format!("{target}/")
 }
@@ -312,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn one_event_waits_once_for_each_app() {
+    fn an_event_for_several_apps_is_queued_once_for_each_app() {
         let own = Event { id: "1".to_owned(), source: "a/b".to_owned(), ..Event::default() };
         let other = Event { source: "/b".to_owned(), ..own.clone() };
         let waiting = [(&own, "crm"), (&own, "billing"), (&other, "billing"), (&other, "billinga")]

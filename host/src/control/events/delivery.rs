@@ -94,7 +94,7 @@ impl Delivery {
         }
         match claimed {
             Ok(next) => next,
-            // No retry succeeds in this run of the host.
+            // A retry can't succeed before the host restarts.
             Err(error @ StoreError::TooNew { .. }) => {
                 tracing::error!(app = %self.app.name, %error, "the app's events are not delivered");
                 NextCheck::Later
@@ -221,8 +221,9 @@ impl Delivery {
         self.fail(claim, request_id, policy, &Failure::Conflicts, running).await;
     }
 
-    /// Completes once the handler must not be called: the event has expired, or the host stops. The
-    /// event then returns to the queue, whose next claim cancels an expired event.
+    /// Completes when the handler must no longer be called, because the event has expired or the
+    /// host stops. The event then returns to the queue, and the next claim cancels it if it has
+    /// expired.
     async fn withdrawn(&self, claim: &Claim) {
         tokio::select! {
             biased;
@@ -231,7 +232,7 @@ impl Delivery {
         }
     }
 
-    /// Runs the handler once, unless `withdrawn` completes before. Returns its effects, and the
+    /// Runs the handler once, unless `withdrawn` completes first. Returns its effects, and the
     /// charge for their memory, which must be held until the commit.
     async fn call(
         &self,
@@ -254,8 +255,8 @@ impl Delivery {
     }
 
     /// Settles a failed delivery, and writes the failure to the app's log with the request id of
-    /// the guest's lines. While the store can't be written, retries until the drain time is over;
-    /// the lease then ends with the host session.
+    /// the guest's lines. While the store can't be written, retries until the drain time ends; the
+    /// lease then ends with the host session.
     async fn fail(
         &self,
         claim: &Claim,
@@ -312,7 +313,7 @@ async fn until(next: NextCheck) {
     tokio::time::sleep(pause.min(limits::QUEUE_CHECK_INTERVAL_MAX)).await;
 }
 
-/// Completes at this time by the clock, or never without a time.
+/// Completes when the clock reaches this time. Without a time, never completes.
 async fn expired(at: Option<Timestamp>) {
     let Some(at) = at else { return std::future::pending().await };
     while Timestamp::now() < at {
@@ -320,8 +321,9 @@ async fn expired(at: Option<Timestamp>) {
     }
 }
 
-/// Returns the number of events of all process types that a delivery may take now. Events that wait
-/// for their subject are left out, so that they don't keep an idle app loaded.
+/// Returns an upper bound of the number of events of all process types that can be claimed now.
+/// Events that wait for an earlier event of their subject aren't counted, so that they don't keep
+/// an idle app loaded.
 fn claimable_at_most(stats: &[QueueStats]) -> u64 {
     stats.iter().map(QueueStats::claimable_at_most).sum()
 }

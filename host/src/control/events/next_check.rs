@@ -16,7 +16,7 @@ pub(super) enum NextCheck {
 /// What a check found in the queue of one process type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum QueueState {
-    /// The release lacks the process type. A release that has it wakes the task.
+    /// The release lacks the process type. When a release that has it serves, the task is woken.
     Orphaned,
     /// No event was claimed, because none is due or because the app has no room for a further
     /// delivery. In the latter case, the next check follows the end of a running delivery.
@@ -42,7 +42,8 @@ impl QueueState {
         Self::Claimed { has_more: found.has_more && has_room, next_due: found.next_due }
     }
 
-    /// Returns when this queue is to be checked, if its next check follows no other event.
+    /// Returns the time of this queue's next check. `None` if only a wake-up or the end of a
+    /// delivery causes the check.
     fn next_check(self, now: Timestamp) -> Option<Timestamp> {
         match self {
             Self::Orphaned => None,
@@ -79,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn a_retry_is_not_forgotten_when_a_due_event_must_wait_for_its_subject() {
+    fn a_due_event_that_must_wait_for_its_subject_does_not_delay_a_retry() {
         // The event that was due at second 10 is blocked by a retry that is due at second 3600.
         assert_eq!(NextCheck::of([claimed(false, Some(at(3_600)))], at(10)), NextCheck::At(at(3_600)));
     }
@@ -100,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn the_earliest_check_of_all_queues_is_the_next() {
+    fn the_next_check_is_the_earliest_of_all_queues() {
         let queues = [unclaimed(30), claimed(false, Some(at(20))), claimed(true, Some(at(40)))];
         assert_eq!(NextCheck::of(queues, at(10)), NextCheck::At(at(10)), "one has further events");
         assert_eq!(NextCheck::of(queues[..2].iter().copied(), at(10)), NextCheck::At(at(20)));

@@ -39,7 +39,7 @@ pub(super) enum Failure {
     Withdrawn,
     /// In each of its runs, other handlers changed keys that this handler had read.
     Conflicts,
-    /// The delivery itself panicked, which is a fault of the host.
+    /// The delivery itself panicked, which is a bug in the host.
     Panicked,
     /// No release serves.
     NotServing(String),
@@ -236,7 +236,7 @@ mod tests {
     }
 
     fn delay(outcome: &Outcome) -> (Duration, bool) {
-        let Outcome::Retry { at, is_counted, .. } = outcome else { panic!("{outcome:?} is no retry") };
+        let Outcome::Retry { at, is_counted, .. } = outcome else { panic!("{outcome:?} is not a retry") };
         (Duration::try_from(at.duration_since(NOW)).expect("a retry is later"), *is_counted)
     }
 
@@ -294,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn a_withdrawn_delivery_is_due_immediately_and_leaves_no_trace() {
+    fn a_withdrawn_delivery_is_due_immediately_and_is_neither_counted_nor_logged() {
         let last = LastError { text: "shop closed".to_owned(), repeats: 1 };
         let attempt = attempt(99, Some(&last));
         let outcome = attempt.fails_with(&Failure::Withdrawn);
@@ -327,7 +327,7 @@ mod tests {
         };
         let text_of = |failure: &Failure| match attempt(1, None).fails_with(failure) {
             Outcome::Retry { error, .. } => error,
-            outcome => panic!("{outcome:?} is no retry"),
+            outcome => panic!("{outcome:?} is not a retry"),
         };
         let snooze = EventFailure::Snooze { message: "not yet".to_owned(), after: Duration::ZERO };
         for postponed in [
@@ -350,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn a_trap_with_a_long_text_is_recognised_as_the_same() {
+    fn a_repeated_trap_with_a_long_text_is_recognised() {
         let trap = trap(&"é".repeat(isopod_store::limits::EVENT_ERROR_BYTES_MAX));
         let Outcome::Retry { mut error, .. } = attempt(1, None).fails_with(&trap) else { panic!("it is retried") };
         // The store truncates the text.

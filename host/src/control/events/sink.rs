@@ -78,7 +78,7 @@ fn explained(error: EventsError) -> EmitError {
     }
 }
 
-/// Returns the error of an event that no handler answered.
+/// Returns the error of a call whose event got no reply from a handler.
 fn unanswered(error: &AskError) -> EmitError {
     let text = error.to_string();
     match error {
@@ -93,7 +93,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn emit_and_ask_report_an_unavailable_app_alike() {
+    fn emit_and_ask_report_an_unavailable_app_in_the_same_way() {
         assert!(matches!(explained(EventsError::NotServing("it is stopped".to_owned())), EmitError::Other(_)));
         assert!(matches!(unanswered(&InvokeError::Stopping.into()), EmitError::Other(_)));
         assert!(matches!(explained(EventsError::NoHandler), EmitError::Invalid(_)));

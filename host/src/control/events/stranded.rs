@@ -27,7 +27,7 @@ impl Stranded {
 
 impl Events {
     /// Returns the events that wait for process types which `release` lacks. Reads only queues
-    /// whose last known numbers include waiting events.
+    /// whose last known counts include waiting events.
     pub(in crate::control) async fn stranded(&self, app: &AppRecord, release: &ActiveRelease) -> Vec<Stranded> {
         let known = app.traffic.resources().stored_events();
         if known.ready + known.delayed == 0 {
@@ -44,8 +44,8 @@ impl Events {
     }
 }
 
-/// Returns the waiting events of absent process types. Leased events are left out, since an earlier
-/// release may still handle them.
+/// Returns the waiting events of absent process types. Leased events aren't counted, since an
+/// earlier release may still handle them.
 fn of_absent(stats: Vec<QueueStats>, is_present: impl Fn(&ProcessName) -> bool) -> Vec<Stranded> {
     let absent = stats.into_iter().filter(|of| !is_present(&of.process));
     let stranded = absent.map(|of| Stranded { events: of.ready + of.delayed, process: of.process });

@@ -34,7 +34,7 @@ pub(crate) struct Page {
     pub(crate) items: Vec<LogLine>,
     #[schema(value_type = Option<String>)]
     pub(crate) next: Option<Cursor>,
-    /// The position after the page: a stream with this `Last-Event-ID` continues there.
+    /// The position after the page. A stream with this `Last-Event-ID` continues there.
     #[schema(value_type = String)]
     pub(crate) end: Cursor,
     /// The positions after the items.

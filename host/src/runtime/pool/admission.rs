@@ -68,8 +68,8 @@ impl Pool {
     }
 
     /// Enqueues a job again, in order of arrival, after the host had no room for its instance, and
-    /// returns its slot. `None` if no instance of the pool can become free: the job would wait for
-    /// nothing. `caller` is the slot of the call that waits for the job.
+    /// returns its slot. `None` if no instance of the pool can become free: the job would never
+    /// start. `caller` is the slot of the call that waits for the job.
     pub(crate) fn requeue(
         self: &Arc<Self>,
         lease: Lease,
@@ -79,8 +79,8 @@ impl Pool {
     ) -> Option<Result<LeaseReceiver, QueueFull>> {
         let class = lease.class;
         self.lock().no_room_until = Some(Instant::now() + limits::NO_ROOM_PAUSE);
-        // The slot is returned before the search: of several calls whose jobs find no room at the
-        // same time, the last one sees no slot that only another such job holds.
+        // The slot is returned before the search. Otherwise, several jobs that find no room at the
+        // same time would count each other's slots as slots that can become free.
         drop(lease);
         if self.resources().host().waits().wait_for_instance(caller, Arc::<Self>::clone(self)).is_err() {
             // The next queued job may have to fail for the same reason.

@@ -200,9 +200,9 @@ impl Pool {
         self.lease_now(&mut state, class, deadline, is_ready)
     }
 
-    /// Leases a slot for the event of a waiting call. The job may start an instance even shortly
-    /// after the host had no room for one: whether the calls would wait for each other is known
-    /// only after an attempt.
+    /// Leases a slot for the event of a waiting call. The job may try to start an instance even if
+    /// the host recently had no room for one. Only a failed attempt shows whether the calls would
+    /// wait for each other.
     pub(crate) fn try_lease_asked(self: &Arc<Self>, deadline: Deadline) -> Option<Lease> {
         self.lease_now(&mut self.lock(), Class::Pull, deadline, true)
     }

@@ -102,7 +102,7 @@ impl Queue {
         self.jobs.front().map(|job| job.deadline.arrived())
     }
 
-    /// Returns the arrival of the first job that was not cancelled.
+    /// Returns the arrival time of the first job that was not cancelled.
     pub(super) fn waiting_since(&self) -> Option<Instant> {
         self.jobs.iter().find(|job| !job.sender.is_closed()).map(|job| job.deadline.arrived())
     }

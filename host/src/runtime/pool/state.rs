@@ -78,8 +78,8 @@ impl PoolState {
         self.queues[class_index(class)].waiting() + pinned.sum::<u32>()
     }
 
-    /// Returns the arrival of the queued job of a class that has waited longest, including those
-    /// that are pinned to a slot.
+    /// Returns the arrival time of the queued job of a class that has waited longest, including
+    /// jobs that are pinned to a slot.
     pub(super) fn waiting_since(&self, class: Class) -> Option<Instant> {
         let pinned = self.slots.iter().filter(|_| class == Class::Pull);
         let pinned = pinned.filter_map(|(_, slot)| slot.waiting.waiting_since());

@@ -127,7 +127,7 @@ impl AppResources {
         load
     }
 
-    /// Returns the arrival of the queued job that has waited longest in any pool of the app.
+    /// Returns the arrival time of the queued job that has waited longest in any pool of the app.
     pub(crate) fn waiting_since(&self, class: Class) -> Option<Instant> {
         self.pools.all().iter().filter_map(|pool| pool.waiting_since(class)).min()
     }

@@ -12,7 +12,7 @@ pub(crate) trait Admit: Send + Sync {
     /// Returns the number of queued jobs of a class.
     fn waiting(&self, class: Class) -> u32;
 
-    /// Returns the arrival of the queued job of a class that has waited longest.
+    /// Returns the arrival time of the queued job of a class that has waited longest.
     fn waiting_since(&self, class: Class) -> Option<Instant>;
 
     /// Returns the arrival of the job that has waited longest, of those that could be admitted.

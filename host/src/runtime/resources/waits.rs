@@ -30,7 +30,7 @@ pub(crate) trait Occupied: Send + Sync {
 enum WaitsFor {
     /// Any slot of a pool: the event that the call asks with is queued.
     Slot(Arc<dyn Occupied>),
-    /// An instance of a pool that becomes free: the host has no room for another one.
+    /// An existing instance of a pool: the host has no room for another one.
     Instance(Arc<dyn Occupied>),
     /// The call that handles the event.
     Call(SlotId),
@@ -53,7 +53,7 @@ impl Waits {
     }
 
     /// Records that a call waits for an instance of `pool`, since the host has no room for another
-    /// one. Fails as [`Self::wait_for_slot`], also below the pool's maximum.
+    /// one. Fails like [`Self::wait_for_slot`], even below the pool's maximum.
     pub(crate) fn wait_for_instance(&self, caller: Option<SlotId>, pool: Arc<dyn Occupied>) -> Result<(), NeverFree> {
         self.wait(caller, pool, WaitsFor::Instance)
     }
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn a_call_that_waits_for_an_instance_needs_one_that_becomes_free() {
+    fn a_call_fails_unless_an_existing_instance_can_become_free() {
         let waits = Waits::default();
         assert_eq!(waits.wait_for_instance(slot(1, 0), pool(1, 1, 9)), Err(NeverFree), "the caller has the only one");
         assert_eq!(waits.wait_for_instance(None, pool(1, 0, 9)), Err(NeverFree), "the pool has none");
@@ -195,7 +195,7 @@ mod tests {
         assert_eq!(waits.wait_for_instance(slot(1, 1), pool(1, 2, 9)), Err(NeverFree));
         assert_eq!(waits.wait_for_slot(slot(1, 1), pool(1, 2, 9)), Ok(()), "a further slot may be added");
         assert_eq!(waits.wait_for_instance(None, pool(1, 2, 9)), Err(NeverFree), "a further slot would be empty");
-        // Over two pools.
+        // A chain of waits across two pools.
         assert_eq!(waits.wait_for_instance(slot(2, 0), pool(3, 1, 9)), Ok(()));
         assert_eq!(waits.wait_for_instance(slot(3, 0), pool(2, 1, 9)), Err(NeverFree));
         assert_eq!(waits.wait_for_slot(slot(3, 0), pool(2, 1, 9)), Ok(()));

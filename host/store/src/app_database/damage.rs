@@ -42,8 +42,8 @@ pub(super) fn check(connection: &Connection) -> Sql<Option<String>> {
     first_problem(connection, "PRAGMA quick_check(1)")
 }
 
-/// Checks the pages like [`check`], and that each index matches its table: a disk that lost a write
-/// leaves an intact page with old content.
+/// Checks the pages like [`check`], and that each index matches its table: a lost write leaves an
+/// intact page with old content.
 fn check_indexes(connection: &Connection) -> Sql<Option<String>> {
     first_problem(connection, "PRAGMA integrity_check(1)")
 }
@@ -110,8 +110,8 @@ pub(super) fn set_aside(
     Ok(Some(SetAside { to, rescued }))
 }
 
-/// Refuses to copy a database that may not fit on the disk: a partial copy would take the space of
-/// all other apps.
+/// Refuses to copy a database that may not fit on the disk: a partial copy would use up the disk
+/// space of all other apps.
 fn check_space(path: &Path, free: Option<u64>) -> Result<(), StoreError> {
     let bytes = |path: &Path| fs::metadata(path).map_or(0, |found| found.len());
     let needed = bytes(path) + bytes(&journal_of(path)) + RESCUE_SPARE_BYTES;

@@ -274,7 +274,7 @@ impl AppDatabase {
         for connection in [&self.reads.connection, &self.writes.connection] {
             drop(locked(connection).take());
         }
-        // The path may soon have the file of another app with this name.
+        // The path may soon contain the file of another app with this name.
         *locked(&self.file) = None;
         self.resume();
     }
@@ -334,7 +334,7 @@ impl AppDatabase {
         record.report_lost_database(&self.app, None);
         private_folder(&self.folder)?;
         if locked(&self.file).is_none() && self.shared.boot.has_written(&self.journal()) {
-            // A killed host may have left it, or the checkpoint on close may have failed.
+            // A killed host may have left the journal, or the checkpoint on close may have failed.
             self.is_journal_doubtful.store(true, Ordering::SeqCst);
         }
         let opened = self.connect();
@@ -382,7 +382,8 @@ impl Drop for AppDatabase {
     fn drop(&mut self) {
         let [reader, writer] = [&self.reads.connection, &self.writes.connection].map(|slot| locked(slot).take());
         if self.is_journal_doubtful.load(Ordering::SeqCst) {
-            // SQLite must not move it into the file. The next connection writes it again.
+            // SQLite must not copy the journal into the file. The next connection writes the
+            // journal again.
             [&reader, &writer].into_iter().flatten().for_each(|connection| disable_checkpoints(connection));
         }
         if let Some(guard) = self.guard.take() {
@@ -391,7 +392,7 @@ impl Drop for AppDatabase {
     }
 }
 
-/// Records damage that a call met.
+/// Records damage that a call encountered.
 struct Reporter {
     app: AppName,
     shared: Shared,

@@ -23,8 +23,8 @@ pub(super) struct Suspicion {
 #[derive(Debug, Default)]
 pub(crate) struct Health {
     apps: Mutex<Known>,
-    /// Whether any database may be damaged. Lets calls skip the lock while none may be. Changed
-    /// only under the lock.
+    /// Whether any database may be damaged. While it is false, calls skip the lock. Changed only
+    /// under the lock.
     has_suspects: AtomicBool,
 }
 

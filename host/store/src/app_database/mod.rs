@@ -152,7 +152,7 @@ impl AppDatabases {
         loop {
             let state = self.lock().used(app);
             match state {
-                // Until it is closed, calls find this database and open no other one.
+                // Until this database is closed, calls use it and don't open another one.
                 State::Open(database) => {
                     database.close();
                     self.lock().remove(app);
@@ -516,7 +516,8 @@ mod tests {
         usize::try_from(page).expect("a page number") - 1
     }
 
-    /// Uses the database until it is checked, as the host does with a pause between two looks.
+    /// Uses the database and looks for losses until the database is checked. The host does the
+    /// same, with pauses.
     async fn until_checked(databases: &AppDatabases, store: &KvStore) {
         let checked = async {
             while !databases.inner.shared.health.is_checked(&app(1)) {

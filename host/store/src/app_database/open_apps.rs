@@ -34,8 +34,8 @@ pub(super) struct OpenApps {
 }
 
 impl OpenApps {
-    /// Returns the state of the app's database, and marks an open one as recently used. Includes an
-    /// evicted database that has running calls again.
+    /// Returns the state of the app's database, and marks an open one as recently used. Adds an
+    /// evicted database with running calls to the open ones again.
     pub(super) fn used(&mut self, app: &AppName) -> State {
         self.calls += 1;
         if let Some((database, last_call)) = self.apps.get_mut(app) {

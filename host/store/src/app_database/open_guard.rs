@@ -1,5 +1,5 @@
-//! The guard of an app's open files. Lets the app's next database wait until they are closed. Never
-//! opens or closes a file.
+//! The guard of an app's open files. Makes the app's next database wait until they are closed.
+//! Never opens or closes a file.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! Continues after the file of an open database was lost, replaced or damaged. Owns the order in
+//! Recovers after the file of an open database was lost, replaced or damaged. Owns the order in
 //! which connections are closed and files are moved. Never runs a call.
 
 use std::fs;
@@ -187,8 +187,8 @@ impl AppDatabase {
     }
 
     /// Returns false if the disk failed during a checkpoint: then the journal is doubtful, and
-    /// [`AppDatabase::close_unsynced`] must be called. A later checkpoint repeats any other failed
-    /// one.
+    /// [`AppDatabase::close_unsynced`] must be called. A checkpoint that failed for another reason
+    /// is repeated by a later one.
     pub(super) fn note_checkpoint(&self, outcome: rusqlite::Result<()>) -> bool {
         let Err(error) = outcome else { return true };
         tracing::warn!(app = %self.app, %error, "the checkpoint of a database failed");

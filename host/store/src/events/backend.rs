@@ -185,7 +185,7 @@ impl EventQueue for Events {
 
     async fn sync(&self, app: &AppName, now: Timestamp) -> Result<(), StoreError> {
         let Some(database) = self.databases.existing(app).await? else { return Ok(()) };
-        // Takes a position that no event gets: SQLite doesn't sync a commit without a change.
+        // Uses up one position, which no event gets: SQLite doesn't sync a commit without a change.
         self.change(database, now, |change| Ok(change.next_seq())).await.map(drop)
     }
 

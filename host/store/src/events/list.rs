@@ -56,7 +56,7 @@ pub(super) struct Scan<'s> {
 }
 
 impl Scan<'_> {
-    /// Reads rows until there are enough matching events, or until this one of `lists` lists has
+    /// Reads rows until there are enough matching events, or until this list, one of `lists`, has
     /// used its share of the rows or of the bytes of one call.
     fn read(&self, connection: &Connection, sql: &str, params: impl Params, lists: usize) -> Sql<Scanned> {
         let most = (EVENTS_SCANNED_MAX / lists.max(1)).max(1);
@@ -146,8 +146,8 @@ pub(super) fn by_position_sql(order: Order) -> String {
     format!("SELECT {STORED} FROM events WHERE seq {comparison} ?1 ORDER BY seq {direction}")
 }
 
-/// Selects events with an id. Events of several sources are not in the order of the index, and must
-/// be sorted: only the positions are, and only as many as one call reads.
+/// Selects events with an id. The index is ordered by source, so events of several sources must be
+/// sorted. Only their positions are sorted, and only as many as one call reads.
 pub(super) fn by_id_sql(order: Order, has_source: bool) -> String {
     let (comparison, direction) = order.sql();
     let and_source = if has_source { "AND source = ?2" } else { "AND ?2 IS NULL" };

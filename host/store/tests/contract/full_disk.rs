@@ -134,7 +134,7 @@ fn fill_disk(path: &Path) {
 }
 
 #[tokio::test]
-async fn a_closed_database_that_cannot_be_opened_on_a_full_disk_is_refused_as_such() {
+async fn opening_a_closed_database_on_a_full_disk_is_reported_as_a_full_disk() {
     let Some(disk) = SmallDisk::mount() else {
         eprintln!("not tested: only root can mount a small disk");
         return;

@@ -182,9 +182,10 @@ impl TestHost {
     /// Makes the commit of the next delivery conflict with `change`, which stands for the changes
     /// of another handler. The handler then runs again.
     ///
-    /// A handler that the test calls itself has no transaction, as a handler of requests or of
-    /// events with a reply. `change` then happens immediately before its next write: a handler that
-    /// sets a value that it has read before overwrites the change, unlike `update` and `increment`.
+    /// A handler that the test calls directly has no transaction, like a handler of requests or of
+    /// events with a reply. `change` then happens immediately before the handler's next write. A
+    /// handler that reads a value and later sets it overwrites the change; `update` and `increment`
+    /// don't.
     ///
     /// ```
     /// use isopod_sdk::prelude::*;
@@ -411,7 +412,7 @@ mod tests {
     }
 
     #[test]
-    fn each_app_receives_an_event_of_the_same_id() {
+    fn several_apps_receive_an_event_with_the_same_id() {
         let host = TestHost::new();
         let targets = ["billing", "crm"];
         targets.iter().for_each(|app| host.grant_events(app));

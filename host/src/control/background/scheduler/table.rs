@@ -43,32 +43,32 @@ struct Scheduled {
 /// The firings of one command that wait for the previous one, in the order of their times.
 struct Line {
     turn: Arc<Semaphore>,
-    places: Arc<Semaphore>,
-    /// The end of the last firing that got a place.
+    capacity: Arc<Semaphore>,
+    /// The end of the last firing that was enqueued.
     last: Arc<FiringEnd>,
 }
 
 impl Default for Line {
     fn default() -> Self {
-        let places = limits::SCHEDULED_RUNS_WAITING_MAX + 1;
-        Self { turn: Arc::new(Semaphore::new(1)), places: Arc::new(Semaphore::new(places)), last: Arc::default() }
+        let capacity = limits::SCHEDULED_RUNS_WAITING_MAX + 1;
+        Self { turn: Arc::new(Semaphore::new(1)), capacity: Arc::new(Semaphore::new(capacity)), last: Arc::default() }
     }
 }
 
 impl Line {
-    /// Takes a place for a firing at `at`. Returns whether a waiting firing stores this one if all
-    /// places are taken.
-    fn join(&mut self, at: Timestamp) -> Result<Place, bool> {
-        let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else { return Err(self.last.extend(at)) };
+    /// Enqueues a firing at `at`. If the queue is full, returns whether a waiting firing also
+    /// stores this one.
+    fn join(&mut self, at: Timestamp) -> Result<QueuedFiring, bool> {
+        let Ok(permit) = Arc::clone(&self.capacity).try_acquire_owned() else { return Err(self.last.extend(at)) };
         self.last = Arc::new(FiringEnd::new(at));
-        Ok(Place { turn: Arc::clone(&self.turn), place, end: Arc::clone(&self.last) })
+        Ok(QueuedFiring { turn: Arc::clone(&self.turn), permit, end: Arc::clone(&self.last) })
     }
 }
 
-/// A firing's place in the line.
-struct Place {
+/// A firing in the queue.
+struct QueuedFiring {
     turn: Arc<Semaphore>,
-    place: OwnedSemaphorePermit,
+    permit: OwnedSemaphorePermit,
     end: Arc<FiringEnd>,
 }
 
@@ -103,7 +103,7 @@ impl FiringEnd {
 /// The permission of a firing to start its runs. Dropping it allows the next firing to start.
 pub(super) struct Turn {
     _turn: OwnedSemaphorePermit,
-    _place: OwnedSemaphorePermit,
+    _permit: OwnedSemaphorePermit,
     end: Arc<FiringEnd>,
 }
 
@@ -237,13 +237,13 @@ impl Schedules {
 
     /// Waits for the end of the previous runs of a command, for its firing at `at`.
     pub(super) async fn turn(&self, app: &AppName, process: &ProcessName, at: Timestamp) -> Queued {
-        let Place { turn, place, end } = match self.with(app, process, |scheduled| scheduled.line.join(at)) {
-            Some(Ok(place)) => place,
+        let QueuedFiring { turn, permit, end } = match self.with(app, process, |scheduled| scheduled.line.join(at)) {
+            Some(Ok(queued)) => queued,
             Some(Err(is_stored_later)) => return Queued::Refused { is_stored_later },
             None => return Queued::Removed,
         };
         match turn.acquire_owned().await {
-            Ok(turn) => Queued::Turn(Turn { _turn: turn, _place: place, end }),
+            Ok(turn) => Queued::Turn(Turn { _turn: turn, _permit: permit, end }),
             // The semaphore is never closed.
             Err(_) => Queued::Removed,
         }
@@ -328,15 +328,15 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_firing_is_stored_with_the_last_one_that_waits() {
+    fn a_refused_firing_is_stored_with_the_last_waiting_one() {
         let mut line = Line::default();
         let waiting = 1 + limits::SCHEDULED_RUNS_WAITING_MAX;
-        let places: Vec<Place> = (0..waiting).map_while(|_| line.join(at(1)).ok()).collect();
-        assert_eq!(places.len(), waiting);
+        let queued: Vec<QueuedFiring> = (0..waiting).map_while(|_| line.join(at(1)).ok()).collect();
+        assert_eq!(queued.len(), waiting);
         for refused in [at(5), at(7), at(6)] {
             assert!(matches!(line.join(refused), Err(true)));
         }
-        let ends: Vec<_> = places.iter().map(|place| place.end.take()).collect();
+        let ends: Vec<_> = queued.iter().map(|firing| firing.end.take()).collect();
         let (last, others) = ends.split_last().expect("firings wait");
         assert!(others.iter().all(|end| *end == Some(at(1))));
         assert_eq!(*last, Some(at(7)));

@@ -274,7 +274,7 @@ fn make_index_stale(folder: &Path, index: &str, change: &str) {
     open().execute_batch(&hide).expect("the index is hidden");
     let changed = open().execute(change, []).expect("the rows are changed");
     assert!(changed > 0);
-    open().execute_batch("INSERT INTO sqlite_schema SELECT * FROM hidden").expect("the index is back");
+    open().execute_batch("INSERT INTO sqlite_schema SELECT * FROM hidden").expect("the index is restored");
     open().execute_batch("DROP TABLE hidden").expect("it is removed");
 }
 

@@ -92,7 +92,7 @@ async fn a_row_with_an_impossible_value_is_not_copied() {
 }
 
 #[tokio::test]
-async fn a_line_whose_head_was_lost_continues() {
+async fn the_events_of_a_subject_continue_after_the_loss_of_the_first_one() {
     let (folder, store) = filled().await;
     drop(store);
     damage_content(folder.path(), "line-0");

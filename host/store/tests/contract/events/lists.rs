@@ -61,7 +61,7 @@ pub(super) async fn a_redriven_event_is_recognised_as_the_original(backend: &Bac
 }
 
 /// More events have the id than one page reads.
-pub(super) async fn an_id_of_many_sources_is_listed_in_pages(backend: &Backend<'_>) {
+pub(super) async fn events_of_many_sources_with_one_id_are_listed_in_pages(backend: &Backend<'_>) {
     let (batch, count) = (EVENTS_PER_BATCH_MAX, EVENTS_SCANNED_MAX + 7);
     let of_source = |number: usize| {
         let mut new = event("1");

@@ -89,7 +89,7 @@ facts! {
         a_source_and_id_can_be_used_again_after_the_window
         an_unfinished_event_stays_a_duplicate
         a_redriven_event_is_recognised_as_the_original
-        an_id_of_many_sources_is_listed_in_pages
+        events_of_many_sources_with_one_id_are_listed_in_pages
         a_page_is_bounded_in_bytes
         a_list_is_newest_first_and_paged
         a_list_is_filtered_by_each_field
