@@ -65,7 +65,7 @@ pub(crate) enum EventPosition {
 
 fn in_request(position: Option<EventPosition>) -> String {
     match position {
-        Some(EventPosition::Line(number)) => format!(" in line {number}"),
+        Some(EventPosition::Line(number)) => format!(" on line {number}"),
         Some(EventPosition::Index(index)) => format!(" at index {index}"),
         None => String::new(),
     }

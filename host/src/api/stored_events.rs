@@ -163,7 +163,7 @@ pub(super) async fn page_of(
 #[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct SourceParams {
-    /// Selects the event if several sources used the id; by default the last accepted.
+    /// Selects the event if events of several sources have the id; by default the last accepted.
     source: Option<String>,
 }
 

@@ -117,10 +117,10 @@ impl Source {
             return Ok(());
         }
         let why = match self.last {
-            0 => format!("`{}` has no event", self.name),
-            last => format!("the last event of `{}` is in line {last}", self.name),
+            0 => format!("`{}` contains no event", self.name),
+            last => format!("the last event of `{}` is on line {last}", self.name),
         };
-        Err(Failure::new(format!("there is no event from line {} on", self.from)).why(why).next("check --from"))
+        Err(Failure::new(format!("no event on line {} or after it", self.from)).why(why).next("check --from"))
     }
 
     /// Returns the next line with content.
@@ -173,8 +173,8 @@ impl Source {
 }
 
 fn too_long(error: LineTooLong) -> Failure {
-    Failure::new(format!("invalid event in line {}", error.number))
-        .why(format!("{error}, the limit of an event"))
+    Failure::new(format!("invalid event on line {}", error.number))
+        .why(format!("{error}, the limit for one event"))
         .next("shorten the line")
 }
 
@@ -237,7 +237,7 @@ impl Sending<'_> {
         let line = answer["line"].as_u64().and_then(|line| sent.get(usize::try_from(line).ok()?.checked_sub(1)?));
         let (failure, advice) = match line {
             Some(line) => {
-                let failure = Failure::new(format!("invalid event in line {}", line.number));
+                let failure = Failure::new(format!("invalid event on line {}", line.number));
                 (
                     failure.why(without_position(answer["detail"].as_str().unwrap_or_default())),
                     "correct the line, then continue: ",
@@ -256,8 +256,7 @@ impl Sending<'_> {
 
     /// Adds to a failure how many events are stored, and the command that sends the others.
     fn to_continue(&self, failure: Failure, advice: &str, line: u64, file: &str) -> Failure {
-        let verb = if self.accepted == 1 { "is" } else { "are" };
-        let so_far = format!("{} {verb} stored, and no event from line {line} on", output::events(self.accepted));
+        let so_far = format!("{} stored; nothing from line {line} onwards", output::events(self.accepted));
         let name = &self.app.name;
         failure.log([so_far]).next(format!("{advice}isopod broadcast {file} --from {line} --app {name}"))
     }
@@ -306,7 +305,9 @@ fn check(source: &mut Source, as_json: bool) -> Result<(), Failure> {
     if invalid_count > 0 {
         let noun = if invalid_count == 1 { "event" } else { "events" };
         let what = format!("`{}` has {invalid_count} invalid {noun} and {valid} valid", source.name);
-        return Err(Failure::new(what).log(invalid).next("correct these lines; the host stores none after the first"));
+        return Err(Failure::new(what)
+            .log(invalid)
+            .next("correct these lines; the host stores no event after the first invalid one"));
     }
     source.check_from()?;
     let noun = if valid == 1 { "event" } else { "events" };
@@ -360,12 +361,12 @@ mod tests {
 
     #[test]
     fn an_invalid_line_is_named_by_its_number_in_the_file() {
-        let detail = "invalid CloudEvent in line 2: the attribute `id` is missing";
+        let detail = "invalid CloudEvent on line 2: the attribute `id` is missing";
         let refused = json!({"title": "Invalid CloudEvent", "detail": detail, "line": 2, "accepted": 1});
         let host = FakeHost::responding([(400, refused)]);
         let (app, chunk) = (host.app("shop"), source("{}\n\n\n{}\n{}\n", 1).chunk().unwrap());
         let text = sending(&app).send(chunk, 0, "x.ndjson").unwrap_err().text();
-        for shown in ["invalid event in line 4", "the attribute `id` is missing", "1 event is stored", "--from 4"] {
+        for shown in ["invalid event on line 4", "the attribute `id` is missing", "1 event stored", "--from 4"] {
             assert!(text.contains(shown), "{shown} is not in {text}");
         }
         assert!(!text.contains("line 2"), "{text}");
@@ -375,7 +376,7 @@ mod tests {
     fn a_dry_run_names_invalid_lines() {
         let text = check(&mut source("{}\n{\"specversion\":\"1.0\"}\n", 1), false).unwrap_err().text();
         assert!(text.contains("has 2 invalid events and 0 valid"), "{text}");
-        assert!(text.contains("in line 1: ") && text.contains("in line 2: "), "{text}");
+        assert!(text.contains("on line 1: ") && text.contains("on line 2: "), "{text}");
         let valid = "{\"specversion\":\"1.0\",\"id\":\"1\",\"source\":\"/\",\"type\":\"t\"}\n";
         assert!(check(&mut source(valid, 1), false).is_ok());
     }
@@ -391,8 +392,8 @@ mod tests {
             assert_eq!(refused(text, from), Ok(()), "{text:?} from {from}");
         }
         let error = refused("a\nb\n\n", 3).unwrap_err();
-        assert_eq!(error, "there is no event from line 3 on: the last event of `x.ndjson` is in line 2");
-        assert_eq!(refused("", 2).unwrap_err(), "there is no event from line 2 on: `x.ndjson` has no event");
+        assert_eq!(error, "no event on line 3 or after it: the last event of `x.ndjson` is on line 2");
+        assert_eq!(refused("", 2).unwrap_err(), "no event on line 2 or after it: `x.ndjson` contains no event");
     }
 
     #[test]
@@ -405,9 +406,7 @@ mod tests {
         let app = host.app("shop");
         let sending = Sending { accepted: 1, ..sending(&app) };
         let text = sending.unreadable(failure, source.next_line(), "x.ndjson").text();
-        for shown in
-            ["invalid event in line 3", "1 event is stored, and no event from line 2 on", "--from 2 --app shop"]
-        {
+        for shown in ["invalid event on line 3", "1 event stored; nothing from line 2 onwards", "--from 2 --app shop"] {
             assert!(text.contains(shown), "{shown} is not in {text}");
         }
     }

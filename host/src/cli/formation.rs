@@ -37,7 +37,7 @@ pub(crate) struct CreateArgs {
     /// healthy
     #[arg(long, value_name = "PATH")]
     health: Option<String>,
-    /// The minimum number of instances [default: as for the app's type]
+    /// The minimum number of instances [default: that of the app's type]
     #[arg(long, value_name = "COUNT")]
     min: Option<u32>,
     /// The maximum number of instances

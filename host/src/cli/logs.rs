@@ -30,7 +30,8 @@ pub(crate) struct LogsArgs {
     /// Only lines of the attempts of this stored event
     #[arg(long, value_name = "ID")]
     event: Option<String>,
-    /// The event's source, if several sources used the id [default: the last accepted event]
+    /// The event's source, if events of several sources have this id [default: the last accepted
+    /// event]
     #[arg(long, value_name = "SOURCE", requires = "event")]
     source: Option<String>,
     #[command(flatten)]

@@ -71,7 +71,7 @@ fn show(app: &RemoteApp, process: &ProcessName) -> Result<(), Failure> {
     app.show(&schedule, || {
         let runs = schedule["runs"].as_array().map_or(&[][..], Vec::as_slice);
         if runs.is_empty() {
-            output::note(&format!("no run of {process} is stored"));
+            output::note(&format!("no runs of `{process}` are recorded"));
         }
         Ok(output::table(&RUN_HEADINGS, &runs.iter().map(run_row).collect::<Vec<_>>()))
     })

@@ -193,7 +193,7 @@ impl Service {
         tracing::warn!("handlers of stored events were cut off: they did not complete within the drain time");
         cut_off.cancel();
         if tokio::time::timeout(limits::FLUSH_TIME, deliveries.wait()).await.is_err() {
-            tracing::warn!("the deliveries of events did not end before the shutdown timeout");
+            tracing::warn!("some event deliveries did not end before the shutdown timeout");
         }
     }
 

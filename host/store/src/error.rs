@@ -59,7 +59,7 @@ pub enum StoreError {
     /// The disk reports an error. The change may be stored: after a failed sync, its content may be
     /// on the disk. A retry may succeed.
     #[error(
-        "the disk failed, so the change may be stored or not: {detail}; try again, and check the disk if this repeats"
+        "the disk failed; the change may or may not be stored: {detail}; try again; if it fails again, check the disk"
     )]
     DiskFailed { detail: String },
     /// The folder was written by a newer version.
@@ -401,7 +401,7 @@ mod tests {
         let error = rusqlite::Error::SqliteFailure(Error::new(SQLITE_IOERR_FSYNC), None);
         let error = StoreError::sqlite(Path::new("missing/kv.db"), &error);
         assert!(matches!(error, StoreError::DiskFailed { .. }));
-        assert!(error.to_string().contains("may be stored or not"), "{error}");
+        assert!(error.to_string().contains("may or may not be stored"), "{error}");
     }
 
     #[test]

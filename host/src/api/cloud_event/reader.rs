@@ -146,10 +146,10 @@ mod tests {
     #[test]
     fn an_error_of_a_line_names_its_number() {
         for (text, words) in [
-            (r#"{"specversion":"1.0""#, "invalid CloudEvent in line 7: invalid JSON (column 20): "),
-            (r#"{"specversion":"1.0"}{}"#, "invalid CloudEvent in line 7: invalid JSON (column 22): more text"),
-            (r#"{"specversion":"0.3"}"#, "invalid CloudEvent in line 7: the attribute `specversion` is not `1.0`"),
-            ("[]", "invalid CloudEvent in line 7: invalid JSON (column "),
+            (r#"{"specversion":"1.0""#, "invalid CloudEvent on line 7: invalid JSON (column 20): "),
+            (r#"{"specversion":"1.0"}{}"#, "invalid CloudEvent on line 7: invalid JSON (column 22): more text"),
+            (r#"{"specversion":"0.3"}"#, "invalid CloudEvent on line 7: the attribute `specversion` is not `1.0`"),
+            ("[]", "invalid CloudEvent on line 7: invalid JSON (column "),
         ] {
             let error = line(7, text).expect_err(text).to_string();
             assert!(error.starts_with(words), "{text}: {error}");

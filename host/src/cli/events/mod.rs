@@ -11,9 +11,9 @@ use super::target::Target;
 const EXAMPLES: &str = "\
 Examples:
   isopod events                                    the newest stored events
-  isopod events --state running --type order       only some of them
+  isopod events --state running --type order       only those of a state and type
   isopod events show 42                            one event: its state, and why
-  isopod events cancel 42                          cancels an event that waits
+  isopod events cancel 42                          cancels a waiting event
   isopod events send order --data @order.json      sends an event and prints the reply
   isopod events send order --no-wait               stores an event and prints its state
   isopod events send order --delay 10m             stores an event that is due in ten minutes";

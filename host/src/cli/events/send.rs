@@ -33,15 +33,15 @@ pub(super) struct SendArgs {
     /// The event's id [default: a random id]
     #[arg(long, value_name = "ID")]
     id: Option<String>,
-    /// The queue: the command waits for the reply of a pull event; a push event is stored [default:
-    /// pull]
+    /// The queue. With pull, the command waits for the reply; with push, the host stores the event
+    /// [default: pull]
     #[arg(long, value_enum)]
     queue: Option<Queue>,
     /// Don't wait for the reply: the same as --queue push
     #[arg(long)]
     no_wait: bool,
-    /// Store the event, and deliver it no earlier than this: a duration such as 10m, or an RFC 3339
-    /// time
+    /// Store the event, and deliver it at this time or later: a duration such as 10m, or an RFC
+    /// 3339 time
     #[arg(long, value_name = "TIME")]
     delay: Option<String>,
     /// Store the event, and cancel it if it has not been delivered by this time: a duration such as
@@ -58,8 +58,8 @@ impl SendArgs {
         let storing = storing.into_iter().find_map(|(option, given)| given.then_some(option));
         match (self.queue, storing) {
             (Some(Queue::Pull), Some(option)) => {
-                Err(Failure::usage(format!("{option} and --queue pull exclude each other"))
-                    .why(format!("{option} stores the event, and an event of the queue pull is not stored"))
+                Err(Failure::usage(format!("{option} can't be used with --queue pull"))
+                    .why(format!("{option} stores the event, and events in the pull queue are not stored"))
                     .next(format!("omit --queue pull or {option}")))
             }
             (Some(Queue::Push), _) | (None, Some(_)) => Ok(true),
@@ -272,8 +272,8 @@ mod tests {
             (&["--no-wait"], Ok(true)),
             (&["--delay", "1s"], Ok(true)),
             (&["--expires", "1s"], Ok(true)),
-            (&["--queue", "pull", "--no-wait"], Err("--no-wait and --queue pull exclude each other")),
-            (&["--queue", "pull", "--expires", "1s"], Err("--expires and --queue pull exclude each other")),
+            (&["--queue", "pull", "--no-wait"], Err("--no-wait can't be used with --queue pull")),
+            (&["--queue", "pull", "--expires", "1s"], Err("--expires can't be used with --queue pull")),
         ] {
             let found = args(&[&["x", "tick"], words].concat()).is_stored();
             let found = found.map_err(|failure| failure.problem()["title"].as_str().unwrap().to_owned());

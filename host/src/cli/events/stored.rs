@@ -102,10 +102,10 @@ impl Default for ListArgs {
     }
 }
 
-/// Returns the error for options of the list before a subcommand, which has its own options.
+/// Returns the error for list options before a subcommand, which has its own options.
 pub(crate) fn misplaced_options(command: &str) -> Failure {
-    Failure::usage("options of the list with another subcommand")
-        .why(format!("`isopod {command}` without a subcommand is the list, and each subcommand has its own options"))
+    Failure::usage("list options before a subcommand")
+        .why(format!("`isopod {command}` without a subcommand shows the list, and each subcommand has its own options"))
         .next("write the options after the subcommand")
 }
 
@@ -115,7 +115,8 @@ pub(crate) struct OneArgs {
     /// The event's id
     #[arg(value_name = "ID", value_parser = NonEmptyStringValueParser::new())]
     pub(crate) id: String,
-    /// The event's source, if several sources used the id [default: the last accepted event]
+    /// The event's source, if events of several sources have this id [default: the last accepted
+    /// event]
     #[arg(long, value_name = "SOURCE")]
     source: Option<String>,
 }

@@ -70,7 +70,9 @@ pub(crate) fn check_extension(name: &str, value: &str) -> Result<(), String> {
         return Err(format!("`{name}` is not an extension attribute"));
     }
     if [DELAY, EXPIRES].contains(&name) {
-        return Err(format!("the extension attribute `{name}` is reserved: set the delay or the expiry of the event"));
+        return Err(format!(
+            "the extension attribute `{name}` is reserved; set the delay or the expiry of the event instead"
+        ));
     }
     check(name, value)
 }

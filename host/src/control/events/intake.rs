@@ -145,7 +145,7 @@ impl Intake {
     ) -> Result<(), Failure> {
         let text = |why: &str| format!("the event can't be forwarded to `{target}`: {why}");
         if !is_granted {
-            return Err(Failure::Forward(text("the grants of the release don't include it")));
+            return Err(Failure::Forward(text("the release has no grant to send events to it")));
         }
         let app = target.parse::<AppName>().ok().and_then(|name| self.app_table.app(&name).ok());
         let app = app.ok_or_else(|| Failure::NoTarget(text("there is no such app")))?;

@@ -129,8 +129,8 @@ impl Events {
         self.0.store_for(app, events).await
     }
 
-    /// Returns the event with this id. If several sources used the id, returns the last accepted
-    /// event.
+    /// Returns the event with this id. If events of several sources have the id,
+    /// returns the last accepted one.
     pub(crate) async fn get(
         &self,
         app: &AppRecord,

@@ -117,8 +117,8 @@ fn check_space(path: &Path, free: Option<u64>) -> Result<(), StoreError> {
     let needed = bytes(path) + bytes(&journal_of(path)) + RESCUE_SPARE_BYTES;
     let Some(free) = free.filter(|free| *free < needed) else { return Ok(()) };
     let detail = format!(
-        "the copy of the rows that can be read needs {} MiB of free space, but {} MiB are free; free some space: the \
-         first call after a minute tries again",
+        "copying the readable rows needs {} MiB of free space, but only {} MiB are free; free some space, and the host \
+         tries again at the first call after a minute",
         needed.div_ceil(MEBIBYTE),
         free / MEBIBYTE
     );
