@@ -123,7 +123,7 @@ mod tests {
     #[test]
     fn the_boot_is_known_even_if_its_id_cannot_be_written() {
         let (folder, journal) = with_journal();
-        fs::create_dir(folder.path().join("boot.new")).expect("it is in the way");
+        fs::create_dir(folder.path().join("boot.new")).expect("a folder blocks the path");
         let boot = Boot::open(folder.path());
         assert!(!folder.path().join(NAME).exists() && !boot.has_written(&journal));
         fs::write(&journal, "again").expect("it is written");

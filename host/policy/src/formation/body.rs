@@ -301,7 +301,7 @@ impl<'v> Object<'v> {
             (Some(text), _) => WrittenLimit::Text(text),
             (None, Some(count)) => WrittenLimit::Count(count),
             (None, None) => {
-                // Only the setter knows which kind of value the key takes.
+                // Only the setter determines which kind of value the key takes.
                 let expected = match set(WrittenLimit::Count(0)) {
                     Err(SetError::WrongKind { expected }) => expected,
                     Ok(()) | Err(SetError::Value(_) | SetError::UnknownLimit) => "a positive whole number",

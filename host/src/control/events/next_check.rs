@@ -27,7 +27,8 @@ pub(super) enum QueueState {
     /// Due events were claimed, but there may have been none: a delayed event that is due may have
     /// to wait for an earlier event of its subject.
     Claimed {
-        /// Whether another claim may return further events at once, and the app has room for them.
+        /// Whether another claim may immediately return further events, and the app has room for
+        /// them.
         has_more: bool,
         next_due: Option<Timestamp>,
     },

@@ -50,6 +50,6 @@ mod tests {
         let (pages, copied) = insert(JOURNAL_PAGES_MAX / 2);
         assert!(pages >= JOURNAL_PAGES_MAX && copied == pages, "{copied} of {pages} pages");
         let (pages, copied) = insert(1);
-        assert!(pages < 10 && copied == 0, "the journal begins again: {copied} of {pages} pages");
+        assert!(pages < 10 && copied == 0, "the journal restarts from its beginning: {copied} of {pages} pages");
     }
 }

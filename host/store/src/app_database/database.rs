@@ -89,7 +89,7 @@ pub(crate) struct AppDatabase {
     pub(super) closed: AtomicBool,
     /// Ends once both connections are closed.
     pub(super) closing: Closing,
-    /// Held until both connections are closed. `None` only while this is dropped.
+    /// Held until both connections are closed. `None` only while this is being dropped.
     guard: Option<OpenGuard>,
 }
 

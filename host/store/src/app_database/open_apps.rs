@@ -75,8 +75,8 @@ impl OpenApps {
         self.apps.insert(app, (database, self.calls));
     }
 
-    /// Removes a database, which is closed once its running calls complete. Its next call uses it
-    /// again, if it still has running calls.
+    /// Removes a database, which is closed once its running calls complete. Until then, a further
+    /// call uses it again.
     fn evict(&mut self, app: &AppName) {
         if let Some((database, _)) = self.apps.remove(app) {
             self.evicted.insert(app.clone(), (Arc::downgrade(&database), database.closing.clone()));

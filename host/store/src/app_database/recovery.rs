@@ -47,7 +47,7 @@ impl AppDatabase {
     /// Replaces the database if it may be damaged. Runs on the rescue thread: no turn waits for it
     /// on a worker thread. Blocks.
     fn rescue(self: &Arc<Self>) {
-        // A turn that pauses its lane from now on queues the next rescue.
+        // A turn that pauses its lane after this point queues the next rescue.
         self.is_rescue_queued.store(false, Ordering::SeqCst);
         if self.needs_rescue() {
             self.reads.pause();
@@ -132,7 +132,7 @@ impl AppDatabase {
     }
 
     /// Moves the journal of the lost file away, since SQLite would apply it to the next file at the
-    /// path. Removes it instead if the saved copy has its changes.
+    /// path. Removes it instead if the saved copy contains its changes.
     fn set_journal_aside(&self, is_saved: bool) {
         let journal = self.journal();
         let removed = match is_saved {
@@ -171,7 +171,8 @@ impl AppDatabase {
     }
 
     /// Opens a connection with the journal, unless the journal is doubtful. Linux reports a failed
-    /// sync to each file that was open before: if a commit fails later, so does the checkpoint.
+    /// sync once for each file handle that was open before: if the sync of a later commit fails, so
+    /// does that of the checkpoint.
     fn open_for_checkpoint(&self) -> Option<Connection> {
         let _no_commit_runs = locked(&self.writes.connection);
         let is_doubtful = self.is_journal_doubtful.load(Ordering::SeqCst);
@@ -198,9 +199,9 @@ impl AppDatabase {
         !is_disk_failure(&error)
     }
 
-    /// Closes both connections without a checkpoint. SQLite then forgets which changes it has
-    /// copied to the file, and copies all of them again: the failed sync may have discarded them.
-    /// The caller must not hold the lock of either connection.
+    /// Closes both connections without a checkpoint. SQLite then discards its record of the changes
+    /// that it has copied to the file, and copies all of them again: after the failed sync, they
+    /// may not be on the disk. The caller must not hold the lock of either connection.
     pub(super) fn close_unsynced(&self) {
         let (mut reader, mut writer) = (locked(&self.reads.connection), locked(&self.writes.connection));
         [&*reader, &*writer].into_iter().flatten().for_each(|connection| disable_checkpoints(connection));

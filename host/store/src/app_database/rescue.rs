@@ -74,7 +74,7 @@ fn write(from: &Path, to: &Path, pages_max: Option<u32>, copy_rows: CopyRows) ->
     };
     let format = schema::format_of(&from).ok();
     if let Some(found) = format.filter(|format| *format > schema::FORMAT) {
-        // A copy would lack the tables and columns that only the newer version knows.
+        // A copy would lack the tables and columns that only the newer version has.
         return Err(StoreError::TooNew { found, known: schema::FORMAT }.into());
     }
     to.execute_batch("BEGIN IMMEDIATE")?;
