@@ -15,8 +15,12 @@ pub use error::FormationError;
 use crate::limits::{ARGUMENTS_MAX, PROCESSES_MAX, TEXT_BYTES_MAX};
 use crate::nearest::nearest;
 use crate::{
-    AppType, Entry, Health, Limits, Missed, Order, Overlap, Process, ProcessName, RetryPolicy, Schedule, TimeZone,
+    AppKind, AppType, Entry, Health, Limits, Missed, Order, Overlap, PluginKind, Process, ProcessName, RetryPolicy,
+    Schedule, TimeZone,
 };
+
+/// The only process type of a plugin.
+pub const PLUGIN_PROCESS: &str = "plugin";
 
 /// The process types of an app, by name.
 pub type Formation = BTreeMap<ProcessName, Process>;
@@ -30,6 +34,8 @@ pub struct Exported {
     pub events: bool,
     /// The component is a command.
     pub command: bool,
+    /// The component is middleware, which only a plugin may be.
+    pub middleware: bool,
 }
 
 impl Exported {
@@ -39,18 +45,34 @@ impl Exported {
             Entry::Http => self.http,
             Entry::Events => self.events,
             Entry::Command => self.command,
+            Entry::Middleware => self.middleware,
         }
+    }
+
+    /// Returns the entries that an app or a plugin may run: an app can't be middleware, and a
+    /// plugin has no requests and events of its own.
+    #[must_use]
+    pub fn usable_by(self, kind: AppKind) -> Self {
+        match kind {
+            AppKind::App => Self { middleware: false, ..self },
+            AppKind::Plugin => Self { middleware: self.middleware, ..Self::default() },
+        }
+    }
+
+    /// Returns the kind of a plugin with these exports, if they are those of a plugin.
+    pub fn plugin_kind(self) -> Option<PluginKind> {
+        self.middleware.then_some(PluginKind::Middleware)
     }
 }
 
 /// Returns the default formation: `web` for a component that serves HTTP, `worker` for one that
-/// handles events. A command runs only if a process type requests it.
-#[expect(clippy::expect_used, reason = "both names are valid")]
+/// handles events, `plugin` for middleware. A command runs only if a process type requests it.
+#[expect(clippy::expect_used, reason = "all names are valid")]
 pub fn default_for(exported: Exported) -> Formation {
-    [("web", Entry::Http), ("worker", Entry::Events)]
+    [("web", Entry::Http), ("worker", Entry::Events), (PLUGIN_PROCESS, Entry::Middleware)]
         .into_iter()
         .filter(|(_, entry)| exported.has(*entry))
-        .map(|(name, entry)| (name.parse().expect("both names are valid"), Process::new(entry)))
+        .map(|(name, entry)| (name.parse().expect("all names are valid"), Process::new(entry)))
         .collect()
 }
 

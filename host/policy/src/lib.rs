@@ -24,8 +24,10 @@ mod ids;
 pub mod json;
 pub mod limits;
 pub mod manifest;
+mod middleware;
 mod names;
 mod nearest;
+mod plugin;
 mod process;
 mod push_state;
 pub mod release_diff;
@@ -58,8 +60,13 @@ pub use grants::{Access, FolderError, Grants, HttpGrant, HttpGrantError, Reach};
 pub use health::{Health, HealthError};
 pub use ids::{IdError, InstanceId, PushId, ReleaseNumber, RequestId};
 pub use manifest::{Isolation, Manifest, ManifestError, Snapshot};
+pub use middleware::{
+    MiddlewareConfig, MiddlewareConfigError, MiddlewareUse, OnFailure, PathPattern, PathPatternError, PluginReference,
+    PluginReferenceError,
+};
 pub use names::{AppName, NameError, NameRule, ProcessName};
 pub use nearest::nearest;
+pub use plugin::{AppKind, PluginKind, PluginSettings, VersionError};
 pub use process::{Entry, Inapplicable, Process, Scale};
 pub use push_state::{PushEvent, PushState};
 pub use release_diff::ReleaseContent;

@@ -36,6 +36,18 @@ pub const CONFIG_KEY_BYTES_MAX: usize = 128;
 pub const CONFIG_BYTES_MAX: usize = 256 << 10;
 /// A manifest with more arguments is rejected, since they are copied into every instance.
 pub const ARGUMENTS_MAX: usize = 64;
+/// A manifest with more middleware is rejected: each costs a call of a plugin at every request.
+pub const MIDDLEWARE_MAX: usize = 16;
+/// A middleware with more patterns of paths is rejected: each request scans the list.
+pub const MIDDLEWARE_PATHS_MAX: usize = 64;
+/// A middleware with a longer config, as JSON, is rejected, since the plugin receives a copy at
+/// every call.
+pub const MIDDLEWARE_CONFIG_BYTES_MAX: usize = 64 << 10;
+/// A manifest with a time limit of a plugin's calls outside this range is rejected. A call delays
+/// the request of another app, so it is short.
+pub const PLUGIN_TIME_LIMIT: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(10);
+/// Default time limit of a plugin's calls. A longer call fails.
+pub const PLUGIN_TIME_LIMIT_USUAL: Duration = Duration::from_secs(1);
 /// A manifest with more warm-up requests is rejected: they run one after the other at every push.
 pub const WARM_UP_REQUESTS_MAX: usize = 32;
 /// A longer key, path, command or argument in a manifest is rejected: it is a mistake.

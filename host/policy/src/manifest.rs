@@ -2,6 +2,7 @@
 //! and JSON; the minimum and maximum of process types depend on the app's type instead. Never
 //! parses; `manifest/` does.
 
+mod extensions;
 mod read;
 mod tree;
 
@@ -11,20 +12,23 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
-pub use self::read::explain;
+pub use self::tree::explain;
 pub use crate::process::{Entry, Process};
 
 use crate::encoding::is_utf16;
 use crate::limits::MANIFEST_BYTES_MAX;
 use crate::nearest::did_you_mean;
-use crate::{AppName, AppType, Grants, Limits, ProcessName, UnknownWord};
+use crate::{AppKind, AppName, AppType, Grants, Limits, MiddlewareUse, PluginSettings, ProcessName, UnknownWord};
 
 /// The contents of `isopod.toml`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct Manifest {
     /// The app's name.
     pub name: AppName,
-    /// The app's type when it is created.
+    /// Whether it describes an app or a plugin.
+    #[serde(skip_serializing_if = "AppKind::is_app")]
+    pub kind: AppKind,
+    /// The app's type when it is created. A plugin's is always production.
     #[serde(rename = "type")]
     pub app_type: AppType,
     /// The command that builds the component, run in the manifest's folder.
@@ -49,6 +53,12 @@ pub struct Manifest {
     /// Plain config vars. Secrets are set at the host and are never in a file.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub config: BTreeMap<String, String>,
+    /// The settings of a plugin.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub plugin: Option<PluginSettings>,
+    /// The middleware of the app's requests, outermost first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub middleware: Vec<MiddlewareUse>,
 }
 
 /// How an instance is prepared before its snapshot is taken.
@@ -111,6 +121,7 @@ impl Manifest {
     pub fn new(name: AppName) -> Self {
         Self {
             name,
+            kind: AppKind::App,
             app_type: AppType::default(),
             build: None,
             component: None,
@@ -120,6 +131,8 @@ impl Manifest {
             limits: Limits::default(),
             snapshot: None,
             config: BTreeMap::new(),
+            plugin: None,
+            middleware: Vec::new(),
         }
     }
 
@@ -132,10 +145,10 @@ impl Manifest {
     /// same manifest.
     #[expect(
         clippy::expect_used,
-        reason = "a manifest contains only strings, numbers, lists and tables with text keys"
+        reason = "a manifest contains only strings, numbers, booleans, lists and tables with text keys"
     )]
     pub fn to_toml(&self) -> String {
-        toml::to_string(self).expect("a manifest contains only strings, numbers, lists and tables with text keys")
+        toml::to_string(self).expect("a manifest contains only values that TOML can represent")
     }
 }
 

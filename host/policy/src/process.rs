@@ -100,10 +100,11 @@ impl Process {
     /// Checks that each setting applies to this entry and these other settings.
     pub(crate) fn check_applicable(&self) -> Result<(), Inapplicable> {
         let (http, events) = (self.entry == Entry::Http, self.entry == Entry::Events);
+        let may_be_scheduled = events || self.entry == Entry::Command;
         let scheduled = self.schedule.is_some();
         let rules = [
             ("health", self.health.is_some(), http, "a health check requires entry = \"http\""),
-            ("schedule", scheduled, !http, "a schedule requires entry = \"events\" or \"command\""),
+            ("schedule", scheduled, may_be_scheduled, "a schedule requires entry = \"events\" or \"command\""),
             ("time_zone", self.time_zone.is_some(), scheduled, "a time zone requires a schedule"),
             ("missed", self.missed.is_some(), scheduled, "a setting for missed runs requires a schedule"),
             ("overlap", self.overlap.is_some(), scheduled, "a setting for overlapping runs requires a schedule"),
@@ -121,7 +122,7 @@ impl Process {
         let most = limits.instances_max.max(1);
         let min = self.min.unwrap_or_else(|| u32::from(self.runs_by_default(app_type)));
         let max = self.max.unwrap_or(match self.entry {
-            Entry::Http | Entry::Events => most,
+            Entry::Http | Entry::Events | Entry::Middleware => most,
             // Copies of a command share no work, so load never requires a second one.
             Entry::Command => min,
         });
@@ -134,8 +135,10 @@ impl Process {
     pub fn scale_at_work(&self, app_type: AppType, limits: &Limits) -> Scale {
         let scale = self.scale(app_type, limits);
         match (self.entry, app_type) {
-            (Entry::Http | Entry::Events, AppType::Dev | AppType::Staging) => Scale { max: scale.min.max(1), ..scale },
-            (Entry::Http | Entry::Events, AppType::Production) | (Entry::Command, _) => scale,
+            (Entry::Http | Entry::Events | Entry::Middleware, AppType::Dev | AppType::Staging) => {
+                Scale { max: scale.min.max(1), ..scale }
+            }
+            (Entry::Http | Entry::Events | Entry::Middleware, AppType::Production) | (Entry::Command, _) => scale,
         }
     }
 
@@ -146,8 +149,8 @@ impl Process {
         }
         match (self.entry, app_type) {
             // Callers wait for production apps, so one instance stays warm.
-            (Entry::Http | Entry::Events, AppType::Production) => true,
-            (Entry::Http | Entry::Events, AppType::Dev | AppType::Staging) => false,
+            (Entry::Http | Entry::Events | Entry::Middleware, AppType::Production) => true,
+            (Entry::Http | Entry::Events | Entry::Middleware, AppType::Dev | AppType::Staging) => false,
             // No request would ever start it.
             (Entry::Command, AppType::Dev | AppType::Staging | AppType::Production) => true,
         }
@@ -164,11 +167,13 @@ pub enum Entry {
     Events,
     /// Runs from start to exit, as a program.
     Command,
+    /// Sees the requests and responses of other apps, as a plugin.
+    Middleware,
 }
 
 impl Entry {
     /// Every entry.
-    pub const ALL: [Self; 3] = [Self::Http, Self::Events, Self::Command];
+    pub const ALL: [Self; 4] = [Self::Http, Self::Events, Self::Command, Self::Middleware];
 
     /// Returns the entry's name.
     pub fn as_str(self) -> &'static str {
@@ -176,6 +181,7 @@ impl Entry {
             Self::Http => "http",
             Self::Events => "events",
             Self::Command => "command",
+            Self::Middleware => "middleware",
         }
     }
 }
@@ -211,7 +217,7 @@ mod tests {
 
     #[test]
     fn only_production_keeps_an_instance_warm_by_default() {
-        for entry in [Entry::Http, Entry::Events] {
+        for entry in [Entry::Http, Entry::Events, Entry::Middleware] {
             let process = Process::new(entry);
             assert_eq!(AppType::ALL.map(|app_type| scale(&process, app_type)), [(0, 10), (0, 10), (1, 10)]);
         }
@@ -253,7 +259,7 @@ mod tests {
     proptest! {
         #[test]
         fn a_scale_is_always_within_the_limit(
-            entry in 0..3usize, app_type in 0..3usize, min in proptest::option::of(any::<u32>()),
+            entry in 0..4usize, app_type in 0..3usize, min in proptest::option::of(any::<u32>()),
             max in proptest::option::of(any::<u32>()), most in any::<u32>(),
         ) {
             let process = Process { min, max, ..Process::new(Entry::ALL[entry]) };

@@ -111,7 +111,8 @@ impl Change {
         let field = &self.field;
         let quiet = field.starts_with("config.") || field == "bundle";
         match (&self.before, &self.after) {
-            (Some(before), Some(after)) if !quiet => {
+            // Two lists of middleware may differ only in their configs.
+            (Some(before), Some(after)) if !quiet && show(before) != show(after) => {
                 format!("{field} from {} to {}", show(before), show(after))
             }
             (None, Some(after)) if !quiet => format!("{field} set to {}", show(after)),
@@ -139,8 +140,10 @@ pub fn sentence(changes: &[Change]) -> String {
 }
 
 fn show(value: &Value) -> String {
+    let plugins = || value.as_array()?.iter().map(|used| used.get("use")?.as_str()).collect::<Option<Vec<_>>>();
     let text = match value {
         Value::String(text) => text.clone(),
+        Value::Array(items) if !items.is_empty() && plugins().is_some() => plugins().unwrap_or_default().join(", "),
         other => other.to_string(),
     };
     if text.chars().count() <= CHANGE_VALUE_CHARS_MAX {

@@ -7,16 +7,18 @@ use serde_json::json;
 use utoipa::{
     PartialSchema, ToSchema,
     openapi::{
-        ObjectBuilder, RefOr, Schema,
-        schema::{AdditionalProperties, ArrayBuilder, OneOfBuilder, Type},
+        ObjectBuilder, Ref, RefOr, Schema,
+        schema::{AdditionalProperties, ArrayBuilder, OneOfBuilder, SchemaType, Type},
     },
 };
 
 use crate::app_limits::Written;
-use crate::limits::{APP_NAME_CHARS_MAX, HEALTH_THRESHOLD, PROCESS_NAME_CHARS_MAX, RETRY_ATTEMPTS, TEXT_BYTES_MAX};
+use crate::limits::{
+    APP_NAME_CHARS_MAX, HEALTH_THRESHOLD, MIDDLEWARE_PATHS_MAX, PROCESS_NAME_CHARS_MAX, RETRY_ATTEMPTS, TEXT_BYTES_MAX,
+};
 use crate::{
-    AppName, AppState, Health, HttpGrant, InstanceId, Limits, ProcessName, PushId, ReleaseNumber, RetryPolicy,
-    Schedule, TimeZone,
+    AppName, AppState, Health, HttpGrant, InstanceId, Limits, MiddlewareUse, OnFailure, PluginSettings, ProcessName,
+    PushId, ReleaseNumber, RetryPolicy, Schedule, TimeZone,
 };
 
 /// Implements the schema of a type that is serialised as a string with this format.
@@ -135,6 +137,48 @@ impl PartialSchema for Limits {
 
 impl ToSchema for Limits {}
 
+impl PartialSchema for PluginSettings {
+    fn schema() -> RefOr<Schema> {
+        ObjectBuilder::new()
+            .property("version", string().description(Some("A semantic version")).examples([json!("1.2.0")]))
+            .required("version")
+            .property("time_limit", duration("1s"))
+            .additional_properties(Some(AdditionalProperties::FreeForm(false)))
+            .into()
+    }
+}
+
+impl ToSchema for PluginSettings {}
+
+impl PartialSchema for MiddlewareUse {
+    fn schema() -> RefOr<Schema> {
+        let plugin = string()
+            .description(Some("The name of a plugin, with a range of versions after `@`"))
+            .pattern(Some("^[a-z0-9]+(-[a-z0-9]+)*(@.+)?$"))
+            .examples([json!("require-jwt@^1.2")]);
+        let config = ObjectBuilder::new()
+            .schema_type(SchemaType::AnyValue)
+            .description(Some("The plugin's config for this app; by default an empty object"));
+        let on_failure = string().enum_values(Some(OnFailure::ALL.iter().map(|word| word.as_str())));
+        let pattern = string()
+            .description(Some("A path, or the start of paths followed by `*`"))
+            .pattern(Some(r"^/[^*%?#\\]*\*?$"))
+            .max_length(Some(TEXT_BYTES_MAX + 1))
+            .examples([json!("/api/*")]);
+        let paths = ArrayBuilder::new().items(pattern).min_items(Some(1)).max_items(Some(MIDDLEWARE_PATHS_MAX));
+        ObjectBuilder::new()
+            .property("use", plugin)
+            .required("use")
+            .property("on_failure", on_failure)
+            .property("paths", paths)
+            .property("config", config)
+            .additional_properties(Some(AdditionalProperties::FreeForm(false)))
+            .into()
+    }
+}
+
+impl ToSchema for MiddlewareUse {}
+
 /// A value of a field that differs between two releases.
 pub(crate) enum FieldValue {}
 
@@ -145,11 +189,14 @@ impl PartialSchema for FieldValue {
             .required("secret")
             .additional_properties(Some(AdditionalProperties::FreeForm(false)));
         OneOfBuilder::new()
-            .description(Some("A setting of the manifest, a list of settings, a health check, or a redacted secret"))
+            .description(Some(
+                "A setting of the manifest, a list of settings, middleware, a health check, or a redacted secret",
+            ))
             .item(string())
             .item(ObjectBuilder::new().schema_type(Type::Integer))
             .item(ObjectBuilder::new().schema_type(Type::Boolean))
             .item(ArrayBuilder::new().items(string()))
+            .item(ArrayBuilder::new().items(Ref::from_schema_name("MiddlewareUse")))
             .item(health_table())
             .item(secret)
             .into()

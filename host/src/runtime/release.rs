@@ -66,7 +66,7 @@ impl ActiveRelease {
                 Entry::Command => {
                     commands.push(Arc::new(Command::new(name, process, scale, program, Arc::clone(&resources))))
                 }
-                Entry::Http | Entry::Events => {
+                Entry::Http | Entry::Events | Entry::Middleware => {
                     let pool = Pool::new(context.clone(), name, process, program, scale);
                     warm.into_iter().for_each(|instance| pool.add_instance(instance));
                     let pool = Arc::new(pool);

@@ -59,6 +59,7 @@ pub enum FormationError {
             Entry::Http => "serves no HTTP",
             Entry::Events => "handles no events",
             Entry::Command => "is not a command",
+            Entry::Middleware => "is not middleware of a plugin",
         }
     )]
     EntryNotExported { process: ProcessName, entry: Entry },

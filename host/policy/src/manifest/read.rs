@@ -3,25 +3,38 @@
 
 use std::collections::BTreeMap;
 
-use toml::de::{DeTable, DeValue};
+use toml::de::DeValue;
 
-use super::tree::{Found, Outcome, Reader, Table};
+use super::extensions::{check_entry, check_process, read_extensions};
+use super::tree::{Found, Outcome, Table, read_text};
 use super::{Isolation, Manifest, ManifestError, ManifestProblem, Snapshot};
+use crate::formation::PLUGIN_PROCESS;
 use crate::grants::check_folder_name;
 use crate::health::check_request_path;
-use crate::json::explain_data;
 use crate::limits::{
     ARGUMENTS_MAX, CONFIG_VARS_MAX, EVENT_GRANTS_MAX, FOLDER_GRANTS_MAX, HTTP_GRANTS_MAX, MANIFEST_BYTES_MAX,
-    PROCESSES_MAX, TEXT_NAME_BYTES_SHOWN, WARM_UP_REQUESTS_MAX,
+    PROCESSES_MAX, WARM_UP_REQUESTS_MAX,
 };
-use crate::text::excerpt;
 use crate::{
-    Access, AppName, Entry, Grants, Health, HttpGrant, Inapplicable, Limits, Process, ProcessName, RetryPolicy,
+    Access, AppKind, AppName, Entry, Grants, Health, HttpGrant, Inapplicable, Limits, Process, ProcessName, RetryPolicy,
 };
 use crate::{app_limits, config_vars};
 
-const TOP_KEYS: &[&str] =
-    &["name", "type", "build", "component", "isolation", "processes", "grants", "limits", "snapshot", "config"];
+const TOP_KEYS: &[&str] = &[
+    "name",
+    "kind",
+    "type",
+    "build",
+    "component",
+    "isolation",
+    "processes",
+    "grants",
+    "limits",
+    "snapshot",
+    "config",
+    "plugin",
+    "middleware",
+];
 const PROCESS_KEYS: &[&str] =
     &["entry", "health", "min", "max", "schedule", "time_zone", "missed", "overlap", "args", "order", "retry"];
 const GRANT_KEYS: &[&str] = &["http", "files", "keyvalue", "events"];
@@ -37,23 +50,7 @@ pub(super) fn parse(text: &str) -> Outcome<Manifest> {
 
 /// Parses a manifest without a size limit, for text that the host wrote itself with all defaults.
 pub(super) fn parse_of_any_size(text: &str) -> Outcome<Manifest> {
-    let reader = Reader { text };
-    let tree = DeTable::parse(text).map_err(|error| {
-        let message = explain(text, &error);
-        reader.error(error.span().map(|span| span.start), ManifestProblem::Syntax { message })
-    })?;
-    let top = Table { reader: &reader, path: "", at: 0, entries: tree.get_ref() };
-    read_manifest(&top)
-}
-
-/// Explains an error of the TOML library in plain words, without its position.
-pub fn explain(text: &str, error: &toml::de::Error) -> String {
-    match (error.message(), error.span().and_then(|span| text.get(span))) {
-        ("duplicate key", Some(key)) => {
-            format!("the key `{}` appears more than once", excerpt(key, TEXT_NAME_BYTES_SHOWN))
-        }
-        (message, _) => explain_data(message).replacen("member", "key", 1),
-    }
+    read_text(text, read_manifest)
 }
 
 fn read_manifest(top: &Table<'_, '_>) -> Outcome<Manifest> {
@@ -61,6 +58,7 @@ fn read_manifest(top: &Table<'_, '_>) -> Outcome<Manifest> {
     let name = top.parsed("name")?.ok_or_else(|| top.missing("name", "name = \"greeter\""))?;
     let mut manifest = Manifest::new(name);
     manifest.app_type = top.parsed("type")?.unwrap_or_default();
+    read_extensions(top, &mut manifest)?;
     manifest.isolation = top.parsed::<Isolation>("isolation")?.unwrap_or_default();
     if let Some(found) = top.find("build") {
         let command = found.bounded_text()?;
@@ -91,6 +89,7 @@ fn read_manifest(top: &Table<'_, '_>) -> Outcome<Manifest> {
         table.at_most(PROCESSES_MAX)?;
         for (name, process) in table.each() {
             let key: ProcessName = name.get_ref().parse().map_err(|why| process.invalid(why))?;
+            check_process(&process, &key, manifest.kind)?;
             let process = read_process(&process.table()?, &key, &manifest)?;
             manifest.processes.insert(key, process);
         }
@@ -120,8 +119,10 @@ fn read_process(table: &Table<'_, '_>, name: &ProcessName, manifest: &Manifest) 
     let entry = match table.parsed("entry")? {
         Some(entry) => entry,
         None if name.as_str() == "web" => Entry::Http,
+        None if name.as_str() == PLUGIN_PROCESS && manifest.kind == AppKind::Plugin => Entry::Middleware,
         None => return Err(table.missing("entry", "entry = \"http\"")),
     };
+    check_entry(table, entry, manifest.kind)?;
     let mut process = Process::new(entry);
     if let Some(found) = table.find("health") {
         process.health = Some(read_health(&found)?);

@@ -10,8 +10,10 @@ use toml::de::{DeTable, DeValue};
 
 use super::{ManifestError, ManifestProblem};
 use crate::app_limits::{SetError, WrittenLimit};
-use crate::limits::TEXT_BYTES_MAX;
+use crate::json::explain_data;
+use crate::limits::{TEXT_BYTES_MAX, TEXT_NAME_BYTES_SHOWN};
 use crate::nearest::nearest;
+use crate::text::excerpt;
 
 type Value<'t> = Spanned<DeValue<'t>>;
 pub(super) type Outcome<T> = Result<T, ManifestError>;
@@ -27,6 +29,26 @@ impl Reader<'_> {
         let line = before.map(|before| before.matches('\n').count() + 1);
         let column = before.map(|before| before.rsplit('\n').next().unwrap_or("").chars().count() + 1);
         ManifestError { line, column, problem }
+    }
+}
+
+/// Parses TOML text and interprets its tree.
+pub(super) fn read_text<T>(text: &str, read: impl FnOnce(&Table<'_, '_>) -> Outcome<T>) -> Outcome<T> {
+    let reader = Reader { text };
+    let tree = DeTable::parse(text).map_err(|error| {
+        let message = explain(text, &error);
+        reader.error(error.span().map(|span| span.start), ManifestProblem::Syntax { message })
+    })?;
+    read(&Table { reader: &reader, path: "", at: 0, entries: tree.get_ref() })
+}
+
+/// Explains an error of the TOML library in plain words, without its position.
+pub fn explain(text: &str, error: &toml::de::Error) -> String {
+    match (error.message(), error.span().and_then(|span| text.get(span))) {
+        ("duplicate key", Some(key)) => {
+            format!("the key `{}` appears more than once", excerpt(key, TEXT_NAME_BYTES_SHOWN))
+        }
+        (message, _) => explain_data(message).replacen("member", "key", 1),
     }
 }
 

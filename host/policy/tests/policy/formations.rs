@@ -2,12 +2,13 @@
 
 use isopod_policy::formation::{self, Exported, Formation, FormationChange, FormationError, NewProcess};
 use isopod_policy::{
-    AppType, Entry, Health, Limits, Manifest, Missed, Order, Process, ProcessName, RetryPolicy, Schedule, limits,
+    AppType, Entry, Health, Limits, Manifest, Missed, Order, PluginKind, Process, ProcessName, RetryPolicy, Schedule,
+    limits,
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-const ALL: Exported = Exported { http: true, events: true, command: true };
+const ALL: Exported = Exported { http: true, events: true, command: true, middleware: false };
 
 fn name(text: &str) -> ProcessName {
     text.parse().expect("the name is valid")
@@ -221,6 +222,9 @@ fn the_default_formation_follows_the_components_exports() {
     let names = |exported| formation::default_for(exported).into_keys().map(String::from).collect::<Vec<_>>();
     assert_eq!(names(ALL), ["web", "worker"]);
     assert_eq!(names(Exported { events: true, ..Exported::default() }), ["worker"]);
+    assert_eq!(Exported { middleware: true, ..ALL }.plugin_kind(), Some(PluginKind::Middleware));
+    assert_eq!(ALL.plugin_kind(), None);
+    assert_eq!(names(Exported { middleware: true, ..Exported::default() }), ["plugin"]);
     assert_eq!(names(Exported { command: true, ..Exported::default() }), Vec::<String>::new());
 }
 

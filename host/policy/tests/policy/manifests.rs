@@ -6,10 +6,12 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use isopod_policy::{
-    Access, AppType, Entry, Grants, Health, HttpGrant, Isolation, Limits, Manifest, Missed, Order, Overlap, Process,
-    ProcessName, RetryPolicy, Schedule, Snapshot, limits,
+    Access, AppKind, AppType, Entry, Grants, Health, HttpGrant, Isolation, Limits, Manifest, MiddlewareConfig,
+    MiddlewareUse, Missed, OnFailure, Order, Overlap, PathPattern, PluginSettings, Process, ProcessName, RetryPolicy,
+    Schedule, Snapshot, limits,
 };
 use proptest::prelude::*;
+use serde_json::json;
 
 const FULL: &str = r#"
 name = "greeter"
@@ -89,6 +91,115 @@ fn unspecified_settings_of_a_process_stay_unspecified() {
         assert_eq!(*process, Process::new(process.entry));
     }
     assert!(!manifest.to_toml().contains("min ="), "{}", manifest.to_toml());
+}
+
+const PLUGIN: &str = r#"
+name = "require-jwt"
+kind = "plugin"
+component = "plugin.wasm"
+
+[plugin]
+version = "1.2.0"
+time_limit = "500ms"
+
+[processes.plugin]
+max = 4
+
+[grants]
+http = ["id.example.org"]
+"#;
+
+#[test]
+fn a_plugin_has_a_version_and_one_process_type() {
+    let manifest = Manifest::parse(PLUGIN).expect("the manifest is valid");
+    assert_eq!((manifest.kind, manifest.app_type), (AppKind::Plugin, AppType::Production));
+    let settings =
+        PluginSettings { time_limit: Duration::from_millis(500), ..PluginSettings::new("1.2.0".parse().unwrap()) };
+    assert_eq!(manifest.plugin, Some(settings));
+    assert_eq!((manifest.processes["plugin"].entry, manifest.processes["plugin"].max), (Entry::Middleware, Some(4)));
+    assert_eq!(Manifest::parse(&manifest.to_toml()).expect("it reads back"), manifest);
+    let json = serde_json::to_value(&manifest).expect("it serialises");
+    assert_eq!(
+        (&json["kind"], &json["plugin"]),
+        (&json!("plugin"), &json!({"version": "1.2.0", "time_limit": "500ms"}))
+    );
+    assert_eq!(serde_json::from_value::<Manifest>(json).expect("it reads back"), manifest);
+    assert_eq!(Manifest::parse(FULL).expect("it is valid").kind, AppKind::App);
+}
+
+#[test]
+fn middleware_is_read_in_order_with_its_defaults() {
+    let text = r#"
+        name = "shop"
+        [[middleware]]
+        use = "require-jwt@^1.2"
+        config = { jwks = "https://id.example.org/jwks", leeway = 30, since = 2026-01-02, rate = 0.5 }
+        on_failure = "pass"
+        paths = ["/api/*", "/login"]
+        [[middleware]]
+        use = "cors"
+    "#;
+    let manifest = Manifest::parse(text).expect("the manifest is valid");
+    let [jwt, cors] = manifest.middleware.as_slice() else { panic!("{:?}", manifest.middleware) };
+    assert_eq!((jwt.plugin.to_string().as_str(), jwt.on_failure), ("require-jwt@^1.2", OnFailure::Pass));
+    assert_eq!(
+        jwt.config.as_str(),
+        r#"{"jwks":"https://id.example.org/jwks","leeway":30,"rate":0.5,"since":"2026-01-02"}"#
+    );
+    assert_eq!(jwt.paths.iter().map(PathPattern::to_string).collect::<Vec<_>>(), ["/api/*", "/login"]);
+    assert_eq!(*cors, MiddlewareUse::new("cors".parse().expect("a valid reference")));
+    assert_eq!((cors.config.as_str(), cors.on_failure), ("{}", OnFailure::Refuse));
+    let alone: MiddlewareUse = serde_json::from_value(json!({"use": "cors"})).expect("it is valid");
+    assert_eq!(alone, *cors);
+}
+
+#[test]
+fn every_error_about_plugins_names_the_key_and_a_remedy() {
+    let app = |text: &str| format!("name = \"a\"\n{text}");
+    let used = |text: &str| format!("name = \"a\"\n[[middleware]]\n{text}");
+    let plugin = |text: &str| format!("name = \"a\"\nkind = \"plugin\"\nplugin = {{ version = \"1.0.0\" }}\n{text}");
+    let table = [
+        (app("kind = \"plug\""), "expected \"app\" or \"plugin\""),
+        (app("kind = \"plugin\""), "\"plugin\" is missing; add a line like plugin = { version"),
+        (app("[plugin]\nversion = \"1.0.0\""), "\"plugin\": the settings of a plugin require kind = \"plugin\""),
+        (app("kind = \"plugin\"\nplugin = {}"), "\"plugin.version\" is missing"),
+        (app("kind = \"plugin\"\nplugin = { versoin = \"1\" }"), "did you mean \"plugin.version\"?"),
+        (app("kind = \"plugin\"\nplugin = { version = \"1.0\" }"), "write three numbers, such as \"1.2.0\""),
+        (
+            app("kind = \"plugin\"\nplugin = { version = \"1.0.0\", time_limit = \"11s\" }"),
+            "\"plugin.time_limit\": choose from 1ms to 10s",
+        ),
+        (
+            app("kind = \"plugin\"\nplugin = { version = \"1.0.0\", time_limit = 1 }"),
+            "is a whole number, but must be a duration in quotes",
+        ),
+        (plugin("type = \"dev\""), "the type of a plugin is always \"production\""),
+        (plugin("[[middleware]]\nuse = \"b\""), "a plugin can't use middleware"),
+        (plugin("[snapshot]"), "a plugin can't have a snapshot"),
+        (plugin("[processes.web]"), "the only process type of a plugin is \"plugin\""),
+        (plugin("[processes.plugin]\nentry = \"http\""), "the entry of a plugin's process type is \"middleware\""),
+        (app("[processes.web]\nentry = \"middleware\""), "requires kind = \"plugin\""),
+        (app("[middleware]\nuse = \"b\""), "\"middleware\" is a table, but must be a list"),
+        (used(""), "\"middleware[0].use\" is missing"),
+        (used("ues = \"b\""), "unknown key \"middleware[0].ues\"; did you mean \"middleware[0].use\"?"),
+        (used("use = \"B\""), "\"b\" would be valid"),
+        (used("use = \"b@one\""), "line 3, column 7: \"middleware[0].use\": \"one\" is not a range of versions"),
+        (used("use = \"b\"\non_failure = \"retry\""), "expected \"refuse\" or \"pass\""),
+        (used("use = \"b\"\npaths = []"), "the list is empty"),
+        (used("use = \"b\"\npaths = [\"api\"]"), "\"middleware[0].paths[0]\": the pattern must start with '/'"),
+        (used("use = \"b\"\nconfig = { a = nan }"), "\"middleware[0].config\": nan has no form in JSON"),
+        (
+            used(&format!("use = \"b\"\nconfig = '{}'", "\"".repeat(limits::MIDDLEWARE_CONFIG_BYTES_MAX / 2))),
+            "the config has 65538 bytes as JSON; the maximum is 65536",
+        ),
+    ];
+    for (text, words) in table {
+        let error = Manifest::parse(&text).expect_err(&text).to_string();
+        assert!(error.contains(words), "{text}\n{error}");
+    }
+    let many = "[[middleware]]\nuse = \"b\"\n".repeat(limits::MIDDLEWARE_MAX + 1);
+    let error = Manifest::parse(&app(&many)).expect_err("too many").to_string();
+    assert!(error.contains("\"middleware\" has 17 entries; the maximum is 16"), "{error}");
 }
 
 #[test]
@@ -349,6 +460,34 @@ fn some_grants() -> impl Strategy<Value = Grants> {
         .prop_map(|(http, files, keyvalue, events)| Grants { http, files, keyvalue, events })
 }
 
+fn some_json() -> impl Strategy<Value = serde_json::Value> {
+    let leaf = prop_oneof![
+        any::<bool>().prop_map(|value| json!(value)),
+        any::<i64>().prop_map(|value| json!(value)),
+        (-8000..8000i32).prop_map(|eighths| json!(f64::from(eighths) / 8.0)),
+        "[ -~äö\n]{0,10}".prop_map(|value| json!(value)),
+    ];
+    leaf.prop_recursive(3, 20, 4, |inner| {
+        prop_oneof![
+            proptest::collection::vec(inner.clone(), 0..4).prop_map(|items| json!(items)),
+            proptest::collection::btree_map("[ -~ä]{0,5}", inner, 0..4).prop_map(|members| json!(members)),
+        ]
+    })
+}
+
+fn middleware() -> impl Strategy<Value = MiddlewareUse> {
+    let plugin = prop_oneof![Just("cors"), Just("require-jwt@^1.2"), Just("a@>=1.2, <3")];
+    let paths = proptest::collection::vec(prop_oneof![Just("/api/*"), Just("/login"), Just("/größe")], 0..3);
+    (plugin, some_json(), proptest::sample::select(OnFailure::ALL), paths).prop_map(
+        |(plugin, config, on_failure, paths)| MiddlewareUse {
+            config: MiddlewareConfig::new(&config).expect("it is short"),
+            on_failure,
+            paths: paths.into_iter().map(|path| path.parse().expect("a valid pattern")).collect(),
+            ..MiddlewareUse::new(plugin.parse().expect("a valid reference"))
+        },
+    )
+}
+
 fn manifest() -> impl Strategy<Value = Manifest> {
     let name = "[a-z0-9]{1,10}(-[a-z0-9]{1,10}){0,3}".prop_map(|text| text.parse().expect("a valid name"));
     let process_name = "[a-z]{1,8}".prop_map(|text| text.parse::<ProcessName>().expect("a valid name"));
@@ -358,11 +497,13 @@ fn manifest() -> impl Strategy<Value = Manifest> {
     let snapshot = proptest::option::of(warm.prop_map(|warm| Snapshot { warm }));
     let config = proptest::collection::btree_map("[A-Za-z_][A-Za-z0-9_]{0,10}", "[^\0]{0,20}", 0..4);
     let processes = proptest::collection::btree_map(process_name, process(), 0..4);
-    (head, component, processes, some_grants(), some_limits(), snapshot, config).prop_map(
-        |((name, app_type, fresh, build), component, processes, grants, limits, snapshot, config): (
+    let middleware = proptest::collection::vec(middleware(), 0..3);
+    (head, component, processes, some_grants(), some_limits(), snapshot, config, middleware).prop_map(
+        |((name, app_type, fresh, build), component, processes, grants, limits, snapshot, config, middleware): (
             _,
             _,
             BTreeMap<_, _>,
+            _,
             _,
             _,
             _,
@@ -377,6 +518,7 @@ fn manifest() -> impl Strategy<Value = Manifest> {
             limits,
             snapshot,
             config,
+            middleware,
             ..Manifest::new(name)
         },
     )

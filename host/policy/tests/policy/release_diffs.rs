@@ -71,6 +71,29 @@ fn config_is_compared_as_guests_see_it() {
 }
 
 #[test]
+fn middleware_is_one_field_whose_sentence_names_plugins() {
+    let say = |before: &str, after: &str| sentence(&diff(("b", before, json!({})), ("b", after, json!({}))));
+    let (jwt, cors) = ("[[middleware]]\nuse = \"jwt@^1\"\n", "[[middleware]]\nuse = \"cors\"\n");
+    assert_eq!(say("", jwt), "middleware set to jwt@^1");
+    assert_eq!(say(jwt, &format!("{cors}{jwt}")), "middleware from jwt@^1 to cors, jwt@^1");
+    assert_eq!(say(jwt, &format!("{jwt}config = {{ secret = \"s3cr3t\" }}")), "middleware changed");
+    assert_eq!(say(jwt, ""), "middleware removed");
+    let found = diff(("b", "", json!({})), ("b", &format!("{jwt}config = {{ a = 1 }}"), json!({})));
+    let after = json!([{"use": "jwt@^1", "on_failure": "refuse", "config": {"a": 1}}]);
+    assert_eq!(
+        serde_json::to_value(found).expect("it serialises"),
+        json!([{"field": "middleware", "before": null, "after": after}])
+    );
+}
+
+#[test]
+fn the_version_of_a_plugin_is_a_field() {
+    let plugin = |version: &str| format!("kind = \"plugin\"\nplugin = {{ version = \"{version}\" }}");
+    let found = diff(("b", &plugin("1.2.0"), json!({})), ("b", &plugin("1.3.0"), json!({})));
+    assert_eq!(sentence(&found), "plugin.version from 1.2.0 to 1.3.0");
+}
+
+#[test]
 fn a_process_type_may_be_called_health() {
     let text = |max: u32| format!("[processes.health]\nentry = \"http\"\nhealth = \"/h\"\nmax = {max}");
     let found = diff(("b", &text(1), json!({})), ("b", &text(2), json!({})));

@@ -6,9 +6,10 @@ use std::collections::BTreeSet;
 use serde_json::{Map, Value, json};
 
 /// The schemas that allow any value, each with the reason.
-const FREE: [(&str, &str); 7] = [
+const FREE: [(&str, &str); 8] = [
     ("#CloudEvent/properties/data", "the sender chooses the event's data"),
     ("#EventReply", "the handler chooses its reply"),
+    ("#MiddlewareUse/properties/config", "the plugin defines its config"),
     ("#Description/properties/components/properties/schemas/additionalProperties", "JSON Schema defines it"),
     ("#Description/properties/components/properties/securitySchemes/additionalProperties", OPENAPI),
     ("#Description/properties/paths/additionalProperties/additionalProperties/properties/parameters/items", OPENAPI),

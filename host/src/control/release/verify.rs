@@ -115,7 +115,7 @@ pub(in crate::control) fn memory_note(limits: &Limits, most: u64) -> Option<Stri
 
 /// Returns the exports of a component that policy rules depend on.
 pub(in crate::control) fn exported(entries: &Entries) -> Exported {
-    Exported { http: entries.http.is_some(), events: entries.events, command: entries.command }
+    Exported { http: entries.http.is_some(), events: entries.events, command: entries.command, middleware: false }
 }
 
 /// Refuses a component of an unsupported SDK version. A component without a known SDK version is
