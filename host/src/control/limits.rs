@@ -43,8 +43,9 @@ pub(crate) const HEALTH_ATTEMPTS: u32 = 3;
 /// lines are left out, so that the guest can't fill the log.
 pub(crate) const PREPARATION_LINES_MAX: usize = 20;
 
-/// Lines in a push's log. Further lines are left out: a usual push writes a dozen.
-pub(crate) const PUSH_LOG_LINES_MAX: usize = 500;
+/// Lines that a push writes to its own log. It writes further lines only to the app's log: a usual
+/// push writes a dozen.
+pub(crate) const PUSH_LINES_WRITTEN_MAX: usize = 500;
 
 /// Steps and lines of one push that wait to be stored. When the queue is full, the push waits.
 pub(crate) const PUSH_RECORDS_QUEUED_MAX: usize = 64;

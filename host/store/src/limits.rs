@@ -28,9 +28,9 @@ pub(crate) const JOURNAL_PAGES_MAX: i64 = 1_000;
 pub const PAGE_ITEMS_MAX: u32 = 1_000;
 /// Items on one page of a list for a request without a limit.
 pub const PAGE_ITEMS_DEFAULT: u32 = 100;
-/// Lines of one push's log. Further lines are dropped and counted, so that a noisy build can't fill
-/// the disk.
-pub const PUSH_LOG_LINES_MAX: u32 = 10_000;
+/// Lines of one push's log in `control.db`. Further lines are dropped and counted, so that a noisy
+/// build can't fill the disk.
+pub const PUSH_LINES_STORED_MAX: u32 = 10_000;
 /// Bytes of one line of a push's log. A longer line is truncated.
 pub const PUSH_LOG_LINE_BYTES_MAX: usize = 8 << 10;
 /// Bytes of the reason of a failure. A longer reason is truncated; compilers can be verbose.

@@ -107,7 +107,7 @@ impl LivePush {
         self.app_log.write(LogLine::host(&self.app, format!("push {}: {text}", self.id)));
         let mut unstored = self.unstored.lock().unwrap_or_else(PoisonError::into_inner);
         self.now.send_modify(|now| {
-            if now.log.len() < limits::PUSH_LOG_LINES_MAX {
+            if now.log.len() < limits::PUSH_LINES_WRITTEN_MAX {
                 unstored.push((Timestamp::now(), text.clone()));
                 now.log.push(text);
             }

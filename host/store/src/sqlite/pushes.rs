@@ -8,7 +8,7 @@ use rusqlite::{Connection, Row, params, types::ValueRef};
 
 use super::schema::FINAL;
 use super::{apps, releases};
-use crate::limits::{PAGE_ITEMS_MAX, PUSH_LOG_LINES_MAX, PUSHES_KEPT};
+use crate::limits::{PAGE_ITEMS_MAX, PUSH_LINES_STORED_MAX, PUSHES_KEPT};
 use crate::model::{Idempotency, Inserted, LogLine, NewPush, Push, PushStep, Reason};
 use crate::page::{Page, Paged};
 use crate::sql::{Sql, all, first, json, parsed, parsed_if_any, reason, time};
@@ -48,7 +48,7 @@ fn steps(row: &Row<'_>) -> Sql<Vec<PushStep>> {
     let mut steps: Vec<PushStep> = json(row, "steps")?;
     let state: PushState = parsed(row, "state")?;
     if state.is_final() {
-        let log_lines = row.get::<_, u32>("log_lines")?.min(PUSH_LOG_LINES_MAX);
+        let log_lines = row.get::<_, u32>("log_lines")?.min(PUSH_LINES_STORED_MAX);
         steps.push(PushStep { state, log_lines });
     }
     Ok(steps)
@@ -170,7 +170,7 @@ pub(crate) fn advance(
                 "UPDATE pushes SET steps = json_insert(steps, '$[#]', json_object('state', state, 'log_lines',
                  min(log_lines, ?2))) WHERE number = ?1",
             )?
-            .execute(params![found.number, PUSH_LOG_LINES_MAX])?;
+            .execute(params![found.number, PUSH_LINES_STORED_MAX])?;
     }
     Ok(existing(connection, id)?.push)
 }
@@ -190,7 +190,7 @@ pub(crate) fn append_log(connection: &Connection, id: &PushId, text: &str, at: T
     let Some((push, number)) = counted else {
         return Err(StoreError::UnknownPush { id: id.clone() }.into());
     };
-    if number > PUSH_LOG_LINES_MAX {
+    if number > PUSH_LINES_STORED_MAX {
         return Ok(false);
     }
     let line = LogLine::truncated(number, at, text);
