@@ -112,7 +112,8 @@ pub struct EmittedEvent {
     pub extensions: Vec<(String, String)>,
     /// The delay before the first delivery.
     pub delay: Option<Duration>,
-    /// The time after which the event expires. An expired event is not delivered.
+    /// The time after which the event expires. The host cancels an event that expires before
+    /// its handler starts.
     pub expires_after: Option<Duration>,
     /// The app whose event handler receives the event, if it is another app. The engine checks the
     /// grant before the sink receives the event.

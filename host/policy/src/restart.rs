@@ -1,6 +1,6 @@
-//! Decides when an ended instance is restarted, and when restarting is abandoned. Owns the
-//! back-off. Never uses a clock or a random source, and never starts an instance: its running time
-//! and a random number are arguments.
+//! Decides whether an ended instance is restarted, and after which back-off. Never starts an
+//! instance, and never reads a clock or generates a random number: the caller passes the instance's
+//! running time and a random number.
 
 use std::time::Duration;
 

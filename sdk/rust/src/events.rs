@@ -189,7 +189,8 @@ pub struct NewEvent {
     pub extensions: Vec<(String, String)>,
     /// The delay before the first delivery.
     pub delay: Option<Duration>,
-    /// The time from now until the event expires. An expired event is cancelled.
+    /// The time from now until the event expires. The host cancels an event that expires before its
+    /// handler starts.
     pub expiry: Option<Duration>,
     /// The app that handles the event; `None` for this app.
     pub app: Option<String>,
