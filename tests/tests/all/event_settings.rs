@@ -106,8 +106,9 @@ fn missed_times_run_once_all_or_never() {
         }
     });
     let runs = |kind: &str| {
-        let text = format!("`{kind}` runs by its schedule 0 0 29 2 * Pacific/Apia as event {kind}-");
-        let reports = |line: &&Value| line["message"].as_str().is_some_and(|message| message.starts_with(&text));
+        let (event, schedule) = (format!("the scheduler stored event {kind}-"), "(schedule 0 0 29 2 * Pacific/Apia)");
+        let is_report = |message: &str| message.starts_with(&event) && message.ends_with(schedule);
+        let reports = |line: &&Value| line["message"].as_str().is_some_and(is_report);
         host.log("shop").iter().filter(reports).count()
     };
     let missed = |kind: &str| {

@@ -36,7 +36,7 @@ fn runs_missed_while_the_host_was_down_are_recorded_together() {
         "the host makes up for one of the seven runs"
     );
     host.log_line("shop", "the catch-up run", |line| {
-        line["message"].as_str().is_some_and(|text| text.starts_with("`leap` runs by its schedule"))
+        line["message"].as_str().is_some_and(|text| text.starts_with("the scheduler stored event leap-"))
     });
     let host = host.restart();
     assert_eq!(missed(&host).len(), 1);
@@ -56,7 +56,7 @@ fn a_missed_run_of_a_stopped_app_is_recorded_with_the_reason_and_not_repeated() 
     let host = host.restart();
     host.get("shop", "/").expect(200);
     assert_eq!(missed(&host).len(), 2);
-    let ran = host.log("shop").iter().any(|line| line.to_string().contains("`leap` runs"));
+    let ran = host.log("shop").iter().any(|line| line.to_string().contains("the scheduler stored"));
     assert!(!ran, "a start of the app made up for a missed run");
 }
 

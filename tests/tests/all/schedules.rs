@@ -120,7 +120,7 @@ fn a_clock_jump_neither_bursts_nor_silences_a_schedule() {
         }
     });
     let runs = |process: &str| {
-        let said = format!("`{process}` runs by its schedule");
+        let said = format!("the scheduler stored event {process}-");
         let reports = |line: &&Value| line["message"].as_str().is_some_and(|message| message.starts_with(&said));
         host.log("shop").iter().filter(reports).count()
     };

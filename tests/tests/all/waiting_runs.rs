@@ -25,7 +25,9 @@ fn runs_of_a_command_that_wait_survive_a_restart() {
         host.change_rows(sql, ["2015-01-01T00:00:00Z"]);
     });
     until_started(&host, "2016-02-29T00:00:00Z");
-    host.log_line("shop", "the run", |line| line.to_string().contains("`leap` ran by its schedule"));
+    host.log_line("shop", "the run", |line| {
+        line.to_string().contains("the scheduler started `leap` (schedule 0 0 29 2 *)")
+    });
     // The run in progress ends with the host and isn't repeated.
     let host = host.restart();
     until_started(&host, "2020-02-29T00:00:00Z");

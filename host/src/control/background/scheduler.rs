@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::by_hand::{ManualRun, RunError, ScheduleRun, ScheduleStatus};
 pub(in crate::control) use self::table::Schedules;
-use self::table::{Firing, Queued, Turn};
+use self::table::{Firing, Queued, StartPermit};
 use crate::control::{AppRecord, app_table::AppTable, background::activity_log::ActivityLog, events::Events};
 use crate::{
     control::limits,
@@ -98,8 +98,11 @@ impl Service {
         let counted = dropped.saturating_add(u32::try_from(firing.runs.len()).unwrap_or(u32::MAX));
         let is_all = usize::try_from(counted).is_ok_and(|counted| counted < MISSED_RUNS_COUNTED);
         let at_least = if is_all { "" } else { "at least " };
-        let why = format!("{at_least}{dropped} runs since {since}: the host was down, or its clock jumped");
-        self.record_missed(app, process, timetable, *dropped, &why).await;
+        let noun = if *dropped == 1 { "run" } else { "runs" };
+        let of = scheduled(process, timetable);
+        let why = "the host was down, or its clock jumped";
+        let text = format!("the scheduler missed {at_least}{dropped} {noun} of {of} since {since}: {why}");
+        self.record_missed(app, process, timetable, *dropped, text).await;
     }
 
     /// Runs a command once for each time of a firing at `at`, after the runs of earlier firings.
@@ -108,8 +111,8 @@ impl Service {
     /// before.
     async fn queue_commands(&self, app: &AppRecord, firing: &Firing, at: Timestamp) {
         let Firing { process, timetable, runs, dropped, .. } = firing;
-        let turn = match self.schedules.turn(&app.name, process, at).await {
-            Queued::Turn(turn) => turn,
+        let permit = match self.schedules.start_permit(&app.name, process, at).await {
+            Queued::Permitted(permit) => permit,
             Queued::Refused { is_stored_later } => {
                 if !is_stored_later {
                     self.firing_is_stored(firing, at).await;
@@ -118,7 +121,7 @@ impl Service {
                 if !runs.is_empty() {
                     let waiting = limits::SCHEDULED_RUNS_WAITING_MAX;
                     let why = format!("{waiting} runs already wait for the previous one");
-                    self.not_run(app, process, timetable, &why).await;
+                    self.not_started(app, process, timetable, &why).await;
                 }
                 return;
             }
@@ -127,20 +130,21 @@ impl Service {
         if *dropped > 0 {
             let before_runs =
                 runs.first().map(|first| first.checked_sub(SignedDuration::from_secs(1)).unwrap_or(*first));
-            let fired = before_runs.or_else(|| turn.end_firing()).unwrap_or(at);
+            let fired = before_runs.or_else(|| permit.end_firing()).unwrap_or(at);
             self.firing_is_stored(firing, fired).await;
             self.report_dropped(app, firing).await;
         }
-        self.run_commands(app, firing, Some(turn)).await;
+        self.run_commands(app, firing, Some(permit)).await;
     }
 
     /// Runs a command once for each time, and waits until the last run ends. Runs that were delayed
-    /// by downtime run one after another. With a turn, each run is stored as fired when it starts.
-    async fn run_commands(&self, app: &AppRecord, firing: &Firing, turn: Option<Turn>) {
+    /// by downtime run one after another. With a permit, each run is stored as fired when it
+    /// starts.
+    async fn run_commands(&self, app: &AppRecord, firing: &Firing, permit: Option<StartPermit>) {
         let Firing { process, timetable, runs, .. } = firing;
         for (started, time) in runs.iter().enumerate() {
-            if let Some(turn) = &turn {
-                let end = (started + 1 == runs.len()).then(|| turn.end_firing()).flatten();
+            if let Some(permit) = &permit {
+                let end = (started + 1 == runs.len()).then(|| permit.end_firing()).flatten();
                 self.firing_is_stored(firing, end.unwrap_or(*time)).await;
             }
             let release = match self.directory.serving(&app.traffic).await {
@@ -155,10 +159,11 @@ impl Service {
                     // The release may be stopped before the command ends.
                     drop(release);
                     self.run_follows_missed(app, process, timetable).await;
-                    app.log.write(LogLine::host(&app.name, format!("`{process}` ran by its schedule {timetable}")));
+                    let text = format!("the scheduler started {}", scheduled(process, timetable));
+                    app.log.write(LogLine::host(&app.name, text));
                     run.await;
                 }
-                None => self.not_run(app, process, timetable, IN_PROGRESS).await,
+                None => self.not_started(app, process, timetable, IN_PROGRESS).await,
             }
         }
     }
@@ -187,14 +192,16 @@ impl Service {
     async fn run_follows_missed(&self, app: &AppRecord, process: &ProcessName, timetable: &Timetable) {
         let before = self.schedules.run(&app.name, process, Timestamp::now());
         if let Some(further) = before.checked_sub(limits::MISSED_RUNS_RECORDED).filter(|further| *further > 0) {
-            let why = format!("{further} further runs before this one, for the same reason as the recorded ones");
-            self.record_missed(app, process, timetable, further, &why).await;
+            let noun = if further == 1 { "run" } else { "runs" };
+            let of = scheduled(process, timetable);
+            let text = format!("the scheduler missed {further} more {noun} of {of}, for the reasons recorded before");
+            self.record_missed(app, process, timetable, further, text).await;
         }
     }
 
-    /// Records a run that failed to start.
-    async fn not_run(&self, app: &AppRecord, process: &ProcessName, timetable: &Timetable, why: &str) {
-        let text = format!("`{process}` did not run by its schedule {timetable}: {why}");
+    /// Records a run that was not started.
+    async fn not_started(&self, app: &AppRecord, process: &ProcessName, timetable: &Timetable, why: &str) {
+        let text = format!("the scheduler did not start {}: {why}", scheduled(process, timetable));
         app.log.write(LogLine::host(&app.name, text.clone()));
         let data = json!({ "process": process, "schedule": timetable.schedule });
         self.activity.record(app, "schedule-failed", text, data).await;
@@ -207,17 +214,29 @@ impl Service {
             return;
         }
         let rest = if in_a_row == limits::MISSED_RUNS_RECORDED {
-            "; further ones are counted until it runs again"
+            "; the scheduler records the number of further missed runs before the next run"
         } else {
             ""
         };
-        self.record_missed(app, process, timetable, 1, &format!("a run: {why}{rest}")).await;
+        let text = format!("the scheduler missed a run of {}: {why}{rest}", scheduled(process, timetable));
+        self.record_missed(app, process, timetable, 1, text).await;
     }
 
-    async fn record_missed(&self, app: &AppRecord, process: &ProcessName, timetable: &Timetable, runs: u32, why: &str) {
-        let text = format!("`{process}` with schedule {timetable} missed {why}");
+    async fn record_missed(
+        &self,
+        app: &AppRecord,
+        process: &ProcessName,
+        timetable: &Timetable,
+        runs: u32,
+        text: String,
+    ) {
         app.log.write(LogLine::host(&app.name, text.clone()));
         let data = json!({ "process": process, "schedule": timetable.schedule, "runs": runs });
         self.activity.record(app, "schedule-missed", text, data).await;
     }
+}
+
+/// Returns how messages name a scheduled process type.
+fn scheduled(process: &ProcessName, timetable: &Timetable) -> String {
+    format!("`{process}` (schedule {timetable})")
 }

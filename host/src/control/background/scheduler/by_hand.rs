@@ -132,21 +132,20 @@ impl Service {
         let mut schedules = self.schedules.of(&app.name, now).into_iter();
         let schedule = schedules.find(|schedule| schedule.process.as_str() == process).ok_or_else(unknown)?;
         let ListedSchedule { process, entry, timetable, .. } = schedule;
-        let text = format!("`{process}` runs by hand");
         if entry == Entry::Command {
             let release = self.directory.serving(&app.traffic).await.map_err(EventsError::NotServing)?;
             let Some(run) = self.start_command(&app, &process, &release) else {
                 return Err(RunError::InProgress { app: app.name.clone(), process });
             };
             tokio::spawn(self.closing.clone().run_until_cancelled_owned(run));
-            app.log.write(LogLine::host(&app.name, text));
+            app.log.write(LogLine::host(&app.name, format!("a request started `{process}`")));
             return Ok((process, ManualRun::Command { started_at: now }));
         }
         let id = format!("{process}-{}-{:08x}", now.strftime("%Y%m%dT%H%M%SZ"), rand::random::<u32>());
         let event = event_runs::event(&app.name, &process, &timetable, &id, now);
-        self.events.accept_for(&app, event_runs::in_line(&process, &timetable, vec![event])).await?;
+        self.events.accept_for(&app, event_runs::process_events(&process, &timetable, vec![event])).await?;
         let stored = self.events.get(&app, &id, Some(&event_runs::source(&app.name, &process))).await?;
-        app.log.write(LogLine::host(&app.name, format!("{text} as event {id}")));
+        app.log.write(LogLine::host(&app.name, format!("a request stored event {id} for `{process}`")));
         let stored = stored.ok_or(EventsError::Destroyed)?;
         Ok((process, ManualRun::Event(Box::new(stored))))
     }

@@ -8,7 +8,7 @@ use isopod_store::{Accepted, Cancelled, Event, EventPayload};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
-use super::{IN_PROGRESS, Service, table::Firing};
+use super::{IN_PROGRESS, Service, scheduled, table::Firing};
 use crate::control::{
     AppRecord,
     events::{EventsError, ProcessEvents},
@@ -34,7 +34,7 @@ impl Service {
         }
         let ids: Vec<String> = runs.iter().map(|time| run_id(process, *time, *since)).collect();
         let events = runs.iter().zip(&ids).map(|(time, id)| event(&app.name, process, timetable, id, *time));
-        let accepted = self.events.accept_for(app, in_line(process, timetable, events.collect())).await?;
+        let accepted = self.events.accept_for(app, process_events(process, timetable, events.collect())).await?;
         for ((time, id), accepted) in runs.iter().zip(ids).zip(accepted) {
             let Accepted::New { .. } = accepted else {
                 // The host ended before it could skip the run, or the run needs no skip.
@@ -77,11 +77,11 @@ impl Service {
                     self.run_follows_missed(app, process, timetable).await;
                 }
                 for id in stored {
-                    let text = format!("`{process}` runs by its schedule {timetable} as event {id}");
+                    let text = format!("the scheduler stored event {id} for {}", scheduled(process, timetable));
                     app.log.write(LogLine::host(&app.name, text));
                 }
                 for _ in 0..skipped {
-                    self.not_run(app, process, timetable, IN_PROGRESS).await;
+                    self.not_started(app, process, timetable, IN_PROGRESS).await;
                 }
             }
             Err(EventsError::Destroyed) => {}
@@ -91,14 +91,15 @@ impl Service {
                 }
             }
             Err(error @ (EventsError::NoHandler | EventsError::Store(_))) => {
-                self.not_run(app, process, timetable, &error.to_string()).await;
+                self.not_started(app, process, timetable, &error.to_string()).await;
             }
         }
     }
 }
 
-/// Returns runs as events that wait for one another, unless the schedule allows overlapping runs.
-pub(super) fn in_line(process: &ProcessName, timetable: &Timetable, events: Vec<Event>) -> ProcessEvents {
+/// Returns the events of runs. Each is delivered after the previous one has ended, unless the
+/// schedule allows overlapping runs.
+pub(super) fn process_events(process: &ProcessName, timetable: &Timetable, events: Vec<Event>) -> ProcessEvents {
     ProcessEvents { process: process.clone(), is_ordered: timetable.overlap != Overlap::Allow, events }
 }
 

@@ -37,38 +37,40 @@ struct Scheduled {
     last_run: Option<Timestamp>,
     /// The runs of a command since the start of the host, newest first.
     commands: VecDeque<CommandRun>,
-    line: Line,
+    waiting: FiringQueue,
 }
 
 /// The firings of one command that wait for the previous one, in the order of their times.
-struct Line {
-    turn: Arc<Semaphore>,
-    capacity: Arc<Semaphore>,
-    /// The end of the last firing that was enqueued.
+struct FiringQueue {
+    /// One permit, held by the firing whose runs are in progress.
+    start: Arc<Semaphore>,
+    /// A slot for each firing that waits or whose runs are in progress.
+    slots: Arc<Semaphore>,
+    /// The end of the last firing that got a slot.
     last: Arc<FiringEnd>,
 }
 
-impl Default for Line {
+impl Default for FiringQueue {
     fn default() -> Self {
-        let capacity = limits::SCHEDULED_RUNS_WAITING_MAX + 1;
-        Self { turn: Arc::new(Semaphore::new(1)), capacity: Arc::new(Semaphore::new(capacity)), last: Arc::default() }
+        let slots = limits::SCHEDULED_RUNS_WAITING_MAX + 1;
+        Self { start: Arc::new(Semaphore::new(1)), slots: Arc::new(Semaphore::new(slots)), last: Arc::default() }
     }
 }
 
-impl Line {
-    /// Enqueues a firing at `at`. If the queue is full, returns whether a waiting firing also
+impl FiringQueue {
+    /// Takes a slot for a firing at `at`. If the queue is full, returns whether a waiting firing
     /// stores this one.
-    fn join(&mut self, at: Timestamp) -> Result<QueuedFiring, bool> {
-        let Ok(permit) = Arc::clone(&self.capacity).try_acquire_owned() else { return Err(self.last.extend(at)) };
+    fn join(&mut self, at: Timestamp) -> Result<Slot, bool> {
+        let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() else { return Err(self.last.extend(at)) };
         self.last = Arc::new(FiringEnd::new(at));
-        Ok(QueuedFiring { turn: Arc::clone(&self.turn), permit, end: Arc::clone(&self.last) })
+        Ok(Slot { start: Arc::clone(&self.start), slot, end: Arc::clone(&self.last) })
     }
 }
 
-/// A firing in the queue.
-struct QueuedFiring {
-    turn: Arc<Semaphore>,
-    permit: OwnedSemaphorePermit,
+/// A firing's slot in the queue.
+struct Slot {
+    start: Arc<Semaphore>,
+    slot: OwnedSemaphorePermit,
     end: Arc<FiringEnd>,
 }
 
@@ -101,13 +103,13 @@ impl FiringEnd {
 }
 
 /// The permission of a firing to start its runs. Dropping it allows the next firing to start.
-pub(super) struct Turn {
-    _turn: OwnedSemaphorePermit,
-    _permit: OwnedSemaphorePermit,
+pub(super) struct StartPermit {
+    _start: OwnedSemaphorePermit,
+    _slot: OwnedSemaphorePermit,
     end: Arc<FiringEnd>,
 }
 
-impl Turn {
+impl StartPermit {
     /// Ends the firing with its last run. Returns the time up to which it counts as fired, if it
     /// hasn't ended before.
     pub(super) fn end_firing(&self) -> Option<Timestamp> {
@@ -117,7 +119,7 @@ impl Turn {
 
 /// The result of waiting for the previous runs of a command.
 pub(super) enum Queued {
-    Turn(Turn),
+    Permitted(StartPermit),
     /// Too many firings wait. `is_stored_later` states whether one of them stores this firing.
     Refused {
         is_stored_later: bool,
@@ -236,14 +238,14 @@ impl Schedules {
     }
 
     /// Waits for the end of the previous runs of a command, for its firing at `at`.
-    pub(super) async fn turn(&self, app: &AppName, process: &ProcessName, at: Timestamp) -> Queued {
-        let QueuedFiring { turn, permit, end } = match self.with(app, process, |scheduled| scheduled.line.join(at)) {
-            Some(Ok(queued)) => queued,
+    pub(super) async fn start_permit(&self, app: &AppName, process: &ProcessName, at: Timestamp) -> Queued {
+        let Slot { start, slot, end } = match self.with(app, process, |scheduled| scheduled.waiting.join(at)) {
+            Some(Ok(slot)) => slot,
             Some(Err(is_stored_later)) => return Queued::Refused { is_stored_later },
             None => return Queued::Removed,
         };
-        match turn.acquire_owned().await {
-            Ok(turn) => Queued::Turn(Turn { _turn: turn, _permit: permit, end }),
+        match start.acquire_owned().await {
+            Ok(start) => Queued::Permitted(StartPermit { _start: start, _slot: slot, end }),
             // The semaphore is never closed.
             Err(_) => Queued::Removed,
         }
@@ -289,7 +291,7 @@ impl Schedules {
                     missed: 0,
                     last_run: fired,
                     commands: VecDeque::new(),
-                    line: Line::default(),
+                    waiting: FiringQueue::default(),
                 });
             };
             // A changed schedule starts without missed runs.
@@ -329,24 +331,24 @@ mod tests {
 
     #[test]
     fn a_refused_firing_is_stored_with_the_last_waiting_one() {
-        let mut line = Line::default();
+        let mut queue = FiringQueue::default();
         let waiting = 1 + limits::SCHEDULED_RUNS_WAITING_MAX;
-        let queued: Vec<QueuedFiring> = (0..waiting).map_while(|_| line.join(at(1)).ok()).collect();
-        assert_eq!(queued.len(), waiting);
+        let slots: Vec<Slot> = (0..waiting).map_while(|_| queue.join(at(1)).ok()).collect();
+        assert_eq!(slots.len(), waiting);
         for refused in [at(5), at(7), at(6)] {
-            assert!(matches!(line.join(refused), Err(true)));
+            assert!(matches!(queue.join(refused), Err(true)));
         }
-        let ends: Vec<_> = queued.iter().map(|firing| firing.end.take()).collect();
+        let ends: Vec<_> = slots.iter().map(|slot| slot.end.take()).collect();
         let (last, others) = ends.split_last().expect("firings wait");
         assert!(others.iter().all(|end| *end == Some(at(1))));
         assert_eq!(*last, Some(at(7)));
         // The last one has started.
-        assert!(matches!(line.join(at(8)), Err(false)));
+        assert!(matches!(queue.join(at(8)), Err(false)));
     }
 
     #[tokio::test]
     async fn a_removed_schedule_is_not_reported_as_refused() {
         let (app, process) = ("shop".parse().expect("a valid name"), "leap".parse().expect("a valid name"));
-        assert!(matches!(Schedules::default().turn(&app, &process, at(1)).await, Queued::Removed));
+        assert!(matches!(Schedules::default().start_permit(&app, &process, at(1)).await, Queued::Removed));
     }
 }
