@@ -16,3 +16,16 @@ impl Urls {
         (label.len() <= limits::DNS_LABEL_BYTES_MAX).then(|| format!("http://{label}.{}{port}/", self.domain))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_label_that_is_too_long_for_dns_has_no_url() {
+        let urls = Urls { domain: "localhost".to_owned(), port: 8080 };
+        let [fits, is_too_long] = [59, 60].map(|chars| format!("v3--{}", "a".repeat(chars)));
+        assert_eq!(urls.of(&fits), Some(format!("http://{fits}.localhost:8080/")));
+        assert_eq!(urls.of(&is_too_long), None);
+    }
+}
