@@ -109,6 +109,11 @@ fn contents(data_dir: &Path) -> Vec<Finding> {
     missing.extend(found.lost.iter().map(crate::control::data_folder::missing_part));
     let fix = "restore it from a backup with the host stopped; otherwise the app starts without this data";
     findings.extend(missing.into_iter().map(|detail| Finding::new(NAME, Level::Broken, detail, Some(fix))));
+    let unreadable = found.unreadable.iter();
+    findings.extend(unreadable.map(|(app, error)| {
+        let (detail, fix) = crate::control::data_folder::unreadable_database(app, error);
+        Finding { name: NAME.into(), level: Level::Broken, detail, fix }
+    }));
     if let Some((detail, fix)) = crate::control::data_folder::missing_bundles(found.missing_bundles) {
         findings.push(Finding::new("blobs", Level::Broken, detail, Some(fix)));
     }

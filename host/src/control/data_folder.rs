@@ -93,6 +93,15 @@ pub(crate) fn unreadable(store: &Store, app: &AppName, error: &StoreError) -> (&
     (DATA_UNREADABLE, unreadable_text(app, error), json!({ "path": path }))
 }
 
+/// Returns the finding and the remedy for a database that can't be read, for `isopod doctor`.
+pub(crate) fn unreadable_database(app: &AppName, error: &StoreError) -> (String, Option<String>) {
+    let text = unreadable_text(app, error);
+    match text.rsplit_once("; ") {
+        Some((finding, remedy)) => (finding.to_owned(), Some(remedy.to_owned())),
+        None => (text, None),
+    }
+}
+
 /// Describes a database that can't be read in the log and in the activity.
 fn unreadable_text(app: &AppName, error: &StoreError) -> String {
     format!("the database of {app} can't be read, so its key-value calls fail and its events wait: {error}")

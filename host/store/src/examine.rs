@@ -7,12 +7,13 @@ use std::path::Path;
 use isopod_policy::AppName;
 use rusqlite::Connection;
 
+use crate::app_database::check_format;
 use crate::app_folders::AppFolders;
 use crate::blobs::missing_blobs;
 use crate::control_file::{self, CONTROL};
 use crate::data_record;
 use crate::lock::is_locked;
-use crate::loss::LostData;
+use crate::loss::{KEY_VALUE, LostData};
 use crate::sql::{Sql, look_into};
 use crate::sqlite::{FORMAT, app_names, bundles_in_use, folder_id, format_of};
 use crate::store::check;
@@ -28,6 +29,8 @@ pub struct Examined {
     pub missing: Vec<AppName>,
     /// Missing data of apps.
     pub lost: Vec<LostData>,
+    /// Apps whose database can't be read or has a newer format, and the reason.
+    pub unreadable: Vec<(AppName, StoreError)>,
     /// The number of release bundles without a file in `blobs/`.
     pub missing_bundles: usize,
 }
@@ -68,8 +71,15 @@ fn look(folder: &Path, examined: &mut Examined) -> Result<(), StoreError> {
         examined.missing = folders.survey(&content.listed, false)?.missing().to_vec();
     }
     examined.lost = data_record::lost(&folders, &content.record, &examined.missing);
+    examined.unreadable = unreadable(&folders, &content.listed);
     examined.missing_bundles = missing_blobs(folder, &content.bundles);
     Ok(())
+}
+
+fn unreadable(folders: &AppFolders, listed: &[AppName]) -> Vec<(AppName, StoreError)> {
+    let existing =
+        listed.iter().map(|app| (app, folders.folder(app).join(KEY_VALUE))).filter(|(_, path)| path.exists());
+    existing.filter_map(|(app, path)| Some((app.clone(), check_format(&path).err()?))).collect()
 }
 
 fn read(connection: &Connection) -> Sql<Content> {

@@ -1,14 +1,15 @@
 //! Tests a data folder that a newer version has used. The host refuses to start with a newer
-//! `control.db`. A newer or unreadable database of an app affects only that app, and is reported.
+//! `control.db`. A newer or unreadable database of an app affects only that app, and is reported by
+//! the host and by `isopod doctor`.
 
 use isopod_tests::{
     Ask, Host,
     outbox::{ask_to_store, event_of_steps, outbox},
-    program::refused_start,
+    program::{self, refused_start},
 };
 use rusqlite::Connection;
 use serde_json::{Value, json};
-use std::fs;
+use std::{fs, path::Path};
 
 fn format_of(database: &Connection) -> i64 {
     database.pragma_query_value(None, "user_version", |row| row.get(0)).expect("it is read")
@@ -28,6 +29,16 @@ fn reported(host: &Host, app: &str) -> String {
     assert!(text.starts_with(&format!("the database of {app} can't be read")), "{entry}");
     assert!(host.said().lines().any(|line| line.contains("ERROR") && line.contains(&text)), "{}", host.said());
     text
+}
+
+/// Returns the detail and the remedy of doctor's failed checks of the data.
+fn doctor(data: &Path) -> Vec<(String, String)> {
+    let output = program::command(&["doctor", "--json", "--data"]).arg(data).output().expect("it can be run");
+    let found: Value = serde_json::from_slice(&output.stdout).expect("it is JSON");
+    let items = found["items"].as_array().expect("it has items");
+    let failed = items.iter().filter(|item| item["name"] == "data" && item["state"] == "failed");
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    failed.map(|item| (text(&item["detail"]), text(&item["fix"]))).collect()
 }
 
 #[test]
@@ -59,12 +70,20 @@ fn a_newer_or_unreadable_database_of_an_app_is_reported_and_affects_no_other_app
         let database = host.data().join("apps/unreadable/kv.db");
         fs::rename(&database, &aside).expect("it is renamed");
         fs::create_dir(&database).expect("a folder is created");
+        assert_eq!(doctor(host.data()).len(), 2, "doctor reports both before the start");
     });
     let newer = format!("has format {}, but this isopod supports formats up to {known}; run the newer", known + 1);
     let said = reported(&host, "newer");
     assert!(said.contains(&newer) && said.contains("its events wait"), "{said}");
     let said = reported(&host, "unreadable");
     assert!(said.contains("check the disk"), "{said}");
+    let [newer, unreadable] = doctor(host.data()).try_into().expect("doctor reports two databases");
+    assert!(newer.0.contains("database of newer can't be read") && newer.0.contains("has format"), "{newer:?}");
+    assert_eq!(newer.1, "run the newer isopod again");
+    assert!(
+        unreadable.0.contains("database of unreadable") && unreadable.1.contains("check the disk"),
+        "{unreadable:?}"
+    );
     host.until_event("other", "later", "done");
     for app in ["newer", "unreadable"] {
         host.api(Ask::get(format!("/v1/apps/{app}/events"))).problem(500, "store");
@@ -76,6 +95,7 @@ fn a_newer_or_unreadable_database_of_an_app_is_reported_and_affects_no_other_app
         let database = host.data().join("apps/unreadable/kv.db");
         fs::remove_dir(&database).expect("it is empty");
         fs::rename(&aside, &database).expect("it is renamed");
+        assert_eq!(doctor(host.data()), []);
     });
     for app in ["newer", "unreadable"] {
         let done = host.until_event(app, "later", "done");

@@ -83,6 +83,75 @@ fn number(bytes: &[u8], at: usize) -> u32 {
     bytes.get(at..at + 4).and_then(|bytes| bytes.try_into().ok()).map_or(0, u32::from_be_bytes)
 }
 
+/// The frames of a journal, in their order.
+struct Frames<'a, R> {
+    journal: &'a mut R,
+    salt: [u8; 8],
+    /// Converts a word of the checksum.
+    word: fn([u8; 4]) -> u32,
+    /// The checksum up to the last frame.
+    sum: (u32, u32),
+    /// Whether all frames so far have their checksum.
+    is_valid: bool,
+    /// The header and the page of the last frame.
+    frame: Vec<u8>,
+}
+
+impl<'a, R: Read> Frames<'a, R> {
+    /// Reads the header of a journal. Returns `None` if it is invalid.
+    fn after(header: &[u8; HEADER], journal: &'a mut R) -> Option<Self> {
+        let word = if number(header, 0) & 1 == 1 { u32::from_be_bytes } else { u32::from_le_bytes };
+        let sum = checksum((0, 0), &header[..24], word);
+        let page = number(header, 8) as usize;
+        let is_header = number(header, 0) & !1 == MAGIC
+            && (512..=65_536).contains(&page)
+            && sum == (number(header, 24), number(header, 28));
+        let salt = header[16..24].try_into().ok()?;
+        is_header.then(|| Self { journal, salt, word, sum, is_valid: true, frame: vec![0; FRAME_HEADER + page] })
+    }
+
+    /// Reads the next frame. Returns false at the end.
+    fn advance(&mut self) -> io::Result<bool> {
+        if !is_read(self.journal, &mut self.frame)? {
+            return Ok(false);
+        }
+        let (header, page) = self.frame.split_at(FRAME_HEADER);
+        let next = checksum(checksum(self.sum, &header[..8], self.word), page, self.word);
+        self.is_valid &= header[8..16] == self.salt && next == (number(header, 16), number(header, 20));
+        self.sum = next;
+        Ok(true)
+    }
+
+    /// Returns whether the frame is the last one of a commit.
+    fn is_commit(&self) -> bool {
+        self.frame[8..16] == self.salt && number(&self.frame, 4) != 0
+    }
+
+    /// Returns the frame's page if it is the first page of the database.
+    fn first_page(&self) -> Option<&[u8]> {
+        (number(&self.frame, 0) == 1).then(|| &self.frame[FRAME_HEADER..])
+    }
+}
+
+/// Returns the first page of a database as the last complete commit in the journal has written it.
+/// `None` if the journal doesn't contain this page or can't be read.
+pub(super) fn first_page(database: &Path) -> Option<Vec<u8>> {
+    let mut journal = BufReader::with_capacity(1 << 20, File::open(journal_of(database)).ok()?);
+    let mut header = [0; HEADER];
+    if !is_read(&mut journal, &mut header).ok()? {
+        return None;
+    }
+    let mut frames = Frames::after(&header, &mut journal)?;
+    let (mut written, mut committed) = (None, None);
+    while frames.advance().ok()? && frames.is_valid {
+        written = frames.first_page().map(<[u8]>::to_vec).or(written);
+        if frames.is_commit() {
+            committed = written.take().or(committed);
+        }
+    }
+    committed
+}
+
 /// Reads a journal to its end, and returns a description of its damage. The journal must have been
 /// written since the start of the machine: a power failure may remove the frames of unsynced
 /// commits, and such a journal is not damaged. The index has the number of complete frames. Without
@@ -95,32 +164,20 @@ fn examine(journal: &mut impl Read, bytes: u64, index: Option<Index>) -> io::Res
         let is_lost = is_needed && index.is_some();
         return Ok(is_lost.then(|| "it was truncated, so its changes are lost".to_owned()));
     }
-    let word = if number(&header, 0) & 1 == 1 { u32::from_be_bytes } else { u32::from_le_bytes };
-    let mut sum = checksum((0, 0), &header[..24], word);
-    let page = number(&header, 8) as usize;
-    let is_header = number(&header, 0) & !1 == MAGIC
-        && (512..=65_536).contains(&page)
-        && sum == (number(&header, 24), number(&header, 28));
-    if !is_header {
+    let Some(mut frames) = Frames::after(&header, journal) else {
         let is_lost = is_needed && bytes > (HEADER + FRAME_HEADER) as u64;
         return Ok(is_lost.then(|| "its header can't be read, so its changes are lost".to_owned()));
-    }
-    let salt = &header[16..24];
-    let mut frame = vec![0; FRAME_HEADER + page];
-    let (mut frames, mut complete, mut unread, mut is_valid) = (0, 0, 0, true);
-    while is_read(journal, &mut frame)? {
-        let is_of_journal = &frame[8..16] == salt;
-        let next = checksum(checksum(sum, &frame[..8], word), &frame[FRAME_HEADER..], word);
-        is_valid &= is_of_journal && next == (number(&frame, 16), number(&frame, 20));
-        (sum, frames) = (next, frames + 1);
-        let is_commit = is_of_journal && number(&frame, 4) != 0;
-        match (is_commit, is_valid) {
-            (true, true) => complete = frames,
+    };
+    let (mut count, mut complete, mut unread) = (0, 0, 0);
+    while frames.advance()? {
+        count += 1;
+        match (frames.is_commit(), frames.is_valid) {
+            (true, true) => complete = count,
             (true, false) => unread += 1,
             (false, _) => {}
         }
     }
-    let of_journal = index.filter(|index| index.salt == salt);
+    let of_journal = index.filter(|index| index.salt == frames.salt);
     let is_lost = of_journal.map_or(unread > 1, |index| index.frames > complete && index.has_changes());
     if !is_lost {
         return Ok(None);

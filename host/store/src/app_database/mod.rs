@@ -7,6 +7,7 @@ mod checkpoint;
 mod closer;
 mod damage;
 mod database;
+mod format;
 mod health;
 mod journal;
 mod lane;
@@ -42,6 +43,7 @@ use crate::{Options, StoreError};
 
 pub(crate) use self::damage::finish as finish_replacement;
 pub(crate) use self::database::AppDatabase;
+pub(crate) use self::format::check_format;
 pub(crate) use self::rescue::CopyRows;
 pub(crate) use self::schema::{FORMAT, format_of};
 pub(crate) use self::shrink::shrink;
