@@ -38,7 +38,12 @@ pub(crate) struct Lines {
 impl Lines {
     /// Returns a splitter for a stream with lines of at most `bytes_max` bytes, without their ends.
     pub(crate) fn new(bytes_max: usize) -> Self {
-        Self { begun: BytesMut::new(), complete: 0, bytes_max }
+        Self::after(0, bytes_max)
+    }
+
+    /// Returns a splitter for the rest of a stream after this number of complete lines.
+    pub(crate) fn after(complete: u64, bytes_max: usize) -> Self {
+        Self { begun: BytesMut::new(), complete, bytes_max }
     }
 
     /// Takes the next line with content from the front of `chunk`. Returns `None` if the chunk has

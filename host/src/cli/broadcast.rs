@@ -81,6 +81,8 @@ struct Source {
     last: u64,
     /// The first line to send; earlier lines are skipped.
     from: u64,
+    /// The number of complete lines that were skipped.
+    skipped: u64,
     /// The failure to return instead of the next lines.
     failed: Option<Failure>,
 }
@@ -102,8 +104,8 @@ impl Source {
     }
 
     fn of(reader: Box<dyn Read>, name: String, size: Option<u64>, from: u64) -> Self {
-        let lines = Some(Lines::new(limits::EVENT_BYTES_MAX));
-        Self { reader, name, size, bytes_read: 0, lines, rest: Bytes::new(), last: 0, from, failed: None }
+        let lines = Some(Lines::after(from.saturating_sub(1), limits::EVENT_BYTES_MAX));
+        Self { reader, name, size, bytes_read: 0, lines, rest: Bytes::new(), last: 0, from, skipped: 0, failed: None }
     }
 
     /// Returns the number of the line at which to continue after a failure to read the file.
@@ -123,16 +125,25 @@ impl Source {
         Err(Failure::new(format!("no event on line {} or after it", self.from)).why(why).next("check --from"))
     }
 
+    /// Removes the lines before the first line to send, of any length, from the front of `bytes`.
+    fn skip_lines(&mut self, bytes: &mut Bytes) {
+        while self.skipped + 1 < self.from && !bytes.is_empty() {
+            let end = bytes.iter().position(|byte| *byte == b'\n');
+            let skipped = bytes.split_to(end.map_or(bytes.len(), |end| end + 1));
+            if skipped.iter().any(|byte| !matches!(byte, b' ' | b'\t' | b'\r' | b'\n')) {
+                self.last = self.skipped + 1;
+            }
+            self.skipped += u64::from(end.is_some());
+        }
+    }
+
     /// Returns the next line with content.
     fn next(&mut self) -> Result<Option<Line>, Failure> {
         loop {
             let Some(lines) = &mut self.lines else { return Ok(None) };
             if let Some(line) = lines.next(&mut self.rest).map_err(too_long)? {
                 self.last = line.number;
-                if line.number >= self.from {
-                    return Ok(Some(line));
-                }
-                continue;
+                return Ok(Some(line));
             }
             let mut buffer = vec![0; limits::BROADCAST_READ_BYTES];
             let read = self.reader.read(&mut buffer);
@@ -140,10 +151,12 @@ impl Source {
             if read == 0 {
                 let last = self.lines.take().map(Lines::finish).transpose().map_err(too_long)?.flatten();
                 self.last = last.as_ref().map_or(self.last, |line| line.number);
-                return Ok(last.filter(|line| line.number >= self.from));
+                return Ok(last);
             }
             buffer.truncate(read);
-            (self.rest, self.bytes_read) = (buffer.into(), self.bytes_read + read as u64);
+            let mut bytes = Bytes::from(buffer);
+            self.skip_lines(&mut bytes);
+            (self.rest, self.bytes_read) = (bytes, self.bytes_read + read as u64);
         }
     }
 
@@ -290,7 +303,13 @@ fn rate(events: u64, time: Duration) -> String {
 fn check(source: &mut Source, as_json: bool) -> Result<(), Failure> {
     let (mut valid, mut invalid) = (0_u64, Vec::new());
     let mut invalid_count = 0_u64;
-    while let Some(line) = source.next()? {
+    loop {
+        let line = match source.next() {
+            Ok(Some(line)) => line,
+            Ok(None) => break,
+            // The lines after this one can't be read.
+            Err(failure) => return Err(failure.log(invalid)),
+        };
         let reader = EventReader::new(&HeaderMap::new(), jiff::Timestamp::now());
         match reader.and_then(|reader| reader.read_line(&line)) {
             Ok(_) => valid += 1,
@@ -342,7 +361,7 @@ mod tests {
         assert_eq!(numbers(&source(text, 1).chunk().unwrap()), [1, 3, 4]);
         assert_eq!(numbers(&source(text, 2).chunk().unwrap()), [3, 4]);
         let mut source = source(text, 4);
-        assert_eq!(numbers(&source.chunk().unwrap()), [4]);
+        assert_eq!(numbers(&source.chunk().unwrap()), [4], "the skipped lines are counted");
         assert_eq!(source.chunk().unwrap(), []);
     }
 
@@ -379,6 +398,10 @@ mod tests {
         assert!(text.contains("on line 1: ") && text.contains("on line 2: "), "{text}");
         let valid = "{\"specversion\":\"1.0\",\"id\":\"1\",\"source\":\"/\",\"type\":\"t\"}\n";
         assert!(check(&mut source(valid, 1), false).is_ok());
+        let too_long = format!("{{}}\n{}\n{valid}", "x".repeat(limits::EVENT_BYTES_MAX + 1)).leak();
+        let text = check(&mut source(too_long, 1), false).unwrap_err().text();
+        assert!(text.contains("invalid event on line 2") && text.contains("on line 1: "), "{text}");
+        assert!(check(&mut source(too_long, 3), false).is_ok(), "skipped lines have any length");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Implements `isopod config`: lists, sets and unsets an app's config vars, plain and secret. Never
 //! stores a value locally.
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, builder::NonEmptyStringValueParser};
 use serde_json::{Value, json};
 
 use super::failure::Failure;
@@ -48,12 +48,12 @@ enum ConfigCommand {
     },
     /// Remove config vars
     Unset {
-        #[arg(value_name = "KEY", required = true)]
+        #[arg(value_name = "KEY", required = true, value_parser = NonEmptyStringValueParser::new())]
         keys: Vec<String>,
     },
     /// Print the value of one config var
     Get {
-        #[arg(value_name = "KEY")]
+        #[arg(value_name = "KEY", value_parser = NonEmptyStringValueParser::new())]
         key: String,
     },
 }

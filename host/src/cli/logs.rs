@@ -1,7 +1,7 @@
 //! Implements `isopod logs`: shows past and new lines of an app's log. Also formats log lines.
 //! Never filters: the host does.
 
-use clap::Args;
+use clap::{Args, builder::NonEmptyStringValueParser};
 use serde_json::Value;
 
 use super::client::{Client, HostArgs, escape};
@@ -28,7 +28,7 @@ pub(crate) struct LogsArgs {
     #[arg(long, value_name = "ID", conflicts_with = "event")]
     request: Option<String>,
     /// Only lines of the attempts of this stored event
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", value_parser = NonEmptyStringValueParser::new())]
     event: Option<String>,
     /// The event's source, if events of several sources have this id [default: the last accepted
     /// event]

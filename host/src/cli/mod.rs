@@ -227,6 +227,25 @@ mod tests {
     }
 
     #[test]
+    fn an_empty_name_is_wrong_usage() {
+        for line in [
+            "events show ",
+            "events cancel ",
+            "dead-letters show ",
+            "logs --event ",
+            "releases info ",
+            "pushes info ",
+            "schedules run ",
+            "config get ",
+            "config unset ",
+        ] {
+            let words = ["isopod"].into_iter().chain(line.split(' '));
+            let error = super::Cli::try_parse_from(words).err().unwrap_or_else(|| panic!("{line} is accepted"));
+            assert_eq!(error.exit_code(), 2, "{error}");
+        }
+    }
+
+    #[test]
     fn the_command_line_definition_is_valid() {
         super::Cli::command().debug_assert();
     }
