@@ -1,9 +1,9 @@
-//! Loads stored releases, and reads their bundles. Never creates a release, and never puts one in
-//! service: the app's task does (`app_task/activate.rs`).
+//! Loads stored releases, finds the release that an app can return to, and reads bundles. Never
+//! creates a release, and never puts one in service: the app's task does (`app_task/activate.rs`).
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use isopod_policy::{AppType, Formation, Isolation, Limits, ReleaseNumber, formation};
+use isopod_policy::{AppType, Formation, Isolation, Limits, ReleaseNumber, ReleaseState, formation};
 use isopod_store::{Release, StoreError};
 use jiff::Timestamp;
 
@@ -11,6 +11,7 @@ use crate::control::{
     app::AppRecord,
     error::Failure,
     failpoint::reached,
+    limits,
     release::{
         boot::{self, Purpose},
         releases::Releases,
@@ -61,6 +62,29 @@ impl Releases {
             return None;
         }
         self.last_good(app, number).await.map(|(_, good)| good)
+    }
+
+    /// Loads the release that served last before `bad` and was not stopped for a failure.
+    pub(in crate::control) async fn last_good(
+        &self,
+        app: &AppRecord,
+        bad: ReleaseNumber,
+    ) -> Option<(ReleaseNumber, Arc<ActiveRelease>)> {
+        let stamps = self.store.release_stamps(&app.name).await.ok()?;
+        let mut good: Vec<_> = stamps
+            .into_iter()
+            .filter(|stamp| stamp.number != bad && stamp.state == ReleaseState::Retired)
+            .filter_map(|stamp| stamp.last_current_at.map(|at| (at, stamp.number)))
+            .collect();
+        good.sort_unstable();
+        // Tries a few releases, newest first, since some may fail to load.
+        for (_, number) in good.into_iter().rev().take(limits::ROLLBACK_CANDIDATES_MAX) {
+            match self.load(app, number, Purpose::Serve).await {
+                Ok(running) => return Some((number, Arc::new(running))),
+                Err(failure) => log_load_failure(app, number, &failure),
+            }
+        }
+        None
     }
 
     /// Loads a stored release.
@@ -158,6 +182,11 @@ impl Releases {
 pub(in crate::control) fn log_deferred_load(app: &AppRecord, release: ReleaseNumber, failure: &Failure) {
     tracing::warn!(app = %app.name, %release, %failure, "a release can't be loaded now; the host tries again");
     let text = format!("{release} can't be started now; the host tries again: {}: {failure}", failure.code());
+    app.log.write(LogLine::host(&app.name, text));
+}
+
+fn log_load_failure(app: &AppRecord, number: ReleaseNumber, failure: &Failure) {
+    let text = format!("{number} can't be loaded to serve again: {}: {failure}", failure.code());
     app.log.write(LogLine::host(&app.name, text));
 }
 

@@ -1,24 +1,15 @@
 //! Owns the rollout watch after a commit: compares the new release with the former release on
-//! standby, and finds the release that an app can return to. Never changes what serves: the app's
-//! task does (`app_task/automatic_rollback.rs`).
+//! standby. Never changes what serves: the app's task does (`app_task/automatic_rollback.rs`).
 
 use std::{sync::Arc, time::Instant};
 
 use isopod_policy::{
-    AppType, ReleaseNumber, ReleaseState,
+    AppType,
     swap_watch::{Counts, Verdict, judge},
 };
 
-use crate::control::{
-    app::AppRecord,
-    error::Failure,
-    limits,
-    release::{boot::Purpose, releases::Releases},
-};
-use crate::{
-    observe::logs::LogLine,
-    runtime::{ActiveRelease, PoolCounters},
-};
+use crate::control::{app::AppRecord, limits};
+use crate::runtime::{ActiveRelease, PoolCounters};
 
 /// The result of a rollout watch.
 pub(in crate::control) enum Watched {
@@ -27,36 +18,6 @@ pub(in crate::control) enum Watched {
     Worse(String),
     /// Another release serves, or none does, or the release is frozen.
     Superseded,
-}
-
-impl Releases {
-    /// Loads the release that served last before `bad` and was not stopped for a failure.
-    pub(in crate::control) async fn last_good(
-        &self,
-        app: &AppRecord,
-        bad: ReleaseNumber,
-    ) -> Option<(ReleaseNumber, Arc<ActiveRelease>)> {
-        let stamps = self.store.release_stamps(&app.name).await.ok()?;
-        let mut good: Vec<_> = stamps
-            .into_iter()
-            .filter(|stamp| stamp.number != bad && stamp.state == ReleaseState::Retired)
-            .filter_map(|stamp| stamp.last_current_at.map(|at| (at, stamp.number)))
-            .collect();
-        good.sort_unstable();
-        // Tries a few releases, newest first, since some may fail to load.
-        for (_, number) in good.into_iter().rev().take(limits::ROLLBACK_CANDIDATES_MAX) {
-            match self.load(app, number, Purpose::Serve).await {
-                Ok(running) => return Some((number, Arc::new(running))),
-                Err(failure) => log_load_failure(app, number, &failure),
-            }
-        }
-        None
-    }
-}
-
-fn log_load_failure(app: &AppRecord, number: ReleaseNumber, failure: &Failure) {
-    let text = format!("{number} can't be loaded to serve again: {}: {failure}", failure.code());
-    app.log.write(LogLine::host(&app.name, text));
 }
 
 /// Compares a new release with the release before it until there is a verdict.
