@@ -4,18 +4,18 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use isopod_policy::ProcessName;
-use isopod_store::{DeadChange, EventFilter, EventState};
+use isopod_store::{DeadChange, EventFilter, EventState, Page};
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 use serde_json::Value;
 
 use super::{
     Api,
-    error::Error,
+    error::{Error, EventError},
     path::AppPath,
     request::{List, OptionalObject, PageParams, Params, Path, app_name},
     stored_events::{self, EventView, refused},
 };
-use crate::api::limits;
+use crate::{api::limits, control::AppRecord};
 
 /// Selects dead letters by equal attributes. Without any, all are selected.
 #[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
@@ -78,6 +78,16 @@ pub(super) struct ChangedEvents {
     events: u64,
 }
 
+/// The result of a redrive.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(super) struct RedrivenEvents {
+    /// The number of events.
+    events: u64,
+    /// The process types of selected dead letters that the app's current release lacks. Their dead
+    /// letters are not redriven: they would wait for a handler.
+    missing_processes: Vec<ProcessName>,
+}
+
 impl DeadParams {
     fn filter(self) -> Result<EventFilter, Error> {
         Ok(EventFilter {
@@ -118,17 +128,69 @@ pub(super) async fn list(
     params(AppPath),
     request_body = Option<Redrive>,
     responses(
-        (status = 200, description = "The number of events that were returned", body = ChangedEvents),
+        (status = 200, description = "The number of events that were returned", body = RedrivenEvents),
     )
 )]
 pub(super) async fn redrive(
     State(api): State<Arc<Api>>,
     Path(app): Path<String>,
     OptionalObject(wanted): OptionalObject<Redrive>,
-) -> Result<axum::Json<ChangedEvents>, Error> {
+) -> Result<axum::Json<RedrivenEvents>, Error> {
     let Redrive { r#type, subject, id, source, process, limit } = wanted;
     let filter = DeadParams { r#type, subject, id, source, process }.filter()?;
-    change_all(&api, &app, DeadChange::Redrive, filter, limit.unwrap_or(u64::MAX)).await
+    let (record, limit) = (api.control.apps.app(&app_name(&app)?)?, limit.unwrap_or(u64::MAX));
+    let selected = selected_processes(&api, &record, &filter).await?;
+    if selected.missing.is_empty() {
+        let events = change_all(&api, &record, DeadChange::Redrive, filter, limit).await?;
+        return Ok(axum::Json(RedrivenEvents { events, missing_processes: Vec::new() }));
+    }
+    let mut events = 0;
+    for process in selected.present {
+        let filter = EventFilter { process: Some(process), ..filter.clone() };
+        events += change_all(&api, &record, DeadChange::Redrive, filter, limit - events).await?;
+    }
+    if events == 0 {
+        return Err(EventError::NoProcess { app, processes: selected.missing }.into());
+    }
+    Ok(axum::Json(RedrivenEvents { events, missing_processes: selected.missing }))
+}
+
+/// The process types of selected dead letters.
+#[derive(Default)]
+struct SelectedProcesses {
+    /// Those of the app's current release, which may have no selected dead letter.
+    present: Vec<ProcessName>,
+    /// Those that the app's current release lacks.
+    missing: Vec<ProcessName>,
+}
+
+async fn selected_processes(api: &Api, record: &AppRecord, filter: &EventFilter) -> Result<SelectedProcesses, Error> {
+    let stats = api.control.events.stats(record).await.map_err(|error| refused(record.name.as_str(), error))?;
+    let handlers = api.control.queries.event_handlers(record).await?;
+    let mut selected = SelectedProcesses::default();
+    let is_wanted = |process: &ProcessName| filter.process.as_ref().is_none_or(|wanted| wanted == process);
+    for process in stats.into_iter().filter(|of| of.dead > 0).map(|of| of.process).filter(is_wanted) {
+        if handlers.attempts(&process).is_some() {
+            selected.present.push(process);
+        } else if has_dead(api, record, EventFilter { process: Some(process.clone()), ..filter.clone() }).await? {
+            selected.missing.push(process);
+        }
+    }
+    Ok(selected)
+}
+
+/// Returns whether the filter selects any event.
+async fn has_dead(api: &Api, record: &AppRecord, filter: EventFilter) -> Result<bool, Error> {
+    let mut page = Page { cursor: None, limit: Some(1) };
+    loop {
+        let found = api.control.events.list(record, filter.clone(), page).await;
+        let found = found.map_err(|error| refused(record.name.as_str(), error))?;
+        match found.next {
+            // A page may be empty and have a next one.
+            Some(next) if found.items.is_empty() => page = Page { cursor: Some(next), limit: Some(1) },
+            Some(_) | None => return Ok(!found.items.is_empty()),
+        }
+    }
 }
 
 #[utoipa::path(
@@ -146,28 +208,30 @@ pub(super) async fn drop_all(
     Path(app): Path<String>,
     Params(params): Params<DeadParams>,
 ) -> Result<axum::Json<ChangedEvents>, Error> {
-    change_all(&api, &app, DeadChange::Drop, params.filter()?, u64::MAX).await
+    let record = api.control.apps.app(&app_name(&app)?)?;
+    let events = change_all(&api, &record, DeadChange::Drop, params.filter()?, u64::MAX).await?;
+    Ok(axum::Json(ChangedEvents { events }))
 }
 
-/// Changes up to `most` selected dead letters, in transactions of a bounded size.
+/// Changes up to `most` selected dead letters, in transactions of a bounded size. Returns their
+/// number.
 async fn change_all(
     api: &Api,
-    app: &str,
+    record: &Arc<AppRecord>,
     what: DeadChange,
     filter: EventFilter,
     most: u64,
-) -> Result<axum::Json<ChangedEvents>, Error> {
-    let record = api.control.apps.app(&app_name(app)?)?;
+) -> Result<u64, Error> {
     let (mut events, mut after) = (0, None);
     while events < most {
         let step = usize::try_from(most - events).unwrap_or(usize::MAX).min(limits::DEAD_LETTERS_PER_STEP);
-        let swept = api.control.events.change_dead(&record, what, filter.clone(), after, step).await;
-        let swept = swept.map_err(|error| refused(app, error))?;
+        let swept = api.control.events.change_dead(record, what, filter.clone(), after, step).await;
+        let swept = swept.map_err(|error| refused(record.name.as_str(), error))?;
         events += swept.changed;
         after = swept.next;
         if after.is_none() {
             break;
         }
     }
-    Ok(axum::Json(ChangedEvents { events }))
+    Ok(events)
 }

@@ -5,7 +5,7 @@ use axum::{
     http::{HeaderValue, Response, StatusCode, header},
     response::IntoResponse,
 };
-use isopod_policy::{AppName, FormationError, NameError};
+use isopod_policy::{AppName, FormationError, NameError, ProcessName};
 use isopod_store::{EventState, StoreError};
 
 use super::{
@@ -86,6 +86,8 @@ pub(crate) enum EventError {
     TryLater { app: String, message: String, retry_after_s: u64 },
     #[error("`{app}` has no process type {process:?} with a schedule")]
     NoSchedule { app: String, process: String },
+    #[error("the app's current release lacks the process type of the selected dead letters: {}", list(processes))]
+    NoProcess { app: String, processes: Vec<ProcessName> },
     #[error("the previous run of `{process}` is in progress")]
     RunInProgress { app: String, process: String },
 }
@@ -485,6 +487,12 @@ fn disk_failed(detail: String) -> Problem {
     Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "disk", "The disk failed", detail)
 }
 
+/// Returns names for an error text.
+fn list(processes: &[ProcessName]) -> String {
+    let names: Vec<String> = processes.iter().map(|process| format!("`{process}`")).collect();
+    names.join(", ")
+}
+
 fn event(error: &EventError, detail: String) -> Problem {
     match error {
         EventError::Refused { app, .. } => {
@@ -512,6 +520,11 @@ fn event(error: &EventError, detail: String) -> Problem {
             Problem::new(StatusCode::NOT_FOUND, "unknown-schedule", "No such schedule", detail)
                 .app(app)
                 .hint("list the schedules with `isopod schedules`")
+        }
+        EventError::NoProcess { app, .. } => {
+            Problem::new(StatusCode::CONFLICT, "no-process-type", "The process type doesn't exist", detail)
+                .app(app)
+                .hint("deploy a release with the process type and redrive them again, or drop them")
         }
         EventError::RunInProgress { app, .. } => {
             Problem::new(StatusCode::CONFLICT, "run-in-progress", "The previous run is in progress", detail)

@@ -74,7 +74,7 @@ struct QueueMetrics {
     latency_ms: LatencyMs,
     throughput_per_s: f64,
     /// The queue `push` only: the stored events that have not ended, by state, when the host last
-    /// read them.
+    /// read them. Absent if the host has not read them since its start.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     stored: Option<StoredCounts>,
@@ -83,7 +83,7 @@ struct QueueMetrics {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     oldest_ms: Option<u64>,
-    /// The queue `push` only: the number of dead letters.
+    /// The queue `push` only: the number of dead letters. Absent like `stored`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     dead_letters: Option<u64>,
@@ -134,7 +134,7 @@ impl AppMetrics {
         let queue = |class| {
             let load = resources.load(class);
             let measured = resources.queue_metrics(class);
-            let events = (class == Class::Push).then(|| resources.stored_events());
+            let events = if class == Class::Push { resources.stored_events() } else { None };
             QueueMetrics {
                 cores: load.cores,
                 active_cores: load.active,
@@ -146,9 +146,9 @@ impl AppMetrics {
                     delayed,
                     leased,
                 }),
-                oldest_ms: match events {
-                    Some(events) => events.oldest_ms(Timestamp::now()),
-                    None => resources.waiting_since(class).map(|since| millis(since.elapsed())),
+                oldest_ms: match class {
+                    Class::Push => events.and_then(|events| events.oldest_ms(Timestamp::now())),
+                    Class::Pull => resources.waiting_since(class).map(|since| millis(since.elapsed())),
                 },
                 dead_letters: events.map(|events| events.dead),
             }
@@ -207,7 +207,7 @@ pub(super) async fn show(
         // If the queue can't be read in time, the response has the last known numbers. The same
         // applies to an app that sleeps, since its database is closed.
         if record.traffic.is_resident() {
-            let _ = tokio::time::timeout(limits::METRICS_QUEUE_TIME, api.control.events.measure(&record)).await;
+            let _ = tokio::time::timeout(limits::METRICS_QUEUE_TIME, api.control.events.stats(&record)).await;
         }
         return Ok(axum::Json(AppMetrics::of(&record)).into_response());
     }

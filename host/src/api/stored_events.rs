@@ -16,7 +16,10 @@ use super::{
     request::{BadRequest, List, PageParams, Params, Path, app_name},
 };
 use crate::{
-    control::events::{self, EventsError},
+    control::{
+        EventHandlers,
+        events::{self, EventsError},
+    },
     invoke_problem::{self, Interface},
     runtime::InvokeError,
 };
@@ -38,8 +41,12 @@ pub(crate) struct EventView {
     state: &'static str,
     /// Whether a ready event waits for an earlier event of its subject.
     is_blocked: bool,
+    /// Whether a waiting event or a dead letter can't be delivered, since the app's current release
+    /// lacks its process type.
+    is_stranded: bool,
     /// The number of attempts so far.
     attempt: u32,
+    /// The maximum number of attempts: of an event that has not ended, that of the current release.
     attempts_max: u32,
     /// The error of the last attempt, or the reason of the cancellation.
     error: Option<String>,
@@ -50,6 +57,18 @@ pub(crate) struct EventView {
     ended_at: Option<Timestamp>,
 }
 
+impl EventView {
+    /// Returns a view with the settings of the app's current release.
+    fn of(event: StoredEvent, handlers: &EventHandlers) -> Self {
+        let attempts = handlers.attempts(&event.process);
+        let waits = matches!(event.state, EventState::Ready | EventState::Delayed);
+        let is_stranded = attempts.is_none() && (waits || event.state == EventState::Dead);
+        let attempts_max = attempts.filter(|_| waits || event.state == EventState::Leased);
+        Self { attempts_max: attempts_max.unwrap_or(event.attempts_max), is_stranded, ..Self::from(event) }
+    }
+}
+
+/// An event that was just accepted, with the settings of the release that serves.
 impl From<StoredEvent> for EventView {
     fn from(event: StoredEvent) -> Self {
         Self {
@@ -63,6 +82,7 @@ impl From<StoredEvent> for EventView {
             queue: "push",
             state: event.state.as_str(),
             is_blocked: event.is_blocked,
+            is_stranded: false,
             attempt: event.attempt,
             attempts_max: event.attempts_max,
             error: event.error,
@@ -156,7 +176,8 @@ pub(super) async fn page_of(
     let page = page.page()?;
     page.check_number()?;
     let found = api.control.events.list(&record, filter, page).await.map_err(|error| refused(app, error))?;
-    let items = found.items.into_iter().map(EventView::from).collect();
+    let handlers = api.control.queries.event_handlers(&record).await?;
+    let items = found.items.into_iter().map(|event| EventView::of(event, &handlers)).collect();
     Ok(axum::Json(List { items, next: found.next }))
 }
 
@@ -182,7 +203,9 @@ pub(super) async fn show(
     Path((app, id)): Path<(String, String)>,
     Params(params): Params<SourceParams>,
 ) -> Result<axum::Json<EventView>, Error> {
-    Ok(axum::Json(found(&api, &app, id, params.source.as_deref()).await?.into()))
+    let event = found(&api, &app, id, params.source.as_deref()).await?;
+    let handlers = api.control.queries.event_handlers(&*api.control.apps.app(&app_name(&app)?)?).await?;
+    Ok(axum::Json(EventView::of(event, &handlers)))
 }
 
 #[utoipa::path(

@@ -1,6 +1,7 @@
 //! Implements `isopod dead-letters`: lists, shows, redrives and drops an app's dead letters. Never
 //! sends an event.
 
+use std::collections::BTreeSet;
 use std::io::{BufRead as _, IsTerminal as _};
 use std::num::{NonZeroU16, NonZeroU32};
 use std::time::{Duration, Instant};
@@ -107,19 +108,33 @@ fn redrive(app: &RemoteApp, filter: &Filter) -> Result<(), Failure> {
     let wanted: Map<String, Value> =
         filter.attributes().into_iter().map(|(name, value)| (name.to_owned(), json!(value))).collect();
     let answer = app.post("/dead-letters/redrive", Some(&Value::Object(wanted)))?;
+    note_missing(answer["missing_processes"].as_array().into_iter().flatten().filter_map(Value::as_str));
     app.show(&answer, || Ok(changed("redrove", &answer)))
+}
+
+/// Prints a note about dead letters that can't be redriven.
+fn note_missing<'a>(processes: impl IntoIterator<Item = &'a str>) {
+    let names = processes.into_iter().map(output::flat).collect::<BTreeSet<_>>();
+    if !names.is_empty() {
+        let names = names.into_iter().collect::<Vec<_>>().join(", ");
+        output::note(&format!(
+            "the app's current release lacks these process types, so their dead letters were not redriven: {names}"
+        ));
+    }
 }
 
 /// Redrives each current dead letter once, at this rate. Doesn't redrive an event again that fails
 /// again during the command.
 fn redrive_slowly(app: &RemoteApp, filter: &Filter, rate: NonZeroU32) -> Result<(), Failure> {
     let found = app.all(&format!("/dead-letters{}", filter.query()), limits::LIST_ITEMS_MAX)?;
-    let step = Step::spinner(&format!("redriving {} events at {rate} per second", output::items(&found).len()));
+    let (stranded, redrivable): (Vec<&Value>, Vec<&Value>) =
+        output::items(&found).iter().partition(|event| event["is_stranded"] == true);
+    let step = Step::spinner(&format!("redriving {} events at {rate} per second", redrivable.len()));
     let detail = step.handle();
     let (started, pause) = (Instant::now(), Duration::from_secs(1) / rate.get());
     let mut events = 0;
     // Oldest first, since the list is newest first.
-    for (number, event) in (0_u32..).zip(output::items(&found).iter().rev()) {
+    for (number, event) in (0_u32..).zip(redrivable.into_iter().rev()) {
         std::thread::sleep((started + pause.saturating_mul(number)).saturating_duration_since(Instant::now()));
         let wanted = json!({ "id": event["id"], "source": event["source"] });
         let answer = app.post("/dead-letters/redrive", Some(&wanted)).map_err(|failure| {
@@ -135,7 +150,9 @@ fn redrive_slowly(app: &RemoteApp, filter: &Filter, rate: NonZeroU32) -> Result<
     if !field(&found, "next").is_empty() {
         output::note("there are more dead letters; repeat the command");
     }
-    let answer = json!({ "events": events });
+    let missing: BTreeSet<&str> = stranded.iter().filter_map(|event| event["process"].as_str()).collect();
+    note_missing(missing.iter().copied());
+    let answer = json!({ "events": events, "missing_processes": missing });
     app.show(&answer, || Ok(changed("redrove", &answer)))
 }
 
@@ -179,7 +196,8 @@ mod tests {
     #[test]
     fn dead_letters_are_redriven_one_by_one_at_a_rate() {
         let dead = |id: &str| json!({"id": id, "source": "/shop", "state": "dead"});
-        let list = (200, json!({"items": [dead("2"), dead("1")], "next": null}));
+        let stranded = json!({"id": "3", "source": "/shop", "process": "old", "is_stranded": true});
+        let list = (200, json!({"items": [stranded, dead("2"), dead("1")], "next": null}));
         let one = || (200, json!({"events": 1}));
         let host = FakeHost::responding([list, one(), one()]);
         redrive_slowly(&host.app("shop"), &Filter::default(), NonZeroU32::new(1_000).unwrap()).unwrap();

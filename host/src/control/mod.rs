@@ -34,6 +34,7 @@ pub(crate) use self::{
     push::progress::PushNow,
     push::pushes::PushLimits,
     push::upload::Received,
+    queries::EventHandlers,
     service::{ControlPlane, Options, Service},
     settings::Change,
     startup::Restored,

@@ -3,11 +3,12 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use isopod_policy::{AppName, Grants, ProcessName, advise::Advice, config_vars::EffectiveVar, formation};
-use isopod_store::{Month, NewActivity};
+use isopod_policy::{AppName, Entry, Grants, ProcessName, advise::Advice, config_vars::EffectiveVar, formation};
+use isopod_store::{Month, NewActivity, StoreError};
 use tokio::sync::broadcast;
 
 use crate::control::{
+    AppRecord,
     app_table::AppTable,
     background::{activity_log::ActivityLog, usage},
     error::DeployError,
@@ -26,6 +27,17 @@ pub(crate) struct Queries {
     pub(in crate::control) pushes: Pushes,
 }
 
+/// The process types of an app's current release that handle events, with their attempts.
+#[derive(Debug, Default)]
+pub(crate) struct EventHandlers(BTreeMap<ProcessName, u32>);
+
+impl EventHandlers {
+    /// Returns the attempts of a process type; `None` if the release lacks it.
+    pub(crate) fn attempts(&self, process: &ProcessName) -> Option<u32> {
+        self.0.get(process).copied()
+    }
+}
+
 impl Queries {
     /// Returns the process types of the app's current release with defaults filled in. Empty before
     /// the first release.
@@ -39,13 +51,21 @@ impl Queries {
         Ok(formation::shown(&processes, app_type, &limits))
     }
 
+    /// Returns the process types of the app's current release that handle events. Empty before the
+    /// first release.
+    pub(crate) async fn event_handlers(&self, app: &AppRecord) -> Result<EventHandlers, StoreError> {
+        let (processes, _) = self.releases.current_processes(app).await?;
+        let handlers = processes.into_iter().filter(|(_, process)| process.entry == Entry::Events);
+        Ok(EventHandlers(handlers.map(|(name, process)| (name, process.retry_policy().attempts)).collect()))
+    }
+
     /// Returns the state of the host for an export of its metrics.
     pub(crate) fn sample(&self, log_lines_dropped: u64) -> HostSample {
         let apps = self.app_table.all().into_iter().map(|app| AppSample {
             name: app.name.clone(),
             state: app.fields().state.as_str(),
             instances: app.traffic.instances(),
-            stored_events: app.traffic.resources().stored_events(),
+            stored_events: app.traffic.resources().stored_events().unwrap_or_default(),
             resources: app.traffic.is_resident().then(|| Arc::clone(app.traffic.resources())),
         });
         HostSample { apps: apps.collect(), pushes_under_way: self.pushes.count(), log_lines_dropped }

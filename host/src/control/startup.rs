@@ -60,6 +60,7 @@ impl Startup {
             let fired = fired.remove(&row.name).unwrap_or_default();
             let mut task = self.apps.register(row, fired.into_iter().collect());
             let app = task.handle.clone();
+            app.record.traffic.resources().set_stored_events_unknown();
             if is_running && self.restore_cold(&mut task, release?) {
                 cold += 1;
             } else if is_running {

@@ -143,6 +143,7 @@ mod starting;
 mod stopping;
 mod stored_events;
 mod storms;
+mod stranded_events;
 mod streaming;
 mod suggested_grants;
 mod terminal;

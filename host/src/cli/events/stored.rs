@@ -187,6 +187,9 @@ pub(crate) fn show(app: &RemoteApp, args: &OneArgs) -> Result<(), Failure> {
         let log = logs::newest(&app.client, app.name.as_str(), LINES_SHOWN, Some(&request))?;
         let lines: Vec<String> = output::items(&log).iter().map(|line| format!("  {}", logs::line(line))).collect();
         let heading = if lines.is_empty() { "" } else { "\nlog of its attempts\n" };
+        if let Some(advice) = advice_if_stranded(&event) {
+            output::note(&advice);
+        }
         Ok(format!("{}{heading}{}", info(&event), lines.concat()))
     })
 }
@@ -201,7 +204,27 @@ pub(crate) fn state(event: &Value) -> String {
     state_at(event, Timestamp::now())
 }
 
+/// Returns the next step for an event whose process type the app's current release lacks.
+fn advice_if_stranded(event: &Value) -> Option<String> {
+    let (process, is_dead) = (output::value(event, "process"), event["state"] == "dead");
+    let (effect, action) = if is_dead { ("can't be redriven", "drop") } else { ("waits", "cancel") };
+    (event["is_stranded"] == true).then(|| {
+        format!(
+            "the app's current release has no process type `{process}` that handles events, so the event {effect}; \
+             deploy a release with it, or {action} the event"
+        )
+    })
+}
+
 fn state_at(event: &Value, now: Timestamp) -> String {
+    let state = state_without_process(event, now);
+    match event["is_stranded"] == true {
+        true => format!("{state}, no process type {}", output::value(event, "process")),
+        false => state,
+    }
+}
+
+fn state_without_process(event: &Value, now: Timestamp) -> String {
     let state = field(event, "state");
     let attempt = format!("attempt {} of {}", field(event, "attempt"), field(event, "attempts_max"));
     match state.as_str() {
@@ -293,6 +316,12 @@ mod tests {
         }
         let due = "due since 2026-01-02 04:00:00";
         assert_eq!(state_at(&event("delayed"), at("2026-01-02T04:00:00Z")), due, "it waits for its delivery");
+        let mut stranded = event("dead");
+        assert_eq!(advice_if_stranded(&stranded), None);
+        stranded["is_stranded"] = json!(true);
+        assert_eq!(state(&stranded), "dead (attempt 2 of 10), no process type worker");
+        let advice = advice_if_stranded(&stranded).unwrap();
+        assert!(advice.contains("can't be redriven; deploy a release with it, or drop the event"), "{advice}");
         let blocked = json!({"state": "ready", "is_blocked": true});
         assert_eq!(state(&blocked), "ready (after an earlier event of its subject)");
     }

@@ -27,7 +27,8 @@ use std::{collections::HashSet, sync::Arc};
 
 use isopod_policy::AppName;
 use isopod_store::{
-    Accepted, Cancelled, DeadChange, EventFilter, EventQueue, EventSeq, Page, Paged, StoreError, StoredEvent, Swept,
+    Accepted, Cancelled, DeadChange, EventFilter, EventQueue, EventSeq, Page, Paged, QueueStats, StoreError,
+    StoredEvent, Swept,
 };
 use jiff::Timestamp;
 
@@ -37,7 +38,7 @@ use self::{conversion::Sent, intake::Intake, tasks::Tasks};
 pub(in crate::control) use self::{deliveries::Deliveries, intake::ProcessEvents, sink::AppEvents};
 use crate::{
     control::{AppRecord, app_table::AppTable, shutdown::Shutdown},
-    runtime::Directory,
+    runtime::{Directory, StoredEvents},
 };
 
 /// An event to accept.
@@ -84,10 +85,13 @@ impl Events {
             }
         };
         let mut unreadable = Vec::new();
+        let mut without_events: HashSet<AppName> = self.0.app_table.all().iter().map(|app| app.name.clone()).collect();
         for queue in queues {
+            without_events.remove(&queue.app);
             let Ok(app) = self.0.app_table.app(&queue.app) else { continue };
-            let stats = queue.stats.as_deref().unwrap_or_default();
-            app.traffic.resources().set_first_stored_events(intake::sums(stats));
+            if let Ok(stats) = &queue.stats {
+                app.traffic.resources().set_first_stored_events(intake::sums(stats));
+            }
             if queue.is_pending() {
                 self.wake(&app);
             }
@@ -95,6 +99,9 @@ impl Events {
                 Ok(_) | Err(StoreError::Damaged { .. }) => {}
                 Err(error) => unreadable.push((app, error)),
             }
+        }
+        for app in without_events.iter().filter_map(|name| self.0.app_table.app(name).ok()) {
+            app.traffic.resources().set_first_stored_events(StoredEvents::default());
         }
         unreadable
     }
@@ -152,10 +159,10 @@ impl Events {
         Ok(self.0.queue.list(&app.name, filter, page).await?)
     }
 
-    /// Updates the app's metrics of stored events.
-    pub(crate) async fn measure(&self, app: &AppRecord) -> Result<(), EventsError> {
+    /// Returns the numbers of the app's events by process type, and updates the app's metrics.
+    pub(crate) async fn stats(&self, app: &AppRecord) -> Result<Vec<QueueStats>, EventsError> {
         let _guard = app.data_gate.guard().ok_or(EventsError::Destroyed)?;
-        Ok(self.0.stats(app).await.map(drop)?)
+        Ok(self.0.stats(app).await?)
     }
 
     /// Cancels an event that waits for its delivery.

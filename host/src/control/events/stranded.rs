@@ -29,7 +29,7 @@ impl Events {
     /// Returns the events that wait for process types which `release` lacks. Reads only queues
     /// whose last known counts include waiting events.
     pub(in crate::control) async fn stranded(&self, app: &AppRecord, release: &ActiveRelease) -> Vec<Stranded> {
-        let known = app.traffic.resources().stored_events();
+        let known = app.traffic.resources().stored_events().unwrap_or_default();
         if known.ready + known.delayed == 0 {
             return Vec::new();
         }

@@ -132,9 +132,15 @@ impl AppResources {
         self.pools.all().iter().filter_map(|pool| pool.waiting_since(class)).min()
     }
 
-    /// Returns the last known numbers of stored events.
-    pub(crate) fn stored_events(&self) -> StoredEvents {
+    /// Returns the last known numbers of stored events; `None` before they are read for the first
+    /// time after the host's start.
+    pub(crate) fn stored_events(&self) -> Option<StoredEvents> {
         self.stored_events.get()
+    }
+
+    /// Records that the app may have events of an earlier run of the host.
+    pub(crate) fn set_stored_events_unknown(&self) {
+        self.stored_events.set_unknown();
     }
 
     /// Sets the numbers of stored events.

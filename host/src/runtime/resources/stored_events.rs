@@ -23,13 +23,25 @@ impl StoredEvents {
     }
 }
 
-/// The numbers, once they were read.
-#[derive(Debug, Default)]
+/// The numbers: those of a new app, which has no events, until they are read. `None` for an app of
+/// an earlier run of the host until they are read.
+#[derive(Debug)]
 pub(super) struct LastRead(Mutex<Option<StoredEvents>>);
 
+impl Default for LastRead {
+    fn default() -> Self {
+        Self(Mutex::new(Some(StoredEvents::default())))
+    }
+}
+
 impl LastRead {
-    pub(super) fn get(&self) -> StoredEvents {
-        self.lock().unwrap_or_default()
+    pub(super) fn get(&self) -> Option<StoredEvents> {
+        *self.lock()
+    }
+
+    /// Records that the app may have events, which were not read yet.
+    pub(super) fn set_unknown(&self) {
+        *self.lock() = None;
     }
 
     pub(super) fn set(&self, events: StoredEvents) {
