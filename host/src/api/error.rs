@@ -434,6 +434,7 @@ fn store(error: &StoreError, detail: String) -> Problem {
         | E::KeyFileSize { .. }
         | E::Database { .. }
         | E::Damaged { .. }
+        | E::AppDataDamaged { .. }
         | E::PushExists { .. }
         | E::BadDigest { .. }
         | E::UnknownBlob { .. }

@@ -1,6 +1,6 @@
 //! The folders of apps below `apps/`. Owns tombstones and `lost+found/`: decides which folder is
 //! deleted, moved aside or reported as missing. Never deletes a folder that has content and no
-//! tombstone.
+//! tombstone, except the copies of a destroyed app's database in `lost+found/`.
 
 use std::collections::HashSet;
 use std::fs;
@@ -12,7 +12,7 @@ use jiff::Timestamp;
 
 use crate::StoreError;
 use crate::files::{names, private_file, private_folder, remove_folder, sync_folder};
-use crate::loss::LostData;
+use crate::loss::{KEY_VALUE, LostData};
 
 /// The folder in the data folder with a folder for each app.
 const APPS: &str = "apps";
@@ -138,21 +138,39 @@ impl AppFolders {
         }
     }
 
-    /// Removes the folder of a destroyed app.
+    /// Removes the folder of a destroyed app, and the copies of its database in `lost+found/`.
     pub(crate) fn remove(&self, app: &AppName) -> Result<(), StoreError> {
         let (folder, doomed) = (self.folder(app), self.apps.join(doomed_name(app)));
         if fs::symlink_metadata(&folder).is_err_and(|error| error.kind() == ErrorKind::NotFound) {
-            return remove_folder(&doomed);
+            return remove_folder(&doomed).and(self.remove_copies(app));
         }
         if !is_marked(&folder) {
             return Err(StoreError::FolderInTheWay { path: folder });
         }
+        // The tombstone lets the next start repeat this.
+        let copies = self.remove_copies(app);
         // Renamed atomically first, so that a file that is still being written can't conflict with
         // a new app. If removal fails, the next start removes the rest, even without the tombstone.
         remove_folder(&doomed)?;
         fs::rename(&folder, &doomed).map_err(|error| StoreError::file(&folder, &error))?;
         sync_folder(&self.apps)?;
-        remove_folder(&doomed)
+        remove_folder(&doomed).and(copies)
+    }
+
+    /// Removes the copies of an app's database from `lost+found/`.
+    fn remove_copies(&self, app: &AppName) -> Result<(), StoreError> {
+        if !self.lost.is_dir() {
+            return Ok(());
+        }
+        let copies: Vec<String> = names(&self.lost)?.into_iter().filter(|name| is_copy(app, name)).collect();
+        for path in copies.iter().map(|name| self.lost.join(name)) {
+            let is_folder = fs::symlink_metadata(&path).is_ok_and(|found| found.is_dir());
+            match if is_folder { fs::remove_dir_all(&path) } else { fs::remove_file(&path) } {
+                Err(error) if error.kind() != ErrorKind::NotFound => return Err(StoreError::file(&path, &error)),
+                Ok(()) | Err(_) => {}
+            }
+        }
+        if copies.is_empty() { Ok(()) } else { sync_folder(&self.lost) }
     }
 
     /// Compares the folders with the apps that the database lists. In a data folder `without_id`,
@@ -269,6 +287,15 @@ impl Survey {
     }
 }
 
+/// Returns whether an entry of `lost+found/` is a copy of the app's database: `NAME-kv.db-TIME`,
+/// `NAME-kv.db-wal-TIME` or `NAME-kv.db.damaged-TIME`. No app's name contains a dot, so the copies
+/// of an app `a-b` are not those of `a`.
+fn is_copy(app: &AppName, name: &str) -> bool {
+    let rest = name.strip_prefix(app.as_str()).and_then(|rest| rest.strip_prefix('-'));
+    let rest = rest.and_then(|rest| rest.strip_prefix(KEY_VALUE));
+    rest.is_some_and(|rest| rest.starts_with('-') || rest.starts_with(".damaged-"))
+}
+
 /// Creates `lost+found/`. A folder that the file system created keeps its mode and owner.
 fn private_folder_below(path: &Path) -> Result<(), StoreError> {
     if path.is_dir() { Ok(()) } else { private_folder(path) }
@@ -344,6 +371,28 @@ mod tests {
         assert_eq!(moved, ["file", "unknown"].map(|name| lost.join(format!("{name}-19700101T000000Z"))));
         assert_eq!(fs::read(moved[1].join("kv.db")).expect("readable file"), b"unknown/kv.db");
         assert_eq!(names(&folders.apps), Ok(vec!["kept".to_owned()]));
+    }
+
+    #[test]
+    fn only_a_destroyed_app_loses_the_copies_of_its_database() {
+        let (data, folders) = folders(&["a/kv.db", "unknown/kv.db"]);
+        let (lost, stamp) = (data.path().join("lost+found"), "19700101T000000Z");
+        let kept = ["a-b-kv.db", "a-kv-kv.db", "a-kv.dbs", "a", "unknown-kv.db"].map(|name| format!("{name}-{stamp}"));
+        let copies = ["a-kv.db", "a-kv.db-wal"].map(|name| format!("{name}-{stamp}"));
+        let damaged = lost.join(format!("a-kv.db.damaged-{stamp}"));
+        fs::create_dir_all(&damaged).and_then(|()| fs::write(damaged.join("kv.db"), "")).expect("it is created");
+        for name in kept.iter().chain(&copies) {
+            fs::write(lost.join(name), name).expect("it is written");
+        }
+        let refused = folders.remove(&app("unknown"));
+        assert!(matches!(refused, Err(StoreError::FolderInTheWay { .. })), "it has no tombstone");
+        folders.mark_destroyed(&app("a")).expect("it is marked");
+        folders.remove(&app("a")).expect("it is removed");
+        let mut left = names(&lost).expect("it can be read");
+        left.sort();
+        let mut expected = kept.to_vec();
+        expected.sort();
+        assert_eq!(left, expected);
     }
 
     #[test]

@@ -64,7 +64,9 @@ pub enum StoreError {
     DiskFailed { detail: String },
     /// The folder was written by a newer version.
     #[error(
-        "the database has format {found}, but this isopod supports formats up to {known}; run the newer isopod again"
+        "the database has format {found}, but this isopod supports formats up to {known}; run the newer isopod again, \
+         or, if no newer isopod has written it, the number of the format is damaged: restore the file from a backup, \
+         or see \"A format that no isopod has written\" in docs/operations.md"
     )]
     TooNew { found: i64, known: i64 },
     /// The database lists no app, but the folder contains app folders.
@@ -128,6 +130,9 @@ pub enum StoreError {
     /// A stored record can't be read back.
     #[error("stored data is damaged: {detail}; restore the data folder from a backup")]
     Damaged { detail: String },
+    /// The database of an app is damaged.
+    #[error("the app's database is damaged: {detail}; the host replaces it before a later call of the app")]
+    AppDataDamaged { detail: String },
     /// A store task panicked. Its changes were rolled back; other tasks continue.
     #[error("internal error of the store: {detail}; the change was not written. Please report it")]
     Panicked { detail: String },

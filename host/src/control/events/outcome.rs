@@ -101,6 +101,7 @@ impl Failure {
             | E::SecretOfOtherKey { .. }
             | E::SecretChanged { .. }
             | E::BadDigest { .. }
+            | E::AppDataDamaged { .. }
             | E::UnknownBlob { .. } => Self::Store(error.to_string()),
         }
     }

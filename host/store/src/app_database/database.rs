@@ -280,21 +280,21 @@ impl AppDatabase {
     }
 
     /// Opens a connection for the calls of a turn, if none is open. Ignores a failure: the first
-    /// call reports it. Returns false if the turn must not run: the file may be damaged, so the
-    /// lane is paused until the rescue thread has replaced it.
+    /// call reports it. Returns false if the turn must not run: the file may be damaged or is lost,
+    /// so the lane is paused until a rescue thread has replaced or closed it.
     fn begin_turn<J>(self: &Arc<Self>, lane: &Lane<J>) -> bool {
         if !lane.begin_turn() {
             return false;
         }
-        self.close_lost_file();
-        let may_run = !self.needs_rescue() && {
+        let is_lost = self.is_lost();
+        let may_run = !is_lost && !self.needs_rescue() && {
             let _ = self.opened(&mut locked(&lane.connection));
             !self.needs_rescue()
         };
         if !may_run {
             lane.pause_turn();
             // The file may have been replaced before the pause.
-            if self.needs_rescue() {
+            if is_lost || self.needs_rescue() {
                 self.queue_rescue();
             } else {
                 self.resume();
@@ -340,6 +340,10 @@ impl AppDatabase {
         let opened = self.connect();
         if let Err(StoreError::Damaged { detail }) = &opened {
             self.shared.health.suspect(&self.app, detail);
+        }
+        if matches!(&opened, Err(StoreError::DiskFailed { .. } | StoreError::ReadOnly { .. })) {
+            // A migration writes the journal.
+            self.is_journal_doubtful.store(true, Ordering::SeqCst);
         }
         let connection = opened?;
         *locked(&self.file) =
@@ -404,15 +408,14 @@ impl Reporter {
         Self { app: database.app.clone(), shared: database.shared.clone(), database: Arc::downgrade(database) }
     }
 
-    /// Returns the error unchanged. If it reports damage, the database is replaced before its next
-    /// call.
+    /// Returns the error for the caller. If it reports damage, the database is replaced before its
+    /// next call.
     fn noted(&self, error: StoreError) -> StoreError {
-        if let StoreError::Damaged { detail } = &error {
-            self.shared.health.suspect(&self.app, detail);
-            if let Some(database) = self.database.upgrade().filter(|database| database.needs_rescue()) {
-                database.queue_rescue();
-            }
+        let StoreError::Damaged { detail } = error else { return error };
+        self.shared.health.suspect(&self.app, &detail);
+        if let Some(database) = self.database.upgrade().filter(|database| database.needs_rescue()) {
+            database.queue_rescue();
         }
-        error
+        StoreError::AppDataDamaged { detail }
     }
 }

@@ -35,26 +35,36 @@ impl AppDatabase {
         !self.closed.load(Ordering::SeqCst) && self.is_suspect()
     }
 
-    /// Queues the replacement of a database that may be damaged, unless it is queued. Both lanes
-    /// are resumed afterwards.
+    /// Queues the replacement of a database that may be damaged, or the end of the use of a lost
+    /// file, unless it is queued. Both lanes are resumed afterwards.
     pub(super) fn queue_rescue(self: &Arc<Self>) {
         if !self.is_rescue_queued.swap(true, Ordering::SeqCst) {
             let database = Arc::clone(self);
-            self.shared.rescuer.queue(move || database.rescue());
+            // The size of a lost file is unknown.
+            let size = if self.is_lost() { None } else { fs::metadata(&self.path).ok() };
+            self.shared.rescuer.queue(size.map_or(u64::MAX, |found| found.len()), move || database.rescue());
         }
     }
 
-    /// Replaces the database if it may be damaged. Runs on the rescue thread: no turn waits for it
-    /// on a worker thread. Blocks.
+    /// Closes a lost file, and replaces the database if it may be damaged. Runs on a rescue thread:
+    /// no turn waits for it on a worker thread. Blocks.
     fn rescue(self: &Arc<Self>) {
         // A turn that pauses its lane after this point queues the next rescue.
         self.is_rescue_queued.store(false, Ordering::SeqCst);
-        if self.needs_rescue() {
+        let is_lost = !self.closed.load(Ordering::SeqCst) && self.is_lost();
+        if is_lost || self.needs_rescue() {
             self.reads.pause();
             self.writes.pause();
-            if let Err(error) = caught(|| self.replace_damaged_file()) {
-                self.shared.health.refuse(&self.app, error);
-            }
+        }
+        if is_lost && caught(|| self.close_lost_file()).is_err() {
+            // Otherwise each turn would repeat it.
+            self.close_unsynced();
+            *locked(&self.file) = None;
+        }
+        if self.needs_rescue()
+            && let Err(error) = caught(|| self.replace_damaged_file())
+        {
+            self.shared.health.refuse(&self.app, error);
         }
         self.resume();
     }
@@ -97,7 +107,7 @@ impl AppDatabase {
     }
 
     /// Returns whether the open file was removed, replaced or emptied.
-    fn is_lost(&self) -> bool {
+    pub(super) fn is_lost(&self) -> bool {
         locked(&self.file).is_some_and(|open| !open.database.is_at(&self.path))
     }
 

@@ -1,30 +1,33 @@
-//! The thread that replaces damaged databases of apps. A replacement copies a whole file, so it
-//! must not occupy the threads that serve all apps. Owns the queue of replacements. Never serves a
-//! request.
+//! The threads that replace damaged databases of apps. A replacement copies a whole file, so it
+//! must not occupy the threads that serve all apps. Small files have a thread of their own, so that
+//! they don't wait for large ones. Owns the queues of replacements. Never serves a request.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 
-use crate::limits::{APPS_CLOSING_MAX, APPS_OPEN_MAX};
+use crate::limits::{APPS_CLOSING_MAX, APPS_OPEN_MAX, CHECKED_BYTES_MAX};
 use crate::workers::{caught, spawn};
 
 type Rescue = Box<dyn FnOnce() + Send>;
 
-/// The handle to the thread. Dropping it completes the running replacement, drops the queued ones
-/// and ends the thread.
+/// The handle to the threads. Dropping it completes the running replacements, drops the queued ones
+/// and ends the threads.
 #[derive(Debug)]
 pub(super) struct Rescuer {
     handle: RescuerHandle,
     is_stopping: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
+    threads: Vec<JoinHandle<()>>,
 }
 
-/// The channel to the thread. Its length is bounded by the slots of open databases: each has at
-/// most one queued replacement.
+/// The channels to the threads. The length of each is bounded by the slots of open databases: each
+/// has at most one queued replacement.
 #[derive(Debug, Clone)]
-pub(super) struct RescuerHandle(SyncSender<Message>);
+pub(super) struct RescuerHandle {
+    small: SyncSender<Message>,
+    large: SyncSender<Message>,
+}
 
 enum Message {
     Rescue(Rescue),
@@ -33,11 +36,16 @@ enum Message {
 
 impl Rescuer {
     pub(super) fn start() -> std::io::Result<Self> {
-        let (queue, waiting) = sync_channel(APPS_OPEN_MAX + APPS_CLOSING_MAX);
         let is_stopping = Arc::new(AtomicBool::new(false));
-        let of_thread = Arc::clone(&is_stopping);
-        let thread = spawn("isopod-kv-rescue", move || work(&waiting, &of_thread))?;
-        Ok(Self { handle: RescuerHandle(queue), is_stopping, thread: Some(thread) })
+        let start = |name: &str| {
+            let (queue, waiting) = sync_channel(APPS_OPEN_MAX + APPS_CLOSING_MAX);
+            let of_thread = Arc::clone(&is_stopping);
+            spawn(name, move || work(&waiting, &of_thread)).map(|thread| (queue, thread))
+        };
+        let (small, of_small) = start("isopod-rescue-s")?;
+        let (large, of_large) = start("isopod-rescue-l")?;
+        let handle = RescuerHandle { small, large };
+        Ok(Self { handle, is_stopping, threads: vec![of_small, of_large] })
     }
 
     pub(super) fn handle(&self) -> RescuerHandle {
@@ -46,9 +54,10 @@ impl Rescuer {
 }
 
 impl RescuerHandle {
-    /// Queues a replacement. Drops it once the store is being closed.
-    pub(super) fn queue(&self, rescue: impl FnOnce() + Send + 'static) {
-        let queued = self.0.try_send(Message::Rescue(Box::new(rescue)));
+    /// Queues the replacement of a file with this size. Drops it once the store is being closed.
+    pub(super) fn queue(&self, bytes: u64, rescue: impl FnOnce() + Send + 'static) {
+        let queue = if bytes <= CHECKED_BYTES_MAX { &self.small } else { &self.large };
+        let queued = queue.try_send(Message::Rescue(Box::new(rescue)));
         debug_assert!(!matches!(queued, Err(TrySendError::Full(_))), "it has room for each open database");
     }
 }
@@ -56,8 +65,10 @@ impl RescuerHandle {
 impl Drop for Rescuer {
     fn drop(&mut self) {
         self.is_stopping.store(true, Ordering::SeqCst);
-        let _ = self.handle.0.send(Message::Stop);
-        if let Some(thread) = self.thread.take() {
+        for queue in [&self.handle.small, &self.handle.large] {
+            let _ = queue.send(Message::Stop);
+        }
+        for thread in self.threads.drain(..) {
             let _ = thread.join();
         }
     }
@@ -70,5 +81,26 @@ fn work(waiting: &Receiver<Message>, is_stopping: &AtomicBool) {
         }
         // The panic hook has logged the panic. Other databases are still replaced.
         let _ = caught(rescue);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rescue_of_a_small_file_does_not_wait_for_a_large_one() {
+        let rescuer = Rescuer::start().expect("the threads start");
+        let (release, held) = sync_channel::<()>(0);
+        let (done, ended) = sync_channel::<&str>(2);
+        let of_large = done.clone();
+        rescuer.handle().queue(CHECKED_BYTES_MAX + 1, move || {
+            let _ = held.recv();
+            of_large.send("large").expect("the test waits");
+        });
+        rescuer.handle().queue(CHECKED_BYTES_MAX, move || done.send("small").expect("the test waits"));
+        assert_eq!(ended.recv(), Ok("small"));
+        drop(release);
+        assert_eq!(ended.recv(), Ok("large"));
     }
 }

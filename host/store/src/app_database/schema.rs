@@ -3,6 +3,7 @@
 
 use rusqlite::Connection;
 
+use super::checkpoint::is_disk_failure;
 use crate::StoreError;
 use crate::limits::CHECKED_BYTES_MAX;
 use crate::sql::Sql;
@@ -91,12 +92,21 @@ pub(super) fn set_up(connection: &Connection) -> rusqlite::Result<()> {
 }
 
 /// Enables an existing file to shrink in steps, if it is small: this rewrites the whole file.
-fn set_up_again(connection: &Connection) {
+/// Returns only errors of the disk. After another one, such as a full disk, the file keeps the
+/// space of removed rows for later ones.
+fn set_up_again(connection: &Connection) -> rusqlite::Result<()> {
     let number = |pragma: &str| connection.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0));
     let bytes = number("page_count").and_then(|pages| Ok(pages * number("page_size")?));
-    if bytes.is_ok_and(|bytes| u64::try_from(bytes).is_ok_and(|bytes| bytes <= CHECKED_BYTES_MAX)) {
-        // If this fails, the file keeps the space of removed rows for later ones.
-        let _ = connection.execute_batch("PRAGMA auto_vacuum = INCREMENTAL; VACUUM");
+    if !bytes.is_ok_and(|bytes| u64::try_from(bytes).is_ok_and(|bytes| bytes <= CHECKED_BYTES_MAX)) {
+        return Ok(());
+    }
+    match connection.execute_batch("PRAGMA auto_vacuum = INCREMENTAL; VACUUM") {
+        Err(error) if is_disk_failure(&error) => Err(error),
+        Err(error) => {
+            tracing::warn!(%error, "a migrated database can't be rewritten: it never shrinks");
+            Ok(())
+        }
+        Ok(()) => Ok(()),
     }
 }
 
@@ -110,10 +120,7 @@ pub(super) fn make(connection: &Connection) -> Sql<()> {
     match migrate(connection) {
         Ok(()) => {
             connection.execute_batch("COMMIT")?;
-            if before != 0 {
-                set_up_again(connection);
-            }
-            Ok(())
+            if before == 0 { Ok(()) } else { Ok(set_up_again(connection)?) }
         }
         Err(error) => {
             if !connection.is_autocommit() {

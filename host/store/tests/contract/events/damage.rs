@@ -238,7 +238,7 @@ async fn a_damaged_database_of_a_newer_format_is_not_replaced() {
     let store = Store::open(folder.path()).expect("the store opens");
     let refused = store.kv().get(&name("bot"), "b", "key-001").await;
     let is_named = |detail: &str| detail.contains("format 99") && detail.contains("run the newer isopod");
-    assert!(matches!(&refused, Err(StoreError::Damaged { detail }) if is_named(detail)), "{refused:?}");
+    assert!(matches!(&refused, Err(StoreError::AppDataDamaged { detail }) if is_named(detail)), "{refused:?}");
     drop(store);
     assert_eq!(fs::read(&path).expect("it is read"), damaged);
     assert_eq!((copies(&path), set_aside(folder.path())), (0, vec![]));
@@ -251,7 +251,7 @@ async fn leases_survive_the_replacement_of_a_damaged_database() {
     let claims = bot.claim(0).await;
     damage_content(folder.path(), "ready-20");
     let claimed = bot.queue.claim(&name("bot"), &super::process("worker"), 100, at(0)).await;
-    assert!(matches!(claimed, Err(StoreError::Damaged { .. })), "{claimed:?}");
+    assert!(matches!(claimed, Err(StoreError::AppDataDamaged { .. })), "{claimed:?}");
     report(&store).await;
     for claim in &claims {
         bot.settle(claim, done(), 1).await;
@@ -286,7 +286,7 @@ async fn a_database_with_a_stale_index_is_replaced() {
     let store = Store::open(folder.path()).expect("the store opens");
     let claim = async || store.events().claim(&name("bot"), &super::process("worker"), 100, at(90)).await;
     let claimed = claim().await;
-    assert!(matches!(claimed, Err(StoreError::Damaged { .. })), "{claimed:?}");
+    assert!(matches!(claimed, Err(StoreError::AppDataDamaged { .. })), "{claimed:?}");
     let (_, rescued) = report(&store).await;
     assert!(rescued.is_complete, "only an index was damaged: {rescued:?}");
     works(&store).await;
@@ -406,7 +406,7 @@ async fn a_damaged_page_that_a_call_meets_is_replaced_for_the_next_call() {
     drop(connection);
     change(&database(folder.path()), |bytes| bytes[(page - 1) * PAGE..page * PAGE].fill(0xa5));
     let get = async || store.kv().get(&name("bot"), "b", "key-001").await;
-    assert!(matches!(get().await, Err(StoreError::Damaged { .. })), "it was checked in this run");
+    assert!(matches!(get().await, Err(StoreError::AppDataDamaged { .. })), "it was checked in this run");
     assert_eq!(get().await, Ok(Some(vec![b'v'; 300])));
     let (_, rescued) = report(&store).await;
     assert!(rescued.is_complete, "only an index was damaged: {rescued:?}");
@@ -429,7 +429,7 @@ async fn a_file_that_is_damaged_again_and_again_does_not_fill_the_disk() {
     for _ in 0..2 {
         let refused = store.kv().get(&name("bot"), "b", "key-001").await;
         assert!(
-            matches!(&refused, Err(StoreError::Damaged { detail }) if detail.contains("lost+found")),
+            matches!(&refused, Err(StoreError::AppDataDamaged { detail }) if detail.contains("lost+found")),
             "{refused:?}"
         );
     }
@@ -466,7 +466,7 @@ async fn a_damaged_database_stays_while_the_disk_has_no_space_for_a_new_one() {
     for _ in 0..2 {
         let refused = store.kv().get(&name("bot"), "b", "key-001").await;
         assert!(
-            matches!(&refused, Err(StoreError::Damaged { detail }) if detail.contains("can't be replaced")),
+            matches!(&refused, Err(StoreError::AppDataDamaged { detail }) if detail.contains("can't be replaced")),
             "{refused:?}"
         );
     }
@@ -497,7 +497,7 @@ async fn a_damaged_database_in_a_folder_of_another_disk_stays() {
     let damaged = change(&database(folder.path()), |bytes| bytes[PAGE..2 * PAGE].fill(0xa5));
     let store = Store::open(folder.path()).expect("the store opens");
     let refused = store.kv().get(&name("bot"), "b", "key-001").await;
-    assert!(matches!(refused, Err(StoreError::Damaged { .. })), "{refused:?}");
+    assert!(matches!(refused, Err(StoreError::AppDataDamaged { .. })), "{refused:?}");
     drop(store);
     assert_eq!(fs::read(target.join("kv.db")).expect("it is read"), damaged);
     assert_eq!(copies(&target.join("kv.db")), 0, "no copy is left");

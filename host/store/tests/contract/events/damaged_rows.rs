@@ -15,7 +15,7 @@ async fn a_damaged_row_in_an_intact_file_is_left_out() {
     damage_content(folder.path(), "ready-3");
     let store = Store::open(folder.path()).expect("the store opens");
     let claim = async || store.events().claim(&name("bot"), &super::process("worker"), 100, at(0)).await;
-    assert!(matches!(claim().await, Err(StoreError::Damaged { .. })));
+    assert!(matches!(claim().await, Err(StoreError::AppDataDamaged { .. })));
     let (_, rescued) = report(&store).await;
     assert_eq!((rescued.entries, rescued.events, rescued.is_complete), (ENTRIES as u64, 51, false));
     works(&store).await;
@@ -43,7 +43,7 @@ async fn a_row_that_a_claim_cannot_read_is_left_out() {
         change_row(folder.path(), &format!("UPDATE events SET {damage} WHERE id = 'ready-3'"));
         let store = Store::open(folder.path()).expect("the store opens");
         let claimed = store.events().claim(&name("bot"), &super::process("worker"), 100, at(0)).await;
-        assert!(matches!(claimed, Err(StoreError::Damaged { .. })), "{damage}: {claimed:?}");
+        assert!(matches!(claimed, Err(StoreError::AppDataDamaged { .. })), "{damage}: {claimed:?}");
         let (_, rescued) = report(&store).await;
         assert_eq!((rescued.entries, rescued.events, rescued.is_complete), (ENTRIES as u64, 51, false), "{damage}");
         works(&store).await;
@@ -84,7 +84,7 @@ async fn a_row_with_an_impossible_value_is_not_copied() {
         damage_content(folder.path(), "ready-1");
         let store = Store::open(folder.path()).expect("the store opens");
         let claimed = store.events().claim(&name("bot"), &super::process("worker"), 100, at(0)).await;
-        assert!(matches!(claimed, Err(StoreError::Damaged { .. })), "{damage}: {claimed:?}");
+        assert!(matches!(claimed, Err(StoreError::AppDataDamaged { .. })), "{damage}: {claimed:?}");
         let (_, rescued) = report(&store).await;
         assert_eq!((rescued.events, rescued.is_complete), (50, false), "{damage}");
         works(&store).await;
@@ -98,7 +98,7 @@ async fn the_events_of_a_subject_continue_after_the_loss_of_the_first_one() {
     damage_content(folder.path(), "line-0");
     let store = Store::open(folder.path()).expect("the store opens");
     let claim = async || store.events().claim(&name("bot"), &super::process("worker"), 100, at(0)).await;
-    assert!(matches!(claim().await, Err(StoreError::Damaged { .. })));
+    assert!(matches!(claim().await, Err(StoreError::AppDataDamaged { .. })));
     report(&store).await;
     let claims = claim().await.expect("it is claimed").claims;
     assert!(claims.iter().any(|claim| claim.event.id == "line-1"), "it was blocked by the lost event");
