@@ -50,6 +50,7 @@ pub(super) struct HostStatus {
     started_at: Timestamp,
     apps: usize,
     apps_by_state: BTreeMap<&'static str, u32>,
+    /// The apps in the state `error`, and those whose database can't be used.
     apps_in_error: Vec<AppName>,
     pushes_under_way: usize,
     log_lines_dropped: u64,
@@ -64,6 +65,7 @@ pub(super) struct AppStatus {
     /// `up` or `down`.
     status: &'static str,
     state: AppState,
+    /// The cause of the state `error`, or why the app's database can't be used.
     error: Option<String>,
     release: Option<ReleaseNumber>,
 }
@@ -109,7 +111,8 @@ pub(super) async fn ready(State(api): State<Arc<Api>>) -> (StatusCode, axum::Jso
     (StatusCode::OK, axum::Json(Health::of("ok")))
 }
 
-/// Returns the host's status: up unless an app that should run is in error.
+/// Returns the host's status: up unless an app that should run is in error, or the database of an
+/// app can't be used.
 #[utoipa::path(
     get,
     path = "/v1/status",
@@ -127,7 +130,7 @@ pub(super) async fn host(State(api): State<Arc<Api>>) -> (StatusCode, axum::Json
     for record in &records {
         let state = record.fields().state;
         *states.entry(state.as_str()).or_default() += 1;
-        if matches!(state, AppState::Error(_)) {
+        if matches!(state, AppState::Error(_)) || api.store.app_data_error(&record.name).is_some() {
             in_error.push(record.name.clone());
         }
     }
@@ -146,7 +149,8 @@ pub(super) async fn host(State(api): State<Arc<Api>>) -> (StatusCode, axum::Json
     (status(up), axum::Json(body))
 }
 
-/// Returns the app's status: up while it takes traffic, also during a push.
+/// Returns the app's status: up while it takes traffic and its database can be used, also during a
+/// push.
 #[utoipa::path(
     get,
     path = "/v1/apps/{app}/status",
@@ -155,7 +159,7 @@ pub(super) async fn host(State(api): State<Arc<Api>>) -> (StatusCode, axum::Json
     params(AppPath),
     responses(
         (status = 200, description = "The app takes traffic", body = AppStatus),
-        (status = 503, description = "The app takes no traffic", body = AppStatus),
+        (status = 503, description = "The app takes no traffic, or its database can't be used", body = AppStatus),
     )
 )]
 pub(super) async fn app(
@@ -164,12 +168,13 @@ pub(super) async fn app(
 ) -> Result<(StatusCode, axum::Json<AppStatus>), Error> {
     let record = api.control.apps.app(&app_name(&app)?)?;
     let fields = record.fields();
-    let up = record.traffic.is_up();
+    let data_error = api.store.app_data_error(&record.name);
+    let up = record.traffic.is_up() && data_error.is_none();
     let body = AppStatus {
         app: record.name.clone(),
         status: word(up),
         state: fields.state,
-        error: fields.state.cause().map(|cause| cause.to_string()),
+        error: fields.state.cause().map(|cause| cause.to_string()).or(data_error.map(|error| error.to_string())),
         release: fields.release,
     };
     Ok((status(up), axum::Json(body)))

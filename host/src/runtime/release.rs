@@ -237,6 +237,11 @@ impl ActiveRelease {
         self.pool(process).filter(|pool| pool.entry() == Entry::Events).map(|pool| pool.definition())
     }
 
+    /// Returns the maximum number of instances of a process type; 0 without its pool.
+    pub(crate) fn instances_max(&self, process: &ProcessName) -> u32 {
+        self.pool(process).map_or(0, |pool| pool.scale().max)
+    }
+
     /// Returns the process type of events that name none, and its settings.
     pub(crate) fn main_event_process(&self) -> Option<(&ProcessName, &Process)> {
         self.events.as_ref().map(|pool| (pool.process(), pool.definition()))

@@ -138,6 +138,12 @@ impl Store {
         self.app_folder(app).join(data_record::granted_folder(name))
     }
 
+    /// Returns why an app's database can't be used, if that was found: a newer version has written
+    /// it, or it is damaged and can't be replaced.
+    pub fn app_data_error(&self, app: &AppName) -> Option<StoreError> {
+        self.inner.databases.unusable(app)
+    }
+
     /// Returns the error if `control.db` is not the file that was opened. Takes a few system calls.
     pub fn control_changed(&self) -> Option<StoreError> {
         let change = self.sqlite().change()?;

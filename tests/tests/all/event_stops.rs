@@ -8,15 +8,15 @@ use isopod_tests::{
 };
 use serde_json::{Value, json};
 
-/// One attempt, so that an attempt that was counted by mistake makes a dead letter.
-const ONE_ATTEMPT: &str = "retry = { attempts = 1, first = \"100ms\", max = \"1s\" }\n";
+const RETRY: &str = "retry = { attempts = 2, first = \"100ms\", max = \"1s\" }\n";
+const ONE_ATTEMPT: &str = "retry = { attempts = 1 }\n";
 const LIMITS: &str = "[limits]\nrequest_timeout = \"10m\"\n";
 const WAITING: usize = 6;
 
-/// Deploys an app with one instance for its events, whose handlers have one attempt.
+/// Deploys an app with one instance for its events.
 fn deploy(host: &Host) {
     host.create("outbox", "dev");
-    host.deploy("outbox", outbox("outbox", ONE_ATTEMPT, LIMITS));
+    host.deploy("outbox", outbox("outbox", RETRY, LIMITS));
 }
 
 fn increment() -> Value {
@@ -54,12 +54,12 @@ fn until_done_at_once(host: &Host, ids: &[String]) {
 fn events_that_wait_for_an_instance_at_a_stop_keep_their_attempt() {
     let host = Host::start_with("", "drain_time = \"1s\"\n");
     deploy(&host);
-    let ids = occupy(&host, &json!([["sleep", 300_000]]));
+    let ids = occupy(&host, &json!([["until", "go"]]));
     let host = host.restart();
+    host.run_steps("outbox", &json!([["set", "go", "1"]]));
     until_done_at_once(&host, &ids[1..]);
     assert_eq!(host.value("outbox", "handled"), WAITING.to_string());
-    let cut_off = host.until_event("outbox", &ids[0], "dead");
-    assert!(cut_off["error"].as_str().is_some_and(|error| error.contains("the host ended")), "{cut_off}");
+    assert_eq!(host.until_event("outbox", &ids[0], "done")["attempt"], 2, "it was cut off");
 }
 
 /// The handler takes longer than the drain time of push jobs.
@@ -92,6 +92,44 @@ fn an_event_that_expires_while_it_waits_for_an_instance_is_not_handled() {
     host.run_steps("outbox", &json!([["set", "go", "1"]]));
     host.until_event("outbox", &running, "done");
     assert_eq!(host.value("outbox", "handled"), Value::Null);
+}
+
+/// A claim counts the attempt, so an event that was claimed ahead would become a dead letter.
+#[test]
+fn a_kill_of_the_host_makes_no_waiting_event_with_one_attempt_a_dead_letter() {
+    let host = Host::start();
+    host.create("outbox", "dev");
+    host.deploy("outbox", outbox("outbox", ONE_ATTEMPT, LIMITS));
+    let increments: Vec<String> = (0..50).map(|_| host.push_steps("outbox", None, &increment())).collect();
+    until_done_at_once(&host, &increments);
+    // The handlers were short, so that the host claims events ahead.
+    let running = host.push_steps("outbox", None, &json!([["sleep", 300_000]]));
+    let waiting: Vec<String> = (0..WAITING).map(|_| host.push_steps("outbox", None, &increment())).collect();
+    host.until_event("outbox", &running, "leased");
+    assert_eq!(host.stored_events("outbox", "state=leased").len(), 1, "there is one instance");
+    let host = host.kill_and_restart();
+    until_done_at_once(&host, &waiting);
+    let killed = host.until_event("outbox", &running, "dead");
+    assert_eq!(killed["error"], "the host ended during the last attempt");
+}
+
+/// No claim reads an event that waits for an earlier one of its subject.
+#[test]
+fn an_event_that_expires_behind_an_earlier_one_is_cancelled() {
+    let host = Host::start_pausing("event-prune=return(100)");
+    host.create("outbox", "dev");
+    host.deploy("outbox", outbox("outbox", "order = \"subject\"\nretry = { first = \"1h\" }\n", LIMITS));
+    let first = host.push_steps("outbox", Some("ann"), &json!([["fail", "retry", "later"]]));
+    host.until_event("outbox", &first, "delayed");
+    let mut event = event_of_steps("expires", Some("ann"), &increment());
+    event["isopodexpires"] = json!("1s");
+    host.api(ask_to_store("outbox", &event)).expect(202);
+    let expired = host.until_event("outbox", "expires", "cancelled");
+    assert!(expired["error"].as_str().is_some_and(|error| error.contains("expired")), "{expired}");
+    wait_for("the counts", || {
+        let stored = host.metrics("outbox")["push"]["stored"].clone();
+        (stored == json!({ "ready": 0, "delayed": 1, "leased": 0 })).then_some(())
+    });
 }
 
 #[test]

@@ -88,7 +88,13 @@ fn a_newer_or_unreadable_database_of_an_app_is_reported_and_affects_no_other_app
     for app in ["newer", "unreadable"] {
         host.api(Ask::get(format!("/v1/apps/{app}/events"))).problem(500, "store");
         assert_eq!(host.state(app), "running");
+        let status = host.api(Ask::get(format!("/v1/apps/{app}/status"))).expect(503).json();
+        assert_eq!((&status["status"], &status["state"]), (&json!("down"), &json!("running")), "{status}");
+        assert!(status["error"].is_string(), "{status}");
     }
+    host.api(Ask::get("/v1/apps/other/status")).expect(200);
+    let status = host.api(Ask::get("/v1/status")).expect(503).json();
+    assert_eq!((&status["status"], &status["apps_in_error"]), (&json!("down"), &json!(["newer", "unreadable"])));
 
     let host = host.restart_after(|host| {
         set_format(&host.database_of("newer"), known);
@@ -101,4 +107,5 @@ fn a_newer_or_unreadable_database_of_an_app_is_reported_and_affects_no_other_app
         let done = host.until_event(app, "later", "done");
         assert_eq!((&done["attempt"], host.value(app, "handled")), (&json!(1), Value::from("1")), "{done}");
     }
+    host.api(Ask::get("/v1/status")).expect(200);
 }

@@ -1,17 +1,18 @@
-//! Deletes events that ended before the deduplication window, and shrinks the databases afterwards.
-//! Opens only the databases of apps that have events. Never deletes a dead letter, or an event that
-//! has not ended.
+//! Cancels expired events that no delivery claims, deletes events that ended before the
+//! deduplication window, and shrinks the databases afterwards. Opens only the databases of apps
+//! that have events. Never deletes a dead letter, or an event that has not ended.
 
 use std::{collections::HashSet, fmt::Display, sync::Arc, time::Duration};
 
 use isopod_policy::AppName;
+use isopod_store::EventSeq;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::control::{
     AppRecord,
     app_table::AppTable,
     events::{Events, EventsError},
-    limits,
+    failpoint, limits,
 };
 
 /// The pruner.
@@ -29,6 +30,9 @@ trait Queues {
     fn take(&self) -> HashSet<AppName>;
     /// Puts an app back.
     fn put_back(&self, app: &AppName);
+    /// Cancels expired events of an app in one step. Returns the position after which the next step
+    /// continues.
+    async fn expire(&self, app: &AppName, after: Option<EventSeq>) -> Result<Option<EventSeq>, Self::Error>;
     /// Deletes up to `most` events of an app that ended before a time. Returns their number.
     async fn prune(&self, app: &AppName, before: Timestamp, most: usize) -> Result<usize, Self::Error>;
     /// Shrinks an app's database in a short step. Returns whether it can shrink further.
@@ -41,7 +45,7 @@ impl Service {
     /// Prunes one app after the other, at an interval, until the host shuts down. One scan finds
     /// the apps with events of earlier runs of the host.
     pub(in crate::control) async fn run(self) {
-        let mut interval = tokio::time::interval(limits::EVENT_PRUNE_INTERVAL);
+        let mut interval = tokio::time::interval(failpoint::interval("event-prune", limits::EVENT_PRUNE_INTERVAL));
         // The first tick is immediate. It is skipped, since a starting host has more urgent work.
         interval.tick().await;
         loop {
@@ -73,6 +77,11 @@ impl Queues for Service {
         }
     }
 
+    async fn expire(&self, app: &AppName, after: Option<EventSeq>) -> Result<Option<EventSeq>, EventsError> {
+        let Some(app) = self.app(app) else { return Ok(None) };
+        self.events.expire(&app, after).await
+    }
+
     async fn prune(&self, app: &AppName, before: Timestamp, most: usize) -> Result<usize, EventsError> {
         let Some(app) = self.app(app) else { return Ok(0) };
         self.events.prune(&app, before, most).await
@@ -99,7 +108,7 @@ async fn round<Q: Queues>(queues: &Q) {
     }
     for app in queues.take() {
         if let Err(error) = prune(queues, &app).await {
-            tracing::warn!(%app, %error, "events that have ended could not be removed");
+            tracing::warn!(%app, %error, "the app's events could not be pruned; the next round tries again");
             queues.put_back(&app);
         }
     }
@@ -107,6 +116,11 @@ async fn round<Q: Queues>(queues: &Q) {
 
 /// Prunes an app in small steps, so that other changes of its database can run in between.
 async fn prune<Q: Queues>(queues: &Q, app: &AppName) -> Result<(), Q::Error> {
+    let mut after = queues.expire(app, None).await?;
+    while after.is_some() {
+        queues.pause(limits::EVENT_PRUNE_PAUSE).await;
+        after = queues.expire(app, after).await?;
+    }
     let window = SignedDuration::try_from(isopod_store::limits::DEDUPLICATION_WINDOW).unwrap_or_default();
     let before = queues.now().saturating_sub(window).unwrap_or(Timestamp::MIN);
     while queues.prune(app, before, limits::EVENTS_PRUNED_PER_STEP).await? == limits::EVENTS_PRUNED_PER_STEP {
@@ -124,7 +138,10 @@ async fn prune<Q: Queues>(queues: &Q, app: &AppName) -> Result<(), Q::Error> {
 
 #[cfg(test)]
 mod tests {
-    use std::{cell::RefCell, collections::BTreeMap};
+    use std::{
+        cell::{Cell, RefCell},
+        collections::BTreeMap,
+    };
 
     use super::*;
 
@@ -141,6 +158,7 @@ mod tests {
         queues: RefCell<BTreeMap<AppName, Queue>>,
         taken: RefCell<HashSet<AppName>>,
         is_scan_failing: bool,
+        expiry_steps: Cell<i64>,
         pauses: RefCell<Vec<Duration>>,
     }
 
@@ -183,6 +201,12 @@ mod tests {
             self.taken.borrow_mut().insert(app.clone());
         }
 
+        async fn expire(&self, _: &AppName, after: Option<EventSeq>) -> Result<Option<EventSeq>, String> {
+            let step = after.map_or(0, |seq| seq.0) + 1;
+            self.expiry_steps.set(self.expiry_steps.get() + 1);
+            Ok((step < EXPIRY_STEPS).then_some(EventSeq(step)))
+        }
+
         async fn prune(&self, app: &AppName, before: Timestamp, most: usize) -> Result<usize, String> {
             let (mut queues, age) = (self.queues.borrow_mut(), self.now().as_second() - before.as_second());
             let queue = queues.get_mut(app).unwrap();
@@ -215,6 +239,7 @@ mod tests {
     }
 
     const DAY: i64 = 24 * 3_600;
+    const EXPIRY_STEPS: i64 = 3;
 
     #[tokio::test]
     async fn events_before_the_window_are_removed_in_steps() {
@@ -223,7 +248,10 @@ mod tests {
         let ended = std::iter::repeat_n(DAY + 1, old).chain([DAY - 1, 0]).collect();
         let fake = Fake::with([("shop", Queue { ended, ..Queue::default() })]);
         round(&fake).await;
-        assert_eq!((fake.ended("shop"), fake.pauses(limits::EVENT_PRUNE_PAUSE)), (2, steps));
+        let expiry_steps = fake.expiry_steps.get();
+        assert_eq!(expiry_steps, EXPIRY_STEPS);
+        let pauses = steps + usize::try_from(expiry_steps - 1).unwrap();
+        assert_eq!((fake.ended("shop"), fake.pauses(limits::EVENT_PRUNE_PAUSE)), (2, pauses));
         assert!(!fake.is_put_back("shop"));
     }
 

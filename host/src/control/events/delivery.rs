@@ -24,6 +24,7 @@ use super::{
     outcome::{Attempt, Failure},
     pace::Pace,
     settling::{Running, Settling},
+    single_attempts::SingleAttempts,
     tasks::Registration,
 };
 use crate::{
@@ -42,6 +43,13 @@ pub(super) struct Delivery {
     pub(super) settling: Arc<Settling<(Lease, Outcome)>>,
 }
 
+/// The deliveries that run.
+#[derive(Default)]
+struct Started {
+    running: JoinSet<()>,
+    single: SingleAttempts,
+}
+
 /// Whether the number of waiting events, which others read as the app's load, is up to date.
 struct Count {
     is_outdated: bool,
@@ -54,23 +62,23 @@ impl Delivery {
     /// destroyed.
     pub(super) async fn run(self: Arc<Self>) {
         let closing = self.shutdown.closing.clone();
-        let (mut running, mut pace) = (JoinSet::new(), Pace::new(Instant::now()));
+        let (mut started, mut pace) = (Started::default(), Pace::new(Instant::now()));
         let mut count = Count { is_outdated: false, read_at: Instant::now() };
         let mut destroyed = pin!(self.app.destroyed());
         loop {
             let next = if closing.is_cancelled() {
                 NextCheck::Later
             } else {
-                self.start_due(&mut running, &mut pace, &mut count).await
+                self.start_due(&mut started, &mut pace, &mut count).await
             };
-            if running.is_empty() && next == NextCheck::Later && (closing.is_cancelled() || self.registration.retire())
-            {
+            let is_idle = started.running.is_empty() && next == NextCheck::Later;
+            if is_idle && (closing.is_cancelled() || self.registration.retire()) {
                 return;
             }
             tokio::select! {
                 biased;
                 () = &mut destroyed => return,
-                Some(_) = running.join_next() => pace.note_end(Instant::now()),
+                Some(_) = started.running.join_next() => pace.note_end(Instant::now()),
                 () = self.registration.woken() => count.is_outdated = true,
                 () = closing.cancelled(), if !closing.is_cancelled() => {}
                 () = until(next) => {}
@@ -79,17 +87,17 @@ impl Delivery {
     }
 
     /// Claims as many due events as the app can run, and starts their deliveries.
-    async fn start_due(self: &Arc<Self>, running: &mut JoinSet<()>, pace: &mut Pace, count: &mut Count) -> NextCheck {
+    async fn start_due(self: &Arc<Self>, started: &mut Started, pace: &mut Pace, count: &mut Count) -> NextCheck {
         let (cores, ahead) = (self.push_cores(), pace.ahead(Instant::now()));
         let most = cores.saturating_add(ahead).min(limits::DELIVERIES_PER_APP_MAX);
         // A claim is a transaction, so one claim takes several events if their deliveries are
         // short.
-        if running.len() >= most || running.len() > cores + ahead / 2 {
+        let (began, before) = (Instant::now(), started.running.len());
+        if before >= most || before > cores + ahead / 2 {
             return self.update_count(count).await;
         }
-        let (began, before) = (Instant::now(), running.len());
-        let claimed = self.claim_due(most - before, running).await;
-        if running.len() > before {
+        let claimed = self.claim_due(most - before, started).await;
+        if started.running.len() > before {
             pace.note_claim(began.elapsed());
         }
         match claimed {
@@ -128,7 +136,7 @@ impl Delivery {
         usize::try_from(self.app.traffic.resources().cores(Class::Push)).unwrap_or(usize::MAX)
     }
 
-    async fn claim_due(self: &Arc<Self>, room: usize, running: &mut JoinSet<()>) -> Result<NextCheck, StoreError> {
+    async fn claim_due(self: &Arc<Self>, room: usize, started: &mut Started) -> Result<NextCheck, StoreError> {
         let Some(_guard) = self.app.data_gate.guard() else { return Ok(NextCheck::Later) };
         let stats = self.intake.stats(&self.app).await?;
         let claimable = claimable_at_most(&stats);
@@ -143,23 +151,33 @@ impl Delivery {
         let Ok(release) = self.intake.directory.serving(&self.app.traffic).await else { return Ok(NextCheck::Later) };
         // The pools would refuse more events than fit into their queue.
         let limit = usize::try_from(release.program().sandbox().limits.queue_max).unwrap_or(usize::MAX);
-        let room = room.min(self.push_cores().saturating_add(limit).saturating_sub(running.len()));
+        let cores = self.push_cores();
+        let room = room.min(cores.saturating_add(limit).saturating_sub(started.running.len()));
         let (mut claimed, mut queues) = (0, Vec::with_capacity(stats.len()));
         for of in &stats {
-            if release.event_process(&of.process).is_none() {
+            let Some(definition) = release.event_process(&of.process) else {
                 queues.push(QueueState::Orphaned);
                 continue;
+            };
+            let (mut most, is_single) = (room - claimed, definition.retry_policy().attempts == 1);
+            if is_single {
+                let instances = usize::try_from(release.instances_max(&of.process)).unwrap_or(usize::MAX);
+                most = most.min(started.single.free(&of.process, cores.min(instances)));
             }
-            if claimed == room || !is_due(of) {
+            if most == 0 || !is_due(of) {
                 queues.push(QueueState::unclaimed(of));
                 continue;
             }
-            let found = self.intake.queue.claim(&self.app.name, &of.process, room - claimed, now).await?;
+            let found = self.intake.queue.claim(&self.app.name, &of.process, most, now).await?;
             claimed += found.claims.len();
-            queues.push(QueueState::claimed(&found, claimed < room));
+            queues.push(QueueState::claimed(&found, found.claims.len() < most));
             for claim in found.claims {
                 let (delivery, process, counted) = (Arc::clone(self), of.process.clone(), self.settling.begin());
-                running.spawn(async move { delivery.deliver(&process, &claim, &counted).await });
+                let single = is_single.then(|| started.single.begin(&of.process));
+                started.running.spawn(async move {
+                    let _single = single;
+                    delivery.deliver(&process, &claim, &counted).await;
+                });
             }
         }
         resources.set_stored_work(claimable.saturating_sub(claimed as u64));

@@ -19,6 +19,7 @@ mod outcome;
 mod pace;
 mod pruning;
 mod settling;
+mod single_attempts;
 mod sink;
 mod stranded;
 mod tasks;
@@ -202,6 +203,22 @@ impl Events {
     /// Takes the apps that have events. Pruning an app puts it back if it still has some.
     pub(in crate::control) fn take_prunable(&self) -> HashSet<AppName> {
         self.0.prunable.take()
+    }
+
+    /// Cancels expired events of an app in one bounded step. Returns the position after which the
+    /// next step continues.
+    pub(in crate::control) async fn expire(
+        &self,
+        app: &Arc<AppRecord>,
+        after: Option<EventSeq>,
+    ) -> Result<Option<EventSeq>, EventsError> {
+        let _guard = app.data_gate.guard().ok_or(EventsError::Destroyed)?;
+        let expired = self.0.queue.expire(&app.name, after, Timestamp::now()).await?;
+        if expired.changed > 0 {
+            // The next events of their subjects may be due. The task also updates the metrics.
+            self.wake(app);
+        }
+        Ok(expired.next)
     }
 
     /// Shrinks an app's database after events were removed, in a short step. Returns whether it can

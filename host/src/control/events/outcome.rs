@@ -79,6 +79,7 @@ impl Failure {
             | E::LinkedFolder { .. }
             | E::Database { .. }
             | E::Damaged { .. }
+            | E::AppDataDamaged { .. }
             | E::Panicked { .. }
             | E::Closed
             | E::AppExists { .. }
@@ -101,7 +102,6 @@ impl Failure {
             | E::SecretOfOtherKey { .. }
             | E::SecretChanged { .. }
             | E::BadDigest { .. }
-            | E::AppDataDamaged { .. }
             | E::UnknownBlob { .. } => Self::Store(error.to_string()),
         }
     }

@@ -338,6 +338,7 @@ impl AppDatabase {
             self.is_journal_doubtful.store(true, Ordering::SeqCst);
         }
         let opened = self.connect();
+        self.shared.health.note_opened(&self.app, opened.as_ref().map(drop));
         if let Err(StoreError::Damaged { detail }) = &opened {
             self.shared.health.suspect(&self.app, detail);
         }

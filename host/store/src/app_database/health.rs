@@ -40,6 +40,8 @@ struct Known {
     refused: HashMap<AppName, (StoreError, Instant)>,
     /// Apps whose suspected file was intact, with the time at which that was found.
     intact: HashMap<AppName, Instant>,
+    /// Apps whose database can't be used, with the last error and its time.
+    unusable: HashMap<AppName, (StoreError, Instant)>,
 }
 
 impl Health {
@@ -99,7 +101,34 @@ impl Health {
         known.refused.get(app).filter(|_| known.suspects.contains_key(app)).map(|(error, _)| error.clone())
     }
 
+    /// Records whether an app's database could be opened. Ignores damage, after which the host
+    /// first tries to replace the file.
+    pub(super) fn note_opened(&self, app: &AppName, opened: Result<(), &StoreError>) {
+        match opened {
+            Ok(()) => drop(self.lock().unusable.remove(app)),
+            Err(StoreError::Damaged { .. }) => {}
+            Err(error) => self.note_unusable(app, error),
+        }
+    }
+
+    /// Records that an app's database can't be used, unless the reason is the whole disk or the end
+    /// of the store.
+    fn note_unusable(&self, app: &AppName, error: &StoreError) {
+        if !error.is_of_unwritable_disk() && *error != StoreError::Closed {
+            self.lock().unusable.insert(app.clone(), (error.clone(), Instant::now()));
+        }
+    }
+
+    /// Returns why an app's database can't be used. An error that may pass counts for a while,
+    /// since only the next call shows whether it has passed.
+    pub(crate) fn unusable(&self, app: &AppName) -> Option<StoreError> {
+        let known = self.lock();
+        let (error, at) = known.unusable.get(app)?;
+        (!error.is_passing() || at.elapsed() < RESCUE_RETRY_AFTER).then(|| error.clone())
+    }
+
     pub(super) fn refuse(&self, app: &AppName, error: StoreError) {
+        self.note_unusable(app, &error);
         self.lock().refused.insert(app.clone(), (error, Instant::now()));
     }
 
@@ -117,6 +146,7 @@ impl Health {
         let mut known = self.lock();
         self.clear(&mut known, app);
         known.refused.remove(app);
+        known.unusable.remove(app);
         known.journals_checked.insert(app.clone());
         known.checked.insert(app.clone());
     }
@@ -129,6 +159,7 @@ impl Health {
         known.checked.remove(app);
         known.refused.remove(app);
         known.intact.remove(app);
+        known.unusable.remove(app);
     }
 
     /// Removes a suspicion.

@@ -143,6 +143,16 @@ impl AppDatabases {
         Ok(journal::journal_of(&path).exists())
     }
 
+    /// Returns why the app's database can't be used, if that was found.
+    pub(crate) fn unusable(&self, app: &AppName) -> Option<StoreError> {
+        self.inner.shared.health.unusable(app)
+    }
+
+    /// Records that an app's database can't be read.
+    pub(crate) fn note_unreadable(&self, app: &AppName, error: &StoreError) {
+        self.inner.shared.health.note_opened(app, Err(error));
+    }
+
     /// Returns the apps with a folder.
     pub(crate) fn apps(&self) -> Result<Vec<AppName>, StoreError> {
         self.inner.folders.apps()

@@ -241,6 +241,18 @@ impl EventQueue for Events {
         self.change(database, now, prune).await
     }
 
+    async fn expire(&self, app: &AppName, after: Option<EventSeq>, now: Timestamp) -> Result<Swept, StoreError> {
+        let at = millis(now);
+        let find = move |connection: &Connection, _| list::expired(connection, after, at);
+        let list::Expired { events, next } = self.read(app, find).await?;
+        if events.is_empty() {
+            return Ok(Swept { changed: 0, next });
+        }
+        let Some(database) = self.databases.existing(app).await? else { return Ok(Swept::default()) };
+        let cancel = move |change: &mut QueueChange<'_>| claim::cancel_expired(change, &events);
+        Ok(Swept { changed: self.change(database, now, cancel).await?, next })
+    }
+
     async fn shrink(&self, app: &AppName) -> Result<bool, StoreError> {
         let Some(database) = self.databases.existing(app).await? else { return Ok(false) };
         database.write_with(Durability::Unsynced, shrink).await

@@ -3,7 +3,7 @@
 use rusqlite::params;
 
 use super::counters::QueueChange;
-use super::ended::{Waiting, end};
+use super::ended::{Waiting, end, waiting_row};
 use super::line::place;
 use super::model::{Claim, Claimed, Event, EventPayload, EventSeq, LastError, Lease};
 use super::row::{RowState, millis, payload, timestamp};
@@ -54,6 +54,20 @@ pub(super) fn claim(
     }
     claimed.next_due = next_due(change, process)?;
     Ok(claimed)
+}
+
+/// Cancels those of these events that still wait and have expired. Returns their number.
+pub(super) fn cancel_expired(change: &mut QueueChange<'_>, events: &[EventSeq]) -> Sql<u64> {
+    let mut cancelled = 0;
+    for EventSeq(seq) in events {
+        let sql = "SELECT seq, process, state, ordered, subject, bytes FROM events WHERE seq = ?1 AND expires_at <= ?2";
+        let found = first(change.connection, sql, params![seq, change.now], waiting_row)?;
+        if let Some(waiting) = found.filter(|found| found.state.is_active() && found.state != RowState::Leased) {
+            end(change, &waiting, RowState::Cancelled, Some(EXPIRED))?;
+            cancelled += 1;
+        }
+    }
+    Ok(cancelled)
 }
 
 /// A row that may be claimed.

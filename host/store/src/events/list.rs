@@ -6,8 +6,8 @@ use rusqlite::{Connection, Params, params};
 
 use super::counters::{has_clock_gone_back, stored_counts};
 use super::model::{EventFilter, EventPayload, EventSeq, EventState, QueueStats, StoredEvent};
-use super::row::{RowState, STORED, payload, stored, timestamp};
-use crate::limits::{EVENT_PAGE_BYTES_MAX, EVENTS_SCANNED_MAX};
+use super::row::{RowState, STORED, millis, payload, stored, timestamp};
+use crate::limits::{EVENT_PAGE_BYTES_MAX, EVENTS_SCANNED_MAX, EVENTS_SWEPT_MAX};
 use crate::sql::{Sql, all, first, parsed};
 use crate::{Page, Paged};
 
@@ -236,6 +236,31 @@ fn queues(connection: &Connection) -> Sql<Vec<(i64, ProcessName)>> {
 pub(super) fn get(connection: &Connection, filter: &EventFilter, void: bool) -> Sql<Option<StoredEvent>> {
     let scan = Scan { filter, order: Order::Newest, from: i64::MAX, wanted: 1, void };
     Ok(by_position(connection, &scan)?.events.pop())
+}
+
+/// Expired events that wait.
+#[derive(Debug, Default)]
+pub(super) struct Expired {
+    pub(super) events: Vec<EventSeq>,
+    /// The position after which the search continues, if it does.
+    pub(super) next: Option<EventSeq>,
+}
+
+/// Finds expired events among a bounded number of waiting events after a position.
+pub(super) fn expired(connection: &Connection, after: Option<EventSeq>, now: i64) -> Sql<Expired> {
+    let (filter, from) = (EventFilter::default(), after.map_or(0, |seq| seq.0));
+    let scan = Scan { filter: &filter, order: Order::Oldest, from, wanted: usize::MAX, void: false };
+    let waiting = [RowState::Ready, RowState::Retry, RowState::Blocked, RowState::Scheduled];
+    let scanned = by_state(connection, &scan, &waiting)?;
+    let is_expired = |event: &StoredEvent| event.expires_at.is_some_and(|at| millis(at) <= now);
+    let mut events: Vec<EventSeq> =
+        scanned.events.iter().filter(|event| is_expired(event)).map(|event| event.seq).collect();
+    let mut next = scanned.horizon.map(EventSeq);
+    if events.len() > EVENTS_SWEPT_MAX {
+        events.truncate(EVENTS_SWEPT_MAX);
+        next = events.last().copied();
+    }
+    Ok(Expired { events, next })
 }
 
 /// Returns the event at a position, in a transaction of this host session.

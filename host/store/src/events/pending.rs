@@ -40,6 +40,9 @@ fn look_into_all<T>(
         let found = is_settled.and_then(|is_settled| {
             look_into(&path, is_settled).and_then(|connection| look(&connection).map_err(|error| error.explain(&path)))
         });
+        if let Err(error) = &found {
+            databases.note_unreadable(&app, error);
+        }
         (app, found)
     });
     Ok(found.collect())

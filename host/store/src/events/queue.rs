@@ -104,6 +104,11 @@ pub trait EventQueue: Send + Sync + std::fmt::Debug {
         now: Timestamp,
     ) -> Result<usize, StoreError>;
 
+    /// Cancels expired events among a bounded number of waiting events after the position `after`,
+    /// oldest first. A claim does the same, but no claim reads the events of a stopped app, or
+    /// those that wait for a core.
+    async fn expire(&self, app: &AppName, after: Option<EventSeq>, now: Timestamp) -> Result<Swept, StoreError>;
+
     /// Frees disk space of removed events, in a step that is too short to delay other changes
     /// noticeably. Returns whether more can be freed. Some space is kept for later events.
     async fn shrink(&self, app: &AppName) -> Result<bool, StoreError>;

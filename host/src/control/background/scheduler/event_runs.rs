@@ -136,6 +136,37 @@ pub(super) fn event(app: &AppName, process: &ProcessName, timetable: &Timetable,
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::control::events::attributes;
+
+    /// The manifest's limits are below those of events, so that no deployed schedule produces an
+    /// event that the queue refuses.
+    #[test]
+    fn the_largest_schedule_produces_valid_events() {
+        let text = format!("{}0 3 * * *", " \t".repeat(isopod_policy::limits::TEXT_BYTES_MAX / 2 - 5));
+        let schedule: isopod_policy::Schedule = serde_json::from_value(json!(text)).expect("a valid schedule");
+        let (app, process): (AppName, ProcessName) = (longest().parse().unwrap(), longest().parse().unwrap());
+        let timetable = Timetable::new(schedule, isopod_policy::TimeZone::default());
+        let id = run_id(&process, Timestamp::MAX, Timestamp::MIN);
+        let event = event(&app, &process, &timetable, &id, Timestamp::MAX);
+        let (time, subject) = (event.payload.time.clone().unwrap(), event.subject.clone().unwrap());
+        for (name, value) in [
+            ("id", &event.id),
+            ("source", &event.source),
+            ("type", &event.event_type),
+            ("subject", &subject),
+            ("time", &time),
+        ] {
+            assert_eq!(attributes::check(name, value), Ok(()));
+        }
+        let runs_max = isopod_policy::limits::MISSED_RUNS_MAX as u64;
+        assert!(runs_max * event.bytes() < isopod_store::limits::EVENT_BATCH_BYTES_MAX, "{}", event.bytes());
+    }
+
+    /// Returns the longest name that is valid.
+    fn longest() -> String {
+        let is_valid = |length: &usize| "x".repeat(*length).parse::<ProcessName>().is_ok();
+        "x".repeat((1..=1_024).filter(is_valid).max().expect("some name is valid"))
+    }
 
     #[test]
     fn a_run_has_one_id_until_its_firing_is_stored() {

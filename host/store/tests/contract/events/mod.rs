@@ -66,6 +66,7 @@ facts! {
         a_retry_blocks_its_subject_only
         a_scheduled_event_does_not_block_its_subject
         ending_the_head_in_any_way_unblocks_the_next
+        waiting_events_that_expired_are_cancelled_without_a_claim
         a_cancelled_blocked_event_leaves_the_head
         unordered_events_of_a_subject_are_delivered_in_parallel
     ;

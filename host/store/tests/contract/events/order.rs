@@ -1,6 +1,6 @@
 //! The order of events with the same subject.
 
-use isopod_store::{Cancelled, EventState};
+use isopod_store::{Cancelled, EventState, NewEvent, Swept};
 
 use super::{Backend, dead, done, event, ordered, process, retry};
 use crate::{at, name};
@@ -63,6 +63,25 @@ pub(super) async fn ending_the_head_in_any_way_unblocks_the_next(backend: &Backe
     assert_eq!((claimed.claims, claimed.has_more), (vec![], true));
     assert_eq!(backend.state("expires").await, EventState::Cancelled);
     assert_eq!(backend.claimed_ids(10).await, ["last"]);
+}
+
+pub(super) async fn waiting_events_that_expired_are_cancelled_without_a_claim(backend: &Backend<'_>) {
+    let expiring = |new: NewEvent| NewEvent { expires_at: Some(at(10)), ..new };
+    let delayed = NewEvent { not_before: Some(at(5)), ..expiring(event("delayed")) };
+    backend.accept([expiring(event("leased"))], 0).await;
+    let leased = backend.claim_one(0).await;
+    let waiting = [expiring(ordered("head", "anna")), expiring(ordered("second", "anna")), ordered("last", "anna")];
+    backend.accept(waiting.into_iter().chain([expiring(event("ready")), delayed, event("kept")]), 0).await;
+    let bot = name("bot");
+    assert_eq!(backend.queue.expire(&bot, None, at(9)).await, Ok(Swept { changed: 0, next: None }));
+    assert_eq!(backend.queue.expire(&bot, None, at(10)).await, Ok(Swept { changed: 4, next: None }));
+    for id in ["head", "second", "ready", "delayed"] {
+        let event = backend.get(id).await;
+        assert_eq!((event.state, event.error.as_deref()), (EventState::Cancelled, Some("expired before its delivery")));
+    }
+    assert_eq!(backend.queue.expire(&bot, None, at(10)).await, Ok(Swept { changed: 0, next: None }));
+    backend.settle(&leased, done(), 10).await;
+    assert_eq!(backend.claimed_ids(10).await, ["last", "kept"]);
 }
 
 pub(super) async fn a_cancelled_blocked_event_leaves_the_head(backend: &Backend<'_>) {
