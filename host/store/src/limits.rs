@@ -14,6 +14,9 @@ pub const READS_WAITING_MAX: usize = 1_024;
 /// Connections that read concurrently. Further reads wait: reads are short, and each connection
 /// costs a page cache and a thread.
 pub const READERS_MAX: usize = 4;
+/// Bytes of the page cache of such a connection. Beyond it pages are read from the file again,
+/// which the system caches too.
+pub const READER_CACHE_BYTES: i64 = 512 << 10;
 /// How long a connection waits for another connection's lock, in milliseconds. Then it reports the
 /// database as busy.
 pub const LOCK_WAIT_MS_MAX: u32 = 10_000;

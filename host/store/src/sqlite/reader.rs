@@ -8,7 +8,7 @@ use rusqlite::Connection;
 
 use crate::StoreError;
 use crate::control_file::ControlFile;
-use crate::limits::{READERS_MAX, READS_WAITING_MAX};
+use crate::limits::{READER_CACHE_BYTES, READERS_MAX, READS_WAITING_MAX};
 use crate::sql::{Sql, connect};
 use crate::workers::Workers;
 
@@ -59,6 +59,11 @@ fn reopen(path: &Path, file: &ControlFile) -> Result<Connection, StoreError> {
 
 fn open(path: &Path) -> Result<Connection, StoreError> {
     let connection = connect(path, None)?;
-    connection.pragma_update(None, "query_only", "ON").map_err(|error| StoreError::sqlite(path, &error))?;
+    let set_up = || -> rusqlite::Result<()> {
+        connection.pragma_update(None, "query_only", "ON")?;
+        // A negative size is in KiB.
+        connection.pragma_update(None, "cache_size", -(READER_CACHE_BYTES >> 10))
+    };
+    set_up().map_err(|error| StoreError::sqlite(path, &error))?;
     Ok(connection)
 }
