@@ -59,10 +59,17 @@ pub(crate) fn copy<T>(
         let failed = loop {
             match rows.next() {
                 Ok(Some(row)) => {
+                    let id: i64 = row.get(0)?;
+                    // A page with old content may contain smaller ids. If the copy continued behind
+                    // such a row, it would read the same pages again without end.
+                    if id < first {
+                        all.is_complete = false;
+                        continue;
+                    }
                     let is_copied = take(row)?;
                     all.rows += u64::from(is_copied);
                     all.is_complete &= is_copied;
-                    (next, skipped) = (row.get::<_, i64>(0)?.saturating_add(1), 0);
+                    (next, skipped) = (id.saturating_add(1), 0);
                 }
                 Ok(None) => return Ok(all),
                 Err(error) => break error,
@@ -124,6 +131,7 @@ fn is_missing(error: &rusqlite::Error) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
     use std::collections::BTreeSet;
     use std::fs;
 
@@ -133,41 +141,83 @@ mod tests {
     /// The byte that begins a page of rows.
     const LEAF: u8 = 0x0d;
 
-    /// A page contains more rows than the copy skips in steps of one.
-    #[test]
-    fn only_the_rows_of_damaged_pages_are_left_out() {
-        let folder = tempfile::tempdir().expect("the folder is created");
+    const TABLE: &str = "CREATE TABLE numbers (n INTEGER PRIMARY KEY, text TEXT NOT NULL) STRICT";
+    const ROWS: usize = 20_000;
+
+    /// Returns a database with damaged pages, and its rows that can be read. `damage` changes the
+    /// bytes of the pages.
+    fn damaged(folder: &tempfile::TempDir, damage: impl FnOnce(&mut [&mut [u8]])) -> (Connection, BTreeSet<i64>) {
         let path = folder.path().join("rows.db");
-        let table = "CREATE TABLE numbers (n INTEGER PRIMARY KEY, text TEXT NOT NULL) STRICT";
         let connection = Connection::open(&path).expect("it opens");
-        let fill = "WITH RECURSIVE count (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM count WHERE n < 20000) \
-                    INSERT INTO numbers SELECT n, 'text' FROM count";
-        connection.execute_batch(&format!("PRAGMA page_size = {PAGE}; {table}; {fill}")).expect("it is filled");
+        let fill = format!(
+            "WITH RECURSIVE count (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM count WHERE n < {ROWS}) \
+             INSERT INTO numbers SELECT n, 'text' FROM count"
+        );
+        connection.execute_batch(&format!("PRAGMA page_size = {PAGE}; {TABLE}; {fill}")).expect("it is filled");
         drop(connection);
         let mut bytes = fs::read(&path).expect("it is read");
-        let pages = bytes.len() / PAGE;
-        for page in [pages / 4, pages / 2, pages / 2 + 1, pages - 1] {
-            let page = &mut bytes[page * PAGE..(page + 1) * PAGE];
-            assert_eq!(page[0], LEAF);
-            page.fill(0xa5);
-        }
+        damage(&mut bytes.chunks_mut(PAGE).collect::<Vec<_>>());
         fs::write(&path, bytes).expect("it is written");
         let from = Connection::open(&path).expect("it opens");
-        let readable: BTreeSet<i64> = (1..=20_000)
-            .filter(|n| from.query_row("SELECT 1 FROM numbers WHERE n = ?1", [n], |_| Ok(())).is_ok())
-            .collect();
-        assert!(readable.len() > 15_000 && readable.len() < 20_000 - 4 * 200, "{}", readable.len());
+        let is_readable = |n: &i64| from.query_row("SELECT 1 FROM numbers WHERE n = ?1", [n], |_| Ok(())).is_ok();
+        let readable = (1..=ROWS as i64).filter(is_readable).collect();
+        (from, readable)
+    }
 
+    fn overwrite(page: &mut [u8]) {
+        assert_eq!(page[0], LEAF);
+        page.fill(0xa5);
+    }
+
+    /// Copies the database, and returns the copied rows.
+    fn copied(from: &Connection) -> (Copied, BTreeSet<i64>) {
         let to = Connection::open_in_memory().expect("it opens");
-        to.execute_batch(table).expect("it is created");
+        to.execute_batch(TABLE).expect("it is created");
         let (select, insert) = ("SELECT n, text FROM numbers", "INSERT INTO numbers VALUES (?1, ?2)");
-        let mut copied = BTreeSet::new();
+        let (mut copied, reads) = (BTreeSet::new(), Cell::new(0));
+        let check = |row: &Row<'_>| {
+            reads.set(reads.get() + 1);
+            assert!(reads.get() < 5 * ROWS, "rows are read again and again");
+            Ok(row.get::<_, i64>(0)?)
+        };
         let insert_into = |n| {
             copied.insert(n);
             Ok(())
         };
-        let all = copy(&from, &to, select, insert, |row| Ok(row.get::<_, i64>(0)?), insert_into).expect("it is copied");
-        assert!(!all.is_complete && all.rows == copied.len() as u64);
+        let all = copy(from, &to, select, insert, check, insert_into).expect("it is copied");
+        assert_eq!(all.rows, copied.len() as u64);
+        (all, copied)
+    }
+
+    /// A page contains more rows than the copy skips in steps of one.
+    #[test]
+    fn only_the_rows_of_damaged_pages_are_left_out() {
+        let folder = tempfile::tempdir().expect("the folder is created");
+        let (from, readable) = damaged(&folder, |pages| {
+            let count = pages.len();
+            [count / 4, count / 2, count / 2 + 1, count - 1].into_iter().for_each(|page| overwrite(pages[page]));
+        });
+        assert!(readable.len() > 15_000 && readable.len() < ROWS - 4 * 200, "{}", readable.len());
+        let (all, copied) = copied(&from);
+        assert!(!all.is_complete);
+        let lost: Vec<_> = readable.difference(&copied).collect();
+        assert_eq!((lost, copied.len()), (vec![], readable.len()));
+    }
+
+    /// After a lost write, an intact page contains rows of the past.
+    #[test]
+    fn a_page_with_old_content_does_not_end_the_copy() {
+        let folder = tempfile::tempdir().expect("the folder is created");
+        let (from, readable) = damaged(&folder, |pages| {
+            let middle = pages.len() / 2;
+            let old = pages[5].to_vec();
+            assert_eq!((old[0], pages[middle][0]), (LEAF, LEAF));
+            pages[middle].copy_from_slice(&old);
+            overwrite(pages[middle + 1]);
+        });
+        assert!(readable.len() > 15_000 && readable.len() < ROWS - 2 * 200, "{}", readable.len());
+        let (all, copied) = copied(&from);
+        assert!(!all.is_complete);
         let lost: Vec<_> = readable.difference(&copied).collect();
         assert_eq!((lost, copied.len()), (vec![], readable.len()));
     }
