@@ -3,11 +3,14 @@
 //! synced. Never compares times, since the clock may be set at any time. Never changes the content
 //! of a journal.
 
+use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::SystemTime;
 
+use crate::StoreError;
 use crate::app_folders::AppFolders;
 use crate::files::write_whole;
 use crate::loss::KEY_VALUE;
@@ -22,10 +25,12 @@ const SYSTEM: &str = "/proc/sys/kernel/random/boot_id";
 const EARLIER: SystemTime = SystemTime::UNIX_EPOCH;
 
 /// The current boot.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Boot {
-    /// Whether the journals of earlier boots are marked.
+    /// Whether the journals of earlier boots are marked, except `unmarked`.
     is_known: bool,
+    /// The journals that can't be marked.
+    unmarked: Arc<HashSet<PathBuf>>,
 }
 
 impl Boot {
@@ -33,34 +38,48 @@ impl Boot {
     /// journals, and replaces the record. Must be called before a database is opened.
     pub(crate) fn open(folder: &Path) -> Self {
         let path = folder.join(NAME);
-        let Ok(id) = fs::read_to_string(SYSTEM) else { return Self { is_known: false } };
+        let known = |unmarked| Self { is_known: true, unmarked: Arc::new(unmarked) };
+        let unknown = || Self { is_known: false, unmarked: Arc::default() };
+        let Ok(id) = fs::read_to_string(SYSTEM) else { return unknown() };
         if fs::read_to_string(&path).is_ok_and(|found| found == id) {
-            return Self { is_known: true };
+            return known(HashSet::new());
         }
-        let is_known = mark_journals(&AppFolders::of(folder)).is_ok();
-        if is_known {
+        let unmarked = match mark_journals(&AppFolders::of(folder)) {
+            Ok(unmarked) => unmarked,
+            Err(error) => {
+                tracing::warn!(%error, "the journals of databases can't be listed, so damage to them isn't found");
+                return unknown();
+            }
+        };
+        if unmarked.is_empty() {
             // If this fails, the next start in this boot marks the journals again.
             let _ = write_whole(&path, &path.with_extension("new"), id.as_bytes());
         }
-        Self { is_known }
+        known(unmarked)
     }
 
     /// Returns whether the journal was written in this boot. False if that is unknown.
-    pub(crate) fn has_written(self, journal: &Path) -> bool {
+    pub(crate) fn has_written(&self, journal: &Path) -> bool {
         let modified = fs::metadata(journal).and_then(|found| found.modified());
-        self.is_known && modified.is_ok_and(|modified| modified != EARLIER)
+        self.is_known && !self.unmarked.contains(journal) && modified.is_ok_and(|modified| modified != EARLIER)
     }
 }
 
-/// Marks each app's journal as written before the current boot.
-fn mark_journals(folders: &AppFolders) -> io::Result<()> {
-    for app in folders.apps().map_err(io::Error::other)? {
-        match mark(&folders.folder(&app).join(format!("{KEY_VALUE}-wal"))) {
-            Err(error) if !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Err(error),
+/// Marks each app's journal as written before the current boot. Returns those that can't be marked.
+fn mark_journals(folders: &AppFolders) -> Result<HashSet<PathBuf>, StoreError> {
+    let mut unmarked = HashSet::new();
+    for app in folders.apps()? {
+        let journal = folders.folder(&app).join(format!("{KEY_VALUE}-wal"));
+        match mark(&journal) {
+            Err(error) if !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+                let path = journal.display();
+                tracing::warn!(%app, %path, %error, "a journal can't be marked, so damage to it isn't found");
+                unmarked.insert(journal);
+            }
             Ok(()) | Err(_) => {}
         }
     }
-    Ok(())
+    Ok(unmarked)
 }
 
 fn mark(journal: &Path) -> io::Result<()> {
@@ -74,7 +93,6 @@ fn mark(journal: &Path) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::path::PathBuf;
     use std::time::Duration;
 
     use super::*;
@@ -118,6 +136,17 @@ mod tests {
             set_modified(&journal, modified);
             assert!(boot.has_written(&journal) && Boot::open(folder.path()).has_written(&journal));
         }
+    }
+
+    #[test]
+    fn a_journal_that_cannot_be_marked_affects_no_other_app() {
+        let (folder, journal) = with_journal();
+        let blocked = folder.path().join("apps/other/kv.db-wal");
+        fs::create_dir_all(&blocked).expect("a folder blocks the path");
+        let boot = Boot::open(folder.path());
+        fs::write(&journal, "again").expect("it is written");
+        assert!(boot.has_written(&journal) && !boot.has_written(&blocked));
+        assert!(!folder.path().join(NAME).exists(), "the next start marks the journals again");
     }
 
     #[test]

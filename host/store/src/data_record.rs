@@ -96,6 +96,11 @@ impl DataRecord {
         let path = self.folders.folder(app).join(KEY_VALUE);
         let loss = Loss::Damaged { detail: detail.to_owned(), rescued: Some(rescued) };
         self.report(LostData { app: app.clone(), path, loss, saved: Some(saved) });
+        self.note_repaired(app);
+    }
+
+    /// Records that the app's key-value database is not damaged: later damage is reported again.
+    pub(crate) fn note_repaired(&self, app: &AppName) {
         self.damaged().remove(app);
     }
 

@@ -20,6 +20,18 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
+    /// Calls `note` with the error of the job, if it failed, and later with that of the commit,
+    /// before the caller is answered.
+    pub(crate) fn noting(self, note: impl Fn(&StoreError) + Send + 'static) -> Self {
+        self.error.iter().for_each(&note);
+        let Self { reply, error } = self;
+        let both = move |committed: Result<(), StoreError>| {
+            committed.as_ref().err().into_iter().for_each(note);
+            reply(committed);
+        };
+        Self { reply: Box::new(both), error }
+    }
+
     /// Returns an answer that runs `further` after this one.
     pub(crate) fn then(self, further: impl FnOnce() + Send + 'static) -> Self {
         let Self { reply, error } = self;
@@ -158,6 +170,7 @@ fn in_savepoint<T>(connection: &Connection, work: impl FnOnce(&Connection) -> Sq
 mod tests {
     use std::cell::RefCell;
     use std::collections::VecDeque;
+    use std::sync::{Mutex, mpsc};
 
     use super::*;
 
@@ -227,19 +240,21 @@ mod tests {
         assert!(polled && !waiting());
     }
 
+    const ORPHANS: &str = "
+        PRAGMA foreign_keys = ON; CREATE TABLE parents (id INTEGER PRIMARY KEY);
+        CREATE TABLE children (id INTEGER REFERENCES parents (id) DEFERRABLE INITIALLY DEFERRED)";
+
+    /// Inserts a row that makes the commit fail.
+    fn insert_orphan(connection: &Connection) -> Sql<()> {
+        connection.execute("INSERT INTO children VALUES (7)", [])?;
+        Ok(())
+    }
+
     #[test]
     fn a_failed_commit_is_the_answer_to_every_caller_of_the_group() {
         let connection = database();
-        connection
-            .execute_batch(
-                "PRAGMA foreign_keys = ON; CREATE TABLE parents (id INTEGER PRIMARY KEY);
-                 CREATE TABLE children (id INTEGER REFERENCES parents (id) DEFERRABLE INITIALLY DEFERRED)",
-            )
-            .expect("the tables are created");
-        let (orphan, mut orphans) = job(Path::new("numbers.db"), |connection| {
-            connection.execute("INSERT INTO children VALUES (7)", [])?;
-            Ok(())
-        });
+        connection.execute_batch(ORPHANS).expect("the tables are created");
+        let (orphan, mut orphans) = job(Path::new("numbers.db"), insert_orphan);
         let (other, mut others) = insert(1);
         let mut other = Some(other);
         let end = commit_group(&connection, Path::new("numbers.db"), orphan, || other.take());
@@ -249,6 +264,29 @@ mod tests {
         }
         assert_eq!(numbers(&connection), 0);
         assert!(connection.is_autocommit(), "the next group can begin");
+    }
+
+    #[test]
+    fn an_error_is_noted_before_the_caller_is_answered() {
+        let connection = database();
+        let path = Path::new("numbers.db");
+        connection.execute_batch(ORPHANS).expect("the tables are created");
+        let (fails, failed) = job(path, |_| -> Sql<()> { Err(StoreError::EventQueueFull.into()) });
+        let (orphan, orphaned) = job(path, insert_orphan);
+        let mut noted = [(fails, failed), (orphan, orphaned)].into_iter().map(|(job, outcome)| {
+            let outcome = Mutex::new(outcome);
+            let (noted, notes) = mpsc::sync_channel(2);
+            let note = move |error: &StoreError| {
+                let answer = outcome.lock().map(|mut outcome| outcome.try_recv());
+                let _ = noted.send((error.clone(), matches!(answer, Ok(Err(_)))));
+            };
+            let job: Job = Box::new(move |connection| job(connection).noting(note));
+            commit_group(&connection, path, job, || None);
+            notes.try_iter().collect::<Vec<_>>()
+        });
+        assert_eq!(noted.next(), Some(vec![(StoreError::EventQueueFull, true)]));
+        let of_commit = noted.next().expect("two jobs");
+        assert!(matches!(of_commit[..], [(StoreError::Database { .. }, true)]), "{of_commit:?}");
     }
 
     #[test]

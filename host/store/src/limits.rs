@@ -97,8 +97,8 @@ pub const APPS_OPEN_MAX: usize = 64;
 pub const APPS_CLOSING_MAX: usize = 64;
 /// Threads for the calls of all apps' databases. Further calls are queued.
 pub const APP_DATABASE_THREADS: usize = 8;
-/// Calls of all apps' databases that are queued or running. Further calls wait for a permit before
-/// they are queued.
+/// Queued calls of all apps' databases, except those that wait for the replacement of a damaged
+/// database. Further calls wait for a permit before they are queued.
 pub const APP_DATABASE_CALLS_MAX: usize = 4_096;
 /// Reads of one app in a row. The app's further reads are queued behind other apps' calls.
 pub const READS_PER_TURN: usize = 32;
@@ -118,6 +118,9 @@ pub const FREE_BYTES_KEPT: u32 = 4 << 20;
 pub const SHRINK_STEP_MAX: Duration = Duration::from_millis(2);
 /// Free pages that a shrinking step removes before it reads the clock again.
 pub(crate) const PAGES_FREED_AT_ONCE: i64 = 8;
+/// How long after a failed checkpoint of an app's database the next one is made: on a full disk, a
+/// checkpoint after each commit would only write pages again.
+pub(crate) const CHECKPOINT_RETRY_AFTER: Duration = Duration::from_secs(10);
 /// Damaged databases of one app in `lost+found/`. A further damaged database stays at its path, and
 /// the app's calls fail: a failing disk must not be filled with damaged copies.
 pub const DAMAGED_DATABASES_KEPT: usize = 3;

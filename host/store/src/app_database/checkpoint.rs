@@ -1,9 +1,37 @@
 //! Checkpoints: copies the changes in the journal of an app's database to its file. Owns when this
 //! happens while the database is open. Never ignores a failure, unlike SQLite's own checkpoints.
 
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
+
 use rusqlite::{Connection, ErrorCode};
 
-use crate::limits::JOURNAL_PAGES_MAX;
+use crate::limits::{CHECKPOINT_RETRY_AFTER, JOURNAL_PAGES_MAX};
+
+/// Postpones the checkpoints of a database after one that failed for another reason than a failure
+/// of the disk. On a full disk, the commits may still fit into the journal: after each, a
+/// checkpoint would copy pages until the file can't grow.
+#[derive(Debug, Default)]
+pub(super) struct Checkpoints {
+    failed_at: Mutex<Option<Instant>>,
+}
+
+impl Checkpoints {
+    /// Returns whether no checkpoint should be made at `now`.
+    pub(super) fn are_postponed(&self, now: Instant) -> bool {
+        let failed_at = *self.failed_at.lock().unwrap_or_else(PoisonError::into_inner);
+        failed_at.is_some_and(|at| now.saturating_duration_since(at) < CHECKPOINT_RETRY_AFTER)
+    }
+
+    /// Records the result of a checkpoint at `now`. Returns whether it is the first failure since a
+    /// success.
+    pub(super) fn note(&self, has_failed: bool, now: Instant) -> bool {
+        let mut failed_at = self.failed_at.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_first = has_failed && failed_at.is_none();
+        *failed_at = has_failed.then_some(now);
+        is_first
+    }
+}
 
 /// Disables SQLite's own checkpoint after a commit: it ignores that its sync failed.
 pub(super) fn disable_automatic(connection: &Connection) -> rusqlite::Result<()> {
@@ -31,6 +59,19 @@ pub(super) fn is_disk_failure(error: &rusqlite::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_failed_checkpoint_is_reported_once_and_postpones_the_next_one() {
+        let (checkpoints, begin) = (Checkpoints::default(), Instant::now());
+        assert!(!checkpoints.are_postponed(begin));
+        assert!(checkpoints.note(true, begin));
+        assert!(checkpoints.are_postponed(begin + CHECKPOINT_RETRY_AFTER / 2));
+        let later = begin + CHECKPOINT_RETRY_AFTER;
+        assert!(!checkpoints.are_postponed(later));
+        assert!(!checkpoints.note(true, later) && checkpoints.are_postponed(later));
+        assert!(!checkpoints.note(false, later) && !checkpoints.are_postponed(later));
+        assert!(checkpoints.note(true, later));
+    }
 
     #[test]
     fn only_a_long_journal_is_copied() {

@@ -17,7 +17,6 @@ use crate::app_folders::AppFolders;
 use crate::files::{names, sync_folder};
 use crate::limits::{DAMAGED_DATABASES_KEPT, RESCUE_SPARE_BYTES};
 use crate::loss::{KEY_VALUE, Rescued};
-use crate::probe::free_bytes;
 use crate::row_copy::is_damage;
 use crate::sql::Sql;
 
@@ -27,6 +26,17 @@ const INCOMPLETE: &str = "kv.db.rescuing";
 const NEW: &str = "kv.db.rescued";
 
 const MEBIBYTE: u64 = 1 << 20;
+
+/// The result for a database that may be damaged.
+#[derive(Debug)]
+pub(super) enum Examined {
+    /// It is not damaged, and stays in use.
+    Intact,
+    /// A new database has replaced it.
+    Replaced(SetAside),
+    /// An earlier replacement had failed after the damaged file was moved. It is complete now.
+    Completed,
+}
 
 /// A damaged database that was set aside.
 #[derive(Debug)]
@@ -59,8 +69,11 @@ fn first_problem(connection: &Connection, pragma: &str) -> Sql<Option<String>> {
 }
 
 /// Sets the database aside, unless it is intact: no page is damaged, each index matches its table,
-/// and every row can be read.
-/// `rescue` copies the rows of the first file into the second one.
+/// and every row can be read. If the rows of a file with intact pages can't be copied, for example
+/// because the disk has no space, it stays in use too: an unreadable row fails its own calls.
+///
+/// `free` is the free space of the disk. `rescue` copies the rows of the first file into the second
+/// one.
 ///
 /// If the host ends before the new database is complete, the damaged one remains unchanged. If it
 /// ends later, [`finish`] completes the replacement at the next start.
@@ -68,11 +81,14 @@ pub(super) fn set_aside(
     folders: &AppFolders,
     app: &AppName,
     is_journal_damaged: bool,
+    free: Option<u64>,
     rescue: impl FnOnce(&Path, &Path) -> Result<Rescued, StoreError>,
-) -> Result<Option<SetAside>, StoreError> {
+) -> Result<Examined, StoreError> {
+    if finish(folders, app)? {
+        return Ok(Examined::Completed);
+    }
     let folder = folders.folder(app);
     let (path, new) = (folder.join(KEY_VALUE), folder.join(NEW));
-    check_space(&path, free_bytes(&folder))?;
     let aside = format!("{app}-{KEY_VALUE}.damaged");
     let found = open_damaged(&path).and_then(|connection| check_indexes(&connection));
     let is_damaged = match found {
@@ -84,11 +100,19 @@ pub(super) fn set_aside(
         check_kept(folders, &aside)?;
     }
     let incomplete = folder.join(INCOMPLETE);
-    let mut rescued = rescue(&path, &incomplete)?;
-    if !is_damaged && rescued.is_complete {
-        remove(&incomplete)?;
-        return Ok(None);
-    }
+    let copied = check_space(&path, free).and_then(|()| rescue(&path, &incomplete));
+    let mut rescued = match copied {
+        Ok(rescued) if !is_damaged && rescued.is_complete => {
+            remove(&incomplete)?;
+            return Ok(Examined::Intact);
+        }
+        Ok(rescued) => rescued,
+        Err(error) if !is_damaged => {
+            tracing::warn!(%app, %error, "the rows of a database with intact pages can't be checked");
+            return Ok(Examined::Intact);
+        }
+        Err(error) => return Err(error),
+    };
     if let Err(refusal) = check_kept(folders, &aside) {
         return remove(&incomplete).and(Err(refusal));
     }
@@ -107,7 +131,7 @@ pub(super) fn set_aside(
     rename(&new, &path)?;
     sync_folder(&aside)?;
     sync_folder(&folder)?;
-    Ok(Some(SetAside { to, rescued }))
+    Ok(Examined::Replaced(SetAside { to, rescued }))
 }
 
 /// Refuses to copy a database that may not fit on the disk: a partial copy would use up the disk
@@ -176,7 +200,35 @@ fn rename_if_any(from: &Path, to: &Path) -> Result<(), StoreError> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::rescue;
     use super::*;
+
+    /// Examines a database on a disk without free space.
+    fn examined(folder: &Path) -> Result<Examined, StoreError> {
+        let app = "shop".parse().expect("a valid name");
+        set_aside(&AppFolders::of(folder), &app, false, Some(0), |from, to| {
+            rescue::rescue(from, to, None, crate::rescue::copy_rows)
+        })
+    }
+
+    #[test]
+    fn only_a_damaged_database_needs_free_space() {
+        let folder = tempfile::tempdir().expect("the folder is created");
+        let path = folder.path().join("apps/shop").join(KEY_VALUE);
+        fs::create_dir_all(path.parent().expect("it is in a folder")).expect("the folder is created");
+        let connection = Connection::open(&path).expect("it opens");
+        super::super::schema::set_up(&connection).expect("it is set up");
+        super::super::schema::make(&connection).expect("the tables are created");
+        drop(connection);
+        let found = examined(folder.path());
+        assert!(matches!(found, Ok(Examined::Intact)), "{found:?}");
+        let mut bytes = fs::read(&path).expect("it is read");
+        let page = bytes.len() - 4_096;
+        bytes[page..].fill(0xa5);
+        fs::write(&path, bytes).expect("it is written");
+        let refused = examined(folder.path()).expect_err("the page is damaged").to_string();
+        assert!(refused.contains("free some space"), "{refused}");
+    }
 
     #[test]
     fn a_copy_needs_the_space_of_the_file_and_its_journal() {

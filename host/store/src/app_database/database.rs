@@ -5,7 +5,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use isopod_policy::AppName;
@@ -13,7 +13,7 @@ use rusqlite::Connection;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::checker::CheckerHandle;
-use super::checkpoint::{checkpoint_if_long, disable_automatic};
+use super::checkpoint::{Checkpoints, checkpoint_if_long, disable_automatic};
 use super::closer::{CloserHandle, ClosingFiles};
 use super::health::Health;
 use super::journal::{self, journal_of};
@@ -81,6 +81,7 @@ pub(crate) struct AppDatabase {
     pub(super) is_check_queued: AtomicBool,
     /// Whether the replacement of a damaged file is queued.
     pub(super) is_rescue_queued: AtomicBool,
+    pub(super) checkpoints: Checkpoints,
     /// Held while the checker thread makes a checkpoint, and while the file is replaced.
     pub(super) checkpointing: Mutex<()>,
     /// Whether a sync of the journal may have failed, here or in a killed host.
@@ -115,6 +116,7 @@ impl AppDatabase {
             opening: Mutex::default(),
             is_check_queued: AtomicBool::new(false),
             is_rescue_queued: AtomicBool::new(false),
+            checkpoints: Checkpoints::default(),
             checkpointing: Mutex::new(()),
             is_journal_doubtful: AtomicBool::new(false),
             closed: AtomicBool::new(false),
@@ -132,16 +134,16 @@ impl AppDatabase {
         self: Arc<Self>,
         work: impl FnOnce(&Connection) -> Sql<T> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let permits = self.permits().await?;
+        let (of_app, of_all) = self.permits().await?;
         let (reply, outcome) = oneshot::channel();
-        let (path, reporter) = (self.path.clone(), Reporter::of(&self));
+        let (path, note) = (self.path.clone(), self.note());
         let read: Read = Box::new(move |connection| {
-            let _permits = permits;
+            let _permit = of_app;
             let read = |connection| caught(|| work(connection))?.map_err(|error| error.explain(&path));
             // The caller may have been cancelled.
-            let _ = reply.send(connection.and_then(read).map_err(|error| reporter.noted(error)));
+            let _ = reply.send(connection.and_then(read).inspect_err(note).map_err(for_caller));
         });
-        if self.reads.put(read) {
+        if self.reads.put(read, of_all) {
             self.queue_reads();
         }
         drop(self);
@@ -162,25 +164,38 @@ impl AppDatabase {
         durability: Durability,
         work: impl FnOnce(&Connection) -> Sql<T> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let permits = self.permits().await?;
-        let (path, reporter) = (self.path.clone(), Reporter::of(&self));
-        let (job, outcome) = group::job(&self.path, move |connection| {
-            work(connection).map_err(|error| reporter.noted(error.explain(&path)).into())
-        });
-        let write: Job = Box::new(move |connection| job(connection).then(move || drop(permits)));
-        if self.writes.put((durability, write)) {
+        let (of_app, of_all) = self.permits().await?;
+        let note = self.note();
+        let (job, outcome) = group::job(&self.path, work);
+        let write: Job = Box::new(move |connection| job(connection).noting(note).then(move || drop(of_app)));
+        if self.writes.put((durability, write), of_all) {
             self.queue_writes();
         }
-        let reporter = Reporter::of(&self);
         drop(self);
-        outcome.await.map_err(|_| StoreError::Closed)?.map_err(|error| reporter.noted(error))
+        outcome.await.map_err(|_| StoreError::Closed)?.map_err(for_caller)
     }
 
-    /// Waits for a permit of the app, and then for a permit of all apps. A call holds both until it
-    /// completes, even if its caller was cancelled.
-    async fn permits(&self) -> Result<[OwnedSemaphorePermit; 2], StoreError> {
+    /// Waits for a permit of the app, and then for a permit of all apps. A call holds the first one
+    /// until it completes, even if its caller was cancelled, and the second one while it is queued.
+    async fn permits(&self) -> Result<(OwnedSemaphorePermit, OwnedSemaphorePermit), StoreError> {
         let of_app = self.calls.clone().acquire_owned().await.map_err(|_| StoreError::Closed)?;
-        Ok([of_app, self.shared.workers.permit().await?])
+        Ok((of_app, self.shared.workers.permit().await?))
+    }
+
+    /// Returns a function that records the error of a call: if it reports damage, the database is
+    /// replaced before its next call. It must be called during the call's turn: later, a new
+    /// database may have replaced the damaged one.
+    fn note(self: &Arc<Self>) -> impl Fn(&StoreError) + Send + use<> {
+        let database = Arc::downgrade(self);
+        move |error| {
+            let StoreError::Damaged { detail } = error else { return };
+            // The turn holds the database.
+            let Some(database) = database.upgrade() else { return };
+            database.shared.health.suspect(&database.app, detail);
+            if database.needs_rescue() {
+                database.queue_rescue();
+            }
+        }
     }
 
     fn queue_reads(self: &Arc<Self>) {
@@ -241,8 +256,10 @@ impl AppDatabase {
                     let may_continue = || begin.elapsed() < WRITE_TURN_MAX && !self.is_suspect();
                     let next = || if may_continue() { self.writes.next(durability) } else { None };
                     match group::commit_group(connection, &self.path, first, next) {
-                        GroupEnd::Committed => is_checkpointed = self.note_checkpoint(checkpoint_if_long(connection)),
-                        GroupEnd::RolledBack => {}
+                        GroupEnd::Committed if !self.checkpoints.are_postponed(Instant::now()) => {
+                            is_checkpointed = self.note_checkpoint(checkpoint_if_long(connection));
+                        }
+                        GroupEnd::Committed | GroupEnd::RolledBack => {}
                         GroupEnd::DiskFailed => self.is_journal_doubtful.store(true, Ordering::SeqCst),
                     }
                 }
@@ -397,26 +414,10 @@ impl Drop for AppDatabase {
     }
 }
 
-/// Records damage that a call encountered.
-struct Reporter {
-    app: AppName,
-    shared: Shared,
-    database: Weak<AppDatabase>,
-}
-
-impl Reporter {
-    fn of(database: &Arc<AppDatabase>) -> Self {
-        Self { app: database.app.clone(), shared: database.shared.clone(), database: Arc::downgrade(database) }
-    }
-
-    /// Returns the error for the caller. If it reports damage, the database is replaced before its
-    /// next call.
-    fn noted(&self, error: StoreError) -> StoreError {
-        let StoreError::Damaged { detail } = error else { return error };
-        self.shared.health.suspect(&self.app, &detail);
-        if let Some(database) = self.database.upgrade().filter(|database| database.needs_rescue()) {
-            database.queue_rescue();
-        }
-        StoreError::AppDataDamaged { detail }
+/// Returns the error for the caller of an app's database.
+fn for_caller(error: StoreError) -> StoreError {
+    match error {
+        StoreError::Damaged { detail } => StoreError::AppDataDamaged { detail },
+        error => error,
     }
 }

@@ -145,8 +145,6 @@ impl Health {
     pub(super) fn set_replaced(&self, app: &AppName) {
         let mut known = self.lock();
         self.clear(&mut known, app);
-        known.refused.remove(app);
-        known.unusable.remove(app);
         known.journals_checked.insert(app.clone());
         known.checked.insert(app.clone());
     }
@@ -157,14 +155,14 @@ impl Health {
         self.clear(&mut known, app);
         known.journals_checked.remove(app);
         known.checked.remove(app);
-        known.refused.remove(app);
         known.intact.remove(app);
-        known.unusable.remove(app);
     }
 
-    /// Removes a suspicion.
+    /// Removes a suspicion, and the error of a replacement that failed.
     fn clear(&self, known: &mut Known, app: &AppName) {
         known.suspects.remove(app);
+        known.refused.remove(app);
+        known.unusable.remove(app);
         self.has_suspects.store(!known.suspects.is_empty(), Ordering::SeqCst);
     }
 }

@@ -5,15 +5,18 @@ use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use rusqlite::Connection;
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::open_connection::OpenConnection;
-
 use crate::StoreError;
 use crate::group::Job;
 use crate::sql::Durability;
 
 /// Runs a read and replies to its caller, or replies with an error.
 pub(super) type Read = Box<dyn FnOnce(Result<&Connection, StoreError>) + Send>;
+
+/// A permit to queue a call.
+type Permit = OwnedSemaphorePermit;
 
 /// Queued calls and their connection.
 pub(super) struct Lane<J> {
@@ -23,11 +26,24 @@ pub(super) struct Lane<J> {
 }
 
 struct Waiting<J> {
-    jobs: VecDeque<J>,
+    /// Each job has its permit of all apps, unless the lane was paused since it was added: while
+    /// the database of one app is replaced, its calls must not delay those of other apps.
+    jobs: VecDeque<(J, Option<Permit>)>,
     /// Whether a thread runs the lane or is scheduled to run it.
     is_scheduled: bool,
     /// Whether calls wait for the rescue thread, which resumes the lane.
     is_paused: bool,
+}
+
+impl<J> Waiting<J> {
+    fn pause(&mut self) {
+        self.is_paused = true;
+        self.jobs.iter_mut().for_each(|(_, permit)| *permit = None);
+    }
+
+    fn take(&mut self) -> Option<J> {
+        self.jobs.pop_front().map(|(job, _)| job)
+    }
 }
 
 impl<J> std::fmt::Debug for Lane<J> {
@@ -50,10 +66,12 @@ impl<J> Lane<J> {
         }
     }
 
-    /// Adds a job. Returns whether the lane must be scheduled.
-    pub(super) fn put(&self, job: J) -> bool {
+    /// Adds a job, with its permit of all apps. The permit is released when the job is taken, or
+    /// while the lane is paused. Returns whether the lane must be scheduled.
+    pub(super) fn put(&self, job: J, permit: Permit) -> bool {
         let mut waiting = locked(&self.waiting);
-        waiting.jobs.push_back(job);
+        let permit = (!waiting.is_paused).then_some(permit);
+        waiting.jobs.push_back((job, permit));
         !waiting.is_paused && !std::mem::replace(&mut waiting.is_scheduled, true)
     }
 
@@ -83,14 +101,14 @@ impl<J> Lane<J> {
     /// Ends a turn, and pauses the lane until [`Lane::resume`].
     pub(super) fn pause_turn(&self) {
         let mut waiting = locked(&self.waiting);
-        waiting.is_paused = true;
+        waiting.pause();
         self.set_ended(&mut waiting);
     }
 
     /// Pauses the lane until [`Lane::resume`], and waits until no turn runs. Blocks.
     pub(super) fn pause(&self) {
         let mut waiting = locked(&self.waiting);
-        waiting.is_paused = true;
+        waiting.pause();
         while waiting.is_scheduled {
             waiting = self.turn_ended.wait(waiting).unwrap_or_else(PoisonError::into_inner);
         }
@@ -111,7 +129,7 @@ impl<J> Lane<J> {
 
 impl Lane<Read> {
     pub(super) fn take(&self) -> Option<Read> {
-        locked(&self.waiting).jobs.pop_front()
+        locked(&self.waiting).take()
     }
 }
 
@@ -120,8 +138,8 @@ impl Lane<(Durability, Job)> {
     /// failure, if any queued write must.
     pub(super) fn first(&self) -> Option<(Durability, Job)> {
         let mut waiting = locked(&self.waiting);
-        let durability = waiting.jobs.iter().map(|(durability, _)| *durability).max()?;
-        waiting.jobs.pop_front().map(|(_, job)| (durability, job))
+        let durability = waiting.jobs.iter().map(|((durability, _), _)| *durability).max()?;
+        waiting.take().map(|(_, job)| (durability, job))
     }
 
     /// Takes the next write of a group whose commit has this durability. Ends the group if a queued
@@ -130,32 +148,57 @@ impl Lane<(Durability, Job)> {
     pub(super) fn next(&self, durability: Durability) -> Option<Job> {
         let mut waiting = locked(&self.waiting);
         let is_synced = durability == Durability::Synced;
-        if !is_synced && waiting.jobs.iter().any(|(needed, _)| *needed == Durability::Synced) {
+        if !is_synced && waiting.jobs.iter().any(|((needed, _), _)| *needed == Durability::Synced) {
             return None;
         }
-        waiting.jobs.pop_front().map(|(_, job)| job)
+        waiting.take().map(|(_, job)| job)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::path::Path;
+    use std::sync::Arc;
+
+    use tokio::sync::Semaphore;
 
     use super::*;
     use crate::group;
 
+    fn permit(permits: &Arc<Semaphore>) -> Permit {
+        Arc::clone(permits).try_acquire_owned().expect("a permit is free")
+    }
+
     fn write(lane: &Lane<(Durability, Job)>, durability: Durability) {
-        lane.put((durability, group::job(Path::new("kv.db"), |_| Ok(())).0));
+        let permits = Arc::new(Semaphore::new(1));
+        lane.put((durability, group::job(Path::new("kv.db"), |_| Ok(())).0), permit(&permits));
+    }
+
+    #[test]
+    fn a_paused_lane_holds_no_permit_of_all_apps() {
+        let (lane, permits) = (Lane::new(), Arc::new(Semaphore::new(2)));
+        lane.put(1, permit(&permits));
+        lane.put(2, permit(&permits));
+        assert_eq!(permits.available_permits(), 0);
+        lane.begin_turn();
+        lane.pause_turn();
+        assert_eq!(permits.available_permits(), 2);
+        lane.put(3, permit(&permits));
+        assert_eq!(permits.available_permits(), 2);
+        assert!(lane.resume());
+        lane.put(4, permit(&permits));
+        assert_eq!(permits.available_permits(), 1);
     }
 
     #[test]
     fn a_paused_lane_is_scheduled_once_it_is_resumed() {
-        let lane = Lane::new();
-        assert!(lane.put(1) && lane.begin_turn());
+        let (lane, permits) = (Lane::new(), Arc::new(Semaphore::new(4)));
+        let put = |job| lane.put(job, permit(&permits));
+        assert!(put(1) && lane.begin_turn());
         lane.pause_turn();
-        assert!(!lane.put(2), "it is paused");
+        assert!(!put(2), "it is paused");
         lane.pause();
-        assert!(lane.resume() && !lane.put(3), "it is scheduled");
+        assert!(lane.resume() && !put(3), "it is scheduled");
         let ended = std::thread::scope(|scope| {
             let pausing = scope.spawn(|| lane.pause());
             while !locked(&lane.waiting).is_paused {
@@ -168,7 +211,7 @@ mod tests {
         assert_eq!(ended, (false, true), "a turn doesn't run while the lane is paused");
         assert!(lane.resume() && lane.begin_turn() && lane.end_turn(), "jobs wait");
         lane.abandon_turn();
-        assert!(lane.put(4));
+        assert!(put(4));
     }
 
     #[test]

@@ -20,6 +20,8 @@ mod rescuer;
 mod resync;
 mod schema;
 mod shrink;
+#[cfg(test)]
+mod suspicions;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

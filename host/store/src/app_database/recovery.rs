@@ -5,13 +5,14 @@ use std::fs;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
+use std::time::Instant;
 
 use jiff::Timestamp;
 use rusqlite::{Connection, OpenFlags};
 
 use super::checker::{Checked, Running};
 use super::checkpoint::{checkpoint, is_disk_failure};
-use super::damage;
+use super::damage::{self, Examined};
 use super::database::{AppDatabase, Shared};
 use super::journal::journal_of;
 use super::lane::locked;
@@ -20,6 +21,7 @@ use crate::StoreError;
 use crate::data_record::loss_of;
 use crate::files::FileId;
 use crate::loss::KEY_VALUE;
+use crate::probe::free_bytes;
 use crate::sql::{disable_checkpoints, look_into, save};
 use crate::workers::caught;
 
@@ -84,19 +86,33 @@ impl AppDatabase {
         let Shared { pages_max, copy_rows, .. } = self.shared;
         let is_of_journal = suspicion.is_of_journal;
         let set_aside = caught(|| {
-            damage::set_aside(&self.folders, &self.app, is_of_journal, |from, to| {
+            let free = free_bytes(&self.folders.folder(&self.app));
+            damage::set_aside(&self.folders, &self.app, is_of_journal, free, |from, to| {
                 rescue(from, to, pages_max, copy_rows)
             })
         });
         match set_aside.and_then(|outcome| outcome) {
-            Ok(Some(aside)) => {
+            Ok(Examined::Replaced(aside)) => {
                 health.set_replaced(&self.app);
                 let record = &self.shared.record;
                 record.report_rescued_database(&self.app, &suspicion.detail, aside.to, aside.rescued);
             }
-            Ok(None) => {
+            Ok(Examined::Completed) => {
+                health.set_replaced(&self.app);
+                self.shared.record.note_repaired(&self.app);
+                let app = &self.app;
+                tracing::warn!(%app, "a damaged database was replaced; the damaged one is in lost+found");
+            }
+            Ok(Examined::Intact) => {
                 health.set_intact(&self.app);
-                self.shared.record.report_damaged_database(&self.app, &suspicion.detail);
+                self.shared.record.note_repaired(&self.app);
+                let (app, detail) = (&self.app, &suspicion.detail);
+                tracing::warn!(
+                    %app,
+                    detail,
+                    "a database seemed to be damaged, but its pages and indexes are intact, so it stays in use; if \
+                     this repeats, check the disk and the memory of the machine"
+                );
             }
             Err(error) => {
                 let detail = format!("{}; it can't be replaced: {error}", suspicion.detail);
@@ -201,12 +217,16 @@ impl AppDatabase {
     /// [`AppDatabase::close_unsynced`] must be called. A checkpoint that failed for another reason
     /// is repeated by a later one.
     pub(super) fn note_checkpoint(&self, outcome: rusqlite::Result<()>) -> bool {
+        let is_disk_failure = outcome.as_ref().is_err_and(is_disk_failure);
+        let is_first = self.checkpoints.note(outcome.is_err() && !is_disk_failure, Instant::now());
         let Err(error) = outcome else { return true };
-        tracing::warn!(app = %self.app, %error, "the checkpoint of a database failed");
-        if is_disk_failure(&error) {
+        if is_first || is_disk_failure {
+            tracing::warn!(app = %self.app, %error, "the checkpoint of a database failed");
+        }
+        if is_disk_failure {
             self.is_journal_doubtful.store(true, Ordering::SeqCst);
         }
-        !is_disk_failure(&error)
+        !is_disk_failure
     }
 
     /// Closes both connections without a checkpoint. SQLite then discards its record of the changes
