@@ -113,10 +113,7 @@ impl Service {
         let Firing { process, timetable, runs, dropped, .. } = firing;
         let permit = match self.schedules.start_permit(&app.name, process, at).await {
             Queued::Permitted(permit) => permit,
-            Queued::Refused { is_stored_later } => {
-                if !is_stored_later {
-                    self.firing_is_stored(firing, at).await;
-                }
+            Queued::Refused => {
                 self.report_dropped(app, firing).await;
                 if !runs.is_empty() {
                     let waiting = limits::SCHEDULED_RUNS_WAITING_MAX;

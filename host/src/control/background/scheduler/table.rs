@@ -58,12 +58,15 @@ impl Default for FiringQueue {
 }
 
 impl FiringQueue {
-    /// Takes a slot for a firing at `at`. If the queue is full, returns whether a waiting firing
-    /// stores this one.
-    fn join(&mut self, at: Timestamp) -> Result<Slot, bool> {
-        let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() else { return Err(self.last.extend(at)) };
+    /// Takes a slot for a firing at `at`. Returns `None` if the queue is full: the last waiting
+    /// firing then also stores this one.
+    fn join(&mut self, at: Timestamp) -> Option<Slot> {
+        let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() else {
+            self.last.extend(at);
+            return None;
+        };
         self.last = Arc::new(FiringEnd::new(at));
-        Ok(Slot { start: Arc::clone(&self.start), slot, end: Arc::clone(&self.last) })
+        Some(Slot { start: Arc::clone(&self.start), slot, end: Arc::clone(&self.last) })
     }
 }
 
@@ -76,7 +79,8 @@ struct Slot {
 
 /// The time up to which the scheduled times are stored as fired when the last run of a firing
 /// starts. Firings that were refused meanwhile are included, so that they are not stored before the
-/// runs that wait. Empty once the last run has started.
+/// runs that wait. Empty once the last run has started. A firing is refused only while others wait,
+/// so the end of the last one is not empty then.
 #[derive(Default)]
 struct FiringEnd(Mutex<Option<Timestamp>>);
 
@@ -85,12 +89,10 @@ impl FiringEnd {
         Self(Mutex::new(Some(at)))
     }
 
-    /// Includes a refused firing. Returns false if the last run has started.
-    fn extend(&self, at: Timestamp) -> bool {
+    /// Includes a refused firing.
+    fn extend(&self, at: Timestamp) {
         let mut end = self.lock();
-        let is_waiting = end.is_some();
         *end = end.map(|end| end.max(at));
-        is_waiting
     }
 
     fn take(&self) -> Option<Timestamp> {
@@ -120,10 +122,8 @@ impl StartPermit {
 /// The result of waiting for the previous runs of a command.
 pub(super) enum Queued {
     Permitted(StartPermit),
-    /// Too many firings wait. `is_stored_later` states whether one of them stores this firing.
-    Refused {
-        is_stored_later: bool,
-    },
+    /// Too many firings wait. The last one also stores this firing.
+    Refused,
     /// The schedule was removed.
     Removed,
 }
@@ -240,8 +240,8 @@ impl Schedules {
     /// Waits for the end of the previous runs of a command, for its firing at `at`.
     pub(super) async fn start_permit(&self, app: &AppName, process: &ProcessName, at: Timestamp) -> Queued {
         let Slot { start, slot, end } = match self.with(app, process, |scheduled| scheduled.waiting.join(at)) {
-            Some(Ok(slot)) => slot,
-            Some(Err(is_stored_later)) => return Queued::Refused { is_stored_later },
+            Some(Some(slot)) => slot,
+            Some(None) => return Queued::Refused,
             None => return Queued::Removed,
         };
         match start.acquire_owned().await {
@@ -333,17 +333,15 @@ mod tests {
     fn a_refused_firing_is_stored_with_the_last_waiting_one() {
         let mut queue = FiringQueue::default();
         let waiting = 1 + limits::SCHEDULED_RUNS_WAITING_MAX;
-        let slots: Vec<Slot> = (0..waiting).map_while(|_| queue.join(at(1)).ok()).collect();
+        let slots: Vec<Slot> = (0..waiting).map_while(|_| queue.join(at(1))).collect();
         assert_eq!(slots.len(), waiting);
         for refused in [at(5), at(7), at(6)] {
-            assert!(matches!(queue.join(refused), Err(true)));
+            assert!(queue.join(refused).is_none());
         }
         let ends: Vec<_> = slots.iter().map(|slot| slot.end.take()).collect();
         let (last, others) = ends.split_last().expect("firings wait");
         assert!(others.iter().all(|end| *end == Some(at(1))));
         assert_eq!(*last, Some(at(7)));
-        // The last one has started.
-        assert!(matches!(queue.join(at(8)), Err(false)));
     }
 
     #[tokio::test]
