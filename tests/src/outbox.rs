@@ -1,7 +1,7 @@
 //! Drives the example `outbox`, whose handlers run the steps that an event or a request lists.
 //! Never interprets the result of a step.
 
-use crate::{Ask, Bundle, Host, guest, wait_up_to};
+use crate::{Ask, Bundle, Host, guest, wait_for, wait_up_to};
 use serde_json::{Value, json};
 use std::{
     sync::atomic::{AtomicU64, Ordering},
@@ -72,6 +72,23 @@ impl Host {
     #[track_caller]
     pub fn value(&self, app: &str, key: &str) -> Value {
         self.values(app, [key]).remove(0)
+    }
+
+    /// Waits until a release is frozen, and then checks that it stays frozen while an event of
+    /// another app is delayed. The event proves that the host checks queues meanwhile.
+    ///
+    /// # Panics
+    /// If the release is thawed.
+    #[track_caller]
+    pub fn stays_frozen(&self, app: &str, release: u64, other: &str) {
+        wait_for("the app to be frozen", || (self.release_state(app, release) == "frozen").then_some(()));
+        let mut event = event_of_steps("meanwhile", None, &json!([]));
+        event["isopoddelay"] = json!("3s");
+        self.api(ask_to_store(other, &event)).expect(202);
+        wait_for("the end of the delay", || {
+            assert_eq!(self.release_state(app, release), "frozen");
+            (self.stored_event(other, "meanwhile")["state"] == "done").then_some(())
+        });
     }
 
     /// Waits until each event of an app is done, cancelled or a dead letter.

@@ -103,7 +103,11 @@ fn the_database_of_a_frozen_app_with_a_delayed_event_is_closed() {
     wait_for("its database to be closed", || (!has_open(&host, "apps/outbox/kv.db")).then_some(()));
     assert!(has_open(&host, "control.db"));
     assert_eq!(host.stored_event("outbox", "late")["state"], "delayed");
-    assert!(has_open(&host, "apps/outbox/kv.db"), "the last request has opened it");
+    // It may be closed again before the search.
+    wait_for("its database to be open", || {
+        host.stored_event("outbox", "late");
+        has_open(&host, "apps/outbox/kv.db").then_some(())
+    });
     wait_for("its database to be closed again", || (!has_open(&host, "apps/outbox/kv.db")).then_some(()));
     assert_eq!(host.release_state("outbox", 1), "frozen");
 }
@@ -171,28 +175,53 @@ fn an_event_that_fails_each_time_delays_no_other_app() {
     }
 }
 
+/// Deploys a release of `outbox` whose event handler is the process type with this name.
+fn deploy_with_handler(host: &Host, process: &str) {
+    let manifest = format!(
+        "name = \"outbox\"\n[processes.web]\nentry = \"http\"\n[processes.{process}]\nentry = \"events\"\n\
+         retry = {{ attempts = 2 }}\n[grants]\nkeyvalue = true\n"
+    );
+    host.deploy("outbox", Bundle::archive(&manifest, &guest("outbox")));
+}
+
+/// Stores an event that is due after a delay.
+fn store_delayed(host: &Host, app: &str, id: &str, delay: &str) {
+    let mut event = event_of_steps(id, None, &json!([["set", id, "done"]]));
+    event["isopoddelay"] = json!(delay);
+    host.api(ask_to_store(app, &event)).expect(202);
+}
+
 /// A stored event waits for its process type, even if a release lacks it.
 #[test]
 fn an_event_of_a_removed_process_type_does_not_stop_the_retries_of_others() {
     let host = Host::start();
     host.create("outbox", "production");
-    let deploy = |process: &str| {
-        let manifest = format!(
-            "name = \"outbox\"\n[processes.web]\nentry = \"http\"\n[processes.{process}]\nentry = \"events\"\n\
-             retry = {{ attempts = 2 }}\n[grants]\nkeyvalue = true\n"
-        );
-        host.deploy("outbox", Bundle::archive(&manifest, &guest("outbox")));
-    };
+    let deploy = |process: &str| deploy_with_handler(&host, process);
     deploy("worker");
-    let mut orphan = event_of_steps("orphan", None, &json!([["set", "orphan", "done"]]));
-    orphan["isopoddelay"] = json!("1s");
-    host.api(ask_to_store("outbox", &orphan)).expect(202);
+    store_delayed(&host, "outbox", "orphan", "1s");
     deploy("handler");
     let failing = host.push_steps("outbox", None, &json!([["fail", "retry-after", "not yet", 2_500]]));
     host.until_event("outbox", &failing, "dead");
     // The event is delivered once a release has its process type again.
     assert_eq!(host.stored_event("outbox", "orphan")["attempt"], 0);
     deploy("worker");
+    host.until_event("outbox", "orphan", "done");
+}
+
+#[test]
+fn an_app_whose_event_waits_for_its_process_type_is_frozen() {
+    let host = Host::start_with("queue-check=return(100)", "freeze_after = \"200ms\"\n");
+    host.create("outbox", "staging");
+    host.deploy("other", outbox("other", "", ""));
+    deploy_with_handler(&host, "worker");
+    store_delayed(&host, "outbox", "orphan", "1s");
+    deploy_with_handler(&host, "handler");
+    // The queue is checked regularly because of this event.
+    store_delayed(&host, "outbox", "later", "1h");
+    store_delayed(&host, "other", "orphan-is-due", "2s");
+    host.until_event("other", "orphan-is-due", "done");
+    host.stays_frozen("outbox", 2, "other");
+    deploy_with_handler(&host, "worker");
     host.until_event("outbox", "orphan", "done");
 }
 
@@ -207,4 +236,13 @@ fn an_event_whose_delivery_panics_is_delivered_again() {
     assert_eq!(host.until_event("outbox", &first, "done")["attempt"], 2);
     assert_eq!(host.until_event("outbox", &second, "done")["attempt"], 1);
     assert_eq!(host.value("outbox", "done"), "2");
+}
+
+#[test]
+fn an_event_whose_delivery_panics_each_time_fails_after_its_own_number_of_attempts() {
+    let host = Host::start_with("event-delivery=panic", "");
+    host.create("outbox", "production");
+    host.deploy("outbox", outbox("outbox", "retry = { attempts = 1 }", ""));
+    let event = host.push_steps("outbox", None, &json!([["increment", "done"]]));
+    assert_eq!(host.until_event("outbox", &event, "dead")["attempt"], 1);
 }

@@ -93,12 +93,13 @@ fn a_retry_is_delivered_after_a_later_event_of_its_subject_became_due() {
 /// D3: an event that waits for a retry of its subject doesn't keep an idle app loaded.
 #[test]
 fn an_app_whose_events_wait_for_their_subject_is_frozen() {
-    let host = Host::start_with("", "freeze_after = \"200ms\"\n");
+    let host = Host::start_with("queue-check=return(100)", "freeze_after = \"200ms\"\n");
     host.create("outbox", "staging");
+    host.deploy("other", outbox("other", "", ""));
     host.deploy("outbox", outbox("outbox", "order = \"subject\"\nretry = { attempts = 2 }", ""));
     let failing = host.push_steps("outbox", Some("ann"), &json!([["fail", "retry-after", "not yet", 3_600_000]]));
     host.until_event("outbox", &failing, "delayed");
     let waiting = host.push_steps("outbox", Some("ann"), &json!([["set", "second", "done"]]));
-    wait_for("the app to be frozen", || (host.release_state("outbox", 1) == "frozen").then_some(()));
+    host.stays_frozen("outbox", 1, "other");
     assert_eq!(host.stored_event("outbox", &waiting)["state"], "ready");
 }

@@ -152,8 +152,20 @@ pub(super) struct Sent {
     pub(super) expires_at: Option<Timestamp>,
 }
 
-/// Checks the attributes of an event that a guest sends.
-fn check(event: &EmittedEvent) -> Result<(), String> {
+/// Checks an event that a guest sends. Returns the times of its earliest delivery and its expiry.
+pub(super) fn check(event: &EmittedEvent, now: Timestamp) -> Result<(Option<Timestamp>, Option<Timestamp>), EmitError> {
+    check_attributes(event).map_err(EmitError::Invalid)?;
+    let later = |name: &str, duration: Option<Duration>| {
+        let Some(duration) = duration else { return Ok(None) };
+        let time = attributes::time_after(duration, now);
+        time.map(Some).ok_or_else(|| EmitError::Invalid(format!("the {name} of the event {}", attributes::too_far())))
+    };
+    let (not_before, expires_at) = (later("delay", event.delay)?, later("expiry", event.expires_after)?);
+    attributes::check_times(not_before, expires_at).map_err(EmitError::Invalid)?;
+    Ok((not_before, expires_at))
+}
+
+fn check_attributes(event: &EmittedEvent) -> Result<(), String> {
     let defined = [
         ("id", Some(&event.id)),
         ("source", event.source.as_ref()),
@@ -178,14 +190,7 @@ fn check(event: &EmittedEvent) -> Result<(), String> {
 
 /// Returns the event that a guest of `app` sends, or the error of an invalid event.
 pub(super) fn from_guest(event: EmittedEvent, app: &AppName, now: Timestamp) -> Result<Sent, EmitError> {
-    check(&event).map_err(EmitError::Invalid)?;
-    let later = |name: &str, duration: Option<Duration>| {
-        let Some(duration) = duration else { return Ok(None) };
-        let time = attributes::time_after(duration, now);
-        time.map(Some).ok_or_else(|| EmitError::Invalid(format!("the {name} of the event {}", attributes::too_far())))
-    };
-    let (not_before, expires_at) = (later("delay", event.delay)?, later("expiry", event.expires_after)?);
-    attributes::check_times(not_before, expires_at).map_err(EmitError::Invalid)?;
+    let (not_before, expires_at) = check(&event, now)?;
     let payload = EventPayload {
         time: Some(event.time.unwrap_or_else(|| now.to_string())),
         data_content_type: event.data_content_type,

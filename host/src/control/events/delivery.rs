@@ -3,6 +3,7 @@
 //! whether a failed event is retried: `outcome.rs` does.
 
 use std::{
+    collections::HashSet,
     panic::AssertUnwindSafe,
     pin::pin,
     sync::Arc,
@@ -28,7 +29,7 @@ use super::{
     tasks::Registration,
 };
 use crate::{
-    control::{AppRecord, limits, shutdown::Shutdown},
+    control::{self, AppRecord, limits, shutdown::Shutdown},
     failpoint,
     observe::logs::LogLine,
     runtime::ActiveRelease,
@@ -43,11 +44,12 @@ pub(super) struct Delivery {
     pub(super) settling: Arc<Settling<(Lease, Outcome)>>,
 }
 
-/// The deliveries that run.
+/// The deliveries that run, and what the last check found.
 #[derive(Default)]
 struct Started {
     running: JoinSet<()>,
     single: SingleAttempts,
+    absent: Absent,
 }
 
 /// Whether the number of waiting events, which others read as the app's load, is up to date.
@@ -55,6 +57,9 @@ struct Count {
     is_outdated: bool,
     read_at: Instant,
 }
+
+/// The process types of queues that the last known release lacks.
+type Absent = HashSet<ProcessName>;
 
 impl Delivery {
     /// Delivers events until the queue has no further event, the app can't take events, the app is
@@ -79,7 +84,11 @@ impl Delivery {
                 biased;
                 () = &mut destroyed => return,
                 Some(_) = started.running.join_next() => pace.note_end(Instant::now()),
-                () = self.registration.woken() => count.is_outdated = true,
+                () = self.registration.woken() => {
+                    count.is_outdated = true;
+                    // The task is also woken when another release serves.
+                    started.absent.clear();
+                }
                 () = closing.cancelled(), if !closing.is_cancelled() => {}
                 () = until(next) => {}
             }
@@ -94,7 +103,7 @@ impl Delivery {
         // short.
         let (began, before) = (Instant::now(), started.running.len());
         if before >= most || before > cores + ahead / 2 {
-            return self.update_count(count).await;
+            return self.update_count(count, &started.absent).await;
         }
         let claimed = self.claim_due(most - before, started).await;
         if started.running.len() > before {
@@ -116,7 +125,7 @@ impl Delivery {
 
     /// Updates the published number of waiting events while none can be claimed. Until then, an
     /// event that was accepted during a claim may be counted twice or missing.
-    async fn update_count(&self, count: &mut Count) -> NextCheck {
+    async fn update_count(&self, count: &mut Count, absent: &Absent) -> NextCheck {
         let interval = limits::QUEUE_COUNT_INTERVAL.saturating_sub(count.read_at.elapsed());
         match (self.app.data_gate.guard(), count.is_outdated) {
             (None, _) | (_, false) => NextCheck::Later,
@@ -125,7 +134,7 @@ impl Delivery {
                 *count = Count { is_outdated: false, read_at: Instant::now() };
                 // An error of the queue is reported by the next claim.
                 if let Ok(stats) = self.intake.stats(&self.app).await {
-                    self.app.traffic.resources().set_stored_work(claimable_at_most(&stats));
+                    self.app.traffic.resources().set_stored_work(claimable_at_most(&stats, absent));
                 }
                 NextCheck::Later
             }
@@ -139,30 +148,35 @@ impl Delivery {
     async fn claim_due(self: &Arc<Self>, room: usize, started: &mut Started) -> Result<NextCheck, StoreError> {
         let Some(_guard) = self.app.data_gate.guard() else { return Ok(NextCheck::Later) };
         let stats = self.intake.stats(&self.app).await?;
-        let claimable = claimable_at_most(&stats);
+        let Started { running, single, absent } = started;
         let resources = self.app.traffic.resources();
-        resources.set_stored_work(claimable);
+        resources.set_stored_work(claimable_at_most(&stats, absent));
         let now = Timestamp::now();
         let is_due = |of: &QueueStats| of.has_claimable || of.next_due.is_some_and(|due| due <= now);
-        if !stats.iter().any(is_due) {
-            return Ok(NextCheck::of(stats.iter().map(QueueState::unclaimed), now));
+        let is_absent = |of: &QueueStats| absent.contains(&of.process);
+        // Otherwise the release isn't needed: finding it would thaw an idle app.
+        if !stats.iter().any(|of| is_due(of) && !is_absent(of)) {
+            let state = |of| if is_absent(of) { QueueState::Orphaned } else { QueueState::unclaimed(of) };
+            return Ok(NextCheck::of(stats.iter().map(state), now));
         }
         // Woken once a release serves.
         let Ok(release) = self.intake.directory.serving(&self.app.traffic).await else { return Ok(NextCheck::Later) };
         // The pools would refuse more events than fit into their queue.
         let limit = usize::try_from(release.program().sandbox().limits.queue_max).unwrap_or(usize::MAX);
         let cores = self.push_cores();
-        let room = room.min(cores.saturating_add(limit).saturating_sub(started.running.len()));
+        let room = room.min(cores.saturating_add(limit).saturating_sub(running.len()));
         let (mut claimed, mut queues) = (0, Vec::with_capacity(stats.len()));
+        absent.clear();
         for of in &stats {
             let Some(definition) = release.event_process(&of.process) else {
+                absent.insert(of.process.clone());
                 queues.push(QueueState::Orphaned);
                 continue;
             };
             let (mut most, is_single) = (room - claimed, definition.retry_policy().attempts == 1);
             if is_single {
                 let instances = usize::try_from(release.instances_max(&of.process)).unwrap_or(usize::MAX);
-                most = most.min(started.single.free(&of.process, cores.min(instances)));
+                most = most.min(single.free(&of.process, cores.min(instances)));
             }
             if most == 0 || !is_due(of) {
                 queues.push(QueueState::unclaimed(of));
@@ -173,14 +187,14 @@ impl Delivery {
             queues.push(QueueState::claimed(&found, found.claims.len() < most));
             for claim in found.claims {
                 let (delivery, process, counted) = (Arc::clone(self), of.process.clone(), self.settling.begin());
-                let single = is_single.then(|| started.single.begin(&of.process));
-                started.running.spawn(async move {
+                let single = is_single.then(|| single.begin(&of.process));
+                running.spawn(async move {
                     let _single = single;
                     delivery.deliver(&process, &claim, &counted).await;
                 });
             }
         }
-        resources.set_stored_work(claimable.saturating_sub(claimed as u64));
+        resources.set_stored_work(claimable_at_most(&stats, absent).saturating_sub(claimed as u64));
         Ok(NextCheck::of(queues, now))
     }
 
@@ -191,7 +205,7 @@ impl Delivery {
         let delivery = AssertUnwindSafe(self.attempt(process, claim, request_id, running)).catch_unwind();
         if delivery.await.is_err() {
             tracing::error!(app = %self.app.name, event = claim.event.id, "the delivery of an event panicked");
-            self.fail(claim, request_id, RetryPolicy::default(), &Failure::Panicked, running).await;
+            self.fail(claim, request_id, policy_at_acceptance(claim), &Failure::Panicked, running).await;
         }
     }
 
@@ -203,7 +217,7 @@ impl Delivery {
         running: &Running<(Lease, Outcome)>,
     ) {
         failpoint::here("event-delivery");
-        let mut policy = RetryPolicy::default();
+        let mut policy = policy_at_acceptance(claim);
         for _ in 0..limits::CONFLICTS_MAX {
             let mut withdrawn = pin!(self.withdrawn(claim));
             let release = tokio::select! {
@@ -328,7 +342,8 @@ async fn until(next: NextCheck) {
     let NextCheck::At(time) = next else { return std::future::pending().await };
     let pause = Duration::try_from(time.duration_since(Timestamp::now())).unwrap_or_default();
     // A pause is bounded, so that a jump of the clock is detected.
-    tokio::time::sleep(pause.min(limits::QUEUE_CHECK_INTERVAL_MAX)).await;
+    let longest = control::failpoint::interval("queue-check", limits::QUEUE_CHECK_INTERVAL_MAX);
+    tokio::time::sleep(pause.min(longest)).await;
 }
 
 /// Completes when the clock reaches this time. Without a time, never completes.
@@ -340,10 +355,16 @@ async fn expired(at: Option<Timestamp>) {
 }
 
 /// Returns an upper bound of the number of events of all process types that can be claimed now.
-/// Events that wait for an earlier event of their subject aren't counted, so that they don't keep
-/// an idle app loaded.
-fn claimable_at_most(stats: &[QueueStats]) -> u64 {
-    stats.iter().map(QueueStats::claimable_at_most).sum()
+/// Events that wait for an earlier event of their subject, or for an absent process type, aren't
+/// counted, so that they don't keep an idle app loaded.
+fn claimable_at_most(stats: &[QueueStats], absent: &Absent) -> u64 {
+    let present = stats.iter().filter(|of| !absent.contains(&of.process));
+    present.map(QueueStats::claimable_at_most).sum()
+}
+
+/// Returns the retry policy of an event while its process type is unknown.
+fn policy_at_acceptance(claim: &Claim) -> RetryPolicy {
+    RetryPolicy { attempts: claim.attempts_max, ..RetryPolicy::default() }
 }
 
 fn after(delay: Duration) -> Timestamp {
