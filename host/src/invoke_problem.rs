@@ -117,6 +117,7 @@ fn fault_problem(fault: &Fault, error: &InvokeError, interface: Interface<'_>) -
             | Fault::Exited { .. }
             | Fault::NoResponse
             | Fault::InvalidResponse { .. }
+            | Fault::InvalidDecision { .. }
             | Fault::Failed { .. }
             | Fault::BadRequest { .. }
             | Fault::BodyLeftOpen

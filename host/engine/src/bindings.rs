@@ -1,4 +1,4 @@
-//! Bindings generated from the guest contract in `sdk/wit`. Never contains other code.
+//! Bindings generated from the guest contracts in `sdk/wit`. Never contains other code.
 
 pub(crate) mod events {
     wasmtime::component::bindgen!({
@@ -30,6 +30,26 @@ pub(crate) mod init {
     wasmtime::component::bindgen!({
         path: "../../sdk/wit",
         world: "isopod:app/init-app",
+        exports: { default: async },
+    });
+}
+
+pub(crate) mod middleware {
+    wasmtime::component::bindgen!({
+        path: "../../sdk/wit/plugin",
+        world: "isopod:plugin/middleware-plugin",
+        ownership: Borrowing { duplicate_if_necessary: false },
+        exports: { default: async },
+    });
+    pub(crate) use exports::isopod::plugin::middleware::{
+        Decision, Guest, HeaderChange, Request, Response, ResponseDecision, ResponseHead,
+    };
+}
+
+pub(crate) mod plugin_config {
+    wasmtime::component::bindgen!({
+        path: "../../sdk/wit/plugin",
+        world: "isopod:plugin/config-plugin",
         exports: { default: async },
     });
 }

@@ -33,6 +33,9 @@ pub enum Fault {
     /// The guest's response is not valid HTTP.
     #[error("the guest's response is invalid: {detail}")]
     InvalidResponse { detail: String },
+    /// The host can't carry out a plugin's decision.
+    #[error("the plugin's decision is invalid: {detail}")]
+    InvalidDecision { detail: String },
     /// The guest reported an error instead of responding.
     #[error("the guest failed: {message}")]
     Failed { message: String },
@@ -100,6 +103,7 @@ impl Fault {
             Self::BodyLeftOpen => "body-left-open",
             Self::Stopped => "stopped",
             Self::InvalidResponse { .. } => "bad-answer",
+            Self::InvalidDecision { .. } => "bad-decision",
             Self::Failed { .. } => "failed",
             Self::BadRequest { .. } => "bad-request",
             Self::ClientGone => "client-gone",

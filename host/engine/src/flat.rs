@@ -132,7 +132,7 @@ async fn call(
 
 /// Returns the response. Its body is charged to the memory budget until it is sent, since the
 /// instance may already serve the next call.
-fn response_of(
+pub(crate) fn response_of(
     status: u16,
     headers: Headers,
     body: Vec<u8>,

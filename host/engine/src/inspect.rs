@@ -27,6 +27,10 @@ pub(crate) const FLAT_PACKED: &str = "isopod:app/http-packed@0.1.";
 pub(crate) const EVENT_HANDLER: &str = "isopod:app/event-handler@0.1.";
 const EVENTS: &str = "isopod:app/events@0.1.";
 
+/// The interfaces of plugins.
+const MIDDLEWARE: &str = "isopod:plugin/middleware@0.1.";
+pub(crate) const PLUGIN_CONFIG: &str = "isopod:plugin/config@0.1.";
+
 /// A component's properties before it is compiled.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ComponentInfo {
@@ -61,6 +65,9 @@ pub struct Entries {
     pub events: bool,
     pub command: bool,
     pub health: bool,
+    /// Whether it sees the requests of apps, as a plugin.
+    #[serde(default)]
+    pub middleware: bool,
 }
 
 /// The preferred HTTP interface of those that a component exports.
@@ -94,7 +101,8 @@ pub enum Rejected {
     #[error(
         "the component exports nothing that can be run (it exports {exports}). Export one of \
          wasi:http/incoming-handler@0.2, wasi:http/handler@0.3, isopod:app/http@0.1.0, \
-         isopod:app/event-handler@0.1.0 or wasi:cli/run; with the Rust SDK: `isopod_sdk::http!(handler)`"
+         isopod:app/event-handler@0.1.0, wasi:cli/run, or for a plugin isopod:plugin/middleware@0.1.0; with the \
+         Rust SDK: `isopod_sdk::http!(handler)`"
     )]
     NothingToRun { exports: String },
     #[error(
@@ -144,7 +152,7 @@ pub fn inspect(bytes: &[u8]) -> Result<ComponentInfo, Rejected> {
     {
         entries.http = Some(standard);
     }
-    if entries.http.is_none() && !entries.events && !entries.command {
+    if entries.http.is_none() && !entries.events && !entries.command && !entries.middleware {
         let names = outline.exports.iter().map(String::as_str);
         let exports = match outline.exports.is_empty() {
             true => "nothing".to_owned(),
@@ -326,6 +334,7 @@ fn entries_of(exports: &[String]) -> Entries {
         events: has(EVENT_HANDLER) || has(EVENTS),
         command: has("wasi:cli/run@0."),
         health: has("isopod:app/health@0.1."),
+        middleware: has(MIDDLEWARE),
     }
 }
 

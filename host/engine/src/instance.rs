@@ -5,6 +5,7 @@
 //! again.
 
 use crate::{
+    bindings::middleware::MiddlewarePlugin,
     budget::{Exhausted, Reservation},
     event_export::EventHandler,
     fault::{Fault, Room},
@@ -38,6 +39,7 @@ pub(crate) struct Ready {
     pub(crate) wasi02: Option<wasmtime_wasi_http::p2::bindings::Proxy>,
     pub(crate) wasi03: Option<wasmtime_wasi_http::p3::bindings::Service>,
     pub(crate) events: Option<EventHandler>,
+    pub(crate) middleware: Option<MiddlewarePlugin>,
 }
 
 impl Instance {

@@ -304,6 +304,16 @@ pub const RESPONSE_HEADERS_MAX: usize = 256;
 /// Bytes of all header names and values of a flat response. More make the response invalid.
 pub const RESPONSE_HEADERS_BYTES_MAX: usize = 128 * 1024;
 
+/// Header changes of one decision of a middleware. More make the decision invalid.
+pub const DECISION_CHANGES_MAX: usize = 128;
+
+/// Fields of a head that a middleware changes, afterwards. More make its decision invalid. The size
+/// of all fields is bounded like that of a flat response.
+pub const HEAD_FIELDS_MAX: usize = 512;
+
+/// Bytes of the context that a middleware returns for the response. More make its decision invalid.
+pub const RESPONSE_CONTEXT_BYTES_MAX: usize = 16 * 1024;
+
 /// Bytes of a flat response's body that aren't charged to the memory budget while the client reads
 /// it: as much as a connection may buffer in any case. A larger body is charged; if the budget has
 /// no room, the response is 503.

@@ -5,7 +5,7 @@ use crate::{
     bindings,
     event_export::EventExport,
     flat_call,
-    inspect::{ComponentInfo, EVENT_HANDLER, HttpAbi, Rejected},
+    inspect::{ComponentInfo, EVENT_HANDLER, HttpAbi, PLUGIN_CONFIG, Rejected},
     offered,
     state::HostState,
 };
@@ -29,6 +29,8 @@ pub(crate) struct Exports {
     pub(crate) wasi02: Option<wasi02::ProxyIndices>,
     pub(crate) wasi03: Option<wasi03::ServiceIndices>,
     pub(crate) events: Option<EventExport>,
+    pub(crate) middleware: Option<bindings::middleware::MiddlewarePluginIndices>,
+    pub(crate) plugin_config: Option<bindings::plugin_config::ConfigPluginIndices>,
     pub(crate) health: Option<bindings::health::HealthAppIndices>,
     /// Also `None` for a snapshot, which was taken after `init` returned.
     pub(crate) init: Option<bindings::init::InitAppIndices>,
@@ -73,6 +75,16 @@ impl Linked {
             }
             .transpose()
             .map_err(broken)?,
+            middleware: info
+                .entries
+                .middleware
+                .then(|| bindings::middleware::MiddlewarePluginIndices::new(&pre))
+                .transpose()
+                .map_err(broken)?,
+            plugin_config: has(PLUGIN_CONFIG)
+                .then(|| bindings::plugin_config::ConfigPluginIndices::new(&pre))
+                .transpose()
+                .map_err(broken)?,
             health: info
                 .entries
                 .health

@@ -128,12 +128,13 @@ fn functions_with_results_of_any_size() -> BTreeSet<String> {
 }
 
 /// Interfaces that guests export.
-const IS_EXPORTED: [&str; 8] = [
+const IS_EXPORTED: [&str; 9] = [
     "isopod:app/event-handler#",
     "isopod:app/events#",
     "isopod:app/health#",
     "isopod:app/http#",
     "isopod:app/http-packed#",
+    "isopod:plugin/",
     "wasi:cli/run#",
     "wasi:http/incoming-handler#",
     "wasmtime:",

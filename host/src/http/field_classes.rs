@@ -17,6 +17,9 @@ static HOP_BY_HOP: [HeaderName; 9] = [
     HeaderName::from_static("http2-settings"),
 ];
 
+/// The address of the client, which the host sets on every request.
+pub(crate) const REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
+
 /// Returns whether a field is hop-by-hop.
 pub(crate) fn is_hop_by_hop(name: &HeaderName) -> bool {
     HOP_BY_HOP.contains(name)

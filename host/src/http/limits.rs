@@ -72,3 +72,8 @@ pub(crate) const BODY_DRAIN_BYTES: u64 = 256 * 1024 * 1024;
 
 /// `Retry-After` of a request that a stopping host has refused.
 pub(crate) const STOPPING_RETRY_AFTER: Duration = Duration::from_secs(5);
+
+/// How long a response body without a recipient (HEAD, 204, 304, or replaced by a plugin) is read
+/// after the head is known, so that its guest can finish. Then the guest is cancelled as if its
+/// client had disconnected.
+pub(crate) const DISCARDED_BODY_TIMEOUT: Duration = Duration::from_secs(1);

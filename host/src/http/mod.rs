@@ -2,6 +2,7 @@
 
 pub(crate) mod byte_budget;
 pub(crate) mod connections;
+pub(crate) mod discarded_body;
 pub(crate) mod field_classes;
 pub(crate) mod limits;
 pub(crate) mod problem;

@@ -2,10 +2,10 @@
 //! accepts connections.
 
 use super::{
-    body,
     config::Config,
     connection_fairness::Ticket,
-    failure::{self, Failed},
+    delivery::{self, Delivered, Received},
+    failure,
     forwarded::Peer,
     lookup::{self, Part},
     normalise::{Arrival, Target, normalise},
@@ -14,22 +14,20 @@ use super::{
 use crate::{
     failpoint,
     http::connections::{self, ConnectionPermit, DrainedBody},
+    http::discarded_body,
     http::problem::Problem,
     http::response_rules::{self, REQUEST_ID, SentBody},
-    ingress::limits,
     invoke_problem::{self, Interface, no_such_part},
     observe::{
         access_log::{AccessLine, AccessLog},
         liveness::Liveness,
     },
-    runtime::{ActiveRelease, App, Directory, HttpRequest, InvokeError, PreviewError},
+    runtime::{App, Directory, PreviewError},
 };
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header, request::Parts, uri::PathAndQuery};
-use http_body::Body;
-use http_body_util::BodyExt;
-use isopod_engine::{BadBody, BodyMonitor, Fault, RequestBody, ResponseBody};
-use isopod_policy::{InstanceId, ReleaseNumber, RequestId};
+use isopod_engine::{ResponseBody, ResponseEnd};
+use isopod_policy::{ReleaseNumber, RequestId};
 use std::{
     sync::Arc,
     time::{Duration, Instant},
@@ -139,15 +137,27 @@ impl Shared {
             duration: Duration::ZERO,
             bytes: None,
             fault: None,
+            plugin: None,
         };
+        let mut plugin = None;
         let pending = PendingRecord { access: &*self.access, app, line, started, streams: false };
         let wants_html = pages::wants_html(&head);
         let (release, outcome) = match self.directory.serving(app).await {
-            Ok(running) => match part {
-                Part::Serving => (running.release(), deliver(app, &running, None, (head, body), id).await),
-                // Boxed, so that the common future doesn't reserve space for this rare one.
-                Part::Release(_) | Part::Instance(_) => {
-                    Box::pin(self.deliver_to_part(app, part, (head, body), id)).await
+            Ok(running) => match (part, running.middleware()) {
+                (Part::Serving, None) => {
+                    (running.release(), delivery::to_app(app, &running, None, (head, body), id).await)
+                }
+                // Boxed, so that the common future doesn't reserve space for these.
+                (Part::Serving, Some(chain)) => {
+                    let through = delivery::through(chain, &self.directory, app, &running, None, (head, body), id);
+                    let (outcome, by) = Box::pin(through).await;
+                    plugin = by;
+                    (running.release(), outcome)
+                }
+                (part @ (Part::Release(_) | Part::Instance(_)), _) => {
+                    let (release, (outcome, by)) = Box::pin(self.deliver_to_part(app, part, (head, body), id)).await;
+                    plugin = by;
+                    (release, outcome)
                 }
             },
             Err(reason) => {
@@ -170,26 +180,11 @@ impl Shared {
         let (status, bytes) = (response.status(), response.body().bytes());
         match response.body_mut() {
             SentBody::Whole(body) if body.is_streamed() => {
-                let duration = pending.streams();
-                let (access, app) = (Arc::clone(&self.access), Arc::clone(app));
-                body.watch(move |end| {
-                    let (bytes, fault) = (Some(end.bytes), end.fault);
-                    let (app_name, method, path) = (app.name(), &method, path.path());
-                    let line = AccessLine {
-                        app: app_name,
-                        release,
-                        request_id: id,
-                        method,
-                        path,
-                        status,
-                        duration,
-                        bytes,
-                        fault,
-                    };
-                    record(&*access, &app, line);
-                });
+                let (access, app, duration) = (Arc::clone(&self.access), Arc::clone(app), pending.streams());
+                let streamed = StreamedRecord { access, app, release, request_id: id, method, path, status, duration };
+                body.watch(move |end| streamed.complete(end));
             }
-            _ => pending.complete(AccessLine { release, status, bytes, fault, ..line }),
+            _ => pending.complete(AccessLine { release, status, bytes, fault, plugin: plugin.as_ref(), ..line }),
         }
         response
     }
@@ -227,6 +222,38 @@ impl Drop for PendingRecord<'_> {
     }
 }
 
+/// The access record of a request whose response is streamed, until the body ends.
+struct StreamedRecord {
+    access: Arc<dyn AccessLog>,
+    app: Arc<App>,
+    release: Option<ReleaseNumber>,
+    request_id: RequestId,
+    method: Method,
+    path: PathAndQuery,
+    status: StatusCode,
+    duration: Duration,
+}
+
+impl StreamedRecord {
+    fn complete(&self, end: ResponseEnd) {
+        let Self { access, app, release, request_id, method, path, status, duration } = self;
+        let line = AccessLine {
+            app: app.name(),
+            release: *release,
+            request_id: *request_id,
+            method,
+            path: path.path(),
+            status: *status,
+            duration: *duration,
+            bytes: Some(end.bytes),
+            fault: end.fault,
+            // A response of a plugin isn't streamed.
+            plugin: None,
+        };
+        record(&**access, app, line);
+    }
+}
+
 fn record(access: &dyn AccessLog, app: &App, line: AccessLine<'_>) {
     // A line about a destroyed app could get into the log of a new app with the same name.
     if !app.is_destroyed() {
@@ -249,81 +276,42 @@ fn build_state(app: &App, request: &Parts) -> Option<Response<ResponseBody>> {
     error.filter(|_| pages::wants_html(request)).map(|error| pages::build::page(app.name().as_ref(), &error))
 }
 
-async fn deliver(
-    app: &App,
-    running: &ActiveRelease,
-    instance: Option<&InstanceId>,
-    (head, body): (Box<Parts>, DrainedBody),
-    id: RequestId,
-) -> Result<Response<ResponseBody>, Box<Failed>> {
-    let limit = running.program().body_limit();
-    let body = if body.is_end_stream() {
-        RequestBody::empty()
-    } else {
-        // Boxed, so that the future of a request without a body stays small.
-        Box::pin(body::take_in(&head.headers, body, limit, running, app.resources())).await?
-    };
-    let monitor = body.monitor();
-    let request = HttpRequest { head, body };
-    let answered = match instance {
-        None => running.http(request, id).await,
-        Some(instance) => Box::pin(running.http_on(instance, request, id)).await,
-    };
-    match monitor.as_ref().and_then(BodyMonitor::fault) {
-        // The client caused the failure, so the app's response to an incomplete body is discarded.
-        Some(BadBody::TooLarge) => Err(failure::too_large(limit).into()),
-        Some(BadBody::TooSlow) => {
-            Err(failure::too_slow("the rest of the body did not arrive in time".to_owned()).into())
-        }
-        Some(BadBody::Broken { detail }) => Err(failure::broken(detail.clone()).into()),
-        None => answered.map_err(|refused| {
-            let (problem, fault) = failure::explain(&refused);
-            let problem = match refused {
-                // The SDK guarantees that a handler's error text appears only in the log. A crash
-                // has no other text, so `dev` apps show it.
-                InvokeError::Fault(Fault::Failed { .. }) => problem,
-                InvokeError::Fault(fault) if app.resources().is_dev() => {
-                    failure::with_guest_output(problem, running, &fault, id)
-                }
-                _ => problem,
-            };
-            Box::new((problem, fault))
-        }),
-    }
-}
-
 impl Shared {
     async fn deliver_to_part(
         &self,
         app: &App,
         part: Part,
-        request: (Box<Parts>, DrainedBody),
+        request: Received,
         id: RequestId,
-    ) -> (Option<ReleaseNumber>, Result<Response<ResponseBody>, Box<Failed>>) {
+    ) -> (Option<ReleaseNumber>, Delivered) {
         let (running, instance) = match part {
             Part::Serving => (app.serving(), None),
             Part::Instance(instance) => {
                 let running = app.with_instance(&instance);
                 if let Some(problem) = running.as_ref().and_then(|running| failure::not_http(running, &instance)) {
-                    return (running.and_then(|running| running.release()), Err(Box::new((problem, None))));
+                    return (running.and_then(|running| running.release()), (Err(Box::new((problem, None))), None));
                 }
                 (running, Some(instance))
             }
             Part::Release(release) => match self.directory.preview(app, release).await {
                 Ok(running) => (Some(running), None),
                 Err(PreviewError::Unknown(detail)) => {
-                    return (Some(release), Err(Box::new((no_such_part(detail), None))));
+                    return (Some(release), (Err(Box::new((no_such_part(detail), None))), None));
                 }
                 Err(PreviewError::Unavailable(detail)) => {
                     let title = "The release is unavailable";
                     let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "release-unavailable", title, detail);
-                    return (Some(release), Err(Box::new((problem.retry_after(1), None))));
+                    return (Some(release), (Err(Box::new((problem.retry_after(1), None))), None));
                 }
             },
         };
         match running {
-            Some(running) => (running.release(), deliver(app, &running, instance.as_ref(), request, id).await),
-            None => (None, Err(Box::new((no_such_part("the instance does not exist".to_owned()), None)))),
+            Some(running) => {
+                let directory = &self.directory;
+                let delivered = delivery::deliver(directory, app, &running, instance.as_ref(), request, id).await;
+                (running.release(), delivered)
+            }
+            None => (None, (Err(Box::new((no_such_part("the instance does not exist".to_owned()), None))), None)),
         }
     }
 }
@@ -354,10 +342,22 @@ fn server_options() -> Response<ResponseBody> {
 /// Applies HTTP's rules to a response. An unsent body is still read, so that its guest can finish.
 fn sendable(method: &Method, version: Version, response: Response<ResponseBody>) -> Response<SentBody<ResponseBody>> {
     let (response, unsent) = response_rules::apply(method, version, response);
-    if let Some(ResponseBody::Streamed(mut body)) = unsent {
-        tokio::spawn(tokio::time::timeout(limits::DISCARDED_BODY_TIMEOUT, async move {
-            while let Some(Ok(_)) = body.frame().await {}
-        }));
-    }
+    unsent.into_iter().for_each(discarded_body::discard);
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_future_of_a_request_is_small() {
+        fn size_of_future<'a, F>(
+            _: impl Fn(&'a Shared, &'a Arc<App>, Part, Box<Parts>, DrainedBody, (RequestId, Instant)) -> F,
+        ) -> usize {
+            size_of::<F>()
+        }
+        let size = size_of_future(Shared::handle);
+        assert!(size <= 2_304, "{size} bytes");
+    }
 }

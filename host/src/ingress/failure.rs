@@ -2,9 +2,12 @@
 //! fault for the log and the metrics. Never sends a response.
 
 use crate::{
-    http::problem::Problem,
+    http::problem::{self, Problem},
     invoke_problem::{self, Interface},
-    runtime::{ActiveRelease, BodyBudgetExceeded, InvokeError},
+    runtime::{
+        ActiveRelease, BodyBudgetExceeded, InvokeError,
+        middleware::{PluginFailure, PluginFailureReason},
+    },
 };
 use http::{HeaderValue, StatusCode, header};
 use isopod_engine::{Fault, Resource};
@@ -55,6 +58,36 @@ pub(super) fn not_http(running: &ActiveRelease, instance: &InstanceId) -> Option
     let detail = format!("`{instance}` is an instance of `{process}`, which {does} and takes no HTTP requests");
     let title = "The process type takes no HTTP requests";
     Some(Problem::new(StatusCode::NOT_FOUND, "no-http", title, detail).deployer_hint(hint))
+}
+
+/// Returns the problem of a request that a failed plugin refuses, as the app's manifest says.
+/// Responses of `dev` apps show what the plugin said.
+pub(super) fn plugin_failed(failure: &PluginFailure, is_dev: bool) -> Failed {
+    let (plugin, reason) = (&failure.plugin, &failure.reason);
+    let (status, code, title) = match reason {
+        PluginFailureReason::Invoke(InvokeError::Stopping) => {
+            return (problem::stopping("the host is stopping: the request was not started"), None);
+        }
+        PluginFailureReason::Busy => (StatusCode::SERVICE_UNAVAILABLE, "plugin-busy", "A plugin of the app is busy"),
+        PluginFailureReason::Missing | PluginFailureReason::Unavailable(_) | PluginFailureReason::Invoke(_) => {
+            (StatusCode::BAD_GATEWAY, "plugin-failed", "A plugin of the app failed")
+        }
+    };
+    let detail = match reason {
+        PluginFailureReason::Invoke(InvokeError::Fault(fault)) if !is_dev => {
+            format!("the plugin `{plugin}`, which checks the requests of the app, failed ({})", fault.code())
+        }
+        reason => format!("the plugin `{plugin}`, which checks the requests of the app, failed: {reason}"),
+    };
+    let hint = match reason {
+        PluginFailureReason::Missing => {
+            "install it with `isopod plugins install`, or remove it from isopod.toml".to_owned()
+        }
+        _ => format!("see its log for details: `isopod logs --app {plugin}`"),
+    };
+    let problem = Problem::new(status, code, title, detail).member("plugin", plugin.to_string()).deployer_hint(hint);
+    let problem = if status == StatusCode::SERVICE_UNAVAILABLE { problem.retry_after(1) } else { problem };
+    (problem, Some(code))
 }
 
 pub(super) fn too_many(bodies: BodyBudgetExceeded) -> Failed {

@@ -3,14 +3,13 @@
 //! replaces those of every other peer. Never selects the app.
 
 use super::{authority::read_authority, trusted::TrustedProxies};
-use crate::http::field_classes::is_about_client;
+use crate::http::field_classes::{REAL_IP, is_about_client};
 use http::{HeaderMap, HeaderName, HeaderValue, header, uri::Scheme};
 use std::net::{IpAddr, SocketAddr};
 
 const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-const REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 
 /// The other end of a connection.
 #[derive(Debug, Clone)]

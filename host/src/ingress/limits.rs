@@ -22,10 +22,6 @@ pub(crate) const CONNECTIONS_QUEUED_PER_THREAD_MAX: usize = 1_024;
 /// new client.
 pub(crate) const TRUSTED_PROXIES_MAX: usize = 64;
 
-/// How long a response body without a recipient (HEAD, 204, 304) is read after the head is sent, so
-/// that its guest can finish. Then the guest is cancelled as if its client had disconnected.
-pub(crate) const DISCARDED_BODY_TIMEOUT: Duration = Duration::from_secs(1);
-
 /// HTTP/2 flow-control window: unread bytes of one connection or stream. Beyond it the client
 /// waits. It is the protocol's initial value, since every connection may fill that much of the
 /// host's memory.

@@ -13,6 +13,7 @@ mod body;
 mod config;
 mod connection;
 mod connection_fairness;
+mod delivery;
 mod failure;
 mod forwarded;
 mod last_host;

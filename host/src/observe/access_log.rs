@@ -27,6 +27,8 @@ pub(crate) struct AccessLine<'a> {
     pub(crate) bytes: Option<u64>,
     /// The stable name of the fault, if any, before the response or during its body.
     pub(crate) fault: Option<&'static str>,
+    /// The plugin that responded or failed in place of the app.
+    pub(crate) plugin: Option<&'a AppName>,
 }
 
 impl AccessLine<'_> {

@@ -45,3 +45,16 @@ pub(super) struct QueueLabels {
     pub(super) app: String,
     pub(super) queue: &'static str,
 }
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct PluginLabels {
+    pub(super) app: String,
+    pub(super) plugin: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct PluginCallLabels {
+    pub(super) app: String,
+    pub(super) plugin: String,
+    pub(super) outcome: &'static str,
+}

@@ -9,8 +9,8 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use super::labels::{AppLabels, QueueLabels, StoredLabels};
-use crate::runtime::{AppResources, CLASSES, LiveInstance, StoredEvents, class_name};
+use super::labels::{AppLabels, PluginCallLabels, PluginLabels, QueueLabels, StoredLabels};
+use crate::runtime::{AppResources, CLASSES, LiveInstance, PluginOutcome, StoredEvents, class_name};
 use isopod_policy::AppName;
 use jiff::Timestamp;
 
@@ -25,6 +25,8 @@ pub(super) struct LoadFamilies {
     memory: Family<AppLabels, Gauge>,
     stored: Family<StoredLabels, Gauge>,
     oldest: Family<AppLabels, Gauge<f64, AtomicU64>>,
+    plugin_calls: Family<PluginCallLabels, Counter>,
+    plugin_cpu: Family<PluginLabels, Counter<f64, AtomicU64>>,
 }
 
 impl LoadFamilies {
@@ -41,6 +43,10 @@ impl LoadFamilies {
         registry.register("events_stored", "Stored events of an app, by state", load.stored.clone());
         let help = "Age of the oldest stored event that is ready or being delivered";
         registry.register_with_unit("events_oldest", help, Unit::Seconds, load.oldest.clone());
+        let help = "Calls of a plugin for an app, by outcome";
+        registry.register("app_plugin_calls", help, load.plugin_calls.clone());
+        let help = "CPU time of a plugin's calls for an app, which is part of the app's CPU time";
+        registry.register_with_unit("app_plugin_cpu", help, Unit::Seconds, load.plugin_cpu.clone());
         load
     }
 
@@ -54,6 +60,8 @@ impl LoadFamilies {
         self.memory.clear();
         self.stored.clear();
         self.oldest.clear();
+        self.plugin_calls.clear();
+        self.plugin_cpu.clear();
     }
 
     /// Records the stored events of an app, which may be asleep. An app without any has no series.
@@ -85,5 +93,14 @@ impl LoadFamilies {
         let memory = instances.iter().map(|instance| instance.status.memory_bytes).sum::<usize>();
         self.cpu.get_or_create(&AppLabels { app: name() }).inc_by(resources.cpu().as_secs_f64());
         self.memory.get_or_create(&AppLabels { app: name() }).set(i64::try_from(memory).unwrap_or(i64::MAX));
+        for calls in resources.all_plugin_calls() {
+            let plugin = || calls.plugin().to_string();
+            for outcome in PluginOutcome::ALL {
+                let labels = PluginCallLabels { app: name(), plugin: plugin(), outcome: outcome.as_str() };
+                self.plugin_calls.get_or_create(&labels).inc_by(calls.with_outcome(outcome));
+            }
+            let labels = PluginLabels { app: name(), plugin: plugin() };
+            self.plugin_cpu.get_or_create(&labels).inc_by(calls.cpu().as_secs_f64());
+        }
     }
 }

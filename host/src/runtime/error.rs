@@ -109,6 +109,7 @@ impl InvokeError {
                 | Fault::BodyLeftOpen
                 | Fault::Stopped
                 | Fault::InvalidResponse { .. }
+                | Fault::InvalidDecision { .. }
                 | Fault::Failed { .. }
                 | Fault::ClientGone,
             ) => true,

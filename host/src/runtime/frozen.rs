@@ -1,9 +1,10 @@
 //! A frozen release: everything that is needed to serve again, without instances and without code
 //! in memory. Takes a few kilobytes; never holds a task, a timer, a thread or an open file.
 
-use super::plan::ProcessPlan;
+use super::{plan::ProcessPlan, plugin_use::Chain};
 use isopod_engine::{FrozenProgram, Program, Rejected};
 use isopod_policy::{Isolation, Process, ProcessName, ReleaseNumber, Scale};
+use std::sync::Arc;
 
 /// A frozen release.
 pub(crate) struct Frozen {
@@ -11,6 +12,7 @@ pub(crate) struct Frozen {
     pub(super) isolation: Isolation,
     pub(super) program: FrozenProgram,
     pub(super) processes: Vec<FrozenProcess>,
+    pub(super) middleware: Option<Arc<Chain>>,
 }
 
 /// A process type of a frozen release.

@@ -145,7 +145,12 @@ fn reply_of(committed: Committed) -> Handled {
 type Committed = Result<Committable, EventFailure>;
 
 /// Returns a lease with an instance.
-async fn ready_lease(pool: &Arc<Pool>, class: Class, bytes: u64, deadline: Deadline) -> Result<Lease, InvokeError> {
+pub(super) async fn ready_lease(
+    pool: &Arc<Pool>,
+    class: Class,
+    bytes: u64,
+    deadline: Deadline,
+) -> Result<Lease, InvokeError> {
     match pool.try_lease(class, deadline) {
         Some(lease) if lease.has_instance() => Ok(lease),
         // Boxed, so that the future of a job that finds an instance stays small.
@@ -229,7 +234,7 @@ async fn respond(
     request_id: impl Id,
 ) -> Result<Response<ResponseBody>, InvokeError> {
     let (id, admitted, cpu) = (request_id.clone(), lease.admitted, lease.cpu.clone());
-    let work = Box::pin(call(pool, &lease, 0).scope(async move {
+    let work = Box::pin(current_call(pool, &lease, 0).scope(async move {
         let outcome = match lease.instance().await {
             Ok(instance) => instance.http(Request::from_parts(*request.head, request.body), id.as_ref()).await,
             Err(fault) => HttpOutcome { response: Err(fault), after: InstanceState::Ended },
@@ -247,7 +252,7 @@ async fn respond(
 }
 
 /// Returns the call that runs on a lease.
-fn call(pool: &Arc<Pool>, lease: &Lease, depth: u32) -> Call {
+pub(super) fn current_call(pool: &Arc<Pool>, lease: &Lease, depth: u32) -> Call {
     let (resources, slot) = (Arc::clone(pool.resources()), pool.slot_id(lease.index()));
     Call { resources, class: lease.class, slot, depth }
 }
@@ -280,7 +285,7 @@ async fn handle(
     let class = lease.class;
     pool.resources().note_event(class);
     let (admitted, cpu) = (lease.admitted, lease.cpu.clone());
-    let work = Box::pin(call(pool, &lease, delivery.depth).scope(async move {
+    let work = Box::pin(current_call(pool, &lease, delivery.depth).scope(async move {
         let (handled, instance) = match lease.instance().await {
             Ok(instance) if delivery.is_transaction => {
                 instance.event_in_transaction(delivery.event, request_id.as_ref()).await
@@ -302,7 +307,7 @@ async fn handle(
 
 /// Runs `work` until it completes, its deadline expires, or the app is destroyed. `admitted` is
 /// when the job got its slot. Not an `async fn`: its future would store the work twice.
-fn run_within<T>(
+pub(super) fn run_within<T>(
     deadline: Deadline,
     pool: &Pool,
     admitted: Instant,
@@ -314,13 +319,18 @@ fn run_within<T>(
 
 /// The size of a job's input, which determines whether a failure counts against the release.
 #[derive(Clone)]
-struct Input {
+pub(super) struct Input {
     /// The announced size.
     bytes: u64,
     monitor: Option<BodyMonitor>,
 }
 
 impl Input {
+    /// Returns the input of a job without one whose size its sender chooses.
+    pub(super) fn none() -> Self {
+        Self { bytes: 0, monitor: None }
+    }
+
     fn of(body: &RequestBody) -> Self {
         Self { bytes: body.size_hint().lower(), monitor: body.monitor() }
     }
@@ -389,7 +399,7 @@ fn fail(pool: &Pool, refused: InvokeError, input: &Input, request_id: &str) -> I
 }
 
 /// Counts and logs the fault of a job.
-fn report_outcome(pool: &Pool, refused: &InvokeError, input: &Input, request_id: &str) {
+pub(super) fn report_outcome(pool: &Pool, refused: &InvokeError, input: &Input, request_id: &str) {
     let InvokeError::Fault(fault) = refused else { return };
     report(pool, fault, request_id, input);
     pool.resources().evict_after(fault, pool.program());
@@ -402,7 +412,7 @@ fn finish_in_background(pool: &Arc<Pool>, mut lease: Lease, rest: Unfinished, (r
     lease.note_response();
     tokio::spawn(async move {
         let rest = rest.finish(pool.stall_timeout(limits::TRAFFIC_RESPONSE_CROWDED));
-        let rest = Box::pin(call(&pool, &lease, 0).scope(rest));
+        let rest = Box::pin(current_call(&pool, &lease, 0).scope(rest));
         let rest = pool.resources().run(Class::Pull, pool.program(), rest).counted_in(lease.cpu.clone());
         let Some((rest, _)) = pool.resources().cancellation().run_until_cancelled(rest).await else { return };
         match rest {

@@ -6,6 +6,7 @@ use super::{
     command::Command,
     frozen::{Frozen, FrozenProcess},
     plan::ProcessPlan,
+    plugin_use::{Chain, ChainLink},
     pool::{Pool, PoolContext, PoolCounters, ScaleChange},
     resources::AppResources,
     status::LiveInstance,
@@ -14,7 +15,9 @@ use super::{
 };
 use crate::runtime::limits;
 use isopod_engine::{Program, Rejected, StallTimeout};
-use isopod_policy::{Entry, InstanceId, Isolation, Process, ProcessName, ReleaseNumber, Scale};
+use isopod_policy::{
+    Entry, InstanceId, Isolation, MiddlewareUse, Process, ProcessName, ReleaseNumber, Scale, formation::PLUGIN_PROCESS,
+};
 use std::{
     sync::{
         Arc, Mutex, OnceLock, PoisonError,
@@ -37,6 +40,10 @@ pub(crate) struct ActiveRelease {
     /// The pools that take the app's HTTP requests and its events.
     pub(super) http: Option<Arc<Pool>>,
     pub(super) events: Option<Arc<Pool>>,
+    /// The pool that sees the requests of other apps, if this is a release of a plugin.
+    plugin: Option<Arc<Pool>>,
+    /// The middlewares that see the app's requests.
+    middleware: Option<Arc<Chain>>,
     /// When it entered service as a new release. Unset if it serves again.
     fresh_since: OnceLock<Instant>,
     stop: CancellationToken,
@@ -76,6 +83,7 @@ impl ActiveRelease {
             }
         }
         let (http, events) = (main_pool(&pools, Entry::Http, "web"), main_pool(&pools, Entry::Events, "worker"));
+        let plugin = main_pool(&pools, Entry::Middleware, PLUGIN_PROCESS);
         let last_work = Mutex::new((PoolCounters::default(), Instant::now()));
         let _stop_at_drop = stop.clone().drop_guard();
         let fresh_since = OnceLock::new();
@@ -88,11 +96,35 @@ impl ActiveRelease {
             commands,
             http,
             events,
+            plugin,
+            middleware: None,
             fresh_since,
             _stop_at_drop,
             stop,
             on_standby,
         }
+    }
+
+    /// Returns the release with the middlewares that see its requests: those that the operator
+    /// requires, then its own.
+    pub(crate) fn with_middleware(mut self, own: &[MiddlewareUse], resources: &AppResources) -> Self {
+        if self.serves_http() {
+            let uses = resources.host().required_middleware().iter().chain(own);
+            let links =
+                uses.map(|used| ChainLink { used: used.clone(), calls: resources.plugin_calls(&used.plugin.name) });
+            self.middleware = Chain::of(links.collect());
+        }
+        self
+    }
+
+    /// Returns the middlewares that see the app's requests, if there are any.
+    pub(crate) fn middleware(&self) -> Option<&Chain> {
+        self.middleware.as_deref()
+    }
+
+    /// Returns the pool that sees the requests of other apps, if this is a release of a plugin.
+    pub(super) fn middleware_pool(&self) -> Option<&Arc<Pool>> {
+        self.plugin.as_ref()
     }
 
     pub(crate) fn release(&self) -> Option<ReleaseNumber> {
@@ -145,13 +177,15 @@ impl ActiveRelease {
             isolation: self.isolation,
             program: self.program.freeze(),
             processes: pools.chain(commands).collect(),
+            middleware: self.middleware.clone(),
         })
     }
 
     /// Returns the release that was frozen, with its code in memory again.
     pub(super) fn thaw(frozen: &Frozen, resources: &Arc<AppResources>) -> Result<Self, Rejected> {
         let (program, planned) = frozen.thaw()?;
-        Ok(Self::new(Some(frozen.release()), program, frozen.isolation, planned, Arc::clone(resources)))
+        let release = Self::new(Some(frozen.release()), program, frozen.isolation, planned, Arc::clone(resources));
+        Ok(Self { middleware: frozen.middleware.clone(), ..release })
     }
 
     /// Sets whether another release serves in its place.

@@ -19,6 +19,7 @@
 //! | send events, and answer before the work is done | [`events::emit`], [`events::ask`] |
 //! | report the app's health to the host | [`health!`] |
 //! | prepare an instance before its first request | [`init!`] |
+//! | see the requests of apps before they do | [`middleware!`], in a plugin |
 //! | read config vars | [`config`] |
 //! | store data | [`kv`] |
 //! | send requests to other servers | [`http::fetch`] |
@@ -48,6 +49,7 @@ pub mod kv;
 pub mod limits;
 mod logging;
 mod macros;
+pub mod plugin;
 pub mod time;
 
 #[cfg(not(target_family = "wasm"))]

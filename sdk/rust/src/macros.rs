@@ -215,6 +215,116 @@ macro_rules! init {
     };
 }
 
+/// Sees the requests of apps with an `async fn(&AppRequest, &Settings) -> Result<Decision>`. The
+/// component is a plugin.
+///
+/// The type of the settings is the middleware's own. It is deserialised from the `config` of the
+/// app that uses the plugin, once per text; a config that can't be deserialised fails the deploy of
+/// that app. A middleware without settings takes
+/// [`NoSettings`](crate::plugin::NoSettings). An error created by
+/// [`Error::status`](crate::Error::status) is the response to the client; any other error is a
+/// failure of the plugin.
+///
+/// ```
+/// use isopod_sdk::plugin::{AppRequest, Decision, NoSettings, RequestChanges};
+/// use isopod_sdk::prelude::*;
+///
+/// isopod_sdk::middleware!(name_the_app);
+///
+/// async fn name_the_app(request: &AppRequest, _: &NoSettings) -> Result<Decision> {
+///     Ok(RequestChanges::new().set_header("x-app", request.app().to_owned()).into())
+/// }
+/// # fn main() {}
+/// ```
+///
+/// A second handler, `async fn(&ResponseHead, &[u8], &Settings) -> Result<ResponseDecision>`, sees
+/// the head of the response to each request for which the first handler called
+/// [`on_response`](crate::plugin::RequestChanges::on_response):
+///
+/// ```
+/// use isopod_sdk::plugin::{AppRequest, Decision, NoSettings, RequestChanges};
+/// use isopod_sdk::plugin::{ResponseChanges, ResponseDecision, ResponseHead};
+/// use isopod_sdk::prelude::*;
+///
+/// isopod_sdk::middleware!(begin, complete);
+///
+/// async fn begin(request: &AppRequest, _: &NoSettings) -> Result<Decision> {
+///     Ok(RequestChanges::new().on_response(request.path()).into())
+/// }
+///
+/// async fn complete(_: &ResponseHead, path: &[u8], _: &NoSettings) -> Result<ResponseDecision> {
+///     Ok(ResponseChanges::new().set_header("x-path", path.to_vec()).into())
+/// }
+/// # fn main() {}
+/// ```
+#[macro_export]
+macro_rules! middleware {
+    ($on_request:path) => {
+        #[cfg(target_family = "wasm")]
+        $crate::__export_middleware!($on_request, $crate::plugin::__pass_response);
+        #[cfg(not(target_family = "wasm"))]
+        const _: () = {
+            #[allow(dead_code)]
+            fn __isopod_handler() {
+                $crate::plugin::__check_handlers($on_request, $crate::plugin::__pass_response);
+            }
+        };
+    };
+    ($on_request:path, $on_response:path) => {
+        #[cfg(target_family = "wasm")]
+        $crate::__export_middleware!($on_request, $on_response);
+        #[cfg(not(target_family = "wasm"))]
+        const _: () = {
+            #[allow(dead_code)]
+            fn __isopod_handler() {
+                $crate::plugin::__check_handlers($on_request, $on_response);
+            }
+        };
+    };
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __export_middleware {
+    ($on_request:path, $on_response:path) => {
+        const _: () = {
+            $crate::__link!(MIDDLEWARE, "component-type:isopod-sdk:0.1.0:middleware-plugin");
+
+            #[unsafe(export_name = "isopod:plugin/middleware@0.1.0#on-request")]
+            unsafe extern "C" fn __isopod_on_request(request: *mut u8) -> *const u8 {
+                // SAFETY: the host passes parameters that it wrote for this call.
+                unsafe { $crate::__private::on_request(request, $on_request) }
+            }
+
+            #[unsafe(export_name = "isopod:plugin/middleware@0.1.0#on-response")]
+            unsafe extern "C" fn __isopod_on_response(
+                config: *mut u8,
+                config_length: usize,
+                context: *mut u8,
+                context_length: usize,
+                status: i32,
+                headers: *mut u8,
+                header_count: usize,
+            ) -> *const u8 {
+                let lists = [(config, config_length), (context, context_length)];
+                // SAFETY: the host passes lists that it wrote for this call.
+                unsafe {
+                    $crate::__private::on_response(lists, status, (headers, header_count), $on_request, $on_response)
+                }
+            }
+        };
+        const _: () = {
+            $crate::__link!(PLUGIN_CONFIG, "component-type:isopod-sdk:0.1.0:config-plugin");
+
+            #[unsafe(export_name = "isopod:plugin/config@0.1.0#validate-config")]
+            unsafe extern "C" fn __isopod_validate_config(config: *mut u8, length: usize) -> *const u8 {
+                // SAFETY: the host passes a string that it wrote for this call.
+                unsafe { $crate::__private::validate_config((config, length), $on_request) }
+            }
+        };
+    };
+}
+
 /// Adds a world's description and the SDK's mark to the component.
 #[doc(hidden)]
 #[macro_export]

@@ -43,6 +43,7 @@ mod tests {
             "probe-events",
             "probe-flat",
             "probe-js",
+            "probe-plugin",
             "probe-wasi02",
             "probe-wasi03",
             "relay-wasi03",

@@ -126,7 +126,8 @@ impl Releases {
             Purpose::Serve => start_warm(resources, &mut planned, manifest.isolation).await?,
             Purpose::Preview => planned.iter_mut().for_each(|planned| planned.scale.min = 0),
         }
-        Ok(ActiveRelease::new(Some(number), program, manifest.isolation, planned, Arc::clone(resources)))
+        let release = ActiveRelease::new(Some(number), program, manifest.isolation, planned, Arc::clone(resources));
+        Ok(release.with_middleware(&manifest.middleware, resources))
     }
 
     /// Reads the bundle of a stored release.

@@ -280,7 +280,8 @@ impl Built {
         boot::check_all(resources, &mut planned, isolation).await?;
         pipeline.log(started.to_string());
         reached("release-booted").await;
-        let running = ActiveRelease::new(Some(number), program, isolation, planned, Arc::clone(resources));
+        let running = ActiveRelease::new(Some(number), program, isolation, planned, Arc::clone(resources))
+            .with_middleware(&manifest.middleware, resources);
         let push = pipeline.push.clone();
         Ok(Booted { number, origin, manifest, config, size_bytes, running, push, storing })
     }

@@ -115,7 +115,12 @@ pub(in crate::control) fn memory_note(limits: &Limits, most: u64) -> Option<Stri
 
 /// Returns the exports of a component that policy rules depend on.
 pub(in crate::control) fn exported(entries: &Entries) -> Exported {
-    Exported { http: entries.http.is_some(), events: entries.events, command: entries.command, middleware: false }
+    Exported {
+        http: entries.http.is_some(),
+        events: entries.events,
+        command: entries.command,
+        middleware: entries.middleware,
+    }
 }
 
 /// Refuses a component of an unsupported SDK version. A component without a known SDK version is
@@ -140,9 +145,14 @@ mod tests {
         Manifest::parse(text).expect("valid manifest")
     }
 
-    const HTTP: Entries =
-        Entries { http: Some(isopod_engine::HttpAbi::Flat), events: false, command: false, health: false };
-    const COMMAND: Entries = Entries { http: None, events: false, command: true, health: false };
+    const HTTP: Entries = Entries {
+        http: Some(isopod_engine::HttpAbi::Flat),
+        events: false,
+        command: false,
+        health: false,
+        middleware: false,
+    };
+    const COMMAND: Entries = Entries { http: None, command: true, ..HTTP };
 
     #[test]
     fn an_sdk_older_than_supported_is_refused_by_its_version() {

@@ -54,6 +54,9 @@ pub(crate) struct Access {
     pub(crate) bytes: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) fault: Option<String>,
+    /// The plugin that responded or failed in place of the app.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) plugin: Option<String>,
 }
 
 impl LogLine {
@@ -108,6 +111,7 @@ mod tests {
             duration_ms: 0.5,
             bytes: Some(2),
             fault: None,
+            plugin: None,
         });
         let json = serde_json::to_value(&line).expect("serialises");
         assert_eq!(json["status"], 200);

@@ -396,6 +396,7 @@ mod tests {
             duration: Duration::ZERO,
             bytes: None,
             fault: None,
+            plugin: None,
         };
         // At least twice the rate limit of any two seconds that the loop may touch.
         let sent = 5 * u64::from(limits::LOG_ACCESS_LINES_PER_SECOND);

@@ -22,6 +22,7 @@ pub(super) struct Request {
     duration: Duration,
     bytes: Option<u64>,
     fault: Option<&'static str>,
+    plugin: Option<AppName>,
 }
 
 impl Request {
@@ -37,6 +38,7 @@ impl Request {
             duration: line.duration,
             bytes: line.bytes,
             fault: line.fault,
+            plugin: line.plugin.cloned(),
         }
     }
 
@@ -44,7 +46,8 @@ impl Request {
     pub(super) fn to_line(&self, app: &AppName) -> LogLine {
         let duration_ms = self.duration_us() as f64 / 1e3;
         let fault = self.fault.map(|fault| format!(" ({fault})")).unwrap_or_default();
-        let message = format!("{} {} {} {duration_ms} ms{fault}", self.method, self.path, self.status.as_u16());
+        let plugin = self.plugin.as_ref().map(|plugin| format!(" by {plugin}")).unwrap_or_default();
+        let message = format!("{} {} {} {duration_ms} ms{plugin}{fault}", self.method, self.path, self.status.as_u16());
         LogLine {
             time: self.time,
             release: self.release,
@@ -56,6 +59,7 @@ impl Request {
                 duration_ms,
                 bytes: self.bytes,
                 fault: self.fault.map(str::to_owned),
+                plugin: self.plugin.as_ref().map(AppName::to_string),
             }),
             ..LogLine::new(app, Stream::Access, message)
         }
@@ -104,6 +108,10 @@ impl Formatter {
         out.push(b' ');
         append_thousandths(duration_us, "", out);
         out.extend_from_slice(b" ms");
+        if let Some(plugin) = &request.plugin {
+            out.extend_from_slice(b" by ");
+            out.extend_from_slice(plugin.as_str().as_bytes());
+        }
         if let Some(fault) = request.fault {
             out.extend_from_slice(b" (");
             out.extend_from_slice(fault.as_bytes());
@@ -124,6 +132,11 @@ impl Formatter {
         if let Some(fault) = request.fault {
             out.extend_from_slice(b",\"fault\":\"");
             out.extend_from_slice(fault.as_bytes());
+            out.push(b'"');
+        }
+        if let Some(plugin) = &request.plugin {
+            out.extend_from_slice(b",\"plugin\":\"");
+            out.extend_from_slice(plugin.as_str().as_bytes());
             out.push(b'"');
         }
         out.push(b'}');
@@ -199,6 +212,7 @@ mod tests {
             nanos in prop_oneof![Just(0), Just(5_000_000), 0..10_000_000_000_u64],
             bytes in any::<Option<u64>>(),
             has_fault in any::<bool>(),
+            has_plugin in any::<bool>(),
         ) -> Request {
             Request {
                 time: Timestamp::new(second, nanosecond).expect("it is in range"),
@@ -210,6 +224,7 @@ mod tests {
                 duration: Duration::from_nanos(nanos),
                 bytes,
                 fault: has_fault.then_some("app-failed"),
+                plugin: has_plugin.then(|| "require-jwt".parse().expect("it is a name")),
             }
         }
     }

@@ -12,14 +12,14 @@ use super::{
     stats::{AppStats, QueueMetrics},
     stored_events::{LastRead, StoredEvents},
 };
-use crate::runtime::{cancellation::Cancellation, class::CLASSES};
+use crate::runtime::{cancellation::Cancellation, class::CLASSES, plugin_use::PluginCalls};
 use isopod_engine::{Fault, Instance, Program};
 use isopod_executor::{Class, Run};
-use isopod_policy::{AppType, Cores, ServiceRate};
+use isopod_policy::{AppName, AppType, Cores, ServiceRate};
 use std::{
     pin::Pin,
     sync::{
-        Arc, Weak,
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicBool, AtomicU32, Ordering},
     },
     time::{Duration, Instant},
@@ -40,6 +40,8 @@ pub(crate) struct AppResources {
     /// The number of ready events that wait on disk, outside the pools.
     stored_work: AtomicU32,
     stored_events: LastRead,
+    /// The calls of each plugin that a release of the app in memory uses.
+    plugins: Mutex<Vec<Arc<PluginCalls>>>,
 }
 
 impl HostResources {
@@ -57,6 +59,7 @@ impl HostResources {
             files: AppFiles::default(),
             stored_work: AtomicU32::new(0),
             stored_events: LastRead::default(),
+            plugins: Mutex::default(),
         };
         Arc::new(resources)
     }
@@ -207,6 +210,28 @@ impl AppResources {
 
     pub(crate) fn note_dequeued(&self, class: Class, jobs: usize) {
         self.cores.note_dequeued(class, jobs);
+    }
+
+    /// Returns the counters of the app's calls of a plugin. Drops those of plugins that no release
+    /// in memory uses.
+    pub(crate) fn plugin_calls(&self, plugin: &AppName) -> Arc<PluginCalls> {
+        let mut plugins = self.lock_plugins();
+        plugins.retain(|calls| calls.plugin() == plugin || Arc::strong_count(calls) > 1);
+        if let Some(calls) = plugins.iter().find(|calls| calls.plugin() == plugin) {
+            return Arc::clone(calls);
+        }
+        let calls = Arc::new(PluginCalls::new(plugin.clone()));
+        plugins.push(Arc::clone(&calls));
+        calls
+    }
+
+    /// Returns the counters of the app's calls of all plugins.
+    pub(crate) fn all_plugin_calls(&self) -> Vec<Arc<PluginCalls>> {
+        self.lock_plugins().clone()
+    }
+
+    fn lock_plugins(&self) -> MutexGuard<'_, Vec<Arc<PluginCalls>>> {
+        self.plugins.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns the number of queued jobs in all pools of the app.

@@ -3,9 +3,10 @@
 use super::{bodies::HostBodies, guest_runtime::GuestRuntimes, pools::Pools, waits::Waits};
 use crate::runtime::limits;
 use isopod_executor::Executor;
+use isopod_policy::MiddlewareUse;
 use std::{
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -25,14 +26,28 @@ struct Inner {
     waits: Waits,
     /// Whether queued jobs are refused because the host stops.
     refuses_waiting: AtomicBool,
+    /// The middlewares that the operator requires for every app.
+    required_middleware: OnceLock<Vec<MiddlewareUse>>,
 }
 
 impl HostResources {
     /// Creates the host's resources. `guests` owns the runtimes of guests that don't use the
     /// runtime of an I/O thread.
     pub(crate) fn new(executor: Executor, guests: GuestRuntimes) -> Self {
-        let (bodies, pools, waits, refuses_waiting) = Default::default();
-        Self(Arc::new(Inner { executor, guests, bodies, pools, waits, refuses_waiting }))
+        let (bodies, pools, waits, refuses_waiting, required_middleware) = Default::default();
+        Self(Arc::new(Inner { executor, guests, bodies, pools, waits, refuses_waiting, required_middleware }))
+    }
+
+    #[allow(dead_code, reason = "the composition root calls it with the settings of the operator")]
+    /// Sets the middlewares that the operator requires for every app, before the first release is
+    /// active.
+    pub(crate) fn require_middleware(&self, uses: Vec<MiddlewareUse>) {
+        let set = self.0.required_middleware.set(uses);
+        debug_assert!(set.is_ok(), "the required middlewares are set once");
+    }
+
+    pub(crate) fn required_middleware(&self) -> &[MiddlewareUse] {
+        self.0.required_middleware.get().map_or(&[], Vec::as_slice)
     }
 
     /// Refuses the queued jobs shortly before `drain` has passed, so that their clients get a

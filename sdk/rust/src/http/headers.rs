@@ -150,6 +150,13 @@ impl Headers {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HeaderValue(Cow<'static, [u8]>);
 
+impl HeaderValue {
+    /// Returns the value's bytes.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
 impl From<&'static str> for HeaderValue {
     fn from(value: &'static str) -> Self {
         Self(Cow::Borrowed(value.as_bytes()))

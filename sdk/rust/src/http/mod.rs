@@ -18,10 +18,6 @@ pub use client::{fetch, fetch_streaming};
 pub use headers::{HeaderValue, Headers};
 pub use method::Method;
 pub use request::Request;
-#[cfg_attr(
-    not(target_family = "wasm"),
-    allow(unused_imports, reason = "only the bindings create a request from parts")
-)]
 pub(crate) use request::Target;
 pub use response::Response;
 #[doc(hidden)]

@@ -85,7 +85,9 @@ where
 }
 
 /// Returns the handler's response with its body as bytes.
-async fn whole(answer: impl Future<Output = Result<Response>>) -> Result<(u16, Headers, Cow<'static, [u8]>)> {
+pub(super) async fn whole(
+    answer: impl Future<Output = Result<Response>>,
+) -> Result<(u16, Headers, Cow<'static, [u8]>)> {
     let answer = match answer.await {
         Err(error) if error.is_for_client() => Response::from_error(&error),
         answer => answer?,

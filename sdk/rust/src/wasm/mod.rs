@@ -18,6 +18,7 @@ mod http03;
 mod incoming;
 mod keyvalue;
 mod logging;
+mod plugin_export;
 mod reactor;
 pub mod worlds;
 

@@ -49,6 +49,38 @@ pub const INIT: [u8; 210] = *b"\
 \x03\0\0\0G\x09producers\x01\x0cprocessed-by\x02\x0dwit-component\x070.259.0\x10\
 wit-bindgen-rust\x060.62.0";
 
+/// The world that exports `isopod:plugin/middleware`.
+#[rustfmt::skip]
+#[allow(clippy::octal_escapes)]
+pub const MIDDLEWARE: [u8; 781] = *b"\
+\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\x85\x05\x01A\x02\x01\
+A\x02\x01B\x1d\x01p}\x01o\x02s\0\x01p\x01\x01ks\x01r\x08\x06methods\x06schemes\x09\
+authoritys\x0fpath-with-querys\x07headers\x02\x0eclient-address\x03\x03apps\x0ar\
+equest-ids\x04\0\x07request\x03\0\x04\x01r\x03\x06status{\x07headers\x02\x04body\
+\0\x04\0\x08response\x03\0\x06\x01q\x03\x03set\x01\x01\0\x06append\x01\x01\0\x06\
+remove\x01s\0\x04\0\x0dheader-change\x03\0\x08\x01p\x09\x01k\0\x01r\x03\x0fpath-\
+with-query\x03\x07headers\x0a\x10response-context\x0b\x04\0\x0frequest-changes\x03\
+\0\x0c\x01q\x03\x04pass\0\0\x06change\x01\x0d\0\x07respond\x01\x07\0\x04\0\x08de\
+cision\x03\0\x0e\x01r\x02\x06status{\x07headers\x02\x04\0\x0dresponse-head\x03\0\
+\x10\x01k{\x01r\x02\x06status\x12\x07headers\x0a\x04\0\x10response-changes\x03\0\
+\x13\x01q\x03\x04pass\0\0\x06change\x01\x14\0\x07replace\x01\x07\0\x04\0\x11resp\
+onse-decision\x03\0\x15\x01j\x01\x0f\x01s\x01@\x02\x06configs\x07request\x05\0\x17\
+\x04\0\x0aon-request\x01\x18\x01j\x01\x16\x01s\x01@\x03\x06configs\x07context\0\x08\
+response\x11\0\x19\x04\0\x0bon-response\x01\x1a\x04\0\x1eisopod:plugin/middlewar\
+e@0.1.0\x05\0\x04\0%isopod:plugin/middleware-plugin@0.1.0\x04\0\x0b\x17\x01\0\x11\
+middleware-plugin\x03\0\0\0G\x09producers\x01\x0cprocessed-by\x02\x0dwit-compone\
+nt\x070.259.0\x10wit-bindgen-rust\x060.62.0";
+
+/// The world that exports `isopod:plugin/config`.
+#[rustfmt::skip]
+#[allow(clippy::octal_escapes)]
+pub const PLUGIN_CONFIG: [u8; 247] = *b"\
+\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07t\x01A\x02\x01A\x02\x01\
+B\x03\x01j\0\x01s\x01@\x01\x06configs\0\0\x04\0\x0fvalidate-config\x01\x01\x04\0\
+\x1aisopod:plugin/config@0.1.0\x05\0\x04\0!isopod:plugin/config-plugin@0.1.0\x04\
+\0\x0b\x13\x01\0\x0dconfig-plugin\x03\0\0\0G\x09producers\x01\x0cprocessed-by\x02\
+\x0dwit-component\x070.259.0\x10wit-bindgen-rust\x060.62.0";
+
 /// The world of the imports beyond WASI: key-value, config, logging, events to send. A component
 /// imports only the interfaces that it uses.
 #[rustfmt::skip]

@@ -1,0 +1,178 @@
+//! A middleware that does what the config of the app asks: decides in every possible way, and
+//! fails in as many. For the tests of the host.
+
+use isopod_sdk::plugin::{AppRequest, Decision, RequestChanges, ResponseChanges, ResponseDecision, ResponseHead};
+use isopod_sdk::prelude::*;
+use serde::Deserialize;
+use std::time::Duration;
+
+isopod_sdk::middleware!(decide, complete);
+
+/// The config.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Settings {
+    /// What to do with a request.
+    request: Act,
+    /// What to do with its response. Without it, the response isn't seen.
+    response: Option<Act>,
+    /// Bytes that are ignored: a config of any size.
+    #[serde(default, rename = "padding")]
+    _padding: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Act {
+    Pass,
+    /// Sets a header.
+    Set(String, String),
+    /// Adds a header.
+    Append(String, String),
+    /// Removes a header.
+    Remove(String),
+    /// Changes the path of a request.
+    Path(String),
+    /// Changes the status of a response.
+    Status(u16),
+    /// Answers, or replaces a response, with this status and text.
+    Respond(u16, String),
+    /// Answers with a body of this many bytes.
+    Body(usize),
+    /// Sets this many headers with values of this many bytes.
+    Headers(usize, usize),
+    /// Answers with the request's own head.
+    Show,
+    /// Sets the header `x-calls` to the number of calls of this instance.
+    Count,
+    Error(String),
+    Trap,
+    Spin,
+    Allocate,
+    /// Waits for this many milliseconds.
+    Sleep(u64),
+    /// Answers with the text of a response from this URL.
+    Fetch(String),
+}
+
+/// What an act decides.
+enum Outcome {
+    Pass,
+    Changes(RequestChanges, ResponseChanges),
+    Respond(Response),
+}
+
+async fn decide(request: &AppRequest, settings: &Settings) -> Result<Decision> {
+    let outcome = match &settings.request {
+        Act::Path(path) => Outcome::Changes(RequestChanges::new().set_path(path.clone()), ResponseChanges::new()),
+        Act::Show => Outcome::Respond(Response::text(shown(request))),
+        other => act(other).await?,
+    };
+    let changes = match outcome {
+        Outcome::Respond(response) => return Ok(response.into()),
+        Outcome::Pass if settings.response.is_none() => return Ok(Decision::Pass),
+        Outcome::Pass => RequestChanges::new(),
+        Outcome::Changes(changes, _) => changes,
+    };
+    Ok(match settings.response {
+        Some(_) => changes.on_response(request.path()).into(),
+        None => changes.into(),
+    })
+}
+
+async fn complete(head: &ResponseHead, path: &[u8], settings: &Settings) -> Result<ResponseDecision> {
+    let outcome = match &settings.response {
+        Some(Act::Status(status)) => {
+            Outcome::Changes(RequestChanges::new(), ResponseChanges::new().set_status(*status))
+        }
+        Some(Act::Show) => {
+            let text = format!("{} {}\n{:?}", head.status, String::from_utf8_lossy(path), head.headers);
+            Outcome::Respond(Response::text(text))
+        }
+        Some(other) => act(other).await?,
+        None => Outcome::Pass,
+    };
+    Ok(match outcome {
+        Outcome::Respond(response) => response.into(),
+        Outcome::Pass => ResponseDecision::Pass,
+        Outcome::Changes(_, changes) => changes.into(),
+    })
+}
+
+async fn act(act: &Act) -> Result<Outcome> {
+    Ok(match act {
+        Act::Pass | Act::Path(_) | Act::Status(_) | Act::Show => Outcome::Pass,
+        Act::Set(name, value) => Outcome::Changes(
+            RequestChanges::new().set_header(name.clone(), value.clone()),
+            ResponseChanges::new().set_header(name.clone(), value.clone()),
+        ),
+        Act::Append(name, value) => Outcome::Changes(
+            RequestChanges::new().append_header(name.clone(), value.clone()),
+            ResponseChanges::new().append_header(name.clone(), value.clone()),
+        ),
+        Act::Remove(name) => Outcome::Changes(
+            RequestChanges::new().remove_header(name.clone()),
+            ResponseChanges::new().remove_header(name.clone()),
+        ),
+        Act::Respond(status, text) => Outcome::Respond(Response::text(text.clone()).with_status(*status)),
+        Act::Body(bytes) => Outcome::Respond(Response::text("b".repeat(*bytes))),
+        Act::Headers(count, bytes) => {
+            let value = "v".repeat(*bytes);
+            let (mut request, mut response) = (RequestChanges::new(), ResponseChanges::new());
+            for index in 0..*count {
+                request = request.set_header(format!("x-{index}"), value.clone());
+                response = response.set_header(format!("x-{index}"), value.clone());
+            }
+            Outcome::Changes(request, response)
+        }
+        Act::Count => {
+            let calls = count_call().to_string();
+            Outcome::Changes(
+                RequestChanges::new().set_header("x-calls", calls.clone()),
+                ResponseChanges::new().set_header("x-calls", calls),
+            )
+        }
+        Act::Error(text) => return Err(Error::msg(text.clone())),
+        Act::Trap => panic!("the probe was asked to panic"),
+        Act::Spin => loop {
+            std::hint::black_box(0);
+        },
+        Act::Allocate => {
+            let mut kept = Vec::new();
+            loop {
+                kept.push(vec![1_u8; 1 << 20]);
+                std::hint::black_box(&kept);
+            }
+        }
+        Act::Sleep(ms) => {
+            sleep(Duration::from_millis(*ms)).await;
+            Outcome::Pass
+        }
+        Act::Fetch(url) => {
+            let answer = fetch(Request::get(url)).await?;
+            Outcome::Respond(Response::text(answer.body_text()?.to_owned()).with_status(answer.status))
+        }
+    })
+}
+
+fn shown(request: &AppRequest) -> String {
+    let query = if request.query().is_empty() { String::new() } else { format!("?{}", request.query()) };
+    format!(
+        "{} {}://{}{}{query} for {} as {} from {:?}\n{:?}\n",
+        request.method,
+        request.scheme(),
+        request.authority(),
+        request.path(),
+        request.app(),
+        request.id(),
+        request.client_address(),
+        request.headers,
+    )
+}
+
+/// Counts the calls of this instance.
+fn count_call() -> u64 {
+    use std::sync::atomic::{AtomicU64, Ordering};
+    static CALLS: AtomicU64 = AtomicU64::new(0);
+    CALLS.fetch_add(1, Ordering::Relaxed) + 1
+}

@@ -1,0 +1,115 @@
+//! Delivers a request to a release: through the middlewares of its app, then to one of its
+//! instances. Never chooses the release.
+
+use super::{
+    body,
+    failure::{self, Failed},
+};
+use crate::{
+    http::connections::DrainedBody,
+    runtime::{
+        ActiveRelease, App, Chain, Directory, HttpRequest, InvokeError,
+        middleware::{Asked, Completed, PluginFailure, RequestOutcome},
+    },
+};
+use http::{Response, request::Parts};
+use http_body::Body;
+use isopod_engine::{BadBody, BodyMonitor, Fault, RequestBody, ResponseBody};
+use isopod_policy::{AppName, InstanceId, RequestId};
+
+/// A request whose body hasn't been read.
+pub(super) type Received = (Box<Parts>, DrainedBody);
+
+/// The response to a request, or why there is none, and the plugin that responded or failed in
+/// place of the app.
+pub(super) type Delivered = (Result<Response<ResponseBody>, Box<Failed>>, Option<AppName>);
+
+/// Delivers a request to a release, or to one of its instances.
+pub(super) async fn deliver(
+    directory: &Directory,
+    app: &App,
+    running: &ActiveRelease,
+    instance: Option<&InstanceId>,
+    request: Received,
+    id: RequestId,
+) -> Delivered {
+    match running.middleware() {
+        None => (to_app(app, running, instance, request, id).await, None),
+        Some(chain) => through(chain, directory, app, running, instance, request, id).await,
+    }
+}
+
+/// Delivers a request through middlewares, which see it before its body is read and before it waits
+/// for an instance. The response passes back through those that wait for it.
+pub(super) async fn through(
+    chain: &Chain,
+    directory: &Directory,
+    app: &App,
+    running: &ActiveRelease,
+    instance: Option<&InstanceId>,
+    (head, body): Received,
+    id: RequestId,
+) -> Delivered {
+    let refused = |failure: PluginFailure| {
+        let failed = failure::plugin_failed(&failure, app.resources().is_dev());
+        (Err(Box::new(failed)), Some(failure.plugin))
+    };
+    let Asked { outcome, waiting } = chain.ask(app, directory, head, id).await;
+    let (answered, plugin) = match outcome {
+        RequestOutcome::Continue(head) => (to_app(app, running, instance, (head, body), id).await, None),
+        RequestOutcome::Respond { plugin, response } => (Ok(response), Some(plugin)),
+        RequestOutcome::Refuse(failure) => return refused(failure),
+    };
+    let response = match answered {
+        Ok(response) => response,
+        Err(failed) => return (Err(failed), None),
+    };
+    match chain.complete(app, directory, waiting, response, id).await {
+        Ok(Completed { response, replaced_by }) => (Ok(response), replaced_by.or(plugin)),
+        Err(failure) => refused(failure),
+    }
+}
+
+/// Delivers a request to a release, past its middlewares.
+pub(super) async fn to_app(
+    app: &App,
+    running: &ActiveRelease,
+    instance: Option<&InstanceId>,
+    (head, body): (Box<Parts>, DrainedBody),
+    id: RequestId,
+) -> Result<Response<ResponseBody>, Box<Failed>> {
+    let limit = running.program().body_limit();
+    let body = if body.is_end_stream() {
+        RequestBody::empty()
+    } else {
+        // Boxed, so that the future of a request without a body stays small.
+        Box::pin(body::take_in(&head.headers, body, limit, running, app.resources())).await?
+    };
+    let monitor = body.monitor();
+    let request = HttpRequest { head, body };
+    let answered = match instance {
+        None => running.http(request, id).await,
+        Some(instance) => Box::pin(running.http_on(instance, request, id)).await,
+    };
+    match monitor.as_ref().and_then(BodyMonitor::fault) {
+        // The client caused the failure, so the app's response to an incomplete body is discarded.
+        Some(BadBody::TooLarge) => Err(failure::too_large(limit).into()),
+        Some(BadBody::TooSlow) => {
+            Err(failure::too_slow("the rest of the body did not arrive in time".to_owned()).into())
+        }
+        Some(BadBody::Broken { detail }) => Err(failure::broken(detail.clone()).into()),
+        None => answered.map_err(|refused| {
+            let (problem, fault) = failure::explain(&refused);
+            let problem = match refused {
+                // The SDK guarantees that a handler's error text appears only in the log. A crash
+                // has no other text, so `dev` apps show it.
+                InvokeError::Fault(Fault::Failed { .. }) => problem,
+                InvokeError::Fault(fault) if app.resources().is_dev() => {
+                    failure::with_guest_output(problem, running, &fault, id)
+                }
+                _ => problem,
+            };
+            Box::new((problem, fault))
+        }),
+    }
+}

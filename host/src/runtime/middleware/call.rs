@@ -1,0 +1,115 @@
+//! One call of a plugin: a lease of an instance from the plugin's pool, then the plugin's work on
+//! the CPU account of the app that uses it, within the plugin's time limit. Counts and logs a
+//! failure as one of the plugin.
+
+use crate::runtime::{
+    error::InvokeError,
+    invoke::{Id, Input, current_call, ready_lease, report_outcome, run_within},
+    plugin_use::PluginCalls,
+    pool::Pool,
+    release::ActiveRelease,
+    resources::AppResources,
+};
+use isopod_engine::{Fault, Instance};
+use isopod_executor::Class;
+
+/// Why a plugin gave no decision.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum CallError {
+    #[error("the plugin serves no requests of apps")]
+    NoMiddleware,
+    #[error("the app already uses its share of the plugin's instances")]
+    ShareInUse,
+    #[error(transparent)]
+    Invoke(#[from] InvokeError),
+}
+
+impl ActiveRelease {
+    /// Calls an instance of this plugin for an app with these resources.
+    pub(super) async fn call_plugin<T, F>(
+        &self,
+        payer: &AppResources,
+        calls: &PluginCalls,
+        request_id: &impl Id,
+        work: impl FnOnce(Box<Instance>) -> F + Send + 'static,
+    ) -> Result<T, CallError>
+    where
+        T: Send + 'static,
+        F: Future<Output = (Result<T, Fault>, Option<Box<Instance>>)> + Send + 'static,
+    {
+        let pool = self.middleware_pool().ok_or(CallError::NoMiddleware)?;
+        let deadline = pool.deadline();
+        let share = share_of(pool);
+        let call = match calls.try_begin(share) {
+            Some(call) => call,
+            None => deadline.wait_for(calls.begin(share)).await.ok_or(CallError::ShareInUse)?,
+        };
+        let outcome = match ready_lease(pool, Class::Pull, 0, deadline).await {
+            Ok(mut lease) => {
+                let (cpu, admitted) = (lease.cpu.clone(), lease.admitted);
+                let before = cpu.time();
+                let work = Box::pin(current_call(pool, &lease, 0).scope(async move {
+                    let (decided, instance) = match lease.instance().await {
+                        Ok(instance) => work(instance).await,
+                        Err(fault) => (Err(fault), None),
+                    };
+                    lease.put_instance(instance);
+                    (decided, lease)
+                }));
+                let run = payer.run(Class::Pull, pool.program(), work).counted_in(cpu.clone());
+                let outcome = run_within(deadline, pool, admitted, run).await;
+                // The slot is leased to this call only, so its counter shows the call's own time,
+                // also if the call didn't complete.
+                calls.add_cpu(cpu.time().saturating_sub(before));
+                outcome.and_then(|((decided, _lease), _)| decided.map_err(InvokeError::from))
+            }
+            Err(refused) => Err(refused),
+        };
+        drop(call);
+        outcome.map_err(|refused| {
+            report_outcome(pool, &refused, &Input::none(), request_id.as_ref());
+            CallError::Invoke(refused)
+        })
+    }
+
+    #[allow(dead_code, reason = "the control plane calls it when it checks the configs of a release")]
+    /// Asks this plugin whether a config is valid. The inner error is the plugin's own text. Runs
+    /// on the plugin's own CPU account.
+    pub(crate) async fn validate_config(&self, config: &str) -> Result<Result<(), String>, InvokeError> {
+        let pool = self.middleware_pool().ok_or(InvokeError::NoProcess("requests of apps"))?;
+        let (deadline, config) = (pool.deadline(), config.to_owned());
+        let validated = match ready_lease(pool, Class::Pull, 0, deadline).await {
+            Ok(mut lease) => {
+                let (cpu, admitted) = (lease.cpu.clone(), lease.admitted);
+                let work = Box::pin(current_call(pool, &lease, 0).scope(async move {
+                    let (validated, instance) = match lease.instance().await {
+                        Ok(instance) => instance.validate_config(&config).await,
+                        Err(fault) => (Err(fault), None),
+                    };
+                    lease.put_instance(instance);
+                    (validated, lease)
+                }));
+                let run = pool.resources().run(Class::Pull, pool.program(), work).counted_in(cpu);
+                let outcome = run_within(deadline, pool, admitted, run).await;
+                outcome.and_then(|((validated, _lease), _)| validated.map_err(InvokeError::from))
+            }
+            Err(refused) => Err(refused),
+        };
+        match validated {
+            Ok(()) => Ok(Ok(())),
+            // A refused config is no failure of the plugin.
+            Err(InvokeError::Fault(Fault::Failed { message })) => Ok(Err(message)),
+            Err(refused) => {
+                report_outcome(pool, &refused, &Input::none(), "");
+                Err(refused)
+            }
+        }
+    }
+}
+
+/// Returns how many calls of one app may be in progress in a plugin's pool: half of the pool's
+/// instances, so that the other half serves other apps.
+fn share_of(pool: &Pool) -> u32 {
+    let instances = pool.scale().max.min(pool.resources().cores(Class::Pull));
+    instances.div_ceil(2).max(1)
+}

@@ -1,0 +1,8 @@
+//! Runs the middlewares of an app: in order for a request, in reverse order for its response. Each
+//! runs in an instance of its plugin, on the CPU account of the app. Never chooses the response to
+//! a failure of a plugin: the ingress does.
+
+mod call;
+mod chain;
+
+pub(crate) use chain::{Asked, Completed, PluginFailure, PluginFailureReason, RequestOutcome};

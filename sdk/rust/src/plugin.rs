@@ -1,0 +1,447 @@
+//! Plugins: middleware that sees the requests of apps, and the heads of their responses. Never
+//! knows how a decision reaches the host; `wasm/` does.
+//!
+//! ```
+//! use isopod_sdk::prelude::*;
+//! use isopod_sdk::plugin::{AppRequest, Decision};
+//! use serde::Deserialize;
+//!
+//! isopod_sdk::middleware!(require_key);
+//!
+//! #[derive(Deserialize)]
+//! struct Settings {
+//!     keys: Vec<String>,
+//! }
+//!
+//! async fn require_key(request: &AppRequest, settings: &Settings) -> Result<Decision> {
+//!     let key = request.header("x-api-key").or_status(401, "send a key in x-api-key")?;
+//!     settings.keys.iter().find(|known| *known == key).or_status(403, "the key is unknown")?;
+//!     Ok(Decision::Pass)
+//! }
+//! # fn main() {}
+//! ```
+//!
+//! An instance serves several apps. The settings of each are parsed once and kept.
+
+use std::any::Any;
+use std::borrow::Cow;
+use std::cell::RefCell;
+use std::fmt;
+use std::ops::Deref;
+use std::rc::Rc;
+
+use serde::de::{DeserializeOwned, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+
+use crate::http::{HeaderValue, Headers, Request, Response, Target};
+use crate::{Context, Error, Result, limits};
+
+/// The head of a request to an app. The methods of [`Request`] work on it; its body is empty.
+#[derive(Debug)]
+pub struct AppRequest {
+    pub(crate) request: Request,
+    pub(crate) app: String,
+    pub(crate) id: String,
+}
+
+impl AppRequest {
+    /// Returns the name of the app.
+    pub fn app(&self) -> &str {
+        &self.app
+    }
+
+    /// Returns the id of the request, as in the logs.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+}
+
+impl Deref for AppRequest {
+    type Target = Request;
+
+    fn deref(&self) -> &Request {
+        &self.request
+    }
+}
+
+/// Creates a request to an app named `app`, for tests.
+impl From<Request> for AppRequest {
+    fn from(request: Request) -> Self {
+        Self { request, app: "app".to_owned(), id: "test".to_owned() }
+    }
+}
+
+/// The head of an app's response.
+#[derive(Debug)]
+pub struct ResponseHead {
+    /// The status code.
+    pub status: u16,
+    /// The header fields.
+    pub headers: Headers,
+}
+
+/// Returns the head of a response, for tests.
+impl From<Response> for ResponseHead {
+    fn from(response: Response) -> Self {
+        Self { status: response.status, headers: response.headers }
+    }
+}
+
+/// The decision about a request.
+///
+/// A response converts into the decision to respond, and changes convert into the decision to
+/// continue with them: `Ok(Response::new(204).into())`.
+#[derive(Debug)]
+pub enum Decision {
+    /// The request continues unchanged.
+    Pass,
+    /// The request continues with changes.
+    Change(RequestChanges),
+    /// The request ends here with this response.
+    Respond(Response),
+}
+
+impl From<Response> for Decision {
+    fn from(response: Response) -> Self {
+        Self::Respond(response)
+    }
+}
+
+impl From<RequestChanges> for Decision {
+    fn from(changes: RequestChanges) -> Self {
+        Self::Change(changes)
+    }
+}
+
+impl Decision {
+    /// Returns the response, if the request ends here.
+    pub fn response(&self) -> Option<&Response> {
+        match self {
+            Self::Respond(response) => Some(response),
+            Self::Pass | Self::Change(_) => None,
+        }
+    }
+
+    /// Returns the request as the app receives it, for tests; `None` if the request ends here.
+    pub fn apply_to(self, request: AppRequest) -> Option<Request> {
+        let AppRequest { mut request, .. } = request;
+        match self {
+            Self::Pass => {}
+            Self::Change(changes) => {
+                if let Some(path) = &changes.path_with_query {
+                    request.target = Target::new(request.target.authority(), path);
+                }
+                changes.headers.into_iter().for_each(|change| change.apply(&mut request.headers));
+            }
+            Self::Respond(_) => return None,
+        }
+        Some(request)
+    }
+}
+
+/// Changes of a request, for the middleware after this one and for the app.
+#[derive(Debug, Default)]
+pub struct RequestChanges {
+    pub(crate) path_with_query: Option<String>,
+    pub(crate) headers: Vec<HeaderChange>,
+    pub(crate) response_context: Option<Vec<u8>>,
+}
+
+impl RequestChanges {
+    /// Creates changes that change nothing.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Changes the path and query. It starts with `/`.
+    #[must_use]
+    pub fn set_path(mut self, path_with_query: impl Into<String>) -> Self {
+        self.path_with_query = Some(path_with_query.into());
+        self
+    }
+
+    /// Sets a header field, and removes all others of its name.
+    #[must_use]
+    pub fn set_header(mut self, name: impl Into<Cow<'static, str>>, value: impl Into<HeaderValue>) -> Self {
+        self.headers.push(HeaderChange::Set(name.into(), value.into()));
+        self
+    }
+
+    /// Adds a header field.
+    #[must_use]
+    pub fn append_header(mut self, name: impl Into<Cow<'static, str>>, value: impl Into<HeaderValue>) -> Self {
+        self.headers.push(HeaderChange::Append(name.into(), value.into()));
+        self
+    }
+
+    /// Removes all header fields of a name.
+    #[must_use]
+    pub fn remove_header(mut self, name: impl Into<Cow<'static, str>>) -> Self {
+        self.headers.push(HeaderChange::Remove(name.into()));
+        self
+    }
+
+    /// Has the middleware's second handler called once the response is known, with this context. It
+    /// may run in another instance, so nothing else is kept for it.
+    #[must_use]
+    pub fn on_response(mut self, context: impl Into<Vec<u8>>) -> Self {
+        self.response_context = Some(context.into());
+        self
+    }
+}
+
+/// The decision about a response. Its conversions are those of [`Decision`].
+#[derive(Debug)]
+pub enum ResponseDecision {
+    /// The response continues unchanged.
+    Pass,
+    /// The response continues with another head.
+    Change(ResponseChanges),
+    /// The response is replaced.
+    Replace(Response),
+}
+
+impl From<Response> for ResponseDecision {
+    fn from(response: Response) -> Self {
+        Self::Replace(response)
+    }
+}
+
+impl From<ResponseChanges> for ResponseDecision {
+    fn from(changes: ResponseChanges) -> Self {
+        Self::Change(changes)
+    }
+}
+
+impl ResponseDecision {
+    /// Returns the head as the client receives it, for tests.
+    pub fn apply_to(self, head: ResponseHead) -> ResponseHead {
+        match self {
+            Self::Pass => head,
+            Self::Replace(response) => response.into(),
+            Self::Change(changes) => {
+                let mut headers = head.headers;
+                changes.headers.into_iter().for_each(|change| change.apply(&mut headers));
+                ResponseHead { status: changes.status.unwrap_or(head.status), headers }
+            }
+        }
+    }
+}
+
+/// Changes of a response's head.
+#[derive(Debug, Default)]
+pub struct ResponseChanges {
+    pub(crate) status: Option<u16>,
+    pub(crate) headers: Vec<HeaderChange>,
+}
+
+impl ResponseChanges {
+    /// Creates changes that change nothing.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Changes the status code.
+    #[must_use]
+    pub fn set_status(mut self, status: u16) -> Self {
+        self.status = Some(status);
+        self
+    }
+
+    /// Sets a header field, and removes all others of its name.
+    #[must_use]
+    pub fn set_header(mut self, name: impl Into<Cow<'static, str>>, value: impl Into<HeaderValue>) -> Self {
+        self.headers.push(HeaderChange::Set(name.into(), value.into()));
+        self
+    }
+
+    /// Adds a header field.
+    #[must_use]
+    pub fn append_header(mut self, name: impl Into<Cow<'static, str>>, value: impl Into<HeaderValue>) -> Self {
+        self.headers.push(HeaderChange::Append(name.into(), value.into()));
+        self
+    }
+
+    /// Removes all header fields of a name.
+    #[must_use]
+    pub fn remove_header(mut self, name: impl Into<Cow<'static, str>>) -> Self {
+        self.headers.push(HeaderChange::Remove(name.into()));
+        self
+    }
+}
+
+/// A change of one header.
+#[derive(Debug)]
+pub(crate) enum HeaderChange {
+    Set(Cow<'static, str>, HeaderValue),
+    Append(Cow<'static, str>, HeaderValue),
+    Remove(Cow<'static, str>),
+}
+
+impl HeaderChange {
+    fn apply(self, headers: &mut Headers) {
+        match self {
+            Self::Set(name, value) => headers.set(name, value),
+            Self::Append(name, value) => headers.append(name, value),
+            Self::Remove(name) => headers.remove(&name),
+        }
+    }
+}
+
+/// The settings of a middleware that has none. Any key is an error.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NoSettings;
+
+impl<'de> Deserialize<'de> for NoSettings {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Empty;
+
+        impl<'de> Visitor<'de> for Empty {
+            type Value = NoSettings;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("no settings")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut keys: A) -> Result<NoSettings, A::Error> {
+                match keys.next_key::<String>()? {
+                    Some(key) => Err(serde::de::Error::unknown_field(&key, &[])),
+                    None => Ok(NoSettings),
+                }
+            }
+        }
+
+        deserializer.deserialize_map(Empty)
+    }
+}
+
+/// Parses settings from their JSON text, as the host passes them.
+pub fn parse_settings<C: DeserializeOwned>(json: &str) -> Result<C> {
+    serde_json::from_str(json).map_err(Error::from).context("the config is invalid")
+}
+
+/// Passes responses: the second handler of a middleware that has none.
+#[doc(hidden)]
+pub async fn __pass_response<C>(_: &ResponseHead, _: &[u8], _: &C) -> Result<ResponseDecision> {
+    Ok(ResponseDecision::Pass)
+}
+
+/// Checks the types of the handlers of [`middleware!`](crate::middleware!) where they aren't
+/// exported.
+#[doc(hidden)]
+pub fn __check_handlers<C, F, G>(_on_request: F, _on_response: G)
+where
+    C: DeserializeOwned + 'static,
+    F: AsyncFn(&AppRequest, &C) -> Result<Decision>,
+    G: AsyncFn(&ResponseHead, &[u8], &C) -> Result<ResponseDecision>,
+{
+}
+
+/// The settings parsed most recently, the latest first, with their texts.
+type Parsed = Vec<(String, Rc<dyn Any>)>;
+
+thread_local! {
+    static PARSED: RefCell<Parsed> = const { RefCell::new(Vec::new()) };
+}
+
+/// Returns the settings with this text, which are parsed only if they aren't kept.
+#[cfg_attr(not(target_family = "wasm"), allow(dead_code, reason = "only a host passes settings as text"))]
+pub(crate) fn settings<C: DeserializeOwned + 'static>(json: String) -> Result<Rc<C>> {
+    PARSED.with_borrow_mut(|parsed| {
+        if let Some(index) = parsed.iter().position(|(text, _)| *text == json) {
+            parsed[..=index].rotate_right(1);
+            if let Ok(settings) = Rc::clone(&parsed[0].1).downcast() {
+                return Ok(settings);
+            }
+        }
+        let settings = Rc::new(parse_settings::<C>(&json)?);
+        let mut bytes = json.len();
+        parsed.insert(0, (json, Rc::<C>::clone(&settings)));
+        let kept = parsed.iter().skip(1).take(limits::SETTINGS_KEPT - 1).take_while(|(text, _)| {
+            bytes += text.len();
+            bytes <= limits::SETTINGS_KEPT_BYTES
+        });
+        let kept = 1 + kept.count();
+        parsed.truncate(kept);
+        Ok(settings)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::prelude::*;
+    use crate::testing::block_on;
+
+    #[derive(Debug, Deserialize)]
+    struct Settings {
+        key: String,
+    }
+
+    crate::middleware!(decide, complete);
+
+    async fn decide(request: &AppRequest, settings: &Settings) -> Result<Decision> {
+        if request.header("x-key") != Some(&settings.key) {
+            return Ok(Response::text("no").with_status(401).into());
+        }
+        let changes = RequestChanges::new().remove_header("x-key").set_header("x-app", request.app().to_owned());
+        Ok(changes.append_header("x-app", "2").set_path("/inner?x=1").on_response("context").into())
+    }
+
+    async fn complete(head: &ResponseHead, context: &[u8], _: &Settings) -> Result<ResponseDecision> {
+        match head.status {
+            200 => Ok(ResponseChanges::new().set_status(203).set_header("x-context", context.to_vec()).into()),
+            404 => Ok(Response::new(204).into()),
+            _ => Ok(ResponseDecision::Pass),
+        }
+    }
+
+    #[test]
+    fn a_middleware_is_tested_without_a_host() {
+        let settings: Settings = parse_settings(r#"{"key": "k"}"#).unwrap();
+        let refused = block_on(decide(&Request::get("/").into(), &settings)).unwrap();
+        assert_eq!(refused.response().map(|response| response.status), Some(401));
+        assert!(refused.apply_to(Request::get("/").into()).is_none());
+        let request: AppRequest = Request::get("https://a.example/x").with_header("x-key", "k").into();
+        let seen = block_on(decide(&request, &settings)).unwrap().apply_to(request).unwrap();
+        assert_eq!((seen.authority(), seen.path(), seen.query()), ("a.example", "/inner", "x=1"));
+        assert_eq!(seen.headers.iter().collect::<Vec<_>>(), [("x-app", &b"app"[..]), ("x-app", b"2")]);
+    }
+
+    #[test]
+    fn a_response_is_changed_replaced_or_passed() {
+        let settings = Settings { key: String::new() };
+        let completed = |status| {
+            let head = ResponseHead::from(Response::new(status).with_header("x-a", "1"));
+            let decision = block_on(complete(&head, b"c", &settings)).unwrap();
+            let head = decision.apply_to(head);
+            (head.status, head.headers.get("x-a").is_some(), head.headers.get("x-context").map(str::to_owned))
+        };
+        assert_eq!(completed(200), (203, true, Some("c".to_owned())));
+        assert_eq!(completed(404), (204, false, None));
+        assert_eq!(completed(500), (500, true, None));
+    }
+
+    #[test]
+    fn settings_are_parsed_once_per_text() {
+        let parsed = |key: usize| settings::<Settings>(format!(r#"{{"key": "{key}"}}"#)).unwrap();
+        let (first, second) = (parsed(1), parsed(2));
+        assert!(Rc::ptr_eq(&first, &parsed(1)) && Rc::ptr_eq(&second, &parsed(2)));
+        assert_eq!((first.key.as_str(), second.key.as_str()), ("1", "2"));
+        (3..3 + limits::SETTINGS_KEPT).for_each(|key| drop(parsed(key)));
+        assert!(!Rc::ptr_eq(&first, &parsed(1)), "the oldest are dropped");
+        assert_eq!(PARSED.with_borrow(Vec::len), limits::SETTINGS_KEPT);
+        let long = |letter: &str| settings::<Settings>(format!(r#"{{"key": "{}"}}"#, letter.repeat(600_000))).unwrap();
+        ["a", "b"].into_iter().for_each(|letter| drop(long(letter)));
+        assert_eq!(PARSED.with_borrow(Vec::len), 1);
+    }
+
+    #[test]
+    fn invalid_settings_name_the_fault() {
+        let error = settings::<Settings>("{}".to_owned()).unwrap_err().to_string();
+        assert_eq!(error, "the config is invalid: missing field `key` at line 1 column 2");
+        assert_eq!(parse_settings::<NoSettings>("{}").unwrap(), NoSettings);
+        let error = parse_settings::<NoSettings>(r#"{"a": 1}"#).unwrap_err().to_string();
+        assert!(error.contains("unknown field `a`"), "{error}");
+    }
+}

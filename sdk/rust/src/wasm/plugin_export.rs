@@ -1,0 +1,293 @@
+//! The exports `isopod:plugin/middleware` and `isopod:plugin/config`: the canonical ABI of their
+//! functions. Never decides about a request.
+
+use serde::de::DeserializeOwned;
+use std::borrow::Cow;
+use std::cell::UnsafeCell;
+
+use super::abi::{Area, Slice, free_list};
+use super::event_export::done_or_not;
+use super::exports::run_constructors;
+use super::{flat, reactor};
+use crate::http::{Body, Headers, Method, Request, Response, Target};
+use crate::plugin::{self, AppRequest, Decision, HeaderChange, ResponseDecision, ResponseHead};
+use crate::{Error, Result, logging};
+
+/// The parameters of `on-request`. They are passed by pointer, since they have more words than a
+/// call's parameters.
+#[repr(C)]
+struct RawRequest {
+    config: Slice,
+    method: Slice,
+    scheme: Slice,
+    authority: Slice,
+    path_with_query: Slice,
+    headers: *mut [Slice; 2],
+    header_count: usize,
+    has_client_address: u8,
+    client_address: Slice,
+    app: Slice,
+    request_id: Slice,
+}
+
+const _: () = assert!(size_of::<RawRequest>() == 19 * size_of::<usize>());
+
+/// The header change `set`, `append` or `remove`: the case, and up to two strings.
+#[repr(C)]
+struct RawChange {
+    case: u8,
+    strings: [Slice; 2],
+}
+
+const _: () = assert!(size_of::<RawChange>() == 5 * size_of::<usize>());
+
+/// The result that the host reads after a call has returned. It remains valid until the next call.
+struct Last {
+    area: Area<10>,
+    changes: Vec<RawChange>,
+    fields: Vec<[Slice; 2]>,
+    owner: Owner,
+}
+
+/// Owns the memory that the raw result points to.
+enum Owner {
+    None,
+    Error { _text: String },
+    Changes { _headers: Vec<HeaderChange>, path: Option<String>, context: Option<Vec<u8>> },
+    Response { _headers: Headers, _body: Cow<'static, [u8]> },
+}
+
+struct Cell(UnsafeCell<Last>);
+
+// SAFETY: a component's instance has one thread, and an export is never entered while another runs.
+unsafe impl Sync for Cell {}
+
+static LAST: Cell =
+    Cell(UnsafeCell::new(Last { area: Area::new(), changes: Vec::new(), fields: Vec::new(), owner: Owner::None }));
+
+const NO_SLICE: Slice = Slice { pointer: std::ptr::null_mut(), length: 0 };
+
+/// The index of the payload of a decision in the result: after the tags of `result` and decision.
+const PAYLOAD: usize = 2;
+
+/// Decides about a request and returns a pointer to the decision.
+///
+/// Only the export may call this, with the pointer that the host passed.
+pub unsafe fn on_request<C, F>(request: *mut u8, decide: F) -> *const u8
+where
+    C: DeserializeOwned + 'static,
+    F: AsyncFn(&AppRequest, &C) -> Result<Decision>,
+{
+    begin();
+    // SAFETY: the host passes parameters that it allocated for this call.
+    let (config, request) = unsafe { lift(request.cast()) };
+    let decided = run(async {
+        let settings = plugin::settings::<C>(config)?;
+        match decide(&request, &settings).await {
+            Err(error) if error.is_for_client() => Ok(Response::from_error(&error).into()),
+            decision => decision,
+        }
+    });
+    let last = last();
+    match decided {
+        Ok(Decision::Pass) => last.set(0),
+        Ok(Decision::Change(changes)) => {
+            last.set(1);
+            let list = last.keep_changes(changes.headers, changes.path_with_query, changes.response_context);
+            let Owner::Changes { path, context, .. } = &last.owner else { return last.pointer() };
+            let [path, context] = [path.as_ref().map(String::as_bytes), context.as_deref()].map(option_words);
+            let words = &mut last.area.0[PAYLOAD..];
+            words[..3].copy_from_slice(&path);
+            words[3..5].copy_from_slice(&list);
+            words[5..8].copy_from_slice(&context);
+        }
+        Ok(Decision::Respond(response)) => last.set_response(response),
+        Err(error) => last.set_error(error),
+    }
+    last.pointer()
+}
+
+/// Decides about a response and returns a pointer to the decision.
+///
+/// Only the export may call this, with the lists that the host passed. The handler of requests
+/// determines the type of the settings.
+pub unsafe fn on_response<C, F, G>(
+    [config, context]: [(*mut u8, usize); 2],
+    status: i32,
+    (headers, header_count): (*mut u8, usize),
+    _on_request: F,
+    decide: G,
+) -> *const u8
+where
+    C: DeserializeOwned + 'static,
+    F: AsyncFn(&AppRequest, &C) -> Result<Decision>,
+    G: AsyncFn(&ResponseHead, &[u8], &C) -> Result<ResponseDecision>,
+{
+    begin();
+    // SAFETY: the host passes lists that it allocated for this call.
+    let (config, context, headers) = unsafe {
+        let [config, context] = [config, context].map(|(pointer, length)| Slice { pointer, length });
+        (config.into_string(), context.into_vec(), lift_headers(headers.cast(), header_count))
+    };
+    let head = ResponseHead { status: status as u16, headers };
+    let decided = run(async {
+        let settings = plugin::settings::<C>(config)?;
+        match decide(&head, &context, &settings).await {
+            Err(error) if error.is_for_client() => Ok(Response::from_error(&error).into()),
+            decision => decision,
+        }
+    });
+    let last = last();
+    match decided {
+        Ok(ResponseDecision::Pass) => last.set(0),
+        Ok(ResponseDecision::Change(changes)) => {
+            last.set(1);
+            let list = last.keep_changes(changes.headers, None, None);
+            let words = &mut last.area.0[PAYLOAD..];
+            // The option's tag is the first byte of the word, and its value the upper half.
+            words[0] = changes.status.map_or(0, |status| 1 | usize::from(status) << 16);
+            words[1..3].copy_from_slice(&list);
+        }
+        Ok(ResponseDecision::Replace(response)) => last.set_response(response),
+        Err(error) => last.set_error(error),
+    }
+    last.pointer()
+}
+
+/// Checks a config and returns a pointer to the outcome. `handler` is the middleware's, which
+/// determines the type of the settings.
+///
+/// Only the export may call this, with the string that the host passed.
+pub unsafe fn validate_config<C, F>((pointer, length): (*mut u8, usize), _handler: F) -> *const u8
+where
+    C: DeserializeOwned + 'static,
+    F: AsyncFn(&AppRequest, &C) -> Result<Decision>,
+{
+    // SAFETY: the host passes a string that it allocated for this call.
+    let config = unsafe { Slice { pointer, length }.into_string() };
+    done_or_not(async || plugin::parse_settings::<C>(&config).map(drop))
+}
+
+fn begin() {
+    // A plugin has no `_initialize`, see `__start!`.
+    run_constructors();
+    logging::install();
+}
+
+fn run<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+    reactor::run(work).unwrap_or_else(|stuck| Err(stuck.into()))
+}
+
+fn last() -> &'static mut Last {
+    // SAFETY: see `Cell`. No other reference is alive, since handlers have returned and the host
+    // has read the last result.
+    unsafe { &mut *LAST.0.get() }
+}
+
+impl Last {
+    fn pointer(&mut self) -> *const u8 {
+        self.area.pointer()
+    }
+
+    /// Sets the case of a decision.
+    fn set(&mut self, case: usize) {
+        self.area.0 = [0; 10];
+        self.area.0[1] = case;
+    }
+
+    fn set_error(&mut self, error: Error) {
+        let text = error.to_string();
+        self.set(0);
+        self.area.0[0] = 1;
+        self.area.0[1..3].copy_from_slice(&words(Slice::of(text.as_bytes())));
+        self.owner = Owner::Error { _text: text };
+    }
+
+    fn set_response(&mut self, response: Response) {
+        let (status, headers, body) = match run(flat::whole(async { Ok(response) })) {
+            Ok(whole) => whole,
+            Err(error) => return self.set_error(error),
+        };
+        self.set(2);
+        self.fields.clear();
+        self.fields.extend(headers.iter().map(|(name, value)| [Slice::of(name.as_bytes()), Slice::of(value)]));
+        let (pointer, count, body_words) = (self.fields.as_ptr() as usize, self.fields.len(), words(Slice::of(&body)));
+        let payload = &mut self.area.0[PAYLOAD..];
+        payload[..3].copy_from_slice(&[usize::from(status), pointer, count]);
+        payload[3..5].copy_from_slice(&body_words);
+        self.owner = Owner::Response { _headers: headers, _body: body };
+    }
+
+    /// Stores changes, and returns the words of the list of header changes.
+    fn keep_changes(
+        &mut self,
+        headers: Vec<HeaderChange>,
+        path: Option<String>,
+        context: Option<Vec<u8>>,
+    ) -> [usize; 2] {
+        self.changes.clear();
+        self.changes.extend(headers.iter().map(|change| {
+            let (case, name, value) = match change {
+                HeaderChange::Set(name, value) => (0, name, Slice::of(value.as_bytes())),
+                HeaderChange::Append(name, value) => (1, name, Slice::of(value.as_bytes())),
+                HeaderChange::Remove(name) => (2, name, NO_SLICE),
+            };
+            RawChange { case, strings: [Slice::of(name.as_bytes()), value] }
+        }));
+        self.owner = Owner::Changes { _headers: headers, path, context };
+        [self.changes.as_ptr() as usize, self.changes.len()]
+    }
+}
+
+fn words(slice: Slice) -> [usize; 2] {
+    [slice.pointer as usize, slice.length]
+}
+
+fn option_words(bytes: Option<&[u8]>) -> [usize; 3] {
+    let [pointer, length] = words(bytes.map_or(NO_SLICE, Slice::of));
+    [usize::from(bytes.is_some()), pointer, length]
+}
+
+/// Returns the config and the request.
+///
+/// # Safety
+/// The host has allocated the parameters with `cabi_realloc`, and every value is taken once.
+unsafe fn lift(request: *mut RawRequest) -> (String, AppRequest) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let raw = request.read();
+        free_list(request, 1);
+        let (scheme, method) = (raw.scheme.into_string(), raw.method.into_string());
+        let [authority, path] = [raw.authority, raw.path_with_query].map(|text| text.into_string());
+        if raw.has_client_address != 0 {
+            // The same as the field `x-real-ip`.
+            drop(raw.client_address.into_vec());
+        }
+        let request = Request {
+            method: Method::standard(method.as_bytes()).unwrap_or(Method::Other(method)),
+            headers: lift_headers(raw.headers, raw.header_count),
+            body: Body::empty(),
+            scheme: Cow::Borrowed(if scheme == "https" { "https" } else { "http" }),
+            target: Target::new(&authority, &path),
+            params: Vec::new(),
+            timeout: None,
+        };
+        let request = AppRequest { request, app: raw.app.into_string(), id: raw.request_id.into_string() };
+        (raw.config.into_string(), request)
+    }
+}
+
+/// # Safety
+/// As for [`lift`].
+unsafe fn lift_headers(fields: *mut [Slice; 2], count: usize) -> Headers {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let lifted = (0..count).map(|index| {
+            let [name, value] = fields.add(index).read();
+            (Cow::Owned(name.into_string()), Cow::Owned(value.into_vec()))
+        });
+        let lifted = lifted.collect();
+        free_list(fields, count);
+        Headers::of(lifted)
+    }
+}
