@@ -1,7 +1,7 @@
 //! Tests destroying an app: all its data is removed, also during work; a new app of its name gets
 //! no old data; an app that can't be destroyed stays unchanged.
 
-use isopod_tests::{Ask, Bundle, Host, SmallDisk, Wire, guest, wait_for};
+use isopod_tests::{Ask, Bundle, Host, SmallDisk, Wire, guest, outbox::outbox, wait_for};
 use serde_json::json;
 use std::{sync::mpsc, time::Duration};
 
@@ -54,6 +54,21 @@ fn accepted_work_is_completed_before_an_app_is_destroyed() {
     assert_eq!(entries(&host), "[]");
     let old = host.log("book").into_iter().find(|line| line.to_string().contains("POST"));
     assert!(old.is_none(), "the new app's log has a request of the destroyed app: {old:?}");
+}
+
+#[test]
+fn a_running_handler_of_a_stored_event_completes_before_its_app_is_destroyed() {
+    let host = Host::start();
+    for app in ["outbox", "audit"] {
+        host.deploy(app, outbox(app, "", ""));
+    }
+    // The handler of `audit` runs at once, outside of the transaction.
+    let ask = json!(["ask", { "id": "witness", "app": "audit", "steps": [["set", "witness", "yes"]] }]);
+    let running = host.push_steps("outbox", None, &json!([["sleep", 1_500], ask]));
+    host.until_event("outbox", &running, "leased");
+    host.api(Ask::new("DELETE", "/v1/apps/outbox")).expect(204);
+    assert_eq!(host.value("audit", "witness"), "yes");
+    assert!(!host.data().join("apps/outbox").exists(), "the app's folder is still there");
 }
 
 #[test]

@@ -152,8 +152,9 @@ fn a_redriven_event_for_another_app_does_not_expire() {
     host.push_steps("outbox", None, &json!([["emit", event]]));
     wait_for("the event", || host.has_stored_event("outbox", "id=late").then_some(()));
     until_postponed(&host, "late", "the event can't be forwarded to `audit`: ");
-    host.api(Ask::new("DELETE", "/v1/apps/audit")).expect(204);
+    host.set_grants("outbox", &json!({ "events": [] })).expect(200);
     host.until_event("outbox", "late", "dead");
+    host.set_grants("outbox", &json!({ "events": ["audit"] })).expect(200);
     host.faults().shift_clock_by_hours(1);
     deploy_audit(&host);
     let redrive = Ask::post("/v1/apps/outbox/dead-letters/redrive").json(&json!({ "id": "late" }));
@@ -170,4 +171,19 @@ fn an_event_for_a_destroyed_app_is_a_dead_letter() {
     host.api(Ask::new("DELETE", "/v1/apps/audit")).expect(204);
     let dead = host.until_event("outbox", "lost", "dead");
     assert!(dead["error"].as_str().is_some_and(|error| error.contains("there is no such app")), "{dead}");
+}
+
+#[test]
+fn an_event_for_a_destroyed_app_never_reaches_a_new_app_of_the_same_name() {
+    let host = start();
+    send(&host, "secret", 0);
+    until_postponed(&host, "secret", "audit");
+    host.api(Ask::new("DELETE", "/v1/apps/audit")).expect(204);
+    deploy_audit(&host);
+    let letter = host.until_event("outbox", "secret", "dead");
+    assert!(letter["error"].as_str().is_some_and(|error| error.contains("was destroyed")), "{letter}");
+    assert_eq!((host.value("audit", "audited"), host.stored_events("audit", "")), (Value::Null, vec![]));
+    send(&host, "new", 0);
+    until_handled(&host, "new");
+    assert_eq!(host.value("audit", "audited"), "new");
 }

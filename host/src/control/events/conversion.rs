@@ -97,8 +97,8 @@ pub(super) fn from_sender(event: isopod_engine::Event) -> Event {
     Event { id, source, event_type, subject, payload }
 }
 
-/// The attribute with the target app of an event that waits to be forwarded. No sender can set it,
-/// since its name is invalid in CloudEvents.
+/// The attribute with the target app of an event that waits to be forwarded: its name and its id.
+/// No sender can set it, since its name is invalid in CloudEvents.
 const FORWARD_TO: &str = "isopod-forward-to";
 
 /// Returns the prefix of the source of an event that waits to be forwarded.
@@ -111,25 +111,37 @@ fn forward_subject(target: &str) -> String {
     format!("{target}/")
 }
 
+/// The app to which an event is to be forwarded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Target<'a> {
+    pub(super) name: &'a str,
+    /// Distinguishes the app from a later app of the same name. `None` for an event that an earlier
+    /// version of the host has stored.
+    pub(super) id: Option<&'a str>,
+}
+
 /// Marks an event to be forwarded. In the sender's own queue, its source includes the target app,
 /// so events with the same source and id for different apps aren't duplicates of each other. Its
 /// subject includes the target app too, so an unavailable target delays only events for that app.
-fn forwarding(mut event: Event, target: String) -> Event {
-    event.source.insert_str(0, &forward_source(&target));
+fn forwarding(mut event: Event, target: &str, id: &str) -> Event {
+    event.source.insert_str(0, &forward_source(target));
     if let Some(subject) = &mut event.subject {
-        subject.insert_str(0, &forward_subject(&target));
+        subject.insert_str(0, &forward_subject(target));
     }
-    event.payload.extensions.push((FORWARD_TO.to_owned(), target));
+    event.payload.extensions.push((FORWARD_TO.to_owned(), format!("{target} {id}")));
     event
 }
 
 /// Returns the app to which an event is to be forwarded, if it is marked.
-pub(super) fn forward_target(event: &Event) -> Option<&str> {
-    let mut extensions = event.payload.extensions.iter();
-    extensions.find(|(name, _)| name == FORWARD_TO).map(|(_, target)| target.as_str())
+pub(super) fn forward_target(event: &Event) -> Option<Target<'_>> {
+    let (_, target) = event.payload.extensions.iter().find(|(name, _)| name == FORWARD_TO)?;
+    Some(match target.split_once(' ') {
+        Some((name, id)) => Target { name, id: Some(id) },
+        None => Target { name: target, id: None },
+    })
 }
 
-/// Returns a forwarded event as the app `target` receives it.
+/// Returns a forwarded event as the app named `target` receives it.
 pub(super) fn forwarded(mut event: Event, target: &str) -> Event {
     event.payload.extensions.retain(|(name, _)| name != FORWARD_TO);
     remove_start(&mut event.source, &forward_source(target));
@@ -204,11 +216,13 @@ pub(super) fn from_guest(event: EmittedEvent, app: &AppName, now: Timestamp) -> 
 }
 
 /// Returns a handler's effects in the form that the store commits. Events for other apps first
-/// enter the sender's own queue, so that they are part of the same transaction.
+/// enter the sender's own queue, so that they are part of the same transaction. `id_of` returns the
+/// id of the app with a name.
 pub(super) fn effects(
     effects: isopod_engine::Effects,
     release: &ActiveRelease,
     app: &AppName,
+    id_of: impl Fn(&str) -> Option<String>,
     now: Timestamp,
 ) -> Result<Effects, Failure> {
     let version = |version: isopod_engine::ValueVersion| ValueVersion(version.0);
@@ -225,7 +239,8 @@ pub(super) fn effects(
         let Sent { event, not_before, expires_at } =
             from_guest(event, app, now).map_err(|error| Failure::Effects(error.to_string()))?;
         let event = match target {
-            Some(target) => forwarding(event, target),
+            // Without an app, the empty id makes the event a dead letter.
+            Some(target) => forwarding(event, &target, &id_of(&target).unwrap_or_default()),
             None => event,
         };
         emitted.push(handler.event(event, not_before, expires_at));
@@ -259,7 +274,7 @@ mod tests {
                 let charged = event.stored_bytes_max();
                 let Sent { event, .. } = from_guest(event, &sender, now).expect("a valid event");
                 let stored = match target {
-                    Some(target) => forwarding(event, target),
+                    Some(target) => forwarding(event, &target, &"i".repeat(32)),
                     None => event,
                 };
                 assert!(stored.bytes() <= charged, "{} bytes are stored, {charged} charged", stored.bytes());
@@ -307,8 +322,8 @@ mod tests {
             let payload = EventPayload { extensions: extensions.clone(), ..EventPayload::default() };
             let (id, source) = ("1".to_owned(), "/apps/shop".to_owned());
             let event = Event { id, source, subject, payload, ..Event::default() };
-            let waiting = forwarding(event.clone(), "billing".to_owned());
-            assert_eq!(forward_target(&waiting), Some("billing"));
+            let waiting = forwarding(event.clone(), "billing", "7f");
+            assert_eq!(forward_target(&waiting), Some(Target { name: "billing", id: Some("7f") }));
             assert_ne!(waiting.subject.as_deref(), Some("ann"), "it has no order with the app's own events");
             assert_eq!(forwarded(waiting, "billing"), event);
         }
@@ -319,7 +334,7 @@ mod tests {
         let own = Event { id: "1".to_owned(), source: "a/b".to_owned(), ..Event::default() };
         let other = Event { source: "/b".to_owned(), ..own.clone() };
         let waiting = [(&own, "crm"), (&own, "billing"), (&other, "billing"), (&other, "billinga")]
-            .map(|(event, target)| forwarding(event.clone(), target.to_owned()).source);
+            .map(|(event, target)| forwarding(event.clone(), target, "7f").source);
         let sources: HashSet<_> = waiting.iter().chain([&own.source, &other.source]).collect();
         assert_eq!(sources.len(), 6, "{sources:?}");
     }

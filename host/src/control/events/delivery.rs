@@ -63,26 +63,24 @@ type Absent = HashSet<ProcessName>;
 
 impl Delivery {
     /// Delivers events until the queue has no further event, the app can't take events, the app is
-    /// destroyed, or the host stops. Waits for running deliveries first, unless the app is
-    /// destroyed.
+    /// destroyed, or the host stops. Waits for running deliveries first. Their handlers are
+    /// cancelled at the end of the drain time of the app or of the host.
     pub(super) async fn run(self: Arc<Self>) {
         let closing = self.shutdown.closing.clone();
         let (mut started, mut pace) = (Started::default(), Pace::new(Instant::now()));
         let mut count = Count { is_outdated: false, read_at: Instant::now() };
         let mut destroyed = pin!(self.app.destroyed());
         loop {
-            let next = if closing.is_cancelled() {
-                NextCheck::Later
-            } else {
-                self.start_due(&mut started, &mut pace, &mut count).await
-            };
+            let is_ending = closing.is_cancelled() || self.app.is_destroyed();
+            let next =
+                if is_ending { NextCheck::Later } else { self.start_due(&mut started, &mut pace, &mut count).await };
             let is_idle = started.running.is_empty() && next == NextCheck::Later;
-            if is_idle && (closing.is_cancelled() || self.registration.retire()) {
+            if is_idle && (is_ending || self.registration.retire()) {
                 return;
             }
             tokio::select! {
                 biased;
-                () = &mut destroyed => return,
+                () = &mut destroyed, if !is_ending => {}
                 Some(_) = started.running.join_next() => pace.note_end(Instant::now()),
                 () = self.registration.woken() => {
                     count.is_outdated = true;
@@ -253,13 +251,14 @@ impl Delivery {
         self.fail(claim, request_id, policy, &Failure::Conflicts, running).await;
     }
 
-    /// Completes when the handler must no longer be called, because the event has expired or the
-    /// host stops. The event then returns to the queue, and the next claim cancels it if it has
-    /// expired.
+    /// Completes when the handler must no longer be called, because the event has expired, the app
+    /// is destroyed or the host stops. The event then returns to the queue, and the next claim
+    /// cancels it if it has expired.
     async fn withdrawn(&self, claim: &Claim) {
         tokio::select! {
             biased;
             () = self.shutdown.closing.cancelled() => {}
+            () = self.app.destroyed() => {}
             () = expired(claim.expires_at) => {}
         }
     }
@@ -275,7 +274,7 @@ impl Delivery {
         withdrawn: impl Future<Output = ()>,
     ) -> Result<(Effects, EffectsCharge), Failure> {
         if let Some(target) = conversion::forward_target(&claim.event) {
-            let granted = release.program().sandbox().grants.allows_events_to(target);
+            let granted = release.program().sandbox().grants.allows_events_to(target.name);
             self.intake.forward(&self.app, target, granted, claim).await?;
             return Ok((Effects::default(), EffectsCharge::default()));
         }
@@ -283,7 +282,8 @@ impl Delivery {
         let handled = handled.map_err(Failure::Invoke)?.ok_or(Failure::Withdrawn)?;
         let mut effects = handled.map_err(Failure::Handler)?.effects;
         let charge = effects.take_charge();
-        Ok((conversion::effects(effects, release, &self.app.name, Timestamp::now())?, charge))
+        let id_of = |name: &str| self.intake.app_named(name).map(|app| app.id.clone());
+        Ok((conversion::effects(effects, release, &self.app.name, id_of, Timestamp::now())?, charge))
     }
 
     /// Settles a failed delivery, and writes the failure to the app's log with the request id of

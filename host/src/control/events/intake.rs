@@ -3,12 +3,12 @@
 
 use std::sync::Arc;
 
-use isopod_policy::{AppName, ProcessName};
+use isopod_policy::ProcessName;
 use isopod_store::{Accepted, Claim, Event, EventQueue, NewEvent, QueueStats, StoreError, StoredEvent};
 use jiff::Timestamp;
 
 use super::{
-    conversion::{self, Handler, Sent},
+    conversion::{self, Handler, Sent, Target},
     error::EventsError,
     outcome::Failure,
     pruning::Prunable,
@@ -130,6 +130,11 @@ impl Intake {
         Ok(stats)
     }
 
+    /// Returns the app with this name, unless it is destroyed.
+    pub(super) fn app_named(&self, name: &str) -> Option<Arc<AppRecord>> {
+        self.app_table.app(&name.parse().ok()?).ok()
+    }
+
     /// Stores an event in another app's queue. Repeating the call has no effect, since the queue
     /// recognises the duplicate by its source and id. While the target takes no events, the attempt
     /// isn't counted.
@@ -139,17 +144,19 @@ impl Intake {
     pub(super) async fn forward(
         &self,
         sender: &AppRecord,
-        target: &str,
+        target: Target<'_>,
         is_granted: bool,
         claim: &Claim,
     ) -> Result<(), Failure> {
-        let text = |why: &str| format!("the event can't be forwarded to `{target}`: {why}");
+        let text = |why: &str| format!("the event can't be forwarded to `{}`: {why}", target.name);
         if !is_granted {
             return Err(Failure::Forward(text("the release has no grant to send events to it")));
         }
-        let app = target.parse::<AppName>().ok().and_then(|name| self.app_table.app(&name).ok());
-        let app = app.ok_or_else(|| Failure::NoTarget(text("there is no such app")))?;
-        let event = conversion::forwarded(claim.event.clone(), target);
+        let app = self.app_named(target.name).ok_or_else(|| Failure::NoTarget(text("there is no such app")))?;
+        if target.id.is_some_and(|id| id != app.id) {
+            return Err(Failure::NoTarget(text("the app was destroyed, and a new app has its name")));
+        }
+        let event = conversion::forwarded(claim.event.clone(), target.name);
         let forwarded = async {
             let handler = self.handler(&app).await?;
             self.sync(sender).await?;
