@@ -83,7 +83,10 @@ fn colour_length(text: &str) -> Option<usize> {
 
 fn is_unsafe(c: char) -> bool {
     let turns_text = matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    (c.is_control() && c != '\n' && c != '\t') || turns_text || matches!(c, '\u{2028}' | '\u{2029}')
+    // The joiners U+200C and U+200D are part of words and emoji.
+    let is_invisible = matches!(c, '\u{200b}' | '\u{2060}'..='\u{2065}' | '\u{feff}' | '\u{e0000}'..='\u{e007f}');
+    let is_control = c.is_control() && c != '\n' && c != '\t';
+    is_control || turns_text || is_invisible || matches!(c, '\u{2028}' | '\u{2029}')
 }
 
 #[cfg(test)]
@@ -112,6 +115,7 @@ mod tests {
         assert_eq!(printable("a\x1b]0;title\x07b\x1b[2Jc"), "a\\x1b]0;title\\x07b\\x1b[2Jc");
         assert_eq!(printable("a\u{9b}2Jb\x7f\0"), "a\\x9b2Jb\\x7f\\x00");
         assert_eq!(printable("abc\u{202e}def"), "abc\\u{202e}def");
+        assert_eq!(printable("a\u{200b}b\u{e0041}c"), "a\\u{200b}b\\u{e0041}c");
         assert_eq!(printable("hidden\rshown\r\nnext\tend"), "hidden\\rshown\nnext\tend");
         assert_eq!(printable_line("a\nb\x1b"), "a\\nb\\x1b");
         assert!(matches!(printable("grüße 👩‍🚀"), Cow::Borrowed(_)));

@@ -96,9 +96,12 @@ impl Source {
             }
             (Box::new(std::io::stdin()), None)
         } else {
-            let opened = std::fs::File::open(&args.file).and_then(|file| Ok((file.metadata()?.len(), file)));
-            let (size, file) = opened.map_err(|error| Failure::new(format!("cannot open `{name}`")).why(error))?;
-            (Box::new(file), Some(size))
+            let opened = std::fs::File::open(&args.file).and_then(|file| Ok((file.metadata()?, file)));
+            let (metadata, file) = opened.map_err(|error| Failure::new(format!("cannot open `{name}`")).why(error))?;
+            if metadata.is_dir() {
+                return Err(Failure::new(format!("`{name}` is a folder")).next("name a file with one event per line"));
+            }
+            (Box::new(file), Some(metadata.len()))
         };
         Ok(Self::of(reader, name, size, args.from))
     }
