@@ -56,6 +56,11 @@ impl DataRecord {
         self.damaged.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Returns whether the app's key-value database is recorded.
+    pub(crate) fn has_database(&self, app: &AppName) -> bool {
+        self.known().get(app).is_some_and(|paths| paths.contains(KEY_VALUE))
+    }
+
     /// Records existing data of the app. Blocks.
     pub(crate) fn note(&self, app: &AppName, path: &str) {
         if !self.known().entry(app.clone()).or_default().insert(path.to_owned()) {

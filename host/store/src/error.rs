@@ -62,12 +62,8 @@ pub enum StoreError {
         "the disk failed; the change may or may not be stored: {detail}; try again; if it fails again, check the disk"
     )]
     DiskFailed { detail: String },
-    /// The folder was written by a newer version.
-    #[error(
-        "the database has format {found}, but this isopod supports formats up to {known}; run the newer isopod again, \
-         or, if no newer isopod has written it, the number of the format is damaged: restore the file from a backup, \
-         or see \"A format that no isopod has written\" in docs/operations.md"
-    )]
+    /// A newer version has written the file, or the number of its format is damaged.
+    #[error("the database has format {found}, {}", other_format(*found, *known))]
     TooNew { found: i64, known: i64 },
     /// The database lists no app, but the folder contains app folders.
     #[error(
@@ -264,6 +260,22 @@ fn explained(error: &io::Error) -> String {
         _ => "check the disk, or choose another folder with --data",
     };
     format!("{error}; {next}")
+}
+
+/// How to repair the number of a format.
+const REPAIR: &str = "restore the file from a backup, or see \"A format that no isopod has written\" in \
+                      docs/operations.md";
+
+/// Describes a format that this version doesn't support.
+fn other_format(found: i64, known: i64) -> String {
+    if found > known {
+        format!(
+            "but this isopod supports formats up to {known}; run the newer isopod again, or, if no newer isopod has \
+             written it, the number of the format is damaged: {REPAIR}"
+        )
+    } else {
+        format!("which no isopod has written (this one writes {known}), so the number is damaged: {REPAIR}")
+    }
 }
 
 fn process(pid: Option<u32>) -> String {

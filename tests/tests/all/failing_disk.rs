@@ -118,3 +118,13 @@ fn a_full_disk_refuses_events_and_accepts_them_once_it_has_space() {
     until_accepted(&host, "outbox", "after");
     assert_handled(&host, "outbox", acknowledged + 1);
 }
+
+#[test]
+fn an_app_without_data_can_be_read_on_a_full_disk() {
+    let host = Host::start_with_faults("");
+    host.deploy("outbox", outbox("outbox", "", ""));
+    host.faults().fail(DiskError::Full);
+    let read = host.run_steps("outbox", &json!([["get", "x"], ["exists", "x"], ["list"]]));
+    assert_eq!(read, [json!(null), json!(false), json!([])]);
+    assert!(!host.data().join("apps/outbox/kv.db").exists(), "a read created a file");
+}

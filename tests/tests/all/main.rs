@@ -82,6 +82,7 @@ mod kept_connections;
 mod large_flat_bodies;
 mod left_out_lines;
 mod lengths;
+mod linked_databases;
 mod liveness;
 mod local_output;
 mod log_age;

@@ -109,3 +109,20 @@ fn a_newer_or_unreadable_database_of_an_app_is_reported_and_affects_no_other_app
     }
     host.api(Ask::get("/v1/status")).expect(200);
 }
+
+#[test]
+fn a_damaged_format_of_an_app_database_is_named() {
+    let host = Host::start();
+    host.deploy("outbox", outbox("outbox", "", ""));
+    host.run_steps("outbox", &json!([["set", "kept", "yes"]]));
+    let known = format_of(&host.database_of("outbox"));
+    let mut host = host;
+    for format in [0, -1] {
+        host = host.restart_after(|host| set_format(&host.database_of("outbox"), format));
+        let refused = host.api(Ask::get("/v1/apps/outbox/events")).problem(500, "store");
+        let detail = refused["detail"].as_str().expect("it has a detail");
+        assert!(detail.contains(&format!("has format {format}, which no isopod has written")), "{detail}");
+    }
+    let host = host.restart_after(|host| set_format(&host.database_of("outbox"), known));
+    assert_eq!(host.value("outbox", "kept"), "yes");
+}

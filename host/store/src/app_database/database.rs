@@ -28,7 +28,7 @@ use crate::StoreError;
 use crate::app_folders::AppFolders;
 use crate::boot::Boot;
 use crate::data_record::DataRecord;
-use crate::files::{FileId, private_folder};
+use crate::files::{FileId, private_folder, refuse_link};
 use crate::group::{self, GroupEnd, Job};
 use crate::limits::{CALLS_WAITING_MAX, CHECKED_BYTES_MAX, READS_PER_TURN, WRITE_TURN_MAX};
 use crate::loss::KEY_VALUE;
@@ -50,9 +50,11 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    /// Refuses a database with a damaged journal before its first use in a run of the host. Checks
-    /// only a journal that was written in this boot, since a power failure may truncate a journal.
+    /// Refuses a link, and a database with a damaged journal before its first use in a run of the
+    /// host. Checks only a journal that was written in this boot, since a power failure may
+    /// truncate a journal.
     pub(super) fn check_journal(&self, app: &AppName, path: &Path) -> Result<(), StoreError> {
+        refuse_link(path)?;
         if self.health.is_journal_checked(app) || !self.boot.has_written(&journal_of(path)) {
             return Ok(());
         }

@@ -8,6 +8,7 @@ use std::path::Path;
 
 use super::{journal, schema::FORMAT};
 use crate::StoreError;
+use crate::files::refuse_link;
 
 /// The first bytes of every SQLite database.
 const MAGIC: &[u8] = b"SQLite format 3\0";
@@ -17,6 +18,7 @@ const FORMAT_AT: usize = 60;
 /// Fails if the host can't use the database because the file can't be read or has a newer format.
 /// Accepts a damaged database: the host replaces it at its first use. Blocks.
 pub(crate) fn check_format(database: &Path) -> Result<(), StoreError> {
+    refuse_link(database)?;
     let in_file = beginning(database).map_err(|error| StoreError::file(database, &error))?;
     let first_page = journal::first_page(database).or(in_file);
     let found = first_page.as_deref().and_then(format_in).unwrap_or_default();

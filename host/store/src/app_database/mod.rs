@@ -127,6 +127,13 @@ impl AppDatabases {
         if self.path(app).exists() { self.database(app).await.map(Some) } else { Ok(None) }
     }
 
+    /// Returns the app's database for a read like [`AppDatabases::existing`]. A lost database is
+    /// returned too, so that its loss is reported.
+    pub(crate) async fn readable(&self, app: &AppName) -> Result<Option<Arc<AppDatabase>>, StoreError> {
+        let has_data = self.inner.shared.record.has_database(app) || self.path(app).exists();
+        if has_data { self.database(app).await.map(Some) } else { Ok(None) }
+    }
+
     /// Returns whether the app's database is open, or being closed.
     pub(crate) fn is_open(&self, app: &AppName) -> bool {
         self.lock().is_open(app)

@@ -134,7 +134,8 @@ pub(super) fn make(connection: &Connection) -> Sql<()> {
 /// Creates missing tables inside a transaction: the other connection may have created them.
 fn migrate(connection: &Connection) -> Sql<()> {
     let steps: &[&str] = match format_of(connection)? {
-        0 => &[ENTRIES, EVENTS],
+        // Otherwise the number of the format is damaged.
+        0 if !has_tables(connection)? => &[ENTRIES, EVENTS],
         FORMAT_WITHOUT_EVENTS => &[EVENTS],
         FORMAT => &[],
         found => return Err(StoreError::TooNew { found, known: FORMAT }.into()),
@@ -143,6 +144,10 @@ fn migrate(connection: &Connection) -> Sql<()> {
         connection.execute_batch(step)?;
     }
     Ok(connection.pragma_update(None, "user_version", FORMAT)?)
+}
+
+fn has_tables(connection: &Connection) -> Sql<bool> {
+    Ok(connection.query_row("SELECT EXISTS (SELECT 1 FROM sqlite_schema)", [], |row| row.get(0))?)
 }
 
 /// Returns the format of an app's database; 0 for a new file.

@@ -15,6 +15,7 @@ pub use self::version::ValueVersion;
 use crate::app_database::{AppDatabases, CopyRows};
 use crate::limits::{BUCKET_BYTES_MAX, KEY_BYTES_MAX, VALUE_BYTES_MAX};
 use crate::loss::Rescued;
+use crate::sql::Sql;
 use crate::{Options, StoreError};
 
 /// The key-value stores at `apps/<app>/kv.db`. Cheap to clone.
@@ -48,14 +49,14 @@ impl KvStore {
     pub async fn get(&self, app: &AppName, bucket: &str, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
         check(bucket, key)?;
         let (bucket, key) = (bucket.to_owned(), key.to_owned());
-        self.databases.database(app).await?.read(move |connection| tables::get(connection, &bucket, &key)).await
+        self.read(app, move |connection| tables::get(connection, &bucket, &key)).await
     }
 
     /// Returns whether a key has a value.
     pub async fn exists(&self, app: &AppName, bucket: &str, key: &str) -> Result<bool, StoreError> {
         check(bucket, key)?;
         let (bucket, key) = (bucket.to_owned(), key.to_owned());
-        self.databases.database(app).await?.read(move |connection| tables::exists(connection, &bucket, &key)).await
+        self.read(app, move |connection| tables::exists(connection, &bucket, &key)).await
     }
 
     /// Returns the keys of a bucket after the cursor, in order, and the cursor for the next page.
@@ -67,11 +68,20 @@ impl KvStore {
     ) -> Result<(Vec<String>, Option<String>), StoreError> {
         check_bucket(bucket)?;
         let (bucket, after) = (bucket.to_owned(), cursor.map(str::to_owned));
-        self.databases
-            .database(app)
-            .await?
-            .read(move |connection| tables::keys(connection, &bucket, after.as_deref()))
-            .await
+        self.read(app, move |connection| tables::keys(connection, &bucket, after.as_deref())).await
+    }
+
+    /// Reads from the app's database. Without one, returns the result for a database without keys:
+    /// a read creates no file, so that it also succeeds on a full disk.
+    async fn read<T: Default + Send + 'static>(
+        &self,
+        app: &AppName,
+        work: impl FnOnce(&rusqlite::Connection) -> Sql<T> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        match self.databases.readable(app).await? {
+            Some(database) => database.read(work).await,
+            None => Ok(T::default()),
+        }
     }
 
     /// Checks the sizes of an entry. The total size of an app's data is checked when it is set.
@@ -118,14 +128,9 @@ impl KvStore {
         bucket: &str,
         key: &str,
     ) -> Result<(Option<Vec<u8>>, ValueVersion), StoreError> {
-        check(bucket, key)?;
-        let (bucket, key) = (bucket.to_owned(), key.to_owned());
-        let read = move |connection: &rusqlite::Connection| {
-            let value = tables::get(connection, &bucket, &key)?;
-            let version = ValueVersion::of(value.as_deref());
-            Ok((value, version))
-        };
-        self.databases.database(app).await?.read(read).await
+        let value = self.get(app, bucket, key).await?;
+        let version = ValueVersion::of(value.as_deref());
+        Ok((value, version))
     }
 
     /// Sets a key (compare-and-swap) if its value still has this version. Otherwise returns the
