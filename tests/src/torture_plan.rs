@@ -90,9 +90,7 @@ impl Round {
             let (per_million, failures) = match error {
                 // From a few failed calls to almost every commit.
                 DiskError::Io => [(2_000, 1), (20_000, 1 + below(10)), (200_000, 1 + below(20))][below(3) as usize],
-                DiskError::Full | DiskError::ReadOnly | DiskError::Sync | DiskError::SyncOfDatabase => {
-                    (1_000_000, 1 + below(60))
-                }
+                _ => (1_000_000, 1 + below(60)),
             };
             let then_acknowledged = (below(2) == 0).then(|| 1 + below(pause + 1));
             FailingDisk { error, per_million, seed: below(u64::MAX), failures, then_acknowledged }
@@ -120,6 +118,7 @@ impl fmt::Display for Round {
                 DiskError::Full => write!(out, "{during} a full disk, ")?,
                 DiskError::ReadOnly => write!(out, "{during} a read-only disk, ")?,
                 DiskError::Sync | DiskError::SyncOfDatabase => write!(out, "{during} failed syncs, ")?,
+                DiskError::Read | DiskError::ReadOfApps => write!(out, "{during} failed reads, ")?,
             }
         }
         out.write_str(match self.loss {

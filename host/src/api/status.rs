@@ -144,7 +144,7 @@ pub(super) async fn host(State(api): State<Arc<Api>>) -> (StatusCode, axum::Json
         apps_in_error: in_error,
         pushes_under_way: api.control.pushes.count(),
         log_lines_dropped: api.logs.dropped(),
-        data_folder_problems: api.store.control_changed().iter().map(ToString::to_string).collect(),
+        data_folder_problems: api.store.control_problem().iter().map(ToString::to_string).collect(),
     };
     (status(up), axum::Json(body))
 }

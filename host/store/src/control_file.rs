@@ -3,7 +3,7 @@
 //! database and never changes it.
 
 use std::fs::{self, File};
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -54,15 +54,17 @@ fn session(folder: &Path) -> Option<Session> {
 }
 
 /// Returns the number in a database's header; `None` for a file without a header.
-fn number_in(file: &File) -> Option<u32> {
+fn number_in(file: &File) -> io::Result<Option<u32>> {
     let mut bytes = [0; 4];
-    file.read_exact_at(&mut bytes, APPLICATION_ID_AT).ok()?;
-    Some(u32::from_be_bytes(bytes))
+    match file.read_exact_at(&mut bytes, APPLICATION_ID_AT) {
+        Err(error) if error.kind() == ErrorKind::UnexpectedEof => Ok(None),
+        read => read.map(|()| Some(u32::from_be_bytes(bytes))),
+    }
 }
 
 fn number_at(path: &Path) -> Result<Option<u32>, StoreError> {
-    match File::open(path) {
-        Ok(file) => Ok(number_in(&file)),
+    match File::open(path).and_then(|file| number_in(&file)) {
+        Ok(number) => Ok(number),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(StoreError::file(path, &error)),
     }
@@ -130,7 +132,7 @@ impl ControlFile {
     pub(crate) fn of(path: &Path) -> Result<Self, StoreError> {
         let file = File::open(path).map_err(|error| StoreError::file(path, &error))?;
         // A new database gets a header without a number.
-        let number = number_in(&file);
+        let number = number_in(&file).map_err(|error| StoreError::file(path, &error))?;
         let numbers = Mutex::new([number, number.or(Some(0))]);
         Ok(Self { path: path.to_owned(), id: FileId::of(path), numbers, file })
     }
@@ -138,20 +140,23 @@ impl ControlFile {
     /// Expects the number of a start from now on. The number in the header stays valid until it
     /// changes.
     pub(crate) fn expect(&self, start: u32) {
-        *self.numbers.lock().unwrap_or_else(PoisonError::into_inner) = [number_in(&self.file), Some(start)];
+        let mut numbers = self.numbers.lock().unwrap_or_else(PoisonError::into_inner);
+        *numbers = [number_in(&self.file).unwrap_or(numbers[0]), Some(start)];
     }
 
     /// Returns how the file has changed since it was opened, if it has. Takes a few system calls.
-    pub(crate) fn change(&self) -> Option<Change> {
-        match (FileId::of(&self.path), self.id) {
-            (None, _) => Some(Change::Removed),
-            (found, opened) if found != opened => Some(Change::Replaced),
+    /// Returns an error if the disk can't read the file.
+    pub(crate) fn change(&self) -> Result<Option<Change>, StoreError> {
+        let change = || match (FileId::find(&self.path)?, self.id) {
+            (None, _) => Ok(Some(Change::Removed)),
+            (found, opened) if found != opened => Ok(Some(Change::Replaced)),
             (_, _) => {
                 let numbers = *self.numbers.lock().unwrap_or_else(PoisonError::into_inner);
-                let is_ours = numbers.contains(&number_in(&self.file));
-                (!is_ours).then_some(Change::Overwritten)
+                let is_ours = numbers.contains(&number_in(&self.file)?);
+                Ok((!is_ours).then_some(Change::Overwritten))
             }
-        }
+        };
+        change().map_err(|error| StoreError::file(&self.path, &error))
     }
 }
 
@@ -207,18 +212,18 @@ mod tests {
         let folder = folder(Some(7), "7 1:2", b"");
         let path = folder.path().join("control.db");
         let file = ControlFile::of(&path).expect("it opens");
-        assert_eq!(file.change(), None);
+        assert_eq!(file.change(), Ok(None));
         let bytes = fs::read(&path).expect("it is read");
         fs::write(&path, "").expect("it is written");
-        assert_eq!(file.change(), Some(Change::Overwritten));
+        assert_eq!(file.change(), Ok(Some(Change::Overwritten)));
         fs::write(&path, &bytes).expect("it is written");
-        assert_eq!(file.change(), None);
+        assert_eq!(file.change(), Ok(None));
         let aside = folder.path().join("aside");
         fs::rename(&path, &aside).expect("it is moved");
-        assert_eq!(file.change(), Some(Change::Removed));
+        assert_eq!(file.change(), Ok(Some(Change::Removed)));
         fs::write(&path, &bytes).expect("it is written");
-        assert_eq!(file.change(), Some(Change::Replaced));
+        assert_eq!(file.change(), Ok(Some(Change::Replaced)));
         fs::rename(&aside, &path).expect("it is moved back");
-        assert_eq!(file.change(), None);
+        assert_eq!(file.change(), Ok(None));
     }
 }

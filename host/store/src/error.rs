@@ -56,10 +56,10 @@ pub enum StoreError {
         "{} is on a read-only file system; make it writable, or choose another folder with --data", folder.display()
     )]
     ReadOnly { folder: PathBuf },
-    /// The disk reports an error. The change may be stored: after a failed sync, its content may be
+    /// The disk reports an error. A change may be stored: after a failed sync, its content may be
     /// on the disk. A retry may succeed.
     #[error(
-        "the disk failed; the change may or may not be stored: {detail}; try again; if it fails again, check the disk"
+        "the disk failed: {detail}; a change may or may not be stored; try again; if it fails again, check the disk"
     )]
     DiskFailed { detail: String },
     /// A newer version has written the file, or the number of its format is damaged.
@@ -351,6 +351,7 @@ impl StoreError {
                 Self::DiskFull { folder: path.parent().unwrap_or(path).to_owned() }
             }
             io::ErrorKind::ReadOnlyFilesystem => Self::ReadOnly { folder: path.parent().unwrap_or(path).to_owned() },
+            _ if is_disk_failure(error) => Self::DiskFailed { detail: format!("{}: {error}", path.display()) },
             _ => Self::File { path: path.to_owned(), detail: explained(error) },
         }
     }
@@ -383,6 +384,11 @@ impl StoreError {
     pub(crate) fn damaged(what: impl std::fmt::Display) -> Self {
         Self::Damaged { detail: what.to_string() }
     }
+}
+
+/// Returns whether the disk reports an error, which says nothing about the content of a file.
+fn is_disk_failure(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EIO | libc::ENXIO))
 }
 
 /// Returns whether the error states that the index of a journal can't be enlarged.

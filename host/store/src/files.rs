@@ -3,7 +3,7 @@
 
 use std::fmt;
 use std::fs::{self, File, Metadata, OpenOptions, Permissions};
-use std::io::{ErrorKind, Write};
+use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::time::Duration;
@@ -73,9 +73,18 @@ pub(crate) struct FileId {
 }
 
 impl FileId {
-    /// Returns the id of the file at this path, if it exists.
+    /// Returns the id of the file at this path, if it exists and can be inspected.
     pub(crate) fn of(path: &Path) -> Option<Self> {
-        fs::metadata(path).ok().map(|found| Self { device: found.dev(), inode: found.ino() })
+        Self::find(path).ok().flatten()
+    }
+
+    /// Returns the id of the file at this path, if it exists.
+    pub(crate) fn find(path: &Path) -> io::Result<Option<Self>> {
+        match fs::metadata(path) {
+            Ok(found) => Ok(Some(Self { device: found.dev(), inode: found.ino() })),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Returns whether the file is at this path and has content; also true if the path can't be

@@ -13,6 +13,7 @@ mod data_record;
 mod error;
 mod events;
 mod examine;
+mod failed_reads;
 mod files;
 mod group;
 mod identity;

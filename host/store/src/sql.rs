@@ -12,6 +12,7 @@ use rusqlite::{Connection, OpenFlags, Row};
 
 use crate::StoreError;
 use crate::control_file::SAVED;
+use crate::failed_reads;
 use crate::files::private_file;
 use crate::limits::{JOURNAL_BYTES_KEPT, LOCK_WAIT_MS_MAX};
 use crate::model::Reason;
@@ -67,6 +68,7 @@ pub(crate) fn connect_with(
     if !path.exists() {
         drop(private_file(path)?);
     }
+    failed_reads::detect();
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let set_up = || -> rusqlite::Result<Connection> {
         let connection = Connection::open_with_flags(path, flags)?;
@@ -102,6 +104,7 @@ pub(crate) fn limit_pages(connection: &Connection, pages_max: Option<u32>) -> ru
 /// Opens a database for reading without creating or changing a file. `is_settled` says that the
 /// file contains all changes: no process has it open, and it has no journal.
 pub(crate) fn look_into(path: &Path, is_settled: bool) -> Result<Connection, StoreError> {
+    failed_reads::detect();
     let text = path.to_string_lossy().replace('%', "%25").replace('?', "%3f").replace('#', "%23");
     let uri = format!("file:{text}{}", if is_settled { "?immutable=1" } else { "" });
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;

@@ -144,9 +144,13 @@ impl Store {
         self.inner.databases.unusable(app)
     }
 
-    /// Returns the error if `control.db` is not the file that was opened. Takes a few system calls.
-    pub fn control_changed(&self) -> Option<StoreError> {
-        let change = self.sqlite().change()?;
+    /// Returns the error if `control.db` is not the file that was opened, or can't be read. Takes a
+    /// few system calls.
+    pub fn control_problem(&self) -> Option<StoreError> {
+        let change = match self.sqlite().change() {
+            Ok(change) => change?,
+            Err(error) => return Some(error),
+        };
         let saved = self.inner.saved.lock().unwrap_or_else(PoisonError::into_inner).clone();
         Some(StoreError::ControlChanged { path: self.folder().join(CONTROL), change, saved })
     }

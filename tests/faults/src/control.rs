@@ -29,6 +29,10 @@ pub enum DiskError {
     Sync,
     /// `ETIMEDOUT`: only syncs of database files fail, not those of their journals.
     SyncOfDatabase,
+    /// `EIO`: only reads fail.
+    Read,
+    /// `EIO`: only reads of the files of apps fail.
+    ReadOfApps,
 }
 
 /// A call that may fail.
@@ -41,12 +45,19 @@ pub enum Call {
     /// The sync of a file whose name ends with `.db`.
     SyncOfDatabase,
     OpenForWriting,
+    /// The read of any other file.
+    Read,
+    /// The read of a file of an app.
+    ReadOfApp,
 }
 
 impl DiskError {
+    const ALL: [Self; 7] =
+        [Self::Io, Self::Full, Self::ReadOnly, Self::Sync, Self::SyncOfDatabase, Self::Read, Self::ReadOfApps];
+
     fn errno(self) -> i32 {
         match self {
-            Self::Io => libc::EIO,
+            Self::Io | Self::Read | Self::ReadOfApps => libc::EIO,
             Self::Full => libc::ENOSPC,
             Self::ReadOnly => libc::EROFS,
             Self::Sync => libc::EDQUOT,
@@ -54,19 +65,24 @@ impl DiskError {
         }
     }
 
-    fn of_errno(errno: u64) -> Option<Self> {
-        [Self::Io, Self::Full, Self::ReadOnly, Self::Sync, Self::SyncOfDatabase]
-            .into_iter()
-            .find(|error| u64::from(error.errno().unsigned_abs()) == errno)
+    /// Returns the number of an error, from 1.
+    fn number(error: Option<Self>) -> u64 {
+        Self::ALL.iter().position(|found| Some(*found) == error).map_or(0, |index| index as u64 + 1)
+    }
+
+    fn of_number(number: u64) -> Option<Self> {
+        Self::ALL.get(usize::try_from(number).ok()?.checked_sub(1)?).copied()
     }
 
     fn affects(self, call: Call) -> bool {
         match self {
-            Self::Io => call != Call::OpenForWriting,
+            Self::Io => matches!(call, Call::Write | Call::Truncate | Call::Sync | Call::SyncOfDatabase),
             Self::Full => call == Call::Write,
-            Self::ReadOnly => !matches!(call, Call::Sync | Call::SyncOfDatabase),
+            Self::ReadOnly => matches!(call, Call::Write | Call::Truncate | Call::OpenForWriting),
             Self::Sync => matches!(call, Call::Sync | Call::SyncOfDatabase),
             Self::SyncOfDatabase => call == Call::SyncOfDatabase,
+            Self::Read => matches!(call, Call::Read | Call::ReadOfApp),
+            Self::ReadOfApps => call == Call::ReadOfApp,
         }
     }
 }
@@ -80,7 +96,8 @@ const DELAYED_PATH_WORDS: usize = 16;
 pub struct Fields {
     /// The id of the process that injects faults; 0 before a process has claimed this.
     process: AtomicU64,
-    errno: AtomicU64,
+    /// The number of the error; 0 without an error.
+    error: AtomicU64,
     per_million: AtomicU64,
     seed: AtomicU64,
     /// The number of calls that could have failed.
@@ -152,11 +169,10 @@ impl Fields {
 
     /// Makes a share of the affected calls fail, or none.
     pub fn set_error(&self, error: Option<DiskError>, per_million: u32, seed: u64) {
-        self.errno.store(0, Ordering::SeqCst);
+        self.error.store(0, Ordering::SeqCst);
         self.per_million.store(per_million.into(), Ordering::SeqCst);
         self.seed.store(seed, Ordering::SeqCst);
-        let errno = error.map_or(0, |error| error.errno().unsigned_abs());
-        self.errno.store(errno.into(), Ordering::SeqCst);
+        self.error.store(DiskError::number(error), Ordering::SeqCst);
     }
 
     /// Returns the number of calls that failed so far.
@@ -206,9 +222,14 @@ impl Fields {
         self.process.compare_exchange(0, id, Ordering::SeqCst, Ordering::SeqCst).is_ok()
     }
 
+    /// Returns the error of some of these calls, if they may fail.
+    pub fn error_of(&self, call: Call) -> Option<DiskError> {
+        DiskError::of_number(self.error.load(Ordering::Relaxed)).filter(|error| error.affects(call))
+    }
+
     /// Decides whether a call fails. Returns its error number.
     pub fn failure(&self, call: Call) -> Option<i32> {
-        let error = DiskError::of_errno(self.errno.load(Ordering::Relaxed)).filter(|error| error.affects(call))?;
+        let error = self.error_of(call)?;
         if self.random() % 1_000_000 >= self.per_million.load(Ordering::Relaxed) {
             return None;
         }
@@ -287,6 +308,10 @@ mod tests {
         control.set_error(Some(DiskError::SyncOfDatabase), 1_000_000, 1);
         assert_eq!(control.failure(Call::Sync), None);
         assert_eq!(control.failure(Call::SyncOfDatabase), Some(libc::ETIMEDOUT));
+        control.set_error(Some(DiskError::ReadOfApps), 1_000_000, 1);
+        assert_eq!([Call::Read, Call::ReadOfApp].map(|call| control.failure(call)), [None, Some(libc::EIO)]);
+        control.set_error(Some(DiskError::Io), 1_000_000, 1);
+        assert_eq!(control.failure(Call::Read), None);
         control.set_error(None, 1_000_000, 1);
         assert_eq!(control.failure(Call::Write), None);
     }

@@ -58,6 +58,7 @@ mod event_stops;
 mod event_values;
 mod events;
 mod expectations;
+mod failed_reads;
 mod failing_disk;
 mod fairness;
 mod fitting_defaults;

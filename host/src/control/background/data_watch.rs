@@ -1,7 +1,7 @@
 //! Watches the data folder while the host runs. Reports removed data of apps and a replaced
 //! `control.db` once each. Also restores the disk space in reserve. Never stops the host.
 
-use std::sync::Arc;
+use std::{mem::discriminant, sync::Arc};
 
 use isopod_store::{Store, StoreError};
 use tokio::time::{Instant, MissedTickBehavior, interval, interval_at};
@@ -66,26 +66,31 @@ impl Service {
 
     async fn watch_control(&self) {
         let store = &self.store;
-        let (mut ticks, mut reported) = (interval(limits::CONTROL_FILE_CHECK_INTERVAL), false);
+        let mut ticks = interval(limits::CONTROL_FILE_CHECK_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // The kind of the problem that was reported last.
+        let mut reported = None;
         loop {
             ticks.tick().await;
-            if store.control_changed().is_none() {
-                if std::mem::take(&mut reported) {
-                    tracing::info!("control.db is again the file that the host opened");
+            let problem = store.control_problem();
+            let kind = problem.as_ref().map(discriminant);
+            if kind == reported {
+                continue;
+            }
+            reported = kind;
+            let Some(mut problem) = problem else {
+                tracing::info!("control.db is again the file that the host opened");
+                continue;
+            };
+            // An unreadable file may be intact.
+            if matches!(problem, StoreError::ControlChanged { .. }) {
+                if let Err(error) = store.save_control().await {
+                    tracing::warn!(%error, "the content of control.db can't be saved to lost+found");
                 }
-                continue;
+                // This error contains the path of the copy.
+                problem = store.control_problem().unwrap_or(problem);
             }
-            if std::mem::replace(&mut reported, true) {
-                continue;
-            }
-            if let Err(error) = store.save_control().await {
-                tracing::warn!(%error, "the content of control.db can't be saved to lost+found");
-            }
-            // This error contains the path of the copy.
-            if let Some(error) = store.control_changed() {
-                tracing::error!("{error}");
-            }
+            tracing::error!("{problem}");
         }
     }
 }

@@ -14,6 +14,7 @@ use super::journal::{index_of, journal_of};
 use super::rescue::{open_damaged, remove};
 use crate::StoreError;
 use crate::app_folders::AppFolders;
+use crate::failed_reads::Reads;
 use crate::files::{names, sync_folder};
 use crate::limits::{DAMAGED_DATABASES_KEPT, RESCUE_SPARE_BYTES};
 use crate::loss::{KEY_VALUE, Rescued};
@@ -59,7 +60,10 @@ fn check_indexes(connection: &Connection) -> Sql<Option<String>> {
 }
 
 fn first_problem(connection: &Connection, pragma: &str) -> Sql<Option<String>> {
+    let reads = Reads::begin();
     let found: Result<String, _> = connection.query_row(pragma, [], |row| row.get(0));
+    // SQLite counts a page that can't be read as damage.
+    reads.check()?;
     match found.map_err(Into::into) {
         Ok(found) if found == "ok" => Ok(None),
         Ok(found) => Ok(Some(found)),
@@ -202,6 +206,40 @@ fn rename_if_any(from: &Path, to: &Path) -> Result<(), StoreError> {
 mod tests {
     use super::super::rescue;
     use super::*;
+    use crate::app_database::rescue::rescue;
+    use crate::failed_reads::tests::fail_read;
+    use crate::rescue::copy_rows;
+
+    /// SQLite's own checks count a page that can't be read as damage.
+    #[test]
+    fn a_failed_read_is_no_damage_and_leaves_out_no_row() {
+        let folder = tempfile::tempdir().expect("the folder is created");
+        let (path, copy) = (folder.path().join(KEY_VALUE), folder.path().join("copy"));
+        let connection = Connection::open(&path).expect("it opens");
+        super::super::schema::make(&connection).expect("the tables are created");
+        let fill = "INSERT INTO entries SELECT 'b', value, zeroblob(3000) FROM json_each('[1,2,3,4,5,6,7,8,9]')";
+        connection.execute(fill, []).expect("it is filled");
+        let count = "UPDATE usage SET bytes = (SELECT sum(length(value) + 66) FROM entries)";
+        connection.execute(count, []).expect("it is counted");
+        drop(connection);
+        let is_of_disk = |error: &StoreError| matches!(error, StoreError::DiskFailed { .. });
+        for number in 1.. {
+            fail_read(number);
+            let found = open_damaged(&path).and_then(|connection| check_indexes(&connection));
+            let is_complete = fail_read(number);
+            match found.map_err(|error| error.explain(&path)) {
+                Ok(None) => assert!(is_complete, "the read {number} was ignored"),
+                found => assert!(found.as_ref().is_err_and(is_of_disk), "{number}: {found:?}"),
+            }
+            match rescue(&path, &copy, None, copy_rows) {
+                Ok(rescued) => assert!(rescued.is_complete && rescued.entries == 9, "{number}: {rescued:?}"),
+                Err(error) => assert!(is_of_disk(&error), "{number}: {error}"),
+            }
+            if fail_read(0) && is_complete {
+                return;
+            }
+        }
+    }
 
     /// Examines a database on a disk without free space.
     fn examined(folder: &Path) -> Result<Examined, StoreError> {

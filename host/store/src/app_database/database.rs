@@ -58,7 +58,7 @@ impl Shared {
         if self.health.is_journal_checked(app) || !self.boot.has_written(&journal_of(path)) {
             return Ok(());
         }
-        let Some(detail) = journal::damage_of(path) else { return Ok(()) };
+        let Some(detail) = journal::damage_of(path)? else { return Ok(()) };
         self.health.suspect_journal(app, &detail);
         Err(StoreError::damaged(detail))
     }

@@ -6,6 +6,8 @@ use std::fs::{self, File};
 use std::io::{self, BufReader, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
+use crate::StoreError;
+
 /// Bytes of the journal's header.
 const HEADER: usize = 32;
 /// Bytes of the header of a frame. A frame is one changed page.
@@ -32,15 +34,30 @@ fn beside(database: &Path, end: &str) -> PathBuf {
 }
 
 /// Returns a description of the damage if the journal that a killed host left is damaged. Must be
-/// called before the database is opened, since opening it creates a new index. Ignores a journal
-/// that can't be read.
-pub(crate) fn damage_of(database: &Path) -> Option<String> {
-    let journal = journal_of(database);
-    let file = File::open(&journal).ok()?;
-    let bytes = file.metadata().ok()?.len();
-    let index = fs::read(index_of(database)).ok().and_then(|bytes| Index::read(&bytes));
-    let found = examine(&mut BufReader::with_capacity(1 << 20, file), bytes, index).ok()?;
-    found.map(|what| format!("{}: {what}", journal.display()))
+/// called before the database is opened, since opening it creates a new index.
+pub(crate) fn damage_of(database: &Path) -> Result<Option<String>, StoreError> {
+    let (journal, index) = (journal_of(database), index_of(database));
+    let found = match File::open(&journal) {
+        Ok(file) => {
+            let bytes = unless_missing(fs::read(&index)).map_err(|error| StoreError::file(&index, &error))?;
+            examine_file(file, bytes.and_then(|bytes| Index::read(&bytes)))
+        }
+        Err(error) => unless_missing(Err(error)),
+    };
+    let found = found.map_err(|error| StoreError::file(&journal, &error))?;
+    Ok(found.map(|what| format!("{}: {what}", journal.display())))
+}
+
+fn unless_missing<T>(outcome: io::Result<T>) -> io::Result<Option<T>> {
+    match outcome {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        outcome => outcome.map(Some),
+    }
+}
+
+fn examine_file(journal: File, index: Option<Index>) -> io::Result<Option<String>> {
+    let bytes = journal.metadata()?.len();
+    examine(&mut BufReader::with_capacity(1 << 20, journal), bytes, index)
 }
 
 /// The index's record of the journal.
@@ -223,6 +240,10 @@ mod tests {
         fs::write(path, bytes).expect("it is written");
     }
 
+    fn found(database: &Path) -> Option<String> {
+        damage_of(database).expect("it can be read")
+    }
+
     fn remove_index(database: &Path) {
         fs::remove_file(index_of(database)).expect("it exists");
     }
@@ -230,11 +251,11 @@ mod tests {
     #[test]
     fn an_intact_journal_has_no_damage() {
         let (_folder, database) = killed();
-        assert_eq!(damage_of(&database), None);
+        assert_eq!(damage_of(&database), Ok(None));
         remove_index(&database);
-        assert_eq!(damage_of(&database), None);
+        assert_eq!(damage_of(&database), Ok(None));
         fs::remove_file(journal_of(&database)).expect("it exists");
-        assert_eq!(damage_of(&database), None);
+        assert_eq!(damage_of(&database), Ok(None));
     }
 
     #[test]
@@ -245,7 +266,7 @@ mod tests {
             let middle = bytes.len() / 2;
             bytes[middle..middle + 16].fill(0xa5);
         });
-        let damage = damage_of(&database).expect("it is found");
+        let damage = found(&database).expect("it is damaged");
         assert!(damage.contains("left.db-wal") && damage.contains("are lost"), "{damage}");
     }
 
@@ -257,7 +278,7 @@ mod tests {
             let end = bytes.len();
             bytes[end - 64..].fill(0);
         });
-        assert_eq!(damage_of(&database), None, "its writer had no answer");
+        assert_eq!(damage_of(&database), Ok(None), "its writer had no answer");
     }
 
     #[test]
@@ -265,11 +286,11 @@ mod tests {
         for cut in [64, 3 * 4_120] {
             let (_folder, database) = killed();
             change(&journal_of(&database), |bytes| bytes.truncate(bytes.len() - cut));
-            assert!(damage_of(&database).is_some(), "{cut} bytes");
+            assert!(found(&database).is_some(), "{cut} bytes");
         }
         let (_folder, database) = killed();
         change(&journal_of(&database), |bytes| bytes.truncate(0));
-        assert!(damage_of(&database).is_some_and(|found| found.contains("truncated")));
+        assert!(found(&database).is_some_and(|found| found.contains("truncated")));
     }
 
     #[test]
@@ -285,7 +306,7 @@ mod tests {
         }
         for size in [0, 100] {
             change(&journal_of(&left), |bytes| bytes.truncate(size));
-            assert_eq!(damage_of(&left), None, "{size}");
+            assert_eq!(damage_of(&left), Ok(None), "{size}");
         }
     }
 
@@ -293,7 +314,7 @@ mod tests {
     fn a_journal_without_its_header_is_damage() {
         let (_folder, database) = killed();
         change(&journal_of(&database), |bytes| bytes[..HEADER].fill(0));
-        assert!(damage_of(&database).is_some_and(|found| found.contains("header")));
+        assert!(found(&database).is_some_and(|found| found.contains("header")));
     }
 
     #[test]
@@ -311,8 +332,8 @@ mod tests {
         for of in [|path: &Path| path.to_owned(), journal_of, index_of] {
             fs::copy(of(&open), of(&left)).expect("it is copied");
         }
-        assert_eq!(damage_of(&left), None);
+        assert_eq!(damage_of(&left), Ok(None));
         remove_index(&left);
-        assert_eq!(damage_of(&left), None);
+        assert_eq!(damage_of(&left), Ok(None));
     }
 }

@@ -114,6 +114,14 @@ impl AppDatabase {
                      this repeats, check the disk and the memory of the machine"
                 );
             }
+            // An error of the disk says nothing about the rows. A copy would lack those that can't
+            // be read now.
+            Err(StoreError::DiskFailed { detail }) => {
+                let detail = format!("{detail}, so a database that may be damaged ({}) is kept", suspicion.detail);
+                let error = StoreError::DiskFailed { detail };
+                tracing::error!(app = %self.app, %error, "a database can't be replaced");
+                health.refuse(&self.app, error);
+            }
             Err(error) => {
                 let detail = format!("{}; it can't be replaced: {error}", suspicion.detail);
                 self.shared.record.report_damaged_database(&self.app, &detail);
@@ -293,7 +301,10 @@ impl Checked for AppDatabase {
         match found {
             Ok(found) => self.note_check(found),
             Err(StoreError::Damaged { detail }) => self.note_check(Some(detail)),
-            // The check was interrupted, or the file can't be read now, which later calls report.
+            Err(error @ StoreError::DiskFailed { .. }) => {
+                tracing::warn!(app = %self.app, %error, "the check of a database was not completed; retrying");
+            }
+            // The check was interrupted, or the file can't be opened now, which later calls report.
             Err(error) => tracing::debug!(app = %self.app, %error, "the check of a database was not completed"),
         }
     }

@@ -8,10 +8,11 @@ use rusqlite::{Connection, OpenFlags};
 
 use super::schema;
 use crate::StoreError;
+use crate::failed_reads::{self, Reads};
 use crate::files::private_file;
 use crate::loss::Rescued;
 use crate::row_copy::is_damage;
-use crate::sql::{Sql, SqlError, disable_checkpoints, limit_pages};
+use crate::sql::{Sql, disable_checkpoints, limit_pages};
 
 /// A function that copies the rows that can be read from a damaged database into one with empty
 /// tables. The flag says whether the damaged database may contain events.
@@ -27,8 +28,11 @@ pub(super) fn rescue(
 ) -> Result<Rescued, StoreError> {
     remove(to)?;
     drop(private_file(to)?);
-    let failed = |error: SqlError| error.explain(to);
-    let copied = write(from, to, pages_max, copy_rows).map_err(failed).and_then(|rescued| {
+    let reads = Reads::begin();
+    let written = write(from, to, pages_max, copy_rows).map_err(|error| error.explain(to));
+    // Otherwise the copy could lack rows that can't be read now.
+    let written = reads.check().map_err(|error| StoreError::sqlite(from, &error)).and(written);
+    let copied = written.and_then(|rescued| {
         let synced = File::open(to).and_then(|file| file.sync_all());
         synced.map(|()| rescued).map_err(|error| StoreError::file(to, &error))
     });
@@ -50,6 +54,7 @@ pub(super) fn remove(path: &Path) -> Result<(), StoreError> {
 /// Opens a damaged database for reading, even if the file is shorter than its header says. Makes no
 /// checkpoint.
 pub(super) fn open_damaged(path: &Path) -> Sql<Connection> {
+    failed_reads::detect();
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
     disable_checkpoints(&connection);

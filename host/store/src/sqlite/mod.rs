@@ -71,7 +71,7 @@ impl Sqlite {
     }
 
     /// Returns how the file has changed since it was opened, if it has.
-    pub(crate) fn change(&self) -> Option<Change> {
+    pub(crate) fn change(&self) -> Result<Option<Change>, StoreError> {
         self.file.change()
     }
 

@@ -51,7 +51,7 @@ impl Readers {
 }
 
 fn reopen(path: &Path, file: &ControlFile) -> Result<Connection, StoreError> {
-    match file.change() {
+    match file.change()? {
         None => open(path),
         Some(change) => Err(StoreError::ControlChanged { path: path.to_owned(), change, saved: None }),
     }

@@ -85,7 +85,7 @@ impl Service {
     /// Keeps changes out of a file that was overwritten with another database, since that would mix
     /// the two. The changes stay in the journal, and the next start refuses the pair.
     fn protect_other_database(&self) {
-        if self.file.change() == Some(Change::Overwritten) {
+        if self.file.change() == Ok(Some(Change::Overwritten)) {
             disable_checkpoints(&self.connection);
         }
     }

@@ -10,7 +10,7 @@ use std::{
         fd::{AsRawFd, FromRawFd, RawFd},
         unix::{
             ffi::{OsStrExt, OsStringExt},
-            fs::{FileExt, MetadataExt},
+            fs::MetadataExt,
         },
     },
     path::{Path, PathBuf},
@@ -149,6 +149,14 @@ impl Layer {
         failure.map_or(written, failed)
     }
 
+    /// Returns the error number of a read, if it fails.
+    pub(crate) fn failed_read(&self, fd: RawFd) -> Option<c_int> {
+        // Most reads are of other files, which are not looked up while no read fails.
+        self.control.error_of(Call::ReadOfApp)?;
+        let file = self.file(fd)?;
+        self.control.failure(if file.path.starts_with("apps") { Call::ReadOfApp } else { Call::Read })
+    }
+
     pub(crate) fn truncate(&self, fd: RawFd, to: i64, call: impl Fn() -> c_int) -> c_int {
         let Some(file) = self.file(fd) else { return call() };
         if let Some(errno) = self.control.failure(Call::Truncate) {
@@ -271,15 +279,33 @@ impl DataFile {
         if into.is_empty() {
             return Ok(());
         }
-        match self.file.read_exact_at(into, offset) {
+        match read_exact(&self.file, into, offset) {
             // The file is open for writing only, so it is opened again. This never affects a file
             // with SQLite's locks, which SQLite opens for reading too: closing a second descriptor
             // of it would drop the locks.
             Err(error) if error.raw_os_error() == Some(libc::EBADF) => {
                 let path = format!("/proc/self/fd/{}", self.file.as_raw_fd());
-                File::open(path)?.read_exact_at(into, offset)
+                read_exact(&File::open(path)?, into, offset)
             }
             read => read,
         }
     }
+}
+
+/// Fills the buffer, without injected faults.
+fn read_exact(file: &File, mut into: &mut [u8], mut offset: u64) -> io::Result<()> {
+    while !into.is_empty() {
+        // SAFETY: the buffer has this length.
+        let read =
+            unsafe { (real::PREAD.get())(file.as_raw_fd(), into.as_mut_ptr().cast(), into.len(), offset as i64) };
+        match usize::try_from(read) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(read) => {
+                offset += read as u64;
+                into = &mut into[read..];
+            }
+            Err(_) => return Err(io::Error::last_os_error()),
+        }
+    }
+    Ok(())
 }

@@ -112,6 +112,32 @@ pub unsafe extern "C" fn fdatasync(fd: c_int) -> c_int {
     }
 }
 
+/// # Safety
+/// As of the function in libc.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn read(fd: c_int, into: *mut c_void, count: size_t) -> ssize_t {
+    // SAFETY: the caller's arguments.
+    let call = || unsafe { (real::READ.get())(fd, into, count) };
+    layer().and_then(|layer| layer.failed_read(fd)).map_or_else(call, layer::failed)
+}
+
+/// # Safety
+/// As of the function in libc.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pread64(fd: c_int, into: *mut c_void, count: size_t, offset: off64_t) -> ssize_t {
+    // SAFETY: the caller's arguments.
+    let call = || unsafe { (real::PREAD.get())(fd, into, count, offset) };
+    layer().and_then(|layer| layer.failed_read(fd)).map_or_else(call, layer::failed)
+}
+
+/// # Safety
+/// As of the function in libc.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pread(fd: c_int, into: *mut c_void, count: size_t, offset: off64_t) -> ssize_t {
+    // SAFETY: on the platforms of this library, `off_t` has 64 bits.
+    unsafe { pread64(fd, into, count, offset) }
+}
+
 /// Always fails, since its writes can't be recorded. Callers then copy with `read` and `write`.
 ///
 /// # Safety

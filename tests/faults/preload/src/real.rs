@@ -9,6 +9,8 @@ use std::{
 use libc::{c_char, c_int, c_uint, c_void, clockid_t, iovec, mode_t, off64_t, size_t, ssize_t, timespec};
 
 type Write = unsafe extern "C" fn(c_int, *const c_void, size_t) -> ssize_t;
+type Read = unsafe extern "C" fn(c_int, *mut c_void, size_t) -> ssize_t;
+type Pread = unsafe extern "C" fn(c_int, *mut c_void, size_t, off64_t) -> ssize_t;
 type Pwrite = unsafe extern "C" fn(c_int, *const c_void, size_t, off64_t) -> ssize_t;
 type Writev = unsafe extern "C" fn(c_int, *const iovec, c_int) -> ssize_t;
 type Truncate = unsafe extern "C" fn(c_int, off64_t) -> c_int;
@@ -19,6 +21,8 @@ type Open = unsafe extern "C" fn(*const c_char, c_int, mode_t) -> c_int;
 type ClockGettime = unsafe extern "C" fn(clockid_t, *mut timespec) -> c_int;
 
 pub(crate) static WRITE: Real<Write> = Real::new(c"write");
+pub(crate) static READ: Real<Read> = Real::new(c"read");
+pub(crate) static PREAD: Real<Pread> = Real::new(c"pread64");
 pub(crate) static PWRITE: Real<Pwrite> = Real::new(c"pwrite64");
 pub(crate) static WRITEV: Real<Writev> = Real::new(c"writev");
 pub(crate) static FTRUNCATE: Real<Truncate> = Real::new(c"ftruncate64");

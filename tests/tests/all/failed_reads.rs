@@ -1,0 +1,109 @@
+//! Tests a disk that can't be read for a while. A failed read is not damage: the host keeps each
+//! file, loses no event, and reports an error of the disk.
+
+use isopod_tests::{
+    Answer, Ask, DiskError, Host,
+    outbox::{ask_to_store, event_of_steps, outbox},
+    wait_for,
+};
+use serde_json::{Value, json};
+
+/// The number of stored events that are not due, with 2 KiB of data each. Their database is larger
+/// than SQLite's cache.
+const EVENTS: usize = 1_500;
+
+fn start() -> Host {
+    let host = Host::start_with_faults("");
+    host.deploy("outbox", outbox("outbox", "", ""));
+    host.deploy("other", outbox("other", "", ""));
+    let lines: String = (0..EVENTS)
+        .map(|number| {
+            let steps = json!([["set", format!("key-{number}"), "x".repeat(2_048)]]);
+            let mut event = event_of_steps(&format!("event-{number}"), None, &steps);
+            event["isopoddelay"] = json!("10h");
+            format!("{event}\n")
+        })
+        .collect();
+    host.api(Ask::post("/v1/apps/outbox/broadcasts").body("application/x-ndjson", lines)).expect(202);
+    host.run_steps("outbox", &json!([["set", "kept", "yes"]]));
+    // Nothing of the database is in the memory of the next host.
+    host.restart()
+}
+
+/// Asserts that an error is one of the disk.
+#[track_caller]
+fn assert_of_disk(answer: &Answer) {
+    if answer.status >= 400 {
+        let problem: Value = answer.clone().json();
+        assert_eq!(problem["type"], "urn:isopod:problem:disk", "{problem}");
+    }
+}
+
+/// Asserts that the database was never regarded as damaged, and has all rows.
+#[track_caller]
+fn assert_intact(host: &Host, acknowledged: &[String]) {
+    for id in acknowledged {
+        host.until_event("outbox", id, "done");
+    }
+    assert_eq!(host.stored_events("outbox", "state=delayed").len(), EVENTS);
+    assert_eq!(host.value("outbox", "kept"), "yes");
+    assert!(!host.data().join("lost+found").exists(), "a file was moved");
+    assert!(!host.said().contains("damaged"), "{}", host.said());
+}
+
+#[test]
+fn failed_reads_neither_replace_a_database_nor_lose_an_event() {
+    let host = start();
+    let faults = host.faults();
+    let mut acknowledged = Vec::new();
+    for (round, per_million) in [1_000, 5_000, 30_000, 200_000].into_iter().enumerate() {
+        let before = faults.failed();
+        faults.fail_some(DiskError::ReadOfApps, per_million, round as u64);
+        let mut number = 0;
+        wait_for("failed reads", || {
+            let id = format!("round-{round}-{number}");
+            number += 1;
+            let stored = host.api(ask_to_store("outbox", &event_of_steps(&id, None, &json!([]))));
+            assert_of_disk(&stored);
+            if stored.status == 202 {
+                acknowledged.push(id);
+            }
+            assert_of_disk(&host.api(Ask::get("/v1/apps/outbox/events?limit=1000")));
+            let one = (number * 37) % EVENTS;
+            assert_of_disk(&host.api(Ask::get(format!("/v1/apps/outbox/events/event-{one}"))));
+            (faults.failed() >= before + 40).then_some(())
+        });
+    }
+    faults.end_errors();
+    assert_intact(&host, &acknowledged);
+    assert_intact(&host.kill_and_restart(), &acknowledged);
+}
+
+#[test]
+fn an_app_whose_database_cannot_be_read_is_refused_until_it_can() {
+    let host = start();
+    host.faults().fail(DiskError::ReadOfApps);
+    for _ in 0..3 {
+        let refused = host.api(Ask::get("/v1/apps/outbox/events")).problem(500, "disk");
+        let detail = refused["detail"].as_str().expect("it has a detail");
+        assert!(detail.contains("apps/outbox/kv.db") && detail.contains("check the disk"), "{detail}");
+    }
+    host.faults().end_errors();
+    assert_intact(&host, &[]);
+}
+
+#[test]
+fn an_unreadable_control_database_is_an_error_of_the_disk() {
+    let host = Host::start_with_faults("");
+    let problems =
+        |host: &Host| host.api(Ask::get("/v1/status")).expect(200).json()["data_folder_problems"].to_string();
+    host.faults().fail(DiskError::Read);
+    let problem = wait_for("a report", || Some(problems(&host)).filter(|found| found != "[]"));
+    assert!(problem.contains("the disk failed") && problem.contains("control.db"), "{problem}");
+    wait_for("an error in the log", || host.said().contains("ERROR").then_some(()));
+    host.faults().end_errors();
+    assert_eq!(problems(&host), "[]");
+    let said = host.said();
+    assert!(said.contains("the disk failed") && !said.contains("overwritten"), "{said}");
+    host.api(Ask::post("/v1/tokens").json(&json!({ "name": "ci", "role": "read" }))).expect(201);
+}
