@@ -8,31 +8,52 @@ use serde::{Deserialize, Serialize};
 
 use crate::{AppName, UnknownWord};
 
-/// The permissions of a token; each role includes those before it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, utoipa::ToSchema)]
+/// The permissions of a token.
+///
+/// ```text
+///   read ──┐
+///          ├──▶ operate ──▶ deploy ──▶ admin
+///   send ──┘
+/// ```
+///
+/// A role includes the roles that lead to it. `read` and `send` include neither each other nor
+/// anything else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
     /// May read.
     Read,
-    /// May change apps: deploy, start, stop, configure.
+    /// May only send events, and show an event by its id.
+    Send,
+    /// May also change the running state of apps, but not their code and settings: start, stop,
+    /// restart, scale, and manage stored events and schedules.
+    Operate,
+    /// May also create apps and releases: push, roll back, configure.
     Deploy,
     /// May do everything, including managing tokens.
     Admin,
 }
 
 impl Role {
-    /// Every role, from the least to the most permissive.
-    pub const ALL: [Self; 3] = [Self::Read, Self::Deploy, Self::Admin];
+    /// Every role. A role includes none of those after it.
+    pub const ALL: [Self; 5] = [Self::Read, Self::Send, Self::Operate, Self::Deploy, Self::Admin];
 
     /// Returns whether this role permits an operation that needs `needed`.
     pub fn includes(self, needed: Self) -> bool {
-        self >= needed
+        match self {
+            Self::Read | Self::Send => self == needed,
+            Self::Operate => matches!(needed, Self::Read | Self::Send | Self::Operate),
+            Self::Deploy => needed != Self::Admin,
+            Self::Admin => true,
+        }
     }
 
     /// Returns the role's name.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Read => "read",
+            Self::Send => "send",
+            Self::Operate => "operate",
             Self::Deploy => "deploy",
             Self::Admin => "admin",
         }
@@ -52,7 +73,7 @@ impl FromStr for Role {
         Self::ALL.into_iter().find(|known| known.as_str() == text).ok_or_else(|| UnknownWord {
             what: "role",
             given: text.chars().take(80).collect(),
-            expected: "\"read\", \"deploy\" or \"admin\"",
+            expected: "\"read\", \"send\", \"operate\", \"deploy\" or \"admin\"",
         })
     }
 }
@@ -80,15 +101,44 @@ impl Scope {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
+    /// The whole table: rows are the roles of tokens, columns the needed roles of `Role::ALL`.
+    const TABLE: &str = "\
+                read  send  operate  deploy  admin
+        read    yes   -     -        -       -
+        send    -     yes   -        -       -
+        operate yes   yes   yes      -       -
+        deploy  yes   yes   yes      yes     -
+        admin   yes   yes   yes      yes     yes";
+
     #[test]
-    fn a_role_includes_itself_and_smaller_ones() {
-        for (index, role) in Role::ALL.into_iter().enumerate() {
-            for (needed_index, needed) in Role::ALL.into_iter().enumerate() {
-                assert_eq!(role.includes(needed), index >= needed_index, "{role} for {needed}");
+    fn every_pair_of_roles_matches_the_table() {
+        let mut lines = TABLE.lines();
+        let columns: Vec<&str> = lines.next().expect("the table has a head").split_whitespace().collect();
+        assert_eq!(columns, Role::ALL.map(Role::as_str));
+        for (role, line) in Role::ALL.into_iter().zip(lines) {
+            let cells: Vec<&str> = line.split_whitespace().collect();
+            assert_eq!(cells[0], role.as_str());
+            for (needed, cell) in Role::ALL.into_iter().zip(&cells[1..]) {
+                assert_eq!(role.includes(needed), *cell == "yes", "{role} for {needed}");
             }
             assert_eq!(role.as_str().parse(), Ok(role));
+        }
+    }
+
+    fn role() -> impl Strategy<Value = Role> {
+        prop::sample::select(Role::ALL.to_vec())
+    }
+
+    proptest! {
+        #[test]
+        fn inclusion_of_roles_is_a_partial_order_below_admin(one in role(), two in role(), three in role()) {
+            prop_assert!(one.includes(one) && Role::Admin.includes(one));
+            prop_assert!(one == two || !(one.includes(two) && two.includes(one)));
+            prop_assert!(!(one.includes(two) && two.includes(three)) || one.includes(three));
         }
     }
 

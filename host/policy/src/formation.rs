@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-pub use body::{Change, FormationChange, NewProcess, ProcessChange};
+pub use body::{Change, FormationChange, NewProcess, ProcessChange, only_scales};
 pub use error::FormationError;
 
 use crate::limits::{ARGUMENTS_MAX, PROCESSES_MAX, TEXT_BYTES_MAX};

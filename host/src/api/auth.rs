@@ -1,4 +1,4 @@
-//! Authorises API requests: owns the roles that routes need, and the tokens that have roles. Never
+//! Authorises API requests: owns the known tokens, and compares them with the need of a route. Never
 //! stores a token itself, only its hash.
 
 use std::{
@@ -6,23 +6,15 @@ use std::{
     sync::{Arc, PoisonError, RwLock},
 };
 
-use axum::http::{HeaderMap, Method, header};
+use axum::http::{HeaderMap, header};
 use isopod_policy::{AppName, Role, Scope};
 use isopod_store::Token;
 use sha2::{Digest, Sha256};
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
+use super::route_roles::Need;
 use crate::control::{AppRecord, failpoint::reached};
-
-/// The authorisation that a request needs.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Need {
-    /// No token.
-    Nothing,
-    /// A token with at least this role: for this app, or for any app if `app` is `None`.
-    Role { role: Role, app: Option<String>, all_apps: bool },
-}
 
 /// Why a request is refused.
 #[derive(Debug, thiserror::Error)]
@@ -37,28 +29,6 @@ pub(crate) enum Refused {
     RoleTooSmall { name: String, has: Role, needs: Role },
     #[error("the token `{name}` is limited to some apps, and this request is outside of its scope")]
     OutOfScope { name: String },
-}
-
-/// Returns the authorisation that a route needs. Unknown routes need a role too.
-pub(crate) fn needed(method: &Method, path: &str) -> Need {
-    let segments: Vec<&str> = path.split('/').skip(1).collect();
-    let reads = *method == Method::GET || *method == Method::HEAD;
-    let need = |role, app: Option<&str>, all_apps| Need::Role { role, app: app.map(str::to_owned), all_apps };
-    match segments.as_slice() {
-        ["livez" | "readyz"] => Need::Nothing,
-        ["v1", "tokens", ..] => need(Role::Admin, None, true),
-        // A token for some apps may list apps: the list contains only its apps.
-        ["v1", "apps"] if reads => need(Role::Read, None, false),
-        ["v1", "apps"] => need(Role::Deploy, None, true),
-        ["v1", "apps", app] if *method == Method::DELETE => need(Role::Admin, Some(app), false),
-        // Only the operator divides the machine among apps.
-        ["v1", "apps", app, "cores"] if !reads => need(Role::Admin, Some(app), false),
-        ["v1", "apps", app, ..] if reads => need(Role::Read, Some(app), false),
-        ["v1", "apps", app, ..] => need(Role::Deploy, Some(app), false),
-        ["metrics"] | ["v1", "status"] => need(Role::Read, None, true),
-        _ if reads => need(Role::Read, None, false),
-        _ => need(Role::Admin, None, true),
-    }
 }
 
 /// Returns the id of the app that currently has a name.
@@ -86,8 +56,20 @@ struct KnownToken {
 #[derive(Debug, Clone)]
 pub(crate) struct Authorised {
     pub(crate) name: String,
+    pub(crate) role: Role,
     /// Cancelled when the token is removed. A later token of the same name has its own.
     pub(crate) removed: CancellationToken,
+}
+
+impl Authorised {
+    /// Refuses the request unless the role includes `needed`: for requests whose needed role
+    /// depends on their body.
+    pub(crate) fn ensure(&self, needed: Role) -> Result<(), Refused> {
+        if self.role.includes(needed) {
+            return Ok(());
+        }
+        Err(Refused::RoleTooSmall { name: self.name.clone(), has: self.role, needs: needed })
+    }
 }
 
 impl Tokens {
@@ -126,15 +108,15 @@ impl Tokens {
         need: &Need,
         id_of: &AppIds<'_>,
     ) -> Result<Option<Authorised>, Refused> {
-        let Need::Role { role, app, all_apps } = need else { return Ok(None) };
+        let Need::Role { any_of, app, all_apps } = need else { return Ok(None) };
         let KnownToken { row, removed } = self.caller(headers)?;
         let apps = apps_of(&row, id_of);
         if row.scope != Scope::All && apps.is_empty() {
             // A token is removed with its apps, also while they are being destroyed.
             return Err(Refused::UnknownToken);
         }
-        if row.role < *role {
-            return Err(Refused::RoleTooSmall { name: row.name, has: row.role, needs: *role });
+        if let Some(needs) = any_of.first().filter(|_| !any_of.iter().any(|needed| row.role.includes(*needed))) {
+            return Err(Refused::RoleTooSmall { name: row.name, has: row.role, needs: *needs });
         }
         let in_scope = match &row.scope {
             Scope::All => true,
@@ -144,7 +126,7 @@ impl Tokens {
             }
         };
         if in_scope {
-            Ok(Some(Authorised { name: row.name, removed }))
+            Ok(Some(Authorised { name: row.name, role: row.role, removed }))
         } else {
             Err(Refused::OutOfScope { name: row.name })
         }
@@ -196,7 +178,9 @@ pub(crate) fn new_token() -> String {
 mod tests {
     use std::{convert::Infallible, pin::pin};
 
-    use super::*;
+    use axum::http::Method;
+
+    use super::{super::route_roles::needed, *};
 
     fn headers(value: &str) -> HeaderMap {
         HeaderMap::from_iter([(header::AUTHORIZATION, value.parse().expect("is a header"))])
@@ -287,15 +271,6 @@ mod tests {
                 assert_eq!(is_accepted, is_stored, "{secret}");
             }
         }
-    }
-
-    #[test]
-    fn every_route_but_liveness_and_readiness_needs_a_role() {
-        for path in ["/", "/metrics", "/v1/apps", "/v1/apps/x/logs", "/v1/openapi.json", "/nonsense", "//livez"] {
-            assert_ne!(needed(&Method::GET, path), Need::Nothing, "{path}");
-        }
-        assert_eq!(needed(&Method::GET, "/livez"), Need::Nothing);
-        assert_eq!(needed(&Method::GET, "/readyz"), Need::Nothing);
     }
 
     #[test]

@@ -113,11 +113,12 @@ fn root_cause(error: &dyn std::error::Error) -> String {
 #[cfg(test)]
 mod tests {
     use futures::{StreamExt, stream, stream::FuturesUnordered};
+    use isopod_policy::Role;
 
     use super::*;
 
     fn caller(name: &str) -> Authorised {
-        Authorised { name: name.to_owned(), removed: CancellationToken::new() }
+        Authorised { name: name.to_owned(), role: Role::Deploy, removed: CancellationToken::new() }
     }
 
     #[tokio::test]

@@ -13,7 +13,7 @@ use axum::{
 use isopod_policy::RequestId;
 
 pub(crate) use super::caller::Caller;
-use super::{Api, auth, error::Error};
+use super::{Api, auth, error::Error, route_roles};
 use crate::{
     http::problem::Problem,
     http::response_rules::{self, REQUEST_ID},
@@ -77,7 +77,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Subscriber {
 
 /// Refuses requests that their token doesn't authorise.
 pub(crate) async fn authorise(State(api): State<Arc<Api>>, mut request: Request, next: Next) -> Response<Body> {
-    let need = auth::needed(request.method(), request.uri().path());
+    let need = route_roles::needed(request.method(), request.uri().path());
     match api.tokens.check(request.headers(), &need, &|app| api.app_id(app)) {
         Ok(authorised) => {
             let name = authorised.as_ref().map(|token| token.name.clone()).unwrap_or_default();

@@ -4,12 +4,15 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use axum::{extract::State, http::StatusCode};
-use isopod_policy::{ProcessName, formation::ShownProcess};
+use isopod_policy::{
+    ProcessName, Role,
+    formation::{self, ShownProcess},
+};
 use serde_json::Value;
 
 use super::{
     Api,
-    edge::Caller,
+    edge::{Caller, Subscriber},
     error::Error,
     openapi::{FormationPatch, NewProcess},
     path::{AppPath, ProcessPath},
@@ -47,10 +50,14 @@ pub(super) async fn show(State(api): State<Arc<Api>>, Path(app): Path<String>) -
 pub(super) async fn change(
     State(api): State<Arc<Api>>,
     Caller(by): Caller,
+    Subscriber(token): Subscriber,
     Path(app): Path<String>,
     Json(body): Json<Value>,
 ) -> Result<Shown, Error> {
     let app = app_name(&app)?;
+    if !formation::only_scales(&body) {
+        token.ensure(Role::Deploy)?;
+    }
     api.control.settings.change(&app, Change::Formation(body), &by).await?;
     Ok(axum::Json(api.control.queries.formation(&app).await?))
 }

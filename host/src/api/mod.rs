@@ -36,6 +36,7 @@ mod pushes;
 mod query;
 mod releases;
 mod request;
+mod route_roles;
 mod schedules;
 pub(crate) mod server;
 mod sse;

@@ -108,6 +108,8 @@ pub struct NewProcess {
 
 const CHANGE_KEYS: &[&str] =
     &["min", "max", "health", "schedule", "time_zone", "missed", "overlap", "args", "order", "retry", "entry"];
+/// The settings that scale a process type.
+const SCALE_KEYS: &[&str] = &["min", "max"];
 const NEW_KEYS: &[&str] =
     &["name", "entry", "min", "max", "health", "schedule", "time_zone", "missed", "overlap", "args", "order", "retry"];
 
@@ -128,6 +130,13 @@ impl FormationChange {
         }
         Ok(Self { processes })
     }
+}
+
+/// Returns whether the body of a `PATCH` names no setting but `min` and `max`. A body that isn't
+/// valid changes nothing.
+pub fn only_scales(body: &Value) -> bool {
+    let mut processes = body.as_object().into_iter().flat_map(Map::values);
+    processes.all(|process| process.as_object().into_iter().flat_map(Map::keys).all(|key| SCALE_KEYS.contains(&&**key)))
 }
 
 impl NewProcess {

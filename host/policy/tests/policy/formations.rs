@@ -63,6 +63,16 @@ fn several_process_types_change_together_or_not() {
 }
 
 #[test]
+fn only_minimum_and_maximum_scale() {
+    for body in [json!({ "web": { "min": 1 } }), json!({ "web": { "max": null }, "w": {} }), json!({}), json!(7)] {
+        assert!(formation::only_scales(&body), "{body}");
+    }
+    for body in [json!({ "web": { "min": 1, "health": null } }), json!({ "a": { "min": 1 }, "b": { "args": [] } })] {
+        assert!(!formation::only_scales(&body), "{body}");
+    }
+}
+
+#[test]
 fn removing_a_schedule_removes_its_settings() {
     let body = json!({"worker": {"schedule": "0 3 * * *", "time_zone": "Europe/Berlin", "missed": "all"}});
     let scheduled = update(body).expect("the change is valid");
