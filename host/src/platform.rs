@@ -152,6 +152,8 @@ impl Platform {
         let restored = control.restore().await?;
 
         let (stop_api, ready) = (CancellationToken::new(), Arc::new(AtomicBool::new(false)));
+        let upkeep = api::TokenUpkeep { tokens: tokens.clone(), store: store.clone(), stop: stop_api.clone() };
+        control.tasks().spawn(upkeep.run());
         let router = api::router(Arc::new(Api {
             control: control.handles(),
             store: store.clone(),

@@ -1,19 +1,25 @@
-//! Authorises API requests: owns the known tokens, and compares them with the need of a route. Never
-//! stores a token itself, only its hash.
+//! Authorises API requests: owns the known tokens, and compares them with the need of a route.
+//! Never stores a token itself, only its hash.
 
 use std::{
     collections::HashMap,
-    sync::{Arc, PoisonError, RwLock},
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicI64, Ordering},
+    },
 };
 
 use axum::http::{HeaderMap, header};
 use isopod_policy::{AppName, Role, Scope};
-use isopod_store::Token;
+use isopod_store::{Token, TokenUse};
+use jiff::Timestamp;
 use sha2::{Digest, Sha256};
-use tokio::sync::Mutex;
-use tokio_util::sync::CancellationToken;
+use tokio::sync::{Mutex, Notify};
 
-use super::route_roles::Need;
+use super::{
+    route_roles::Need,
+    token_end::{EndedBy, TokenEnd},
+};
 use crate::control::{AppRecord, failpoint::reached};
 
 /// Why a request is refused.
@@ -25,6 +31,8 @@ pub(crate) enum Refused {
     SeveralTokens,
     #[error("unknown token")]
     UnknownToken,
+    #[error("the token `{name}` expired at {at}")]
+    Expired { name: String, at: Timestamp },
     #[error("the token `{name}` has the role `{has}`, but this request needs `{needs}`")]
     RoleTooSmall { name: String, has: Role, needs: Role },
     #[error("the token `{name}` is limited to some apps, and this request is outside of its scope")]
@@ -43,13 +51,27 @@ struct Table {
     known: RwLock<HashMap<String, KnownToken>>,
     /// Locked while the stored tokens change.
     changing: Mutex<()>,
+    /// Notified after each change, which may bring the next end of a secret forward.
+    changed: Notify,
 }
 
+/// A secret of a token. During the grace period of a rotation, a token has two.
 #[derive(Clone)]
 struct KnownToken {
-    row: Token,
-    /// Cancelled when the token is removed.
-    removed: CancellationToken,
+    row: Arc<Token>,
+    /// When this secret ends, and why.
+    until: Option<(Timestamp, EndedBy)>,
+    /// The end of this secret.
+    end: TokenEnd,
+    last_use: Arc<LastUse>,
+}
+
+/// When a token was last used, in milliseconds since the epoch; 0 if it was not used since the
+/// start. Requests only set it, and the upkeep stores it.
+#[derive(Default)]
+struct LastUse {
+    at_ms: AtomicI64,
+    stored_ms: AtomicI64,
 }
 
 /// The token that authorises a request.
@@ -57,8 +79,8 @@ struct KnownToken {
 pub(crate) struct Authorised {
     pub(crate) name: String,
     pub(crate) role: Role,
-    /// Cancelled when the token is removed. A later token of the same name has its own.
-    pub(crate) removed: CancellationToken,
+    /// The end of the secret that the request has. A later token of the same name has its own.
+    pub(crate) end: TokenEnd,
 }
 
 impl Authorised {
@@ -74,7 +96,8 @@ impl Authorised {
 
 impl Tokens {
     pub(crate) fn new(rows: Vec<Token>) -> Self {
-        let tokens = Self(Arc::new(Table { known: RwLock::default(), changing: Mutex::default() }));
+        let tokens =
+            Self(Arc::new(Table { known: RwLock::default(), changing: Mutex::default(), changed: Notify::default() }));
         tokens.adopt(rows);
         tokens
     }
@@ -90,15 +113,79 @@ impl Tokens {
         Ok(())
     }
 
-    /// Replaces the table. The event streams of removed tokens end.
+    /// Replaces the table. The event streams of removed secrets end.
     fn adopt(&self, rows: Vec<Token>) {
         let mut known = self.0.known.write().unwrap_or_else(PoisonError::into_inner);
-        let mut former = std::mem::take(&mut *known);
+        let mut before = std::mem::take(&mut *known);
+        let uses: HashMap<_, _> = before
+            .values()
+            .map(|known| ((known.row.name.clone(), known.row.created_at), Arc::clone(&known.last_use)))
+            .collect();
         for row in rows {
-            let removed = former.remove(&row.hash).map_or_else(CancellationToken::new, |former| former.removed);
-            known.insert(row.hash.clone(), KnownToken { row, removed });
+            let last_use = uses.get(&(row.name.clone(), row.created_at)).cloned().unwrap_or_default();
+            let expiry = row.expires_at.map(|at| (at, EndedBy::Expiry));
+            let former = row.former.as_ref().map(|former| {
+                let end = (former.until, EndedBy::Revocation);
+                (former.hash.clone(), Some(expiry.filter(|(at, _)| *at < former.until).unwrap_or(end)))
+            });
+            let row = Arc::new(row);
+            for (hash, until) in [(row.hash.clone(), expiry)].into_iter().chain(former) {
+                let end = before.remove(&hash).map(|before| before.end).unwrap_or_default();
+                known.insert(hash, KnownToken { row: Arc::clone(&row), until, end, last_use: Arc::clone(&last_use) });
+            }
         }
-        former.into_values().for_each(|former| former.removed.cancel());
+        before.into_values().for_each(|before| before.end.end(EndedBy::Revocation));
+        self.0.changed.notify_one();
+    }
+
+    /// Waits for the next change of the tokens.
+    pub(crate) async fn changed(&self) {
+        self.0.changed.notified().await;
+    }
+
+    /// Ends the secrets that are due, and returns when the next one is due. A secret that has ended
+    /// stays ended, even if the clock is set back.
+    pub(crate) fn end_due(&self, now: Timestamp) -> Option<Timestamp> {
+        let known = self.0.known.read().unwrap_or_else(PoisonError::into_inner);
+        let mut next = None;
+        for KnownToken { until, end, .. } in known.values().filter(|known| known.end.by().is_none()) {
+            match until {
+                Some((at, by)) if *at <= now => end.end(*by),
+                Some((at, _)) => next = Some(next.map_or(*at, |next: Timestamp| next.min(*at))),
+                None => {}
+            }
+        }
+        next
+    }
+
+    /// Returns when a token was last used since the start, if it was.
+    pub(crate) fn last_used_at(&self, token: &Token) -> Option<Timestamp> {
+        let known = self.0.known.read().unwrap_or_else(PoisonError::into_inner);
+        let used = known.get(&token.hash).map(|known| known.last_use.at_ms.load(Ordering::Relaxed))?;
+        Timestamp::from_millisecond(used).ok().filter(|_| used != 0)
+    }
+
+    /// Returns the uses that are not stored yet, one for each token.
+    pub(crate) fn unstored_uses(&self) -> Vec<TokenUse> {
+        let known = self.0.known.read().unwrap_or_else(PoisonError::into_inner);
+        let uses = known.iter().filter(|(hash, known)| **hash == known.row.hash).filter_map(|(_, known)| {
+            let used = known.last_use.at_ms.load(Ordering::Relaxed);
+            let is_new = used != known.last_use.stored_ms.load(Ordering::Relaxed);
+            let at = Timestamp::from_millisecond(used).ok().filter(|_| is_new)?;
+            Some(TokenUse { name: known.row.name.clone(), created_at: known.row.created_at, at })
+        });
+        uses.collect()
+    }
+
+    /// Marks uses as stored.
+    pub(crate) fn stored(&self, uses: &[TokenUse]) {
+        let uses: HashMap<_, _> = uses.iter().map(|used| ((&*used.name, used.created_at), used.at)).collect();
+        let known = self.0.known.read().unwrap_or_else(PoisonError::into_inner);
+        for known in known.values() {
+            if let Some(at) = uses.get(&(&*known.row.name, known.row.created_at)) {
+                known.last_use.stored_ms.store(at.as_millisecond(), Ordering::Relaxed);
+            }
+        }
     }
 
     /// Returns the token that authorises the request; `None` if the route needs no token.
@@ -107,16 +194,26 @@ impl Tokens {
         headers: &HeaderMap,
         need: &Need,
         id_of: &AppIds<'_>,
+        now: Timestamp,
     ) -> Result<Option<Authorised>, Refused> {
         let Need::Role { any_of, app, all_apps } = need else { return Ok(None) };
-        let KnownToken { row, removed } = self.caller(headers)?;
+        let KnownToken { row, until, end, last_use } = self.caller(headers)?;
+        let name = || row.name.clone();
+        match end.by().or(until.and_then(|(at, by)| (at <= now).then_some(by))) {
+            None => {}
+            Some(EndedBy::Revocation) => return Err(Refused::UnknownToken),
+            Some(EndedBy::Expiry) => {
+                return Err(Refused::Expired { name: name(), at: row.expires_at.unwrap_or(now) });
+            }
+        }
+        last_use.at_ms.store(now.as_millisecond(), Ordering::Relaxed);
         let apps = apps_of(&row, id_of);
         if row.scope != Scope::All && apps.is_empty() {
             // A token is removed with its apps, also while they are being destroyed.
             return Err(Refused::UnknownToken);
         }
         if let Some(needs) = any_of.first().filter(|_| !any_of.iter().any(|needed| row.role.includes(*needed))) {
-            return Err(Refused::RoleTooSmall { name: row.name, has: row.role, needs: *needs });
+            return Err(Refused::RoleTooSmall { name: name(), has: row.role, needs: *needs });
         }
         let in_scope = match &row.scope {
             Scope::All => true,
@@ -126,9 +223,9 @@ impl Tokens {
             }
         };
         if in_scope {
-            Ok(Some(Authorised { name: row.name, role: row.role, removed }))
+            Ok(Some(Authorised { name: name(), role: row.role, end }))
         } else {
-            Err(Refused::OutOfScope { name: row.name })
+            Err(Refused::OutOfScope { name: name() })
         }
     }
 
@@ -178,6 +275,9 @@ pub(crate) fn new_token() -> String {
 mod tests {
     use std::{convert::Infallible, pin::pin};
 
+    use isopod_store::FormerSecret;
+    use tokio_util::sync::CancellationToken;
+
     use axum::http::Method;
 
     use super::{super::route_roles::needed, *};
@@ -191,18 +291,15 @@ mod tests {
     }
 
     fn row(name: &str, secret: &str) -> Token {
-        Token {
-            hash: hash(secret),
-            name: name.to_owned(),
-            role: Role::Read,
-            scope: Scope::All,
-            app_ids: Vec::new(),
-            created_at: jiff::Timestamp::UNIX_EPOCH,
-        }
+        Token::new(name, hash(secret), Role::Read, Scope::All, Timestamp::UNIX_EPOCH)
     }
 
     async fn store(tokens: &Tokens, rows: &[Token]) {
         let Ok(()) = tokens.change(async { Ok::<_, Infallible>(rows.to_vec()) }).await;
+    }
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(1_000 + second).expect("is a time")
     }
 
     /// Derives each app's id from its name.
@@ -213,7 +310,8 @@ mod tests {
     #[test]
     fn a_token_works_for_no_later_app_of_the_same_name() {
         let tokens = tokens(Role::Deploy, Scope::Apps(vec!["mine".parse().expect("is a name")]));
-        let check = |path, ids: &AppIds<'_>| tokens.check(&headers("Bearer secret"), &needed(&Method::GET, path), ids);
+        let check =
+            |path, ids: &AppIds<'_>| tokens.check(&headers("Bearer secret"), &needed(&Method::GET, path), ids, at(0));
         assert!(check("/v1/apps/mine", &ids).is_ok());
         for other in [None, Some("id-of-a-later-app".to_owned())] {
             for path in ["/v1/apps/mine", "/v1/apps"] {
@@ -227,19 +325,16 @@ mod tests {
         let both = Tokens::new(vec![row("ci", "secret")]);
         store(&both, &[row("ci", "secret"), row("ann", "ann")]).await;
         let need = needed(&Method::GET, "/v1/apps/x/logs");
-        let check = |token: &str| both.check(&headers(&format!("Bearer {token}")), &need, &ids);
+        let check = |token: &str| both.check(&headers(&format!("Bearer {token}")), &need, &ids, at(0));
         let authorised = |checked: Result<Option<Authorised>, Refused>| {
             checked.expect("the token is known").expect("the route needs a token")
         };
         let (ci, ann) = (authorised(check("secret")), authorised(check("ann")));
         store(&both, &[row("ann", "ann")]).await;
-        assert!(ci.removed.is_cancelled() && !ann.removed.is_cancelled());
+        assert!(ci.end.by() == Some(EndedBy::Revocation) && ann.end.by().is_none());
         store(&both, &[row("ann", "ann"), row("ci", "ci")]).await;
-        let later = authorised(both.check(&headers("Bearer ci"), &need, &ids));
-        assert!(
-            ci.removed.is_cancelled() && !later.removed.is_cancelled(),
-            "a later token of the same name isn't affected"
-        );
+        let later = authorised(both.check(&headers("Bearer ci"), &need, &ids, at(0)));
+        assert!(ci.end.by().is_some() && later.end.by().is_none(), "a later token of the same name isn't affected");
     }
 
     /// The response of the store to the earlier change arrives late.
@@ -267,10 +362,60 @@ mod tests {
             let need = needed(&Method::GET, "/v1/apps");
             for secret in ["old", "new"] {
                 let is_stored = stored.lock().expect("no test panics").iter().any(|row| row.hash == hash(secret));
-                let is_accepted = tokens.check(&headers(&format!("Bearer {secret}")), &need, &ids).is_ok();
+                let is_accepted = tokens.check(&headers(&format!("Bearer {secret}")), &need, &ids, at(0)).is_ok();
                 assert_eq!(is_accepted, is_stored, "{secret}");
             }
         }
+    }
+
+    fn get(tokens: &Tokens, secret: &str, now: Timestamp) -> Result<Option<Authorised>, Refused> {
+        tokens.check(&headers(&format!("Bearer {secret}")), &needed(&Method::GET, "/v1/apps"), &ids, now)
+    }
+
+    #[test]
+    fn a_thousand_tokens_expire_at_one_instant_and_stay_expired() {
+        let name = |number: u32| format!("t{number}");
+        let expiring = |number| Token { expires_at: Some(at(60)), ..row(&name(number), &name(number)) };
+        let tokens = Tokens::new((0..1_000).map(expiring).chain([row("lasting", "lasting")]).collect());
+        let streams: Vec<Authorised> =
+            (0..1_000).filter_map(|number| get(&tokens, &name(number), at(59)).ok().flatten()).collect();
+        assert_eq!((streams.len(), tokens.end_due(at(59))), (1_000, Some(at(60))));
+        assert!(matches!(get(&tokens, "t7", at(60)), Err(Refused::Expired { name, .. }) if name == "t7"));
+        assert_eq!(tokens.end_due(at(60)), None);
+        assert!(streams.iter().all(|stream| stream.end.by() == Some(EndedBy::Expiry)));
+        assert!(get(&tokens, "t7", at(-600)).is_err(), "the clock was set back");
+        assert!(get(&tokens, "lasting", at(60)).is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_rotated_secret_is_valid_until_the_end_of_its_grace_period() {
+        let tokens = Tokens::new(vec![row("ci", "old")]);
+        let stream = get(&tokens, "old", at(0)).expect("it is known").expect("the route needs a token");
+        let former = |secret: &str| Some(FormerSecret { hash: hash(secret), until: at(10) });
+        store(&tokens, &[Token { former: former("old"), ..row("ci", "new") }]).await;
+        assert!(get(&tokens, "old", at(9)).is_ok() && get(&tokens, "new", at(9)).is_ok() && stream.end.by().is_none());
+        assert!(matches!(get(&tokens, "old", at(10)), Err(Refused::UnknownToken)));
+        assert_eq!((tokens.end_due(at(10)), stream.end.by()), (None, Some(EndedBy::Revocation)));
+        // A second rotation without a grace period ends both earlier secrets.
+        store(&tokens, &[Token { former: former("new"), ..row("ci", "newer") }]).await;
+        store(&tokens, &[row("ci", "newest")]).await;
+        let valid = ["old", "new", "newer", "newest"].map(|secret| get(&tokens, secret, at(1)).is_ok());
+        assert_eq!(valid, [false, false, false, true]);
+    }
+
+    #[tokio::test]
+    async fn the_last_use_of_a_token_outlasts_a_rotation_and_is_stored_once() {
+        let tokens = Tokens::new(vec![row("ci", "old"), row("ann", "ann")]);
+        assert!(get(&tokens, "old", at(5)).is_ok() && tokens.last_used_at(&row("ci", "old")) == Some(at(5)));
+        store(&tokens, &[row("ci", "new"), row("ann", "ann")]).await;
+        assert_eq!(tokens.last_used_at(&row("ci", "new")), Some(at(5)));
+        let uses = tokens.unstored_uses();
+        assert_eq!(uses, [TokenUse { name: "ci".to_owned(), created_at: Timestamp::UNIX_EPOCH, at: at(5) }]);
+        tokens.stored(&uses);
+        assert_eq!(tokens.unstored_uses(), []);
+        let later = Token { created_at: at(9), ..row("ci", "later") };
+        store(&tokens, std::slice::from_ref(&later)).await;
+        assert_eq!(tokens.last_used_at(&later), None, "a later token has the same name");
     }
 
     #[test]
@@ -278,19 +423,22 @@ mod tests {
         let tokens = tokens(Role::Read, Scope::All);
         let read = needed(&Method::GET, "/v1/apps");
         let push = needed(&Method::POST, "/v1/apps/x/pushes");
-        assert!(matches!(tokens.check(&HeaderMap::new(), &read, &ids), Err(Refused::NoToken)));
-        assert!(matches!(tokens.check(&headers("Bearer guess"), &read, &ids), Err(Refused::UnknownToken)));
-        assert!(matches!(tokens.check(&headers("Bearer secret"), &push, &ids), Err(Refused::RoleTooSmall { .. })));
-        assert!(tokens.check(&headers("bearer secret"), &read, &ids).is_ok());
+        assert!(matches!(tokens.check(&HeaderMap::new(), &read, &ids, at(0)), Err(Refused::NoToken)));
+        assert!(matches!(tokens.check(&headers("Bearer guess"), &read, &ids, at(0)), Err(Refused::UnknownToken)));
+        assert!(matches!(
+            tokens.check(&headers("Bearer secret"), &push, &ids, at(0)),
+            Err(Refused::RoleTooSmall { .. })
+        ));
+        assert!(tokens.check(&headers("bearer secret"), &read, &ids, at(0)).is_ok());
         let mut twice = headers("Bearer secret");
         twice.append(header::AUTHORIZATION, header::HeaderValue::from_static("Bearer secret"));
-        assert!(matches!(tokens.check(&twice, &read, &ids), Err(Refused::SeveralTokens)));
+        assert!(matches!(tokens.check(&twice, &read, &ids, at(0)), Err(Refused::SeveralTokens)));
     }
 
     #[test]
     fn a_token_for_some_apps_reaches_no_other() {
         let tokens = tokens(Role::Deploy, Scope::Apps(vec!["mine".parse().expect("is a name")]));
-        let check = |method, path| tokens.check(&headers("Bearer secret"), &needed(&method, path), &ids).is_ok();
+        let check = |method, path| tokens.check(&headers("Bearer secret"), &needed(&method, path), &ids, at(0)).is_ok();
         assert!(check(Method::POST, "/v1/apps/mine/pushes"));
         assert!(!check(Method::POST, "/v1/apps/other/pushes"));
         assert!(!check(Method::POST, "/v1/apps"));

@@ -1,6 +1,6 @@
 //! Why the API refuses a request before any handler acts. Never reads a request.
 
-use crate::api::limits;
+use crate::api::{limits, token_end::EndedBy};
 
 /// Why a request is invalid.
 #[derive(Debug, thiserror::Error)]
@@ -17,8 +17,8 @@ pub(crate) enum BadRequest {
     #[error("the request bodies that the API is reading for the token `{token}` use its whole budget of {} MiB",
         limits::API_BODIES_BYTES_PER_TOKEN >> 20)]
     TooManyOfToken { token: String },
-    #[error("the token was revoked while the body was being received")]
-    TokenRemoved,
+    #[error("the token {} while the body was being received", ended(*.0))]
+    TokenEnded(EndedBy),
     #[error("the body is incomplete: {detail}")]
     Truncated { detail: String },
     #[error("the body timed out: each {} KiB, and the rest, must arrive within {} s, and the whole body within {} s",
@@ -68,6 +68,13 @@ fn in_request(position: Option<EventPosition>) -> String {
         Some(EventPosition::Line(number)) => format!(" on line {number}"),
         Some(EventPosition::Index(index)) => format!(" at index {index}"),
         None => String::new(),
+    }
+}
+
+fn ended(by: EndedBy) -> &'static str {
+    match by {
+        EndedBy::Revocation => "was revoked",
+        EndedBy::Expiry => "expired",
     }
 }
 

@@ -8,9 +8,8 @@ use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 use isopod_policy::BodyRate;
 use tokio::time::{Instant, timeout_at};
-use tokio_util::sync::CancellationToken;
 
-use super::{auth::Authorised, bad_request::BadRequest};
+use super::{auth::Authorised, bad_request::BadRequest, token_end::TokenEnd};
 use crate::{
     api::limits,
     http::{
@@ -63,16 +62,16 @@ pub(super) struct Chunks {
     left_bytes: u64,
     deadline: Instant,
     rate: BodyRate,
-    /// Cancelled when the body's token is removed. The body ends with it, since it holds permits.
-    removed: CancellationToken,
+    /// The end of the body's token. The body ends with it, since it holds permits.
+    token_end: TokenEnd,
 }
 
 impl Chunks {
     pub(super) fn new(body: Body, limit_bytes: u64, token: &Authorised) -> Self {
         let rate = BodyRate::new(limits::ADMIN_BODY_PART_BYTES, limits::ADMIN_BODY_PART_TIME);
         let deadline = Instant::now() + limits::ADMIN_BODY_TIME;
-        let removed = token.removed.clone();
-        Self { body, limit_bytes, left_bytes: limit_bytes, deadline, rate, removed }
+        let token_end = token.end.clone();
+        Self { body, limit_bytes, left_bytes: limit_bytes, deadline, rate, token_end }
     }
 
     /// Returns the chunks of a body that may have any size.
@@ -87,7 +86,7 @@ impl Chunks {
             let until = self.deadline.min(started + self.rate.left());
             let frame = tokio::select! {
                 frame = timeout_at(until, self.body.frame()) => frame.map_err(|_| BadRequest::TooSlow)?,
-                () = self.removed.cancelled() => return Err(BadRequest::TokenRemoved),
+                by = self.token_end.wait() => return Err(BadRequest::TokenEnded(by)),
             };
             let Some(frame) = frame else { return Ok(None) };
             let frame = frame.map_err(|e| BadRequest::Truncated { detail: root_cause(&e) })?;
@@ -116,9 +115,10 @@ mod tests {
     use isopod_policy::Role;
 
     use super::*;
+    use crate::api::token_end::EndedBy;
 
     fn caller(name: &str) -> Authorised {
-        Authorised { name: name.to_owned(), role: Role::Deploy, removed: CancellationToken::new() }
+        Authorised { name: name.to_owned(), role: Role::Deploy, end: TokenEnd::default() }
     }
 
     #[tokio::test]
@@ -126,8 +126,8 @@ mod tests {
         let (bodies, ci) = (Shares::new(100, 50), caller("ci"));
         let mut slow = Box::pin(collect(&bodies, &ci, withheld("1234"), 8));
         assert!(futures::poll!(&mut slow).is_pending());
-        ci.removed.cancel();
-        assert!(matches!(slow.await, Err(BadRequest::TokenRemoved)));
+        ci.end.end(EndedBy::Expiry);
+        assert!(matches!(slow.await, Err(BadRequest::TokenEnded(EndedBy::Expiry))));
     }
 
     #[tokio::test]

@@ -11,6 +11,7 @@ use axum::{
     response::IntoResponse,
 };
 use isopod_policy::RequestId;
+use jiff::Timestamp;
 
 pub(crate) use super::caller::Caller;
 use super::{Api, auth, error::Error, route_roles};
@@ -78,7 +79,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Subscriber {
 /// Refuses requests that their token doesn't authorise.
 pub(crate) async fn authorise(State(api): State<Arc<Api>>, mut request: Request, next: Next) -> Response<Body> {
     let need = route_roles::needed(request.method(), request.uri().path());
-    match api.tokens.check(request.headers(), &need, &|app| api.app_id(app)) {
+    match api.tokens.check(request.headers(), &need, &|app| api.app_id(app), Timestamp::now()) {
         Ok(authorised) => {
             let name = authorised.as_ref().map(|token| token.name.clone()).unwrap_or_default();
             let extensions = request.extensions_mut();

@@ -7,12 +7,14 @@ use axum::{
 };
 use isopod_policy::{AppName, FormationError, NameError, ProcessName};
 use isopod_store::{EventState, StoreError};
+use jiff::Timestamp;
 
 use super::{
     auth,
     bad_request::{BadRequest, EventPosition},
     broadcast_view::Broadcast,
     push_view::PushView,
+    token_end::EndedBy,
 };
 use crate::{
     api::limits,
@@ -45,8 +47,15 @@ pub(crate) enum Error {
     BadRelease { app: AppName, given: String },
     #[error("push {} is {}: {}", .0.id, .0.state, .0.reason.as_deref().unwrap_or("it was cancelled"))]
     PushFailed(Box<PushView>),
-    #[error("the administrator's token can't be deleted: its owner would lose access to the host")]
-    AdminToken,
+    #[error("the administrator's token {0}: its owner would lose access to the host")]
+    AdminToken(&'static str),
+    #[error("`expires_at` is {at}, which has passed")]
+    ExpiryPassed { at: Timestamp },
+    #[error(
+        "`grace_ms` is {grace_ms}, but a grace period has at most {} ms, 7 days",
+        limits::TOKEN_GRACE_MAX.as_millis()
+    )]
+    GraceTooLong { grace_ms: u64 },
     #[error("`apps` is an empty list, so the token would give access to no app")]
     NoApps,
     #[error("{} changes are already in progress", limits::CHANGES_MAX)]
@@ -114,7 +123,7 @@ impl Error {
         let detail = self.to_string();
         match self {
             Self::Request(error) => request(error, detail),
-            Self::Auth(refused) => unauthorised(refused, detail),
+            Self::Auth(why) => refused(why, detail),
             Self::Deploy(error) => deploy(error, detail),
             Self::Event(error) => event(error, detail),
             Self::Logs(LogsError::Unavailable) => {
@@ -146,9 +155,16 @@ impl Error {
                     .app(&push.app)
                     .member("push", push_json)
             }
-            Self::AdminToken => {
-                Problem::new(StatusCode::CONFLICT, "admin-token", "The administrator's token can't be deleted", detail)
-                    .hint("to replace it, remove the file admin.token in the data folder and restart the host")
+            Self::AdminToken(_) => {
+                Problem::new(StatusCode::CONFLICT, "admin-token", "The administrator's token is permanent", detail)
+                    .hint("replace its secret with `isopod tokens rotate admin`")
+            }
+            Self::ExpiryPassed { .. } => {
+                Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "bad-expiry", "Invalid expiry", detail)
+                    .hint("give a time in the future; without `expires_at` a new token never expires")
+            }
+            Self::GraceTooLong { .. } => {
+                Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "bad-grace", "Invalid grace period", detail)
             }
             Self::NoApps => Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "no-apps", "The token has no apps", detail)
                 .hint("name at least one app; without `apps` a token is for all apps"),
@@ -193,8 +209,14 @@ fn request(error: &BadRequest, detail: String) -> Problem {
             .hint("retry the request, with fewer concurrent requests"),
         BadRequest::TooManyOfToken { .. } => too_many_bodies(StatusCode::TOO_MANY_REQUESTS, detail)
             .hint("retry the request, with fewer concurrent requests of this token"),
-        BadRequest::TokenRemoved => unauthorised(&auth::Refused::UnknownToken, detail)
-            .header(header::CONNECTION, HeaderValue::from_static("close")),
+        BadRequest::TokenEnded(by) => unauthorised(
+            match by {
+                EndedBy::Revocation => "unknown-token",
+                EndedBy::Expiry => "token-expired",
+            },
+            detail,
+        )
+        .header(header::CONNECTION, HeaderValue::from_static("close")),
         BadRequest::Truncated { .. } => {
             Problem::new(StatusCode::BAD_REQUEST, "truncated-body", "The body is incomplete", detail)
                 .header(header::CONNECTION, HeaderValue::from_static("close"))
@@ -242,20 +264,27 @@ fn too_many_bodies(status: StatusCode, detail: String) -> Problem {
         .retry_after(crate::http::limits::BODIES_RETRY_AFTER.as_secs())
 }
 
-fn unauthorised(refused: &auth::Refused, detail: String) -> Problem {
-    let token_file = "the administrator's token is in the file admin.token in the host's data folder";
+const TOKEN_FILE: &str = "the administrator's token is in the file admin.token in the host's data folder";
+
+/// Returns the response to a token that isn't valid, or no longer.
+fn unauthorised(code: &'static str, detail: String) -> Problem {
+    let challenge = HeaderValue::from_static("Bearer realm=\"isopod\", error=\"invalid_token\"");
+    let (title, hint) = match code {
+        "token-expired" => ("The token has expired", "ask the administrator to rotate it: `isopod tokens rotate`"),
+        _ => ("Unknown token", TOKEN_FILE),
+    };
+    Problem::new(StatusCode::UNAUTHORIZED, code, title, detail).hint(hint).header(header::WWW_AUTHENTICATE, challenge)
+}
+
+fn refused(refused: &auth::Refused, detail: String) -> Problem {
     match refused {
         auth::Refused::NoToken => Problem::new(StatusCode::UNAUTHORIZED, "no-token", "Missing token", detail)
-            .hint(format!("send the header authorization: Bearer TOKEN; {token_file}"))
+            .hint(format!("send the header authorization: Bearer TOKEN; {TOKEN_FILE}"))
             .header(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"isopod\"")),
         auth::Refused::SeveralTokens => Problem::new(StatusCode::BAD_REQUEST, "bad-header", "Invalid header", detail)
             .hint("send the header authorization once"),
-        auth::Refused::UnknownToken => {
-            let challenge = HeaderValue::from_static("Bearer realm=\"isopod\", error=\"invalid_token\"");
-            Problem::new(StatusCode::UNAUTHORIZED, "unknown-token", "Unknown token", detail)
-                .hint(token_file)
-                .header(header::WWW_AUTHENTICATE, challenge)
-        }
+        auth::Refused::UnknownToken => unauthorised("unknown-token", detail),
+        auth::Refused::Expired { .. } => unauthorised("token-expired", detail),
         auth::Refused::RoleTooSmall { .. } => {
             Problem::new(StatusCode::FORBIDDEN, "role-too-small", "The token's role is insufficient", detail)
                 .hint("ask the administrator for a token with that role")
@@ -410,6 +439,7 @@ fn store(error: &StoreError, detail: String) -> Problem {
         E::BadCursor { .. } => problem(StatusCode::BAD_REQUEST, "bad-cursor", "Invalid cursor"),
         E::TokenExists { .. } => problem(StatusCode::CONFLICT, "token-exists", "The token already exists"),
         E::UnknownToken { .. } => problem(StatusCode::NOT_FOUND, "unknown-token", "No such token"),
+        E::TokenExpired { .. } => problem(StatusCode::UNPROCESSABLE_ENTITY, "bad-expiry", "Invalid expiry"),
         E::TooManyTokens => problem(StatusCode::CONFLICT, "too-many-tokens", "Too many tokens"),
         E::LinkedFolder { .. } => {
             problem(StatusCode::CONFLICT, "folder-is-link", "The app's folder is a symbolic link")

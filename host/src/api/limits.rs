@@ -114,6 +114,21 @@ pub(crate) const METRICS_QUEUE_TIME: Duration = Duration::from_millis(500);
 /// Bytes of the file with the administrator's token. The rest is not read.
 pub(crate) const TOKEN_FILE_BYTES_MAX: u64 = 4096;
 
+/// Interval at which the last uses of tokens are stored, in one transaction. A crash loses the uses
+/// since then.
+pub(crate) const TOKEN_USES_INTERVAL: Duration = Duration::from_secs(60);
+
+/// How long a stop waits for the last uses of tokens to be stored. Then they are lost.
+pub(crate) const TOKEN_USES_STOP_TIME: Duration = Duration::from_secs(2);
+
+/// The longest interval between two checks for expired tokens, after which the host also detects a
+/// changed clock.
+pub(crate) const TOKEN_CHECK_INTERVAL: Duration = Duration::from_secs(10);
+
+/// The grace period of a rotation. A longer one is refused with 422: the former secret may be known
+/// to others.
+pub(crate) const TOKEN_GRACE_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
+
 /// Failed requests (5xx) in the host's own log per `FAILURES_LOGGED_WINDOW`. Further ones are left
 /// out, after a line that says so.
 pub(crate) const FAILURES_LOGGED_PER_WINDOW: u32 = 20;

@@ -43,6 +43,8 @@ mod sse;
 mod state;
 mod status;
 mod stored_events;
+mod token_end;
+mod token_upkeep;
 mod tokens;
 mod urls;
 
@@ -54,7 +56,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 pub(crate) use self::admin_token::{TokenError, load as load_tokens};
 use self::{error::Error, query::KnownQueries};
-pub(crate) use self::{failure_log::FailureLog, state::Api, urls::Urls};
+pub(crate) use self::{failure_log::FailureLog, state::Api, token_upkeep::Service as TokenUpkeep, urls::Urls};
 
 /// Returns all routes and their description. A handler without a description does not compile here.
 fn described() -> (Router<Arc<Api>>, Router<Arc<Api>>, OpenApi) {
@@ -68,6 +70,7 @@ fn described() -> (Router<Arc<Api>>, Router<Arc<Api>>, OpenApi) {
         .routes(routes!(metrics::list))
         .routes(routes!(tokens::list, tokens::create))
         .routes(routes!(tokens::delete))
+        .routes(routes!(tokens::rotate))
         .routes(routes!(apps::list, apps::create))
         .routes(routes!(apps::show, apps::change, apps::delete))
         .routes(routes!(apps::start))

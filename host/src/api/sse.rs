@@ -14,7 +14,7 @@ use axum::{
 use futures::{Stream, StreamExt, future, stream};
 use serde::Serialize;
 
-use super::{Api, edge::Subscriber, error::Error};
+use super::{Api, edge::Subscriber, error::Error, token_end::EndedBy};
 use crate::{api::limits, http::byte_budget::Exceeded};
 
 /// One event of a stream.
@@ -35,14 +35,25 @@ pub(crate) enum StreamEvent<T> {
 pub(crate) enum EndReason {
     /// The app was destroyed.
     AppDestroyed,
-    /// The token of the stream was revoked.
+    /// The token of the stream was revoked, or its secret replaced.
     TokenRevoked,
+    /// The token of the stream expired.
+    TokenExpired,
+}
+
+impl From<EndedBy> for EndReason {
+    fn from(by: EndedBy) -> Self {
+        match by {
+            EndedBy::Revocation => Self::TokenRevoked,
+            EndedBy::Expiry => Self::TokenExpired,
+        }
+    }
 }
 
 /// The type of the event after which a client must not reconnect. All other events have no type.
 const END: &str = "end";
 
-/// Sends the events until the stream ends, its token is revoked, or the host stops.
+/// Sends the events until the stream ends, its token ends, or the host stops.
 pub(crate) fn stream<T: Serialize + Send + 'static>(
     api: &Api,
     Subscriber(token): &Subscriber,
@@ -52,12 +63,12 @@ pub(crate) fn stream<T: Serialize + Send + 'static>(
         Exceeded::Own => Error::TooManyOfToken { token: token.name.clone() },
         Exceeded::Shared => Error::TooManySubscribers,
     })?;
-    let (stop, revoked) = (api.stop.clone(), token.removed.clone());
-    let ends = revoked.clone();
+    let (stop, end) = (api.stop.clone(), token.end.clone());
+    let ends = end.clone();
     let ended = async move {
-        tokio::select! { () = stop.cancelled() => {}, () = ends.cancelled() => {} }
+        tokio::select! { () = stop.cancelled() => {}, _ = ends.wait() => {} }
     };
-    let last = async move { revoked.is_cancelled().then_some(StreamEvent::End(EndReason::TokenRevoked)) };
+    let last = async move { end.by().map(|by| StreamEvent::End(by.into())) };
     let last = stream::once(last).filter_map(future::ready);
     let events = events.take_until(Box::pin(ended)).chain(last).map(move |item| {
         // Dropping the stream releases the permit.

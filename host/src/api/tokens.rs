@@ -1,21 +1,22 @@
-//! Owns the routes of tokens: create, list, delete. Never shows a token's secret after its
-//! creation.
+//! Owns the routes of tokens: create, list, rotate, delete. Never shows a secret after the response
+//! that creates it.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use axum::{extract::State, http::StatusCode};
-use isopod_policy::{AppName, Role, Scope};
-use isopod_store::Token;
+use isopod_policy::{AppName, Role, Scope, formation::Change};
+use isopod_store::{Rotation, StoreError, Token};
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::{
-    Api, auth,
+    Api, admin_token, auth,
     error::Error,
     openapi::ProblemDetails,
     path::TokenPath,
-    request::{BadRequest, List, Object, PageParams, Params, Path},
+    request::{BadRequest, List, Object, OptionalObject, PageParams, Params, Path},
 };
+use crate::api::limits;
 
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -27,6 +28,29 @@ pub(crate) struct NewToken {
     #[serde(default)]
     #[schema(min_items = 1)]
     apps: Option<Vec<AppName>>,
+    /// When the token expires; never if absent.
+    #[serde(default)]
+    expires_at: Option<Timestamp>,
+}
+
+/// The settings of a rotation.
+#[derive(Debug, Default, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = TokenRotation)]
+pub(crate) struct RotateToken {
+    /// How long the former secret remains valid. By default it ends at once.
+    #[serde(default)]
+    #[schema(maximum = 604_800_000)]
+    grace_ms: u64,
+    /// When the token expires; unchanged if absent, never if null.
+    #[serde(default, deserialize_with = "change")]
+    #[schema(value_type = Option<Timestamp>)]
+    expires_at: Change<Timestamp>,
+}
+
+/// Reads a member that is present: null clears the setting.
+fn change<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Change<Timestamp>, D::Error> {
+    Ok(Option::deserialize(deserializer)?.map_or(Change::Clear, Change::Set))
 }
 
 /// A token as the API shows it, without its secret.
@@ -38,6 +62,12 @@ pub(super) struct TokenView {
     /// The apps in the token's scope; null if it is for all apps.
     apps: Option<Vec<AppName>>,
     created_at: Timestamp,
+    /// When the token expires; null if never.
+    expires_at: Option<Timestamp>,
+    /// When the token was last used, to the minute if the host was killed since; null if never.
+    last_used_at: Option<Timestamp>,
+    /// Until when the secret before the last rotation is valid; null if it isn't.
+    former_secret_until: Option<Timestamp>,
 }
 
 /// A new token with its secret, which is shown only once.
@@ -78,16 +108,13 @@ pub(super) async fn create(
             Scope::Apps(apps)
         }
     };
-    let token = auth::new_token();
-    let row = Token {
-        hash: auth::hash(&token),
-        name: name.to_string(),
-        role: new.role,
-        scope,
-        app_ids: Vec::new(),
-        created_at: Timestamp::now(),
-    };
-    let body = CreatedToken { view: TokenView::of(&row), token };
+    let (token, now) = (auth::new_token(), Timestamp::now());
+    if let Some(at) = new.expires_at.filter(|at| *at <= now) {
+        return Err(Error::ExpiryPassed { at });
+    }
+    let expires_at = new.expires_at;
+    let row = Token { expires_at, ..Token::new(name.as_str(), auth::hash(&token), new.role, scope, now) };
+    let body = CreatedToken { view: TokenView::of(&row, None, now), token };
     api.tokens.change(api.store.insert_token(row)).await?;
     Ok((StatusCode::CREATED, axum::Json(body)))
 }
@@ -109,8 +136,53 @@ pub(super) async fn list(
     if page.cursor.as_deref().is_some_and(|cursor| cursor.parse::<AppName>().is_err()) {
         return Err(BadRequest::Cursor.into());
     }
-    let items = api.store.tokens().await?.iter().map(TokenView::of).collect();
+    let now = Timestamp::now();
+    let view = |row: &Token| TokenView::of(row, api.tokens.last_used_at(row), now);
+    let items = api.store.tokens().await?.iter().map(view).collect();
     Ok(axum::Json(List::page_of(items, &page, |token| token.name.clone())?))
+}
+
+#[utoipa::path(
+    post,
+    path = "/v1/tokens/{name}/rotate",
+    operation_id = "rotate_token",
+    summary = "Replaces the secret of a token; the new one is shown once",
+    params(TokenPath),
+    request_body(content = Option<RotateToken>, content_type = "application/json"),
+    responses(
+        (status = 200, description = "The token with its new secret", body = CreatedToken),
+    )
+)]
+pub(super) async fn rotate(
+    State(api): State<Arc<Api>>,
+    Path(name): Path<String>,
+    OptionalObject(RotateToken { grace_ms, expires_at }): OptionalObject<RotateToken>,
+) -> Result<axum::Json<CreatedToken>, Error> {
+    let (token, at, grace) = (auth::new_token(), Timestamp::now(), Duration::from_millis(grace_ms));
+    if grace > limits::TOKEN_GRACE_MAX {
+        return Err(Error::GraceTooLong { grace_ms });
+    }
+    let is_admin = name == admin_token::NAME;
+    match expires_at {
+        Change::Set(_) if is_admin => return Err(Error::AdminToken("can't expire")),
+        Change::Set(expiry) if expiry <= at => return Err(Error::ExpiryPassed { at: expiry }),
+        Change::Set(_) | Change::Clear | Change::Keep => {}
+    }
+    let rotation = Rotation { hash: auth::hash(&token), grace, expires_at, at };
+    let mut rotated = None;
+    let stored = async {
+        let rows = if is_admin {
+            admin_token::rotate(&api.store, &token, rotation).await?
+        } else {
+            api.store.rotate_token(&name, rotation).await?
+        };
+        rotated = rows.iter().find(|row| row.name == name).cloned();
+        Ok::<_, Error>(rows)
+    };
+    api.tokens.change(stored).await?;
+    let row = rotated.ok_or(StoreError::UnknownToken { name })?;
+    let view = TokenView::of(&row, api.tokens.last_used_at(&row), at);
+    Ok(axum::Json(CreatedToken { view, token }))
 }
 
 #[utoipa::path(
@@ -124,19 +196,29 @@ pub(super) async fn list(
     )
 )]
 pub(super) async fn delete(State(api): State<Arc<Api>>, Path(name): Path<String>) -> Result<StatusCode, Error> {
-    if name == super::admin_token::NAME {
-        return Err(Error::AdminToken);
+    if name == admin_token::NAME {
+        return Err(Error::AdminToken("can't be deleted"));
     }
     api.tokens.change(api.store.delete_token(&name)).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
 impl TokenView {
-    fn of(row: &Token) -> Self {
+    /// Describes a token. Its last use since the start may not be stored yet.
+    fn of(row: &Token, last_used_at: Option<Timestamp>, now: Timestamp) -> Self {
         let apps = match &row.scope {
             Scope::All => None,
             Scope::Apps(apps) => Some(apps.clone()),
         };
-        Self { name: row.name.clone(), role: row.role, apps, created_at: row.created_at }
+        let former = row.former.as_ref().map(|former| former.until).filter(|until| *until > now);
+        Self {
+            name: row.name.clone(),
+            role: row.role,
+            apps,
+            created_at: row.created_at,
+            expires_at: row.expires_at,
+            last_used_at: last_used_at.or(row.last_used_at),
+            former_secret_until: former,
+        }
     }
 }

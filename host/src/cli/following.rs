@@ -82,6 +82,9 @@ fn ended(app: &AppName, data: &str) -> Failure {
     match reason["reason"].as_str() {
         Some("token-revoked") => Failure::new(format!("the token used to follow {app} was revoked"))
             .next("set ISOPOD_TOKEN to another token"),
+        Some("token-expired") => {
+            Failure::new(format!("the token used to follow {app} expired")).next("set ISOPOD_TOKEN to another token")
+        }
         // Hosts of earlier versions send no other reason.
         _ => destroyed(app),
     }
@@ -128,6 +131,7 @@ mod tests {
         let app = "shop".parse().expect("a valid name");
         assert!(ended(&app, r#"{"reason":"app-destroyed"}"#).text().contains("was destroyed"));
         assert!(ended(&app, r#"{"reason":"token-revoked"}"#).text().contains("was revoked"));
+        assert!(ended(&app, r#"{"reason":"token-expired"}"#).text().contains("expired"));
     }
 
     #[test]

@@ -50,6 +50,7 @@ mod sse;
 mod target;
 mod templates;
 mod terminal;
+mod tokens;
 mod top;
 mod up;
 mod waiting;
@@ -128,6 +129,8 @@ enum Command {
     DeadLetters(dead_letters::DeadLettersArgs),
     /// List an app's schedules, and run one by hand
     Schedules(schedules::SchedulesArgs),
+    /// List, create, rotate and revoke the tokens of a host
+    Tokens(tokens::TokensArgs),
     /// Check this machine, and show how to fix each problem
     Doctor(doctor::DoctorArgs),
     /// Print a completion script for a shell
@@ -189,6 +192,7 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Broadcast(args) => broadcast::run(&args)?,
         Command::DeadLetters(args) => dead_letters::run(&args)?,
         Command::Schedules(args) => schedules::run(&args)?,
+        Command::Tokens(args) => tokens::run(&args)?,
         Command::Doctor(args) => return doctor::run(&args),
         Command::Completions(args) => completions::run(&args, Cli::command()),
     }

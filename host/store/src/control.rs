@@ -12,7 +12,7 @@ use rusqlite::Connection;
 use crate::files::blocking;
 use crate::model::{
     Activity, App, Idempotency, Inserted, Intended, ListedRelease, LogLine, NewActivity, NewApp, NewPush, NewRelease,
-    Push, Reason, Release, ScheduleFired, Token,
+    Push, Reason, Release, Rotation, ScheduleFired, Token, TokenUse,
 };
 use crate::page::{Page, Paged};
 use crate::sqlite::{activity, apps, pushes, releases, schedules, tokens, usage};
@@ -326,6 +326,26 @@ impl Store {
     /// Lists all tokens by name. Their number is small.
     pub async fn tokens(&self) -> Result<Vec<Token>, StoreError> {
         self.sqlite().read(tokens::list).await
+    }
+
+    /// Replaces the secret of a token, and returns all tokens after the change.
+    pub async fn rotate_token(&self, name: &str, rotation: Rotation) -> Result<Vec<Token>, StoreError> {
+        let name = name.to_owned();
+        let change = move |connection: &Connection| {
+            tokens::rotate(connection, &name, rotation.clone())?;
+            tokens::list(connection)
+        };
+        self.write_in_reserve(change).await
+    }
+
+    /// Restores the secret and the expiry of a token after a rotation that could not be completed.
+    pub async fn restore_token(&self, before: Token) -> Result<(), StoreError> {
+        self.sqlite().write(move |connection| tokens::replace_secret(connection, &before)).await
+    }
+
+    /// Records the last uses of tokens in one transaction.
+    pub async fn record_token_uses(&self, uses: Vec<TokenUse>) -> Result<(), StoreError> {
+        self.sqlite().write(move |connection| tokens::record_uses(connection, &uses)).await
     }
 
     /// Removes a token, and returns all tokens after the change.

@@ -6,6 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use isopod_policy::{AppName, PushId, Refused, ReleaseNumber};
+use jiff::Timestamp;
 
 use crate::limits::{
     APP_BYTES_MAX, BUCKET_BYTES_MAX, EVENT_BATCH_BYTES_MAX, EVENT_BYTES_MAX, EVENT_BYTES_PER_APP_MAX,
@@ -177,6 +178,9 @@ pub enum StoreError {
     /// The token doesn't exist.
     #[error("no token named {name:?}")]
     UnknownToken { name: String },
+    /// A rotated token would already be expired.
+    #[error("the token {name:?} expired at {expired_at}; give the rotated token a later expiry")]
+    TokenExpired { name: String, expired_at: Timestamp },
     /// The limit of tokens is reached.
     #[error("the limit of {TOKENS_MAX} tokens is reached; remove unused tokens")]
     TooManyTokens,

@@ -1,7 +1,10 @@
 //! The stored rows, as plain structs with the policy's types. Owns the effect of each event on a
 //! row. Never touches a table.
 
+use std::time::Duration;
+
 pub use isopod_policy::Intended;
+use isopod_policy::formation::Change;
 use isopod_policy::retention::StoredRelease;
 use isopod_policy::{
     AppName, AppType, ConfigVars, CoresOverride, Manifest, ProcessName, PushId, PushState, Refused, ReleaseEvent,
@@ -365,9 +368,82 @@ pub struct Token {
     /// store fills them in, and removes them with their apps.
     pub app_ids: Vec<String>,
     pub created_at: Timestamp,
+    /// When the token expires, if ever.
+    pub expires_at: Option<Timestamp>,
+    /// When the token was last used, as far as that is stored.
+    pub last_used_at: Option<Timestamp>,
+    /// The secret before the last rotation, during its grace period.
+    pub former: Option<FormerSecret>,
+}
+
+/// The secret that a rotation replaced, until its grace period ends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FormerSecret {
+    pub hash: String,
+    pub until: Timestamp,
+}
+
+/// A rotation of a token's secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rotation {
+    /// The hash of the new secret.
+    pub hash: String,
+    /// How long the former secret remains valid; it ends at once if zero.
+    pub grace: Duration,
+    /// The change of the token's expiry.
+    pub expires_at: Change<Timestamp>,
+    pub at: Timestamp,
+}
+
+/// The last use of a token, identified by its name and its creation: a later token may have the
+/// same name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TokenUse {
+    pub name: String,
+    pub created_at: Timestamp,
+    pub at: Timestamp,
 }
 
 impl Token {
+    /// Returns a token that never expires and was never used. The store fills in the ids of apps.
+    pub fn new(name: &str, hash: String, role: Role, scope: Scope, created_at: Timestamp) -> Self {
+        let (expires_at, last_used_at, former) = (None, None, None);
+        Self {
+            name: name.to_owned(),
+            hash,
+            role,
+            scope,
+            app_ids: Vec::new(),
+            created_at,
+            expires_at,
+            last_used_at,
+            former,
+        }
+    }
+
+    /// Returns whether the token has expired at this time.
+    pub fn is_expired(&self, now: Timestamp) -> bool {
+        self.expires_at.is_some_and(|expires_at| expires_at <= now)
+    }
+
+    /// Returns the token after a rotation. A secret that has expired gets no grace period.
+    pub(crate) fn rotated(self, rotation: Rotation) -> Result<Self, StoreError> {
+        let Rotation { hash, grace, expires_at, at } = rotation;
+        let was_expired = self.is_expired(at);
+        let has_grace = !grace.is_zero() && !was_expired;
+        let until = has_grace.then(|| at.checked_add(grace).unwrap_or(Timestamp::MAX));
+        let former = until.map(|until| FormerSecret { hash: self.hash, until });
+        let expires_at = match expires_at {
+            Change::Keep => self.expires_at,
+            Change::Clear => None,
+            Change::Set(at) => Some(at),
+        };
+        match expires_at {
+            Some(expired_at) if expired_at <= at => Err(StoreError::TokenExpired { name: self.name, expired_at }),
+            _ => Ok(Self { hash, expires_at, former, ..self }),
+        }
+    }
+
     /// Returns the token without a destroyed app; `None` if no app remains.
     pub(crate) fn without(self, name: &AppName, id: &str) -> Option<Self> {
         let Scope::Apps(mut apps) = self.scope else { return Some(self) };

@@ -152,6 +152,7 @@ mod terminal;
 mod terminal_text;
 mod tidying;
 mod together;
+mod token_lives;
 mod token_roles;
 mod token_shares;
 mod trailers;

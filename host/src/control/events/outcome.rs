@@ -95,6 +95,7 @@ impl Failure {
             | E::SketchTooLarge { .. }
             | E::BadCursor { .. }
             | E::TokenExists { .. }
+            | E::TokenExpired { .. }
             | E::UnknownToken { .. }
             | E::TooManyTokens
             | E::KeyFileOpen { .. }

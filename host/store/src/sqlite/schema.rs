@@ -13,7 +13,7 @@ pub(super) const FINAL: &str = "('completed', 'failed', 'cancelled')";
 /// The current format.
 pub(crate) const FORMAT: i64 = MIGRATIONS.len() as i64;
 /// The steps from an empty database to the current format; the first leads to format 1.
-const MIGRATIONS: &[&str] = &[FORMAT_1, FORMAT_2, FORMAT_3, FORMAT_4, FORMAT_5, FORMAT_6];
+const MIGRATIONS: &[&str] = &[FORMAT_1, FORMAT_2, FORMAT_3, FORMAT_4, FORMAT_5, FORMAT_6, FORMAT_7];
 
 const FORMAT_1: &str = "
     CREATE TABLE apps (
@@ -178,6 +178,15 @@ const FORMAT_5: &str = "
 /// Records the states of pushes. Earlier pushes have none.
 const FORMAT_6: &str = "
     ALTER TABLE pushes ADD COLUMN steps TEXT;
+";
+
+/// Adds the expiry and the last use of tokens, and the secret before a rotation, which is valid
+/// during a grace period. Earlier tokens never expire.
+const FORMAT_7: &str = "
+    ALTER TABLE tokens ADD COLUMN expires_at TEXT;
+    ALTER TABLE tokens ADD COLUMN last_used_at TEXT;
+    ALTER TABLE tokens ADD COLUMN former_hash TEXT;
+    ALTER TABLE tokens ADD COLUMN former_until TEXT;
 ";
 
 /// Migrates the database to the current format, one step per transaction, so that a crash between

@@ -1,17 +1,21 @@
 //! The statements for tokens. Never stores a token itself, only its hash.
 
 use isopod_policy::{AppName, Scope};
+use jiff::Timestamp;
 use rusqlite::{Connection, Row, params};
 
 use super::apps;
 use crate::StoreError;
 use crate::limits::TOKENS_MAX;
-use crate::model::Token;
-use crate::sql::{Sql, all, first, json, parsed, time, to_json};
+use crate::model::{FormerSecret, Rotation, Token, TokenUse};
+use crate::sql::{Sql, all, first, json, parsed, time, time_if_any, to_json};
 
-const COLUMNS: &str = "name, hash, role, scope, app_ids, created_at";
+const COLUMNS: &str =
+    "name, hash, role, scope, app_ids, created_at, expires_at, last_used_at, former_hash, former_until";
 
 fn make(row: &Row<'_>) -> Sql<Token> {
+    let former_hash: Option<String> = row.get("former_hash")?;
+    let former = former_hash.zip(time_if_any(row, "former_until")?);
     Ok(Token {
         name: row.get("name")?,
         hash: row.get("hash")?,
@@ -19,6 +23,9 @@ fn make(row: &Row<'_>) -> Sql<Token> {
         scope: json(row, "scope")?,
         app_ids: json(row, "app_ids")?,
         created_at: time(row, "created_at")?,
+        expires_at: time_if_any(row, "expires_at")?,
+        last_used_at: time_if_any(row, "last_used_at")?,
+        former: former.map(|(hash, until)| FormerSecret { hash, until }),
     })
 }
 
@@ -30,21 +37,63 @@ pub(crate) fn insert(connection: &Connection, mut token: Token) -> Sql<()> {
     }
     let count: u32 = connection.prepare_cached("SELECT count(*) FROM tokens")?.query_row([], |row| row.get(0))?;
     if count >= TOKENS_MAX {
-        return Err(StoreError::TooManyTokens.into());
+        remove_expired(connection, token.created_at)?;
     }
     let inserted = connection
-        .prepare_cached(&format!(
-            "INSERT INTO tokens ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT DO NOTHING"
-        ))?
+        .prepare_cached(
+            "INSERT INTO tokens (name, hash, role, scope, app_ids, created_at, expires_at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT DO NOTHING",
+        )?
         .execute(params![
             token.name,
             token.hash,
             token.role.as_str(),
             to_json(&token.scope)?,
             to_json(&token.app_ids)?,
-            token.created_at.to_string()
+            token.created_at.to_string(),
+            token.expires_at.map(|at| at.to_string())
         ])?;
     if inserted == 0 { Err(StoreError::TokenExists { name: token.name }.into()) } else { Ok(()) }
+}
+
+/// Makes room for a token: removes the one that expired first.
+fn remove_expired(connection: &Connection, now: Timestamp) -> Sql<()> {
+    let expired = list(connection)?.into_iter().filter(|token| token.is_expired(now));
+    let first = expired.min_by_key(|token| token.expires_at).ok_or(StoreError::TooManyTokens)?;
+    delete(connection, &first.name)
+}
+
+/// Replaces the secret of a token.
+pub(crate) fn rotate(connection: &Connection, name: &str, rotation: Rotation) -> Sql<()> {
+    let token = first(connection, &format!("SELECT {COLUMNS} FROM tokens WHERE name = ?1"), [name], make)?;
+    let token = token.ok_or_else(|| StoreError::UnknownToken { name: name.to_owned() })?;
+    replace_secret(connection, &token.rotated(rotation)?)
+}
+
+/// Stores the secret and the expiry of a token that exists.
+pub(crate) fn replace_secret(connection: &Connection, token: &Token) -> Sql<()> {
+    connection
+        .prepare_cached(
+            "UPDATE tokens SET hash = ?2, expires_at = ?3, former_hash = ?4, former_until = ?5 WHERE name = ?1",
+        )?
+        .execute(params![
+            token.name,
+            token.hash,
+            token.expires_at.map(|at| at.to_string()),
+            token.former.as_ref().map(|former| &former.hash),
+            token.former.as_ref().map(|former| former.until.to_string())
+        ])?;
+    Ok(())
+}
+
+/// Records the last uses of tokens. A removed token is skipped.
+pub(crate) fn record_uses(connection: &Connection, uses: &[TokenUse]) -> Sql<()> {
+    let sql = "UPDATE tokens SET last_used_at = ?3 WHERE name = ?1 AND created_at = ?2";
+    let mut update = connection.prepare_cached(sql)?;
+    for TokenUse { name, created_at, at } in uses {
+        update.execute(params![name, created_at.to_string(), at.to_string()])?;
+    }
+    Ok(())
 }
 
 /// Removes a destroyed app from all tokens, and removes tokens without a remaining app.

@@ -188,6 +188,7 @@ async fn other_rows_of_format_1_are_unchanged() {
     let once = store.app(&name("once")).await.expect("it is read").expect("it exists");
     let ci = store.token("bb").await.expect("it is read").expect("it is for an existing app");
     assert_eq!((ci.scope, ci.app_ids), (Scope::Apps(vec![name("once")]), vec![once.id]));
+    assert_eq!((ci.expires_at, ci.last_used_at, ci.former), (None, None, None), "format 1 stored none of these");
     assert_eq!(store.token("cc").await, Ok(None), "its app was destroyed");
     assert_eq!((store.schedules().await, store.app(&name("gone")).await), (Ok(vec![]), Ok(None)));
 }

@@ -1,7 +1,10 @@
 //! Activity, tokens, and the rules of every list and text.
 
-use isopod_policy::{PushEvent, Role, Scope};
-use isopod_store::{Page, Reason, StoreError, Token, limits};
+use std::time::Duration;
+
+use isopod_policy::{PushEvent, Role, Scope, formation::Change};
+use isopod_store::{FormerSecret, Page, Reason, Rotation, StoreError, Token, TokenUse, limits};
+use jiff::Timestamp;
 
 use super::{create, page};
 use crate::{at, name, new_activity, new_app, new_push, push_id};
@@ -71,12 +74,9 @@ async fn a_token_is_found_by_its_hash() {
     let store = &backend.store;
     let app = store.create_app(new_app("greeter")).await.expect("the app is created");
     let token = |name: &str, hash: &str| Token {
-        name: name.to_owned(),
-        hash: hash.to_owned(),
-        role: Role::Deploy,
-        scope: Scope::Apps(vec![crate::name("greeter")]),
         app_ids: vec![app.id.clone()],
-        created_at: at(1),
+        expires_at: Some(at(100)),
+        ..Token::new(name, hash.to_owned(), Role::Deploy, Scope::Apps(vec![crate::name("greeter")]), at(1))
     };
     store.insert_token(token("ci", "aa")).await.expect("it is stored");
     let stored = store.insert_token(token("admin", "bb")).await;
@@ -91,6 +91,72 @@ async fn a_token_is_found_by_its_hash() {
     assert_eq!(store.delete_token("ci").await, Err(StoreError::UnknownToken { name: "ci".to_owned() }));
 }
 
+fn token(name: &str, expires_at: Option<Timestamp>) -> Token {
+    Token { expires_at, ..Token::new(name, name.to_owned(), Role::Read, Scope::All, at(1)) }
+}
+
+fn rotation(hash: &str, grace_s: u64, expires_at: Change<Timestamp>, at: Timestamp) -> Rotation {
+    Rotation { hash: hash.to_owned(), grace: Duration::from_secs(grace_s), expires_at, at }
+}
+
+#[tokio::test]
+async fn a_rotation_replaces_the_secret_and_keeps_the_former_one_for_its_grace_period() {
+    let backend = crate::on_disk();
+    let store = &backend.store;
+    store.insert_token(token("ci", Some(at(100)))).await.expect("it is stored");
+    let rows = store.rotate_token("ci", rotation("new", 60, Change::Keep, at(10))).await.expect("it is rotated");
+    let former = Some(FormerSecret { hash: "ci".to_owned(), until: at(70) });
+    assert_eq!(rows, [Token { hash: "new".to_owned(), former, ..token("ci", Some(at(100))) }]);
+    let before = rows[0].clone();
+    let rows = store.rotate_token("ci", rotation("newer", 0, Change::Clear, at(11))).await.expect("it is rotated");
+    assert_eq!(rows, [Token { hash: "newer".to_owned(), ..token("ci", None) }]);
+    store.restore_token(before.clone()).await.expect("it is restored");
+    assert_eq!(store.tokens().await, Ok(vec![before]));
+    let unknown = store.rotate_token("ann", rotation("x", 0, Change::Keep, at(11))).await;
+    assert_eq!(unknown, Err(StoreError::UnknownToken { name: "ann".to_owned() }));
+}
+
+#[tokio::test]
+async fn an_expired_token_is_rotated_only_with_a_later_expiry() {
+    let backend = crate::on_disk();
+    let store = &backend.store;
+    store.insert_token(token("ci", Some(at(100)))).await.expect("it is stored");
+    let kept = store.rotate_token("ci", rotation("new", 60, Change::Keep, at(100))).await;
+    assert_eq!(kept, Err(StoreError::TokenExpired { name: "ci".to_owned(), expired_at: at(100) }));
+    let set = store.rotate_token("ci", rotation("new", 60, Change::Set(at(200)), at(100))).await;
+    let rotated = Token { hash: "new".to_owned(), ..token("ci", Some(at(200))) };
+    assert_eq!(set, Ok(vec![rotated]), "the expired secret gets no grace period");
+}
+
+#[tokio::test]
+async fn the_last_use_is_recorded_only_for_the_token_that_was_used() {
+    let backend = crate::on_disk();
+    let store = &backend.store;
+    store.insert_token(token("ci", None)).await.expect("it is stored");
+    let used = |name: &str, created: i64| TokenUse { name: name.to_owned(), created_at: at(created), at: at(9) };
+    store.record_token_uses(vec![used("ci", 1), used("gone", 1)]).await.expect("they are recorded");
+    assert_eq!(store.tokens().await.expect("they are read")[0].last_used_at, Some(at(9)));
+    store.delete_token("ci").await.expect("it is deleted");
+    store.insert_token(Token { created_at: at(5), ..token("ci", None) }).await.expect("it is stored");
+    store.record_token_uses(vec![used("ci", 1)]).await.expect("nothing is recorded");
+    assert_eq!(store.tokens().await.expect("they are read")[0].last_used_at, None);
+}
+
+#[tokio::test]
+async fn a_new_token_replaces_an_expired_one_at_the_limit() {
+    let backend = crate::on_disk();
+    let store = &backend.store;
+    for number in 0..limits::TOKENS_MAX {
+        let expires_at = [7, 8].contains(&number).then(|| at(i64::from(100 - number)));
+        store.insert_token(token(&format!("t{number}"), expires_at)).await.expect("it is stored");
+    }
+    let new = |name: &str, second| Token { created_at: at(second), ..token(name, None) };
+    assert_eq!(store.insert_token(new("early", 50)).await, Err(StoreError::TooManyTokens));
+    let rows = store.insert_token(new("late", 95)).await.expect("an expired token makes room");
+    let has = |name: &str| rows.iter().any(|token| token.name == name);
+    assert_eq!((rows.len(), has("t7"), has("t8")), (limits::TOKENS_MAX as usize, true, false));
+}
+
 #[tokio::test]
 async fn a_token_is_removed_with_its_last_app() {
     let backend = crate::on_disk();
@@ -99,13 +165,9 @@ async fn a_token_is_removed_with_its_last_app() {
     for app in ["greeter", "other"] {
         ids.push(store.create_app(new_app(app)).await.expect("the app is created").id);
     }
-    let token = |name: &str, apps: &[&str]| Token {
-        name: name.to_owned(),
-        hash: name.to_owned(),
-        role: Role::Deploy,
-        scope: Scope::Apps(apps.iter().map(|app| crate::name(app)).collect()),
-        app_ids: Vec::new(),
-        created_at: at(1),
+    let token = |name: &str, apps: &[&str]| {
+        let scope = Scope::Apps(apps.iter().map(|app| crate::name(app)).collect());
+        Token::new(name, name.to_owned(), Role::Deploy, scope, at(1))
     };
     let stored = store.insert_token(token("one", &["greeter"])).await.expect("it is stored");
     assert_eq!(stored[0].app_ids, ids[..1]);

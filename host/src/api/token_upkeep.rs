@@ -1,0 +1,54 @@
+//! The upkeep of tokens: ends the secrets that are due, and stores the last uses. A request never
+//! waits for it. Never authorises a request.
+
+use isopod_store::Store;
+use jiff::Timestamp;
+use tokio::time::{Duration, Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+use super::auth::Tokens;
+use crate::{api::limits, control::failpoint};
+
+/// The task that keeps the tokens up.
+pub(crate) struct Service {
+    pub(crate) tokens: Tokens,
+    pub(crate) store: Store,
+    pub(crate) stop: CancellationToken,
+}
+
+impl Service {
+    /// Runs until the stop, and then stores the last uses once more.
+    pub(crate) async fn run(self) {
+        let interval = failpoint::interval("token-uses", limits::TOKEN_USES_INTERVAL);
+        let mut store_at = Instant::now() + interval;
+        loop {
+            let until_next = self.tokens.end_due(Timestamp::now()).map(|next| next.duration_since(Timestamp::now()));
+            let until_next = until_next.map_or(Duration::MAX, |left| left.try_into().unwrap_or(Duration::ZERO));
+            // The clock may be set at any time, so the task never sleeps for long.
+            let check_at = Instant::now() + until_next.min(limits::TOKEN_CHECK_INTERVAL);
+            tokio::select! {
+                () = self.stop.cancelled() => break,
+                () = self.tokens.changed() => {}
+                () = sleep_until(check_at.min(store_at)) => {}
+            }
+            if Instant::now() >= store_at {
+                self.store_uses().await;
+                store_at = Instant::now() + interval;
+            }
+        }
+        // A disk that hangs must not delay the stop.
+        drop(tokio::time::timeout(limits::TOKEN_USES_STOP_TIME, self.store_uses()).await);
+    }
+
+    /// Stores the last uses in one transaction. If that fails, the next interval tries again.
+    async fn store_uses(&self) {
+        let uses = self.tokens.unstored_uses();
+        if uses.is_empty() {
+            return;
+        }
+        match self.store.record_token_uses(uses.clone()).await {
+            Ok(()) => self.tokens.stored(&uses),
+            Err(error) => tracing::debug!(%error, "the last uses of tokens are stored later"),
+        }
+    }
+}
