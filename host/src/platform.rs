@@ -109,7 +109,7 @@ impl Platform {
             only_app: None,
             connections_max: connections.traffic,
             times: config.connections.times,
-            trusted_proxies: config.trusted_proxies,
+            trusted_proxies: config.trusted_proxies.clone(),
         };
         let ingress = ingress::Service::bind(config.listen, ingress_config, Arc::clone(&directory), access)
             .map_err(|e| cannot_bind(TRAFFIC, config.listen, &e))?;
@@ -152,7 +152,13 @@ impl Platform {
         let restored = control.restore().await?;
 
         let (stop_api, ready) = (CancellationToken::new(), Arc::new(AtomicBool::new(false)));
-        let upkeep = api::TokenUpkeep { tokens: tokens.clone(), store: store.clone(), stop: stop_api.clone() };
+        let refused_calls = Arc::<api::RefusedCalls>::default();
+        let upkeep = api::TokenUpkeep {
+            tokens: tokens.clone(),
+            refused_calls: Arc::clone(&refused_calls),
+            store: store.clone(),
+            stop: stop_api.clone(),
+        };
         control.tasks().spawn(upkeep.run());
         let router = api::router(Arc::new(Api {
             control: control.handles(),
@@ -166,6 +172,8 @@ impl Platform {
             changes: api::changes::Changes::new(control.tasks()),
             bodies: Shares::new(api::limits::API_BODIES_BYTES, api::limits::API_BODIES_BYTES_PER_TOKEN),
             failures: api::FailureLog::default(),
+            refused_calls,
+            trusted_proxies: config.trusted_proxies.clone(),
             stop: stop_api.clone(),
             liveness: Arc::clone(&liveness),
             machine: watch,

@@ -1,11 +1,12 @@
-//! Owns the route of an app's activity log. Never records an activity.
+//! Owns the routes of the activity of an app and of the whole host. Never records an activity of an
+//! app.
 
 use std::sync::Arc;
 
 use axum::{body::Body, extract::State, http::Response, response::IntoResponse};
 use futures::stream;
 use isopod_policy::AppName;
-use isopod_store::NewActivity;
+use isopod_store::{Activity, NewActivity};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -13,9 +14,10 @@ use tokio::sync::broadcast::{Receiver, error::RecvError};
 
 use super::{
     Api,
+    caller::{Caller, ClientAddress},
     edge::Subscriber,
     error::Error,
-    openapi::{ActivityData, ServerSentEvent},
+    openapi::{ActivityData, ProblemDetails, ServerSentEvent},
     path::AppPath,
     request::{List, PageParams, Params, Path, app_name},
     sse::{self, EndReason, StreamEvent},
@@ -37,13 +39,19 @@ pub(crate) struct ActivityParams {
 
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 #[schema(as = ActivityEntry)]
-struct ActivityView {
+pub(super) struct ActivityView {
     at: Timestamp,
     app: Option<AppName>,
     kind: String,
     text: String,
     #[schema(value_type = ActivityData)]
     data: Value,
+}
+
+impl From<Activity> for ActivityView {
+    fn from(Activity { at, app, kind, text, data, .. }: Activity) -> Self {
+        Self { at, app, kind, text, data }
+    }
 }
 
 /// Lists activities, newest first; with `follow` streams new activities.
@@ -81,18 +89,68 @@ pub(super) async fn show(
         return sse::stream(&api, &subscriber, stream::unfold(Some(subscription), next_activity));
     }
     let found = api.store.activity(Some(&app), page).await?;
-    let items: Vec<ActivityView> = found
-        .items
-        .into_iter()
-        .map(|activity| ActivityView {
-            at: activity.at,
-            app: activity.app,
-            kind: activity.kind,
-            text: activity.text,
-            data: activity.data,
-        })
-        .collect();
+    let items: Vec<ActivityView> = found.items.into_iter().map(ActivityView::from).collect();
     Ok(axum::Json(List { items, next: found.next }).into_response())
+}
+
+#[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct HostActivityParams {
+    /// Only the audit trail: entries that a token caused, and its refused calls.
+    #[serde(default)]
+    audit: bool,
+    /// Only the entries of this app.
+    #[param(value_type = Option<AppName>, inline)]
+    app: Option<String>,
+    /// The maximum number of items.
+    #[param(minimum = 1, maximum = 1_000)]
+    limit: Option<u32>,
+    /// The `next` of the previous page.
+    cursor: Option<String>,
+}
+
+/// Lists the activities of all apps and of the host, newest first.
+#[utoipa::path(
+    get,
+    path = "/v1/activity",
+    operation_id = "list_activity",
+    summary = "Lists the activities of all apps and of the host, newest first; with `?audit=true` the audit trail",
+    params(HostActivityParams),
+    responses(
+        (status = 200, description = "A page of entries", body = List<ActivityView>),
+        (
+            status = 404,
+            description = "There is no such app",
+            body = ProblemDetails, content_type = "application/problem+json"
+        ),
+    )
+)]
+pub(super) async fn list(
+    State(api): State<Arc<Api>>,
+    Params(params): Params<HostActivityParams>,
+) -> Result<axum::Json<List<ActivityView>>, Error> {
+    let app = params.app.as_deref().map(app_name).transpose()?;
+    if let Some(app) = &app {
+        api.control.apps.app(app)?;
+    }
+    let page = PageParams { limit: params.limit, cursor: params.cursor }.page()?;
+    let found = match params.audit {
+        true => api.store.audit(app.as_ref(), page).await?,
+        false => api.store.activity(app.as_ref(), page).await?,
+    };
+    let items = found.items.into_iter().map(ActivityView::from).collect();
+    Ok(axum::Json(List { items, next: found.next }))
+}
+
+/// Records a change that belongs to no app, with the token that requested it and its address. The
+/// change itself has succeeded, so a failure is only logged.
+pub(super) async fn record(api: &Api, caller: &Caller, from: ClientAddress, kind: &str, text: String, mut data: Value) {
+    data["by"] = caller.0.clone().into();
+    data["address"] = from.0.map(|address| address.to_string()).into();
+    let entry = NewActivity { app: None, kind: kind.to_owned(), text, data, at: Timestamp::now() };
+    if let Err(error) = api.store.append_activity(entry).await {
+        tracing::warn!(%error, kind, "a change is missing from the audit trail");
+    }
 }
 
 /// The state of an event stream.

@@ -9,10 +9,11 @@ use axum::{
 use isopod_policy::{AppName, AppState, AppType, ReleaseNumber};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use super::{
-    Api, Urls,
-    edge::Caller,
+    Api, Urls, activity,
+    caller::{Caller, ClientAddress},
     error::Error,
     path::AppPath,
     request::{BadRequest, List, Object, PageParams, Params, Path, app_name},
@@ -227,9 +228,14 @@ pub(super) async fn stop(
 )]
 pub(super) async fn delete(
     State(api): State<Arc<Api>>,
-    Caller(by): Caller,
+    caller: Caller,
+    from: ClientAddress,
     Path(app): Path<String>,
 ) -> Result<StatusCode, Error> {
-    api.control.apps.delete(&app_name(&app)?, &by).await?;
+    let app = app_name(&app)?;
+    api.control.apps.delete(&app, &caller.0).await?;
+    // The activity of the app itself is deleted with it.
+    let text = format!("app `{app}` destroyed with its data");
+    activity::record(&api, &caller, from, "app-destroyed", text, json!({ "destroyed": app })).await;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -39,6 +39,16 @@ pub(crate) enum Refused {
     OutOfScope { name: String },
 }
 
+impl Refused {
+    /// Returns the name of the refused token, if it is known.
+    pub(crate) fn token(&self) -> Option<&str> {
+        match self {
+            Self::NoToken | Self::SeveralTokens | Self::UnknownToken => None,
+            Self::Expired { name, .. } | Self::RoleTooSmall { name, .. } | Self::OutOfScope { name } => Some(name),
+        }
+    }
+}
+
 /// Returns the id of the app that currently has a name.
 pub(crate) type AppIds<'a> = dyn Fn(&AppName) -> Option<String> + 'a;
 

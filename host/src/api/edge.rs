@@ -14,7 +14,7 @@ use isopod_policy::RequestId;
 use jiff::Timestamp;
 
 pub(crate) use super::caller::Caller;
-use super::{Api, auth, error::Error, route_roles};
+use super::{Api, auth, caller::ClientAddress, error::Error, refused_calls::RefusedCall, route_roles};
 use crate::{
     http::problem::Problem,
     http::response_rules::{self, REQUEST_ID},
@@ -76,19 +76,35 @@ impl<S: Send + Sync> FromRequestParts<S> for Subscriber {
     }
 }
 
-/// Refuses requests that their token doesn't authorise.
+/// Refuses requests that their token doesn't authorise. Counts refused requests for the audit trail
+/// if their token is known.
 pub(crate) async fn authorise(State(api): State<Arc<Api>>, mut request: Request, next: Next) -> Response<Body> {
-    let need = route_roles::needed(request.method(), request.uri().path());
-    match api.tokens.check(request.headers(), &need, &|app| api.app_id(app), Timestamp::now()) {
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let need = route_roles::needed(&method, &path);
+    let address = ClientAddress::of(request.extensions(), request.headers(), &api.trusted_proxies);
+    let checked = api.tokens.check(request.headers(), &need, &|app| api.app_id(app), Timestamp::now());
+    let (token, response) = match checked {
         Ok(authorised) => {
             let name = authorised.as_ref().map(|token| token.name.clone()).unwrap_or_default();
             let extensions = request.extensions_mut();
-            extensions.insert(Caller(name));
+            extensions.insert(Caller(name.clone()));
+            extensions.insert(address);
             authorised.into_iter().for_each(|token| drop(extensions.insert(Subscriber(token))));
-            next.run(request).await
+            (Some(name), next.run(request).await)
         }
-        Err(refused) => Error::from(refused).into_response(),
+        Err(refused) => (refused.token().map(str::to_owned), Error::from(refused).into_response()),
+    };
+    let problem = response.extensions().get::<Problem>().filter(|problem| is_refusal(problem));
+    if let Some((token, problem)) = token.as_deref().filter(|token| !token.is_empty()).zip(problem) {
+        let call = RefusedCall { token, code: problem.code, method: &method, path: &path, from: address.0 };
+        api.refused_calls.record(&call, Timestamp::now());
     }
+    response
+}
+
+/// Returns whether a problem refuses a request for lack of permission.
+fn is_refusal(problem: &Problem) -> bool {
+    matches!(problem.status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)
 }
 
 fn describe(response: &mut Response<Body>, problem: &Problem, request_id: &str, wants_html: bool) {

@@ -129,6 +129,20 @@ pub(crate) const TOKEN_CHECK_INTERVAL: Duration = Duration::from_secs(10);
 /// to others.
 pub(crate) const TOKEN_GRACE_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 
+/// Interval at which the refused calls are stored, as one entry of the audit trail per token. A
+/// crash loses the calls since then.
+pub(crate) const REFUSED_CALLS_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Tokens whose refused calls are counted at a time. The calls of further tokens are left out of
+/// the audit trail: a host has fewer tokens.
+pub(crate) const REFUSED_TOKENS_MAX: usize = 2_000;
+
+/// Addresses that an entry about refused calls shows. Further ones are left out.
+pub(crate) const REFUSED_ADDRESSES_SHOWN: usize = 5;
+
+/// Bytes of the path that an entry about refused calls shows. The rest is cut off.
+pub(crate) const REFUSED_PATH_SHOWN_BYTES: usize = 200;
+
 /// Failed requests (5xx) in the host's own log per `FAILURES_LOGGED_WINDOW`. Further ones are left
 /// out, after a line that says so.
 pub(crate) const FAILURES_LOGGED_PER_WINDOW: u32 = 20;

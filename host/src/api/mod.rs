@@ -34,6 +34,7 @@ mod path;
 mod push_view;
 mod pushes;
 mod query;
+mod refused_calls;
 mod releases;
 mod request;
 mod route_roles;
@@ -56,7 +57,9 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 pub(crate) use self::admin_token::{TokenError, load as load_tokens};
 use self::{error::Error, query::KnownQueries};
-pub(crate) use self::{failure_log::FailureLog, state::Api, token_upkeep::Service as TokenUpkeep, urls::Urls};
+pub(crate) use self::{
+    failure_log::FailureLog, refused_calls::RefusedCalls, state::Api, token_upkeep::Service as TokenUpkeep, urls::Urls,
+};
 
 /// Returns all routes and their description. A handler without a description does not compile here.
 fn described() -> (Router<Arc<Api>>, Router<Arc<Api>>, OpenApi) {
@@ -103,6 +106,7 @@ fn described() -> (Router<Arc<Api>>, Router<Arc<Api>>, OpenApi) {
         .routes(routes!(schedules::run))
         .routes(routes!(logs::show))
         .routes(routes!(activity::show))
+        .routes(routes!(activity::list))
         .split_for_parts();
     let (events, described) = OpenApiRouter::new().routes(routes!(events::send)).split_for_parts();
     description.merge(described);

@@ -37,7 +37,7 @@ pub(crate) fn needed(method: &Method, path: &str) -> Need {
             need(&[Role::Operate], Some(app), false)
         }
         ["v1", "apps", app, ..] => need(&[Role::Deploy], Some(app), false),
-        ["metrics"] | ["v1", "status"] => need(&[Role::Read], None, true),
+        ["metrics"] | ["v1", "status" | "activity"] => need(&[Role::Read], None, true),
         _ if reads => need(&[Role::Read], None, false),
         _ => need(&[Role::Admin], None, true),
     }

@@ -11,7 +11,7 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    api::{edge::new_request_id, failure_log::FailureLog, limits},
+    api::{caller::PeerAddress, edge::new_request_id, failure_log::FailureLog, limits},
     http::connections::{self, DrainedBody, Listener},
     http::problem::Problem,
     http::response_rules::{API, REQUEST_ID},
@@ -77,7 +77,11 @@ async fn serve(
     stop: CancellationToken,
 ) {
     let (service, is_reserve) = (TowerToHyperService::new(router), permit.is_reserve());
-    let answer = |request: Request<DrainedBody>| {
+    let peer = stream.peer_addr().ok().map(|address| PeerAddress(address.ip()));
+    let answer = |mut request: Request<DrainedBody>| {
+        if let Some(peer) = peer {
+            request.extensions_mut().insert(peer);
+        }
         let is_refused = is_reserve && !LIVENESS.contains(&request.uri().path());
         let (method, path) = (request.method().clone(), request.uri().path().to_owned());
         let refusals = Arc::clone(&refusals);

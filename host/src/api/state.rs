@@ -6,10 +6,11 @@ use isopod_policy::AppName;
 use isopod_store::Store;
 use tokio_util::sync::CancellationToken;
 
-use super::{auth, changes::Changes, failure_log::FailureLog, urls::Urls};
+use super::{auth, changes::Changes, failure_log::FailureLog, refused_calls::RefusedCalls, urls::Urls};
 use crate::{
     control::ControlPlane,
     http::shares::Shares,
+    ingress::TrustedProxies,
     observe::liveness::Liveness,
     observe::{logs::Logs, machine, metrics::Metrics},
 };
@@ -31,6 +32,9 @@ pub(crate) struct Api {
     /// The bytes of bodies that are being read into memory.
     pub(crate) bodies: Arc<Shares>,
     pub(crate) failures: FailureLog,
+    /// The refused calls that the audit trail doesn't contain yet.
+    pub(crate) refused_calls: Arc<RefusedCalls>,
+    pub(crate) trusted_proxies: TrustedProxies,
     /// Ends the event streams at a stop.
     pub(crate) stop: CancellationToken,
     /// Checks the host's own threads.

@@ -8,9 +8,11 @@ use isopod_policy::{AppName, Role, Scope, formation::Change};
 use isopod_store::{Rotation, StoreError, Token};
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::json;
 
 use super::{
-    Api, admin_token, auth,
+    Api, activity, admin_token, auth,
+    caller::{Caller, ClientAddress},
     error::Error,
     openapi::ProblemDetails,
     path::TokenPath,
@@ -95,6 +97,8 @@ pub(super) struct CreatedToken {
 )]
 pub(super) async fn create(
     State(api): State<Arc<Api>>,
+    caller: Caller,
+    from: ClientAddress,
     Object(new): Object<NewToken>,
 ) -> Result<(StatusCode, axum::Json<CreatedToken>), Error> {
     // Token names follow the rules of app names, since users type both in the same commands.
@@ -116,6 +120,9 @@ pub(super) async fn create(
     let row = Token { expires_at, ..Token::new(name.as_str(), auth::hash(&token), new.role, scope, now) };
     let body = CreatedToken { view: TokenView::of(&row, None, now), token };
     api.tokens.change(api.store.insert_token(row)).await?;
+    let text = format!("token `{name}` created with the role {}", new.role);
+    let data = json!({ "token": name, "role": new.role, "apps": body.view.apps, "expires_at": expires_at });
+    activity::record(&api, &caller, from, "token-created", text, data).await;
     Ok((StatusCode::CREATED, axum::Json(body)))
 }
 
@@ -155,6 +162,8 @@ pub(super) async fn list(
 )]
 pub(super) async fn rotate(
     State(api): State<Arc<Api>>,
+    caller: Caller,
+    from: ClientAddress,
     Path(name): Path<String>,
     OptionalObject(RotateToken { grace_ms, expires_at }): OptionalObject<RotateToken>,
 ) -> Result<axum::Json<CreatedToken>, Error> {
@@ -181,6 +190,9 @@ pub(super) async fn rotate(
     };
     api.tokens.change(stored).await?;
     let row = rotated.ok_or(StoreError::UnknownToken { name })?;
+    let text = format!("token `{}` rotated", row.name);
+    let data = json!({ "token": row.name, "grace_ms": grace_ms, "expires_at": row.expires_at });
+    activity::record(&api, &caller, from, "token-rotated", text, data).await;
     let view = TokenView::of(&row, api.tokens.last_used_at(&row), at);
     Ok(axum::Json(CreatedToken { view, token }))
 }
@@ -195,11 +207,18 @@ pub(super) async fn rotate(
         (status = 204, description = "The token is deleted"),
     )
 )]
-pub(super) async fn delete(State(api): State<Arc<Api>>, Path(name): Path<String>) -> Result<StatusCode, Error> {
+pub(super) async fn delete(
+    State(api): State<Arc<Api>>,
+    caller: Caller,
+    from: ClientAddress,
+    Path(name): Path<String>,
+) -> Result<StatusCode, Error> {
     if name == admin_token::NAME {
         return Err(Error::AdminToken("can't be deleted"));
     }
     api.tokens.change(api.store.delete_token(&name)).await?;
+    let text = format!("token `{name}` revoked");
+    activity::record(&api, &caller, from, "token-revoked", text, json!({ "token": name })).await;
     Ok(StatusCode::NO_CONTENT)
 }
 

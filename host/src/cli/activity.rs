@@ -24,6 +24,10 @@ pub(crate) struct ActivityArgs {
     /// Keep printing new entries
     #[arg(short, long)]
     follow: bool,
+    /// Show the audit trail of the whole host, or of one app with --app: the changes and refused
+    /// calls of each token
+    #[arg(long, conflicts_with = "follow")]
+    audit: bool,
     /// The number of past entries to show
     #[arg(short = 'n', long, value_name = "COUNT", default_value_t = ENTRIES_SHOWN, conflicts_with = "follow")]
     limit: NonZeroU16,
@@ -37,12 +41,18 @@ pub(crate) struct ActivityArgs {
 }
 
 pub(crate) fn run(args: &ActivityArgs) -> Result<(), Failure> {
-    let app = args.app.resolve()?;
     let client = Client::near_project(&args.host)?;
-    let path = format!("/v1/apps/{app}/activity");
-    if args.follow {
-        return follow(&client, &app, &path, args.json);
-    }
+    let path = if args.audit {
+        let app = args.app.app.as_ref().map(|app| format!("&app={app}")).unwrap_or_default();
+        format!("/v1/activity?audit=true{app}")
+    } else {
+        let app = args.app.resolve()?;
+        let path = format!("/v1/apps/{app}/activity");
+        if args.follow {
+            return follow(&client, &app, &path, args.json);
+        }
+        path
+    };
     let answer = client.all(&path, args.limit.get().into())?;
     if args.json {
         output::json(&answer);
@@ -53,7 +63,9 @@ pub(crate) fn run(args: &ActivityArgs) -> Result<(), Failure> {
     }
     // The host lists the newest first; a terminal reads better with the newest last.
     for entry in output::items(&answer).iter().rev() {
-        output::emit(&line(entry));
+        // Only the entries of one app don't need its name.
+        let app = if args.audit { output::field(entry, "app") } else { String::new() };
+        output::emit(&if app.is_empty() { line(entry) } else { line_of_app(entry, &app) });
     }
     Ok(())
 }
@@ -89,14 +101,23 @@ fn happened_at(entry: &Value) -> Option<Timestamp> {
     output::field(entry, "at").parse().ok()
 }
 
-/// Formats an entry as one line: its time, its kind, its text, its numbers, and its requester.
+/// Formats an entry like [`line`], with the name of its app before the text.
+fn line_of_app(entry: &Value, app: &str) -> String {
+    let mut entry = entry.clone();
+    entry["text"] = format!("{app}: {}", output::first_field(&entry, &["text"])).into();
+    line(&entry)
+}
+
+/// Formats an entry as one line: its time, its kind, its text, its numbers, and its requester with
+/// its address.
 fn line(entry: &Value) -> String {
     let at = output::time(&output::first_field(entry, &["at", "time", "created_at"]));
     let kind = output::first_field(entry, &["kind", "type"]);
     let text = output::flat(&output::first_field(entry, &["text", "message", "detail", "cause", "reason"]));
     let data = &entry["data"];
     let by = [entry, data].map(|from| output::first_field(from, &["by", "created_by", "actor"]));
-    let by = by.into_iter().find(|by| !by.is_empty()).map(|by| format!("by {by}"));
+    let from = data["address"].as_str().map(|address| format!(" from {address}")).unwrap_or_default();
+    let by = by.into_iter().find(|by| !by.is_empty()).map(|by| format!("by {by}{from}"));
     let rest: Vec<String> = numbers(data, &text).into_iter().chain(by).collect();
     let rest = if rest.is_empty() { String::new() } else { output::dim(&format!("  ({})", rest.join(", "))) };
     format!("{}  {kind:<18} {text}{rest}\n", output::dim(&at))

@@ -71,6 +71,17 @@ pub(super) fn client(headers: &HeaderMap) -> Option<IpAddr> {
     headers.get(REAL_IP)?.to_str().ok()?.parse().ok()
 }
 
+/// Returns the address of a request's client: that of the peer, or the one that a trusted proxy
+/// reports.
+pub(crate) fn client_address(headers: &HeaderMap, peer: IpAddr, proxies: &TrustedProxies) -> IpAddr {
+    let peer = Peer::new(peer, proxies);
+    if !peer.is_trusted {
+        return peer.address;
+    }
+    let client = Claims::read(headers).client(&peer, proxies);
+    client.to_str().ok().and_then(|text| text.parse().ok()).unwrap_or(peer.address)
+}
+
 /// Returns whether the field has the standard spelling, without `_`.
 fn is_exact(name: &HeaderName) -> bool {
     !name.as_str().contains('_')

@@ -26,6 +26,7 @@ mod router;
 mod trusted;
 
 pub(crate) use config::Config;
+pub(crate) use forwarded::client_address;
 pub(crate) use normalise::checked;
 pub(crate) use trusted::{BadProxies, TrustedProxies};
 

@@ -300,6 +300,13 @@ impl Store {
         self.sqlite().read(move |connection| activity::list(connection, app.as_ref(), &page)).await
     }
 
+    /// Lists the entries of the activity with an actor, newest first: the audit trail of an app, or
+    /// of the whole host.
+    pub async fn audit(&self, app: Option<&AppName>, page: Page) -> Result<Paged<Activity>, StoreError> {
+        let app = app.cloned();
+        self.sqlite().read(move |connection| activity::audit(connection, app.as_ref(), &page)).await
+    }
+
     /// Returns the activity after the entry with this id, oldest first, at most a page: for
     /// subscribers.
     pub async fn activity_after(&self, app: Option<&AppName>, id: u64) -> Result<Vec<Activity>, StoreError> {

@@ -322,6 +322,10 @@ pub struct ScheduleFired {
     pub last_fired_at: Timestamp,
 }
 
+/// The kind of entries about refused calls. They are limited apart from other entries, which they
+/// must not evict.
+pub const CALLS_REFUSED: &str = "calls-refused";
+
 /// An activity entry to record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewActivity {

@@ -8,6 +8,7 @@ mod api_description;
 mod app_task;
 mod arguments;
 mod asks;
+mod audit_trail;
 mod bodies;
 mod bodies_in_memory;
 mod bots;

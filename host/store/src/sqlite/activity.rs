@@ -5,7 +5,7 @@ use rusqlite::{Connection, Row, params};
 
 use crate::StoreError;
 use crate::limits::{ACTIVITY_ENTRIES_MAX, ACTIVITY_TRIM_EVERY, PAGE_ITEMS_MAX};
-use crate::model::{Activity, NewActivity};
+use crate::model::{Activity, CALLS_REFUSED, NewActivity};
 use crate::page::{Page, Paged};
 use crate::sql::{Sql, all, first, json, parsed_if_any, time, to_json};
 
@@ -27,31 +27,57 @@ pub(crate) fn append(connection: &Connection, new: NewActivity) -> Sql<Activity>
     let mut entry = new.into_entry(0);
     let app = entry.app.as_ref().map(AppName::as_str);
     connection
-        .prepare_cached("INSERT INTO activity (app, kind, text, data, at) VALUES (?1, ?2, ?3, ?4, ?5)")?
-        .execute(params![app, entry.kind, entry.text, to_json(&entry.data)?, entry.at.to_string()])?;
+        .prepare_cached("INSERT INTO activity (app, kind, text, data, at, actor) VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?
+        .execute(params![
+            app,
+            entry.kind,
+            entry.text,
+            to_json(&entry.data)?,
+            entry.at.to_string(),
+            entry.data["by"].as_str()
+        ])?;
     let id = u64::try_from(connection.last_insert_rowid()).map_err(StoreError::damaged)?;
-    make_room(connection, app)?;
+    make_room(connection, &Kept::of(&entry))?;
     entry.id = id;
     Ok(entry)
 }
 
-/// Counts the new entry, and removes the app's oldest entries once enough entries exceed the limit.
-fn make_room(connection: &Connection, app: Option<&str>) -> Sql<()> {
+/// The entries that are counted, and limited, together: those of an app, those of the host, or
+/// those about refused calls, which must not evict others.
+struct Kept<'a> {
+    count: &'a str,
+    app: Option<&'a str>,
+    is_refused: bool,
+}
+
+impl<'a> Kept<'a> {
+    fn of(entry: &'a Activity) -> Self {
+        let app = entry.app.as_ref().map(AppName::as_str);
+        let is_refused = entry.kind == CALLS_REFUSED;
+        // No app has this name.
+        let count = if is_refused { ":calls-refused" } else { app.unwrap_or("") };
+        Self { count, app, is_refused }
+    }
+}
+
+/// Counts the new entry, and removes the oldest entries that are limited together with it once
+/// enough of them exceed the limit.
+fn make_room(connection: &Connection, kept: &Kept<'_>) -> Sql<()> {
     let count = "INSERT INTO activity_counts VALUES (?1, 1)
                  ON CONFLICT (app) DO UPDATE SET entries = entries + 1 RETURNING entries";
-    let entries: Option<u32> = first(connection, count, [app.unwrap_or("")], |row| Ok(row.get(0)?))?;
+    let entries: Option<u32> = first(connection, count, [kept.count], |row| Ok(row.get(0)?))?;
     if entries.unwrap_or(0) < ACTIVITY_ENTRIES_MAX + ACTIVITY_TRIM_EVERY {
         return Ok(());
     }
     connection
         .prepare_cached(
-            "DELETE FROM activity WHERE app IS ?1 AND id <=
-             (SELECT id FROM activity WHERE app IS ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2)",
+            "DELETE FROM activity WHERE app IS ?1 AND (kind = ?3) = ?4 AND id <=
+             (SELECT id FROM activity WHERE app IS ?1 AND (kind = ?3) = ?4 ORDER BY id DESC LIMIT 1 OFFSET ?2)",
         )?
-        .execute(params![app, ACTIVITY_ENTRIES_MAX])?;
+        .execute(params![kept.app, ACTIVITY_ENTRIES_MAX, CALLS_REFUSED, kept.is_refused])?;
     connection
         .prepare_cached("UPDATE activity_counts SET entries = ?2 WHERE app = ?1")?
-        .execute(params![app.unwrap_or(""), ACTIVITY_ENTRIES_MAX])?;
+        .execute(params![kept.count, ACTIVITY_ENTRIES_MAX])?;
     Ok(())
 }
 
@@ -76,6 +102,20 @@ pub(crate) fn list(connection: &Connection, app: Option<&AppName>, page: &Page) 
             all(connection, &sql, params![before, limit], make)?
         }
     };
+    Ok(Paged::from_one_more(items, page, |entry| entry.id.to_string()))
+}
+
+pub(crate) fn audit_sql() -> String {
+    format!(
+        "SELECT {COLUMNS} FROM activity WHERE actor IS NOT NULL AND id < ?1 AND (?2 IS NULL OR app = ?2)
+         ORDER BY id DESC LIMIT ?3"
+    )
+}
+
+/// Lists the entries with an actor, newest first: all of them, or those of an app.
+pub(crate) fn audit(connection: &Connection, app: Option<&AppName>, page: &Page) -> Sql<Paged<Activity>> {
+    let (before, limit) = (page.number(i64::MAX)?, page.items() + 1);
+    let items = all(connection, &audit_sql(), params![before, app.map(AppName::as_str), limit], make)?;
     Ok(Paged::from_one_more(items, page, |entry| entry.id.to_string()))
 }
 

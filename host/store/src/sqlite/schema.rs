@@ -13,7 +13,7 @@ pub(super) const FINAL: &str = "('completed', 'failed', 'cancelled')";
 /// The current format.
 pub(crate) const FORMAT: i64 = MIGRATIONS.len() as i64;
 /// The steps from an empty database to the current format; the first leads to format 1.
-const MIGRATIONS: &[&str] = &[FORMAT_1, FORMAT_2, FORMAT_3, FORMAT_4, FORMAT_5, FORMAT_6, FORMAT_7];
+const MIGRATIONS: &[&str] = &[FORMAT_1, FORMAT_2, FORMAT_3, FORMAT_4, FORMAT_5, FORMAT_6, FORMAT_7, FORMAT_8];
 
 const FORMAT_1: &str = "
     CREATE TABLE apps (
@@ -189,6 +189,14 @@ const FORMAT_7: &str = "
     ALTER TABLE tokens ADD COLUMN former_until TEXT;
 ";
 
+/// Adds the token that caused an entry of the activity, for the audit trail.
+const FORMAT_8: &str = "
+    ALTER TABLE activity ADD COLUMN actor TEXT;
+    UPDATE activity SET actor = json_extract(data, '$.by')
+        WHERE json_valid(data) AND json_type(data, '$.by') = 'text';
+    CREATE INDEX activity_of_actors ON activity (id) WHERE actor IS NOT NULL;
+";
+
 /// Migrates the database to the current format, one step per transaction, so that a crash between
 /// steps is harmless.
 pub(super) fn migrate(connection: &mut Connection) -> Sql<()> {
@@ -211,7 +219,7 @@ pub(super) fn migrate(connection: &mut Connection) -> Sql<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sqlite::{SqlError, pushes, releases};
+    use crate::sqlite::{SqlError, activity, pushes, releases};
 
     #[test]
     fn an_empty_database_is_migrated_once() {
@@ -239,6 +247,7 @@ mod tests {
             (releases::interrupted_sql(), "INDEX releases_under_way"),
             (pushes::unfinished_sql(), "INDEX pushes_unfinished"),
             (pushes::by_key_sql(), "INDEX pushes_by_idempotency_key"),
+            (activity::audit_sql(), "INDEX activity_of_actors"),
         ] {
             let mut plan = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).expect("the statement is valid");
             let (mut rows, mut steps) = (plan.raw_query(), Vec::new());

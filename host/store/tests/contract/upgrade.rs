@@ -100,8 +100,10 @@ const ROWS_1: &str = "
     INSERT INTO push_log VALUES (8, 1, '2027-01-03T09:00:00Z', 'received 100 bytes');
     INSERT INTO activity VALUES
         (3, 'busy', 'app-deployed', 'push p-0000000003 put v3 in service', '{\"size_bytes\":100}',
-         '2027-01-03T10:00:00Z');
-    INSERT INTO activity_counts VALUES ('busy', 1);
+         '2027-01-03T10:00:00Z'),
+        (4, 'busy', 'app-stopped', 'stopped: requested', '{\"by\":\"ci\"}', '2027-01-03T11:00:00Z'),
+        (5, 'once', 'odd', 'an entry without JSON', '{', '2027-01-03T12:00:00Z');
+    INSERT INTO activity_counts VALUES ('busy', 2), ('once', 1);
     INSERT INTO tokens VALUES ('admin', 'aa', 'admin', '\"all\"', '2027-01-01T00:00:00Z'),
         ('ci', 'bb', 'deploy', '{\"apps\":[\"once\",\"gone\"]}', '2027-01-01T00:00:00Z'),
         ('old', 'cc', 'deploy', '{\"apps\":[\"gone\"]}', '2027-01-01T00:00:00Z');
@@ -183,7 +185,9 @@ async fn other_rows_of_format_1_are_unchanged() {
     let earlier = store.push(&"p-0000000003".parse().expect("it is an id")).await.expect("it is read");
     assert_eq!(earlier.expect("it exists").steps, [], "format 1 stored no steps");
     let activity = store.activity(Some(&name("busy")), Page::default()).await.expect("it is read").items;
-    assert_eq!((activity[0].id, activity[0].kind.as_str()), (3, "app-deployed"));
+    assert_eq!((activity[1].id, activity[1].kind.as_str()), (3, "app-deployed"));
+    let audit = store.audit(Some(&name("busy")), Page::default()).await.expect("it is read").items;
+    assert_eq!(audit.iter().map(|entry| entry.id).collect::<Vec<_>>(), [4], "the entry with an actor");
     assert!(store.token("aa").await.expect("it is read").is_some());
     let once = store.app(&name("once")).await.expect("it is read").expect("it exists");
     let ci = store.token("bb").await.expect("it is read").expect("it is for an existing app");

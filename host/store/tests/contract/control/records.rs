@@ -2,9 +2,13 @@
 
 use std::time::Duration;
 
+use futures::future::join_all;
 use isopod_policy::{PushEvent, Role, Scope, formation::Change};
-use isopod_store::{FormerSecret, Page, Reason, Rotation, StoreError, Token, TokenUse, limits};
+use isopod_store::{
+    CALLS_REFUSED, FormerSecret, NewActivity, Page, Reason, Rotation, StoreError, Token, TokenUse, limits,
+};
 use jiff::Timestamp;
+use serde_json::json;
 
 use super::{create, page};
 use crate::{at, name, new_activity, new_app, new_push, push_id};
@@ -52,7 +56,7 @@ async fn the_oldest_activity_is_removed_beyond_the_limit() {
     let many = limits::ACTIVITY_ENTRIES_MAX + limits::ACTIVITY_TRIM_EVERY;
     let first = store.append_activity(new_activity(None, "the very first")).await.expect("it is recorded");
     let appends = (0..many).map(|_| store.append_activity(new_activity(Some("busy"), "again")));
-    for appended in futures::future::join_all(appends).await {
+    for appended in join_all(appends).await {
         appended.expect("it is recorded");
     }
     let mut kept = 0;
@@ -66,6 +70,46 @@ async fn the_oldest_activity_is_removed_beyond_the_limit() {
     assert_eq!(kept, limits::ACTIVITY_ENTRIES_MAX as usize);
     let others = store.activity_after(None, 0).await.expect("it is read");
     assert_eq!(others[0], first, "only the same app's entries are removed");
+}
+
+#[tokio::test]
+async fn the_audit_trail_has_the_entries_with_an_actor() {
+    let backend = crate::on_disk();
+    let store = &backend.store;
+    create(store, "greeter").await;
+    let entry = |app, text: &str, data| NewActivity { data, ..new_activity(app, text) };
+    let by_ci =
+        store.append_activity(entry(Some("greeter"), "one", json!({ "by": "ci" }))).await.expect("it is stored");
+    store.append_activity(entry(Some("greeter"), "two", json!({ "by": 7 }))).await.expect("it is stored");
+    store.append_activity(entry(None, "three", json!([]))).await.expect("it is stored");
+    let by_ann = store.append_activity(entry(None, "four", json!({ "by": "ann" }))).await.expect("it is stored");
+    let all = store.audit(None, page(None, 1)).await.expect("it is read");
+    assert_eq!(all.items, [by_ann]);
+    let rest = store.audit(None, page(all.next.as_deref(), 9)).await.expect("it is read");
+    assert_eq!((rest.items, rest.next), (vec![by_ci.clone()], None));
+    assert_eq!(store.audit(Some(&name("greeter")), Page::default()).await.expect("it is read").items, [by_ci]);
+}
+
+#[tokio::test]
+async fn refused_calls_evict_only_refused_calls() {
+    let backend = crate::on_disk();
+    let store = &backend.store;
+    let kept = store.append_activity(new_activity(None, "kept")).await.expect("it is stored");
+    let refused = || NewActivity { kind: CALLS_REFUSED.to_owned(), ..new_activity(None, "refused") };
+    let most = limits::ACTIVITY_ENTRIES_MAX + limits::ACTIVITY_TRIM_EVERY;
+    let stored = join_all((0..most).map(|_| store.append_activity(refused()))).await;
+    assert!(stored.iter().all(Result::is_ok));
+    let (mut count, mut cursor, mut last) = (0, None, None);
+    loop {
+        let found = store.activity(None, page(cursor.as_deref(), 1_000)).await.expect("it is read");
+        count += found.items.len();
+        last = found.items.last().cloned().or(last);
+        cursor = found.next;
+        if cursor.is_none() {
+            break;
+        }
+    }
+    assert_eq!((count, last), (limits::ACTIVITY_ENTRIES_MAX as usize + 1, Some(kept)));
 }
 
 #[tokio::test]
