@@ -11,7 +11,7 @@ use std::{
 };
 
 use isopod_engine::limits as engine;
-use isopod_policy::{Cores, connections::ConnectionTimes, limits as policy};
+use isopod_policy::{Ceiling, Cores, connections::ConnectionTimes, limits as policy};
 
 use self::file::ConfigFile;
 use crate::{
@@ -35,6 +35,8 @@ pub(crate) struct Config {
     pub(crate) compile_threads: usize,
     pub(crate) instances_max: u32,
     pub(crate) app_instances_max: u32,
+    /// The ceiling on what releases may ask for.
+    pub(crate) ceiling: Ceiling,
     pub(crate) memory_bytes_max: u64,
     pub(crate) frozen_code_bytes_max: u64,
     pub(crate) scale_window: Duration,
@@ -216,6 +218,7 @@ fn resolve(
         compile_threads: file.compile_threads.unwrap_or(processors.div_ceil(2)),
         instances_max,
         app_instances_max: file.app_instances_max.unwrap_or((instances_max / 10).max(10)),
+        ceiling: Ceiling::usual().with(&file.policy),
         memory_bytes_max: file.memory_max.map_or_else(default_memory, |size| size.0),
         frozen_code_bytes_max: file.frozen_code_max.map_or(engine::FROZEN_CODE_BYTES_MAX, |size| size.0),
         scale_window: file.scale_window.map_or(policy::SCALE_WINDOW, |span| span.0),
@@ -473,6 +476,25 @@ mod tests {
         }
         for (wrong, why) in [("127.0.0.1:99999", "65535"), ("h:-1", "65535"), ("here", "no port"), (":80", "no host")] {
             assert!(written_address(wrong).is_err_and(|reason| reason.contains(why)), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn the_ceiling_of_the_file_overrides_the_usual_one() {
+        let ceiling = |text: &str| resolved(text, Overrides::default()).expect("resolves").ceiling;
+        assert_eq!(ceiling(""), Ceiling::usual());
+        let set = ceiling("[policy]\nprivate_addresses = true\nmemory = \"64MiB\"\ntypes = [\"dev\"]");
+        assert_eq!(
+            (set.private_addresses, set.memory.map(|it| it.0), set.keyvalue),
+            (Some(true), Some(64 << 20), None)
+        );
+        for (text, why) in [
+            ("[policy]\nhttp = [\"http://x\"]", "without scheme"),
+            ("[policy]\nhttp = [\"169.254.169.254\"]", "metadata"),
+            ("[policy]\nmemory = 7", "string"),
+            ("[policy]\nfolders = \"none\"", "folders"),
+        ] {
+            assert!(resolved(text, Overrides::default()).expect_err(text).to_string().contains(why), "{text}");
         }
     }
 

@@ -136,6 +136,7 @@ impl Platform {
             cores: config.cores,
             scale_window: config.scale_window,
             app_instances_max: config.app_instances_max,
+            ceiling: Arc::new(config.ceiling),
             watch: Arc::clone(&watch),
             store: store.clone(),
             engine,

@@ -2,12 +2,16 @@
 //! of other apps. Owns the syntax of grants and whether they allow a request; everything else is
 //! denied. Never resolves a name or opens a folder.
 
+mod compare;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+
+pub use compare::Grant;
 
 use crate::AppName;
 use crate::address::{AddressKind, canonical};

@@ -13,6 +13,7 @@ mod autoscale;
 mod back_off;
 mod body_rate;
 pub mod bundle;
+pub mod ceiling;
 pub mod config_vars;
 pub mod connections;
 mod cores;
@@ -51,12 +52,13 @@ pub use app_state::{AppEvent, AppState, AppType, BaseState, ErrorCause, Intended
 pub use autoscale::Peaks;
 pub use body_rate::BodyRate;
 pub use bundle::{Bundle, BundleError, BundleKind, Form};
+pub use ceiling::{Ceiling, Excess};
 pub use config_vars::{
     Applied, ConfigChange, ConfigError, ConfigValue, ConfigVars, EffectiveVar, RedactedValue, Sealed, SecretText,
 };
 pub use cores::{Cores, CoresError, CoresOverride};
 pub use formation::{Exported, Formation, FormationChange, FormationError, NewProcess};
-pub use grants::{Access, FolderError, Grants, HttpGrant, HttpGrantError, Reach};
+pub use grants::{Access, FolderError, Grant, Grants, HttpGrant, HttpGrantError, Reach};
 pub use health::{Health, HealthError};
 pub use ids::{IdError, InstanceId, PushId, ReleaseNumber, RequestId};
 pub use manifest::{Isolation, Manifest, ManifestError, Snapshot};

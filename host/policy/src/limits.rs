@@ -25,6 +25,9 @@ pub const HTTP_GRANTS_MAX: usize = 256;
 pub const FOLDER_GRANTS_MAX: usize = 32;
 /// A manifest that grants events to more apps is rejected: each event scans the list.
 pub const EVENT_GRANTS_MAX: usize = 64;
+/// A ceiling with more hosts, apps or types is rejected: each grant of a release is compared with
+/// all of them.
+pub const CEILING_ITEMS_MAX: usize = 256;
 /// More config vars are rejected, since they are copied into every instance.
 pub const CONFIG_VARS_MAX: usize = 256;
 /// A longer config value is rejected, since it is copied into every instance.

@@ -14,6 +14,7 @@ use serde_json::json;
 use super::{
     Api, Urls, activity,
     caller::{Caller, ClientAddress},
+    edge::Subscriber,
     error::Error,
     path::AppPath,
     request::{BadRequest, List, Object, PageParams, Params, Path, app_name},
@@ -100,11 +101,11 @@ type Shown = axum::Json<AppView>;
 )]
 pub(super) async fn create(
     State(api): State<Arc<Api>>,
-    Caller(by): Caller,
+    Subscriber(token): Subscriber,
     Object(new): Object<NewApp>,
 ) -> Result<(StatusCode, Shown), Error> {
     let name: AppName = new.name.parse().map_err(Error::BadName)?;
-    let record = api.control.apps.create(&name, new.app_type, "requested", &by).await?;
+    let record = api.control.apps.create(&name, new.app_type, "requested", &token.requester()).await?;
     Ok((StatusCode::CREATED, axum::Json(AppView::of(&record, &api.urls))))
 }
 
@@ -170,11 +171,11 @@ pub(super) async fn show(State(api): State<Arc<Api>>, Path(app): Path<String>) -
 )]
 pub(super) async fn change(
     State(api): State<Arc<Api>>,
-    Caller(by): Caller,
+    Subscriber(token): Subscriber,
     Path(app): Path<String>,
     Object(change): Object<Change>,
 ) -> Result<Shown, Error> {
-    let record = api.control.apps.set_type(&app_name(&app)?, change.app_type, &by).await?;
+    let record = api.control.apps.set_type(&app_name(&app)?, change.app_type, &token.requester()).await?;
     Ok(axum::Json(AppView::of(&record, &api.urls)))
 }
 

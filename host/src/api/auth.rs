@@ -20,7 +20,7 @@ use super::{
     route_roles::Need,
     token_end::{EndedBy, TokenEnd},
 };
-use crate::control::{AppRecord, failpoint::reached};
+use crate::control::{AppRecord, Requester, failpoint::reached};
 
 /// Why a request is refused.
 #[derive(Debug, thiserror::Error)]
@@ -88,7 +88,7 @@ struct LastUse {
 #[derive(Debug, Clone)]
 pub(crate) struct Authorised {
     pub(crate) name: String,
-    pub(crate) role: Role,
+    pub(crate) row: Arc<Token>,
     /// The end of the secret that the request has. A later token of the same name has its own.
     pub(crate) end: TokenEnd,
 }
@@ -97,10 +97,18 @@ impl Authorised {
     /// Refuses the request unless the role includes `needed`: for requests whose needed role
     /// depends on their body.
     pub(crate) fn ensure(&self, needed: Role) -> Result<(), Refused> {
-        if self.role.includes(needed) {
-            return Ok(());
+        let has = self.row.role;
+        if has.includes(needed) {
+            Ok(())
+        } else {
+            Err(Refused::RoleTooSmall { name: self.name.clone(), has, needs: needed })
         }
-        Err(Refused::RoleTooSmall { name: self.name.clone(), has: self.role, needs: needed })
+    }
+
+    /// Returns the requester of a change. No ceiling limits an administrator.
+    pub(crate) fn requester(&self) -> Requester {
+        let ceiling = (self.row.role != Role::Admin).then(|| self.row.ceiling.clone());
+        Requester { by: self.name.clone(), ceiling, accepts_grants: false }
     }
 }
 
@@ -233,7 +241,7 @@ impl Tokens {
             }
         };
         if in_scope {
-            Ok(Some(Authorised { name: name(), role: row.role, end }))
+            Ok(Some(Authorised { name: name(), row, end }))
         } else {
             Err(Refused::OutOfScope { name: name() })
         }

@@ -112,13 +112,16 @@ fn root_cause(error: &dyn std::error::Error) -> String {
 #[cfg(test)]
 mod tests {
     use futures::{StreamExt, stream, stream::FuturesUnordered};
-    use isopod_policy::Role;
+    use isopod_policy::{Role, Scope};
+    use isopod_store::Token;
+    use jiff::Timestamp;
 
     use super::*;
     use crate::api::token_end::EndedBy;
 
     fn caller(name: &str) -> Authorised {
-        Authorised { name: name.to_owned(), role: Role::Deploy, end: TokenEnd::default() }
+        let row = Token::new(name, String::new(), Role::Deploy, Scope::All, Timestamp::UNIX_EPOCH);
+        Authorised { name: name.to_owned(), row: Arc::new(row), end: TokenEnd::default() }
     }
 
     #[tokio::test]

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::{
     Api,
-    edge::Caller,
+    edge::Subscriber,
     error::Error,
     openapi::{ConfigPatch, GrantsPatch},
     path::AppPath,
@@ -74,11 +74,11 @@ pub(super) async fn show(
 )]
 pub(super) async fn change(
     State(api): State<Arc<Api>>,
-    Caller(by): Caller,
+    Subscriber(token): Subscriber,
     Path(app): Path<String>,
     Json(change): Json<ConfigChange>,
 ) -> Result<axum::Json<BTreeMap<String, RedactedValue>>, Error> {
-    let record = api.control.settings.change(&app_name(&app)?, Change::Config(change), &by).await?;
+    let record = api.control.settings.change(&app_name(&app)?, Change::Config(change), &token.requester()).await?;
     Ok(axum::Json(redacted(&record)))
 }
 
@@ -113,11 +113,11 @@ pub(super) async fn grants(State(api): State<Arc<Api>>, Path(app): Path<String>)
 )]
 pub(super) async fn change_grants(
     State(api): State<Arc<Api>>,
-    Caller(by): Caller,
+    Subscriber(token): Subscriber,
     Path(app): Path<String>,
     Json(patch): Json<Value>,
 ) -> Result<axum::Json<Grants>, Error> {
     let app = app_name(&app)?;
-    api.control.settings.change(&app, Change::Grants(patch), &by).await?;
+    api.control.settings.change(&app, Change::Grants(patch), &token.requester()).await?;
     Ok(axum::Json(api.control.queries.grants(&app).await?))
 }

@@ -102,9 +102,10 @@ pub(crate) async fn authorise(State(api): State<Arc<Api>>, mut request: Request,
     response
 }
 
-/// Returns whether a problem refuses a request for lack of permission.
+/// Returns whether a problem refuses a request for lack of permission, or a change beyond a
+/// ceiling.
 fn is_refusal(problem: &Problem) -> bool {
-    matches!(problem.status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)
+    matches!(problem.status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) || problem.code == "grant-not-allowed"
 }
 
 fn describe(response: &mut Response<Body>, problem: &Problem, request_id: &str, wants_html: bool) {

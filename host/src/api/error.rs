@@ -1,14 +1,17 @@
 //! Owns the closed list of the API's errors, and maps each to its problem. Never handles a request.
 
+mod event;
+
 use axum::{
     body::Body,
     http::{HeaderValue, Response, StatusCode, header},
     response::IntoResponse,
 };
-use isopod_policy::{AppName, FormationError, NameError, ProcessName};
-use isopod_store::{EventState, StoreError};
+use isopod_policy::{AppName, FormationError, NameError};
+use isopod_store::StoreError;
 use jiff::Timestamp;
 
+pub(crate) use self::event::EventError;
 use super::{
     auth,
     bad_request::{BadRequest, EventPosition},
@@ -19,7 +22,7 @@ use super::{
 use crate::{
     api::limits,
     control::DeployError,
-    http::problem::{self, Problem, Source},
+    http::problem::{self, Problem},
     observe::logs::LogsError,
 };
 
@@ -80,27 +83,6 @@ pub(crate) enum Error {
     Broadcast { stored: Broadcast, error: Box<Self> },
 }
 
-/// Why a request about an event fails.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum EventError {
-    #[error("`{app}` refused the event: {message}")]
-    Refused { app: String, message: String },
-    #[error("`{app}` has no stored event with the id {id:?}")]
-    Unknown { app: String, id: String },
-    #[error("the event {id:?} is being delivered")]
-    Running { app: String, id: String },
-    #[error("the event {id:?} is {state}")]
-    Ended { app: String, id: String, state: EventState },
-    #[error("`{app}` could not handle the event and asks the sender to retry in {retry_after_s} s: {message}")]
-    TryLater { app: String, message: String, retry_after_s: u64 },
-    #[error("`{app}` has no process type {process:?} with a schedule")]
-    NoSchedule { app: String, process: String },
-    #[error("the app's current release lacks the process type of the selected dead letters: {}", list(processes))]
-    NoProcess { app: String, processes: Vec<ProcessName> },
-    #[error("the previous run of `{process}` is in progress")]
-    RunInProgress { app: String, process: String },
-}
-
 impl From<StoreError> for Error {
     fn from(error: StoreError) -> Self {
         Self::Deploy(DeployError::Store(error))
@@ -125,7 +107,7 @@ impl Error {
             Self::Request(error) => request(error, detail),
             Self::Auth(why) => refused(why, detail),
             Self::Deploy(error) => deploy(error, detail),
-            Self::Event(error) => event(error, detail),
+            Self::Event(error) => event::problem(error, detail),
             Self::Logs(LogsError::Unavailable) => {
                 Problem::new(StatusCode::SERVICE_UNAVAILABLE, "log-unavailable", "The log is unavailable", detail)
                     .retry_after(5)
@@ -342,6 +324,23 @@ fn deploy(error: &DeployError, detail: String) -> Problem {
         DeployError::UnknownProcess { app, .. } => {
             Problem::new(StatusCode::NOT_FOUND, "unknown-process", "No such process type", detail).app(app)
         }
+        DeployError::NotAllowed { app, excesses } => {
+            let excesses: Vec<String> = excesses.iter().map(ToString::to_string).collect();
+            Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "grant-not-allowed", "Beyond the ceiling", detail)
+                .app(app)
+                .member("excesses", excesses)
+                .hint("ask the administrator to make this change, or to raise the ceiling: `isopod policy set`")
+        }
+        DeployError::NotWaiting { app, .. } => {
+            Problem::new(StatusCode::CONFLICT, "not-waiting", "The release doesn't wait for an approval", detail)
+                .app(app)
+                .hint("only a release that failed with `grant-not-allowed` can be approved")
+        }
+        DeployError::Ceiling { app, .. } => {
+            Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "bad-policy", "Invalid ceiling", detail)
+                .app(app)
+                .hint("see docs/configuration.md for all settings; null resets one to that of the host")
+        }
         DeployError::RollbackRefused { app, .. } => {
             Problem::new(StatusCode::CONFLICT, "no-way-back", "Can't roll back to that release", detail)
                 .app(app)
@@ -516,58 +515,4 @@ fn read_only(detail: String) -> Problem {
 
 fn disk_failed(detail: String) -> Problem {
     Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "disk", "The disk failed", detail)
-}
-
-/// Returns names for an error text.
-fn list(processes: &[ProcessName]) -> String {
-    let names: Vec<String> = processes.iter().map(|process| format!("`{process}`")).collect();
-    names.join(", ")
-}
-
-fn event(error: &EventError, detail: String) -> Problem {
-    match error {
-        EventError::Refused { app, .. } => {
-            Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "event-refused", "The app refused the event", detail)
-                .app(app)
-                .source(Source::App)
-                .hint("don't retry: the app's handler refuses this event permanently")
-        }
-        EventError::Unknown { app, .. } => {
-            Problem::new(StatusCode::NOT_FOUND, "unknown-event", "No such event", detail).app(app).hint(
-                "list the stored events with `isopod events list`; done and cancelled events are removed after a day",
-            )
-        }
-        EventError::Running { app, .. } => {
-            Problem::new(StatusCode::CONFLICT, "event-running", "The event is being delivered", detail)
-                .app(app)
-                .hint("a delivery can't be cancelled; if it fails, the event can be cancelled before the next attempt")
-        }
-        EventError::Ended { app, state, .. } => {
-            Problem::new(StatusCode::CONFLICT, "event-ended", "The event has ended", detail)
-                .app(app)
-                .member("state", state.as_str())
-        }
-        EventError::NoSchedule { app, .. } => {
-            Problem::new(StatusCode::NOT_FOUND, "unknown-schedule", "No such schedule", detail)
-                .app(app)
-                .hint("list the schedules with `isopod schedules`")
-        }
-        EventError::NoProcess { app, .. } => {
-            Problem::new(StatusCode::CONFLICT, "no-process-type", "The process type doesn't exist", detail)
-                .app(app)
-                .hint("deploy a release with the process type and redrive them again, or drop them")
-        }
-        EventError::RunInProgress { app, .. } => {
-            Problem::new(StatusCode::CONFLICT, "run-in-progress", "The previous run is in progress", detail)
-                .app(app)
-                .hint("run it again after the previous run has ended; `isopod ps` shows the run")
-        }
-        EventError::TryLater { app, retry_after_s, .. } => {
-            Problem::new(StatusCode::SERVICE_UNAVAILABLE, "event-try-later", "The app asks to retry later", detail)
-                .app(app)
-                .source(Source::App)
-                .retry_after(*retry_after_s)
-                .hint(format!("send the event again in {retry_after_s} s: the host does not retry it"))
-        }
-    }
 }

@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::{
     Api,
-    edge::{Caller, Subscriber},
+    edge::Subscriber,
     error::Error,
     openapi::{FormationPatch, NewProcess},
     path::{AppPath, ProcessPath},
@@ -49,7 +49,6 @@ pub(super) async fn show(State(api): State<Arc<Api>>, Path(app): Path<String>) -
 )]
 pub(super) async fn change(
     State(api): State<Arc<Api>>,
-    Caller(by): Caller,
     Subscriber(token): Subscriber,
     Path(app): Path<String>,
     Json(body): Json<Value>,
@@ -58,7 +57,7 @@ pub(super) async fn change(
     if !formation::only_scales(&body) {
         token.ensure(Role::Deploy)?;
     }
-    api.control.settings.change(&app, Change::Formation(body), &by).await?;
+    api.control.settings.change(&app, Change::Formation(body), &token.requester()).await?;
     Ok(axum::Json(api.control.queries.formation(&app).await?))
 }
 
@@ -75,12 +74,12 @@ pub(super) async fn change(
 )]
 pub(super) async fn create(
     State(api): State<Arc<Api>>,
-    Caller(by): Caller,
+    Subscriber(token): Subscriber,
     Path(app): Path<String>,
     Json(body): Json<Value>,
 ) -> Result<(StatusCode, Shown), Error> {
     let app = app_name(&app)?;
-    api.control.settings.change(&app, Change::NewProcess(body), &by).await?;
+    api.control.settings.change(&app, Change::NewProcess(body), &token.requester()).await?;
     Ok((StatusCode::CREATED, axum::Json(api.control.queries.formation(&app).await?)))
 }
 
@@ -96,12 +95,12 @@ pub(super) async fn create(
 )]
 pub(super) async fn delete(
     State(api): State<Arc<Api>>,
-    Caller(by): Caller,
+    Subscriber(token): Subscriber,
     Path((app, process)): Path<(String, String)>,
 ) -> Result<StatusCode, Error> {
     let app = app_name(&app)?;
     // An invalid name can't belong to a process type.
     let name = process.parse().map_err(|_| DeployError::UnknownProcess { app: app.clone(), process })?;
-    api.control.settings.change(&app, Change::RemoveProcess(name), &by).await?;
+    api.control.settings.change(&app, Change::RemoveProcess(name), &token.requester()).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -31,6 +31,7 @@ mod metrics;
 pub(crate) mod ndjson;
 mod openapi;
 mod path;
+mod policy;
 mod push_view;
 mod pushes;
 mod query;
@@ -87,6 +88,7 @@ fn described() -> (Router<Arc<Api>>, Router<Arc<Api>>, OpenApi) {
         .routes(routes!(releases::show))
         .routes(routes!(releases::diff))
         .routes(routes!(releases::rollback))
+        .routes(routes!(releases::approve))
         .routes(routes!(formation::show, formation::change, formation::create))
         .routes(routes!(formation::delete))
         .routes(routes!(instances::list))
@@ -95,6 +97,8 @@ fn described() -> (Router<Arc<Api>>, Router<Arc<Api>>, OpenApi) {
         .routes(routes!(config::show, config::change))
         .routes(routes!(config::grants, config::change_grants))
         .routes(routes!(cores::show, cores::change))
+        .routes(routes!(policy::show_host))
+        .routes(routes!(policy::show, policy::change))
         .routes(routes!(metrics::show))
         .routes(routes!(broadcasts::send))
         .routes(routes!(stored_events::list))

@@ -23,7 +23,7 @@ use crate::observe::logs::Cursor;
 
 pub(super) use self::bodies::{
     ActivityData, Binary, CloudEvent, ConfigPatch, CoresPatch, Description, EventBatch, EventLines, EventReply,
-    FormationPatch, GrantsPatch, NewProcess, ProblemDetails, ReleaseWanted, ServerSentEvent,
+    FormationPatch, GrantsPatch, NewProcess, PolicyPatch, ProblemDetails, ReleaseWanted, ServerSentEvent,
 };
 
 /// The name of the security scheme.

@@ -37,7 +37,7 @@ use super::{
 };
 use crate::{
     api::limits,
-    control::{DeployError, PushNow, Received},
+    control::{DeployError, PushNow, Received, Requester},
 };
 
 #[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
@@ -46,6 +46,10 @@ pub(crate) struct CreateParams {
     /// Responds after the push has ended: 200, or 422 if it failed.
     #[serde(default)]
     wait: bool,
+    /// Lets the bundle widen the grants of the app. A token with the role `deploy` needs it; an
+    /// administrator doesn't.
+    #[serde(default)]
+    accept_grants: bool,
 }
 
 /// The headers that only uploads have.
@@ -86,7 +90,6 @@ pub(crate) struct ShowParams {
 )]
 pub(super) async fn create(
     State(api): State<Arc<Api>>,
-    Caller(by): Caller,
     Subscriber(token): Subscriber,
     gone: ClientGone,
     Path(app): Path<String>,
@@ -97,8 +100,9 @@ pub(super) async fn create(
     let kind = kind_of(request.headers())?;
     check_encoding(request.headers())?;
     let key = idempotency_key(request.headers())?;
+    let requester = Requester { accepts_grants: params.accept_grants, ..token.requester() };
     let received = receive(&api, &app, &token, request).await?;
-    let accepted = api.control.pushes.submit(&app, received, kind, &by, key).await?;
+    let accepted = api.control.pushes.submit(&app, received, kind, &requester, key).await?;
     let mut view = PushView::from(accepted.now);
     view.created_app = accepted.created_app;
     if !params.wait {

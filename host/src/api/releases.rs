@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use super::{
     Api, Urls,
-    edge::Caller,
+    edge::Subscriber,
     error::Error,
     openapi::ReleaseWanted,
     path::{AppPath, ReleasePath},
@@ -200,7 +200,7 @@ pub(super) async fn diff(
 )]
 pub(super) async fn rollback(
     State(api): State<Arc<Api>>,
-    Caller(by): Caller,
+    Subscriber(token): Subscriber,
     Path(app): Path<String>,
     Object(wanted): Object<Rollback>,
 ) -> Result<axum::Json<ReleaseView>, Error> {
@@ -217,8 +217,31 @@ pub(super) async fn rollback(
     };
     let given = || text.chars().take(80).collect();
     let number = text.parse::<ReleaseNumber>().map_err(|_| Error::BadRelease { app: app.clone(), given: given() })?;
-    let record = api.control.settings.change(&app, Change::Rollback(number), &by).await?;
+    let record = api.control.settings.change(&app, Change::Rollback(number), &token.requester()).await?;
     let unknown = || DeployError::UnknownRelease { app: app.clone(), release: text.clone() };
+    let present = record.fields().release.ok_or_else(unknown)?;
+    Ok(axum::Json(ReleaseView::of(find(&api, &app, &present.to_string()).await?, None, &api.urls)))
+}
+
+#[utoipa::path(
+    post,
+    path = "/v1/apps/{app}/releases/{release}/approve",
+    operation_id = "approve_release",
+    summary = "Creates a new release from one that asks for more than its ceiling allows",
+    params(ReleasePath),
+    responses(
+        (status = 200, description = "The new release", body = ReleaseView),
+    )
+)]
+pub(super) async fn approve(
+    State(api): State<Arc<Api>>,
+    Subscriber(token): Subscriber,
+    Path((app, release)): Path<(String, String)>,
+) -> Result<axum::Json<ReleaseView>, Error> {
+    let app = app_name(&app)?;
+    let unknown = || DeployError::UnknownRelease { app: app.clone(), release: release.clone() };
+    let number = release.parse::<ReleaseNumber>().map_err(|_| unknown())?;
+    let record = api.control.settings.change(&app, Change::Approve(number), &token.requester()).await?;
     let present = record.fields().release.ok_or_else(unknown)?;
     Ok(axum::Json(ReleaseView::of(find(&api, &app, &present.to_string()).await?, None, &api.urls)))
 }

@@ -25,7 +25,8 @@ pub(crate) fn needed(method: &Method, path: &str) -> Need {
         ["v1", "apps"] => need(&[Role::Deploy], None, true),
         ["v1", "apps", app] if *method == Method::DELETE => need(&[Role::Admin], Some(app), false),
         // Only the operator divides the machine among apps.
-        ["v1", "apps", app, "cores"] if !reads => need(&[Role::Admin], Some(app), false),
+        ["v1", "apps", app, "cores" | "policy"] if !reads => need(&[Role::Admin], Some(app), false),
+        ["v1", "apps", app, "releases", _, "approve"] => need(&[Role::Admin], Some(app), false),
         // The sender of an event may read its state. The response to a repeated event shows it too.
         ["v1", "apps", app, "events", _] if reads => need(&[Role::Read, Role::Send], Some(app), false),
         ["v1", "apps", app, ..] if reads => need(&[Role::Read], Some(app), false),
@@ -83,6 +84,9 @@ mod tests {
             (&patch, "config", "deploy admin"),
             (&patch, "grants", "deploy admin"),
             (&patch, "cores", "admin"),
+            (&patch, "policy", "admin"),
+            (&get, "policy", "read operate deploy admin"),
+            (&post, "releases/v7/approve", "admin"),
             (&patch, "events/42", "operate deploy admin"),
             (&post, "anything-else", "deploy admin"),
         ];

@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use axum::{extract::State, http::StatusCode};
-use isopod_policy::{AppName, Role, Scope, formation::Change};
+use isopod_policy::{AppName, Ceiling, Role, Scope, formation::Change};
 use isopod_store::{Rotation, StoreError, Token};
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -33,6 +33,10 @@ pub(crate) struct NewToken {
     /// When the token expires; never if absent.
     #[serde(default)]
     expires_at: Option<Timestamp>,
+    /// What releases may ask for that are created with the token, in addition to the ceilings of
+    /// their apps.
+    #[serde(default)]
+    policy: Ceiling,
 }
 
 /// The settings of a rotation.
@@ -68,6 +72,8 @@ pub(super) struct TokenView {
     expires_at: Option<Timestamp>,
     /// When the token was last used, to the minute if the host was killed since; null if never.
     last_used_at: Option<Timestamp>,
+    /// What releases may ask for that are created with the token.
+    policy: Ceiling,
     /// Until when the secret before the last rotation is valid; null if it isn't.
     former_secret_until: Option<Timestamp>,
 }
@@ -117,7 +123,11 @@ pub(super) async fn create(
         return Err(Error::ExpiryPassed { at });
     }
     let expires_at = new.expires_at;
-    let row = Token { expires_at, ..Token::new(name.as_str(), auth::hash(&token), new.role, scope, now) };
+    let row = Token {
+        expires_at,
+        ceiling: new.policy,
+        ..Token::new(name.as_str(), auth::hash(&token), new.role, scope, now)
+    };
     let body = CreatedToken { view: TokenView::of(&row, None, now), token };
     api.tokens.change(api.store.insert_token(row)).await?;
     let text = format!("token `{name}` created with the role {}", new.role);
@@ -237,6 +247,7 @@ impl TokenView {
             created_at: row.created_at,
             expires_at: row.expires_at,
             last_used_at: last_used_at.or(row.last_used_at),
+            policy: row.ceiling.clone(),
             former_secret_until: former,
         }
     }

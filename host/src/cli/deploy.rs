@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use isopod_policy::limits::BUNDLE_BYTES_MAX;
-use isopod_policy::{AppName, AppType, BundleKind, Form, bundle};
+use isopod_policy::{AppName, AppType, BundleKind, Form, Grants, bundle};
 use serde_json::{Value, json};
 use ureq::http::Method;
 
@@ -16,7 +16,7 @@ use super::output::{self, field};
 use super::progress::Step;
 use super::project::{AppArgs, Project};
 use super::waiting::{self, Goal, POLL_EVERY};
-use super::{apps, build, interrupt};
+use super::{accept_grants, apps, build, interrupt};
 use crate::api::limits::IDEMPOTENCY_KEY_CHARS_MAX;
 
 const EXAMPLES: &str = "\
@@ -24,6 +24,7 @@ Examples:
   isopod deploy                            builds and deploys the project in the working folder
   isopod deploy --wait                     returns when the app runs its new release
   isopod deploy app.wasm --app shop        deploys a component without building
+  isopod deploy --accept-grants            also accepts grants that the app doesn't have yet
   isopod deploy shop.tar.gz                deploys a bundle to the app named in its isopod.toml
   isopod deploy --idempotency-key $COMMIT  can be repeated: same key and bundle, same push job, unless it failed";
 
@@ -47,6 +48,9 @@ pub(crate) struct DeployArgs {
     /// push job the same key can be used again
     #[arg(long, value_name = "KEY", value_parser = idempotency_key)]
     idempotency_key: Option<String>,
+    /// Accept grants that the app doesn't have yet
+    #[arg(long)]
+    accept_grants: bool,
     #[command(flatten)]
     app: AppArgs,
     #[command(flatten)]
@@ -63,6 +67,8 @@ struct Upload {
     app_type: Option<AppType>,
     media_type: &'static str,
     bytes: Vec<u8>,
+    /// Whether the user accepts wider grants.
+    accepts_grants: bool,
 }
 
 pub(crate) fn run(args: &DeployArgs) -> Result<ExitCode, Failure> {
@@ -132,16 +138,23 @@ fn prepare(args: &DeployArgs, client: &Client) -> Result<Upload, Failure> {
         // Check first what the host would refuse, since a build takes long.
         let name = args.app.app.clone().map_or_else(|| Project::open(&args.source).map(|it| it.manifest.name), Ok)?;
         exists(client, &name)?;
+        // An invalid manifest is reported by the build.
+        let asked = Project::open(&args.source).map(|project| project.manifest.grants).unwrap_or_default();
+        let accepts_grants = accept_grants::confirm(client, &name, &asked, args.accept_grants)?;
         let built = if args.no_build { build::as_is(&args.source)? } else { build::build(&args.source)? };
         let app = args.app.app.clone().unwrap_or_else(|| built.project.manifest.name.clone());
         let app_type = Some(built.project.manifest.app_type);
-        return Ok(Upload { app, app_type, media_type: "application/gzip", bytes: built.pack()? });
+        return Ok(Upload { app, app_type, media_type: "application/gzip", bytes: built.pack()?, accepts_grants });
     }
     let (media_type, bytes) = read(&args.source)?;
     let file = &args.source;
     let app = args.app.resolve_or(|unnamed| name_inside(file, &bytes)?.ok_or_else(|| suggest_name(unnamed, file)))?;
+    let accepts_grants = match grants_inside(&bytes) {
+        Some(asked) => accept_grants::confirm(client, &app, &asked, args.accept_grants)?,
+        None => args.accept_grants,
+    };
     // A component contains no app type: the host creates a missing app as `dev`.
-    Ok(Upload { app, app_type: None, media_type, bytes })
+    Ok(Upload { app, app_type: None, media_type, bytes, accepts_grants })
 }
 
 /// Returns whether a process type of the app handles events. True if that is unknown.
@@ -195,6 +208,15 @@ fn name_inside(file: &Path, bytes: &[u8]) -> Result<Option<AppName>, Failure> {
     let bundle = bundle::read(BundleKind::TarGz, bytes)
         .map_err(|error| Failure::new(format!("invalid bundle {}", file.display())).why(error))?;
     Ok(bundle.manifest.map(|manifest| manifest.name))
+}
+
+/// Returns the grants that a bundle's manifest asks for. A component keeps those of its app, and
+/// the host reports the fault of an invalid bundle.
+fn grants_inside(bytes: &[u8]) -> Option<Grants> {
+    if BundleKind::sniff(bytes) != Some(BundleKind::TarGz) {
+        return None;
+    }
+    bundle::read(BundleKind::TarGz, bytes).ok()?.manifest.map(|manifest| manifest.grants)
 }
 
 /// Refuses a bundle that is larger than the host's limit, before it is sent.
@@ -261,7 +283,8 @@ fn idempotency_key(text: &str) -> Result<String, String> {
 fn send(client: &Client, upload: &Upload, idempotency_key: Option<&str>) -> Result<Value, Failure> {
     let length = upload.bytes.len() as u64;
     let step = Step::upload(&format!("uploading {}", upload.app), length);
-    let path = format!("/v1/apps/{}/pushes", upload.app);
+    let accepts = if upload.accepts_grants { "?accept_grants=true" } else { "" };
+    let path = format!("/v1/apps/{}/pushes{accepts}", upload.app);
     let mut body = step.reader(upload.bytes.as_slice());
     let answer = client.upload(&path, upload.media_type, idempotency_key, length, &mut body);
     step.finish();
@@ -424,7 +447,8 @@ mod tests {
     fn an_idempotency_key_goes_with_the_upload() {
         let host = FakeHost::responding([(202, json!({"id": "p-1", "state": "queued"})), (202, json!({}))]);
         let app = host.app("shop");
-        let upload = Upload { app: app.name, app_type: None, media_type: "application/wasm", bytes: b"\0asm".to_vec() };
+        let (media_type, bytes) = ("application/wasm", b"\0asm".to_vec());
+        let upload = Upload { app: app.name, app_type: None, media_type, bytes, accepts_grants: false };
         assert_eq!(field(&send(&app.client, &upload, Some("abc")).unwrap(), "id"), "p-1");
         send(&app.client, &upload, None).unwrap();
         let keys: Vec<bool> = host

@@ -1,6 +1,7 @@
 //! Lists the subcommands, and maps each to its file and its result to an exit status. Never
 //! implements a command.
 
+mod accept_grants;
 mod activity;
 mod advice;
 mod apps;
@@ -33,6 +34,7 @@ mod logs;
 mod lost;
 mod new;
 mod output;
+mod policy;
 mod progress;
 mod project;
 mod ps;
@@ -113,6 +115,8 @@ enum Command {
     Config(config_vars::ConfigArgs),
     /// Show and change an app's grants: the capabilities it may use
     Grants(grants::GrantsArgs),
+    /// Show and change what releases may ask for
+    Policy(policy::PolicyArgs),
     /// Show and change how many jobs of an app run at the same time
     Cores(cores::CoresArgs),
     /// Show an app's logs
@@ -184,6 +188,7 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::PsDestroy(args) => formation::destroy(&args)?,
         Command::Config(args) => config_vars::run(&args)?,
         Command::Grants(args) => grants::run(&args)?,
+        Command::Policy(args) => policy::run(&args)?,
         Command::Cores(args) => cores::run(&args)?,
         Command::Logs(args) => logs::run(&args)?,
         Command::Activity(args) => activity::run(&args)?,

@@ -1,5 +1,5 @@
 //! Implements `isopod releases`: lists an app's immutable releases, newest first, shows one, and
-//! compares two. Never creates a release.
+//! compares two, and approves one. Never builds a release.
 
 use std::num::NonZeroU16;
 
@@ -18,6 +18,7 @@ Examples:
   isopod releases info v3        one release: manifest, config vars, why it failed
   isopod releases diff v3        what v3 changed compared to the previous release
   isopod releases diff v5 v3     the differences between any two
+  isopod releases approve v7     starts a release that asks for more than its ceiling allows
   isopod rollback v3             creates a new release that is a copy of v3";
 
 /// The number of rows that fit on a screen.
@@ -44,6 +45,11 @@ enum ReleasesCommand {
         /// The release to compare it with [default: the previous release]
         with: Option<ReleaseNumber>,
     },
+    /// Start a release that asks for more than its ceiling allows, as a new release
+    Approve {
+        /// The release, such as v7
+        release: ReleaseNumber,
+    },
     /// Show one release
     Info {
         /// The release, such as v3
@@ -55,6 +61,14 @@ pub(crate) fn run(args: &ReleasesArgs) -> Result<(), Failure> {
     let app = args.target.look()?;
     match &args.command {
         None => list(&app, args.limit.get()),
+        Some(ReleasesCommand::Approve { release }) => {
+            let app = args.target.change()?;
+            let answer = app.rolling_out(|| app.post(&format!("/releases/{release}/approve"), None))?;
+            app.show(&answer, || {
+                let what = format!("{} serves {}, the approved {release}", app.name, field(&answer, "name"));
+                Ok(format!("{}\n", output::done(&what)))
+            })
+        }
         Some(ReleasesCommand::Diff { release, with }) => diff(&app, *release, *with),
         Some(ReleasesCommand::Info { release }) => {
             let answer = app.get(&format!("/releases/{release}"))?;

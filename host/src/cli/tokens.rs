@@ -4,7 +4,7 @@
 use std::str::FromStr;
 
 use clap::{Args, Subcommand};
-use isopod_policy::{AppName, Role};
+use isopod_policy::{AppName, Ceiling, Role};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use ureq::http::Method;
@@ -57,6 +57,10 @@ enum TokensCommand {
         /// When the token expires: a duration from now, such as 30d, or an RFC 3339 time
         #[arg(long, value_name = "TIME", value_parser = expiry)]
         expires: Option<Expiry>,
+        /// What releases may ask for that are created with the token, as JSON, such as
+        /// '{"types":["dev"]}'
+        #[arg(long, value_name = "JSON", value_parser = policy)]
+        policy: Option<Ceiling>,
     },
     /// Replace the secret of a token and print the new one
     Rotate {
@@ -94,6 +98,10 @@ impl Expiry {
     }
 }
 
+fn policy(text: &str) -> Result<Ceiling, String> {
+    serde_json::from_str(text).map_err(|error| error.to_string())
+}
+
 fn expiry(text: &str) -> Result<Expiry, String> {
     expiry_from(text, Timestamp::now())
 }
@@ -110,16 +118,19 @@ fn expiry_from(text: &str, now: Timestamp) -> Result<Expiry, String> {
 }
 
 pub(crate) fn run(args: &TokensArgs) -> Result<(), Failure> {
-    let client = Client::new(&args.host)?;
+    let client = Client::near_project(&args.host)?;
     match &args.command {
         None | Some(TokensCommand::List) => list(&client, args.json),
-        Some(TokensCommand::Create { name, role, apps, expires }) => {
+        Some(TokensCommand::Create { name, role, apps, expires, policy }) => {
             let mut body = json!({ "name": name, "role": role });
             if !apps.is_empty() {
                 body["apps"] = json!(apps);
             }
             if let Some(expires) = expires {
                 body["expires_at"] = expires.json();
+            }
+            if let Some(policy) = policy {
+                body["policy"] = json!(policy);
             }
             let answer = client.send(Method::POST, "/v1/tokens", Some(&body))?.success()?;
             show_secret(&answer, args.json, &format!("created the token {name}{}", until(&answer)));

@@ -206,7 +206,7 @@ mod tests {
     fn every_setting_is_documented() {
         let page = include_str!("../../../docs/configuration.md");
         let folder = tempfile::tempdir().unwrap();
-        const TABLES: [&str; 5] = ["pushes", "logs", "cores", "connections", "outbound"];
+        const TABLES: [&str; 6] = ["policy", "pushes", "logs", "cores", "connections", "outbound"];
         for table in [""].into_iter().chain(TABLES) {
             let (table, prefix) = match table {
                 "" => (String::new(), String::new()),

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use isopod_policy::CoresOverride;
+use isopod_policy::{Ceiling, CoresOverride};
 use serde::Deserialize;
 use toml::de::DeTable;
 
@@ -39,6 +39,8 @@ pub(super) struct ConfigFile {
     pub(super) logs: LogsSection,
     #[serde(default)]
     pub(super) cores: CoresOverride,
+    #[serde(default)]
+    pub(super) policy: Ceiling,
     #[serde(default)]
     pub(super) connections: ConnectionsSection,
     #[serde(default)]

@@ -4,7 +4,9 @@
 use std::{collections::HashMap, sync::Arc};
 
 use arc_swap::ArcSwap;
-use isopod_policy::{AppName, AppState, AppType, ConfigVars, CoresOverride, Intended, ProcessName, ReleaseNumber};
+use isopod_policy::{
+    AppName, AppState, AppType, Ceiling, ConfigVars, CoresOverride, Intended, ProcessName, ReleaseNumber,
+};
 use isopod_store::App;
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
@@ -53,6 +55,8 @@ pub(crate) struct Fields {
     pub(crate) config: ConfigVars,
     /// The app's own core counts, which override the operator's defaults.
     pub(crate) cores: CoresOverride,
+    /// The settings of the app's own ceiling, which override those of the host.
+    pub(crate) ceiling: Ceiling,
     pub(crate) build_error: Option<BuildError>,
 }
 
@@ -79,6 +83,7 @@ impl AppRecord {
             serves_http: true,
             config: row.config,
             cores: row.cores,
+            ceiling: row.ceiling,
             build_error: None,
         };
         Self {

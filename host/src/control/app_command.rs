@@ -41,6 +41,11 @@ pub(in crate::control) enum Command {
         by: String,
         reply: Reply<()>,
     },
+    SetCeiling {
+        change: Value,
+        by: String,
+        reply: Reply<()>,
+    },
     SetBuildError {
         message: Option<String>,
         reply: Reply<()>,

@@ -3,7 +3,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use isopod_policy::{AppName, AppType, Cores, CoresOverride, InstanceId, ProcessName};
+use isopod_policy::{AppName, AppType, Ceiling, Cores, CoresOverride, InstanceId, ProcessName};
 use isopod_store::{App, Intended, NewApp, Store, StoreError};
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -19,6 +19,7 @@ use crate::control::{
     error::DeployError,
     failpoint::reached,
     limits,
+    requester::Requester,
     shutdown::Shutdown,
 };
 use crate::{
@@ -36,6 +37,7 @@ pub(in crate::control) struct Options {
     /// The resources that all apps share, and the cores of an app without an override.
     pub(in crate::control) machine: HostResources,
     pub(in crate::control) cores: Cores,
+    pub(in crate::control) ceiling: Arc<Ceiling>,
     /// The tasks of the apps, and what they share.
     pub(in crate::control) tasks: TaskTracker,
     pub(in crate::control) task_services: Arc<app_task::Services>,
@@ -73,10 +75,11 @@ impl Apps {
         name: &AppName,
         app_type: AppType,
         cause: &str,
-        by: &str,
+        requester: &Requester,
     ) -> Result<Arc<AppRecord>, DeployError> {
-        let Options { app_table, store, directory, activity, shutdown, .. } = &self.0.options;
+        let Options { app_table, store, directory, activity, shutdown, ceiling, .. } = &self.0.options;
         shutdown.ensure_open()?;
+        requester.check_type(name, ceiling, app_type)?;
         // Serialised, so that two concurrent requests can't create the same name.
         let _creating = self.0.creating.lock().await;
         if let Some(known) = app_table.registered(name) {
@@ -98,7 +101,7 @@ impl Apps {
         reached("app-registered").await;
         self.run(task);
         let text = format!("created as a {app_type} app: {cause}");
-        activity.record(&app, "app-created", text, json!({ "type": app_type, "by": by })).await;
+        activity.record(&app, "app-created", text, json!({ "type": app_type, "by": requester.by })).await;
         Ok(app)
     }
 
@@ -125,9 +128,13 @@ impl Apps {
         &self,
         name: &AppName,
         app_type: AppType,
-        by: &str,
+        requester: &Requester,
     ) -> Result<Arc<AppRecord>, DeployError> {
-        self.request(name, by, |by, reply| Command::SetType { app_type, by, reply }).await
+        let app = self.app(name)?;
+        if app.fields().app_type != app_type {
+            requester.check_type(name, &self.ceiling(&app), app_type)?;
+        }
+        self.request(name, &requester.by, |by, reply| Command::SetType { app_type, by, reply }).await
     }
 
     /// Overrides the operator's core counts for an app. Needs no new release: waiting jobs start at
@@ -139,6 +146,27 @@ impl Apps {
         by: &str,
     ) -> Result<Arc<AppRecord>, DeployError> {
         self.request(name, by, |by, reply| Command::SetCores { change, by, reply }).await
+    }
+
+    /// Overrides settings of the operator's ceiling for an app. Its next release is compared with
+    /// the result.
+    pub(crate) async fn set_ceiling(
+        &self,
+        name: &AppName,
+        change: Value,
+        by: &str,
+    ) -> Result<Arc<AppRecord>, DeployError> {
+        self.request(name, by, |by, reply| Command::SetCeiling { change, by, reply }).await
+    }
+
+    /// Returns the ceiling of an app.
+    pub(crate) fn ceiling(&self, app: &AppRecord) -> Ceiling {
+        self.0.options.ceiling.with(&app.fields().ceiling)
+    }
+
+    /// Returns the ceiling of apps that override nothing.
+    pub(crate) fn host_ceiling(&self) -> &Ceiling {
+        &self.0.options.ceiling
     }
 
     /// Returns the effective core counts of an app, and its overrides.

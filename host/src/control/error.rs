@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use isopod_engine::{Fault, Rejected};
 use isopod_policy::{
-    AppName, AppState, AppType, BundleError, ConfigError, ErrorCause, FormationError, PushId, ReleaseNumber,
+    AppName, AppState, AppType, BundleError, ConfigError, ErrorCause, Excess, FormationError, Grant, PushId,
+    ReleaseNumber, ReleaseState,
 };
 use isopod_policy::{
-    limits::TEXT_LINE_BYTES_MAX,
+    ceiling,
+    limits::{TEXT_ITEMS_SHOWN, TEXT_LINE_BYTES_MAX},
     text::{excerpt, printable},
 };
 use isopod_store::{Reason, StoreError};
@@ -36,6 +38,12 @@ pub(crate) enum DeployError {
     Refused { app: AppName, refused: isopod_policy::Refused },
     #[error("`{app}` has no instance `{id}`")]
     UnknownInstance { app: AppName, id: String },
+    #[error("the ceiling doesn't allow it: {}", ceiling::named(excesses))]
+    NotAllowed { app: AppName, excesses: Vec<Excess> },
+    #[error("{release} of `{app}` doesn't wait for an approval: it is in state {state}")]
+    NotWaiting { app: AppName, release: ReleaseNumber, state: ReleaseState },
+    #[error("invalid ceiling: {why}")]
+    Ceiling { app: AppName, why: String },
     #[error("`{app}` can't be rolled back to {release}: {why}")]
     RollbackRefused { app: AppName, release: ReleaseNumber, why: String },
     #[error("`{0}` can't be changed: it has no release yet")]
@@ -109,6 +117,17 @@ pub(crate) enum Failure {
         of_several_slots(*slots)
     )]
     TooManyWarmInstances { kept: u64, most: u32, slots: u32 },
+    #[error(
+        "the release asks for more than its ceiling allows: {}. {}",
+        ceiling::named(excesses), next_of(*waiting)
+    )]
+    NotAllowed { excesses: Vec<Excess>, waiting: Option<ReleaseNumber> },
+    #[error(
+        "the bundle asks for grants that {than} doesn't have: {}. Accept them with `isopod deploy --accept-grants`, or \
+         with `?accept_grants=true`",
+        listed(grants)
+    )]
+    Widened { grants: Vec<Grant>, than: ReleaseNumber },
     #[error("a new instance did not start: {0}")]
     Start(Fault),
     #[error("the health check of process `{process}` failed: {detail}")]
@@ -141,6 +160,8 @@ impl Failure {
             Self::SdkTooOld { .. } => "sdk-too-old",
             Self::Formation(_) | Self::OnlyACommand => "invalid-formation",
             Self::TooManyWarmInstances { .. } => "too-many-instances",
+            Self::NotAllowed { .. } => NOT_ALLOWED,
+            Self::Widened { .. } => "grants-widened",
             Self::Start(Fault::NoRoom { .. }) => "no-room",
             Self::Start(_) => "start-failed",
             Self::Health { .. } => "health-check",
@@ -169,6 +190,8 @@ impl Failure {
                 true
             }
             Self::TooManyWarmInstances { .. }
+            | Self::NotAllowed { .. }
+            | Self::Widened { .. }
             | Self::Start(_)
             | Self::Health { .. }
             | Self::TakenOutOfService { .. }
@@ -212,6 +235,8 @@ impl Failure {
             | Self::Formation(_)
             | Self::OnlyACommand
             | Self::TooManyWarmInstances { .. }
+            | Self::NotAllowed { .. }
+            | Self::Widened { .. }
             | Self::SecretsLost { .. }
             | Self::TimeLimit(_)
             | Self::HostStopped
@@ -220,6 +245,23 @@ impl Failure {
             | Self::Internal(_) => ErrorCause::LoadFailed,
         }
     }
+}
+
+/// The code of a request beyond a ceiling.
+pub(in crate::control) const NOT_ALLOWED: &str = "grant-not-allowed";
+
+/// Returns what the requester of a change beyond a ceiling can do.
+fn next_of(waiting: Option<ReleaseNumber>) -> String {
+    match waiting {
+        Some(release) => format!("An administrator can start it: `isopod releases approve {release}`"),
+        None => "Ask the administrator to make this change, or to raise the ceiling: `isopod policy set`".to_owned(),
+    }
+}
+
+fn listed(grants: &[Grant]) -> String {
+    let shown = grants.iter().take(TEXT_ITEMS_SHOWN).map(ToString::to_string);
+    let more = grants.len().saturating_sub(TEXT_ITEMS_SHOWN);
+    shown.chain((more > 0).then(|| format!("{more} more"))).collect::<Vec<_>>().join(", ")
 }
 
 fn of_several_slots(slots: u32) -> String {

@@ -21,6 +21,7 @@ mod push_jobs;
 mod push_runner;
 mod queries;
 mod release;
+mod requester;
 mod service;
 mod settings;
 mod shutdown;
@@ -35,6 +36,7 @@ pub(crate) use self::{
     push::pushes::PushLimits,
     push::upload::Received,
     queries::EventHandlers,
+    requester::Requester,
     service::{ControlPlane, Options, Service},
     settings::Change,
     startup::Restored,

@@ -17,6 +17,7 @@ use crate::control::{
         upload::{Received, Upload},
     },
     release::verify,
+    requester::Requester,
     shutdown::Shutdown,
 };
 
@@ -43,16 +44,16 @@ impl PushJobs {
         name: &AppName,
         received: Received,
         kind: BundleKind,
-        by: &str,
+        requester: &Requester,
         key: Option<String>,
     ) -> Result<Accepted, DeployError> {
         self.shutdown.ensure_open()?;
-        let (app, received, created_app) = self.find_or_create(name, received, kind, by).await?;
+        let (app, received, created_app) = self.find_or_create(name, received, kind, requester).await?;
         let idempotency = match key {
             Some(key) => Some(Idempotency { key, upload: digest(&received).await? }),
             None => None,
         };
-        let request = PushRequest { received, kind, by: by.to_owned(), idempotency, created_app };
+        let request = PushRequest { received, kind, requester: requester.clone(), idempotency, created_app };
         match app.request(|reply| Command::Push { request, reply }).await {
             Err(DeployError::UnknownApp(name)) => Err(DeployError::BeingDestroyed(name)),
             accepted => accepted,
@@ -65,7 +66,7 @@ impl PushJobs {
         name: &AppName,
         received: Received,
         kind: BundleKind,
-        by: &str,
+        requester: &Requester,
     ) -> Result<(AppHandle, Received, bool), DeployError> {
         match self.app_table.handle(name) {
             Ok(app) => return Ok((app, received, false)),
@@ -77,7 +78,7 @@ impl PushJobs {
             .map_err(|failure| DeployError::Unusable(Box::new(failure)))?;
         // The manifest selects the type. A bare component, typically a first try, makes a dev app.
         let app_type = if verified.has_manifest { verified.manifest.app_type } else { AppType::Dev };
-        match self.apps.create(name, app_type, "created by its first push", by).await {
+        match self.apps.create(name, app_type, "created by its first push", requester).await {
             Ok(_) => {
                 let app = self.app_table.handle(name).map_err(|_| DeployError::BeingDestroyed(name.clone()))?;
                 Ok((app, received, true))

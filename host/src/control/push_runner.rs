@@ -16,6 +16,7 @@ use crate::control::{
     failpoint::reached,
     push::{progress::LivePush, pushes::Pushes, upload::Received},
     release::pipeline::{self, ReleasePipeline, ReleaseSource, ReleaseSpec},
+    requester::Requester,
     shutdown::Shutdown,
     storing::retry_until_stored,
 };
@@ -27,6 +28,7 @@ pub(in crate::control) struct Job {
     pub(in crate::control) live: Arc<LivePush>,
     pub(in crate::control) received: Received,
     pub(in crate::control) kind: BundleKind,
+    pub(in crate::control) requester: Requester,
     /// The permits of the host and of the app.
     pub(in crate::control) permits: [OwnedSemaphorePermit; 2],
 }
@@ -70,7 +72,7 @@ impl PushRunner {
     }
 
     async fn attempt(&self, job: Job, permit: QueuedPermit) -> Result<(), Failure> {
-        let Job { app, live, received, kind, permits: _permits } = job;
+        let Job { app, live, received, kind, requester, permits: _permits } = job;
         reached("push-queued").await;
         let permit = self
             .acquire((&app.record, &live), permit, || "another change of the app is in progress".to_owned())
@@ -88,7 +90,7 @@ impl PushRunner {
         let origin = Origin { cause: format!("push {}", live.id()), by: live.created_by() };
         // Kept until the job ends.
         let received = Arc::new(received);
-        let spec = ReleaseSpec { source: ReleaseSource::Bundle(Arc::clone(&received), kind), origin };
+        let spec = ReleaseSpec { source: ReleaseSource::Bundle(Arc::clone(&received), kind), origin, requester };
         let pipeline = ReleasePipeline::new(self.pipeline.clone(), app, permit, Some(live));
         pipeline.run(spec, "the push failed").await.map(drop)
     }

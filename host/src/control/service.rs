@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use isopod_engine::Engine;
-use isopod_policy::Cores;
+use isopod_policy::{Ceiling, Cores};
 use isopod_store::Store;
 use tokio::{sync::mpsc, task::JoinHandle};
 use tokio_util::task::TaskTracker;
@@ -51,6 +51,8 @@ pub(crate) struct Options {
     pub(crate) scale_window: Duration,
     /// The maximum number of warm instances of an app.
     pub(crate) app_instances_max: u32,
+    /// The ceiling on what releases may ask for.
+    pub(crate) ceiling: Arc<Ceiling>,
     pub(crate) watch: Arc<machine::CpuSampler>,
     /// The idle time after which an app is frozen.
     pub(crate) freeze_after: Duration,
@@ -111,6 +113,7 @@ impl Service {
             activity: core.activity.clone(),
             events: core.events.clone(),
             app_instances_max: options.app_instances_max,
+            ceiling: Arc::clone(&options.ceiling),
         };
         let pushes = Pushes::open(core.store.clone(), options.pushes.clone())?;
         let usage = usage::Service { app_table: core.app_table.clone(), store: core.store.clone() };
@@ -257,6 +260,7 @@ fn handles(options: &Options, core: &Core, parts: Parts<'_>, scheduler: schedule
         logs: options.logs.clone(),
         machine: options.machine.clone(),
         cores: options.cores,
+        ceiling: Arc::clone(&options.ceiling),
         tasks: app_tasks.clone(),
         task_services,
         shutdown: shutdown.clone(),

@@ -17,13 +17,14 @@ use crate::control::{
     app_command::{AppHandle, ChangePermit, Command, Origin},
     app_table::AppTable,
     background::activity_log::ActivityLog,
-    error::{DeployError, Failure},
+    error::{DeployError, Failure, NOT_ALLOWED},
     limits,
     release::{
         pipeline::{self, ReleasePipeline, ReleaseSource, ReleaseSpec},
         releases::Releases,
         verify::{self, ValidBundle},
     },
+    requester::Requester,
     shutdown::Shutdown,
 };
 
@@ -38,6 +39,8 @@ pub(crate) enum Change {
     /// A JSON merge patch (RFC 7396) of the grants.
     Grants(Value),
     Rollback(ReleaseNumber),
+    /// The approval of a release that asks for more than its ceiling allows.
+    Approve(ReleaseNumber),
 }
 
 /// The content of the release that a change creates.
@@ -60,7 +63,12 @@ pub(crate) struct Settings {
 impl Settings {
     /// Applies a change to an app, and waits until its release serves. On an error, nothing
     /// changed.
-    pub(crate) async fn change(&self, name: &AppName, change: Change, by: &str) -> Result<Arc<AppRecord>, DeployError> {
+    pub(crate) async fn change(
+        &self,
+        name: &AppName,
+        change: Change,
+        requester: &Requester,
+    ) -> Result<Arc<AppRecord>, DeployError> {
         self.shutdown.ensure_open()?;
         let app = self.app_table.handle(name)?;
         let busy = || DeployError::Busy(name.clone());
@@ -71,14 +79,15 @@ impl Settings {
         let present = self.releases.current_release(&app.record).await?;
         let changed = match (change, present) {
             (Change::Config(change), None) => {
-                self.set_initial_config(&app, change, by).await?;
+                self.set_initial_config(&app, change, &requester.by).await?;
                 return Ok(app.record);
             }
+            (Change::Approve(wanted), _) => Some(self.approved_content(&app.record, wanted).await?),
             (_, None) => return Err(DeployError::NothingToChange(name.clone())),
             (change, Some(present)) => self.changed(&app.record, change, present).await?,
         };
         if let Some(changed) = changed {
-            let work = self.roll_out(app.clone(), permit, changed, by.to_owned());
+            let work = self.roll_out(app.clone(), permit, changed, requester.clone());
             work.await
                 .map_err(|failure| DeployError::NotRolledOut { app: name.clone(), failure: Box::new(failure) })?;
         }
@@ -148,7 +157,7 @@ impl Settings {
                 verified.manifest = patched.map_err(|why| DeployError::Grants { app: name(), why })?;
                 "grants changed".to_owned()
             }
-            Change::Rollback(_) => return Ok(None),
+            Change::Rollback(_) | Change::Approve(_) => return Ok(None),
         };
         if verified.manifest == before && config == app.fields().config {
             return Ok(None);
@@ -187,6 +196,20 @@ impl Settings {
         Ok(Changed { verified, config, cause })
     }
 
+    /// Returns the content of a release that waits for an approval, with the app's present config
+    /// vars.
+    async fn approved_content(&self, app: &AppRecord, wanted: ReleaseNumber) -> Result<Changed, DeployError> {
+        let unknown = || DeployError::UnknownRelease { app: app.name.clone(), release: wanted.to_string() };
+        let release = self.releases.store.release(&app.name, wanted).await?.ok_or_else(unknown)?;
+        if release.reason.as_ref().is_none_or(|reason| reason.code != NOT_ALLOWED) {
+            return Err(DeployError::NotWaiting { app: app.name.clone(), release: wanted, state: release.state });
+        }
+        let verified = self.releases.stored(release).await;
+        let verified = verified
+            .map_err(|failure| DeployError::NotRolledOut { app: app.name.clone(), failure: Box::new(failure) })?;
+        Ok(Changed { verified, config: app.fields().config.clone(), cause: format!("approval of {wanted}") })
+    }
+
     /// Returns the config vars after a change, and the keys that it changed.
     fn applied(&self, app: &AppRecord, change: &ConfigChange) -> Result<Applied, DeployError> {
         let secrets = self.releases.store.secrets();
@@ -202,18 +225,21 @@ impl Settings {
         app: AppHandle,
         permit: ChangePermit,
         changed: Changed,
-        by: String,
+        requester: Requester,
     ) -> Result<(), Failure> {
         let (pipeline, activity) = (self.pipeline.clone(), self.activity.clone());
         let work = async move {
             let record = Arc::clone(&app.record);
             let pipeline = ReleasePipeline::new(pipeline, app, permit, None);
             let Changed { verified, config, cause } = changed;
-            let origin = Origin { cause, by };
+            let origin = Origin { cause, by: requester.by.clone() };
             let source = ReleaseSource::Stored(Box::new(verified), config);
-            let spec = ReleaseSpec { source, origin: origin.clone() };
+            let spec = ReleaseSpec { source, origin: origin.clone(), requester };
             let done = pipeline.run(spec, "the change was not applied").await.map(drop);
-            if let Err(failure) = &done {
+            // The audit trail counts changes beyond a ceiling, so a flood of them evicts nothing.
+            if let Err(failure) = &done
+                && failure.code() != NOT_ALLOWED
+            {
                 let Origin { cause, by } = origin;
                 let text = format!("a change was not applied: {cause}: {failure}");
                 let data = json!({ "code": failure.code(), "cause": cause, "by": by });

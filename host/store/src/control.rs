@@ -4,7 +4,7 @@
 
 use isopod_policy::retention::StoredRelease;
 use isopod_policy::{
-    AppName, AppType, ConfigVars, CoresOverride, ProcessName, PushEvent, PushId, ReleaseEvent, ReleaseNumber,
+    AppName, AppType, Ceiling, ConfigVars, CoresOverride, ProcessName, PushEvent, PushId, ReleaseEvent, ReleaseNumber,
 };
 use jiff::Timestamp;
 use rusqlite::Connection;
@@ -90,6 +90,12 @@ impl Store {
     pub async fn set_app_cores(&self, name: &AppName, cores: CoresOverride, at: Timestamp) -> Result<App, StoreError> {
         let name = name.clone();
         self.sqlite().write(move |connection| apps::set_cores(connection, &name, cores, at)).await
+    }
+
+    /// Sets an app's ceiling in place of the operator's default.
+    pub async fn set_app_ceiling(&self, name: &AppName, ceiling: Ceiling, at: Timestamp) -> Result<App, StoreError> {
+        let name = name.clone();
+        self.sqlite().write(move |connection| apps::set_ceiling(connection, &name, &ceiling, at)).await
     }
 
     /// Queues a push for an existing app. A push with the key of an earlier push of the app isn't

@@ -7,8 +7,8 @@ pub use isopod_policy::Intended;
 use isopod_policy::formation::Change;
 use isopod_policy::retention::StoredRelease;
 use isopod_policy::{
-    AppName, AppType, ConfigVars, CoresOverride, Manifest, ProcessName, PushId, PushState, Refused, ReleaseEvent,
-    ReleaseNumber, ReleaseState, Role, Scope,
+    AppName, AppType, Ceiling, ConfigVars, CoresOverride, Manifest, ProcessName, PushId, PushState, Refused,
+    ReleaseEvent, ReleaseNumber, ReleaseState, Role, Scope,
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -44,6 +44,9 @@ pub struct App {
     pub config: ConfigVars,
     /// Differences of the app's cores from the operator's default.
     pub cores: CoresOverride,
+    /// Differences of the app's ceiling from that of the host.
+    #[serde(skip)]
+    pub ceiling: Ceiling,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,
 }
@@ -372,6 +375,9 @@ pub struct Token {
     /// store fills them in, and removes them with their apps.
     pub app_ids: Vec<String>,
     pub created_at: Timestamp,
+    /// What releases may ask for that are created with the token, in addition to the ceilings of
+    /// their apps.
+    pub ceiling: Ceiling,
     /// When the token expires, if ever.
     pub expires_at: Option<Timestamp>,
     /// When the token was last used, as far as that is stored.
@@ -411,7 +417,7 @@ pub struct TokenUse {
 impl Token {
     /// Returns a token that never expires and was never used. The store fills in the ids of apps.
     pub fn new(name: &str, hash: String, role: Role, scope: Scope, created_at: Timestamp) -> Self {
-        let (expires_at, last_used_at, former) = (None, None, None);
+        let (ceiling, expires_at, last_used_at, former) = (Ceiling::default(), None, None, None);
         Self {
             name: name.to_owned(),
             hash,
@@ -419,6 +425,7 @@ impl Token {
             scope,
             app_ids: Vec::new(),
             created_at,
+            ceiling,
             expires_at,
             last_used_at,
             former,

@@ -47,7 +47,7 @@ fn every_body_and_answer_of_the_api_has_a_schema() {
             let kind = &parameter["schema"]["type"];
             let wanted = match parameter["name"].as_str().expect("a name") {
                 "limit" => "integer",
-                "follow" | "wait" | "effective" => "boolean",
+                "follow" | "wait" | "effective" | "audit" | "accept_grants" => "boolean",
                 _ => "string",
             };
             assert_eq!(kind, wanted, "{id} {parameter}");
@@ -213,6 +213,11 @@ checks.not_a_server_error.expected-statuses = ["2xx", "4xx", "503"]
 include-operation-id = "send_broadcast"
 checks.positive_data_acceptance.expected-statuses = ["2xx", "400", "401", "403", "404", "409", "429", "5xx"]
 
+# The same check: no schema can express that a time must lie in the future, or the form of a host.
+[[operations]]
+include-operation-id = ["create_token", "rotate_token", "change_app_policy"]
+checks.positive_data_acceptance.expected-statuses = ["2xx", "400", "401", "403", "404", "409", "422", "429", "5xx"]
+
 # `positive_data_acceptance` counts 422 as a rejection of the schema, although the status means that the request is
 # well-formed. The documented 422 means that the uploaded bytes are no bundle, which no schema can express.
 [[operations]]
@@ -239,6 +244,9 @@ schemathesis.serializer.alias("application/cloudevents-batch+json", "application
 # A delay needs a stored event, and a time that lies ahead, which OpenAPI can't express either.
 @schemathesis.hook
 def before_call(context, case, **kwargs):
+    # A rotation of the administrator's token would end the token of these requests.
+    if case.operation.definition.raw.get("operationId") == "rotate_token" and case.path_parameters["name"] == "admin":
+        case.path_parameters["name"] = "another"
     if case.operation.definition.raw.get("operationId") not in ["send_event", "send_broadcast"]:
         return
     # A changed request would lose its marks: this one has no token.

@@ -3,6 +3,7 @@
 
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test fails by a panic")]
 
+mod accept_grants;
 mod advice;
 mod api_description;
 mod app_task;
@@ -108,6 +109,7 @@ mod outbound_pool;
 mod outbound_requests;
 mod outbound_timers;
 mod pages;
+mod policy;
 mod power_failures;
 mod previews;
 mod probes;

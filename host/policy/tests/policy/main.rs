@@ -5,6 +5,7 @@
 
 mod app_machine;
 mod bundles;
+mod ceilings;
 mod config_vars;
 mod formations;
 mod forms;

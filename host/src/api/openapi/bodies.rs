@@ -44,6 +44,7 @@ bodies! {
     NewProcess "NewProcess" new_process();
     GrantsPatch "GrantsPatch" grants_patch();
     CoresPatch "CoresPatch" cores_patch();
+    PolicyPatch "PolicyPatch" policy_patch();
     ConfigPatch "ConfigPatch" config_patch();
     ActivityData "ActivityData" activity_data();
     CloudEvent "CloudEvent" cloud_event();
@@ -152,6 +153,34 @@ fn grants_patch() -> Value {
     })
 }
 
+fn policy_patch() -> Value {
+    let names = json!({
+        "type": "string",
+        "pattern": "^[a-z0-9]+(-[a-z0-9]+)*$",
+        "maxLength": limits::APP_NAME_CHARS_MAX,
+    });
+    json!({
+        "type": "object",
+        "properties": {
+            "http": {
+                "type": ["array", "null"],
+                "maxItems": limits::CEILING_ITEMS_MAX,
+                "items": { "type": "string", "examples": ["*.example.org"] },
+            },
+            "private_addresses": { "type": ["boolean", "null"] },
+            "files": { "type": ["string", "null"], "enum": ["none", "read-only", "read-write", null] },
+            "keyvalue": { "type": ["boolean", "null"] },
+            "events": { "type": ["array", "null"], "items": names },
+            "memory": { "type": ["string", "null"], "pattern": "^[0-9]{1,9}(B|KiB|MiB|GiB)$" },
+            "instances": { "type": ["integer", "null"], "minimum": 0, "maximum": u32::MAX },
+            "types": { "type": ["array", "null"], "items": { "$ref": "#/components/schemas/AppType" } },
+            "approve": { "type": ["boolean", "null"] },
+        },
+        "additionalProperties": false,
+        "examples": [{ "http": ["*.example.org"], "keyvalue": null }],
+    })
+}
+
 fn cores_patch() -> Value {
     let cores =
         json!({ "type": ["integer", "null"], "minimum": limits::CORES.start(), "maximum": limits::CORES.end() });
@@ -217,6 +246,13 @@ fn activity_data() -> Value {
             "keys": { "type": "array", "items": text() },
             "path": text(),
             "saved": { "type": ["string", "null"] },
+            "address": { "type": ["string", "null"], "description": "The address of the client" },
+            "addresses": { "type": "array", "items": text() },
+            "token": text(),
+            "count": count(),
+            "codes": { "type": "object", "additionalProperties": count() },
+            "ceiling": { "$ref": "#/components/schemas/Ceiling" },
+            "former_ceiling": { "$ref": "#/components/schemas/Ceiling" },
         },
         "examples": [{ "release": 3, "before": 2, "size_bytes": 81_920, "cause": "push", "by": "admin" }],
     })

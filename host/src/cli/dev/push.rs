@@ -100,7 +100,7 @@ impl Pusher {
     }
 
     fn send(&self, project: &Project, component: &[u8]) -> Result<Value, Failure> {
-        let path = format!("/v1/apps/{}/pushes?wait=true", self.app);
+        let path = format!("/v1/apps/{}/pushes?wait=true&accept_grants=true", self.app);
         // A component without a manifest keeps the previous manifest and saves packing.
         let packed;
         let (media_type, bytes) = if self.manifest.as_deref() == Some(project.manifest_text.as_str()) {

@@ -24,7 +24,7 @@ use crate::control::{
 impl AppTask {
     /// Accepts a push: stores it, and queues its job among the changes of the app.
     pub(super) async fn accept(&mut self, request: PushRequest) -> Result<Accepted, DeployError> {
-        let PushRequest { received, kind, by, idempotency, created_app } = request;
+        let PushRequest { received, kind, requester, idempotency, created_app } = request;
         // Checked before permits are acquired: a repeated push needs none.
         if let Some(accepted) = self.accepted_before(idempotency.as_ref()).await? {
             return Ok(accepted);
@@ -38,7 +38,7 @@ impl AppTask {
         let most = pushes.options().queued_max;
         let permit = pushes.queue().ok_or_else(|| too_many(format!("{most} pushes")))?;
 
-        let inserted = services.store.insert_push(new_push(&name, &by, idempotency)).await;
+        let inserted = services.store.insert_push(new_push(&name, &requester.by, idempotency)).await;
         let push = match inserted.map_err(|error| destroyed_meanwhile(&name, error))? {
             Inserted::New(push) => push,
             again @ (Inserted::Same(_) | Inserted::Conflict(_)) => return self.again(again).await,
@@ -51,7 +51,7 @@ impl AppTask {
         let (reply, change_permit) = oneshot::channel();
         self.enqueue(reply);
         let (now, updates) = (live.now(), live.follow());
-        let job = Job { app: self.handle.clone(), live, received, kind, permits: [permit, app_permit] };
+        let job = Job { app: self.handle.clone(), live, received, kind, requester, permits: [permit, app_permit] };
         services.push_runner.spawn(job, change_permit);
         Ok(Accepted { now, updates, created_app })
     }

@@ -4,7 +4,7 @@
 //! builds a bundle.
 
 use isopod_policy::{
-    AppCommand, AppType, ConfigVars, CoresOverride,
+    AppCommand, AppType, Ceiling, ConfigVars, CoresOverride,
     json::{explain, whole},
 };
 use jiff::Timestamp;
@@ -87,6 +87,20 @@ impl AppTask {
         Ok(())
     }
 
+    pub(super) async fn set_ceiling(&self, change: &Value, by: &str) -> Result<(), DeployError> {
+        let (name, before) = (self.app.name.clone(), self.app.fields().ceiling.clone());
+        let own = merged_ceiling(&before, change).map_err(|why| DeployError::Ceiling { app: name.clone(), why })?;
+        if own == before {
+            return Ok(());
+        }
+        self.services.store.set_app_ceiling(&name, own.clone(), Timestamp::now()).await?;
+        let data = json!({ "former_ceiling": before, "ceiling": own, "by": by });
+        self.publish(|fields| fields.ceiling = own);
+        let text = "the app's own ceiling changed: requested".to_owned();
+        self.services.activity.record(&self.app, "app-ceiling", text, data).await;
+        Ok(())
+    }
+
     pub(super) fn set_build_error(&self, message: Option<String>) -> Result<(), DeployError> {
         let app_type = self.app.fields().app_type;
         if app_type != AppType::Dev {
@@ -106,6 +120,16 @@ impl AppTask {
         self.services.activity.record(&self.app, "config-changed", text, json!({ "keys": keys, "by": by })).await;
         Ok(())
     }
+}
+
+/// Applies a merge patch to an app's own ceiling.
+fn merged_ceiling(present: &Ceiling, change: &Value) -> Result<Ceiling, String> {
+    if !change.is_object() {
+        return Err("the body must be an object, for example {\"keyvalue\":false}".to_owned());
+    }
+    let mut patched = json!(present);
+    json_patch::merge(&mut patched, change);
+    serde_json::from_value(patched).map_err(|e| explain(&e))
 }
 
 /// Applies a merge patch to the overrides of an app's cores.

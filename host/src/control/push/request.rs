@@ -4,13 +4,16 @@ use isopod_policy::BundleKind;
 use isopod_store::Idempotency;
 use tokio::sync::watch;
 
-use crate::control::push::{progress::PushNow, upload::Received};
+use crate::control::{
+    push::{progress::PushNow, upload::Received},
+    requester::Requester,
+};
 
 /// A received bundle that is to become a push job.
 pub(in crate::control) struct PushRequest {
     pub(in crate::control) received: Received,
     pub(in crate::control) kind: BundleKind,
-    pub(in crate::control) by: String,
+    pub(in crate::control) requester: Requester,
     pub(in crate::control) idempotency: Option<Idempotency>,
     pub(in crate::control) created_app: bool,
 }

@@ -18,9 +18,10 @@ use std::{
 
 use isopod_engine::{ComponentInfo, Program};
 use isopod_policy::{
-    AppType, BundleKind, ConfigVars, Formation, Limits, Manifest, PushEvent, ReleaseEvent, ReleaseNumber,
+    AppType, BundleKind, ConfigVars, Excess, Formation, Limits, Manifest, PushEvent, ReleaseEvent, ReleaseNumber,
+    ceiling::Asked,
 };
-use isopod_store::{Digest, NewRelease, Reason, StoreError};
+use isopod_store::{Digest, NewRelease, Reason, Release, StoreError};
 use jiff::Timestamp;
 
 use crate::control::{
@@ -34,6 +35,7 @@ use crate::control::{
         releases::Releases,
         verify::{self, ValidBundle},
     },
+    requester::Requester,
     shutdown::Shutdown,
     storing::Storing,
 };
@@ -43,6 +45,7 @@ use crate::runtime::{ActiveRelease, Directory, ProcessPlan};
 pub(in crate::control) struct ReleaseSpec {
     pub(in crate::control) source: ReleaseSource,
     pub(in crate::control) origin: Origin,
+    pub(in crate::control) requester: Requester,
 }
 
 /// What a new release is made from.
@@ -61,6 +64,8 @@ struct Verified {
     bundle: ValidBundle,
     config: ConfigVars,
     origin: Origin,
+    /// What it asks for beyond the ceilings. Then it is built, and left for an approval.
+    excesses: Vec<Excess>,
 }
 
 /// A release that is compiled and linked.
@@ -112,8 +117,12 @@ impl ReleasePipeline {
     pub(in crate::control) async fn run(&self, spec: ReleaseSpec, abort_cause: &str) -> Result<Committed, Failure> {
         let limit = self.options.time_limit;
         let booting = async {
-            let verified = Received(spec).verify(self).await?;
+            let mut verified = Received(spec).verify(self).await?;
+            let excesses = std::mem::take(&mut verified.excesses);
             let built = verified.build(self).await?;
+            if !excesses.is_empty() {
+                return Err(Failure::NotAllowed { excesses, waiting: Some(built.number) });
+            }
             built.boot(self).await
         };
         let in_time = tokio::time::timeout(limit, booting);
@@ -182,6 +191,32 @@ impl ReleasePipeline {
         }
     }
 
+    /// Compares what a release asks for with the ceilings, and a push with the grants of the
+    /// current release. Returns the excesses of a push that may wait for an approval.
+    fn check(
+        &self,
+        manifest: &Manifest,
+        present: Option<&Release>,
+        requester: &Requester,
+        is_push: bool,
+    ) -> Result<Vec<Excess>, Failure> {
+        let fields = self.app.record.fields();
+        let ceiling = self.options.releases.ceiling.with(&fields.ceiling);
+        let current = present.map(|present| Asked::by(&present.manifest, fields.app_type));
+        let excesses = requester.excesses(&ceiling, &Asked::by(manifest, fields.app_type), current.as_ref());
+        if !excesses.is_empty() {
+            let waits = is_push && ceiling.approve == Some(true);
+            return if waits { Ok(excesses) } else { Err(Failure::NotAllowed { excesses, waiting: None }) };
+        }
+        if let Some(present) = present.filter(|_| is_push) {
+            let grants = requester.unaccepted(&manifest.grants, &present.manifest.grants);
+            if !grants.is_empty() {
+                return Err(Failure::Widened { grants, than: present.number });
+            }
+        }
+        Ok(Vec::new())
+    }
+
     /// Hands a step to the store, which keeps the order of the calls. The commit waits for the
     /// result.
     async fn step(&self, number: ReleaseNumber, event: ReleaseEvent, storing: &mut Vec<Storing>) {
@@ -198,27 +233,29 @@ impl ReleasePipeline {
 impl Received {
     /// Reads the bundle.
     async fn verify(self, pipeline: &ReleasePipeline) -> Result<Verified, Failure> {
-        let Self(ReleaseSpec { source, origin }) = self;
+        let Self(ReleaseSpec { source, origin, requester }) = self;
         let app = &pipeline.app.record;
-        let (upload, kind) = match source {
-            ReleaseSource::Stored(bundle, config) => return Ok(Verified { bundle: *bundle, config, origin }),
-            ReleaseSource::Bundle(upload, kind) => (upload, kind),
+        let present = pipeline.options.releases.current_release(app).await?;
+        let (bundle, config, is_push) = match source {
+            ReleaseSource::Stored(bundle, config) => (*bundle, config, false),
+            ReleaseSource::Bundle(upload, kind) => {
+                let manifest = present.as_ref().map(|present| present.manifest.clone());
+                let manifest = manifest.unwrap_or_else(|| Manifest::new(app.name.clone()));
+                let bundle = verify::read(&upload, kind, manifest).await?;
+                pipeline.log_contents(&bundle);
+                reached("push-verified").await;
+                (bundle, app.fields().config.clone(), true)
+            }
         };
-        let present = match pipeline.options.releases.current_release(app).await? {
-            Some(release) => release.manifest,
-            None => Manifest::new(app.name.clone()),
-        };
-        let bundle = verify::read(&upload, kind, present).await?;
-        pipeline.log_contents(&bundle);
-        reached("push-verified").await;
-        Ok(Verified { bundle, config: app.fields().config.clone(), origin })
+        let excesses = pipeline.check(&bundle.manifest, present.as_ref(), &requester, is_push)?;
+        Ok(Verified { bundle, config, origin, excesses })
     }
 }
 
 impl Verified {
     /// Compiles and links the code, while the release and its bundle are stored.
     async fn build(self, pipeline: &ReleasePipeline) -> Result<Built, Failure> {
-        let Self { bundle, config, origin } = self;
+        let Self { bundle, config, origin, .. } = self;
         let Options { releases, directory, .. } = &pipeline.options;
         let (app, store) = (&pipeline.app.record, &releases.store);
         let formation = verify::formation_of(&bundle.manifest, &bundle.info.entries)?;

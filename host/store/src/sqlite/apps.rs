@@ -1,6 +1,6 @@
 //! The statements for apps. Never touches the data of an app's guests.
 
-use isopod_policy::{AppName, AppType, ConfigVars, CoresOverride, ReleaseNumber};
+use isopod_policy::{AppName, AppType, Ceiling, ConfigVars, CoresOverride, ReleaseNumber};
 use jiff::Timestamp;
 use rusqlite::{Connection, Row, params};
 
@@ -10,7 +10,7 @@ use crate::page::{Page, Paged};
 use crate::sql::{Sql, all, first, json, parsed, time, to_json};
 use crate::{StoreError, identity};
 
-const COLUMNS: &str = "name, id, type, intended, release, config, cores, created_at, updated_at";
+const COLUMNS: &str = "name, id, type, intended, release, config, cores, ceiling, created_at, updated_at";
 
 fn make(row: &Row<'_>) -> Sql<App> {
     Ok(App {
@@ -21,6 +21,7 @@ fn make(row: &Row<'_>) -> Sql<App> {
         release: row.get::<_, Option<u32>>("release")?.and_then(ReleaseNumber::new),
         config: json(row, "config")?,
         cores: json(row, "cores")?,
+        ceiling: json(row, "ceiling")?,
         created_at: time(row, "created_at")?,
         updated_at: time(row, "updated_at")?,
     })
@@ -99,4 +100,8 @@ pub(crate) fn set_config(connection: &Connection, name: &AppName, config: &Confi
 
 pub(crate) fn set_cores(connection: &Connection, name: &AppName, cores: CoresOverride, at: Timestamp) -> Sql<App> {
     set(connection, name, "cores", to_json(&cores)?, at)
+}
+
+pub(crate) fn set_ceiling(connection: &Connection, name: &AppName, ceiling: &Ceiling, at: Timestamp) -> Sql<App> {
+    set(connection, name, "ceiling", to_json(ceiling)?, at)
 }

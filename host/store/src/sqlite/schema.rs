@@ -13,7 +13,7 @@ pub(super) const FINAL: &str = "('completed', 'failed', 'cancelled')";
 /// The current format.
 pub(crate) const FORMAT: i64 = MIGRATIONS.len() as i64;
 /// The steps from an empty database to the current format; the first leads to format 1.
-const MIGRATIONS: &[&str] = &[FORMAT_1, FORMAT_2, FORMAT_3, FORMAT_4, FORMAT_5, FORMAT_6, FORMAT_7, FORMAT_8];
+const MIGRATIONS: &[&str] = &[FORMAT_1, FORMAT_2, FORMAT_3, FORMAT_4, FORMAT_5, FORMAT_6, FORMAT_7, FORMAT_8, FORMAT_9];
 
 const FORMAT_1: &str = "
     CREATE TABLE apps (
@@ -195,6 +195,12 @@ const FORMAT_8: &str = "
     UPDATE activity SET actor = json_extract(data, '$.by')
         WHERE json_valid(data) AND json_type(data, '$.by') = 'text';
     CREATE INDEX activity_of_actors ON activity (id) WHERE actor IS NOT NULL;
+";
+
+/// Adds the ceilings of apps and tokens.
+const FORMAT_9: &str = "
+    ALTER TABLE apps ADD COLUMN ceiling TEXT NOT NULL DEFAULT '{}';
+    ALTER TABLE tokens ADD COLUMN ceiling TEXT NOT NULL DEFAULT '{}';
 ";
 
 /// Migrates the database to the current format, one step per transaction, so that a crash between

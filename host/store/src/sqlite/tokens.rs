@@ -11,7 +11,7 @@ use crate::model::{FormerSecret, Rotation, Token, TokenUse};
 use crate::sql::{Sql, all, first, json, parsed, time, time_if_any, to_json};
 
 const COLUMNS: &str =
-    "name, hash, role, scope, app_ids, created_at, expires_at, last_used_at, former_hash, former_until";
+    "name, hash, role, scope, app_ids, created_at, ceiling, expires_at, last_used_at, former_hash, former_until";
 
 fn make(row: &Row<'_>) -> Sql<Token> {
     let former_hash: Option<String> = row.get("former_hash")?;
@@ -23,6 +23,7 @@ fn make(row: &Row<'_>) -> Sql<Token> {
         scope: json(row, "scope")?,
         app_ids: json(row, "app_ids")?,
         created_at: time(row, "created_at")?,
+        ceiling: json(row, "ceiling")?,
         expires_at: time_if_any(row, "expires_at")?,
         last_used_at: time_if_any(row, "last_used_at")?,
         former: former.map(|(hash, until)| FormerSecret { hash, until }),
@@ -41,8 +42,8 @@ pub(crate) fn insert(connection: &Connection, mut token: Token) -> Sql<()> {
     }
     let inserted = connection
         .prepare_cached(
-            "INSERT INTO tokens (name, hash, role, scope, app_ids, created_at, expires_at)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT DO NOTHING",
+            "INSERT INTO tokens (name, hash, role, scope, app_ids, created_at, expires_at, ceiling)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT DO NOTHING",
         )?
         .execute(params![
             token.name,
@@ -51,7 +52,8 @@ pub(crate) fn insert(connection: &Connection, mut token: Token) -> Sql<()> {
             to_json(&token.scope)?,
             to_json(&token.app_ids)?,
             token.created_at.to_string(),
-            token.expires_at.map(|at| at.to_string())
+            token.expires_at.map(|at| at.to_string()),
+            to_json(&token.ceiling)?
         ])?;
     if inserted == 0 { Err(StoreError::TokenExists { name: token.name }.into()) } else { Ok(()) }
 }

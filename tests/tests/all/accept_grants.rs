@@ -1,0 +1,60 @@
+//! Tests pushes that widen the grants of their app: a token with the role `deploy` has to accept
+//! them, and so has the user of `isopod deploy`.
+
+use std::process::Output;
+
+use isopod_tests::{Ask, Bundle, Host, guest, program};
+use serde_json::json;
+
+fn bundle(grants: &str) -> Bundle {
+    Bundle::archive(&format!("name = \"shop\"\n[grants]\n{grants}"), &guest("hello"))
+}
+
+fn deployer(host: &Host) -> String {
+    let made = host.api(Ask::post("/v1/tokens").json(&json!({ "name": "ci", "role": "deploy" }))).expect(201).json();
+    made["token"].as_str().expect("it is shown once").to_owned()
+}
+
+#[test]
+fn a_deploy_token_widens_grants_only_if_it_accepts_them() {
+    let host = Host::start();
+    let ci = deployer(&host);
+    let push = |token: &str, grants: &str, query: &str| {
+        let Bundle { content_type, bytes, .. } = bundle(grants);
+        host.api_with(token, Ask::post(format!("/v1/apps/shop/pushes?wait=true{query}")).body(content_type, bytes))
+    };
+    push(&ci, "http = [\"*.example.org\"]", "").expect(200);
+    push(&ci, "http = [\"a.example.org\"]", "").expect(200);
+    let refused = push(&ci, "http = [\"a.example.org\", \"b.org\"]\nkeyvalue = true", "").problem(422, "push-failed");
+    assert_eq!(refused["push"]["reason_code"], "grants-widened", "{refused}");
+    let why = refused["push"]["reason"].as_str().expect("it has a reason");
+    assert!(why.contains("grants that v2 doesn't have: http \"b.org\", keyvalue. Accept them"), "{why}");
+    assert_eq!(host.show("shop")["release"], 2);
+    push(&ci, "keyvalue = true", "&accept_grants=true").expect(200);
+    push(&host.token, "keyvalue = true\nhttp = [\"b.org\", \"10.0.0.1\"]", "").expect(200);
+    let component = Ask::post("/v1/apps/shop/pushes?wait=true").body("application/wasm", guest("hello"));
+    host.api_with(&ci, component).expect(200);
+    assert_eq!(host.grants("shop")["http"], json!(["b.org", "10.0.0.1"]), "a component keeps the grants");
+}
+
+#[test]
+fn the_command_line_shows_wider_grants_and_deploys_them_once_accepted() {
+    let host = Host::start();
+    let folder = tempfile::tempdir().expect("a folder can be made");
+    let path = folder.path().join("shop.tar.gz");
+    let deploy = |grants: &str, args: &[&str]| -> Output {
+        std::fs::write(&path, bundle(grants).bytes).expect("it can be written");
+        let (file, address) = (path.to_str().expect("paths are text"), format!("http://{}", host.admin));
+        program::run(&[&["deploy", file, "--host", &address, "--token", &host.token], args].concat())
+    };
+    assert!(deploy("http = [\"a.org\"]", &[]).status.success(), "a first release asks nothing");
+    assert!(deploy("http = [\"a.org\"]", &[]).status.success(), "the same grants ask nothing");
+    let refused = deploy("http = [\"a.org\", \"b.org\"]\nfiles = { data = \"read-write\" }", &[]);
+    let text = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert_eq!(refused.status.code(), Some(1), "{text}");
+    assert!(text.contains("+ http \"b.org\"") && text.contains("+ files data = \"read-write\""), "{text}");
+    assert!(text.contains("isopod deploy --accept-grants") && !text.contains("a.org"), "{text}");
+    assert_eq!(host.show("shop")["release"], 2);
+    assert!(deploy("http = [\"b.org\"]", &["--accept-grants"]).status.success());
+    assert_eq!(host.grants("shop")["http"], json!(["b.org"]));
+}
