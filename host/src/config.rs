@@ -11,7 +11,7 @@ use std::{
 };
 
 use isopod_engine::limits as engine;
-use isopod_policy::{Ceiling, Cores, connections::ConnectionTimes, limits as policy};
+use isopod_policy::{Ceiling, Cores, MiddlewareUse, connections::ConnectionTimes, limits as policy};
 
 use self::file::ConfigFile;
 use crate::{
@@ -45,6 +45,8 @@ pub(crate) struct Config {
     pub(crate) adopt: bool,
     pub(crate) connections: Connections,
     pub(crate) outbound: Outbound,
+    /// The middleware of all apps.
+    pub(crate) middleware: Vec<MiddlewareUse>,
 }
 
 /// The timeouts and limits of connections to both addresses.
@@ -237,6 +239,7 @@ fn resolve(
             idle_time: file.outbound.idle_time.map_or(engine::OUTBOUND_IDLE_TIME, |span| span.0),
         },
         trusted_proxies: TrustedProxies::read(&file.trusted_proxies)?,
+        middleware: file.middleware,
     };
     check_ranges(&config)?;
     check_addresses(&config)?;
@@ -253,7 +256,7 @@ fn default_memory() -> u64 {
 #[expect(clippy::too_many_lines, reason = "one list of all ranges")]
 fn check_ranges(config: &Config) -> Result<(), ConfigError> {
     let seconds = |span: Duration| format!("{} s", span.as_secs());
-    let checks: [(&'static str, bool, String, &'static str); 15] = [
+    let checks: [(&'static str, bool, String, &'static str); 16] = [
         ("pushes.parallel", (1..=64).contains(&config.pushes.parallel), config.pushes.parallel.to_string(), "1 to 64"),
         (
             "pushes.queued_max",
@@ -323,6 +326,12 @@ fn check_ranges(config: &Config) -> Result<(), ConfigError> {
             (1..=100_000).contains(&config.app_instances_max),
             config.app_instances_max.to_string(),
             "1 to 100000",
+        ),
+        (
+            "middleware",
+            config.middleware.len() <= policy::MIDDLEWARE_MAX,
+            format!("a list of {}", config.middleware.len()),
+            "0 to 16 entries",
         ),
     ];
     let times = &config.connections.times;

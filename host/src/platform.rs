@@ -131,6 +131,7 @@ impl Platform {
         liveness.watch_workers(executor.pulse());
         let watch = Arc::<machine::CpuSampler>::default();
         let shared_machine = HostResources::new(executor, guests);
+        shared_machine.require_middleware(config.middleware.clone());
         let options = control::Options {
             machine: shared_machine.clone(),
             cores: config.cores,
@@ -145,6 +146,7 @@ impl Platform {
             metrics: metrics.clone(),
             pushes: config.pushes,
             freeze_after: config.freeze_after,
+            required_middleware: config.middleware,
         };
         let control = control::Service::open(options, visitors)
             .map_err(|source| PlatformError::Io { doing: "failed to create the folder for uploads", source })?;

@@ -22,6 +22,7 @@ pub mod load;
 pub mod memory;
 pub mod neighbour;
 pub mod outbox;
+pub mod plugins;
 pub mod probe;
 pub mod problem;
 pub mod program;

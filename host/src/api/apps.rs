@@ -6,7 +6,7 @@ use axum::{
     extract::State,
     http::{HeaderMap, StatusCode},
 };
-use isopod_policy::{AppName, AppState, AppType, ReleaseNumber};
+use isopod_policy::{AppKind, AppName, AppState, AppType, ReleaseNumber};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -19,13 +19,14 @@ use super::{
     path::AppPath,
     request::{BadRequest, List, Object, PageParams, Params, Path, app_name},
 };
-use crate::control::AppRecord;
+use crate::control::{AppRecord, Fields};
 
 /// An app as the API shows it.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 #[schema(as = App)]
 pub(crate) struct AppView {
     name: AppName,
+    kind: AppKind,
     #[serde(rename = "type")]
     app_type: AppType,
     state: AppState,
@@ -42,25 +43,29 @@ pub(crate) struct AppView {
 
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 #[schema(as = AppError)]
-struct ErrorView {
+pub(super) struct ErrorView {
     cause: isopod_policy::ErrorCause,
     message: String,
     detail: Option<String>,
 }
 
+impl ErrorView {
+    /// Returns the error of an app or a plugin, if it is in the state `error`.
+    pub(super) fn of(fields: &Fields) -> Option<Self> {
+        let cause = fields.state.cause()?;
+        Some(Self { cause, message: cause.to_string(), detail: fields.error_detail.clone() })
+    }
+}
+
 impl AppView {
     pub(crate) fn of(record: &AppRecord, urls: &Urls) -> Self {
         let fields = record.fields();
-        let error = fields.state.cause().map(|cause| ErrorView {
-            cause,
-            message: cause.to_string(),
-            detail: fields.error_detail.clone(),
-        });
         Self {
             name: record.name.clone(),
+            kind: record.kind,
             app_type: fields.app_type,
             state: fields.state,
-            error,
+            error: ErrorView::of(&fields),
             release: fields.release,
             urls: urls.of(record.name.as_str()).filter(|_| fields.serves_http).into_iter().collect(),
             build_error_at: fields.build_error.as_ref().map(|error| error.at),

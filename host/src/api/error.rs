@@ -383,6 +383,26 @@ fn deploy(error: &DeployError, detail: String) -> Problem {
         DeployError::NotDev { app, .. } => {
             Problem::new(StatusCode::CONFLICT, "not-dev", "Not a dev app", detail).app(app)
         }
+        DeployError::UnknownPlugin(plugin) => {
+            Problem::new(StatusCode::NOT_FOUND, "unknown-plugin", "No such plugin", detail)
+                .member("plugin", plugin.as_str())
+                .hint("list the plugins with GET /v1/plugins, or `isopod plugins`")
+        }
+        DeployError::PluginInUse { plugin, users } => {
+            let apps: Vec<&str> = users.apps.iter().map(AppName::as_str).collect();
+            let hint = match users.is_required {
+                true => "remove it from the [[middleware]] of the host's settings and of these apps first",
+                false => "remove it from the [[middleware]] of these apps first, and deploy them",
+            };
+            Problem::new(StatusCode::CONFLICT, "plugin-in-use", "The plugin is in use", detail)
+                .member("plugin", plugin.as_str())
+                .member("used_by", apps)
+                .hint(hint)
+        }
+        DeployError::IsPlugin { plugin, .. } => {
+            Problem::new(StatusCode::CONFLICT, "is-plugin", "Not possible for a plugin", detail)
+                .member("plugin", plugin.as_str())
+        }
         DeployError::TooMany { retry_after, .. } => {
             Problem::new(StatusCode::TOO_MANY_REQUESTS, "too-many-pushes", "Too many pushes", detail)
                 .retry_after(retry_after.as_secs().max(1))

@@ -244,7 +244,7 @@ pub(super) async fn list(
     Params(params): Params<TopParams>,
 ) -> Result<axum::Json<Top>, Error> {
     let limit = PageParams { limit: params.limit, cursor: None }.limit()? as usize;
-    let all = api.control.apps.list(None, usize::MAX);
+    let all = api.control.apps.with_plugins();
     let seen = |record: &&Arc<AppRecord>| api.tokens.may_see(&headers, record);
     let seen: Vec<_> = all.iter().filter(seen).collect();
     let mut awake: Vec<_> = seen

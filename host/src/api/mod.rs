@@ -31,6 +31,7 @@ mod metrics;
 pub(crate) mod ndjson;
 mod openapi;
 mod path;
+mod plugins;
 mod policy;
 mod push_view;
 mod pushes;
@@ -75,6 +76,8 @@ fn described() -> (Router<Arc<Api>>, Router<Arc<Api>>, OpenApi) {
         .routes(routes!(tokens::list, tokens::create))
         .routes(routes!(tokens::delete))
         .routes(routes!(tokens::rotate))
+        .routes(routes!(plugins::list, plugins::install))
+        .routes(routes!(plugins::show, plugins::remove))
         .routes(routes!(apps::list, apps::create))
         .routes(routes!(apps::show, apps::change, apps::delete))
         .routes(routes!(apps::start))

@@ -49,3 +49,4 @@ path_params!(ProcessPath: "app" AppName, "The app's name"; "process" ProcessName
 path_params!(InstancePath: "app" AppName, "The app's name"; "id" InstanceId, "The instance's id");
 path_params!(EventPath: "app" AppName, "The app's name"; "id" String, "The event's id");
 path_params!(TokenPath: "name" AppName, "The token's name");
+path_params!(PluginPath: "name" AppName, "The plugin's name");

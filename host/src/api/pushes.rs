@@ -37,7 +37,7 @@ use super::{
 };
 use crate::{
     api::limits,
-    control::{DeployError, PushNow, Received, Requester},
+    control::{Accepted, DeployError, PushNow, Received, Requester},
 };
 
 #[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
@@ -49,7 +49,7 @@ pub(crate) struct CreateParams {
     /// Lets the bundle widen the grants of the app. A token with the role `deploy` needs it; an
     /// administrator doesn't.
     #[serde(default)]
-    accept_grants: bool,
+    pub(super) accept_grants: bool,
 }
 
 /// The headers that only uploads have.
@@ -101,8 +101,18 @@ pub(super) async fn create(
     check_encoding(request.headers())?;
     let key = idempotency_key(request.headers())?;
     let requester = Requester { accepts_grants: params.accept_grants, ..token.requester() };
-    let received = receive(&api, &app, &token, request).await?;
+    let received = receive(&api, Some(&app), &token, request).await?;
     let accepted = api.control.pushes.submit(&app, received, kind, &requester, key).await?;
+    respond(&api, accepted, params, gone).await
+}
+
+/// Responds with an accepted push, or waits until it has ended if the client requested that.
+pub(super) async fn respond(
+    api: &Api,
+    accepted: Accepted,
+    params: CreateParams,
+    gone: ClientGone,
+) -> Result<Response<Body>, Error> {
     let mut view = PushView::from(accepted.now);
     view.created_app = accepted.created_app;
     if !params.wait {
@@ -223,7 +233,7 @@ fn push_id(app: &str, id: &str) -> Result<PushId, Error> {
     id.parse().map_err(|_| DeployError::UnknownPush { app, id: id.to_owned() }.into())
 }
 
-fn kind_of(headers: &HeaderMap) -> Result<BundleKind, Error> {
+pub(super) fn kind_of(headers: &HeaderMap) -> Result<BundleKind, Error> {
     let media_type = media_type(headers);
     match media_type.as_deref() {
         Some("application/wasm") => Ok(BundleKind::Component),
@@ -244,7 +254,7 @@ fn kind_of(headers: &HeaderMap) -> Result<BundleKind, Error> {
 }
 
 /// Refuses a bundle with a content encoding: it would look like a damaged bundle.
-fn check_encoding(headers: &HeaderMap) -> Result<(), BadRequest> {
+pub(super) fn check_encoding(headers: &HeaderMap) -> Result<(), BadRequest> {
     match headers.get(header::CONTENT_ENCODING).and_then(|value| value.to_str().ok()) {
         None | Some("" | "identity") => Ok(()),
         Some(encoding) => Err(BadRequest::ContentType {
@@ -255,7 +265,7 @@ fn check_encoding(headers: &HeaderMap) -> Result<(), BadRequest> {
 }
 
 /// Returns the idempotency key, which identifies a repeated upload, if the client sent it.
-fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, BadRequest> {
+pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, BadRequest> {
     let mut values = headers.get_all("idempotency-key").iter();
     let Some(value) = values.next() else { return Ok(None) };
     let is_key = |key: &&str| {
@@ -273,7 +283,13 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, BadRequest> {
     key.map(|key| Some(key.to_owned())).ok_or_else(detail)
 }
 
-async fn receive(api: &Api, app: &AppName, token: &Authorised, request: Request) -> Result<Received, Error> {
+/// Receives a bundle for an app, or of a plugin if `app` is `None`.
+pub(super) async fn receive(
+    api: &Api,
+    app: Option<&AppName>,
+    token: &Authorised,
+    request: Request,
+) -> Result<Received, Error> {
     let limit_bytes = policy_limits::BUNDLE_BYTES_MAX as u64;
     // A body with a declared length over the limit is refused before it is read.
     let declared =

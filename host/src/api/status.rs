@@ -124,12 +124,14 @@ pub(super) async fn ready(State(api): State<Arc<Api>>) -> (StatusCode, axum::Jso
     )
 )]
 pub(super) async fn host(State(api): State<Arc<Api>>) -> (StatusCode, axum::Json<HostStatus>) {
-    let records = api.control.apps.list(None, usize::MAX);
+    let records = api.control.apps.with_plugins();
     let mut states = BTreeMap::<&str, u32>::new();
     let mut in_error = Vec::new();
     for record in &records {
         let state = record.fields().state;
-        *states.entry(state.as_str()).or_default() += 1;
+        if record.kind.is_app() {
+            *states.entry(state.as_str()).or_default() += 1;
+        }
         if matches!(state, AppState::Error(_)) || api.store.app_data_error(&record.name).is_some() {
             in_error.push(record.name.clone());
         }
@@ -139,7 +141,7 @@ pub(super) async fn host(State(api): State<Arc<Api>>) -> (StatusCode, axum::Json
         status: word(up),
         version: env!("CARGO_PKG_VERSION"),
         started_at: api.started_at,
-        apps: records.len(),
+        apps: records.iter().filter(|record| record.kind.is_app()).count(),
         apps_by_state: states,
         apps_in_error: in_error,
         pushes_under_way: api.control.pushes.count(),

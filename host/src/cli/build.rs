@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::Args;
 use isopod_engine::{ComponentInfo, HttpAbi};
+use isopod_policy::{Grants, Manifest};
 use serde_json::{Value, json};
 
 use super::archive::{self, Effort};
@@ -113,6 +114,14 @@ fn write(path: &Path, bundle: &[u8]) -> Result<(), Failure> {
     })
 }
 
+/// Returns what an app serves, or the version of a plugin.
+fn offers(manifest: &Manifest, info: &ComponentInfo) -> String {
+    match &manifest.plugin {
+        Some(plugin) => format!("version {}", plugin.version),
+        None => serves(info),
+    }
+}
+
 fn serves(info: &ComponentInfo) -> String {
     let http = info.entries.http.map(|abi| match abi {
         HttpAbi::Flat => "HTTP (flat interface)",
@@ -125,8 +134,8 @@ fn serves(info: &ComponentInfo) -> String {
     http.into_iter().chain(rest).collect::<Vec<_>>().join(", ")
 }
 
-fn grants(project: &Project) -> Vec<String> {
-    let grants = &project.manifest.grants;
+/// Returns one line for each grant.
+pub(crate) fn grants(grants: &Grants) -> Vec<String> {
     let mut lines: Vec<String> = grants.http.iter().map(|grant| format!("HTTP to {grant}")).collect();
     lines.extend(grants.files.iter().map(|(folder, access)| format!("files in {folder} ({access:?})")));
     lines.extend(grants.events.iter().map(|app| format!("events to {app}")));
@@ -140,13 +149,14 @@ fn report(finished: &Finished, bundle: &Path, bundle_bytes: usize) -> String {
     let info = &finished.info;
     let took = finished.took.map(|took| format!(" in {:.1} s", took.as_secs_f64())).unwrap_or_default();
     let size = output::size(info.size_bytes);
-    let grants = grants(&finished.project);
+    let manifest = &finished.project.manifest;
+    let grants = grants(&manifest.grants);
     let list = |lines: &[String]| if lines.is_empty() { "none".to_owned() } else { lines.join("\n         ") };
     let rows = [
         ("bundle", format!("{} ({})", shown(bundle), output::size(bundle_bytes as u64))),
         ("size", format!("{size} component")),
         ("digest", info.digest.clone()),
-        ("serves", serves(info)),
+        (if manifest.kind.is_app() { "serves" } else { "plugin" }, offers(manifest, info)),
         ("sdk", info.sdk_version.clone().unwrap_or_else(|| "none, plain WASI".to_owned())),
         ("grants", list(&grants)),
         ("imports", list(&info.imports)),
@@ -159,6 +169,8 @@ fn as_json(finished: &Finished, bundle: &Path, bundle_bytes: usize) -> Value {
     let info = &finished.info;
     json!({
         "name": finished.project.manifest.name,
+        "kind": finished.project.manifest.kind,
+        "version": finished.project.manifest.plugin.as_ref().map(|plugin| plugin.version.to_string()),
         "bundle": bundle,
         "bundle_bytes": bundle_bytes,
         "size_bytes": info.size_bytes,

@@ -1,12 +1,12 @@
 //! Implements `isopod deploy`: builds a project's bundle or reads a file, uploads it, and follows
-//! the push job until it ends. Never runs the app.
+//! the push job until it ends. Installs a plugin in the same way. Never runs the app.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
 use isopod_policy::limits::BUNDLE_BYTES_MAX;
-use isopod_policy::{AppName, AppType, BundleKind, Form, Grants, bundle};
+use isopod_policy::{AppKind, AppName, AppType, BundleKind, Form, Grants, Manifest, bundle};
 use serde_json::{Value, json};
 use ureq::http::Method;
 
@@ -25,7 +25,7 @@ Examples:
   isopod deploy --wait                     returns when the app runs its new release
   isopod deploy app.wasm --app shop        deploys a component without building
   isopod deploy --accept-grants            also accepts grants that the app doesn't have yet
-  isopod deploy shop.tar.gz                deploys a bundle to the app named in its isopod.toml
+  isopod deploy shop.tar.gz                deploys a bundle to the app named in its isopod.toml, or installs a plugin
   isopod deploy --idempotency-key $COMMIT  can be repeated: same key and bundle, same push job, unless it failed";
 
 #[derive(Args, Debug)]
@@ -63,6 +63,8 @@ pub(crate) struct DeployArgs {
 /// The bundle to send, and the app to send it to.
 struct Upload {
     app: AppName,
+    /// The manifest of a plugin, which is installed instead.
+    plugin: Option<Box<Manifest>>,
     /// The type to create the app with, if a manifest names one.
     app_type: Option<AppType>,
     media_type: &'static str,
@@ -71,15 +73,42 @@ struct Upload {
     accepts_grants: bool,
 }
 
+impl DeployArgs {
+    /// Returns the arguments that install a plugin.
+    pub(crate) fn of_plugin(source: PathBuf, no_build: bool, accept_grants: bool, host: HostArgs, json: bool) -> Self {
+        let (app, idempotency_key) = (AppArgs { app: None }, None);
+        Self { source, wait: false, detach: false, no_build, accept_grants, idempotency_key, app, host, json }
+    }
+}
+
 pub(crate) fn run(args: &DeployArgs) -> Result<ExitCode, Failure> {
     let client = Client::new(&args.host)?;
     let upload = prepare(args, &client)?;
-    check_size(upload.bytes.len() as u64)?;
-    if let Some(app_type) = upload.app_type {
-        create_if_missing(&client, &upload.app, app_type)?;
+    deploy(args, &client, upload)
+}
+
+/// Installs a plugin. Fails if the project or the bundle isn't one.
+pub(crate) fn install(args: &DeployArgs) -> Result<ExitCode, Failure> {
+    let client = Client::new(&args.host)?;
+    let upload = prepare(args, &client)?;
+    if upload.plugin.is_none() {
+        return Err(Failure::new(format!("{} is not a plugin", upload.app))
+            .why("its isopod.toml has no kind = \"plugin\"")
+            .next("deploy an app with `isopod deploy`"));
     }
-    let push = send(&client, &upload, args.idempotency_key.as_deref())?;
-    if push["created_app"] == true {
+    deploy(args, &client, upload)
+}
+
+fn deploy(args: &DeployArgs, client: &Client, upload: Upload) -> Result<ExitCode, Failure> {
+    check_size(upload.bytes.len() as u64)?;
+    if let Some(manifest) = &upload.plugin {
+        output::note(&requests_of(manifest));
+    }
+    if let Some(app_type) = upload.app_type {
+        create_if_missing(client, &upload.app, app_type)?;
+    }
+    let push = send(client, &upload, args.idempotency_key.as_deref())?;
+    if push["created_app"] == true && upload.plugin.is_none() {
         // The host has chosen the type.
         let app = client.get(&format!("/v1/apps/{}", upload.app)).and_then(Answer::success);
         output::note(&created(&upload.app, &app.map_or_else(|_| "new".to_owned(), |app| field(&app, "type"))));
@@ -93,7 +122,7 @@ pub(crate) fn run(args: &DeployArgs) -> Result<ExitCode, Failure> {
         }
         return Ok(ExitCode::SUCCESS);
     }
-    let push = follow(&client, &upload.app, push)?;
+    let push = follow(client, &upload.app, push)?;
     if field(&push, "state") != "completed" {
         return if args.json {
             output::json(&push);
@@ -105,7 +134,7 @@ pub(crate) fn run(args: &DeployArgs) -> Result<ExitCode, Failure> {
         };
     }
     let app = if args.wait {
-        waiting::until(&client, &upload.app, Goal::Running, "has its new release")?
+        waiting::until(client, &upload.app, Goal::Running, "has its new release")?
     } else {
         client.get(&format!("/v1/apps/{}", upload.app))?.success()?
     };
@@ -114,6 +143,8 @@ pub(crate) fn run(args: &DeployArgs) -> Result<ExitCode, Failure> {
         answer["app"] = json!(upload.app);
         answer["urls"] = app.get("urls").cloned().unwrap_or_default();
         output::json(&answer);
+    } else if let Some(manifest) = &upload.plugin {
+        output::note(&installed(manifest, &push));
     } else {
         let release = output::release(&push, "release");
         if field(&app, "state") == "stopped" {
@@ -124,7 +155,7 @@ pub(crate) fn run(args: &DeployArgs) -> Result<ExitCode, Failure> {
         output::note(&output::done(&format!("{} is running {release}", upload.app)));
         match apps::url(&app) {
             url if url.is_empty() => {
-                let use_it = apps::without_http(takes_events(&client, &upload.app));
+                let use_it = apps::without_http(takes_events(client, &upload.app));
                 output::note(&format!("the app {use_it}"));
             }
             url => output::emit(&format!("{url}\n")),
@@ -136,25 +167,70 @@ pub(crate) fn run(args: &DeployArgs) -> Result<ExitCode, Failure> {
 fn prepare(args: &DeployArgs, client: &Client) -> Result<Upload, Failure> {
     if args.source.is_dir() {
         // Check first what the host would refuse, since a build takes long.
-        let name = args.app.app.clone().map_or_else(|| Project::open(&args.source).map(|it| it.manifest.name), Ok)?;
+        let project = Project::open(&args.source)?;
+        check_plugin_name(&project.manifest, args.app.app.as_ref())?;
+        let name = args.app.app.clone().unwrap_or_else(|| project.manifest.name.clone());
         exists(client, &name)?;
-        // An invalid manifest is reported by the build.
-        let asked = Project::open(&args.source).map(|project| project.manifest.grants).unwrap_or_default();
-        let accepts_grants = accept_grants::confirm(client, &name, &asked, args.accept_grants)?;
+        let accepts_grants = accept_grants::confirm(client, &name, &project.manifest.grants, args.accept_grants)?;
         let built = if args.no_build { build::as_is(&args.source)? } else { build::build(&args.source)? };
         let app = args.app.app.clone().unwrap_or_else(|| built.project.manifest.name.clone());
-        let app_type = Some(built.project.manifest.app_type);
-        return Ok(Upload { app, app_type, media_type: "application/gzip", bytes: built.pack()?, accepts_grants });
+        let manifest = &built.project.manifest;
+        let plugin = (manifest.kind == AppKind::Plugin).then(|| Box::new(manifest.clone()));
+        let app_type = plugin.is_none().then_some(manifest.app_type);
+        let (media_type, bytes) = ("application/gzip", built.pack()?);
+        return Ok(Upload { app, plugin, app_type, media_type, bytes, accepts_grants });
     }
     let (media_type, bytes) = read(&args.source)?;
     let file = &args.source;
+    if let Some(manifest) = plugin_inside(file, &bytes)? {
+        check_plugin_name(&manifest, args.app.app.as_ref())?;
+        let accepts_grants = accept_grants::confirm(client, &manifest.name, &manifest.grants, args.accept_grants)?;
+        let (app, plugin) = (manifest.name.clone(), Some(manifest));
+        return Ok(Upload { app, plugin, app_type: None, media_type, bytes, accepts_grants });
+    }
     let app = args.app.resolve_or(|unnamed| name_inside(file, &bytes)?.ok_or_else(|| suggest_name(unnamed, file)))?;
     let accepts_grants = match grants_inside(&bytes) {
         Some(asked) => accept_grants::confirm(client, &app, &asked, args.accept_grants)?,
         None => args.accept_grants,
     };
     // A component contains no app type: the host creates a missing app as `dev`.
-    Ok(Upload { app, app_type: None, media_type, bytes, accepts_grants })
+    Ok(Upload { app, plugin: None, app_type: None, media_type, bytes, accepts_grants })
+}
+
+/// Refuses another name than the manifest's, by which apps refer to the plugin.
+fn check_plugin_name(manifest: &Manifest, given: Option<&AppName>) -> Result<(), Failure> {
+    match given {
+        Some(given) if manifest.kind == AppKind::Plugin && *given != manifest.name => {
+            Err(Failure::usage(format!("the plugin can't be installed as {given}"))
+                .why(format!("its isopod.toml names it {}", manifest.name))
+                .next("leave out --app, or change the name in isopod.toml"))
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// Describes what a plugin asks for.
+fn requests_of(manifest: &Manifest) -> String {
+    let grants = build::grants(&manifest.grants);
+    let grants = if grants.is_empty() { "no grants".to_owned() } else { grants.join(", ") };
+    format!("{} asks for {grants}", titled(manifest))
+}
+
+/// Returns the name of a plugin with its version.
+fn titled(manifest: &Manifest) -> String {
+    let version = manifest.plugin.as_ref().map(|plugin| format!(" {}", plugin.version));
+    format!("{}{}", manifest.name, version.unwrap_or_default())
+}
+
+/// Reports an installed plugin, and how an app uses it.
+fn installed(manifest: &Manifest, push: &Value) -> String {
+    let done = output::done(&format!("{} is installed as {}", titled(manifest), output::release(push, "release")));
+    format!("{done}\nan app uses it with these lines in isopod.toml:\n  [[middleware]]\n  use = \"{}\"", manifest.name)
+}
+
+/// Returns the manifest of a bundle that is a plugin.
+fn plugin_inside(file: &Path, bytes: &[u8]) -> Result<Option<Box<Manifest>>, Failure> {
+    Ok(manifest_inside(file, bytes)?.filter(|manifest| manifest.kind == AppKind::Plugin).map(Box::new))
 }
 
 /// Returns whether a process type of the app handles events. True if that is unknown.
@@ -202,12 +278,16 @@ fn wrong_form(file: &Path, form: Option<Form>) -> Failure {
 /// Returns the app that a bundle's manifest names. Fails if the bundle is invalid: without a name,
 /// it can't be sent to the host, which would report the fault.
 fn name_inside(file: &Path, bytes: &[u8]) -> Result<Option<AppName>, Failure> {
+    Ok(manifest_inside(file, bytes)?.map(|manifest| manifest.name))
+}
+
+fn manifest_inside(file: &Path, bytes: &[u8]) -> Result<Option<Manifest>, Failure> {
     if BundleKind::sniff(bytes) != Some(BundleKind::TarGz) {
         return Ok(None);
     }
     let bundle = bundle::read(BundleKind::TarGz, bytes)
         .map_err(|error| Failure::new(format!("invalid bundle {}", file.display())).why(error))?;
-    Ok(bundle.manifest.map(|manifest| manifest.name))
+    Ok(bundle.manifest)
 }
 
 /// Returns the grants that a bundle's manifest asks for. A component keeps those of its app, and
@@ -284,7 +364,10 @@ fn send(client: &Client, upload: &Upload, idempotency_key: Option<&str>) -> Resu
     let length = upload.bytes.len() as u64;
     let step = Step::upload(&format!("uploading {}", upload.app), length);
     let accepts = if upload.accepts_grants { "?accept_grants=true" } else { "" };
-    let path = format!("/v1/apps/{}/pushes{accepts}", upload.app);
+    let path = match upload.plugin {
+        Some(_) => format!("/v1/plugins{accepts}"),
+        None => format!("/v1/apps/{}/pushes{accepts}", upload.app),
+    };
     let mut body = step.reader(upload.bytes.as_slice());
     let answer = client.upload(&path, upload.media_type, idempotency_key, length, &mut body);
     step.finish();
@@ -448,7 +531,7 @@ mod tests {
         let host = FakeHost::responding([(202, json!({"id": "p-1", "state": "queued"})), (202, json!({}))]);
         let app = host.app("shop");
         let (media_type, bytes) = ("application/wasm", b"\0asm".to_vec());
-        let upload = Upload { app: app.name, app_type: None, media_type, bytes, accepts_grants: false };
+        let upload = Upload { app: app.name, plugin: None, app_type: None, media_type, bytes, accepts_grants: false };
         assert_eq!(field(&send(&app.client, &upload, Some("abc")).unwrap(), "id"), "p-1");
         send(&app.client, &upload, None).unwrap();
         let keys: Vec<bool> = host

@@ -34,6 +34,7 @@ mod logs;
 mod lost;
 mod new;
 mod output;
+mod plugins;
 mod policy;
 mod progress;
 mod project;
@@ -90,6 +91,8 @@ enum Command {
     Deploy(deploy::DeployArgs),
     /// List, create, inspect, start, stop, change and destroy apps
     Apps(apps::AppsArgs),
+    /// List, install, show and remove plugins, which extend the host
+    Plugins(plugins::PluginsArgs),
     /// List an app's push jobs, show one with its log, or cancel one
     Pushes(pushes::PushesArgs),
     /// List an app's releases, show one, or compare two
@@ -177,6 +180,7 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Build(args) => build::run(&args)?,
         Command::Deploy(args) => return deploy::run(&args),
         Command::Apps(args) => apps::run(&args)?,
+        Command::Plugins(args) => return plugins::run(&args),
         Command::Pushes(args) => pushes::run(&args)?,
         Command::Releases(args) => releases::run(&args)?,
         Command::Rollback(args) => rollback::run(&args)?,

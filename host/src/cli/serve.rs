@@ -16,7 +16,7 @@ use crate::{
 };
 use anyhow::{Context, Result, bail};
 use isopod_engine::{Engine, EngineConfig};
-use isopod_policy::{AppName, AppType, Cores, Entry, Isolation, Process, Scale, connections::ConnectionTimes};
+use isopod_policy::{AppKind, AppName, AppType, Cores, Entry, Isolation, Process, Scale, connections::ConnectionTimes};
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc};
 use tokio::sync::watch;
 
@@ -81,7 +81,7 @@ async fn serve(args: Args) -> Result<ExitCode> {
     let stopping = machine.clone();
     let resources = machine.app_resources(AppType::Production, Cores { pull: most, push: most });
     let isolation = if args.isolate_requests { Isolation::Request } else { Isolation::Reuse };
-    let app = Arc::new(App::new(name.clone(), Arc::clone(&resources)));
+    let app = Arc::new(App::new(name.clone(), AppKind::App, Arc::clone(&resources)));
     let web = ProcessPlan {
         name: "web".parse()?,
         process: Process::new(Entry::Http),

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use isopod_policy::{Ceiling, CoresOverride};
+use isopod_policy::{Ceiling, CoresOverride, MiddlewareUse};
 use serde::Deserialize;
 use toml::de::DeTable;
 
@@ -45,6 +45,8 @@ pub(super) struct ConfigFile {
     pub(super) connections: ConnectionsSection,
     #[serde(default)]
     pub(super) outbound: OutboundSection,
+    #[serde(default)]
+    pub(super) middleware: Vec<MiddlewareUse>,
 }
 
 #[derive(Debug, Default, Deserialize)]

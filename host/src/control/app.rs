@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use arc_swap::ArcSwap;
 use isopod_policy::{
-    AppName, AppState, AppType, Ceiling, ConfigVars, CoresOverride, Intended, ProcessName, ReleaseNumber,
+    AppKind, AppName, AppState, AppType, Ceiling, ConfigVars, CoresOverride, Intended, ProcessName, ReleaseNumber,
 };
 use isopod_store::App;
 use jiff::Timestamp;
@@ -25,6 +25,7 @@ pub(crate) struct AppRecord {
     pub(crate) name: AppName,
     /// Distinguishes the app from earlier and later apps of the same name.
     pub(crate) id: String,
+    pub(crate) kind: AppKind,
     pub(crate) created_at: Timestamp,
     pub(crate) log: Arc<AppLog>,
     pub(crate) traffic: Arc<runtime::App>,
@@ -80,7 +81,7 @@ impl AppRecord {
             error_detail: None,
             intended: row.intended,
             release: row.release,
-            serves_http: true,
+            serves_http: row.kind.is_app(),
             config: row.config,
             cores: row.cores,
             ceiling: row.ceiling,
@@ -89,6 +90,7 @@ impl AppRecord {
         Self {
             name: row.name,
             id: row.id,
+            kind: row.kind,
             created_at: row.created_at,
             log,
             traffic,

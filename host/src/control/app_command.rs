@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::control::{
     app::AppRecord,
     error::{DeployError, Failure},
+    plugin_users::UnusedPlugin,
     push::{
         progress::{LivePush, PushNow},
         request::{Accepted, PushRequest},
@@ -59,6 +60,8 @@ pub(in crate::control) enum Command {
     },
     Destroy {
         by: String,
+        /// The lock of a plugin, which prevents new uses.
+        unused: Option<UnusedPlugin>,
         reply: Reply<()>,
     },
     Push {

@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, PoisonError, RwLock},
 };
 
-use isopod_policy::AppName;
+use isopod_policy::{AppKind, AppName};
 use tokio::sync::watch;
 
 use crate::control::{app::AppRecord, app_command::AppHandle, error::DeployError};
@@ -37,17 +37,23 @@ impl AppTable {
         app.ok_or_else(|| DeployError::UnknownApp(name.clone()))
     }
 
-    /// Returns up to `limit` apps after `after`, ordered by name.
-    pub(in crate::control) fn apps(&self, after: Option<&AppName>, limit: usize) -> Vec<Arc<AppRecord>> {
+    /// Returns up to `limit` records of one kind after `after`, ordered by name.
+    pub(in crate::control) fn of_kind(
+        &self,
+        kind: AppKind,
+        after: Option<&AppName>,
+        limit: usize,
+    ) -> Vec<Arc<AppRecord>> {
         let apps = self.0.apps.read().unwrap_or_else(PoisonError::into_inner);
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         let records = apps.range::<AppName, _>((from, Bound::Unbounded)).map(|(_, app)| &app.record);
-        records.filter(|app| !app.is_destroyed()).take(limit).cloned().collect()
+        records.filter(|app| app.kind == kind && !app.is_destroyed()).take(limit).cloned().collect()
     }
 
-    /// Returns all apps, ordered by name.
+    /// Returns all apps and plugins, ordered by name.
     pub(in crate::control) fn all(&self) -> Vec<Arc<AppRecord>> {
-        self.apps(None, usize::MAX)
+        let apps = self.0.apps.read().unwrap_or_else(PoisonError::into_inner);
+        apps.values().map(|app| &app.record).filter(|app| !app.is_destroyed()).cloned().collect()
     }
 
     /// Returns the app with this name, also while it is being destroyed.

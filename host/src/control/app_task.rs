@@ -223,7 +223,8 @@ impl AppTask {
             Command::SetConfig { config, keys, by, reply } => {
                 send_reply(reply, self.set_config(config, &keys, &by).await)
             }
-            Command::Destroy { by, reply } => match self.delete_stored().await {
+            // The lock is released once the deletion is stored.
+            Command::Destroy { by, unused: _unused, reply } => match self.delete_stored().await {
                 Ok(()) => self.destroyed_by = Some((by, reply)),
                 Err(error) => send_reply(reply, Err(error)),
             },

@@ -3,7 +3,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use isopod_policy::{AppName, AppType, Ceiling, Cores, CoresOverride, InstanceId, ProcessName};
+use isopod_policy::{AppKind, AppName, AppType, Ceiling, Cores, CoresOverride, InstanceId, ProcessName};
 use isopod_store::{App, Intended, NewApp, Store, StoreError};
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -19,6 +19,7 @@ use crate::control::{
     error::DeployError,
     failpoint::reached,
     limits,
+    plugins::Plugins,
     requester::Requester,
     shutdown::Shutdown,
 };
@@ -41,6 +42,7 @@ pub(in crate::control) struct Options {
     /// The tasks of the apps, and what they share.
     pub(in crate::control) tasks: TaskTracker,
     pub(in crate::control) task_services: Arc<app_task::Services>,
+    pub(in crate::control) plugins: Plugins,
     pub(in crate::control) shutdown: Shutdown,
 }
 
@@ -66,13 +68,38 @@ impl Apps {
 
     /// Returns up to `limit` apps after `after`, ordered by name.
     pub(crate) fn list(&self, after: Option<&AppName>, limit: usize) -> Vec<Arc<AppRecord>> {
-        self.0.options.app_table.apps(after, limit)
+        self.0.options.app_table.of_kind(AppKind::App, after, limit)
+    }
+
+    /// Returns all apps and plugins, ordered by name.
+    pub(crate) fn with_plugins(&self) -> Vec<Arc<AppRecord>> {
+        self.0.options.app_table.all()
     }
 
     /// Creates an app.
     pub(crate) async fn create(
         &self,
         name: &AppName,
+        app_type: AppType,
+        cause: &str,
+        requester: &Requester,
+    ) -> Result<Arc<AppRecord>, DeployError> {
+        self.create_record(name, AppKind::App, app_type, cause, requester).await
+    }
+
+    /// Creates a plugin, which has no release yet.
+    pub(in crate::control) async fn create_plugin(
+        &self,
+        name: &AppName,
+        requester: &Requester,
+    ) -> Result<Arc<AppRecord>, DeployError> {
+        self.create_record(name, AppKind::Plugin, AppType::Production, "created by its first push", requester).await
+    }
+
+    async fn create_record(
+        &self,
+        name: &AppName,
+        kind: AppKind,
         app_type: AppType,
         cause: &str,
         requester: &Requester,
@@ -87,7 +114,8 @@ impl Apps {
                 if known.record.is_destroyed() { DeployError::BeingDestroyed } else { DeployError::AppExists };
             return Err(refused(name.clone()));
         }
-        let new = NewApp { name: name.clone(), app_type, intended: Intended::Running, created_at: Timestamp::now() };
+        let created_at = Timestamp::now();
+        let new = NewApp { name: name.clone(), kind, app_type, intended: Intended::Running, created_at };
         let row = match store.create_app(new).await {
             Ok(row) => row,
             Err(StoreError::AppExists { name }) => return Err(DeployError::AppExists(name)),
@@ -100,8 +128,11 @@ impl Apps {
         directory.put(&[Arc::clone(&app.traffic)]);
         reached("app-registered").await;
         self.run(task);
-        let text = format!("created as a {app_type} app: {cause}");
-        activity.record(&app, "app-created", text, json!({ "type": app_type, "by": requester.by })).await;
+        let text = match kind {
+            AppKind::App => format!("created as a {app_type} app: {cause}"),
+            AppKind::Plugin => format!("created as a plugin: {cause}"),
+        };
+        activity.record(&app, "app-created", text, json!({ "kind": kind, "type": app_type, "by": requester.by })).await;
         Ok(app)
     }
 
@@ -110,7 +141,7 @@ impl Apps {
     pub(in crate::control) fn register(&self, row: App, fired: HashMap<ProcessName, Timestamp>) -> AppTask {
         let Options { app_table, logs, machine, cores, task_services, .. } = &self.0.options;
         let resources = machine.app_resources(row.app_type, cores.with(row.cores));
-        let traffic = Arc::new(runtime::App::new(row.name.clone(), resources));
+        let traffic = Arc::new(runtime::App::new(row.name.clone(), row.kind, resources));
         let log = logs.app(&row.name);
         let (commands, received) = mpsc::channel(limits::APP_COMMANDS_QUEUED_MAX);
         let app = AppHandle::new(Arc::new(AppRecord::new(row, fired, log, traffic)), commands);
@@ -131,6 +162,10 @@ impl Apps {
         requester: &Requester,
     ) -> Result<Arc<AppRecord>, DeployError> {
         let app = self.app(name)?;
+        if app.kind == AppKind::Plugin && app_type != AppType::Production {
+            let what = "its type is always production";
+            return Err(DeployError::IsPlugin { plugin: name.clone(), what });
+        }
         if app.fields().app_type != app_type {
             requester.check_type(name, &self.ceiling(&app), app_type)?;
         }
@@ -215,7 +250,13 @@ impl Apps {
         let destroyed = match app_table.handle(name) {
             Ok(app) => {
                 let by = by.to_owned();
-                app.request(|reply| Command::Destroy { by, reply }).await
+                // Taken before the command is sent, since a commit holds the lock while it waits
+                // for the plugin's task.
+                let unused = match app.record.kind {
+                    AppKind::App => None,
+                    AppKind::Plugin => Some(self.0.options.plugins.lock_unused(name).await?),
+                };
+                app.request(|reply| Command::Destroy { by, unused, reply }).await
             }
             Err(unknown) => Err(unknown),
         };

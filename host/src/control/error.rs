@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use isopod_engine::{Fault, Rejected};
 use isopod_policy::{
-    AppName, AppState, AppType, BundleError, ConfigError, ErrorCause, Excess, FormationError, Grant, PushId,
-    ReleaseNumber, ReleaseState,
+    AppName, AppState, AppType, BundleError, ConfigError, ErrorCause, Excess, FormationError, Grant, PluginReference,
+    PushId, ReleaseNumber, ReleaseState,
 };
 use isopod_policy::{
     ceiling,
@@ -14,6 +14,9 @@ use isopod_policy::{
     text::{excerpt, printable},
 };
 use isopod_store::{Reason, StoreError};
+use semver::Version;
+
+use crate::control::plugin_users::Users;
 
 /// The reason why a request about an app is refused.
 #[derive(Debug, thiserror::Error)]
@@ -64,6 +67,12 @@ pub(crate) enum DeployError {
     NotDev { app: AppName, app_type: AppType },
     #[error("invalid cores: {why}")]
     Cores { app: AppName, why: String },
+    #[error("`{0}` is not an installed plugin")]
+    UnknownPlugin(AppName),
+    #[error("the plugin `{plugin}` is in use: {users}")]
+    PluginInUse { plugin: AppName, users: Users },
+    #[error("`{plugin}` is a plugin: {what}")]
+    IsPlugin { plugin: AppName, what: &'static str },
     #[error("{what} are already waiting")]
     TooMany { what: String, retry_after: Duration },
     #[error("{most} uploads{of} are already in progress")]
@@ -87,6 +96,8 @@ pub(crate) enum UploadsOf {
     Host,
     #[error(" to `{0}`")]
     App(AppName),
+    #[error(" of plugins")]
+    Plugins,
     #[error(" with the token `{0}`")]
     Token(String),
 }
@@ -128,6 +139,50 @@ pub(crate) enum Failure {
         listed(grants)
     )]
     Widened { grants: Vec<Grant>, than: ReleaseNumber },
+    #[error(
+        "the bundle is a plugin, and `{app}` is an app: install it with `isopod plugins install`, or POST /v1/plugins"
+    )]
+    PluginToApp { app: AppName },
+    #[error("`{plugin}` is a plugin, and the isopod.toml of the bundle has no kind = \"plugin\"")]
+    AppToPlugin { plugin: AppName },
+    #[error(
+        "a plugin is installed from a bundle with an isopod.toml that has kind = \"plugin\" and a [plugin] table; \
+         `isopod build` makes one"
+    )]
+    NoPluginManifest,
+    #[error(
+        "isopod.toml has kind = \"plugin\", but the component exports no interface of a plugin, such as \
+         isopod:plugin/middleware@0.1.0; in Rust, isopod_sdk::middleware! exports it"
+    )]
+    NoPluginExport,
+    #[error(
+        "the component is a plugin: it serves neither HTTP nor events. Add kind = \"plugin\" and a [plugin] table with \
+         a version to isopod.toml, and install it with `isopod plugins install`"
+    )]
+    PluginWithoutKind,
+    #[error(
+        "the middleware `{plugin}` can't be used: {why}. Install it with `isopod plugins install`; `isopod plugins` \
+         lists the installed ones"
+    )]
+    PluginMissing { plugin: AppName, why: &'static str },
+    #[error("the middleware `{plugin}` can't check its config, because it does not serve: {why}")]
+    PluginNotServing { plugin: AppName, why: String },
+    #[error(
+        "version {version} of the middleware `{}` is installed, but the manifest accepts only {}: change the range, \
+         or install another version",
+        used.name,
+        used.version.as_ref().map(ToString::to_string).unwrap_or_default()
+    )]
+    PluginVersion { used: Box<PluginReference>, version: Version },
+    #[error(
+        "version {version} of the plugin `{plugin}` is outside of the range of its users: {users}. Change their ranges \
+         first, or keep the version compatible"
+    )]
+    PluginVersionOfUsers { plugin: AppName, version: Version, users: String },
+    #[error("the middleware `{plugin}` refuses its config: {why}")]
+    PluginConfig { plugin: AppName, why: String },
+    #[error("this version of the plugin `{plugin}` refuses the present config of {user}: {why}")]
+    PluginConfigOfUser { plugin: AppName, user: String, why: String },
     #[error("a new instance did not start: {0}")]
     Start(Fault),
     #[error("the health check of process `{process}` failed: {detail}")]
@@ -162,6 +217,11 @@ impl Failure {
             Self::TooManyWarmInstances { .. } => "too-many-instances",
             Self::NotAllowed { .. } => NOT_ALLOWED,
             Self::Widened { .. } => "grants-widened",
+            Self::PluginToApp { .. } | Self::AppToPlugin { .. } => "wrong-kind",
+            Self::NoPluginManifest | Self::NoPluginExport | Self::PluginWithoutKind => "invalid-plugin",
+            Self::PluginMissing { .. } | Self::PluginNotServing { .. } => "plugin-missing",
+            Self::PluginVersion { .. } | Self::PluginVersionOfUsers { .. } => "plugin-version",
+            Self::PluginConfig { .. } | Self::PluginConfigOfUser { .. } => "plugin-config",
             Self::Start(Fault::NoRoom { .. }) => "no-room",
             Self::Start(_) => "start-failed",
             Self::Health { .. } => "health-check",
@@ -186,12 +246,25 @@ impl Failure {
     /// Returns whether the build failed, as opposed to the deployment.
     pub(super) fn is_build_failure(&self) -> bool {
         match self {
-            Self::Bundle(_) | Self::Rejected(_) | Self::SdkTooOld { .. } | Self::Formation(_) | Self::OnlyACommand => {
-                true
-            }
+            Self::Bundle(_)
+            | Self::Rejected(_)
+            | Self::SdkTooOld { .. }
+            | Self::Formation(_)
+            | Self::OnlyACommand
+            | Self::PluginToApp { .. }
+            | Self::AppToPlugin { .. }
+            | Self::NoPluginManifest
+            | Self::NoPluginExport
+            | Self::PluginWithoutKind => true,
             Self::TooManyWarmInstances { .. }
             | Self::NotAllowed { .. }
             | Self::Widened { .. }
+            | Self::PluginMissing { .. }
+            | Self::PluginNotServing { .. }
+            | Self::PluginVersion { .. }
+            | Self::PluginVersionOfUsers { .. }
+            | Self::PluginConfig { .. }
+            | Self::PluginConfigOfUser { .. }
             | Self::Start(_)
             | Self::Health { .. }
             | Self::TakenOutOfService { .. }
@@ -237,6 +310,17 @@ impl Failure {
             | Self::TooManyWarmInstances { .. }
             | Self::NotAllowed { .. }
             | Self::Widened { .. }
+            | Self::PluginToApp { .. }
+            | Self::AppToPlugin { .. }
+            | Self::NoPluginManifest
+            | Self::NoPluginExport
+            | Self::PluginWithoutKind
+            | Self::PluginMissing { .. }
+            | Self::PluginNotServing { .. }
+            | Self::PluginVersion { .. }
+            | Self::PluginVersionOfUsers { .. }
+            | Self::PluginConfig { .. }
+            | Self::PluginConfigOfUser { .. }
             | Self::SecretsLost { .. }
             | Self::TimeLimit(_)
             | Self::HostStopped

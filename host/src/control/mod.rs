@@ -16,6 +16,8 @@ pub(crate) mod events;
 pub(crate) mod failpoint;
 pub(crate) mod key_value;
 pub(crate) mod limits;
+mod plugin_users;
+mod plugins;
 mod push;
 mod push_jobs;
 mod push_runner;
@@ -29,11 +31,13 @@ mod startup;
 mod storing;
 
 pub(crate) use self::{
-    app::{APP_DESTROYED, AppRecord},
+    app::{APP_DESTROYED, AppRecord, Fields},
     background::scheduler as schedules,
     error::{DeployError, Failure},
+    plugins::{Plugin, PluginRelease},
     push::progress::PushNow,
     push::pushes::PushLimits,
+    push::request::Accepted,
     push::upload::Received,
     queries::EventHandlers,
     requester::Requester,

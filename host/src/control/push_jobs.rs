@@ -1,7 +1,7 @@
 //! Owns the requests about push jobs: receives uploads, hands received bundles to the tasks of
 //! their apps, and reads the progress of jobs. Never runs a job.
 
-use isopod_policy::{AppName, AppType, BundleKind, Manifest, PushId};
+use isopod_policy::{AppKind, AppName, AppType, BundleKind, Manifest, PushId};
 use isopod_store::{Digest, Idempotency};
 use tokio::sync::watch;
 
@@ -21,6 +21,15 @@ use crate::control::{
     shutdown::Shutdown,
 };
 
+/// A received bundle with what is known about its push.
+struct PushUpload {
+    received: Received,
+    kind: BundleKind,
+    requester: Requester,
+    key: Option<String>,
+    created_app: bool,
+}
+
 /// Accepts, cancels and shows push jobs. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct PushJobs {
@@ -31,8 +40,9 @@ pub(crate) struct PushJobs {
 }
 
 impl PushJobs {
-    /// Starts an upload, which holds its permits until it is dropped.
-    pub(crate) fn upload(&self, app: &AppName, token: &str) -> Result<Upload, DeployError> {
+    /// Starts an upload for an app, or of a plugin whose name is not known yet. The upload holds
+    /// its permits until it is dropped.
+    pub(crate) fn upload(&self, app: Option<&AppName>, token: &str) -> Result<Upload, DeployError> {
         self.shutdown.ensure_open()?;
         self.pushes.upload(app, token)
     }
@@ -49,11 +59,47 @@ impl PushJobs {
     ) -> Result<Accepted, DeployError> {
         self.shutdown.ensure_open()?;
         let (app, received, created_app) = self.find_or_create(name, received, kind, requester).await?;
+        self.push(app, PushUpload { received, kind, requester: requester.clone(), key, created_app }).await
+    }
+
+    /// Accepts a received bundle as a push job of the plugin that its manifest names. Creates the
+    /// plugin if it doesn't exist and the bundle is valid.
+    pub(crate) async fn install_plugin(
+        &self,
+        received: Received,
+        kind: BundleKind,
+        requester: &Requester,
+        key: Option<String>,
+    ) -> Result<Accepted, DeployError> {
+        self.shutdown.ensure_open()?;
+        let unusable = |failure| DeployError::Unusable(Box::new(failure));
+        let name = verify::read_plugin_name(&received, kind).await.map_err(unusable)?;
+        let (app, created_app) = match self.app_table.handle(&name) {
+            Ok(app) => (app, false),
+            Err(DeployError::UnknownApp(_)) => {
+                let created = match self.apps.create_plugin(&name, requester).await {
+                    Ok(_) => true,
+                    // A concurrent request created it.
+                    Err(DeployError::AppExists(_)) => false,
+                    Err(error) => return Err(error),
+                };
+                (self.app_table.handle(&name).map_err(|_| DeployError::BeingDestroyed(name.clone()))?, created)
+            }
+            Err(error) => return Err(error),
+        };
+        if app.record.kind == AppKind::App {
+            return Err(DeployError::AppExists(name));
+        }
+        self.push(app, PushUpload { received, kind, requester: requester.clone(), key, created_app }).await
+    }
+
+    async fn push(&self, app: AppHandle, upload: PushUpload) -> Result<Accepted, DeployError> {
+        let PushUpload { received, kind, requester, key, created_app } = upload;
         let idempotency = match key {
             Some(key) => Some(Idempotency { key, upload: digest(&received).await? }),
             None => None,
         };
-        let request = PushRequest { received, kind, requester: requester.clone(), idempotency, created_app };
+        let request = PushRequest { received, kind, requester, idempotency, created_app };
         match app.request(|reply| Command::Push { request, reply }).await {
             Err(DeployError::UnknownApp(name)) => Err(DeployError::BeingDestroyed(name)),
             accepted => accepted,

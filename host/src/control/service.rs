@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use isopod_engine::Engine;
-use isopod_policy::{Ceiling, Cores};
+use isopod_policy::{Ceiling, Cores, MiddlewareUse};
 use isopod_store::Store;
 use tokio::{sync::mpsc, task::JoinHandle};
 use tokio_util::task::TaskTracker;
@@ -22,6 +22,7 @@ use crate::control::{
     error::DeployError,
     events::{self, Events},
     limits,
+    plugins::{self, Plugins},
     push::pushes::{PushLimits, Pushes},
     push_jobs::PushJobs,
     push_runner::PushRunner,
@@ -56,6 +57,8 @@ pub(crate) struct Options {
     pub(crate) watch: Arc<machine::CpuSampler>,
     /// The idle time after which an app is frozen.
     pub(crate) freeze_after: Duration,
+    /// The middleware that the operator requires for all apps.
+    pub(crate) required_middleware: Vec<MiddlewareUse>,
 }
 
 /// The handles of the control plane's services, for the API. Cheap to clone.
@@ -65,6 +68,7 @@ pub(crate) struct ControlPlane {
     pub(crate) pushes: PushJobs,
     pub(crate) settings: Settings,
     pub(crate) queries: Queries,
+    pub(crate) plugins: Plugins,
     pub(crate) events: Events,
     pub(crate) schedules: scheduler::Service,
 }
@@ -86,6 +90,7 @@ pub(crate) struct Service {
 struct Core {
     store: Store,
     app_table: AppTable,
+    plugins: Plugins,
     activity: ActivityLog,
     schedules: Schedules,
     events: Events,
@@ -106,12 +111,14 @@ impl Service {
         let store = options.store.clone();
         let (queue, directory) = (Arc::new(store.events().clone()), Arc::clone(&options.directory));
         let (events, deliveries) = events::open(queue, directory, app_table.clone(), shutdown.clone());
-        let core = Core { store, app_table, activity, schedules: Schedules::default(), events, shutdown };
+        let plugins = plugins(&options, &app_table);
+        let core = Core { store, app_table, plugins, activity, schedules: Schedules::default(), events, shutdown };
         let releases = Releases {
             engine: options.engine.clone(),
             store: core.store.clone(),
             activity: core.activity.clone(),
             events: core.events.clone(),
+            plugins: core.plugins.clone(),
             app_instances_max: options.app_instances_max,
             ceiling: Arc::clone(&options.ceiling),
         };
@@ -147,7 +154,7 @@ impl Service {
     /// Registers all stored apps, and marks push jobs that the last stop interrupted as failed. No
     /// app serves yet.
     pub(crate) async fn restore(&self) -> Result<Restored, DeployError> {
-        let Core { store, app_table, activity, schedules, events, shutdown } = self.core.clone();
+        let Core { store, app_table, plugins, activity, schedules, events, shutdown } = self.core.clone();
         let late = LateServices {
             gc: gc::Service { app_table: app_table.clone(), store: store.clone() },
             data_watch: data_watch::Service { app_table: app_table.clone(), activity, store: store.clone() },
@@ -155,7 +162,9 @@ impl Service {
             shutdown,
         };
         let (apps, directory) = (self.handles.apps.clone(), Arc::clone(&self.directory));
-        Startup { apps, app_table, store, schedules, directory, late }.restore().await
+        let restored = Startup { apps, app_table, store, schedules, directory, late }.restore().await?;
+        plugins.report_missing();
+        Ok(restored)
     }
 
     /// Shuts down: accepts no new work, drains push jobs and other changes for up to
@@ -221,7 +230,7 @@ struct Parts<'a> {
 
 /// Creates the services that handle requests.
 fn handles(options: &Options, core: &Core, parts: Parts<'_>, scheduler: scheduler::Service) -> ControlPlane {
-    let Core { store, app_table, activity, schedules, events, shutdown } = core.clone();
+    let Core { store, app_table, plugins, activity, schedules, events, shutdown } = core.clone();
     let Parts { releases, pushes, usage, app_tasks, crash_reports } = parts;
     let pipeline = pipeline::Options {
         releases: releases.clone(),
@@ -263,6 +272,7 @@ fn handles(options: &Options, core: &Core, parts: Parts<'_>, scheduler: schedule
         ceiling: Arc::clone(&options.ceiling),
         tasks: app_tasks.clone(),
         task_services,
+        plugins: plugins.clone(),
         shutdown: shutdown.clone(),
     });
     ControlPlane {
@@ -286,15 +296,26 @@ fn handles(options: &Options, core: &Core, parts: Parts<'_>, scheduler: schedule
             usage: usage.clone(),
             pushes: pushes.clone(),
         },
+        plugins,
         events,
         schedules: scheduler,
         apps,
     }
 }
 
+/// Creates the service of plugins.
+fn plugins(options: &Options, app_table: &AppTable) -> Plugins {
+    Plugins::new(plugins::Options {
+        app_table: app_table.clone(),
+        store: options.store.clone(),
+        directory: Arc::clone(&options.directory),
+        required: options.required_middleware.clone(),
+    })
+}
+
 /// Creates the scheduler, which is also the handle to the schedules.
 fn scheduler(options: &Options, core: &Core) -> scheduler::Service {
-    let Core { store, app_table, activity, schedules, events, shutdown } = core.clone();
+    let Core { store, app_table, activity, schedules, events, shutdown, .. } = core.clone();
     scheduler::Service {
         app_table,
         activity,

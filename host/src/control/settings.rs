@@ -5,8 +5,8 @@
 use std::sync::Arc;
 
 use isopod_policy::{
-    AppName, AppType, ConfigChange, ConfigVars, Formation, FormationChange, Limits, Manifest, NewProcess, ProcessName,
-    ReleaseNumber, ReleaseState, config_vars::Applied, formation, json::explain,
+    AppKind, AppName, AppType, ConfigChange, ConfigVars, Formation, FormationChange, Limits, Manifest, NewProcess,
+    ProcessName, ReleaseNumber, ReleaseState, config_vars::Applied, formation, json::explain,
 };
 use isopod_store::Release;
 use serde_json::{Value, json};
@@ -117,7 +117,7 @@ impl Settings {
             .stored(present)
             .await
             .map_err(|failure| DeployError::NotRolledOut { app: name(), failure: Box::new(failure) })?;
-        let exported = verify::exported(&verified.info.entries);
+        let exported = verify::exported(&verified.info.entries, app.kind);
         let limits = verified.manifest.limits.clone();
         let mut config = app.fields().config.clone();
         let processes = match before.processes.is_empty() {
@@ -142,6 +142,9 @@ impl Settings {
                     return Ok(None);
                 }
                 formation_cause(&processes, &verified.manifest.processes, app.fields().app_type, &limits)
+            }
+            Change::NewProcess(_) if app.kind == AppKind::Plugin => {
+                return Err(DeployError::IsPlugin { plugin: name(), what: "it has only one process type" });
             }
             Change::NewProcess(body) => {
                 let new = NewProcess::from_json(&body).map_err(bad)?;

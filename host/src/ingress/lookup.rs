@@ -82,7 +82,8 @@ fn select(host: &str, config: &Config, directory: &Directory) -> Result<(Arc<App
         false => directory.get(name),
         true => directory.get(&name.to_ascii_lowercase()),
     };
-    let app = found.ok_or_else(|| unknown(format!("there is no app `{name}`")).app(name))?;
+    let app =
+        found.filter(|app| !app.is_plugin()).ok_or_else(|| unknown(format!("there is no app `{name}`")).app(name))?;
     let no_part = || no_such_part(format!("`{host}` is not a release or an instance of `{name}`")).app(name);
     Ok((app, part.ok_or_else(no_part)?))
 }

@@ -10,7 +10,7 @@ use super::{
     status::LiveInstance,
 };
 use arc_swap::{ArcSwap, ArcSwapOption};
-use isopod_policy::{AppName, Cores, InstanceId};
+use isopod_policy::{AppKind, AppName, Cores, InstanceId};
 use std::{
     sync::{Arc, Mutex},
     time::{Duration, Instant},
@@ -19,6 +19,7 @@ use std::{
 /// One app, as seen by traffic.
 pub(crate) struct App {
     name: AppName,
+    kind: AppKind,
     resources: Arc<AppResources>,
     serving: ArcSwap<Serving>,
     /// All releases that have taken jobs, including those that drain.
@@ -33,10 +34,11 @@ pub(crate) struct App {
 }
 
 impl App {
-    pub(crate) fn new(name: AppName, resources: Arc<AppResources>) -> Self {
+    pub(crate) fn new(name: AppName, kind: AppKind, resources: Arc<AppResources>) -> Self {
         let resident = Arc::<ResidentReleases>::default();
         Self {
             name,
+            kind,
             resources,
             serving: ArcSwap::from_pointee(Serving::nothing_deployed()),
             previews: Arc::new(Previews::new(Arc::clone(&resident))),
@@ -49,6 +51,11 @@ impl App {
 
     pub(crate) fn name(&self) -> &AppName {
         &self.name
+    }
+
+    /// Returns whether this is a plugin, which no host name selects.
+    pub(crate) fn is_plugin(&self) -> bool {
+        self.kind == AppKind::Plugin
     }
 
     /// Returns the app's share of the host's resources.

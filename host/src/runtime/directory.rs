@@ -116,7 +116,7 @@ mod tests {
         resources::{GuestRuntimes, HostResources},
     };
     use isopod_executor::{Config, Executor};
-    use isopod_policy::{AppType, Cores};
+    use isopod_policy::{AppKind, AppType, Cores};
     use std::num::NonZeroUsize;
     use tokio::sync::mpsc;
 
@@ -140,6 +140,7 @@ mod tests {
         let directory = empty_directory(sender);
         let app = App::new(
             "shop".parse().expect("a valid name"),
+            AppKind::App,
             host.app_resources(AppType::Dev, Cores::new(1, 1).expect("valid cores")),
         );
         let [first, second] = ["1", "2"].map(|number| number.parse().expect("a valid number"));
@@ -179,6 +180,7 @@ mod tests {
             let cores = Cores::new(1, 1).expect("valid cores");
             let app = App::new(
                 format!("cold-{index}").parse().expect("a valid name"),
+                AppKind::App,
                 host.app_resources(AppType::Dev, cores),
             );
             app.install_cold(first);

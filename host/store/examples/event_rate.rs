@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use isopod_policy::{AppName, AppType, ProcessName};
+use isopod_policy::{AppKind, AppName, AppType, ProcessName};
 use isopod_store::{
     Effects, Event, EventFilter, EventPayload, EventQueue, EventState, Intended, KeyWrite, Lease, NewApp, NewEvent,
     Outcome, Page, Store,
@@ -66,8 +66,13 @@ fn report(what: &str, events: usize, took: Duration) {
 
 async fn measure(folder: &Path, backlog: usize) {
     let store = Store::open(folder).expect("the store opens");
-    let new_app =
-        NewApp { name: app(), app_type: AppType::Dev, intended: Intended::Running, created_at: Timestamp::now() };
+    let new_app = NewApp {
+        name: app(),
+        kind: AppKind::App,
+        app_type: AppType::Dev,
+        intended: Intended::Running,
+        created_at: Timestamp::now(),
+    };
     store.create_app(new_app).await.expect("the app is created");
     accept_singly(&store, 1).await;
     accept_singly(&store, CALLERS).await;

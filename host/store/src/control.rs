@@ -12,7 +12,7 @@ use rusqlite::Connection;
 use crate::files::blocking;
 use crate::model::{
     Activity, App, Idempotency, Inserted, Intended, ListedRelease, LogLine, NewActivity, NewApp, NewPush, NewRelease,
-    Push, Reason, Release, Rotation, ScheduleFired, Token, TokenUse,
+    PluginUse, Push, Reason, Release, Rotation, ScheduleFired, Token, TokenUse,
 };
 use crate::page::{Page, Paged};
 use crate::sqlite::{activity, apps, pushes, releases, schedules, tokens, usage};
@@ -256,6 +256,13 @@ impl Store {
     /// interrupted releases. Call again after ending these.
     pub async fn interrupted_releases(&self) -> Result<Vec<Release>, StoreError> {
         self.sqlite().read(releases::interrupted).await
+    }
+
+    /// Returns the middleware of all apps' current releases, or only the uses of one plugin, sorted
+    /// by app. Reads the manifest of every current release.
+    pub async fn plugin_uses(&self, plugin: Option<&AppName>) -> Result<Vec<PluginUse>, StoreError> {
+        let plugin = plugin.cloned();
+        self.sqlite().read(move |connection| releases::plugin_uses(connection, plugin.as_ref())).await
     }
 
     /// Returns the data for deciding which releases of an app are kept, oldest first, without the

@@ -49,8 +49,8 @@ pub use kv::{KvStore, ValueVersion};
 pub use loss::{Loss, LostData, Rescued};
 pub use model::{
     Activity, App, CALLS_REFUSED, DamagedRelease, FormerSecret, Idempotency, Inserted, Intended, ListedRelease,
-    LogLine, NewActivity, NewApp, NewPush, NewRelease, Push, PushStep, Reason, Release, Rotation, ScheduleFired, Token,
-    TokenUse,
+    LogLine, NewActivity, NewApp, NewPush, NewRelease, PluginUse, Push, PushStep, Reason, Release, Rotation,
+    ScheduleFired, Token, TokenUse,
 };
 pub use options::Options;
 pub use page::{Page, Paged};

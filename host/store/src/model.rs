@@ -7,8 +7,8 @@ pub use isopod_policy::Intended;
 use isopod_policy::formation::Change;
 use isopod_policy::retention::StoredRelease;
 use isopod_policy::{
-    AppName, AppType, Ceiling, ConfigVars, CoresOverride, Manifest, ProcessName, PushId, PushState, Refused,
-    ReleaseEvent, ReleaseNumber, ReleaseState, Role, Scope,
+    AppKind, AppName, AppType, Ceiling, ConfigVars, CoresOverride, Manifest, MiddlewareUse, ProcessName, PushId,
+    PushState, Refused, ReleaseEvent, ReleaseNumber, ReleaseState, Role, Scope,
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -23,6 +23,7 @@ use crate::{Digest, StoreError};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewApp {
     pub name: AppName,
+    pub kind: AppKind,
     pub app_type: AppType,
     pub intended: Intended,
     pub created_at: Timestamp,
@@ -34,6 +35,7 @@ pub struct App {
     pub name: AppName,
     /// Distinguishes the app from an earlier or later app with the same name.
     pub id: String,
+    pub kind: AppKind,
     #[serde(rename = "type")]
     pub app_type: AppType,
     pub intended: Intended,
@@ -49,6 +51,13 @@ pub struct App {
     pub ceiling: Ceiling,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,
+}
+
+/// An app whose current release uses a plugin.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PluginUse {
+    pub app: AppName,
+    pub used: MiddlewareUse,
 }
 
 /// A push job to queue.

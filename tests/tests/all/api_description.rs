@@ -130,6 +130,7 @@ fn an_invalid_cursor_is_a_bad_cursor() {
     host.create("shop", "dev");
     for list in [
         "apps",
+        "plugins",
         "tokens",
         "apps/shop/pushes",
         "apps/shop/releases",
@@ -137,7 +138,7 @@ fn an_invalid_cursor_is_a_bad_cursor() {
         "apps/shop/logs",
         "apps/shop/activity",
     ] {
-        let is_text = ["apps", "tokens", "apps/shop/instances", "apps/shop/logs"].contains(&list);
+        let is_text = ["apps", "plugins", "tokens", "apps/shop/instances", "apps/shop/logs"].contains(&list);
         let others: &[&str] = if is_text { &[] } else { &["0", "007", "%2B1", "1234567890123456789"] };
         for cursor in ["%21", "no+such", ""].iter().chain(others) {
             host.api(Ask::get(format!("/v1/{list}?cursor={cursor}"))).problem(400, "bad-cursor");
@@ -221,8 +222,13 @@ checks.positive_data_acceptance.expected-statuses = ["2xx", "400", "401", "403",
 # `positive_data_acceptance` counts 422 as a rejection of the schema, although the status means that the request is
 # well-formed. The documented 422 means that the uploaded bytes are no bundle, which no schema can express.
 [[operations]]
-include-operation-id = "create_push"
+include-operation-id = ["create_push", "install_plugin"]
 checks.positive_data_acceptance.expected-statuses = ["2xx", "401", "403", "404", "409", "422", "429", "5xx"]
+
+# `negative_data_rejection` sends null as a cursor, which is the text `null` in a query.
+[[operations]]
+include-operation-id = "list_plugins"
+checks.negative_data_rejection.expected-statuses = ["200", "4xx", "5xx"]
 "#;
 
 /// Adds a media type that schemathesis doesn't know, and the relation between headers and content

@@ -109,6 +109,8 @@ mod outbound_pool;
 mod outbound_requests;
 mod outbound_timers;
 mod pages;
+mod plugin_checks;
+mod plugins;
 mod policy;
 mod power_failures;
 mod previews;

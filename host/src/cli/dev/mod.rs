@@ -23,6 +23,7 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::Duration;
 
 use clap::Args;
+use isopod_policy::AppKind;
 use serde_json::Value;
 
 use self::event::SessionEvent;
@@ -62,6 +63,13 @@ pub(crate) struct DevArgs {
 
 pub(crate) fn run(args: &DevArgs) -> Result<(), Failure> {
     let project = Project::open(&args.folder)?;
+    if project.manifest.kind == AppKind::Plugin {
+        return Err(Failure::new(format!(
+            "{} is a plugin, which serves no requests of its own",
+            project.manifest.name
+        ))
+        .next("install it with `isopod plugins install`, and run an app that uses it"));
+    }
     let (events, receiver) = sync_channel(limits::DEV_EVENTS_WAITING_MAX);
     listen_for_signals(events.clone());
     let mut own_host = match args.to {

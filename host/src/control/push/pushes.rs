@@ -67,15 +67,19 @@ impl Pushes {
         &self.0.options
     }
 
-    /// Starts an upload, which holds its permits until it is dropped.
-    pub(in crate::control) fn upload(&self, app: &AppName, token: &str) -> Result<Upload, DeployError> {
+    /// Starts an upload for an app, or of a plugin whose name is not known yet. The upload holds
+    /// its permits until it is dropped.
+    pub(in crate::control) fn upload(&self, app: Option<&AppName>, token: &str) -> Result<Upload, DeployError> {
         let refused = |most, of| DeployError::TooManyUploads { of, most, retry_after: limits::UPLOADS_RETRY_AFTER };
         let of_token = self.0.uploads_by_token.permit(token).map_err(|exceeded| match exceeded {
             Exceeded::Own => refused(limits::UPLOADS_PER_TOKEN, UploadsOf::Token(token.to_owned())),
             Exceeded::Shared => refused(limits::UPLOADS_MAX, UploadsOf::Host),
         })?;
-        let of_app = self.0.uploads_by_app.permit(app.as_str()).map_err(|exceeded| match exceeded {
-            Exceeded::Own => refused(limits::UPLOADS_PER_APP, UploadsOf::App(app.clone())),
+        // No app has an empty name.
+        let holder = app.map_or("", AppName::as_str);
+        let of_holder = || app.map_or(UploadsOf::Plugins, |app| UploadsOf::App(app.clone()));
+        let of_app = self.0.uploads_by_app.permit(holder).map_err(|exceeded| match exceeded {
+            Exceeded::Own => refused(limits::UPLOADS_PER_APP, of_holder()),
             Exceeded::Shared => refused(limits::UPLOADS_MAX, UploadsOf::Host),
         })?;
         Upload::begin(&uploads_folder(&self.0.store), [of_token, of_app])

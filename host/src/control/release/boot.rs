@@ -8,7 +8,7 @@ use futures::{StreamExt, TryStreamExt};
 use isopod_engine::{Fault, Folder, Instance, Output, Program, Sandbox, Speed};
 use isopod_executor::Class;
 use isopod_policy::{
-    Access, AppType, ConfigVars, Entry as ProcessEntry, Formation, Isolation, Manifest, Process, ProcessName,
+    Access, AppType, ConfigVars, Entry as ProcessEntry, Formation, Isolation, Limits, Manifest, Process, ProcessName,
     ReleaseNumber, config_vars::RESERVED_VARS,
 };
 use tokio::time::{Instant, sleep};
@@ -107,7 +107,7 @@ impl Releases {
             grants: manifest.grants.clone(),
             inherit_network: false,
             folders,
-            limits: manifest.limits.clone(),
+            limits: limits_of(manifest),
             keyvalue,
             events: Some(AppEvents::shared(&self.events, &app.name)),
             output,
@@ -212,6 +212,12 @@ impl fmt::Display for Started {
             some => write!(f, "{they} started; {some} have a health check, and are healthy"),
         }
     }
+}
+
+/// Returns the limits of a release. A call of a plugin has the time limit of the plugin.
+fn limits_of(manifest: &Manifest) -> Limits {
+    let request_timeout = manifest.plugin.as_ref().map_or(manifest.limits.request_timeout, |plugin| plugin.time_limit);
+    Limits { request_timeout, ..manifest.limits.clone() }
 }
 
 /// Starts the warm minimum of each process type, at least one instance, a few concurrently. Starts

@@ -157,9 +157,9 @@ impl Releases {
         let limits = release.manifest.limits.clone();
         let processes = match app.traffic.active() {
             _ if !release.manifest.processes.is_empty() => release.manifest.processes,
-            Some(running) => formation::default_for(verify::exported(&running.program().info().entries)),
+            Some(running) => formation::default_for(verify::exported(&running.program().info().entries, app.kind)),
             None => match self.stored(release).await {
-                Ok(verified) => formation::default_for(verify::exported(&verified.info.entries)),
+                Ok(verified) => formation::default_for(verify::exported(&verified.info.entries, app.kind)),
                 // An unreadable release runs nothing.
                 Err(_) => BTreeMap::new(),
             },

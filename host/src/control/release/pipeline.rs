@@ -240,7 +240,8 @@ impl Received {
             ReleaseSource::Stored(bundle, config) => (*bundle, config, false),
             ReleaseSource::Bundle(upload, kind) => {
                 let manifest = present.as_ref().map(|present| present.manifest.clone());
-                let manifest = manifest.unwrap_or_else(|| Manifest::new(app.name.clone()));
+                let none = || Manifest { kind: app.kind, ..Manifest::new(app.name.clone()) };
+                let manifest = manifest.unwrap_or_else(none);
                 let bundle = verify::read(&upload, kind, manifest).await?;
                 pipeline.log_contents(&bundle);
                 reached("push-verified").await;
@@ -248,6 +249,8 @@ impl Received {
             }
         };
         let excesses = pipeline.check(&bundle.manifest, present.as_ref(), &requester, is_push)?;
+        let before = present.as_ref().map_or(&[][..], |present| &present.manifest.middleware);
+        pipeline.options.releases.plugins.check(app, &bundle.manifest, before).await?;
         Ok(Verified { bundle, config, origin, excesses })
     }
 }
@@ -329,6 +332,8 @@ impl Booted {
     /// service. The rollout watch follows.
     async fn commit(self, pipeline: &ReleasePipeline) -> Result<Committed, Failure> {
         let change = pipeline.permit.change;
+        let plugins = &pipeline.options.releases.plugins;
+        let _guard = plugins.lock_commit(&pipeline.app.record, &self.manifest, &self.running).await?;
         let committed = pipeline.app.ask(|reply| Command::Commit { change, booted: Box::new(self), reply }).await;
         committed.unwrap_or_else(|no_reply| Err(no_reply.into()))
     }

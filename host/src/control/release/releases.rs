@@ -7,7 +7,7 @@ use isopod_engine::Engine;
 use isopod_policy::Ceiling;
 use isopod_store::Store;
 
-use crate::control::{background::activity_log::ActivityLog, events::Events};
+use crate::control::{background::activity_log::ActivityLog, events::Events, plugins::Plugins};
 
 /// Reads, compiles and loads releases. Cheap to clone.
 #[derive(Clone)]
@@ -17,6 +17,7 @@ pub(in crate::control) struct Releases {
     pub(in crate::control) activity: ActivityLog,
     /// The receiver of the events that guests send.
     pub(in crate::control) events: Events,
+    pub(in crate::control) plugins: Plugins,
     /// The maximum number of warm instances of an app.
     pub(in crate::control) app_instances_max: u32,
     /// The ceiling on what releases may ask for, which apps can override.

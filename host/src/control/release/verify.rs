@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use isopod_engine::{ComponentInfo, Entries, inspect};
 use isopod_policy::{
-    BundleError, BundleKind, Grants, Limits, Manifest, bundle,
+    AppKind, AppName, BundleError, BundleKind, Grants, Limits, Manifest, bundle,
     formation::{self, Exported, Formation},
 };
 use isopod_store::Digest;
@@ -34,10 +34,32 @@ pub(in crate::control) async fn read(
 ) -> Result<ValidBundle, Failure> {
     let path = upload.path();
     let reading = tokio::task::spawn_blocking(move || {
-        let bytes = std::fs::read(path).map_err(|e| Failure::Internal(format!("the upload can't be read: {e}")))?;
+        let bytes = std::fs::read(path).map_err(unreadable)?;
         verify(kind, bytes, present)
     });
     reading.await.unwrap_or_else(|e| Err(Failure::Internal(e.to_string())))
+}
+
+/// Reads the bundle of a plugin, and returns the name in its manifest.
+pub(in crate::control) async fn read_plugin_name(upload: &Received, kind: BundleKind) -> Result<AppName, Failure> {
+    if kind == BundleKind::Component {
+        return Err(Failure::NoPluginManifest);
+    }
+    let path = upload.path();
+    let reading = tokio::task::spawn_blocking(move || {
+        let bytes = std::fs::read(path).map_err(unreadable)?;
+        kind.check(&bytes)?;
+        let manifest = bundle::read(kind, &bytes)?.manifest.filter(|manifest| manifest.kind == AppKind::Plugin);
+        let manifest = manifest.ok_or(Failure::NoPluginManifest)?;
+        let name = manifest.name.clone();
+        verify(kind, bytes, manifest)?;
+        Ok(name)
+    });
+    reading.await.unwrap_or_else(|e| Err(Failure::Internal(e.to_string())))
+}
+
+fn unreadable(error: std::io::Error) -> Failure {
+    Failure::Internal(format!("the upload can't be read: {error}"))
 }
 
 /// Reads a bundle. Blocks. A bare component takes `present`, the manifest of the current release.
@@ -58,15 +80,32 @@ fn verify(kind: BundleKind, bytes: Vec<u8>, present: Manifest) -> Result<ValidBu
     let info = inspect(&component)?;
     check_sdk(info.sdk_version.as_deref())?;
     let has_manifest = given.is_some();
-    let manifest = match given {
+    let mut manifest = match given {
         Some(mut given) => {
+            check_kind(&given, &present)?;
             given.processes = formation::inherit(&given.processes, &present.processes, &given.limits);
             given
         }
         None => present,
     };
-    formation_of(&manifest, &info.entries)?;
+    let formation = formation_of(&manifest, &info.entries)?;
+    if manifest.kind == AppKind::Plugin {
+        if manifest.plugin.is_none() {
+            return Err(Failure::NoPluginManifest);
+        }
+        // Stored with the release, so that the kind of the plugin is known without its component.
+        manifest.processes = formation;
+    }
     Ok(ValidBundle { component: component.into(), info, manifest, snapshot: None, has_manifest })
+}
+
+/// Checks that a bundle for an app is an app, and that one for a plugin is a plugin.
+fn check_kind(given: &Manifest, present: &Manifest) -> Result<(), Failure> {
+    match (given.kind, present.kind) {
+        (AppKind::Plugin, AppKind::App) => Err(Failure::PluginToApp { app: present.name.clone() }),
+        (AppKind::App, AppKind::Plugin) => Err(Failure::AppToPlugin { plugin: present.name.clone() }),
+        (AppKind::App, AppKind::App) | (AppKind::Plugin, AppKind::Plugin) => Ok(()),
+    }
 }
 
 /// Reads a component, like [`verify`], that was stored with its manifest and possibly a snapshot.
@@ -81,7 +120,12 @@ pub(in crate::control) fn stored(
 /// Returns the process types of a release: those of its manifest, or `web` and `worker` by the
 /// component's exports.
 pub(in crate::control) fn formation_of(manifest: &Manifest, entries: &Entries) -> Result<Formation, Failure> {
-    let exported = exported(entries);
+    let exported = exported(entries, manifest.kind);
+    match (manifest.kind, all_exported(entries).plugin_kind()) {
+        (AppKind::Plugin, None) => return Err(Failure::NoPluginExport),
+        (AppKind::App, Some(_)) if exported == Exported::default() => return Err(Failure::PluginWithoutKind),
+        (AppKind::Plugin, Some(_)) | (AppKind::App, _) => {}
+    }
     if !manifest.processes.is_empty() {
         formation::check(&manifest.processes, &manifest.limits, exported)?;
         return Ok(manifest.processes.clone());
@@ -113,8 +157,12 @@ pub(in crate::control) fn memory_note(limits: &Limits, most: u64) -> Option<Stri
     })
 }
 
-/// Returns the exports of a component that policy rules depend on.
-pub(in crate::control) fn exported(entries: &Entries) -> Exported {
+/// Returns the exports of a component that an app or a plugin may run.
+pub(in crate::control) fn exported(entries: &Entries, kind: AppKind) -> Exported {
+    all_exported(entries).usable_by(kind)
+}
+
+fn all_exported(entries: &Entries) -> Exported {
     Exported {
         http: entries.http.is_some(),
         events: entries.events,

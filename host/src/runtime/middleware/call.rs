@@ -72,7 +72,6 @@ impl ActiveRelease {
         })
     }
 
-    #[allow(dead_code, reason = "the control plane calls it when it checks the configs of a release")]
     /// Asks this plugin whether a config is valid. The inner error is the plugin's own text. Runs
     /// on the plugin's own CPU account.
     pub(crate) async fn validate_config(&self, config: &str) -> Result<Result<(), String>, InvokeError> {

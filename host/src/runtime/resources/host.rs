@@ -38,7 +38,6 @@ impl HostResources {
         Self(Arc::new(Inner { executor, guests, bodies, pools, waits, refuses_waiting, required_middleware }))
     }
 
-    #[allow(dead_code, reason = "the composition root calls it with the settings of the operator")]
     /// Sets the middlewares that the operator requires for every app, before the first release is
     /// active.
     pub(crate) fn require_middleware(&self, uses: Vec<MiddlewareUse>) {

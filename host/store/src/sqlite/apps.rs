@@ -10,12 +10,13 @@ use crate::page::{Page, Paged};
 use crate::sql::{Sql, all, first, json, parsed, time, to_json};
 use crate::{StoreError, identity};
 
-const COLUMNS: &str = "name, id, type, intended, release, config, cores, ceiling, created_at, updated_at";
+const COLUMNS: &str = "name, id, kind, type, intended, release, config, cores, ceiling, created_at, updated_at";
 
 fn make(row: &Row<'_>) -> Sql<App> {
     Ok(App {
         name: parsed(row, "name")?,
         id: row.get("id")?,
+        kind: parsed(row, "kind")?,
         app_type: parsed(row, "type")?,
         intended: parsed(row, "intended")?,
         release: row.get::<_, Option<u32>>("release")?.and_then(ReleaseNumber::new),
@@ -34,7 +35,8 @@ pub(crate) fn existing(connection: &Connection, name: &AppName) -> Sql<App> {
 pub(crate) fn create(connection: &Connection, app: &NewApp) -> Sql<App> {
     let created = connection
         .prepare_cached(
-            "INSERT INTO apps (name, id, type, intended, created_at, updated_at) VALUES (?1, ?5, ?2, ?3, ?4, ?4)
+            "INSERT INTO apps (name, id, kind, type, intended, created_at, updated_at)
+             VALUES (?1, ?5, ?6, ?2, ?3, ?4, ?4)
              ON CONFLICT (name) DO NOTHING",
         )?
         .execute(params![
@@ -42,7 +44,8 @@ pub(crate) fn create(connection: &Connection, app: &NewApp) -> Sql<App> {
             app.app_type.as_str(),
             app.intended.as_str(),
             app.created_at.to_string(),
-            identity::new_id()
+            identity::new_id(),
+            app.kind.as_str()
         ])?;
     if created == 0 {
         return Err(StoreError::AppExists { name: app.name.clone() }.into());

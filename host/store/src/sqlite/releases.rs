@@ -11,7 +11,9 @@ use rusqlite::{Connection, Row, params};
 use super::apps;
 use super::schema::FINAL;
 use crate::limits::PAGE_ITEMS_MAX;
-use crate::model::{App, DamagedRelease, ListedRelease, NewRelease, Reason, Release, beyond_bound, listed_number};
+use crate::model::{
+    App, DamagedRelease, ListedRelease, NewRelease, PluginUse, Reason, Release, beyond_bound, listed_number,
+};
 use crate::page::{Page, Paged};
 use crate::sql::{Sql, SqlError, all, first, json, parsed, parsed_if_any, reason, time, time_if_any, to_json};
 use crate::{Digest, StoreError};
@@ -46,6 +48,21 @@ fn make(row: &Row<'_>) -> Sql<Release> {
         created_at: time(row, "created_at")?,
         updated_at: time(row, "updated_at")?,
     })
+}
+
+/// Returns the middleware of all apps' current releases, or only the uses of one plugin, sorted by
+/// app.
+pub(crate) fn plugin_uses(connection: &Connection, plugin: Option<&AppName>) -> Sql<Vec<PluginUse>> {
+    // SQLite parses no manifest without the key, and a damaged manifest uses no plugin.
+    let sql = "SELECT apps.name AS app, used.value AS used
+               FROM apps JOIN releases ON releases.app = apps.name AND releases.number = apps.release,
+                    json_each(iif(instr(releases.manifest, '\"middleware\"') AND json_valid(releases.manifest),
+                                  releases.manifest, '{}'), '$.middleware') AS used
+               WHERE (?1 IS NULL OR json_extract(used.value, '$.use') = ?1
+                      OR substr(json_extract(used.value, '$.use'), 1, length(?1) + 1) = ?1 || '@')
+               ORDER BY apps.name, used.key";
+    let make = |row: &Row<'_>| Ok(PluginUse { app: parsed(row, "app")?, used: json(row, "used")? });
+    all(connection, sql, [plugin.map(AppName::as_str)], make)
 }
 
 /// Returns the app's next number. A number is never reused, even after its release was removed.

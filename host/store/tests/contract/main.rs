@@ -14,7 +14,7 @@ mod lasting;
 mod secrets;
 mod upgrade;
 
-use isopod_policy::{AppName, AppType, ConfigVars, Manifest, PushId};
+use isopod_policy::{AppKind, AppName, AppType, ConfigVars, Manifest, PushId};
 use isopod_store::{Digest, Intended, NewActivity, NewApp, NewPush, NewRelease, Store};
 use jiff::Timestamp;
 use tempfile::TempDir;
@@ -41,7 +41,13 @@ fn at(second: i64) -> Timestamp {
 }
 
 fn new_app(text: &str) -> NewApp {
-    NewApp { name: name(text), app_type: AppType::Dev, intended: Intended::Running, created_at: at(0) }
+    NewApp {
+        name: name(text),
+        kind: AppKind::App,
+        app_type: AppType::Dev,
+        intended: Intended::Running,
+        created_at: at(0),
+    }
 }
 
 /// Returns an id that differs by the number.

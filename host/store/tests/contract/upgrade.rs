@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use isopod_policy::{AppType, ConfigVars, ReleaseEvent, ReleaseState, Scope};
+use isopod_policy::{AppKind, AppType, ConfigVars, ReleaseEvent, ReleaseState, Scope};
 use isopod_store::{FolderReport, Inserted, Intended, Page, Store, StoreError};
 use rusqlite::{Connection, params};
 
@@ -171,6 +171,7 @@ async fn releases_of_format_1_get_their_states() {
 async fn other_rows_of_format_1_are_unchanged() {
     let (_folder, store) = open_upgraded();
     let apps = store.apps(Page::default()).await.expect("they are read").items;
+    assert!(apps.iter().all(|app| app.kind == AppKind::App), "earlier formats had no plugins");
     let apps: Vec<_> = apps.iter().map(|app| (app.name.as_str(), app.app_type, app.intended, app.release)).collect();
     let expected = [
         ("busy", AppType::Staging, Intended::Running, Some(number(3))),

@@ -1,9 +1,9 @@
 //! Apps: created once, changed, listed by name, and deleted with all their records.
 
-use isopod_policy::{AppType, ConfigVars, CoresOverride, ReleaseNumber};
-use isopod_store::{Intended, Page, Paged, StoreError};
+use isopod_policy::{AppKind, AppType, ConfigVars, CoresOverride, ReleaseNumber};
+use isopod_store::{Intended, NewApp, Page, Paged, StoreError};
 
-use super::{create, month, number, page, process, reason, usage};
+use super::{app_now, create, month, number, page, process, reason, usage};
 use crate::{at, config, name, new_activity, new_app, new_push, new_release, push_id};
 
 #[tokio::test]
@@ -17,6 +17,18 @@ async fn a_created_app_is_read_back() {
     assert_eq!((created.created_at, created.updated_at), (at(0), at(0)));
     assert_eq!(store.app(&name("greeter")).await, Ok(Some(created)));
     assert_eq!(store.app(&name("other")).await, Ok(None));
+}
+
+#[tokio::test]
+async fn the_kind_of_a_plugin_is_stored() {
+    let backend = crate::on_disk();
+    let store = &backend.store;
+    let new = NewApp { kind: AppKind::Plugin, app_type: AppType::Production, ..new_app("require-jwt") };
+    let created = store.create_app(new).await.expect("the plugin is created");
+    assert_eq!(created.kind, AppKind::Plugin);
+    assert_eq!(store.app(&name("require-jwt")).await, Ok(Some(created)));
+    assert_eq!(create(store, "greeter").await, name("greeter"));
+    assert_eq!(app_now(store, &name("greeter")).await.kind, AppKind::App);
 }
 
 #[tokio::test]

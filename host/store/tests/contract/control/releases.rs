@@ -1,11 +1,11 @@
 //! Releases: their numbers, their states before they serve, and how long they are kept.
 
 use isopod_policy::retention::StoredRelease;
-use isopod_policy::{ReleaseEvent, ReleaseNumber, ReleaseState};
-use isopod_store::{Reason, StoreError, limits};
+use isopod_policy::{Manifest, ReleaseEvent, ReleaseNumber, ReleaseState};
+use isopod_store::{NewRelease, Reason, StoreError, limits};
 
 use super::{app_now, booted, create, number, page, reason, release_now, serving};
-use crate::{at, name, new_release};
+use crate::{at, name, new_activity, new_release};
 
 #[tokio::test]
 async fn releases_are_numbered_per_app_and_never_reused() {
@@ -161,4 +161,35 @@ async fn the_current_release_is_never_removed() {
     assert_eq!(store.release(&app, number(1)).await, Ok(None));
     let next = store.insert_release(new_release("greeter", 13)).await.expect("the release is created");
     assert_eq!(next.number, number(4), "a number is never reused");
+}
+
+#[tokio::test]
+async fn the_uses_of_a_plugin_are_those_of_current_releases() {
+    let backend = crate::on_disk();
+    let store = &backend.store;
+    for app in ["a", "b", "c"] {
+        create(store, app).await;
+    }
+    let deploy = async |app: &str, second: i64, middleware: &[&str]| {
+        let tables = middleware.iter().map(|used| format!("[[middleware]]\nuse = \"{used}\"\n")).collect::<String>();
+        let manifest = Manifest::parse(&format!("name = \"{app}\"\n{tables}")).expect("the manifest is valid");
+        let release = NewRelease { manifest, ..new_release(app, second) };
+        let number = store.insert_release(release).await.expect("the release is created").number;
+        for event in [ReleaseEvent::Built, ReleaseEvent::Booted] {
+            store.step_release(&name(app), number, event, None, at(second)).await.expect("the step is allowed");
+        }
+        store.make_current(&name(app), number, new_activity(Some(app), "serves"), at(second)).await.expect("it serves");
+    };
+    let uses = async |plugin: Option<&str>| {
+        let found = store.plugin_uses(plugin.map(name).as_ref()).await.expect("they are read");
+        found.iter().map(|found| format!("{} {}", found.app, found.used.plugin)).collect::<Vec<_>>()
+    };
+    deploy("a", 1, &["jwt"]).await;
+    deploy("b", 2, &["cors", "jwt@^1.2", "jwt2"]).await;
+    deploy("c", 3, &[]).await;
+    assert_eq!(uses(Some("jwt")).await, ["a jwt", "b jwt@^1.2"]);
+    assert_eq!(uses(None).await, ["a jwt", "b cors", "b jwt@^1.2", "b jwt2"]);
+    assert_eq!(uses(Some("other")).await, Vec::<String>::new());
+    deploy("a", 4, &[]).await;
+    assert_eq!(uses(Some("jwt")).await, ["b jwt@^1.2"], "the former release of an app uses nothing");
 }

@@ -1,0 +1,25 @@
+//! The apps that use a plugin, and their names in texts. Never reads the store.
+
+use std::fmt;
+
+use isopod_policy::{AppName, limits::APP_NAME_CHARS_MAX, text};
+use tokio::sync::OwnedRwLockWriteGuard;
+
+/// The lock that prevents a new use of a plugin that nothing uses.
+pub(in crate::control) type UnusedPlugin = OwnedRwLockWriteGuard<()>;
+
+/// The users of a plugin.
+#[derive(Debug, Default)]
+pub(crate) struct Users {
+    pub(crate) apps: Vec<AppName>,
+    /// Whether the host's settings require the plugin for all apps.
+    pub(crate) is_required: bool,
+}
+
+impl fmt::Display for Users {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let host = self.is_required.then_some("the host's settings");
+        let names = host.into_iter().chain(self.apps.iter().map(AppName::as_str));
+        f.write_str(&text::list(names, APP_NAME_CHARS_MAX))
+    }
+}
