@@ -17,7 +17,7 @@ use super::{
     auth::{Tokens, hash, new_token},
     limits,
 };
-use crate::control::DeployError;
+use crate::control::{DeployError, failpoint::reached};
 
 /// The reserved name of the administrator's token.
 pub(super) const NAME: &str = "admin";
@@ -63,10 +63,16 @@ pub(super) async fn rotate(store: &Store, secret: &str, rotation: Rotation) -> R
     let written = blocking(move || written_beside(&folder, &text)).await?;
     let before = store.tokens().await?.into_iter().find(|token| token.name == NAME);
     let rows = store.rotate_token(NAME, rotation).await?;
+    reached("admin-token-rotated").await;
     let path = store.folder().join(FILE);
     let replaced = blocking(move || {
         written.persist(&path).map_err(|e| e.error)?;
-        std::fs::File::open(path.parent().unwrap_or(&path))?.sync_all()
+        // The file is replaced. Without the sync, a power failure may restore the former file.
+        let synced = std::fs::File::open(path.parent().unwrap_or(&path)).and_then(|folder| folder.sync_all());
+        if let Err(error) = synced {
+            tracing::warn!(%error, "the folder of the administrator's token is not synced");
+        }
+        Ok(())
     });
     if let Err(error) = replaced.await {
         // Without this, no secret would be both accepted and readable by the owner.

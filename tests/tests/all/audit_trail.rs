@@ -53,6 +53,20 @@ fn refused_calls_are_counted_for_each_token() {
 }
 
 #[test]
+fn calls_with_an_expired_token_are_counted() {
+    let host = Host::start_pausing(QUICK);
+    let address = format!("http://{}", host.admin);
+    let args =
+        ["tokens", "create", "ci", "--role", "read", "--expires", "1s", "--host", &address, "--token", &host.token];
+    let secret = String::from_utf8(program::run(&args).stdout).expect("it is text");
+    let call = || host.api_with(secret.trim(), Ask::get("/v1/apps")).status;
+    wait_up_to(MINUTE_PATIENCE, "the expiry", || (call() == 401).then_some(()));
+    wait_up_to(MINUTE_PATIENCE, "the refused call", || {
+        (total(&refused(&host, "ci"), "token-expired") >= 1).then_some(())
+    });
+}
+
+#[test]
 fn a_flood_of_refused_calls_leaves_other_entries() {
     let host = Host::start();
     host.create("mine", "dev");

@@ -156,12 +156,59 @@ fn the_administrators_token_rotates_without_a_restart() {
     host.api_with(new.trim(), Ask::new("DELETE", "/v1/tokens/admin")).problem(409, "admin-token");
     let expiring = json!({ "expires_at": "2999-01-01T00:00:00Z" });
     host.api_with(new.trim(), Ask::post("/v1/tokens/admin/rotate").json(&expiring)).problem(409, "admin-token");
-    let left = std::fs::read_dir(host.data()).expect("it is a folder").filter_map(Result::ok);
-    let left = left.filter(|entry| entry.file_name().to_string_lossy().contains("admin.token-")).count();
-    assert_eq!(left, 0, "a temporary file is left");
+    assert!(!temporary_files(&host));
     let host = host.restart();
     host.api(Ask::get("/v1/apps")).expect(200);
     host.api_with(&old, Ask::get("/v1/apps")).problem(401, "unknown-token");
+}
+
+/// Returns the stored hash of the administrator's token.
+fn admin_hash(host: &Host) -> String {
+    let database = rusqlite::Connection::open(host.data().join("control.db")).expect("it opens");
+    database.query_row("SELECT hash FROM tokens WHERE name = 'admin'", [], |row| row.get(0)).expect("it is read")
+}
+
+#[test]
+fn a_rotation_of_the_administrators_token_that_a_crash_interrupts_leaves_the_token_of_the_file() {
+    let mut host = Host::start_pausing("admin-token-rotated=pause");
+    let before = admin_hash(&host);
+    let (address, token) = (host.admin, host.token.clone());
+    let rotating = std::thread::spawn(move || {
+        let ask = Ask::post("/v1/tokens/admin/rotate").header("authorization", format!("Bearer {token}"));
+        ask.send(address)
+    });
+    wait_up_to(MINUTE_PATIENCE, "the new hash in the store", || (admin_hash(&host) != before).then_some(()));
+    host.api(Ask::get("/v1/apps")).expect(200);
+    host.kill();
+    assert!(rotating.join().expect("the thread ends").is_err(), "the host was killed");
+    let token = host.token.clone();
+    let host = host.again();
+    assert_eq!(host.token, token, "the file has the former secret");
+    host.api(Ask::get("/v1/apps")).expect(200);
+    assert!(!temporary_files(&host));
+}
+
+#[test]
+fn a_rotation_whose_file_cannot_be_replaced_changes_nothing() {
+    let host = Host::start();
+    let path = host.data().join("admin.token");
+    std::fs::remove_file(&path).expect("it can be removed");
+    // A file can't replace a folder.
+    std::fs::create_dir(&path).expect("a folder can be made");
+    let before = admin_hash(&host);
+    host.api(Ask::post("/v1/tokens/admin/rotate")).problem(500, "disk");
+    host.api(Ask::get("/v1/apps")).expect(200);
+    assert_eq!(admin_hash(&host), before);
+    assert!(!temporary_files(&host));
+    std::fs::remove_dir(&path).expect("it can be removed");
+    let rotated = secret(&host.api(Ask::post("/v1/tokens/admin/rotate")).expect(200).json());
+    assert_eq!(std::fs::read_to_string(&path).expect("it is written again").trim(), rotated);
+}
+
+/// Returns whether a rotation has left a file beside that of the token.
+fn temporary_files(host: &Host) -> bool {
+    let mut entries = std::fs::read_dir(host.data()).expect("it is a folder").filter_map(Result::ok);
+    entries.any(|entry| entry.file_name().to_string_lossy().contains("admin.token-"))
 }
 
 #[test]
