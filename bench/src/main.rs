@@ -18,6 +18,7 @@ mod machine;
 mod neighbour;
 mod options;
 mod peers;
+mod plugins;
 mod redeploy;
 mod reload;
 mod report;
@@ -69,6 +70,8 @@ enum Benchmark {
     Scale(scale::Arguments),
     /// Acknowledged and handled events per second, beside NATS JetStream and Redis streams
     Events(events::Arguments),
+    /// Requests per second of an app with none, one and three middlewares, beside native axum
+    Plugins(plugins::Arguments),
     /// Instructions per request, which are independent of the machine's load
     Instructions(instructions::Arguments),
 }
@@ -88,6 +91,7 @@ fn run(benchmark: &Benchmark) -> Result<()> {
         Benchmark::Density(arguments) => density::run(arguments),
         Benchmark::Scale(arguments) => scale::run(arguments),
         Benchmark::Events(arguments) => events::run(arguments),
+        Benchmark::Plugins(arguments) => plugins::run(arguments),
         Benchmark::Instructions(arguments) => instructions::run(arguments),
     }
 }

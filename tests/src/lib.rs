@@ -20,6 +20,7 @@ pub mod http;
 pub mod limits;
 pub mod load;
 pub mod memory;
+pub mod middleware;
 pub mod neighbour;
 pub mod outbox;
 pub mod plugins;

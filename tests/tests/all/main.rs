@@ -96,6 +96,8 @@ mod malformed_requests;
 mod measured;
 mod messages;
 mod metrics_format;
+mod middleware;
+mod middleware_failures;
 mod missed_runs;
 mod model;
 mod newer_data;

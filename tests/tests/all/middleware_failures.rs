@@ -1,0 +1,181 @@
+//! Tests hostile and failing middleware. The manifest of the app decides what happens to its
+//! requests, and no request of a neighbour fails.
+
+use isopod_tests::{
+    Ask, Bundle, Host, Neighbour, guest,
+    middleware::{probe_plugin, used, with_middleware},
+    wait_for,
+};
+
+/// What the plugin does, by the path of the request.
+const HOSTILE: [(&str, &str); 11] = [
+    ("spin", "\"spin\""),
+    ("trap", "\"trap\""),
+    ("allocate", "\"allocate\""),
+    ("huge-headers", "{ headers = [500000, 1000] }"),
+    ("many-headers", "{ headers = [129, 1] }"),
+    ("huge-body", "{ body = 50000000 }"),
+    ("host", "{ set = [\"host\", \"evil.example\"] }"),
+    ("transfer-encoding", "{ append = [\"transfer-encoding\", \"chunked\"] }"),
+    ("never", "{ sleep = 3600000 }"),
+    ("error", "{ error = \"the secret is 42\" }"),
+    ("status", "{ respond = [101, \"\"] }"),
+];
+
+/// The hostile acts, each for requests to its own path.
+fn hostile(on_failure: &str) -> Vec<String> {
+    let uses = HOSTILE.iter().map(|(path, act)| {
+        used(&format!("{{ request = {act} }}"), &format!("paths = [\"/act/{path}\"]\non_failure = \"{on_failure}\""))
+    });
+    uses.collect()
+}
+
+fn host_with_probe() -> Host {
+    let host = Host::start();
+    host.installed(&probe_plugin("1.0.0", ""));
+    host
+}
+
+fn app(name: &str, uses: &[String]) -> Bundle {
+    Bundle::archive(&format!("name = \"{name}\"\n{}", uses.concat()), &guest("hello"))
+}
+
+#[test]
+fn a_hostile_middleware_fails_only_its_own_requests() {
+    let host = host_with_probe();
+    host.deploy("refusing", with_middleware("probe-flat", &hostile("refuse")));
+    host.deploy("passing", with_middleware("probe-flat", &hostile("pass")));
+    let neighbour = Neighbour::beside(&host);
+    for (path, _) in HOSTILE {
+        let answer = host.get("refusing", &format!("/act/{path}"));
+        let problem = answer.problem_of("refusing", 502, "plugin-failed");
+        assert_eq!(problem["plugin"], "probe", "{path}: {problem}");
+        assert_eq!(answer.header("x-isopod-error-source"), Some("host"), "{path}");
+        let line = host.log_line("refusing", path, |line| line["path"] == format!("/act/{path}"));
+        assert_eq!((line["fault"].as_str(), line["plugin"].as_str()), (Some("plugin-failed"), Some("probe")), "{line}");
+        host.get("passing", &format!("/act/{path}")).expect(200);
+        host.get("refusing", "/show").expect(200);
+    }
+    let failures = |app: &str| {
+        let labels = format!("app=\"{app}\",plugin=\"probe\",outcome=\"failure\"");
+        host.metric(&format!("isopod_app_plugin_calls_total{{{labels}}}"))
+    };
+    assert_eq!((failures("refusing"), failures("passing")), (HOSTILE.len() as f64, HOSTILE.len() as f64));
+    neighbour.finish();
+}
+
+#[test]
+fn a_middleware_that_fails_on_the_response_refuses_or_passes_it() {
+    let host = host_with_probe();
+    let acts: Vec<_> = HOSTILE.iter().filter(|(path, _)| *path != "status").collect();
+    for on_failure in ["refuse", "pass"] {
+        let uses = acts.iter().map(|(path, act)| {
+            let more = format!("paths = [\"/act/{path}\"]\non_failure = \"{on_failure}\"");
+            used(&format!("{{ request = \"pass\", response = {act} }}"), &more)
+        });
+        host.deploy(on_failure, with_middleware("probe-wasi02", &uses.collect::<Vec<_>>()));
+    }
+    let neighbour = Neighbour::beside(&host);
+    for (path, _) in acts {
+        host.get("refuse", &format!("/act/{path}")).problem_of("refuse", 502, "plugin-failed");
+        let answer = host.get("pass", &format!("/act/{path}")).expect(200);
+        assert_eq!(answer.header("host"), None, "{answer}");
+    }
+    neighbour.finish();
+}
+
+/// The text of a plugin may contain secrets: only a developer sees it in the response.
+#[test]
+fn a_visitor_does_not_see_what_a_plugin_said() {
+    let host = host_with_probe();
+    let uses = hostile("refuse");
+    host.create("live", "production");
+    host.deploy("live", app("live", &uses));
+    let problem = host.get("live", "/act/error").problem_of("live", 502, "plugin-failed");
+    assert!(!problem.to_string().contains("secret") && problem.to_string().contains("`probe`"), "{problem}");
+    let said =
+        |line: &serde_json::Value| line["message"].as_str().is_some_and(|text| text.contains("the secret is 42"));
+    let line = host.log_line("probe", "what the plugin said", said);
+    assert_eq!(line["request_id"], problem["request_id"], "{line}");
+}
+
+/// More spinning requests than the plugin has instances. The other app uses the same plugin.
+#[test]
+fn an_app_cannot_occupy_all_instances_of_a_plugin() {
+    let host = host_with_probe();
+    host.deploy("noisy", app("noisy", &[used("{ request = \"spin\" }", "")]));
+    host.deploy("quiet", app("quiet", &[used("{ request = \"pass\" }", "")]));
+    let quiet = Neighbour::asking(host.listen, "quiet", |answer| answer == "Hello, world!");
+    let statuses: Vec<u16> = std::thread::scope(|scope| {
+        let asking: Vec<_> = (0..24).map(|_| scope.spawn(|| host.get("noisy", "/").status)).collect();
+        asking.into_iter().map(|asking| asking.join().expect("asking does not panic")).collect()
+    });
+    assert!(statuses.iter().all(|status| [502, 503].contains(status)), "{statuses:?}");
+    assert!(statuses.contains(&502), "{statuses:?}");
+    quiet.finish();
+}
+
+#[test]
+fn a_busy_plugin_asks_the_client_to_retry() {
+    let host = Host::start();
+    host.installed(&probe_plugin("1.0.0", "[limits]\ninstances_max = 1\n"));
+    host.deploy("shop", app("shop", &[used("{ request = { sleep = 3600000 } }", "")]));
+    let answers: Vec<_> = std::thread::scope(|scope| {
+        let asking: Vec<_> = (0..8).map(|_| scope.spawn(|| host.get("shop", "/"))).collect();
+        asking.into_iter().map(|asking| asking.join().expect("asking does not panic")).collect()
+    });
+    let busy = answers.iter().find(|answer| answer.status == 503).expect("the plugin has one instance");
+    let problem = busy.problem_of("shop", 503, "plugin-busy");
+    assert_eq!((problem["plugin"].as_str(), busy.header("retry-after")), (Some("probe"), Some("1")), "{busy}");
+}
+
+#[test]
+fn a_stopped_plugin_fails_requests_only_where_it_is_required() {
+    let host = host_with_probe();
+    host.deploy("refusing", app("refusing", &[used("{ request = \"pass\" }", "")]));
+    host.deploy("passing", app("passing", &[used("{ request = \"pass\" }", "on_failure = \"pass\"")]));
+    host.stop_app("probe");
+    let problem = host.get("refusing", "/").problem_of("refusing", 502, "plugin-failed");
+    assert!(problem["detail"].as_str().expect("a detail").contains("unavailable"), "{problem}");
+    assert_eq!(host.get("passing", "/").expect(200).text(), "Hello, world!");
+    host.start_app("probe");
+    host.get("refusing", "/").expect(200);
+}
+
+/// Each call of the plugin calls the app, whose middleware is the plugin again.
+#[test]
+fn a_plugin_that_calls_back_into_the_app_ends() {
+    let host = Host::start();
+    let port = host.listen.port();
+    host.installed(&probe_plugin("1.0.0", &format!("[grants]\nhttp = [\"shop.localhost:{port}\", \"127.0.0.1\"]\n")));
+    let fetch = format!("{{ request = {{ fetch = \"http://shop.localhost:{port}/\" }} }}");
+    host.deploy("shop", app("shop", &[used(&fetch, "paths = [\"/\"]")]));
+    let neighbour = Neighbour::beside(&host);
+    for _ in 0..3 {
+        let answer = host.get("shop", "/");
+        assert!([502, 503].contains(&answer.status), "{answer}");
+    }
+    wait_for("an instance of the plugin", || (host.get("shop", "/other").status == 404).then_some(()));
+    neighbour.finish();
+}
+
+#[test]
+fn a_config_that_the_plugin_refuses_fails_the_deploy() {
+    let host = host_with_probe();
+    let (code, reason) = host.deploy_failing("shop", &app("shop", &[used("{ request = \"dance\" }", "")]));
+    assert_eq!(code, "plugin-config", "{reason}");
+    assert!(reason.contains("unknown variant `dance`"), "{reason}");
+}
+
+#[test]
+fn a_huge_config_is_refused_with_its_manifest() {
+    let host = host_with_probe();
+    let config = format!("{{ request = \"pass\", padding = \"{}\" }}", "x".repeat(10 << 20));
+    let answer = host.upload("shop", &app("shop", &[used(&config, "")]), "?wait=true");
+    assert!(answer.status >= 400 || answer.json()["state"] == "failed", "{answer}");
+    host.deploy(
+        "shop",
+        app("shop", &[used(&format!("{{ request = \"pass\", padding = \"{}\" }}", "x".repeat(60_000)), "")]),
+    );
+    assert_eq!(host.app("shop", Ask::get("/")).expect(200).text(), "Hello, world!");
+}
