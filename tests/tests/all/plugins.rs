@@ -35,7 +35,7 @@ fn a_plugin_is_installed_listed_upgraded_and_removed() {
     let push = host.installed(&plugin("1.0.0", grants));
     assert_eq!((push.app.as_str(), push.release, push.created_app), ("probe", Some(1), true));
     let shown = host.plugin("probe");
-    assert_eq!(host.plugins(), [shown.clone()]);
+    assert_eq!(host.plugins(), std::slice::from_ref(&shown));
     let fields = ["kind", "version", "release", "state", "used_by", "required", "time_limit_ms"];
     let expected =
         [json!("middleware"), json!("1.0.0"), json!(1), json!("running"), json!([]), json!(false), json!(250)];
