@@ -15,6 +15,17 @@ static ALLOCATOR: Allocator = Allocator;
 
 struct Allocator;
 
+unsafe extern "C" {
+    // `libmimalloc-sys` declares it only with a feature that adds a dependency.
+    safe fn mi_collect(force: bool);
+}
+
+/// Returns memory to the system that has been free for a while. mimalloc returns free memory only
+/// while threads allocate, so an idle host would keep the memory of its last burst.
+pub(crate) fn return_free_memory() {
+    mi_collect(false);
+}
+
 /// Returns whether mimalloc aligns a block of this layout by default. It aligns each block to a
 /// word.
 const fn is_plain(layout: &Layout) -> bool {

@@ -334,7 +334,8 @@ fn run_services(options: &Options, core: &Core) {
     let pruner = event_pruner::Service { app_table: app_table(), events: events.clone() };
     shutdown.in_background(pruner.run());
     let freeze_after = options.freeze_after;
-    shutdown.in_background(freezer::Service { app_table: app_table(), activity: activity(), freeze_after }.run());
+    let host = options.machine.clone();
+    shutdown.in_background(freezer::Service { app_table: app_table(), activity: activity(), host, freeze_after }.run());
     let (machine, window) = (Arc::clone(&options.watch), options.scale_window);
     shutdown.in_background(scaler::Service { app_table: app_table(), activity: activity(), machine, window }.run());
 }

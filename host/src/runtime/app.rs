@@ -96,6 +96,13 @@ impl App {
         self.active().is_some() || self.resources.is_resident()
     }
 
+    /// Frees the memory of dropped releases. Useful after [`Self::freeze`], once the caller has
+    /// dropped its own reference to the release.
+    pub(crate) fn remove_dropped(&self) {
+        self.resident.remove_dropped();
+        self.resources.remove_dropped_pools();
+    }
+
     /// Evicts previews that have been idle for `after`.
     pub(crate) fn evict_idle_previews(&self, now: Instant, after: Duration) {
         self.previews.evict_idle(now, after);

@@ -21,6 +21,12 @@ impl ResidentReleases {
         release.register_pools(&self.pools);
     }
 
+    /// Removes the releases and pools that have been dropped.
+    pub(super) fn remove_dropped(&self) {
+        self.releases.remove_dropped();
+        self.pools.remove_dropped();
+    }
+
     /// Returns the releases that take jobs. A release that drains takes none.
     fn releases(&self) -> impl Iterator<Item = Arc<ActiveRelease>> {
         self.releases.all().into_iter().filter(|release| !release.is_draining())

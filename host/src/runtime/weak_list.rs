@@ -42,6 +42,13 @@ impl<T: ?Sized> WeakList<T> {
         (0..count).filter_map(move |step| self.lock().get((from + step) % count).and_then(Weak::upgrade))
     }
 
+    /// Removes the dropped objects, whose memory is freed only then.
+    pub(crate) fn remove_dropped(&self) {
+        let mut objects = self.lock();
+        objects.retain(|object| object.strong_count() > 0);
+        objects.shrink_to_fit();
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         !self.lock().iter().any(|object| object.strong_count() > 0)
     }
@@ -75,5 +82,17 @@ mod tests {
         let list = WeakList::default();
         (0..1_000).for_each(|number| list.register_once(&Arc::new(number)));
         assert!(list.lock().len() <= 4);
+    }
+
+    #[test]
+    fn a_list_without_its_dropped_objects_takes_no_memory() {
+        let (list, kept) = (WeakList::default(), Arc::new(1));
+        list.register_once(&kept);
+        list.register_once(&Arc::new(2));
+        list.remove_dropped();
+        assert_eq!(list.lock().len(), 1);
+        drop(kept);
+        list.remove_dropped();
+        assert_eq!(list.lock().capacity(), 0);
     }
 }

@@ -305,6 +305,11 @@ impl AppResources {
         self.release_files();
     }
 
+    /// Frees the memory of dropped pools.
+    pub(crate) fn remove_dropped_pools(&self) {
+        self.pools.remove_dropped();
+    }
+
     /// Releases the runtime for the app's files unless it is in use.
     pub(crate) fn release_files(&self) {
         self.files.release_if_idle();

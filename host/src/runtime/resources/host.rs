@@ -71,6 +71,11 @@ impl HostResources {
         self.0.bodies.queued.release(bytes);
     }
 
+    /// Frees the memory of dropped pools.
+    pub(crate) fn remove_dropped_pools(&self) {
+        self.0.pools.remove_dropped();
+    }
+
     pub(crate) fn waits(&self) -> &Waits {
         &self.0.waits
     }
