@@ -30,18 +30,15 @@ pub(crate) fn private_file(path: &Path) -> Result<File, StoreError> {
         .map_err(|error| StoreError::file(path, &error))
 }
 
-/// Refuses a file that another path may lead to: a link to the file of another app would mix the
-/// data of both. A missing file is not refused.
+/// Refuses a symbolic link: one to the file of another app would mix the data of both. A missing
+/// file is not refused.
 pub(crate) fn refuse_link(path: &Path) -> Result<(), StoreError> {
-    let what = match fs::symlink_metadata(path) {
-        Ok(found) if found.is_symlink() => "is a symbolic link",
-        Ok(found) if found.is_file() && found.nlink() > 1 => "has several hard links",
-        Ok(_) | Err(_) => return Ok(()),
-    };
-    let detail = format!(
-        "it {what}, so another app may use the same file; stop the host, and replace it by a copy of the right file"
-    );
-    Err(StoreError::File { path: path.to_owned(), detail })
+    if !fs::symlink_metadata(path).is_ok_and(|found| found.is_symlink()) {
+        return Ok(());
+    }
+    let detail = "it is a symbolic link, so another app may use the same file; stop the host, and replace it by a \
+                  copy of the right file";
+    Err(StoreError::File { path: path.to_owned(), detail: detail.to_owned() })
 }
 
 /// Writes a file atomically: after any crash, it is complete or unchanged. It is written as

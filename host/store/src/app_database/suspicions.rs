@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
+use std::task::Poll;
 use std::time::Duration;
 
 use isopod_policy::AppName;
@@ -116,14 +117,17 @@ async fn a_write_that_meets_damage_does_not_make_the_new_database_suspect() {
     damage_index(&database(folder.path()));
     let name = shop();
     let mut writing = Box::pin(opened.store.set(&name, "", "7", b"new"));
-    assert!(futures::poll!(&mut writing).is_pending());
+    let polled = futures::poll!(&mut writing);
     let replaced = async {
         while opened.is_suspect() || !folder.path().join("lost+found").exists() {
             tokio::task::yield_now().await;
         }
     };
     tokio::time::timeout(TIME_MAX, replaced).await.expect("it is replaced");
-    let refused = writing.await;
+    let refused = match polled {
+        Poll::Ready(refused) => refused,
+        Poll::Pending => writing.await,
+    };
     assert!(matches!(refused, Err(StoreError::AppDataDamaged { .. })), "{refused:?}");
     assert!(!opened.is_suspect(), "the new database is intact");
     assert_eq!(opened.get("7").await, Ok(Some(vec![b'v'; 1_000])));
