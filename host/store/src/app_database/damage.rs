@@ -204,7 +204,6 @@ fn rename_if_any(from: &Path, to: &Path) -> Result<(), StoreError> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::rescue;
     use super::*;
     use crate::app_database::rescue::rescue;
     use crate::failed_reads::tests::fail_read;
@@ -244,9 +243,7 @@ mod tests {
     /// Examines a database on a disk without free space.
     fn examined(folder: &Path) -> Result<Examined, StoreError> {
         let app = "shop".parse().expect("a valid name");
-        set_aside(&AppFolders::of(folder), &app, false, Some(0), |from, to| {
-            rescue::rescue(from, to, None, crate::rescue::copy_rows)
-        })
+        set_aside(&AppFolders::of(folder), &app, false, Some(0), |from, to| rescue(from, to, None, copy_rows))
     }
 
     #[test]
