@@ -258,9 +258,11 @@ fn send_all(sending: &Sending, token: &str, sender: usize) {
 /// an event to each of the two apps, which their handlers count.
 fn event(id: &str, token: &str) -> Ask {
     let subject = subject_of(id);
-    let follow_up = json!([["increment", "followed"], ["increment", format!("followed-{id}")]]);
-    let audited = json!([["increment", "audited"], ["increment", format!("audited-{id}")]]);
+    // A step that fails with an error of the disk must fail its event, or the counters differ.
+    let follow_up = json!([["strict"], ["increment", "followed"], ["increment", format!("followed-{id}")]]);
+    let audited = json!([["strict"], ["increment", "audited"], ["increment", format!("audited-{id}")]]);
     let steps = json!([
+        ["strict"],
         ["increment", "total"],
         ["increment", format!("subject-{subject}")],
         ["increment", format!("handled-{id}")],

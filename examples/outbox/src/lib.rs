@@ -25,9 +25,14 @@ async fn on_event(event: Event) -> Result<Option<Reply>, EventError> {
 
 async fn run(steps: &Value, attempt: u32) -> Result<Vec<Value>, EventError> {
     let mut results = Vec::new();
+    let mut is_strict = false;
     for step in steps.as_array().or_status(400, "the steps are not a list")? {
         let step = Step(step.as_array().or_status(400, "a step is not a list")?);
-        results.push(match step.text(0)? {
+        let result = match step.text(0)? {
+            "strict" => {
+                is_strict = true;
+                json!(null)
+            }
             "attempt" => json!(attempt),
             "fail" => return Err(failure(&step)?),
             "trap" => panic!("outbox was asked to trap"),
@@ -52,7 +57,11 @@ async fn run(steps: &Value, attempt: u32) -> Result<Vec<Value>, EventError> {
             }
             "emit" => result(events::emit(step.event(1)?)),
             act => result(stored(act, &step)),
-        });
+        };
+        if is_strict && let Some(error) = result.get("error") {
+            return Err(EventError::retry(error.to_string()));
+        }
+        results.push(result);
     }
     Ok(results)
 }
