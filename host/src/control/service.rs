@@ -238,13 +238,7 @@ fn handles(options: &Options, core: &Core, parts: Parts<'_>, scheduler: schedule
         time_limit: options.pushes.time_limit,
         shutdown: shutdown.clone(),
     };
-    let push_runner = PushRunner {
-        pushes: pushes.clone(),
-        pipeline: pipeline.clone(),
-        activity: activity.clone(),
-        metrics: options.metrics.clone(),
-        shutdown: shutdown.clone(),
-    };
+    let push_runner = push_runner(options, core, pushes, &pipeline);
     let task_services = Arc::new(app_task::Services {
         app_table: app_table.clone(),
         store: store.clone(),
@@ -300,6 +294,16 @@ fn handles(options: &Options, core: &Core, parts: Parts<'_>, scheduler: schedule
         events,
         schedules: scheduler,
         apps,
+    }
+}
+
+fn push_runner(options: &Options, core: &Core, pushes: &Pushes, pipeline: &pipeline::Options) -> PushRunner {
+    PushRunner {
+        pushes: pushes.clone(),
+        pipeline: pipeline.clone(),
+        activity: core.activity.clone(),
+        metrics: options.metrics.clone(),
+        shutdown: core.shutdown.clone(),
     }
 }
 
