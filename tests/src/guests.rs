@@ -1,4 +1,4 @@
-//! Finds the components that are built from `examples/`. Never builds one.
+//! Finds the components that are built from `examples/` and `plugins/`. Never builds one.
 
 use std::path::{Path, PathBuf};
 

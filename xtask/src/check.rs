@@ -6,12 +6,17 @@ use anyhow::Result;
 
 use crate::{setup, step, test, tidy};
 
+/// The workspaces whose programs and components are shipped.
+const WORKSPACES: [&str; 2] = ["Cargo.toml", "plugins/Cargo.toml"];
+
 pub(crate) fn run() -> Result<()> {
     step::announce("format");
     step::run(step::cargo().args(["fmt", "--all", "--check"]), "run `cargo fmt --all`")?;
-    let mut examples = step::cargo();
-    examples.args(["fmt", "--manifest-path", "examples/Cargo.toml", "--all", "--check"]);
-    step::run(&mut examples, "run `cargo fmt --manifest-path examples/Cargo.toml --all`")?;
+    for workspace in ["examples/Cargo.toml", "plugins/Cargo.toml"] {
+        let mut guests = step::cargo();
+        guests.args(["fmt", "--manifest-path", workspace, "--all", "--check"]);
+        step::run(&mut guests, &format!("run `cargo fmt --manifest-path {workspace} --all`"))?;
+    }
     tidy::run()?;
     setup::run()?;
     step::announce("clippy");
@@ -38,16 +43,20 @@ fn licences() -> Result<()> {
         step::run(&mut install, "install cargo-deny by hand: https://embarkstudios.github.io/cargo-deny/")?;
     }
     step::announce("licences, sources and duplicates of dependencies");
-    let mut deny = step::cargo();
-    deny.args(["deny", "--all-features", "check", "bans", "licenses", "sources"]);
-    step::run(&mut deny, "deny.toml lists the permitted licences and sources")?;
+    for workspace in WORKSPACES {
+        let mut deny = step::cargo();
+        deny.args(["deny", "--manifest-path", workspace, "--all-features", "check", "--config", "deny.toml"]);
+        step::run(deny.args(["bans", "licenses", "sources"]), "deny.toml lists the permitted licences and sources")?;
+    }
     step::announce("known vulnerabilities of dependencies");
     if !step::succeeds(step::cargo().args(["deny", "fetch", "db"])) {
         println!("         skipped: cannot fetch the list of vulnerabilities");
         return Ok(());
     }
-    step::run(
-        step::cargo().args(["deny", "--all-features", "check", "advisories"]),
-        "update the dependency that the message names",
-    )
+    for workspace in WORKSPACES {
+        let mut deny = step::cargo();
+        deny.args(["deny", "--manifest-path", workspace, "--all-features", "check", "--config", "deny.toml"]);
+        step::run(deny.arg("advisories"), "update the dependency that the message names")?;
+    }
+    Ok(())
 }

@@ -1,6 +1,6 @@
-//! `cargo xtask guests`: builds the examples into `target/guests/NAME.wasm`, for tests, demo and
-//! benchmarks. Skips an example that is up to date. Reads only the name and the build of a
-//! manifest.
+//! `cargo xtask guests`: builds the examples and the shipped plugins into
+//! `target/guests/NAME.wasm`, for tests, demo and benchmarks. Skips one that is up to date. Reads
+//! only the name and the build of a manifest.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -19,7 +19,10 @@ pub enum Linker {
     BuiltWithTheWorkspace,
 }
 
-/// An example: a folder below `examples/`.
+/// The folders of guests: each is a workspace of its own.
+const FOLDERS: [&str; 2] = ["examples", "plugins"];
+
+/// An example or a shipped plugin: a folder below one of [`FOLDERS`].
 pub struct Example {
     pub name: String,
     pub folder: PathBuf,
@@ -44,7 +47,10 @@ pub fn run(names: &[String]) -> Result<()> {
 /// Builds the examples with these names, or all. Returns those that are built. Skips an example
 /// that needs npm or Python if that is not installed.
 pub fn build(names: &[String], linker: Linker) -> Result<Vec<Example>> {
-    let mut examples = find(&step::root().join("examples"))?;
+    let mut examples = Vec::new();
+    for folder in FOLDERS {
+        examples.extend(find(&step::root().join(folder))?);
+    }
     if let Some(unknown) = names.iter().find(|name| !examples.iter().any(|example| example.name == **name)) {
         let known: Vec<&str> = examples.iter().map(|example| example.name.as_str()).collect();
         bail!("unknown example {unknown:?}; the examples are {}", known.join(", "));
@@ -116,7 +122,7 @@ fn build_one(example: &Example, toolchain: &Toolchain, output: &Path) -> Result<
     fs::rename(&fresh, output).with_context(|| format!("cannot write {}", output.display()))
 }
 
-/// Returns all examples, sorted by name. Ignores a folder without a manifest.
+/// Returns all examples in a folder, sorted by name. Ignores a folder without a manifest.
 pub fn find(folder: &Path) -> Result<Vec<Example>> {
     let mut examples = Vec::new();
     let entries = fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?;
@@ -147,10 +153,10 @@ fn read(folder: PathBuf, manifest: &str) -> Result<Example> {
 fn is_up_to_date(example: &Example, output: &Path) -> Result<bool> {
     let Ok(built) = fs::metadata(output).and_then(|metadata| metadata.modified()) else { return Ok(false) };
     let root = step::root();
-    // The examples' workspace defines their build profile.
-    let mut newest = fs::metadata(root.join("examples/Cargo.toml"))
-        .and_then(|file| file.modified())
-        .unwrap_or(SystemTime::UNIX_EPOCH);
+    // The workspace defines the build profile.
+    let workspace = example.folder.parent().context("an example is in a folder")?;
+    let mut newest =
+        fs::metadata(workspace.join("Cargo.toml")).and_then(|file| file.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
     // The probes share a library.
     for input in [example.folder.clone(), root.join("sdk"), root.join("examples/probe-plan")] {
         newest = newest.max(newest_below(&input)?);

@@ -36,7 +36,7 @@ enum Command {
     },
     /// Build everything, start a host with the examples deployed, and show a response of each
     Demo(demo::Arguments),
-    /// Build the examples into target/guests
+    /// Build the examples and the shipped plugins into target/guests
     Guests {
         /// Only these examples
         names: Vec<String>,

@@ -19,14 +19,17 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     let mut sum = Sum::default();
     // Every run completes even after a failure, so that a single call shows all failures.
     let outcomes = if args.is_empty() {
-        step::announce("running the examples' own tests");
-        let mut examples = step::cargo();
-        examples.args(["test", "--no-fail-fast", "--manifest-path", "examples/Cargo.toml"]);
-        let examples = run_counted(examples.env_remove("CARGO_TARGET_DIR"), &[], ADVICE, &mut sum);
+        step::announce("running the own tests of the examples and the shipped plugins");
+        let mut own = |manifest: &str| {
+            let mut guests = step::cargo();
+            guests.args(["test", "--no-fail-fast", "--manifest-path", manifest]);
+            run_counted(guests.env_remove("CARGO_TARGET_DIR"), &[], ADVICE, &mut sum)
+        };
+        let (examples, plugins) = (own("examples/Cargo.toml"), own("plugins/Cargo.toml"));
         step::announce("checking all interleavings of the executor with loom");
         let mut model = step::cargo();
         model.args(["test", "--package", "isopod-executor", "--features", "loom", "--lib"]);
-        vec![examples, run_counted(&mut model, &[], "the failing interleaving is printed above", &mut sum)]
+        vec![examples, plugins, run_counted(&mut model, &[], "the failing interleaving is printed above", &mut sum)]
     } else {
         Vec::new()
     };

@@ -141,6 +141,7 @@ mod schedules;
 mod second_host;
 mod serve_limits;
 mod serving;
+mod shipped_plugins;
 mod slack_bots;
 mod slots;
 mod slow_disk;

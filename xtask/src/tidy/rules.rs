@@ -4,6 +4,7 @@ use super::{Finding, SourceFile};
 
 const LINES_MAX: usize = 600;
 const EXAMPLE_LINES_MAX: usize = 60;
+const PLUGIN_LINES_MAX: usize = 150;
 
 /// Words that must not occur in the code of some files.
 struct Forbidden {
@@ -119,6 +120,9 @@ fn of_file(file: &SourceFile) -> Vec<Finding> {
     let is_small_example = file.is_below("examples") && file.is_rust() && !is_large_example;
     if is_small_example && lines >= EXAMPLE_LINES_MAX {
         found(EXAMPLE_LINES_MAX, "an example is short: under 60 lines");
+    }
+    if file.is_below("plugins") && file.path.ends_with("/src/lib.rs") && lines >= PLUGIN_LINES_MAX {
+        found(PLUGIN_LINES_MAX, "a shipped plugin is short: under 150 lines");
     }
     if file.is_rust() && !file.text.starts_with("//!") {
         found(1, "each file begins with `//!` and describes its responsibility and what it never does");
@@ -245,6 +249,8 @@ mod tests {
         assert!(breaks("host/src/main.rs", &"\n".repeat(600)));
         assert!(breaks("examples/hello/src/lib.rs", &"\n".repeat(59)));
         assert!(!breaks("examples/greedy/src/lib.rs", &"\n".repeat(59)));
+        assert!(breaks("plugins/cors/src/lib.rs", &"\n".repeat(149)));
+        assert!(!breaks("plugins/cors/src/tests.rs", &"\n".repeat(149)));
     }
 
     #[test]
