@@ -44,8 +44,7 @@ fn licences() -> Result<()> {
     }
     step::announce("licences, sources and duplicates of dependencies");
     for workspace in WORKSPACES {
-        let mut deny = step::cargo();
-        deny.args(["deny", "--manifest-path", workspace, "--all-features", "check", "--config", "deny.toml"]);
+        let mut deny = check_of(workspace);
         step::run(deny.args(["bans", "licenses", "sources"]), "deny.toml lists the permitted licences and sources")?;
     }
     step::announce("known vulnerabilities of dependencies");
@@ -54,9 +53,14 @@ fn licences() -> Result<()> {
         return Ok(());
     }
     for workspace in WORKSPACES {
-        let mut deny = step::cargo();
-        deny.args(["deny", "--manifest-path", workspace, "--all-features", "check", "--config", "deny.toml"]);
-        step::run(deny.arg("advisories"), "update the dependency that the message names")?;
+        step::run(check_of(workspace).arg("advisories"), "update the dependency that the message names")?;
     }
     Ok(())
+}
+
+/// Returns `cargo deny check` for a workspace. It finds `deny.toml` in a folder above the manifest.
+fn check_of(workspace: &str) -> Command {
+    let mut deny = step::cargo();
+    deny.args(["deny", "--all-features", "--manifest-path"]).arg(step::root().join(workspace)).arg("check");
+    deny
 }
