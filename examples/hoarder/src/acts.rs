@@ -2,9 +2,9 @@
 //! it reached.
 
 #[cfg(target_family = "wasm")]
-pub use inside::{bodies, fields, get_many, leak, lines, open, random, targets, write};
+pub use inside::{bodies, fields, get_many, held_fields, leak, lines, open, random, targets, write};
 #[cfg(not(target_family = "wasm"))]
-pub use outside::{bodies, fields, get_many, leak, lines, open, random, targets, write};
+pub use outside::{bodies, fields, get_many, held_fields, leak, lines, open, random, targets, write};
 
 /// Acts that work only in a component.
 #[cfg(target_family = "wasm")]
@@ -49,17 +49,31 @@ mod inside {
         format!("{} buckets", kept.len())
     }
 
-    /// Creates large header fields and keeps them.
+    /// Creates large header fields and keeps them until the end of the call.
     pub fn fields(count: usize, bytes: usize) -> String {
+        create_fields(count, bytes).1
+    }
+
+    /// Creates large header fields and never drops them, so that the host measures all of them at
+    /// the end of the call.
+    pub fn held_fields(count: usize, bytes: usize) -> String {
+        let (fields, said) = create_fields(count, bytes);
+        std::mem::forget(fields);
+        said
+    }
+
+    fn create_fields(count: usize, bytes: usize) -> (Vec<Fields>, String) {
         let mut kept = Vec::new();
         for _ in 0..count {
             let fields = Fields::new();
             if let Err(error) = fields.append("x-kept", &vec![b'v'; bytes]) {
-                return format!("{} fields, then refused: {error:?}", kept.len());
+                let said = format!("{} fields, then refused: {error:?}", kept.len());
+                return (kept, said);
             }
             kept.push(fields);
         }
-        format!("{} fields", kept.len())
+        let said = format!("{} fields", kept.len());
+        (kept, said)
     }
 
     /// Fills the bodies of requests that are never sent.
@@ -138,6 +152,10 @@ mod outside {
     }
 
     pub fn fields(_: usize, _: usize) -> String {
+        NO_HOST.to_owned()
+    }
+
+    pub fn held_fields(_: usize, _: usize) -> String {
         NO_HOST.to_owned()
     }
 

@@ -24,6 +24,12 @@ async fn app(request: Request) -> Result<Response> {
         "/get-many" => acts::get_many(count, bytes),
         "/open" => acts::open(count, bytes),
         "/fields" => acts::fields(count, bytes),
+        // Holds memory of its own and of the host in one call.
+        "/keep-with-fields" => {
+            let keep = number("keep", 0)?;
+            KEPT.with_borrow_mut(|kept| kept.push(vec![1; keep]));
+            acts::held_fields(count, bytes)
+        }
         "/bodies" => acts::bodies(count),
         "/targets" => acts::targets(count, bytes),
         "/random" => acts::random(bytes as u64),
