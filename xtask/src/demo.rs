@@ -25,7 +25,7 @@ pub(crate) struct Arguments {
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     setup::run()?;
     let program = host::build()?;
-    let examples = guests::build(&[], Linker::BuiltWithTheWorkspace)?;
+    let examples = guests::build_examples(Linker::BuiltWithTheWorkspace)?;
     let stopped = running::signals();
     let mut host = RunningHost::start(Command::new(&program))?;
     let outcome = show(&host, &program, &examples);

@@ -44,13 +44,22 @@ pub fn run(names: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// Builds the examples with these names, or all. Returns those that are built. Skips an example
-/// that needs npm or Python if that is not installed.
+/// Builds the examples and shipped plugins with these names, or all. Returns those that are built.
+/// Skips an example that needs npm or Python if that is not installed.
 pub fn build(names: &[String], linker: Linker) -> Result<Vec<Example>> {
     let mut examples = Vec::new();
     for folder in FOLDERS {
         examples.extend(find(&step::root().join(folder))?);
     }
+    build_of(examples, names, linker)
+}
+
+/// Builds all examples but no shipped plugin. Otherwise as [`build`].
+pub fn build_examples(linker: Linker) -> Result<Vec<Example>> {
+    build_of(find(&step::root().join("examples"))?, &[], linker)
+}
+
+fn build_of(mut examples: Vec<Example>, names: &[String], linker: Linker) -> Result<Vec<Example>> {
     if let Some(unknown) = names.iter().find(|name| !examples.iter().any(|example| example.name == **name)) {
         let known: Vec<&str> = examples.iter().map(|example| example.name.as_str()).collect();
         bail!("unknown example {unknown:?}; the examples are {}", known.join(", "));
