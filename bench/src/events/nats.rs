@@ -139,7 +139,7 @@ impl Connection {
 
     fn answer(&mut self) -> Result<Value> {
         let message = self.message()?;
-        let answer: Value = serde_json::from_slice(&message.data).context("NATS sent a reply that is no JSON")?;
+        let answer: Value = serde_json::from_slice(&message.data).context("NATS sent a reply that is not JSON")?;
         if !answer["error"].is_null() {
             bail!("NATS refused a request: {}", answer["error"]);
         }

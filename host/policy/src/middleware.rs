@@ -19,7 +19,7 @@ use crate::{AppName, NameError};
 /// One `[[middleware]]` table: a plugin that sees an app's requests before the app.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MiddlewareUse {
-    /// The plugin and the versions of it that the app accepts.
+    /// The plugin, and the range of versions that the app accepts.
     pub plugin: PluginReference,
     /// The plugin's config for this app.
     pub config: MiddlewareConfig,
@@ -69,7 +69,7 @@ impl Serialize for MiddlewareUse {
     }
 }
 
-/// A plugin and the versions of it that are accepted: `require-jwt`, or `require-jwt@^1.2`.
+/// A plugin, and the range of accepted versions: `require-jwt`, or `require-jwt@^1.2`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PluginReference {
     /// The plugin's name.
@@ -202,7 +202,7 @@ pub struct PathPattern {
     is_prefix: bool,
 }
 
-/// Why a text is no pattern of paths.
+/// Why a text is not a valid path pattern.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum PathPatternError {
     /// It doesn't start with a slash.
@@ -425,7 +425,7 @@ mod tests {
         for text in ["", "Jwt", "jwt@", "jwt@one", "jwt@1@2", "jwt @1"] {
             assert!(text.parse::<PluginReference>().is_err(), "{text}");
         }
-        let error = "jwt@one".parse::<PluginReference>().expect_err("one is no range").to_string();
+        let error = "jwt@one".parse::<PluginReference>().expect_err("one is not a range").to_string();
         assert!(error.contains("\"jwt@^1.2\""), "{error}");
     }
 

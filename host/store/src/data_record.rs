@@ -245,7 +245,7 @@ pub(crate) fn granted_folder(name: &str) -> String {
     format!("{FILES}/{name}")
 }
 
-/// Returns whether the path is no folder. A path that can't be inspected counts as a folder.
+/// Returns whether the path is not a folder. A path that can't be inspected counts as a folder.
 fn is_no_folder(path: &Path) -> bool {
     match fs::metadata(path) {
         Ok(found) => !found.is_dir(),

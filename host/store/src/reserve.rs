@@ -89,7 +89,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("the folder is created");
         let reserve = Reserve::open(folder.path());
         assert_eq!(length(folder.path()), Some(RESERVE_BYTES));
-        reserve.release().and_then(|()| reserve.release()).expect("a missing reserve is no error");
+        reserve.release().and_then(|()| reserve.release()).expect("a missing reserve is not an error");
         assert_eq!(length(folder.path()), None);
         fs::write(folder.path().join(NAME), "small").expect("it is written");
         reserve.restore();

@@ -1,6 +1,6 @@
 //! CORS: lets pages of other origins call an app from a browser. Answers preflight requests, and
 //! sets the headers of CORS on the responses of the app, in place of those that the app sets. Never
-//! refuses a request: CORS is no access control.
+//! refuses a request: CORS does not control access.
 //!
 //! The keys of its config:
 //!

@@ -220,7 +220,7 @@ include-operation-id = ["create_token", "rotate_token", "change_app_policy"]
 checks.positive_data_acceptance.expected-statuses = ["2xx", "400", "401", "403", "404", "409", "422", "429", "5xx"]
 
 # `positive_data_acceptance` counts 422 as a rejection of the schema, although the status means that the request is
-# well-formed. The documented 422 means that the uploaded bytes are no bundle, which no schema can express.
+# well-formed. The documented 422 means that the uploaded bytes are not a bundle, which no schema can express.
 [[operations]]
 include-operation-id = ["create_push", "install_plugin"]
 checks.positive_data_acceptance.expected-statuses = ["2xx", "401", "403", "404", "409", "422", "429", "5xx"]

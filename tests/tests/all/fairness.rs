@@ -155,7 +155,7 @@ fn more_apps_than_instance_slots_take_turns() {
     assert_eq!(host.api(Ask::get("/v1/status")).expect(200).json()["status"], json!("up"));
 }
 
-/// A full host is no fault of the app: the app isn't in error, and serves as soon as a slot is
+/// A full host is not a fault of the app: the app isn't in error, and serves as soon as a slot is
 /// free.
 #[test]
 fn an_app_without_a_slot_after_a_restart_serves_later() {
@@ -308,7 +308,7 @@ fn an_app_that_fills_the_host_frees_slots_for_its_next_release() {
     }
 }
 
-/// D4: a full host is no fault of a new release, which stays in service.
+/// D4: a full host is not a fault of a new release, which stays in service.
 #[test]
 fn a_new_release_without_a_slot_is_not_rolled_back() {
     let host = Host::start_with("", "instances_max = 2\n");

@@ -31,7 +31,7 @@ fn an_app_whose_database_links_to_that_of_another_app_is_refused() {
     assert!(read.iter().all(|result| result["error"].is_string()), "{read:?}");
     fs::remove_file(&linked).expect("it is removed");
     assert_eq!(host.value("other", "owner"), "other");
-    // A backup of hard links is no reason to refuse the app.
+    // A backup may hold hard links to the database; the host serves the app as before.
     let host = host.restart_after(|_| {
         fs::rename(&aside, &linked).expect("it is moved back");
         fs::hard_link(&linked, &aside).expect("it is linked");

@@ -184,7 +184,7 @@ fn a_request_whose_client_disconnected_never_reaches_the_guest() {
 }
 
 /// The running job holds the core for longer than the deadline of the waiting jobs. An overloaded
-/// app is no fault of its guest, and doesn't count against a release that is still watched.
+/// app is not a fault of its guest, and doesn't count against a release that is still watched.
 #[test]
 fn a_deadline_that_expires_in_the_queue_is_no_fault_of_the_guest() {
     const LATE: u64 = 8;

@@ -122,7 +122,7 @@ fn an_error_for_a_missing_component_names_the_files() {
 
 #[test]
 fn a_bad_manifest_is_named_with_its_line() {
-    let error = read(&bundle::pack("name = \"a\"\nbuidl = \"x\"", WASM)).expect_err("buidl is no key");
+    let error = read(&bundle::pack("name = \"a\"\nbuidl = \"x\"", WASM)).expect_err("buidl is not a key");
     assert!(error.to_string().starts_with("isopod.toml, line 2, column 1"), "{error}");
     let not_text = Archive::default().file("isopod.toml", b"name = \"a\"\n# \xff\n").file("a.wasm", WASM);
     let error = read(&not_text.gz()).expect_err("it is not UTF-8");

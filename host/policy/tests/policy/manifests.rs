@@ -339,7 +339,7 @@ fn granted_apps_are_a_list_of_names() {
 fn a_column_counts_characters_not_bytes() {
     let error = Manifest::parse("name = \"a\" # ok\n\"ä\" = 1").expect_err("there is no such key");
     assert_eq!((error.line, error.column), (Some(2), Some(1)));
-    let error = Manifest::parse("config = { \"Ä\" = \"1\", B = 2 }\nname = \"a\"").expect_err("2 is no text");
+    let error = Manifest::parse("config = { \"Ä\" = \"1\", B = 2 }\nname = \"a\"").expect_err("2 is not a text");
     assert_eq!((error.line, error.column), (Some(1), Some(27)));
 }
 
@@ -359,7 +359,7 @@ fn json_is_parsed_by_the_same_rules() {
     let manifest = Manifest::parse(FULL).expect("the manifest is valid");
     let json = serde_json::to_string(&manifest).expect("it serialises");
     assert_eq!(serde_json::from_str::<Manifest>(&json).expect("it reads back"), manifest);
-    let error = serde_json::from_str::<Manifest>(r#"{"name":"a","tpye":"dev"}"#).expect_err("tpye is no key");
+    let error = serde_json::from_str::<Manifest>(r#"{"name":"a","tpye":"dev"}"#).expect_err("tpye is not a key");
     assert!(error.to_string().contains("did you mean \"type\"?"), "{error}");
     assert!(serde_json::from_str::<Manifest>(r#"{"name":"a","build":null}"#).is_err());
 }

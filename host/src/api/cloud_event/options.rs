@@ -152,7 +152,7 @@ mod tests {
         assert_eq!(defaults.taken_from(&mut event(&[]), now()).ok(), Some(defaults));
         let own = defaults.taken_from(&mut event(&[("isopoddelay", "0s")]), now()).expect("is valid");
         assert_eq!(own.not_before, Some(now()));
-        let error = DeliveryOptions::from_headers(&headers("soon"), now()).expect_err("is no time").to_string();
+        let error = DeliveryOptions::from_headers(&headers("soon"), now()).expect_err("is not a time").to_string();
         assert!(error.starts_with("invalid header isopod-delay: it is neither a duration"), "{error}");
         let mut twice = headers("1h");
         twice.append("isopod-delay", "2h".parse().expect("is a value"));

@@ -154,7 +154,7 @@ mod tests {
             let error = line(7, text).expect_err(text).to_string();
             assert!(error.starts_with(words), "{text}: {error}");
         }
-        let error = line(2, &text("1", r#","isopoddelay":"soon""#)).expect_err("is no time");
+        let error = line(2, &text("1", r#","isopoddelay":"soon""#)).expect_err("is not a time");
         let BadRequest::Event { position, attribute, .. } = error else { panic!("{error}") };
         assert_eq!((position, attribute.as_deref()), (Some(EventPosition::Line(2)), Some("isopoddelay")));
     }

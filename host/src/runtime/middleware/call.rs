@@ -96,7 +96,7 @@ impl ActiveRelease {
         };
         match validated {
             Ok(()) => Ok(Ok(())),
-            // A refused config is no failure of the plugin.
+            // A plugin that refuses a config has not failed.
             Err(InvokeError::Fault(Fault::Failed { message })) => Ok(Err(message)),
             Err(refused) => {
                 report_outcome(pool, &refused, &Input::none(), "");
