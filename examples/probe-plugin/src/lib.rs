@@ -1,5 +1,5 @@
-//! A middleware that does what the config of the app asks: decides in every possible way, and
-//! fails in as many. For the tests of the host.
+//! A middleware for the tests of the host. The app's config selects what it does: any possible
+//! decision or failure.
 
 use isopod_sdk::plugin::{AppRequest, Decision, RequestChanges, ResponseChanges, ResponseDecision, ResponseHead};
 use isopod_sdk::prelude::*;
@@ -14,9 +14,9 @@ isopod_sdk::middleware!(decide, complete);
 struct Settings {
     /// What to do with a request.
     request: Act,
-    /// What to do with its response. Without it, the response isn't seen.
+    /// What to do with its response. Without it, the second handler isn't called.
     response: Option<Act>,
-    /// Bytes that are ignored: a config of any size.
+    /// Ignored bytes, to test configs of any size.
     #[serde(default, rename = "padding")]
     _padding: String,
 }
@@ -41,7 +41,7 @@ enum Act {
     Body(usize),
     /// Sets this many headers with values of this many bytes.
     Headers(usize, usize),
-    /// Answers with the request's own head.
+    /// Answers with the head of the request.
     Show,
     /// Sets the header `x-calls` to the number of calls of this instance.
     Count,

@@ -1,6 +1,6 @@
 //! CORS: lets pages of other origins call an app from a browser. Answers preflight requests, and
-//! sets the headers of CORS on the responses of the app, in place of those that the app sets. Never
-//! refuses a request: CORS does not control access.
+//! sets the CORS headers on the app's responses, replacing those that the app sets. Never refuses a
+//! request: CORS is not access control.
 //!
 //! The keys of its config:
 //!
@@ -61,7 +61,7 @@ impl TryFrom<Config> for Settings {
             }
         }
         if let Some(origin) = config.origins.iter().find(|origin| !is_origin(origin)) {
-            return Err(format!("`origins` contains {origin:?}; an origin is like https://app.example.org"));
+            return Err(format!("`origins` contains {origin:?}; write an origin such as https://app.example.org"));
         }
         let max_age = config.max_age.map(|text| humantime::parse_duration(&text)).transpose();
         let max_age = max_age.map_err(|error| format!("`max_age` is not a duration such as \"10m\": {error}"))?;
@@ -76,7 +76,7 @@ impl TryFrom<Config> for Settings {
     }
 }
 
-/// Returns whether browsers could send this origin: without path, trailing slash and capitals.
+/// Returns whether browsers could send this origin: no path, trailing slash or capital letters.
 fn is_origin(text: &str) -> bool {
     let host = text.split_once("://").map_or("", |(_, host)| host);
     let is_url = !host.is_empty() && !host.contains(['/', '?', '#', '@', '*']);
@@ -122,7 +122,7 @@ async fn on_request(request: &AppRequest, settings: &Settings) -> Result<Decisio
     Ok(answer.into())
 }
 
-/// The context is the permitted origin of the request, or empty.
+/// The context contains the permitted origin of the request, or is empty.
 async fn on_response(head: &ResponseHead, permitted: &[u8], settings: &Settings) -> Result<ResponseDecision> {
     let (origin, credentials) = ("access-control-allow-origin", "access-control-allow-credentials");
     let mut changes = ResponseChanges::new().remove_header(credentials).remove_header(origin);
@@ -132,7 +132,7 @@ async fn on_response(head: &ResponseHead, permitted: &[u8], settings: &Settings)
             changes = changes.set_header(credentials, "true");
         }
     }
-    // Caches must not reuse the response for another origin, not even one without these headers.
+    // Caches must not reuse the response for another origin, even if it lacks these headers.
     let vary: Vec<_> = head.headers.get_all("vary").map(String::from_utf8_lossy).collect();
     let has_it = vary.iter().flat_map(|line| line.split(',')).any(|name| {
         let name = name.trim();

@@ -26,14 +26,14 @@ fn preflight(origin: &str, settings: &Settings) -> Response {
     }
 }
 
-/// Returns the head that a client receives of an app's response.
+/// Returns the head of an app's response as the client receives it.
 fn completed(permitted: &str, response: Response, settings: &Settings) -> ResponseHead {
     let head = ResponseHead::from(response);
     block_on(on_response(&head, permitted.as_bytes(), settings)).unwrap().apply_to(head)
 }
 
 #[test]
-fn a_preflight_request_of_a_permitted_origin_gets_the_permissions() {
+fn a_preflight_request_from_a_permitted_origin_gets_the_permissions() {
     let answer = preflight(PAGE, &usual());
     assert_eq!(answer.status, 204);
     let expected = [
@@ -48,7 +48,7 @@ fn a_preflight_request_of_a_permitted_origin_gets_the_permissions() {
 }
 
 #[test]
-fn a_preflight_request_of_another_origin_gets_no_permission() {
+fn a_preflight_request_from_another_origin_gets_no_permission() {
     for origin in ["https://app.example.org.evil.example", "https://evil.example", "http://app.example.org", "null", ""]
     {
         let answer = preflight(origin, &usual());
@@ -79,7 +79,7 @@ fn other_requests_reach_the_app() {
 }
 
 #[test]
-fn a_response_gets_the_headers_in_place_of_the_apps_own() {
+fn the_cors_headers_replace_those_of_the_app() {
     let own = || {
         let response = Response::text("x").with_header("access-control-allow-origin", "*");
         response.with_header("access-control-allow-credentials", "true").with_header("vary", "accept, cookie")
@@ -99,14 +99,14 @@ fn a_response_gets_the_headers_in_place_of_the_apps_own() {
 }
 
 #[test]
-fn an_invalid_config_names_the_fault() {
+fn the_error_for_an_invalid_config_names_the_fault() {
     let cases = [
         (r#"{}"#, "missing field `origins`"),
         (r#"{"origins": ["*"], "credentials": true}"#, "`origins` can't contain \"*\" with `credentials = true`"),
         (r#"{"origins": [], "methods": ["*"], "credentials": true}"#, "`methods` can't contain \"*\""),
-        (r#"{"origins": ["https://app.example.org/"]}"#, "an origin is like https://app.example.org"),
-        (r#"{"origins": ["https://*.example.org"]}"#, "an origin is like"),
-        (r#"{"origins": ["app.example.org"]}"#, "an origin is like"),
+        (r#"{"origins": ["https://app.example.org/"]}"#, "write an origin such as https://app.example.org"),
+        (r#"{"origins": ["https://*.example.org"]}"#, "write an origin such as"),
+        (r#"{"origins": ["app.example.org"]}"#, "write an origin such as"),
         (r#"{"origins": [], "headers": ["a\r\nb"]}"#, "which is not visible ASCII"),
         (r#"{"origins": [], "max_age": "soon"}"#, "`max_age` is not a duration such as \"10m\""),
         (

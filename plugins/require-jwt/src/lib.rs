@@ -6,13 +6,13 @@
 //! | key | meaning |
 //! | --- | --- |
 //! | `key` | a public key in PEM: RSA (RS256), P-256 (ES256) or Ed25519 (EdDSA) |
-//! | `jwks` | a set of keys as an object, as identity providers publish it; keys of other kinds are ignored |
-//! | `secret_var` | the config var of the plugin that has the secret for HS256 |
-//! | `issuer`, `audience` | the required `iss` and `aud`; tokens with an `aud` need the second |
-//! | `leeway` | the tolerance for clocks that differ, at most an hour; `1m` by default |
+//! | `jwks` | a JSON Web Key Set, as identity providers publish it; keys of other kinds are ignored |
+//! | `secret_var` | the name of the plugin's config var with the secret for HS256 |
+//! | `issuer`, `audience` | the required `iss` and `aud`; without `audience`, tokens with an `aud` are refused |
+//! | `leeway` | the tolerance for clock differences, at most `1h`; by default `1m` |
 //!
-//! Exactly one of the first three is required. The kind of the key decides the algorithm, not the
-//! token. Put `cors` before this middleware: preflight requests have no token.
+//! Exactly one of the first three is required. The kind of the key determines the algorithm; the
+//! token doesn't. Put `cors` before this middleware: preflight requests have no token.
 
 use isopod_sdk::plugin::{AppRequest, Decision, RequestChanges};
 use isopod_sdk::prelude::*;
@@ -68,7 +68,7 @@ impl TryFrom<Config> for Settings {
             return Err("`jwks` has no public key for RS256, ES256 or EdDSA".to_owned());
         }
         let leeway = humantime::parse_duration(config.leeway.as_deref().unwrap_or("1m")).ok();
-        let leeway = leeway.filter(|time| time.as_secs() <= 3600).ok_or("`leeway` is a duration of at most \"1h\"")?;
+        let leeway = leeway.filter(|time| time.as_secs() <= 3600).ok_or("`leeway` must be a duration up to \"1h\"")?;
         let mut validation = Validation { leeway: leeway.as_secs(), validate_nbf: true, ..Validation::default() };
         validation.required_spec_claims.extend(config.issuer.as_ref().map(|_| "iss".to_owned()));
         validation.required_spec_claims.extend(config.audience.as_ref().map(|_| "aud".to_owned()));
@@ -87,7 +87,7 @@ fn pem_key(pem: &str) -> Result<Key, String> {
     Ok(Key { id: None, algorithm, key })
 }
 
-/// Returns nothing for a key of another kind or purpose.
+/// Returns `None` for a key of another kind or purpose.
 fn jwk_key(jwk: &Jwk) -> Option<Result<Key, String>> {
     let id = jwk.common.key_id.clone();
     let algorithm = match &jwk.algorithm {
@@ -121,11 +121,11 @@ async fn require_jwt(request: &AppRequest, settings: &Settings) -> Result<Decisi
     }
 }
 
-/// Returns the subject of a valid token, which one of the keys has signed.
+/// Returns the subject of a token that is valid and was signed with one of the keys.
 fn verify(token: &[u8], keys: &[&Key], rules: &Validation) -> Result<Option<String>> {
     let header = if token.len() > TOKEN_BYTES_MAX { None } else { decode_header(token).ok() };
-    let header = header.context("it is not a JSON Web Token of a known algorithm")?;
-    let mut fault = Error::msg("no key is for it");
+    let header = header.context("it is not a JSON Web Token with a known algorithm")?;
+    let mut fault = Error::msg("no key matches it");
     let is_visible = |text: &String| text.bytes().all(|byte| byte.is_ascii_graphic());
     let is_named = |key: &Key| key.id.is_none() || header.kid.is_none() || key.id == header.kid;
     for key in keys.iter().filter(|key| key.algorithm == header.alg && is_named(key)) {

@@ -36,7 +36,7 @@ fn claims(changes: &Value) -> Value {
     claims
 }
 
-/// Returns the time in this many seconds.
+/// Returns the Unix time this many seconds from now.
 fn at(seconds: i64) -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() as i64 + seconds
 }
@@ -64,7 +64,7 @@ fn decided(request: AppRequest, settings: &Settings) -> Result<Option<String>, R
     }
 }
 
-/// Returns the reason of a refusal.
+/// Returns the reason for a refusal.
 #[track_caller]
 fn refused(token: &str, settings: &Settings) -> String {
     let response = sent(token, settings).unwrap_err();
@@ -77,7 +77,7 @@ fn refused(token: &str, settings: &Settings) -> String {
 }
 
 #[test]
-fn a_token_of_each_algorithm_passes_with_its_subject() {
+fn a_token_with_each_algorithm_passes_with_its_subject() {
     let host = TestHost::new();
     host.set_config("JWT_SECRET", "a secret of the tests, 32 bytes long");
     let rest = json!({"issuer": ISSUER, "audience": "shop"});
@@ -95,13 +95,13 @@ fn a_token_of_each_algorithm_passes_with_its_subject() {
         let others = [Algorithm::RS256, Algorithm::ES256, Algorithm::EdDSA, Algorithm::HS256];
         for other in others.into_iter().filter(|other| *other != algorithm) {
             let token = signed(other, &claims(&json!({})));
-            assert_eq!(refused(&token, &settings), "the token is invalid: no key is for it", "{other:?}");
+            assert_eq!(refused(&token, &settings), "the token is invalid: no key matches it", "{other:?}");
         }
     }
 }
 
 #[test]
-fn a_set_of_keys_serves_by_the_id_of_the_key() {
+fn a_token_is_checked_with_the_key_of_the_set_that_it_names() {
     let jwk = |algorithm, key: EncodingKey, id: &str| {
         let mut jwk = Jwk::from_encoding_key(&key, algorithm).unwrap();
         jwk.common.key_id = Some(id.to_owned());
@@ -119,7 +119,7 @@ fn a_set_of_keys_serves_by_the_id_of_the_key() {
     for id in [Some("b"), None] {
         assert_eq!(sent(&token(id), &set).unwrap().as_deref(), Some("ada"));
     }
-    assert!(refused(&token(Some("a")), &set).contains("no key is for it"));
+    assert!(refused(&token(Some("a")), &set).contains("no key matches it"));
     let mut encryption = rsa.clone();
     (encryption["use"], encryption["kid"]) = (json!("enc"), json!("d"));
     let error = parse_settings::<Settings>(&json!({"jwks": {"keys": [encryption]}}).to_string()).err().unwrap();
@@ -183,16 +183,16 @@ fn a_token_without_a_valid_signature_is_refused() {
     }
 }
 
-/// The attack on libraries that let the token choose: the public key is known to everybody.
+/// The attack on libraries that let the token choose the algorithm: the public key is not secret.
 #[test]
-fn a_public_key_is_no_secret() {
+fn a_public_key_is_not_accepted_as_an_hs256_secret() {
     for (public, secrets) in [(RSA_PUBLIC, [RSA_PUBLIC, RSA_PUBLIC.trim()]), (EC_PUBLIC, [EC_PUBLIC, EC_PUBLIC.trim()])]
     {
         for secret in secrets {
             let key = EncodingKey::from_secret(secret.as_bytes()).unwrap();
             let token = encode(&Header::new(Algorithm::HS256), &claims(&json!({})), &key).unwrap();
             let settings = settings(&json!({"key": public, "audience": "shop"}));
-            assert!(refused(&token, &settings).contains("no key is for it"));
+            assert!(refused(&token, &settings).contains("no key matches it"));
         }
     }
 }
@@ -208,7 +208,7 @@ fn huge_tokens_and_garbage_are_refused() {
 }
 
 #[test]
-fn a_request_without_one_bearer_token_is_asked_for_it() {
+fn a_request_without_exactly_one_bearer_token_is_refused() {
     let valid = signed(Algorithm::ES256, &claims(&json!({})));
     let with = |value: &str| Request::get("/").with_header("authorization", value.to_owned());
     let mut twice = with(&format!("Bearer {valid}"));
@@ -221,7 +221,7 @@ fn a_request_without_one_bearer_token_is_asked_for_it() {
 }
 
 #[test]
-fn an_invalid_config_names_the_fault() {
+fn the_error_for_an_invalid_config_names_the_fault() {
     let oct = json!({"keys": [{"kty": "oct", "k": "AAAA"}]});
     for (config, fault) in [
         (json!({}), "exactly one of `key`, `jwks` and `secret_var`"),
@@ -230,7 +230,7 @@ fn an_invalid_config_names_the_fault() {
         (json!({"key": std::str::from_utf8(EC).unwrap()}), "`key` is not a public key"),
         (json!({"jwks": {"keys": []}}), "`jwks` has no public key"),
         (json!({"jwks": oct}), "use `secret_var`"),
-        (json!({"key": EC_PUBLIC, "leeway": "1day"}), "`leeway` is a duration"),
+        (json!({"key": EC_PUBLIC, "leeway": "1day"}), "`leeway` must be a duration"),
         (
             json!({"jwks_url": ""}),
             "unknown field `jwks_url`, expected one of `key`, `jwks`, `secret_var`, `issuer`, `audience`, `leeway`",
@@ -241,7 +241,7 @@ fn an_invalid_config_names_the_fault() {
     }
 }
 
-/// Encodes JSON as in a token.
+/// Encodes JSON in base64url, as in a token.
 fn base64(value: &Value) -> String {
     const DIGITS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     let digits = |chunk: &[u8]| {

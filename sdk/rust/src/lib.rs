@@ -19,7 +19,7 @@
 //! | send events, and answer before the work is done | [`events::emit`], [`events::ask`] |
 //! | report the app's health to the host | [`health!`] |
 //! | prepare an instance before its first request | [`init!`] |
-//! | see the requests of apps before they do | [`middleware!`], in a plugin |
+//! | receive requests before an app does | [`middleware!`], in a plugin |
 //! | read config vars | [`config`] |
 //! | store data | [`kv`] |
 //! | send requests to other servers | [`http::fetch`] |

@@ -11,11 +11,12 @@ pub const REQUEST_BODY_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// `fetch_streaming`.
 pub const FETCH_BODY_BYTES_MAX: usize = 16 * 1024 * 1024;
 
-/// The settings of middlewares that an instance keeps parsed. It parses others again when they are
-/// needed.
+/// The number of parsed settings that an instance of a middleware caches. Other settings are parsed
+/// again when they are needed.
 pub(crate) const SETTINGS_KEPT: usize = 64;
 
-/// Bytes of the texts of these settings; beyond them fewer are kept, and always the latest.
+/// The total bytes of the JSON texts of these cached settings. Beyond it, the oldest are evicted,
+/// but never the latest.
 pub(crate) const SETTINGS_KEPT_BYTES: usize = 1024 * 1024;
 
 /// Attempts of an update before it fails with status 503. Of concurrent writers one succeeds each

@@ -215,12 +215,12 @@ macro_rules! init {
     };
 }
 
-/// Sees the requests of apps with an `async fn(&AppRequest, &Settings) -> Result<Decision>`. The
-/// component is a plugin.
+/// Exports a middleware: an `async fn(&AppRequest, &Settings) -> Result<Decision>` that receives
+/// the requests to apps before the apps do. The component is a plugin.
 ///
-/// The type of the settings is the middleware's own. It is deserialised from the `config` of the
-/// app that uses the plugin, once per text; a config that can't be deserialised fails the deploy of
-/// that app. A middleware without settings takes
+/// The middleware defines the type of its settings. The SDK deserialises them from the `config` of
+/// the app that uses the plugin, once per text. A config that can't be deserialised fails the
+/// deploy of that app. A middleware without settings takes
 /// [`NoSettings`](crate::plugin::NoSettings). An error created by
 /// [`Error::status`](crate::Error::status) is the response to the client; any other error is a
 /// failure of the plugin.

@@ -1,5 +1,5 @@
-//! Plugins: middleware that sees the requests of apps, and the heads of their responses. Never
-//! knows how a decision reaches the host; `wasm/` does.
+//! Plugins: middleware that receives the requests to apps, and the heads of their responses. Never
+//! passes a decision to the host; `wasm/` does.
 //!
 //! ```
 //! use isopod_sdk::prelude::*;
@@ -21,7 +21,7 @@
 //! # fn main() {}
 //! ```
 //!
-//! An instance serves several apps. The settings of each are parsed once and kept.
+//! An instance serves several apps. It parses the settings of each app once and caches them.
 
 use std::any::Any;
 use std::borrow::Cow;
@@ -148,19 +148,19 @@ pub struct RequestChanges {
 }
 
 impl RequestChanges {
-    /// Creates changes that change nothing.
+    /// Returns an empty list of changes.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Changes the path and query. It starts with `/`.
+    /// Sets the path and query, which must start with `/`.
     #[must_use]
     pub fn set_path(mut self, path_with_query: impl Into<String>) -> Self {
         self.path_with_query = Some(path_with_query.into());
         self
     }
 
-    /// Sets a header field, and removes all others of its name.
+    /// Sets a header field, replacing all fields with its name.
     #[must_use]
     pub fn set_header(mut self, name: impl Into<Cow<'static, str>>, value: impl Into<HeaderValue>) -> Self {
         self.headers.push(HeaderChange::Set(name.into(), value.into()));
@@ -174,15 +174,16 @@ impl RequestChanges {
         self
     }
 
-    /// Removes all header fields of a name.
+    /// Removes all header fields with a name.
     #[must_use]
     pub fn remove_header(mut self, name: impl Into<Cow<'static, str>>) -> Self {
         self.headers.push(HeaderChange::Remove(name.into()));
         self
     }
 
-    /// Has the middleware's second handler called once the response is known, with this context. It
-    /// may run in another instance, so nothing else is kept for it.
+    /// Requests a call of the middleware's second handler, with this context, once the response is
+    /// known. The call may run in another instance, so the context must contain all that the
+    /// handler needs.
     #[must_use]
     pub fn on_response(mut self, context: impl Into<Vec<u8>>) -> Self {
         self.response_context = Some(context.into());
@@ -190,12 +191,12 @@ impl RequestChanges {
     }
 }
 
-/// The decision about a response. Its conversions are those of [`Decision`].
+/// The decision about a response. It has the same conversions as [`Decision`].
 #[derive(Debug)]
 pub enum ResponseDecision {
     /// The response continues unchanged.
     Pass,
-    /// The response continues with another head.
+    /// The response continues with a changed head.
     Change(ResponseChanges),
     /// The response is replaced.
     Replace(Response),
@@ -236,19 +237,19 @@ pub struct ResponseChanges {
 }
 
 impl ResponseChanges {
-    /// Creates changes that change nothing.
+    /// Returns an empty list of changes.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Changes the status code.
+    /// Sets the status code.
     #[must_use]
     pub fn set_status(mut self, status: u16) -> Self {
         self.status = Some(status);
         self
     }
 
-    /// Sets a header field, and removes all others of its name.
+    /// Sets a header field, replacing all fields with its name.
     #[must_use]
     pub fn set_header(mut self, name: impl Into<Cow<'static, str>>, value: impl Into<HeaderValue>) -> Self {
         self.headers.push(HeaderChange::Set(name.into(), value.into()));
@@ -262,7 +263,7 @@ impl ResponseChanges {
         self
     }
 
-    /// Removes all header fields of a name.
+    /// Removes all header fields with a name.
     #[must_use]
     pub fn remove_header(mut self, name: impl Into<Cow<'static, str>>) -> Self {
         self.headers.push(HeaderChange::Remove(name.into()));
@@ -270,7 +271,7 @@ impl ResponseChanges {
     }
 }
 
-/// A change of one header.
+/// A change of one header field.
 #[derive(Debug)]
 pub(crate) enum HeaderChange {
     Set(Cow<'static, str>, HeaderValue),
@@ -320,14 +321,14 @@ pub fn parse_settings<C: DeserializeOwned>(json: &str) -> Result<C> {
     serde_json::from_str(json).map_err(Error::from).context("the config is invalid")
 }
 
-/// Passes responses: the second handler of a middleware that has none.
+/// Passes each response unchanged: the default for middleware without a second handler.
 #[doc(hidden)]
 pub async fn __pass_response<C>(_: &ResponseHead, _: &[u8], _: &C) -> Result<ResponseDecision> {
     Ok(ResponseDecision::Pass)
 }
 
-/// Checks the types of the handlers of [`middleware!`](crate::middleware!) where they aren't
-/// exported.
+/// Checks the handler types of [`middleware!`](crate::middleware!) on targets that don't export
+/// them.
 #[doc(hidden)]
 pub fn __check_handlers<C, F, G>(_on_request: F, _on_response: G)
 where
@@ -337,14 +338,14 @@ where
 {
 }
 
-/// The settings parsed most recently, the latest first, with their texts.
+/// The most recently used settings with their JSON texts, latest first.
 type Parsed = Vec<(String, Rc<dyn Any>)>;
 
 thread_local! {
     static PARSED: RefCell<Parsed> = const { RefCell::new(Vec::new()) };
 }
 
-/// Returns the settings with this text, which are parsed only if they aren't kept.
+/// Returns the settings with this JSON text, from the cache if possible.
 #[cfg_attr(not(target_family = "wasm"), allow(dead_code, reason = "only a host passes settings as text"))]
 pub(crate) fn settings<C: DeserializeOwned + 'static>(json: String) -> Result<Rc<C>> {
     PARSED.with_borrow_mut(|parsed| {
@@ -409,7 +410,7 @@ mod tests {
     }
 
     #[test]
-    fn a_response_is_changed_replaced_or_passed() {
+    fn a_response_is_changed_replaced_or_passed_on() {
         let settings = Settings { key: String::new() };
         let completed = |status| {
             let head = ResponseHead::from(Response::new(status).with_header("x-a", "1"));
@@ -429,7 +430,7 @@ mod tests {
         assert!(Rc::ptr_eq(&first, &parsed(1)) && Rc::ptr_eq(&second, &parsed(2)));
         assert_eq!((first.key.as_str(), second.key.as_str()), ("1", "2"));
         (3..3 + limits::SETTINGS_KEPT).for_each(|key| drop(parsed(key)));
-        assert!(!Rc::ptr_eq(&first, &parsed(1)), "the oldest are dropped");
+        assert!(!Rc::ptr_eq(&first, &parsed(1)), "the oldest settings are evicted");
         assert_eq!(PARSED.with_borrow(Vec::len), limits::SETTINGS_KEPT);
         let long = |letter: &str| settings::<Settings>(format!(r#"{{"key": "{}"}}"#, letter.repeat(600_000))).unwrap();
         ["a", "b"].into_iter().for_each(|letter| drop(long(letter)));
@@ -437,7 +438,7 @@ mod tests {
     }
 
     #[test]
-    fn invalid_settings_name_the_fault() {
+    fn the_error_for_invalid_settings_names_the_fault() {
         let error = settings::<Settings>("{}".to_owned()).unwrap_err().to_string();
         assert_eq!(error, "the config is invalid: missing field `key` at line 1 column 2");
         assert_eq!(parse_settings::<NoSettings>("{}").unwrap(), NoSettings);

@@ -1,5 +1,5 @@
-//! The exports `isopod:plugin/middleware` and `isopod:plugin/config`: the canonical ABI of their
-//! functions. Never decides about a request.
+//! The canonical ABI of the exports `isopod:plugin/middleware` and `isopod:plugin/config`. Never
+//! decides about a request.
 
 use serde::de::DeserializeOwned;
 use std::borrow::Cow;
@@ -13,8 +13,8 @@ use crate::http::{Body, Headers, Method, Request, Response, Target};
 use crate::plugin::{self, AppRequest, Decision, HeaderChange, ResponseDecision, ResponseHead};
 use crate::{Error, Result, logging};
 
-/// The parameters of `on-request`. They are passed by pointer, since they have more words than a
-/// call's parameters.
+/// The parameters of `on-request`. They are passed by pointer because they exceed the number of
+/// flat parameters of a call.
 #[repr(C)]
 struct RawRequest {
     config: Slice,
@@ -67,7 +67,7 @@ static LAST: Cell =
 
 const NO_SLICE: Slice = Slice { pointer: std::ptr::null_mut(), length: 0 };
 
-/// The index of the payload of a decision in the result: after the tags of `result` and decision.
+/// The index of a decision's payload in the result, after the tags of `result` and of the decision.
 const PAYLOAD: usize = 2;
 
 /// Decides about a request and returns a pointer to the decision.
@@ -154,8 +154,8 @@ where
     last.pointer()
 }
 
-/// Checks a config and returns a pointer to the outcome. `handler` is the middleware's, which
-/// determines the type of the settings.
+/// Checks a config and returns a pointer to the outcome. The handler of requests determines the
+/// type of the settings.
 ///
 /// Only the export may call this, with the string that the host passed.
 pub unsafe fn validate_config<C, F>((pointer, length): (*mut u8, usize), _handler: F) -> *const u8
@@ -169,7 +169,7 @@ where
 }
 
 fn begin() {
-    // A plugin has no `_initialize`, see `__start!`.
+    // A plugin has no `_initialize`; see `__start!`.
     run_constructors();
     logging::install();
 }
@@ -260,7 +260,7 @@ unsafe fn lift(request: *mut RawRequest) -> (String, AppRequest) {
         let (scheme, method) = (raw.scheme.into_string(), raw.method.into_string());
         let [authority, path] = [raw.authority, raw.path_with_query].map(|text| text.into_string());
         if raw.has_client_address != 0 {
-            // The same as the field `x-real-ip`.
+            // `x-real-ip` has the same address.
             drop(raw.client_address.into_vec());
         }
         let request = Request {
