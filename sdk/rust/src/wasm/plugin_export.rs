@@ -10,7 +10,8 @@ use super::event_export::done_or_not;
 use super::exports::run_constructors;
 use super::{flat, reactor};
 use crate::http::{Body, Headers, Method, Request, Response, Target};
-use crate::plugin::{self, AppRequest, Decision, HeaderChange, ResponseDecision, ResponseHead};
+use crate::plugin::middleware::HeaderChange;
+use crate::plugin::{AppRequest, Decision, ResponseDecision, ResponseHead, parse_settings, settings};
 use crate::{Error, Result, logging};
 
 /// The parameters of `on-request`. They are passed by pointer because they exceed the number of
@@ -82,7 +83,7 @@ where
     // SAFETY: the host passes parameters that it allocated for this call.
     let (config, request) = unsafe { lift(request.cast()) };
     let decided = run(async {
-        let settings = plugin::settings::<C>(config)?;
+        let settings = settings::cached::<C>(config)?;
         match decide(&request, &settings).await {
             Err(error) if error.is_for_client() => Ok(Response::from_error(&error).into()),
             decision => decision,
@@ -131,7 +132,7 @@ where
     };
     let head = ResponseHead { status: status as u16, headers };
     let decided = run(async {
-        let settings = plugin::settings::<C>(config)?;
+        let settings = settings::cached::<C>(config)?;
         match decide(&head, &context, &settings).await {
             Err(error) if error.is_for_client() => Ok(Response::from_error(&error).into()),
             decision => decision,
@@ -165,7 +166,7 @@ where
 {
     // SAFETY: the host passes a string that it allocated for this call.
     let config = unsafe { Slice { pointer, length }.into_string() };
-    done_or_not(async || plugin::parse_settings::<C>(&config).map(drop))
+    done_or_not(async || parse_settings::<C>(&config).map(drop))
 }
 
 fn begin() {

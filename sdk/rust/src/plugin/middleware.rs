@@ -1,40 +1,13 @@
-//! Plugins: middleware that receives the requests to apps, and the heads of their responses. Never
-//! passes a decision to the host; `wasm/` does.
-//!
-//! ```
-//! use isopod_sdk::prelude::*;
-//! use isopod_sdk::plugin::{AppRequest, Decision};
-//! use serde::Deserialize;
-//!
-//! isopod_sdk::middleware!(require_key);
-//!
-//! #[derive(Deserialize)]
-//! struct Settings {
-//!     keys: Vec<String>,
-//! }
-//!
-//! async fn require_key(request: &AppRequest, settings: &Settings) -> Result<Decision> {
-//!     let key = request.header("x-api-key").or_status(401, "send a key in x-api-key")?;
-//!     settings.keys.iter().find(|known| *known == key).or_status(403, "the key is unknown")?;
-//!     Ok(Decision::Pass)
-//! }
-//! # fn main() {}
-//! ```
-//!
-//! An instance serves several apps. It parses the settings of each app once and caches them.
+//! Middleware: the requests to apps as a plugin receives them, and its decisions about them. Never
+//! calls a handler.
 
-use std::any::Any;
 use std::borrow::Cow;
-use std::cell::RefCell;
-use std::fmt;
 use std::ops::Deref;
-use std::rc::Rc;
 
-use serde::de::{DeserializeOwned, MapAccess, Visitor};
-use serde::{Deserialize, Deserializer};
+use serde::de::DeserializeOwned;
 
+use crate::Result;
 use crate::http::{HeaderValue, Headers, Request, Response, Target};
-use crate::{Context, Error, Result, limits};
 
 /// The head of a request to an app. The methods of [`Request`] work on it; its body is empty.
 #[derive(Debug)]
@@ -289,38 +262,6 @@ impl HeaderChange {
     }
 }
 
-/// The settings of a middleware that has none. Any key is an error.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct NoSettings;
-
-impl<'de> Deserialize<'de> for NoSettings {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Empty;
-
-        impl<'de> Visitor<'de> for Empty {
-            type Value = NoSettings;
-
-            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-                formatter.write_str("no settings")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut keys: A) -> Result<NoSettings, A::Error> {
-                match keys.next_key::<String>()? {
-                    Some(key) => Err(serde::de::Error::unknown_field(&key, &[])),
-                    None => Ok(NoSettings),
-                }
-            }
-        }
-
-        deserializer.deserialize_map(Empty)
-    }
-}
-
-/// Parses settings from their JSON text, as the host passes them.
-pub fn parse_settings<C: DeserializeOwned>(json: &str) -> Result<C> {
-    serde_json::from_str(json).map_err(Error::from).context("the config is invalid")
-}
-
 /// Passes each response unchanged: the default for middleware without a second handler.
 #[doc(hidden)]
 pub async fn __pass_response<C>(_: &ResponseHead, _: &[u8], _: &C) -> Result<ResponseDecision> {
@@ -338,41 +279,13 @@ where
 {
 }
 
-/// The most recently used settings with their JSON texts, latest first.
-type Parsed = Vec<(String, Rc<dyn Any>)>;
-
-thread_local! {
-    static PARSED: RefCell<Parsed> = const { RefCell::new(Vec::new()) };
-}
-
-/// Returns the settings with this JSON text, from the cache if possible.
-#[cfg_attr(not(target_family = "wasm"), allow(dead_code, reason = "only a host passes settings as text"))]
-pub(crate) fn settings<C: DeserializeOwned + 'static>(json: String) -> Result<Rc<C>> {
-    PARSED.with_borrow_mut(|parsed| {
-        if let Some(index) = parsed.iter().position(|(text, _)| *text == json) {
-            parsed[..=index].rotate_right(1);
-            if let Ok(settings) = Rc::clone(&parsed[0].1).downcast() {
-                return Ok(settings);
-            }
-        }
-        let settings = Rc::new(parse_settings::<C>(&json)?);
-        let mut bytes = json.len();
-        parsed.insert(0, (json, Rc::<C>::clone(&settings)));
-        let kept = parsed.iter().skip(1).take(limits::SETTINGS_KEPT - 1).take_while(|(text, _)| {
-            bytes += text.len();
-            bytes <= limits::SETTINGS_KEPT_BYTES
-        });
-        let kept = 1 + kept.count();
-        parsed.truncate(kept);
-        Ok(settings)
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plugin::parse_settings;
     use crate::prelude::*;
     use crate::testing::block_on;
+    use serde::Deserialize;
 
     #[derive(Debug, Deserialize)]
     struct Settings {
@@ -421,28 +334,5 @@ mod tests {
         assert_eq!(completed(200), (203, true, Some("c".to_owned())));
         assert_eq!(completed(404), (204, false, None));
         assert_eq!(completed(500), (500, true, None));
-    }
-
-    #[test]
-    fn settings_are_parsed_once_per_text() {
-        let parsed = |key: usize| settings::<Settings>(format!(r#"{{"key": "{key}"}}"#)).unwrap();
-        let (first, second) = (parsed(1), parsed(2));
-        assert!(Rc::ptr_eq(&first, &parsed(1)) && Rc::ptr_eq(&second, &parsed(2)));
-        assert_eq!((first.key.as_str(), second.key.as_str()), ("1", "2"));
-        (3..3 + limits::SETTINGS_KEPT).for_each(|key| drop(parsed(key)));
-        assert!(!Rc::ptr_eq(&first, &parsed(1)), "the oldest settings are evicted");
-        assert_eq!(PARSED.with_borrow(Vec::len), limits::SETTINGS_KEPT);
-        let long = |letter: &str| settings::<Settings>(format!(r#"{{"key": "{}"}}"#, letter.repeat(600_000))).unwrap();
-        ["a", "b"].into_iter().for_each(|letter| drop(long(letter)));
-        assert_eq!(PARSED.with_borrow(Vec::len), 1);
-    }
-
-    #[test]
-    fn the_error_for_invalid_settings_names_the_fault() {
-        let error = settings::<Settings>("{}".to_owned()).unwrap_err().to_string();
-        assert_eq!(error, "the config is invalid: missing field `key` at line 1 column 2");
-        assert_eq!(parse_settings::<NoSettings>("{}").unwrap(), NoSettings);
-        let error = parse_settings::<NoSettings>(r#"{"a": 1}"#).unwrap_err().to_string();
-        assert!(error.contains("unknown field `a`"), "{error}");
     }
 }
