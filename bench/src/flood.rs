@@ -140,8 +140,8 @@ pub(super) fn quiet(caller: &Caller, window: SampleWindow) -> Result<Times> {
     })
 }
 
-/// Returns the latencies of a caller that waits for each response and then pauses, over one
-/// connection, while a condition on the number of its responses holds.
+/// Returns the latencies of a caller that waits for each response and then pauses. It uses one
+/// connection, and stops once `holds` returns false for the number of its responses.
 pub(super) fn quiet_while(caller: &Caller, holds: impl Fn(usize) -> bool) -> Result<Times> {
     machine::run_soon();
     let mut client = Client::open(caller.address, caller.request.clone())?;

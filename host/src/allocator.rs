@@ -20,7 +20,7 @@ unsafe extern "C" {
     safe fn mi_collect(force: bool);
 }
 
-/// Returns memory to the system that has been free for a while. mimalloc returns free memory only
+/// Returns memory that has been free for a while to the system. mimalloc returns free memory only
 /// while threads allocate, so an idle host would keep the memory of its last burst.
 pub(crate) fn return_free_memory() {
     mi_collect(false);

@@ -54,7 +54,7 @@ pub fn build(names: &[String], linker: Linker) -> Result<Vec<Example>> {
     build_of(examples, names, linker)
 }
 
-/// Builds all examples but no shipped plugin. Otherwise as [`build`].
+/// Builds all examples but no shipped plugin. Otherwise works like [`build`].
 pub fn build_examples(linker: Linker) -> Result<Vec<Example>> {
     build_of(find(&step::root().join("examples"))?, &[], linker)
 }

@@ -19,7 +19,7 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     let mut sum = Sum::default();
     // Every run completes even after a failure, so that a single call shows all failures.
     let outcomes = if args.is_empty() {
-        step::announce("running the own tests of the examples and the shipped plugins");
+        step::announce("running the tests of the examples and the shipped plugins");
         let mut own = |manifest: &str| {
             let mut guests = step::cargo();
             guests.args(["test", "--no-fail-fast", "--manifest-path", manifest]);

@@ -24,7 +24,7 @@ async fn app(request: Request) -> Result<Response> {
         "/get-many" => acts::get_many(count, bytes),
         "/open" => acts::open(count, bytes),
         "/fields" => acts::fields(count, bytes),
-        // Holds memory of its own and of the host in one call.
+        // Holds guest memory and host memory in one call.
         "/keep-with-fields" => {
             let keep = number("keep", 0)?;
             KEPT.with_borrow_mut(|kept| kept.push(vec![1; keep]));

@@ -79,8 +79,8 @@ pub(crate) fn engine(
             .cranelift_opt_level(OptLevel::Speed)
             .enable_incremental_compilation(Arc::clone(functions) as Arc<dyn wasmtime::CacheStore>)
             .map_err(|error| EngineError::Settings(format!("{error:#}")))?,
-        // One pass from WebAssembly to machine code, which takes less time than Cranelift even
-        // without optimisation (docs/benchmarks.md).
+        // Winch translates WebAssembly to machine code in one pass, which takes less time than
+        // Cranelift without optimisations (docs/benchmarks.md).
         Speed::Quick => settings.strategy(Strategy::Winch),
     };
     settings.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(config.instances_max, kind.flavour)?));

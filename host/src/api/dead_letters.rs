@@ -155,12 +155,12 @@ pub(super) async fn redrive(
     Ok(axum::Json(RedrivenEvents { events, missing_processes: selected.missing }))
 }
 
-/// The process types of selected dead letters.
+/// The process types of the selected dead letters.
 #[derive(Default)]
 struct SelectedProcesses {
-    /// Those of the app's current release, which may have no selected dead letter.
+    /// Process types of the app's current release. Some may have no selected dead letters.
     present: Vec<ProcessName>,
-    /// Those that the app's current release lacks.
+    /// Process types that the app's current release lacks.
     missing: Vec<ProcessName>,
 }
 

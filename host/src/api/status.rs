@@ -151,8 +151,8 @@ pub(super) async fn host(State(api): State<Arc<Api>>) -> (StatusCode, axum::Json
     (status(up), axum::Json(body))
 }
 
-/// Returns the app's status: up while it takes traffic and its database can be used, also during a
-/// push.
+/// Returns the app's status: up while it takes traffic and its database can be used, including
+/// during a push.
 #[utoipa::path(
     get,
     path = "/v1/apps/{app}/status",

@@ -41,12 +41,13 @@ pub(crate) struct EventView {
     state: &'static str,
     /// Whether a ready event waits for an earlier event of its subject.
     is_blocked: bool,
-    /// Whether a waiting event or a dead letter can't be delivered, since the app's current release
-    /// lacks its process type.
+    /// Whether a waiting event or a dead letter can't be delivered because the app's current
+    /// release lacks its process type.
     is_stranded: bool,
     /// The number of attempts so far.
     attempt: u32,
-    /// The maximum number of attempts: of an event that has not ended, that of the current release.
+    /// The maximum number of attempts. Until the event ends, this is the maximum of the app's
+    /// current release.
     attempts_max: u32,
     /// The error of the last attempt, or the reason of the cancellation.
     error: Option<String>,
@@ -184,7 +185,8 @@ pub(super) async fn page_of(
 #[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct SourceParams {
-    /// Selects the event if events of several sources have the id; by default the last accepted.
+    /// The event's source, if events of several sources have the id. Default: that of the last
+    /// accepted event.
     source: Option<String>,
 }
 

@@ -417,7 +417,7 @@ mod tests {
     }
 
     #[test]
-    fn an_invalid_address_is_wrong_usage() {
+    fn an_invalid_address_is_a_usage_error() {
         assert!(base_url("ftp://x").is_err());
         assert!(base_url("").is_err());
     }

@@ -341,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_change_is_wrong_usage() {
+    fn an_empty_change_is_a_usage_error() {
         assert!(change(&[]).unwrap_err().text().contains("--min 1"));
     }
 

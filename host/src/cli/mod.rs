@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_name_is_wrong_usage() {
+    fn an_empty_name_is_a_usage_error() {
         for line in [
             "events show ",
             "events cancel ",

@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_process_type_twice_is_wrong_usage() {
+    fn the_same_process_type_twice_is_a_usage_error() {
         let scales: Vec<Scale> = ["web=1", "web=2"].map(|text| text.parse().unwrap()).into();
         assert!(change(&scales).unwrap_err().text().contains("twice"));
     }

@@ -43,8 +43,8 @@ pub(crate) const HEALTH_ATTEMPTS: u32 = 3;
 /// lines are left out, so that the guest can't fill the log.
 pub(crate) const PREPARATION_LINES_MAX: usize = 20;
 
-/// Lines that a push writes to its own log. It writes further lines only to the app's log: a usual
-/// push writes a dozen.
+/// Lines that a push writes to its own log. Further lines appear only in the app's log. A typical
+/// push writes a dozen lines.
 pub(crate) const PUSH_LINES_WRITTEN_MAX: usize = 500;
 
 /// Steps and lines of one push that wait to be stored. When the queue is full, the push waits.
@@ -60,8 +60,8 @@ pub(crate) const RESTORE_PARALLEL: usize = 4;
 /// Pause before the host retries to restore an app that failed for lack of open files.
 pub(crate) const RESTORE_RETRY_INTERVAL: Duration = Duration::from_secs(2);
 
-/// Drain time of requests and handlers of stored events at a stop, unless configured. Then they are
-/// cancelled.
+/// Default drain time of requests and handlers of stored events when the host stops. The host then
+/// cancels them.
 pub(crate) const DRAIN_TIME: Duration = Duration::from_secs(20);
 
 /// Drain time of a running push job at a stop. Then it is `failed` with the reason `host-stopped`.
@@ -125,8 +125,8 @@ pub(crate) const SCHEDULE_CHECK_INTERVAL_MIN: Duration = Duration::from_millis(2
 /// and recorded together when the process type runs again.
 pub(crate) const MISSED_RUNS_RECORDED: u32 = 10;
 
-/// Interval at which the host deletes events that ended before the deduplication window. Until then
-/// they occupy space on the disk.
+/// Interval at which the host cancels expired events that no delivery claims, and deletes events
+/// that ended before the deduplication window. Until then, both occupy space on the disk.
 pub(crate) const EVENT_PRUNE_INTERVAL: Duration = Duration::from_secs(10 * 60);
 
 /// Events that one step deletes. The next step follows after a pause, so that an app's own changes
@@ -216,7 +216,7 @@ pub(crate) const EVENT_ATTRIBUTE_BYTES_MAX: usize = 1_024;
 /// The longest time until the next attempt. A longer time is shortened.
 pub(crate) const DELIVERY_DELAY_MAX: Duration = Duration::from_secs(366 * 24 * 3_600);
 
-/// The interval between attempts to use an app's queue after an error of the disk.
+/// The interval between attempts to use an app's queue after a disk error.
 pub(crate) const QUEUE_RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The shortest interval between two counts of waiting events while all cores of the push queue are
@@ -242,10 +242,10 @@ pub(crate) const OUTCOME_BYTES_PER_COMMIT: usize = 1024 * 1024;
 /// The time over which the rate of an app's deliveries is measured.
 pub(crate) const DELIVERY_PACE_WINDOW: Duration = Duration::from_millis(50);
 
-/// The shortest duration that is assumed for a claim of events. As many events are claimed ahead as
-/// the app completes during a claim and the commit of an outcome.
+/// The shortest duration that is assumed for a claim of events. As many events are claimed in
+/// advance as the app completes during a claim and the commit of an outcome.
 pub(crate) const DELIVERY_CLAIM_TIME: Duration = Duration::from_millis(20);
 
 /// The longest duration that is assumed for a claim of events. On a slower disk, no further events
-/// are claimed ahead.
+/// are claimed in advance.
 pub(crate) const DELIVERY_CLAIM_TIME_MAX: Duration = Duration::from_millis(500);

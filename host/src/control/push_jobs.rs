@@ -21,7 +21,7 @@ use crate::control::{
     shutdown::Shutdown,
 };
 
-/// A received bundle with what is known about its push.
+/// A received bundle and the details of its push.
 struct PushUpload {
     received: Received,
     kind: BundleKind,

@@ -1,4 +1,4 @@
-//! Bodies of responses that aren't sent. They are still read, so that their guests can finish.
+//! Reads the bodies of responses that aren't sent, so that their guests can finish.
 
 use super::limits;
 use http_body_util::BodyExt;

@@ -147,7 +147,8 @@ impl Shared {
                 (Part::Serving, None) => {
                     (running.release(), delivery::to_app(app, &running, None, (head, body), id).await)
                 }
-                // Boxed, so that the common future doesn't reserve space for these.
+                // Boxed, so that the future of a request without middleware doesn't reserve space
+                // for this.
                 (Part::Serving, Some(chain)) => {
                     let through = delivery::through(chain, &self.directory, app, &running, None, (head, body), id);
                     let (outcome, by) = Box::pin(through).await;

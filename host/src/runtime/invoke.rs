@@ -326,7 +326,7 @@ pub(super) struct Input {
 }
 
 impl Input {
-    /// Returns the input of a job without one whose size its sender chooses.
+    /// Returns the input of a job whose sender doesn't choose the size of an input.
     pub(super) fn none() -> Self {
         Self { bytes: 0, monitor: None }
     }

@@ -208,8 +208,8 @@ async fn drain(store: &Store, what: &str) {
     report(what, handled, begin.elapsed());
 }
 
-/// Handles all events like a host: claims ahead, and settles each delivery separately, with one
-/// key.
+/// Handles all events like a host: claims in advance, and settles each delivery separately, with
+/// one key.
 async fn handle_singly(store: &Store) {
     let (begin, mut handled) = (Instant::now(), 0);
     loop {

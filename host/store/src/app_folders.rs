@@ -147,7 +147,7 @@ impl AppFolders {
         if !is_marked(&folder) {
             return Err(StoreError::FolderInTheWay { path: folder });
         }
-        // The tombstone lets the next start repeat this.
+        // If the host ends during this step, the tombstone makes the next start repeat it.
         let copies = self.remove_copies(app);
         // Renamed atomically first, so that a file that is still being written can't conflict with
         // a new app. If removal fails, the next start removes the rest, even without the tombstone.

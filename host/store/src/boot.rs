@@ -47,7 +47,7 @@ impl Boot {
         let unmarked = match mark_journals(&AppFolders::of(folder)) {
             Ok(unmarked) => unmarked,
             Err(error) => {
-                tracing::warn!(%error, "the journals of databases can't be listed, so damage to them isn't found");
+                tracing::warn!(%error, "the journals of databases can't be listed, so damage to them isn't detected");
                 return unknown();
             }
         };
@@ -73,7 +73,7 @@ fn mark_journals(folders: &AppFolders) -> Result<HashSet<PathBuf>, StoreError> {
         match mark(&journal) {
             Err(error) if !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
                 let path = journal.display();
-                tracing::warn!(%app, %path, %error, "a journal can't be marked, so damage to it isn't found");
+                tracing::warn!(%app, %path, %error, "a journal can't be marked, so damage to it isn't detected");
                 unmarked.insert(journal);
             }
             Ok(()) | Err(_) => {}

@@ -51,8 +51,8 @@ pub enum StoreError {
     /// The disk is full. Nothing is damaged, and writes succeed again once space is free.
     #[error("the disk is full, so nothing was written; free some space below {} and try again", folder.display())]
     DiskFull { folder: PathBuf },
-    /// The file system is read-only, as after an error of the disk. Nothing is damaged, and writes
-    /// succeed again once it is writable.
+    /// The file system is read-only, as after a disk error. Nothing is damaged, and writes succeed
+    /// again once it is writable.
     #[error(
         "{} is on a read-only file system; make it writable, or choose another folder with --data", folder.display()
     )]
@@ -63,7 +63,7 @@ pub enum StoreError {
         "the disk failed: {detail}; a change may or may not be stored; try again; if it fails again, check the disk"
     )]
     DiskFailed { detail: String },
-    /// A newer version has written the file, or the number of its format is damaged.
+    /// A newer version has written the file, or its format number is damaged.
     #[error("the database has format {found}, {}", other_format(*found, *known))]
     TooNew { found: i64, known: i64 },
     /// The database lists no app, but the folder contains app folders.
@@ -266,7 +266,7 @@ fn explained(error: &io::Error) -> String {
     format!("{error}; {next}")
 }
 
-/// How to repair the number of a format.
+/// How to repair a damaged format number.
 const REPAIR: &str = "restore the file from a backup, or see \"A format that no isopod has written\" in \
                       docs/operations.md";
 
@@ -274,11 +274,11 @@ const REPAIR: &str = "restore the file from a backup, or see \"A format that no 
 fn other_format(found: i64, known: i64) -> String {
     if found > known {
         format!(
-            "but this isopod supports formats up to {known}; run the newer isopod again, or, if no newer isopod has \
-             written it, the number of the format is damaged: {REPAIR}"
+            "but this isopod supports formats up to {known}; run the newer isopod again (if no newer isopod has \
+             written it, the format number is damaged: {REPAIR})"
         )
     } else {
-        format!("which no isopod has written (this one writes {known}), so the number is damaged: {REPAIR}")
+        format!("which no isopod has written (this one writes {known}), so the format number is damaged: {REPAIR}")
     }
 }
 

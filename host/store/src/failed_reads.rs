@@ -1,6 +1,6 @@
 //! Detects failed reads of SQLite. After `EIO`, SQLite reports a damaged database, and its checks
-//! count a page that can't be read as damage; but an error of the disk says nothing about the
-//! content of the file. Never decides what follows from a failed read.
+//! count an unreadable page as damage. However, a disk error says nothing about the content of the
+//! file. Never decides how a failed read is handled.
 
 use std::cell::Cell;
 use std::ffi::{CStr, c_void};
@@ -26,8 +26,7 @@ thread_local! {
     static FAILED: Cell<u64> = const { Cell::new(0) };
 }
 
-/// Makes SQLite report failed reads as errors of the disk. Must be called before a database is
-/// opened.
+/// Makes SQLite report failed reads as disk errors. Must be called before a database is opened.
 pub(crate) fn detect() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
@@ -44,11 +43,10 @@ pub(crate) fn detect() {
     });
 }
 
-/// Replaces `pread`. Counts a failure, and returns an error number that SQLite doesn't convert to
+/// Replaces `pread`. Counts a failure, and returns an error number that SQLite doesn't report as
 /// damage.
 ///
-/// # Safety
-/// As of the function in libc.
+/// # Safety The requirements of the libc function apply.
 unsafe extern "C" fn read(fd: c_int, into: *mut c_void, count: size_t, offset: off_t) -> ssize_t {
     // SAFETY: the caller's arguments.
     let read = unsafe { libc::pread(fd, into, count, offset) };
@@ -63,18 +61,18 @@ unsafe extern "C" fn read(fd: c_int, into: *mut c_void, count: size_t, offset: o
     read
 }
 
-/// The reads of SQLite on this thread since a moment.
+/// SQLite's reads on this thread since [`Self::begin`].
 pub(crate) struct Reads {
     failed_before: u64,
 }
 
 impl Reads {
-    /// Observes the reads from now on.
+    /// Starts to observe reads.
     pub(crate) fn begin() -> Self {
         Self { failed_before: FAILED.get() }
     }
 
-    /// Returns an error of the disk if a read has failed: what SQLite found is then unknown.
+    /// Returns a disk error if a read has failed, because SQLite's result is then unreliable.
     pub(crate) fn check(&self) -> rusqlite::Result<()> {
         if FAILED.get() == self.failed_before {
             return Ok(());
@@ -91,8 +89,8 @@ pub(crate) mod tests {
         static UNTIL_FAILURE: Cell<u32> = const { Cell::new(0) };
     }
 
-    /// Makes the read of this number, from 1, fail on this thread. 0 ends this. Returns whether an
-    /// earlier one still has to fail.
+    /// Makes a later read on this thread fail: 1 selects the next read, and 0 selects none. Returns
+    /// whether an earlier selected read has not happened yet.
     pub(crate) fn fail_read(number: u32) -> bool {
         UNTIL_FAILURE.replace(number) > 0
     }
@@ -109,7 +107,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_failed_read_is_an_error_of_the_disk() {
+    fn a_failed_read_is_a_disk_error() {
         let (reads, mut byte) = (Reads::begin(), 0_u8);
         // SAFETY: the buffer has one byte. The descriptor is invalid.
         let failed = unsafe { read(-1, (&raw mut byte).cast(), 1, 0) };

@@ -36,8 +36,8 @@ pub(crate) fn refuse_link(path: &Path) -> Result<(), StoreError> {
     if !fs::symlink_metadata(path).is_ok_and(|found| found.is_symlink()) {
         return Ok(());
     }
-    let detail = "it is a symbolic link, so another app may use the same file; stop the host, and replace it by a \
-                  copy of the right file";
+    let detail = "it is a symbolic link, so another app may use the same file; stop the host, and replace it with \
+                  a copy of the right file";
     Err(StoreError::File { path: path.to_owned(), detail: detail.to_owned() })
 }
 

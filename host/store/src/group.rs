@@ -20,8 +20,8 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
-    /// Calls `note` with the error of the job, if it failed, and later with that of the commit,
-    /// before the caller is answered.
+    /// Calls `note` with the job's error, if it failed, and later with the commit's error, if that
+    /// failed. Each call happens before the reply to the caller.
     pub(crate) fn noting(self, note: impl Fn(&StoreError) + Send + 'static) -> Self {
         self.error.iter().for_each(&note);
         let Self { reply, error } = self;
@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_is_noted_before_the_caller_is_answered() {
+    fn an_error_is_noted_before_the_reply_to_the_caller() {
         let connection = database();
         let path = Path::new("numbers.db");
         connection.execute_batch(ORPHANS).expect("the tables are created");

@@ -14,8 +14,8 @@ pub const READS_WAITING_MAX: usize = 1_024;
 /// Connections that read concurrently. Further reads wait: reads are short, and each connection
 /// costs a page cache and a thread.
 pub const READERS_MAX: usize = 4;
-/// Bytes of the page cache of such a connection. Beyond it pages are read from the file again,
-/// which the system caches too.
+/// Bytes of the page cache of each of these connections. Pages beyond it are read from the file
+/// again, which the operating system also caches.
 pub const READER_CACHE_BYTES: i64 = 512 << 10;
 /// How long a connection waits for another connection's lock, in milliseconds. Then it reports the
 /// database as busy.
@@ -109,7 +109,7 @@ pub const WRITE_TURN_MAX: Duration = Duration::from_millis(50);
 /// A larger database is checked while it is used, since the check would delay the first call.
 pub const CHECKED_BYTES_MAX: u64 = 8 << 20;
 /// Queued checks of databases. If the queue is full, a check is queued a minute later if the
-/// database is still open then, or at its next use.
+/// database is still open, or else at its next use.
 pub const CHECKS_WAITING_MAX: usize = 1_024;
 /// Bytes of free pages that an app's database keeps for later rows. Only free pages beyond it are
 /// removed from the file, so that a queue in regular use doesn't shrink and grow repeatedly.
@@ -118,8 +118,8 @@ pub const FREE_BYTES_KEPT: u32 = 4 << 20;
 pub const SHRINK_STEP_MAX: Duration = Duration::from_millis(2);
 /// Free pages that a shrinking step removes before it reads the clock again.
 pub(crate) const PAGES_FREED_AT_ONCE: i64 = 8;
-/// How long after a failed checkpoint of an app's database the next one is made: on a full disk, a
-/// checkpoint after each commit would only write pages again.
+/// Interval between a failed checkpoint of an app's database and the next one. On a full disk, a
+/// checkpoint after each commit would only write the same pages again.
 pub(crate) const CHECKPOINT_RETRY_AFTER: Duration = Duration::from_secs(10);
 /// Damaged databases of one app in `lost+found/`. A further damaged database stays at its path, and
 /// the app's calls fail: a failing disk must not be filled with damaged copies.
@@ -131,8 +131,8 @@ pub const RESCUE_SPARE_BYTES: u64 = 16 << 20;
 /// copied.
 pub const RESCUE_ERRORS_MAX: u32 = 100_000;
 /// How long all calls of an app fail after its damaged database could not be replaced, for example
-/// on a full disk. Then the next call tries again. Also how long errors don't make a database that
-/// was found intact suspect again.
+/// on a full disk. Then the next call tries again. Also how long the host ignores further errors
+/// that suggest damage after it found the database intact.
 pub const RESCUE_RETRY_AFTER: Duration = Duration::from_secs(60);
 /// Calls of one app's database that are queued or running. Further calls wait for a permit before
 /// they are queued.

@@ -61,7 +61,7 @@ pub(crate) fn copy<T>(
                 Ok(Some(row)) => {
                     let id: i64 = row.get(0)?;
                     // A page with old content may contain smaller ids. If the copy continued behind
-                    // such a row, it would read the same pages again without end.
+                    // such a row, it would read the same pages again endlessly.
                     if id < first {
                         all.is_complete = false;
                         continue;
@@ -177,7 +177,7 @@ mod tests {
         let (mut copied, reads) = (BTreeSet::new(), Cell::new(0));
         let check = |row: &Row<'_>| {
             reads.set(reads.get() + 1);
-            assert!(reads.get() < 5 * ROWS, "rows are read again and again");
+            assert!(reads.get() < 5 * ROWS, "rows are read repeatedly");
             Ok(row.get::<_, i64>(0)?)
         };
         let insert_into = |n| {
@@ -204,7 +204,7 @@ mod tests {
         assert_eq!((lost, copied.len()), (vec![], readable.len()));
     }
 
-    /// After a lost write, an intact page contains rows of the past.
+    /// After a lost write, an intact page contains outdated rows.
     #[test]
     fn a_page_with_old_content_does_not_end_the_copy() {
         let folder = tempfile::tempdir().expect("the folder is created");

@@ -138,8 +138,8 @@ impl Store {
         self.app_folder(app).join(data_record::granted_folder(name))
     }
 
-    /// Returns why an app's database can't be used, if that was found: a newer version has written
-    /// it, or it is damaged and can't be replaced.
+    /// Returns why an app's database can't be used, if the reason is known: a newer version has
+    /// written it, or it is damaged and can't be replaced.
     pub fn app_data_error(&self, app: &AppName) -> Option<StoreError> {
         self.inner.databases.unusable(app)
     }

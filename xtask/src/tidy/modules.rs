@@ -3,7 +3,7 @@
 //! Each folder has a graph of its own. Its nodes are its files and subfolders, and the items of its
 //! `mod.rs`, `lib.rs` or `main.rs`. An edge is a path in the code of one node that leads into
 //! another, however deep. A re-export is not an edge: paths through it lead to the module that
-//! defines the item. A file beside a folder of its name is one module with its parts, so they may
+//! defines the item. A file and the folder of the same name count as one module, so its parts may
 //! use each other. Code for tests is ignored.
 
 mod imports;

@@ -59,7 +59,7 @@ pub(super) fn problem(error: &EventError, detail: String) -> Problem {
         EventError::NoProcess { app, .. } => {
             Problem::new(StatusCode::CONFLICT, "no-process-type", "The process type doesn't exist", detail)
                 .app(app)
-                .hint("deploy a release with the process type and redrive them again, or drop them")
+                .hint("deploy a release with the process type and redrive the dead letters again, or drop them")
         }
         EventError::RunInProgress { app, .. } => {
             Problem::new(StatusCode::CONFLICT, "run-in-progress", "The previous run is in progress", detail)

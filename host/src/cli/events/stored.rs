@@ -102,9 +102,9 @@ impl Default for ListArgs {
     }
 }
 
-/// Returns the error for list options before a subcommand, which has its own options.
+/// Returns the error for list options that precede a subcommand, which has its own options.
 pub(crate) fn misplaced_options(command: &str) -> Failure {
-    Failure::usage("list options before a subcommand")
+    Failure::usage("list options can't precede a subcommand")
         .why(format!("`isopod {command}` without a subcommand shows the list, and each subcommand has its own options"))
         .next("write the options after the subcommand")
 }

@@ -68,7 +68,7 @@ impl Service {
         let store = &self.store;
         let mut ticks = interval(limits::CONTROL_FILE_CHECK_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        // The kind of the problem that was reported last.
+        // The kind of the last reported problem.
         let mut reported = None;
         loop {
             ticks.tick().await;

@@ -106,9 +106,9 @@ impl Service {
     }
 
     /// Runs a command once for each time of a firing at `at`, after the runs of earlier firings.
-    /// The firing's missed times are recorded and stored as fired in one step. This happens only
-    /// after the earlier runs have started, so that those runs count as missed if the host ends
-    /// before.
+    /// Waits until the earlier runs have started. It then records the firing's missed times and
+    /// stores them as fired in one step. If the host ends before that, the earlier runs count as
+    /// missed.
     async fn queue_commands(&self, app: &AppRecord, firing: &Firing, at: Timestamp) {
         let Firing { process, timetable, runs, dropped, .. } = firing;
         let permit = match self.schedules.start_permit(&app.name, process, at).await {
@@ -191,7 +191,7 @@ impl Service {
         if let Some(further) = before.checked_sub(limits::MISSED_RUNS_RECORDED).filter(|further| *further > 0) {
             let noun = if further == 1 { "run" } else { "runs" };
             let of = scheduled(process, timetable);
-            let text = format!("the scheduler missed {further} more {noun} of {of}, for the reasons recorded before");
+            let text = format!("the scheduler missed {further} more {noun} of {of}, for the reasons already recorded");
             self.record_missed(app, process, timetable, further, text).await;
         }
     }

@@ -97,8 +97,8 @@ pub(super) fn from_sender(event: isopod_engine::Event) -> Event {
     Event { id, source, event_type, subject, payload }
 }
 
-/// The attribute with the target app of an event that waits to be forwarded: its name and its id.
-/// No sender can set it, since its name is invalid in CloudEvents.
+/// The attribute that contains the target app of an event that waits to be forwarded: the app's
+/// name and id. No sender can set it, since its name is invalid in CloudEvents.
 const FORWARD_TO: &str = "isopod-forward-to";
 
 /// Returns the prefix of the source of an event that waits to be forwarded.
@@ -115,8 +115,8 @@ fn forward_subject(target: &str) -> String {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Target<'a> {
     pub(super) name: &'a str,
-    /// Distinguishes the app from a later app of the same name. `None` for an event that an earlier
-    /// version of the host has stored.
+    /// The app's id, which distinguishes it from a later app of the same name. `None` for an event
+    /// that an earlier version of the host has stored.
     pub(super) id: Option<&'a str>,
 }
 
@@ -217,7 +217,7 @@ pub(super) fn from_guest(event: EmittedEvent, app: &AppName, now: Timestamp) -> 
 
 /// Returns a handler's effects in the form that the store commits. Events for other apps first
 /// enter the sender's own queue, so that they are part of the same transaction. `id_of` returns the
-/// id of the app with a name.
+/// id of an app by its name.
 pub(super) fn effects(
     effects: isopod_engine::Effects,
     release: &ActiveRelease,
@@ -239,7 +239,7 @@ pub(super) fn effects(
         let Sent { event, not_before, expires_at } =
             from_guest(event, app, now).map_err(|error| Failure::Effects(error.to_string()))?;
         let event = match target {
-            // Without an app, the empty id makes the event a dead letter.
+            // If the app doesn't exist, the empty id makes the event a dead letter.
             Some(target) => forwarding(event, &target, &id_of(&target).unwrap_or_default()),
             None => event,
         };

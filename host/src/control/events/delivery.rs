@@ -44,7 +44,7 @@ pub(super) struct Delivery {
     pub(super) settling: Arc<Settling<(Lease, Outcome)>>,
 }
 
-/// The deliveries that run, and what the last check found.
+/// The running deliveries, and the result of the last check.
 #[derive(Default)]
 struct Started {
     running: JoinSet<()>,
@@ -58,7 +58,7 @@ struct Count {
     read_at: Instant,
 }
 
-/// The process types of queues that the last known release lacks.
+/// Process types that have a queue but are missing in the last known release.
 type Absent = HashSet<ProcessName>;
 
 impl Delivery {
@@ -152,7 +152,7 @@ impl Delivery {
         let now = Timestamp::now();
         let is_due = |of: &QueueStats| of.has_claimable || of.next_due.is_some_and(|due| due <= now);
         let is_absent = |of: &QueueStats| absent.contains(&of.process);
-        // Otherwise the release isn't needed: finding it would thaw an idle app.
+        // Without a due event, the release isn't needed, and its lookup would thaw an idle app.
         if !stats.iter().any(|of| is_due(of) && !is_absent(of)) {
             let state = |of| if is_absent(of) { QueueState::Orphaned } else { QueueState::unclaimed(of) };
             return Ok(NextCheck::of(stats.iter().map(state), now));
@@ -355,8 +355,8 @@ async fn expired(at: Option<Timestamp>) {
 }
 
 /// Returns an upper bound of the number of events of all process types that can be claimed now.
-/// Events that wait for an earlier event of their subject, or for an absent process type, aren't
-/// counted, so that they don't keep an idle app loaded.
+/// Excludes events that wait for an earlier event of their subject or for an absent process type,
+/// so that they don't keep an idle app loaded.
 fn claimable_at_most(stats: &[QueueStats], absent: &Absent) -> u64 {
     let present = stats.iter().filter(|of| !absent.contains(&of.process));
     present.map(QueueStats::claimable_at_most).sum()

@@ -16,7 +16,8 @@ pub(super) enum NextCheck {
 /// What a check found in the queue of one process type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum QueueState {
-    /// The release lacks the process type. When a release that has it serves, the task is woken.
+    /// The release lacks the process type. A release with this process type wakes the task when it
+    /// starts to serve.
     Orphaned,
     /// No event was claimed, because none is due or because the app has no room for a further
     /// delivery. In the latter case, the next check follows the end of a running delivery.

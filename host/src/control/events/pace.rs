@@ -1,12 +1,12 @@
-//! Decides how many events of an app are claimed ahead. Never uses a clock, and never claims.
+//! Decides how many events of an app are claimed in advance. Never uses a clock, and never claims.
 
 use std::time::{Duration, Instant};
 
 use crate::control::limits;
 
-/// The recent rate of an app's deliveries. It determines how many events are claimed ahead: as many
-/// as the app completes during a claim and the commit of an outcome. An event whose handler is slow
-/// is claimed only when a core is free, since a claim counts as an attempt.
+/// The recent rate of an app's deliveries. It determines how many events are claimed in advance: as
+/// many as the app completes during a claim and the commit of an outcome. An event whose handler is
+/// slow is claimed only when a core is free, since a claim counts as an attempt.
 pub(super) struct Pace {
     since: Instant,
     ended: u32,

@@ -4,9 +4,9 @@ use std::{collections::HashMap, sync::Arc};
 
 use isopod_policy::ProcessName;
 
-/// The running deliveries of process types with `attempts = 1`. Their events are not claimed ahead:
-/// if the host is killed, a claimed event becomes a dead letter, even if its handler has not
-/// started.
+/// The running deliveries of process types with `attempts = 1`. Their events are not claimed in
+/// advance: if the host is killed, a claimed event becomes a dead letter, even if its handler has
+/// not started.
 #[derive(Debug, Default)]
 pub(super) struct SingleAttempts(HashMap<ProcessName, Arc<()>>);
 

@@ -64,7 +64,7 @@ impl Releases {
         self.last_good(app, number).await.map(|(_, good)| good)
     }
 
-    /// Loads the release that served last before `bad` and was not stopped for a failure.
+    /// Loads the last release that served before `bad` and was not stopped because of a failure.
     pub(in crate::control) async fn last_good(
         &self,
         app: &AppRecord,

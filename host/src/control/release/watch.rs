@@ -1,5 +1,6 @@
 //! Owns the rollout watch after a commit: compares the new release with the former release on
-//! standby. Never changes what serves: the app's task does (`app_task/automatic_rollback.rs`).
+//! standby. Never changes which release serves: the app's task does
+//! (`app_task/automatic_rollback.rs`).
 
 use std::{sync::Arc, time::Instant};
 

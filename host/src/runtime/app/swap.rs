@@ -18,7 +18,7 @@ pub(super) enum Serving {
     Nothing { reason: String },
 }
 
-/// Whether an app can take a job.
+/// Whether an app can accept a job.
 pub(in crate::runtime) enum Availability {
     Ready(Arc<ActiveRelease>),
     /// After this release is loaded.
@@ -51,13 +51,13 @@ impl App {
         self.replace(Serving::Release(release))
     }
 
-    /// Puts a release in service that is loaded on its first request.
+    /// Puts a release in service without loading it. The first request loads it.
     pub(crate) fn install_cold(&self, release: ReleaseNumber) {
         drop(self.replace(Serving::Cold(release)));
     }
 
-    /// Puts a release in service that was loaded because the app was cold. Returns false if the app
-    /// serves another release, or none, by now.
+    /// Replaces the cold release of an app with the same release, now loaded. Returns false if the
+    /// app no longer serves this release.
     pub(crate) fn install_loaded(&self, release: &Arc<ActiveRelease>) -> bool {
         let previous = self.serving.load_full();
         let Serving::Cold(number) = *previous else { return false };
@@ -110,7 +110,8 @@ impl App {
         }
     }
 
-    /// Returns the release that serves, and thaws it if necessary. `None` while it must be loaded.
+    /// Returns the release that serves, and thaws it if necessary. `None` if it must be loaded
+    /// first.
     pub(crate) fn serving(&self) -> Option<Arc<ActiveRelease>> {
         match self.availability() {
             Availability::Ready(release) => Some(release),

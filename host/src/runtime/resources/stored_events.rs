@@ -23,8 +23,8 @@ impl StoredEvents {
     }
 }
 
-/// The numbers: those of a new app, which has no events, until they are read. `None` for an app of
-/// an earlier run of the host until they are read.
+/// The last read counts. A new app has no events, so its counts start at 0. For an app from an
+/// earlier run of the host, `None` until the host has read the counts.
 #[derive(Debug)]
 pub(super) struct LastRead(Mutex<Option<StoredEvents>>);
 
@@ -39,7 +39,7 @@ impl LastRead {
         *self.lock()
     }
 
-    /// Records that the app may have events, which were not read yet.
+    /// Records that the app may have events that the host has not counted yet.
     pub(super) fn set_unknown(&self) {
         *self.lock() = None;
     }

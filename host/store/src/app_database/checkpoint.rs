@@ -8,16 +8,16 @@ use rusqlite::{Connection, ErrorCode};
 
 use crate::limits::{CHECKPOINT_RETRY_AFTER, JOURNAL_PAGES_MAX};
 
-/// Postpones the checkpoints of a database after one that failed for another reason than a failure
-/// of the disk. On a full disk, the commits may still fit into the journal: after each, a
-/// checkpoint would copy pages until the file can't grow.
+/// Postpones the checkpoints of a database after a checkpoint failed for a reason other than a disk
+/// failure. On a full disk, commits may still fit into the journal. Without the delay, a checkpoint
+/// after each commit would copy pages until the file can't grow.
 #[derive(Debug, Default)]
 pub(super) struct Checkpoints {
     failed_at: Mutex<Option<Instant>>,
 }
 
 impl Checkpoints {
-    /// Returns whether no checkpoint should be made at `now`.
+    /// Returns whether checkpoints are postponed at `now`.
     pub(super) fn are_postponed(&self, now: Instant) -> bool {
         let failed_at = *self.failed_at.lock().unwrap_or_else(PoisonError::into_inner);
         failed_at.is_some_and(|at| now.saturating_duration_since(at) < CHECKPOINT_RETRY_AFTER)

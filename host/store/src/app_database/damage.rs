@@ -28,14 +28,15 @@ const NEW: &str = "kv.db.rescued";
 
 const MEBIBYTE: u64 = 1 << 20;
 
-/// The result for a database that may be damaged.
+/// The result of examining a database that may be damaged.
 #[derive(Debug)]
 pub(super) enum Examined {
     /// It is not damaged, and stays in use.
     Intact,
     /// A new database has replaced it.
     Replaced(SetAside),
-    /// An earlier replacement had failed after the damaged file was moved. It is complete now.
+    /// The examination completed an earlier replacement that had failed after it moved the damaged
+    /// file.
     Completed,
 }
 
@@ -53,8 +54,8 @@ pub(super) fn check(connection: &Connection) -> Sql<Option<String>> {
     first_problem(connection, "PRAGMA quick_check(1)")
 }
 
-/// Checks the pages like [`check`], and that each index matches its table: a lost write leaves an
-/// intact page with old content.
+/// Checks the pages like [`check`], and also checks that each index matches its table. After a lost
+/// write, an intact page has old content, which a check of the pages doesn't detect.
 fn check_indexes(connection: &Connection) -> Sql<Option<String>> {
     first_problem(connection, "PRAGMA integrity_check(1)")
 }
@@ -74,7 +75,8 @@ fn first_problem(connection: &Connection, pragma: &str) -> Sql<Option<String>> {
 
 /// Sets the database aside, unless it is intact: no page is damaged, each index matches its table,
 /// and every row can be read. If the rows of a file with intact pages can't be copied, for example
-/// because the disk has no space, it stays in use too: an unreadable row fails its own calls.
+/// because the disk has no space, the file stays in use too. Then only the calls that need an
+/// unreadable row fail.
 ///
 /// `free` is the free space of the disk. `rescue` copies the rows of the first file into the second
 /// one.
@@ -139,14 +141,14 @@ pub(super) fn set_aside(
 }
 
 /// Refuses to copy a database that may not fit on the disk: a partial copy would use up the disk
-/// space of all other apps.
+/// space that all other apps need.
 fn check_space(path: &Path, free: Option<u64>) -> Result<(), StoreError> {
     let bytes = |path: &Path| fs::metadata(path).map_or(0, |found| found.len());
     let needed = bytes(path) + bytes(&journal_of(path)) + RESCUE_SPARE_BYTES;
     let Some(free) = free.filter(|free| *free < needed) else { return Ok(()) };
     let detail = format!(
-        "copying the readable rows needs {} MiB of free space, but only {} MiB are free; free some space, and the host \
-         tries again at the first call after a minute",
+        "copying the readable rows needs {} MiB of free space, but only {} MiB are free; free some space; the \
+         host tries again at the first call after a minute",
         needed.div_ceil(MEBIBYTE),
         free / MEBIBYTE
     );
@@ -227,7 +229,7 @@ mod tests {
             let found = open_damaged(&path).and_then(|connection| check_indexes(&connection));
             let is_complete = fail_read(number);
             match found.map_err(|error| error.explain(&path)) {
-                Ok(None) => assert!(is_complete, "the read {number} was ignored"),
+                Ok(None) => assert!(is_complete, "the failure of read {number} was ignored"),
                 found => assert!(found.as_ref().is_err_and(is_of_disk), "{number}: {found:?}"),
             }
             match rescue(&path, &copy, None, copy_rows) {

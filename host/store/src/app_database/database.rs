@@ -50,9 +50,9 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    /// Refuses a link, and a database with a damaged journal before its first use in a run of the
-    /// host. Checks only a journal that was written in this boot, since a power failure may
-    /// truncate a journal.
+    /// Refuses a symbolic link. Before the first use of a database in a run of the host, also
+    /// refuses a damaged journal. Checks only a journal that was written since the machine booted,
+    /// because a power failure may truncate a journal.
     pub(super) fn check_journal(&self, app: &AppName, path: &Path) -> Result<(), StoreError> {
         refuse_link(path)?;
         if self.health.is_journal_checked(app) || !self.boot.has_written(&journal_of(path)) {
@@ -177,21 +177,22 @@ impl AppDatabase {
         outcome.await.map_err(|_| StoreError::Closed)?.map_err(for_caller)
     }
 
-    /// Waits for a permit of the app, and then for a permit of all apps. A call holds the first one
-    /// until it completes, even if its caller was cancelled, and the second one while it is queued.
+    /// Waits for a permit of the app, and then for a host-wide permit. A call holds the app's
+    /// permit until it completes, even if its caller was cancelled. It holds the host-wide permit
+    /// only while it is queued.
     async fn permits(&self) -> Result<(OwnedSemaphorePermit, OwnedSemaphorePermit), StoreError> {
         let of_app = self.calls.clone().acquire_owned().await.map_err(|_| StoreError::Closed)?;
         Ok((of_app, self.shared.workers.permit().await?))
     }
 
-    /// Returns a function that records the error of a call: if it reports damage, the database is
-    /// replaced before its next call. It must be called during the call's turn: later, a new
-    /// database may have replaced the damaged one.
+    /// Returns a function that records the error of a call. If the error reports damage, the store
+    /// replaces the database before its next call. The function must be called during the call's
+    /// turn, because a new database may replace the damaged one afterwards.
     fn note(self: &Arc<Self>) -> impl Fn(&StoreError) + Send + use<> {
         let database = Arc::downgrade(self);
         move |error| {
             let StoreError::Damaged { detail } = error else { return };
-            // The turn holds the database.
+            // The turn holds a reference to the database, so this succeeds.
             let Some(database) = database.upgrade() else { return };
             database.shared.health.suspect(&database.app, detail);
             if database.needs_rescue() {
@@ -416,7 +417,7 @@ impl Drop for AppDatabase {
     }
 }
 
-/// Returns the error for the caller of an app's database.
+/// Converts an error to the one that the caller of an app's database receives.
 fn for_caller(error: StoreError) -> StoreError {
     match error {
         StoreError::Damaged { detail } => StoreError::AppDataDamaged { detail },

@@ -1,6 +1,6 @@
-//! Reads the format of an app's database from its files. Never opens the database: SQLite would
-//! write an index of a journal that a killed host left, and the host needs the old index to detect
-//! a damaged journal.
+//! Reads the format of an app's database from its files. Never opens the database: if a killed host
+//! left a journal, SQLite would write a new index for it, and the host needs the old index to
+//! detect a damaged journal.
 
 use std::fs::File;
 use std::io::{ErrorKind, Read};

@@ -111,16 +111,16 @@ impl Health {
         }
     }
 
-    /// Records that an app's database can't be used, unless the reason is the whole disk or the end
-    /// of the store.
+    /// Records that an app's database can't be used, unless the error affects the whole disk or the
+    /// store is being closed.
     fn note_unusable(&self, app: &AppName, error: &StoreError) {
         if !error.is_of_unwritable_disk() && *error != StoreError::Closed {
             self.lock().unusable.insert(app.clone(), (error.clone(), Instant::now()));
         }
     }
 
-    /// Returns why an app's database can't be used. An error that may pass counts for a while,
-    /// since only the next call shows whether it has passed.
+    /// Returns why an app's database can't be used. A transient error is returned only for a
+    /// limited time, since only the next call shows whether it persists.
     pub(crate) fn unusable(&self, app: &AppName) -> Option<StoreError> {
         let known = self.lock();
         let (error, at) = known.unusable.get(app)?;
@@ -158,7 +158,8 @@ impl Health {
         known.intact.remove(app);
     }
 
-    /// Removes a suspicion, and the error of a replacement that failed.
+    /// Removes the suspicion that an app's database is damaged, and the error of a failed
+    /// replacement.
     fn clear(&self, known: &mut Known, app: &AppName) {
         known.suspects.remove(app);
         known.refused.remove(app);

@@ -108,7 +108,7 @@ struct Frames<'a, R> {
     word: fn([u8; 4]) -> u32,
     /// The checksum up to the last frame.
     sum: (u32, u32),
-    /// Whether all frames so far have their checksum.
+    /// Whether the checksums of all frames so far are valid.
     is_valid: bool,
     /// The header and the page of the last frame.
     frame: Vec<u8>,
@@ -150,7 +150,7 @@ impl<'a, R: Read> Frames<'a, R> {
     }
 }
 
-/// Returns the first page of a database as the last complete commit in the journal has written it.
+/// Returns the first page of a database as written by the last complete commit in the journal.
 /// `None` if the journal doesn't contain this page or can't be read.
 pub(super) fn first_page(database: &Path) -> Option<Vec<u8>> {
     let mut journal = BufReader::with_capacity(1 << 20, File::open(journal_of(database)).ok()?);
@@ -278,7 +278,7 @@ mod tests {
             let end = bytes.len();
             bytes[end - 64..].fill(0);
         });
-        assert_eq!(damage_of(&database), Ok(None), "its writer had no answer");
+        assert_eq!(damage_of(&database), Ok(None), "the caller of this commit received no response");
     }
 
     #[test]

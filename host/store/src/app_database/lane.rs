@@ -26,8 +26,8 @@ pub(super) struct Lane<J> {
 }
 
 struct Waiting<J> {
-    /// Each job has its permit of all apps, unless the lane was paused since it was added: while
-    /// the database of one app is replaced, its calls must not delay those of other apps.
+    /// Each job, with its host-wide permit. A pause of the lane releases the permits: while the
+    /// database of one app is replaced, its calls must not delay those of other apps.
     jobs: VecDeque<(J, Option<Permit>)>,
     /// Whether a thread runs the lane or is scheduled to run it.
     is_scheduled: bool,
@@ -66,8 +66,8 @@ impl<J> Lane<J> {
         }
     }
 
-    /// Adds a job, with its permit of all apps. The permit is released when the job is taken, or
-    /// while the lane is paused. Returns whether the lane must be scheduled.
+    /// Adds a job with its host-wide permit. The lane releases the permit when a thread takes the
+    /// job, or while the lane is paused. Returns whether the lane must be scheduled.
     pub(super) fn put(&self, job: J, permit: Permit) -> bool {
         let mut waiting = locked(&self.waiting);
         let permit = (!waiting.is_paused).then_some(permit);

@@ -152,7 +152,7 @@ impl AppDatabases {
         Ok(journal::journal_of(&path).exists())
     }
 
-    /// Returns why the app's database can't be used, if that was found.
+    /// Returns why the app's database can't be used, if an error is recorded.
     pub(crate) fn unusable(&self, app: &AppName) -> Option<StoreError> {
         self.inner.shared.health.unusable(app)
     }

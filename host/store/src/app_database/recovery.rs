@@ -37,8 +37,8 @@ impl AppDatabase {
         !self.closed.load(Ordering::SeqCst) && self.is_suspect()
     }
 
-    /// Queues the replacement of a database that may be damaged, or the end of the use of a lost
-    /// file, unless it is queued. Both lanes are resumed afterwards.
+    /// Queues a rescue, unless one is queued: it replaces a database that may be damaged, or closes
+    /// a lost file. It then resumes both lanes.
     pub(super) fn queue_rescue(self: &Arc<Self>) {
         if !self.is_rescue_queued.swap(true, Ordering::SeqCst) {
             let database = Arc::clone(self);
@@ -48,8 +48,8 @@ impl AppDatabase {
         }
     }
 
-    /// Closes a lost file, and replaces the database if it may be damaged. Runs on a rescue thread:
-    /// no turn waits for it on a worker thread. Blocks.
+    /// Closes a lost file, and replaces the database if it may be damaged. Runs on a rescue thread,
+    /// so that no turn waits for it on a worker thread. Blocks.
     fn rescue(self: &Arc<Self>) {
         // A turn that pauses its lane after this point queues the next rescue.
         self.is_rescue_queued.store(false, Ordering::SeqCst);
@@ -59,7 +59,7 @@ impl AppDatabase {
             self.writes.pause();
         }
         if is_lost && caught(|| self.close_lost_file()).is_err() {
-            // Otherwise each turn would repeat it.
+            // Otherwise, each turn would try to close the file again.
             self.close_unsynced();
             *locked(&self.file) = None;
         }
@@ -114,8 +114,8 @@ impl AppDatabase {
                      this repeats, check the disk and the memory of the machine"
                 );
             }
-            // An error of the disk says nothing about the rows. A copy would lack those that can't
-            // be read now.
+            // A disk error says nothing about the rows. A copy would lack the rows that can't be
+            // read now.
             Err(StoreError::DiskFailed { detail }) => {
                 let detail = format!("{detail}, so a database that may be damaged ({}) is kept", suspicion.detail);
                 let error = StoreError::DiskFailed { detail };
@@ -222,8 +222,8 @@ impl AppDatabase {
     }
 
     /// Returns false if the disk failed during a checkpoint: then the journal is doubtful, and
-    /// [`AppDatabase::close_unsynced`] must be called. A checkpoint that failed for another reason
-    /// is repeated by a later one.
+    /// [`AppDatabase::close_unsynced`] must be called. If a checkpoint failed for another reason, a
+    /// later checkpoint repeats it.
     pub(super) fn note_checkpoint(&self, outcome: rusqlite::Result<()>) -> bool {
         let is_disk_failure = outcome.as_ref().is_err_and(is_disk_failure);
         let is_first = self.checkpoints.note(outcome.is_err() && !is_disk_failure, Instant::now());

@@ -30,7 +30,7 @@ pub(super) fn rescue(
     drop(private_file(to)?);
     let reads = Reads::begin();
     let written = write(from, to, pages_max, copy_rows).map_err(|error| error.explain(to));
-    // Otherwise the copy could lack rows that can't be read now.
+    // Without this check, the copy could lack rows that can't be read now.
     let written = reads.check().map_err(|error| StoreError::sqlite(from, &error)).and(written);
     let copied = written.and_then(|rescued| {
         let synced = File::open(to).and_then(|file| file.sync_all());

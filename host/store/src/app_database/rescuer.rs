@@ -1,6 +1,6 @@
 //! The threads that replace damaged databases of apps. A replacement copies a whole file, so it
-//! must not occupy the threads that serve all apps. Small files have a thread of their own, so that
-//! they don't wait for large ones. Owns the queues of replacements. Never serves a request.
+//! must not occupy the threads that serve all apps. One thread replaces small files, so that they
+//! don't wait for large ones. Owns the queues of replacements. Never serves a request.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,8 +12,8 @@ use crate::workers::{caught, spawn};
 
 type Rescue = Box<dyn FnOnce() + Send>;
 
-/// The handle to the threads. Dropping it completes the running replacements, drops the queued ones
-/// and ends the threads.
+/// Owns the threads. Dropping it completes the running replacements, drops the queued ones and ends
+/// the threads.
 #[derive(Debug)]
 pub(super) struct Rescuer {
     handle: RescuerHandle,
@@ -21,8 +21,8 @@ pub(super) struct Rescuer {
     threads: Vec<JoinHandle<()>>,
 }
 
-/// The channels to the threads. The length of each is bounded by the slots of open databases: each
-/// has at most one queued replacement.
+/// The channels to the threads. The capacity of each is the maximum number of open databases, since
+/// each database has at most one queued replacement.
 #[derive(Debug, Clone)]
 pub(super) struct RescuerHandle {
     small: SyncSender<Message>,
@@ -54,7 +54,8 @@ impl Rescuer {
 }
 
 impl RescuerHandle {
-    /// Queues the replacement of a file with this size. Drops it once the store is being closed.
+    /// Queues the replacement of a file of this size. Drops the replacement if the store is being
+    /// closed.
     pub(super) fn queue(&self, bytes: u64, rescue: impl FnOnce() + Send + 'static) {
         let queue = if bytes <= CHECKED_BYTES_MAX { &self.small } else { &self.large };
         let queued = queue.try_send(Message::Rescue(Box::new(rescue)));

@@ -92,8 +92,8 @@ pub(super) fn set_up(connection: &Connection) -> rusqlite::Result<()> {
 }
 
 /// Enables an existing file to shrink in steps, if it is small: this rewrites the whole file.
-/// Returns only errors of the disk. After another one, such as a full disk, the file keeps the
-/// space of removed rows for later ones.
+/// Returns only disk errors. After any other error, such as a full disk, the file keeps the space
+/// of removed rows for new rows.
 fn set_up_again(connection: &Connection) -> rusqlite::Result<()> {
     let number = |pragma: &str| connection.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0));
     let bytes = number("page_count").and_then(|pages| Ok(pages * number("page_size")?));
@@ -134,7 +134,7 @@ pub(super) fn make(connection: &Connection) -> Sql<()> {
 /// Creates missing tables inside a transaction: the other connection may have created them.
 fn migrate(connection: &Connection) -> Sql<()> {
     let steps: &[&str] = match format_of(connection)? {
-        // Otherwise the number of the format is damaged.
+        // If there are tables, the format number is damaged.
         0 if !has_tables(connection)? => &[ENTRIES, EVENTS],
         FORMAT_WITHOUT_EVENTS => &[EVENTS],
         FORMAT => &[],

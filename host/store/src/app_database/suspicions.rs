@@ -1,5 +1,5 @@
-//! Tests suspicions of damage that an intact database must survive, and those that must not
-//! repeat. Never tests how rows are copied.
+//! Tests suspicions of damage: an intact database stays in use, and a replaced database is not
+//! suspected again. Never tests how rows are copied.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -95,7 +95,7 @@ async fn an_intact_database_without_space_for_a_copy_stays_in_use() {
     assert_eq!(opened.losses.try_recv().ok(), None);
 }
 
-/// Damages the page of the index that each write to an entry reads.
+/// Damages the root page of the index, which each write to an entry reads.
 fn damage_index(path: &Path) {
     let connection = rusqlite::Connection::open(path).expect("it opens");
     let sql = "SELECT rootpage FROM sqlite_schema WHERE name = 'sqlite_autoindex_entries_1'";
@@ -109,7 +109,7 @@ fn damage_index(path: &Path) {
 
 /// The caller may receive its error only after the replacement.
 #[tokio::test]
-async fn a_write_that_meets_damage_does_not_make_the_new_database_suspect() {
+async fn a_write_that_encounters_damage_does_not_make_the_new_database_suspect() {
     let folder = tempfile::tempdir().expect("the folder is created");
     let mut opened = open(folder.path(), &Options::default());
     opened.fill(10_000).await;

@@ -185,7 +185,8 @@ impl EventQueue for Events {
 
     async fn sync(&self, app: &AppName, now: Timestamp) -> Result<(), StoreError> {
         let Some(database) = self.databases.existing(app).await? else { return Ok(()) };
-        // Uses up one position, which no event gets: SQLite doesn't sync a commit without a change.
+        // Skips one position, so that the commit contains a change: SQLite doesn't sync a commit
+        // without one.
         self.change(database, now, |change| Ok(change.next_seq())).await.map(drop)
     }
 

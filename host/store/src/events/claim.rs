@@ -56,7 +56,7 @@ pub(super) fn claim(
     Ok(claimed)
 }
 
-/// Cancels those of these events that still wait and have expired. Returns their number.
+/// Cancels the given events that are still waiting and have expired. Returns their number.
 pub(super) fn cancel_expired(change: &mut QueueChange<'_>, events: &[EventSeq]) -> Sql<u64> {
     let mut cancelled = 0;
     for EventSeq(seq) in events {

@@ -238,11 +238,11 @@ pub(super) fn get(connection: &Connection, filter: &EventFilter, void: bool) -> 
     Ok(by_position(connection, &scan)?.events.pop())
 }
 
-/// Expired events that wait.
+/// Expired events that are still waiting.
 #[derive(Debug, Default)]
 pub(super) struct Expired {
     pub(super) events: Vec<EventSeq>,
-    /// The position after which the search continues, if it does.
+    /// The position after which the search continues. `None` if it has reached the end.
     pub(super) next: Option<EventSeq>,
 }
 

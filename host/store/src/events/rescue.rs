@@ -17,8 +17,8 @@ use crate::sql::{Sql, all, parsed};
 const COLUMNS: &str = "seq, process, state, ordered, attempt, attempts_max, bytes, accepted_at, since, due_at, \
      expires_at, lease, id, source, type, subject, repeats, error";
 
-/// The last position that a queue can have. A later one is damaged: no host accepts that many
-/// events, and the queue would run out of positions.
+/// The last position that a queue can have. A later position is the result of damage: no host
+/// accepts that many events, and the queue would run out of positions.
 const SEQ_MAX: i64 = i64::MAX / 2;
 
 /// Copies the events, and counts those that are neither done nor cancelled.

@@ -134,7 +134,7 @@ fn fill_disk(path: &Path) {
 }
 
 #[tokio::test]
-async fn opening_a_closed_database_on_a_full_disk_is_reported_as_a_full_disk() {
+async fn a_failure_to_open_a_closed_database_on_a_full_disk_is_reported_as_a_full_disk() {
     let Some(disk) = SmallDisk::mount() else {
         eprintln!("not tested: only root can mount a small disk");
         return;

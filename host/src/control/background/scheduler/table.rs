@@ -58,8 +58,8 @@ impl Default for FiringQueue {
 }
 
 impl FiringQueue {
-    /// Takes a slot for a firing at `at`. Returns `None` if the queue is full: the last waiting
-    /// firing then also stores this one.
+    /// Takes a slot for a firing at `at`. Returns `None` if the queue is full. The last waiting
+    /// firing then also stores the times of this one.
     fn join(&mut self, at: Timestamp) -> Option<Slot> {
         let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() else {
             self.last.extend(at);
@@ -78,9 +78,9 @@ struct Slot {
 }
 
 /// The time up to which the scheduled times are stored as fired when the last run of a firing
-/// starts. Firings that were refused meanwhile are included, so that they are not stored before the
+/// starts. Includes firings that were refused meanwhile, so that they are not stored before the
 /// runs that wait. Empty once the last run has started. A firing is refused only while others wait,
-/// so the end of the last one is not empty then.
+/// and the end of a waiting firing is not empty.
 #[derive(Default)]
 struct FiringEnd(Mutex<Option<Timestamp>>);
 
@@ -89,7 +89,7 @@ impl FiringEnd {
         Self(Mutex::new(Some(at)))
     }
 
-    /// Includes a refused firing.
+    /// Moves the end to the time of a refused firing, if that is later.
     fn extend(&self, at: Timestamp) {
         let mut end = self.lock();
         *end = end.map(|end| end.max(at));
@@ -122,7 +122,7 @@ impl StartPermit {
 /// The result of waiting for the previous runs of a command.
 pub(super) enum Queued {
     Permitted(StartPermit),
-    /// Too many firings wait. The last one also stores this firing.
+    /// Too many firings wait. The last one also stores the times of this firing.
     Refused,
     /// The schedule was removed.
     Removed,
