@@ -1,6 +1,6 @@
-//! Faults that a test injects into a host: errors of the disk, slow syncs, a shifted clock, and
-//! power failures. The host is the unchanged program; a library that is preloaded into it injects
-//! them. Never decides what a host must do about a fault.
+//! Faults that a test injects into a host: disk errors, slow syncs, a shifted clock, and power
+//! failures. The host is the unchanged program; a library that is preloaded into it injects them.
+//! Never decides what a host must do about a fault.
 
 use crate::program;
 use isopod_faults::{

@@ -32,14 +32,14 @@ pub fn run_on_terminal(mut command: Command) -> Output {
     });
     command.env("TERM", "xterm-256color").env_remove("NO_COLOR").stdout(Stdio::piped()).stderr(terminal);
     let child = command.spawn().unwrap_or_else(|error| panic!("{command:?} cannot be started: {error}"));
-    // The output ends once no process has the terminal open.
+    // The output ends when the last process closes the terminal.
     drop(command);
     let output = child.wait_with_output().expect("a child can be waited for");
     Output { stderr: drawing.join().expect("reading does not panic"), ..output }
 }
 
-/// Opens a pseudoterminal, and returns the end of the test and the end of the program. A program
-/// that another test starts meanwhile inherits neither.
+/// Opens a pseudoterminal. Returns its two ends: one for the test and one for the program. A
+/// program that another test starts at the same time inherits neither.
 fn open() -> (File, File) {
     let open = |path: &Path| {
         let file = File::options().read(true).write(true).custom_flags(libc::O_NOCTTY).open(path);

@@ -94,7 +94,7 @@ struct Sending {
     kills: AtomicU32,
     repeated: AtomicU64,
     refused: AtomicU64,
-    /// Whether errors of the disk are injected.
+    /// Whether disk errors are injected.
     may_refuse: bool,
     is_over: AtomicBool,
 }
@@ -195,7 +195,7 @@ impl Torture {
 fn fail(host: &Host, disk: &FailingDisk, sending: &Sending) -> u64 {
     let (faults, before) = (host.faults(), host.faults().failed());
     faults.fail_some(disk.error, disk.per_million, disk.seed);
-    wait_for("the errors of the disk", || (faults.failed() >= before + disk.failures).then_some(()));
+    wait_for("the disk errors", || (faults.failed() >= before + disk.failures).then_some(()));
     if let Some(further) = disk.then_acknowledged {
         faults.end_errors();
         sending.until_acknowledged(further, "after the errors, without a restart");
@@ -258,7 +258,7 @@ fn send_all(sending: &Sending, token: &str, sender: usize) {
 /// an event to each of the two apps, which their handlers count.
 fn event(id: &str, token: &str) -> Ask {
     let subject = subject_of(id);
-    // A step that fails with an error of the disk must fail its event, or the counters differ.
+    // A step that fails with a disk error must fail its event. Otherwise, the counters differ.
     let follow_up = json!([["strict"], ["increment", "followed"], ["increment", format!("followed-{id}")]]);
     let audited = json!([["strict"], ["increment", "audited"], ["increment", format!("audited-{id}")]]);
     let steps = json!([

@@ -15,7 +15,7 @@ use std::{
 
 use crate::next_random;
 
-/// An error of the disk.
+/// A disk error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DiskError {
     /// `EIO`: writes, truncations and syncs fail. A failed sync discards the writes before it, as
@@ -65,7 +65,7 @@ impl DiskError {
         }
     }
 
-    /// Returns the number of an error, from 1.
+    /// Returns the number of an error. The first one is 1.
     fn number(error: Option<Self>) -> u64 {
         Self::ALL.iter().position(|found| Some(*found) == error).map_or(0, |index| index as u64 + 1)
     }
@@ -222,7 +222,7 @@ impl Fields {
         self.process.compare_exchange(0, id, Ordering::SeqCst, Ordering::SeqCst).is_ok()
     }
 
-    /// Returns the error of some of these calls, if they may fail.
+    /// Returns the error with which some of these calls fail, if one is set.
     pub fn error_of(&self, call: Call) -> Option<DiskError> {
         DiskError::of_number(self.error.load(Ordering::Relaxed)).filter(|error| error.affects(call))
     }

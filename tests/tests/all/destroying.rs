@@ -49,7 +49,7 @@ fn accepted_work_is_completed_before_an_app_is_destroyed() {
         assert_eq!(replaced.head().expect("it is answered").status, 303);
         assert_eq!(destroyed.join().expect("it is asked").status, 204);
     });
-    assert!(!host.data().join("apps/book").exists(), "the app's folder is still there");
+    assert!(!host.data().join("apps/book").exists(), "the app's folder still exists");
     host.deploy("book", guestbook());
     assert_eq!(entries(&host), "[]");
     let old = host.log("book").into_iter().find(|line| line.to_string().contains("POST"));
@@ -62,13 +62,13 @@ fn a_running_handler_of_a_stored_event_completes_before_its_app_is_destroyed() {
     for app in ["outbox", "audit"] {
         host.deploy(app, outbox(app, "", ""));
     }
-    // The handler of `audit` runs at once, outside of the transaction.
+    // The handler of `audit` runs immediately, outside the transaction.
     let ask = json!(["ask", { "id": "witness", "app": "audit", "steps": [["set", "witness", "yes"]] }]);
     let running = host.push_steps("outbox", None, &json!([["sleep", 1_500], ask]));
     host.until_event("outbox", &running, "leased");
     host.api(Ask::new("DELETE", "/v1/apps/outbox")).expect(204);
     assert_eq!(host.value("audit", "witness"), "yes");
-    assert!(!host.data().join("apps/outbox").exists(), "the app's folder is still there");
+    assert!(!host.data().join("apps/outbox").exists(), "the app's folder still exists");
 }
 
 #[test]
@@ -85,7 +85,7 @@ fn overdue_work_is_aborted_and_never_reaches_the_new_app() {
         let status = chunks.find_map(|()| destroyed.recv_timeout(Duration::from_secs(1)).ok());
         assert_eq!(status, Some(204), "the destroy waits for the client without a limit");
     });
-    assert!(!host.data().join("apps/book").exists(), "the app's folder is still there");
+    assert!(!host.data().join("apps/book").exists(), "the app's folder still exists");
     host.deploy("book", guestbook());
     let _closed = slow.send_chunk(b"").map(|()| slow.head());
     assert_eq!(entries(&host), "[]");
@@ -104,7 +104,7 @@ fn an_app_that_is_being_destroyed_is_gone_after_a_crash() {
     wait_for("the removal of the app", || (host.api(Ask::get("/v1/apps/book")).status == 404).then_some(()));
     let host = host.kill_and_restart();
     host.get("book", "/").problem_of("book", 404, "unknown-app");
-    assert!(!host.data().join("apps/book").exists(), "the app's folder is still there");
+    assert!(!host.data().join("apps/book").exists(), "the app's folder still exists");
     host.deploy("book", guestbook());
     assert_eq!(entries(&host), "[]");
 }

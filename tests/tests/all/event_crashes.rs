@@ -24,7 +24,7 @@ fn survive(torture: Torture) {
     assert!(survived.kills >= KILLS_MIN.min(torture.kills) && survived.acknowledged > 0, "{survived}");
     // An attempt is counted at the claim. A kill interrupts the events at the head of the queue.
     assert!(survived.attempts <= 10, "{survived}");
-    // An error of the disk also fails deliveries between the kills.
+    // A disk error also makes deliveries fail between the kills.
     if !torture.hazards.has_errors() {
         assert!(survived.interrupted > 0, "no kill interrupted a delivery: {survived}");
         assert!(survived.redeliveries <= survived.interrupted, "{survived}");

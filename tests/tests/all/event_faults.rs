@@ -103,7 +103,7 @@ fn the_database_of_a_frozen_app_with_a_delayed_event_is_closed() {
     wait_for("its database to be closed", || (!has_open(&host, "apps/outbox/kv.db")).then_some(()));
     assert!(has_open(&host, "control.db"));
     assert_eq!(host.stored_event("outbox", "late")["state"], "delayed");
-    // It may be closed again before the search.
+    // The host may close the database before the search.
     wait_for("its database to be open", || {
         host.stored_event("outbox", "late");
         has_open(&host, "apps/outbox/kv.db").then_some(())
@@ -216,7 +216,7 @@ fn an_app_whose_event_waits_for_its_process_type_is_frozen() {
     deploy_with_handler(&host, "worker");
     store_delayed(&host, "outbox", "orphan", "1s");
     deploy_with_handler(&host, "handler");
-    // The queue is checked regularly because of this event.
+    // Because of this event, the host checks the queue regularly.
     store_delayed(&host, "outbox", "later", "1h");
     store_delayed(&host, "other", "orphan-is-due", "2s");
     host.until_event("other", "orphan-is-due", "done");

@@ -59,7 +59,7 @@ fn events_that_wait_for_an_instance_at_a_stop_keep_their_attempt() {
     host.run_steps("outbox", &json!([["set", "go", "1"]]));
     until_done_at_once(&host, &ids[1..]);
     assert_eq!(host.value("outbox", "handled"), WAITING.to_string());
-    assert_eq!(host.until_event("outbox", &ids[0], "done")["attempt"], 2, "it was cut off");
+    assert_eq!(host.until_event("outbox", &ids[0], "done")["attempt"], 2, "the first attempt was cancelled");
 }
 
 /// The handler takes longer than the drain time of push jobs.
@@ -94,15 +94,15 @@ fn an_event_that_expires_while_it_waits_for_an_instance_is_not_handled() {
     assert_eq!(host.value("outbox", "handled"), Value::Null);
 }
 
-/// A claim counts the attempt, so an event that was claimed ahead would become a dead letter.
+/// A claim counts the attempt, so an event that was claimed in advance would become a dead letter.
 #[test]
-fn a_kill_of_the_host_makes_no_waiting_event_with_one_attempt_a_dead_letter() {
+fn a_waiting_event_with_one_attempt_is_delivered_after_a_kill_of_the_host() {
     let host = Host::start();
     host.create("outbox", "dev");
     host.deploy("outbox", outbox("outbox", ONE_ATTEMPT, LIMITS));
     let increments: Vec<String> = (0..50).map(|_| host.push_steps("outbox", None, &increment())).collect();
     until_done_at_once(&host, &increments);
-    // The handlers were short, so that the host claims events ahead.
+    // The previous handlers were short, so the host would claim events in advance.
     let running = host.push_steps("outbox", None, &json!([["sleep", 300_000]]));
     let waiting: Vec<String> = (0..WAITING).map(|_| host.push_steps("outbox", None, &increment())).collect();
     host.until_event("outbox", &running, "leased");

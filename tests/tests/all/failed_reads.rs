@@ -1,5 +1,5 @@
 //! Tests a disk that can't be read for a while. A failed read is not damage: the host keeps each
-//! file, loses no event, and reports an error of the disk.
+//! file, loses no event, and reports a disk error.
 
 use isopod_tests::{
     Answer, Ask, DiskError, Host,
@@ -26,11 +26,11 @@ fn start() -> Host {
         .collect();
     host.api(Ask::post("/v1/apps/outbox/broadcasts").body("application/x-ndjson", lines)).expect(202);
     host.run_steps("outbox", &json!([["set", "kept", "yes"]]));
-    // Nothing of the database is in the memory of the next host.
+    // The restarted host has no page of the database in its cache.
     host.restart()
 }
 
-/// Asserts that an error is one of the disk.
+/// Asserts that the response is a disk error.
 #[track_caller]
 fn assert_of_disk(answer: &Answer) {
     if answer.status >= 400 {
@@ -80,7 +80,7 @@ fn failed_reads_neither_replace_a_database_nor_lose_an_event() {
 }
 
 #[test]
-fn an_app_whose_database_cannot_be_read_is_refused_until_it_can() {
+fn calls_of_an_app_fail_while_its_database_cannot_be_read() {
     let host = start();
     host.faults().fail(DiskError::ReadOfApps);
     for _ in 0..3 {
@@ -93,7 +93,7 @@ fn an_app_whose_database_cannot_be_read_is_refused_until_it_can() {
 }
 
 #[test]
-fn an_unreadable_control_database_is_an_error_of_the_disk() {
+fn an_unreadable_control_database_is_reported_as_a_disk_error() {
     let host = Host::start_with_faults("");
     let problems =
         |host: &Host| host.api(Ask::get("/v1/status")).expect(200).json()["data_folder_problems"].to_string();

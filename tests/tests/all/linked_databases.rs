@@ -6,7 +6,7 @@ use serde_json::json;
 use std::{fs, os::unix};
 
 #[test]
-fn an_app_whose_database_links_to_that_of_another_app_is_refused() {
+fn a_database_that_is_a_link_to_the_database_of_another_app_is_refused() {
     let host = Host::start();
     for app in ["one", "other"] {
         host.deploy(app, outbox::outbox(app, "", ""));

@@ -111,7 +111,7 @@ fn a_newer_or_unreadable_database_of_an_app_is_reported_and_affects_no_other_app
 }
 
 #[test]
-fn a_damaged_format_of_an_app_database_is_named() {
+fn a_damaged_format_number_of_an_app_database_is_reported() {
     let host = Host::start();
     host.deploy("outbox", outbox("outbox", "", ""));
     host.run_steps("outbox", &json!([["set", "kept", "yes"]]));

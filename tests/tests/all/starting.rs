@@ -67,7 +67,7 @@ fn invalid_settings_are_named() {
 }
 
 #[test]
-fn an_invalid_address_is_wrong_usage() {
+fn an_invalid_address_is_a_usage_error() {
     let flags = ["--listen", "--admin"].into_iter();
     for (flag, address) in flags.flat_map(|flag| ["127.0.0.1:99999", "here"].map(|address| (flag, address))) {
         let output = program::run(&["up", flag, address]);

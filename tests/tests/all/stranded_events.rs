@@ -1,5 +1,5 @@
-//! F4, J5: tests the stored events of a process type that a new release lacks or changes: what is
-//! shown of them, and that their dead letters are not redriven.
+//! F4, J5: tests the stored events of a process type that a new release lacks or changes: how they
+//! are shown, and that their dead letters are not redriven.
 
 use isopod_tests::{Answer, Ask, Bundle, Host, guest, program, wait_for};
 use serde_json::{Value, json};
@@ -90,9 +90,9 @@ fn a_waiting_event_shows_the_attempts_of_the_current_release() {
     assert_eq!(host.stored_event("greedy", &done)["attempts_max"], 2, "it ended before");
 }
 
-/// The host reads the numbers after it has restored the apps.
+/// The host counts the stored events after it has restored the apps.
 #[test]
-fn a_restarted_host_reports_no_wrong_numbers_of_stored_events() {
+fn a_restarted_host_reports_no_event_counts_before_it_has_read_them() {
     let host = Host::start();
     deploy(&host, "worker", "");
     host.deploy("hello", Bundle::component(guest("hello")));

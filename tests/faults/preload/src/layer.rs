@@ -149,9 +149,9 @@ impl Layer {
         failure.map_or(written, failed)
     }
 
-    /// Returns the error number of a read, if it fails.
+    /// Returns the error number with which a read must fail, if a fault is injected.
     pub(crate) fn failed_read(&self, fd: RawFd) -> Option<c_int> {
-        // Most reads are of other files, which are not looked up while no read fails.
+        // Without a fault of reads, the file isn't looked up: most reads are of other files.
         self.control.error_of(Call::ReadOfApp)?;
         let file = self.file(fd)?;
         self.control.failure(if file.path.starts_with("apps") { Call::ReadOfApp } else { Call::Read })

@@ -17,7 +17,7 @@ use crate::layer::{Position, layer};
 // name: its caller passes valid pointers, and its result and `errno` are those of libc.
 
 /// # Safety
-/// As of the function in libc.
+/// The requirements of the libc function apply.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pwrite64(fd: c_int, from: *const c_void, count: size_t, offset: off64_t) -> ssize_t {
     // SAFETY: the caller's arguments, with a `count` that is at most the caller's.
@@ -29,7 +29,7 @@ pub unsafe extern "C" fn pwrite64(fd: c_int, from: *const c_void, count: size_t,
 }
 
 /// # Safety
-/// As of the function in libc.
+/// The requirements of the libc function apply.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pwrite(fd: c_int, from: *const c_void, count: size_t, offset: off64_t) -> ssize_t {
     // SAFETY: on the platforms of this library, `off_t` has 64 bits.
@@ -37,7 +37,7 @@ pub unsafe extern "C" fn pwrite(fd: c_int, from: *const c_void, count: size_t, o
 }
 
 /// # Safety
-/// As of the function in libc.
+/// The requirements of the libc function apply.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn write(fd: c_int, from: *const c_void, count: size_t) -> ssize_t {
     // SAFETY: the caller's arguments, with a `count` that is at most the caller's.
@@ -49,7 +49,7 @@ pub unsafe extern "C" fn write(fd: c_int, from: *const c_void, count: size_t) ->
 }
 
 /// # Safety
-/// As of the function in libc.
+/// The requirements of the libc function apply.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn writev(fd: c_int, parts: *const iovec, count: c_int) -> ssize_t {
     let affects = |layer: &layer::Layer| layer.affects(fd);
@@ -69,7 +69,7 @@ pub unsafe extern "C" fn writev(fd: c_int, parts: *const iovec, count: c_int) ->
 }
 
 /// # Safety
-/// As of the function in libc.
+/// The requirements of the libc function apply.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ftruncate64(fd: c_int, length: off64_t) -> c_int {
     // SAFETY: the caller's arguments.
@@ -81,7 +81,7 @@ pub unsafe extern "C" fn ftruncate64(fd: c_int, length: off64_t) -> c_int {
 }
 
 /// # Safety
-/// As of the function in libc.
+/// The requirements of the libc function apply.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ftruncate(fd: c_int, length: off64_t) -> c_int {
     // SAFETY: on the platforms of this library, `off_t` has 64 bits.
@@ -89,7 +89,7 @@ pub unsafe extern "C" fn ftruncate(fd: c_int, length: off64_t) -> c_int {
 }
 
 /// # Safety
-/// As of the function in libc.
+/// The requirements of the libc function apply.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn fsync(fd: c_int) -> c_int {
     // SAFETY: the caller's argument.
@@ -101,7 +101,7 @@ pub unsafe extern "C" fn fsync(fd: c_int) -> c_int {
 }
 
 /// # Safety
-/// As of the function in libc.
+/// The requirements of the libc function apply.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn fdatasync(fd: c_int) -> c_int {
     // SAFETY: the caller's argument.
@@ -113,7 +113,7 @@ pub unsafe extern "C" fn fdatasync(fd: c_int) -> c_int {
 }
 
 /// # Safety
-/// As of the function in libc.
+/// The requirements of the libc function apply.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn read(fd: c_int, into: *mut c_void, count: size_t) -> ssize_t {
     // SAFETY: the caller's arguments.
@@ -122,7 +122,7 @@ pub unsafe extern "C" fn read(fd: c_int, into: *mut c_void, count: size_t) -> ss
 }
 
 /// # Safety
-/// As of the function in libc.
+/// The requirements of the libc function apply.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pread64(fd: c_int, into: *mut c_void, count: size_t, offset: off64_t) -> ssize_t {
     // SAFETY: the caller's arguments.
@@ -131,7 +131,7 @@ pub unsafe extern "C" fn pread64(fd: c_int, into: *mut c_void, count: size_t, of
 }
 
 /// # Safety
-/// As of the function in libc.
+/// The requirements of the libc function apply.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pread(fd: c_int, into: *mut c_void, count: size_t, offset: off64_t) -> ssize_t {
     // SAFETY: on the platforms of this library, `off_t` has 64 bits.
@@ -141,7 +141,7 @@ pub unsafe extern "C" fn pread(fd: c_int, into: *mut c_void, count: size_t, offs
 /// Always fails, since its writes can't be recorded. Callers then copy with `read` and `write`.
 ///
 /// # Safety
-/// As of the function in libc.
+/// The requirements of the libc function apply.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn copy_file_range(
     from: c_int,
@@ -161,7 +161,7 @@ pub unsafe extern "C" fn copy_file_range(
 /// Fails for the same reason as [`copy_file_range`].
 ///
 /// # Safety
-/// As of the function in libc.
+/// The requirements of the libc function apply.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sendfile64(to: c_int, from: c_int, offset: *mut off64_t, count: size_t) -> ssize_t {
     match layer().filter(|layer| layer.affects(to)) {
@@ -172,7 +172,7 @@ pub unsafe extern "C" fn sendfile64(to: c_int, from: c_int, offset: *mut off64_t
 }
 
 /// # Safety
-/// As of the function in libc.
+/// The requirements of the libc function apply.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sendfile(to: c_int, from: c_int, offset: *mut off64_t, count: size_t) -> ssize_t {
     // SAFETY: on the platforms of this library, `off_t` has 64 bits.
@@ -182,7 +182,7 @@ pub unsafe extern "C" fn sendfile(to: c_int, from: c_int, offset: *mut off64_t, 
 /// Variadic in C. On the platforms of this library, a variadic argument is passed like any other.
 ///
 /// # Safety
-/// As of the function in libc.
+/// The requirements of the libc function apply.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn open64(path: *const c_char, flags: c_int, mode: mode_t) -> RawFd {
     // SAFETY: the caller's arguments, or another path that ends with 0.
@@ -195,7 +195,7 @@ pub unsafe extern "C" fn open64(path: *const c_char, flags: c_int, mode: mode_t)
 }
 
 /// # Safety
-/// As of the function in libc.
+/// The requirements of the libc function apply.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn open(path: *const c_char, flags: c_int, mode: mode_t) -> RawFd {
     // SAFETY: the caller's arguments. On the platforms of this library, both do the same.
@@ -203,7 +203,7 @@ pub unsafe extern "C" fn open(path: *const c_char, flags: c_int, mode: mode_t) -
 }
 
 /// # Safety
-/// As of the function in libc.
+/// The requirements of the libc function apply.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn clock_gettime(clock: clockid_t, time: *mut timespec) -> c_int {
     // SAFETY: the caller's arguments.
