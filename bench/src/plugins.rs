@@ -1,6 +1,6 @@
 //! `cargo xtask bench plugins`: measures an SDK app with none, one and three middlewares, beside
 //! native axum with as many. Each middleware sets a header of the request. Never runs two servers
-//! at once.
+//! at the same time.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};

@@ -19,7 +19,7 @@ pub enum Linker {
     BuiltWithTheWorkspace,
 }
 
-/// The folders of guests: each is a workspace of its own.
+/// The folders of guests: each is a separate workspace.
 const FOLDERS: [&str; 2] = ["examples", "plugins"];
 
 /// An example or a shipped plugin: a folder below one of [`FOLDERS`].
