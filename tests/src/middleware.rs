@@ -1,5 +1,5 @@
-//! Bundles of the example `probe-plugin`, and of apps that use it. Its config chooses what it does
-//! with the requests of an app.
+//! Bundles of the example `probe-plugin`, and of apps that use it. Its config selects how it
+//! handles requests.
 
 use crate::{Bundle, guest};
 

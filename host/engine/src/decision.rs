@@ -1,6 +1,5 @@
-//! The decisions of a middleware about a request and a response. Refuses the decisions that no
-//! message may carry out: changes of the fields that only the host sets, and heads that are too
-//! large. Never calls a plugin.
+//! The decisions of a middleware about a request and a response. Refuses invalid decisions: changes
+//! of fields that only the host may set, and heads that are too large. Never calls a plugin.
 
 use crate::{fault::Fault, head, limits, response_body::ResponseBody};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header, uri::PathAndQuery};
@@ -29,7 +28,7 @@ pub enum ResponseDecision {
 pub struct RequestChanges {
     pub path_and_query: Option<PathAndQuery>,
     pub headers: HeaderChanges,
-    /// The context with which the middleware sees the response. Without it, the middleware doesn't.
+    /// The context for the call about the response. Without it, the middleware isn't called again.
     pub response_context: Option<Vec<u8>>,
 }
 
@@ -74,7 +73,7 @@ impl HeaderChanges {
         let invalid = |_| bad(format!("`{}` is not a header name", shown(name)));
         let name = HeaderName::from_bytes(name).map_err(invalid)?;
         if is_protected(&name) {
-            return Err(bad(format!("it changes the header `{name}`, which only the host sets")));
+            return Err(bad(format!("it changes the header `{name}`, which only the host may set")));
         }
         let value = || {
             let invalid = |_| bad(format!("the value of header `{name}` has invalid bytes"));
@@ -138,7 +137,7 @@ pub(crate) fn status(status: u16) -> Result<StatusCode, Fault> {
     head::final_status(status).map_err(|_| bad(format!("status {status} is not between 200 and 599")))
 }
 
-/// Returns whether only the host sets a field: those of the connection, of the body's framing,
+/// Returns whether only the host may set a field: fields of the connection, of the body's framing,
 /// about the client, and of the host's own responses. Some gateways treat `_` as `-`, so both
 /// spellings count.
 fn is_protected(name: &HeaderName) -> bool {
@@ -228,7 +227,7 @@ mod tests {
             for operation in [Operation::Set, Operation::Append, Operation::Remove] {
                 let refused = changes(&[(operation, name, "x")]).unwrap_err();
                 assert!(matches!(refused, Fault::InvalidDecision { .. }), "{name}: {refused}");
-                assert!(refused.to_string().contains("which only the host sets"), "{refused}");
+                assert!(refused.to_string().contains("which only the host may set"), "{refused}");
             }
         }
         for name in ["authorization", "cookie", "set-cookie", "x-forwarded", "location", "hosts", "x_a"] {

@@ -33,7 +33,7 @@ pub enum Fault {
     /// The guest's response is not valid HTTP.
     #[error("the guest's response is invalid: {detail}")]
     InvalidResponse { detail: String },
-    /// The host can't carry out a plugin's decision.
+    /// A plugin's decision is invalid.
     #[error("the plugin's decision is invalid: {detail}")]
     InvalidDecision { detail: String },
     /// The guest reported an error instead of responding.

@@ -65,7 +65,7 @@ pub struct Entries {
     pub events: bool,
     pub command: bool,
     pub health: bool,
-    /// Whether it sees the requests of apps, as a plugin.
+    /// Whether it exports middleware, as a plugin.
     #[serde(default)]
     pub middleware: bool,
 }

@@ -307,8 +307,8 @@ pub const RESPONSE_HEADERS_BYTES_MAX: usize = 128 * 1024;
 /// Header changes of one decision of a middleware. More make the decision invalid.
 pub const DECISION_CHANGES_MAX: usize = 128;
 
-/// Fields of a head that a middleware changes, afterwards. More make its decision invalid. The size
-/// of all fields is bounded like that of a flat response.
+/// Fields of a head after the changes of a middleware. More make its decision invalid. The total
+/// size of the fields has the same limit as in a flat response.
 pub const HEAD_FIELDS_MAX: usize = 512;
 
 /// Bytes of the context that a middleware returns for the response. More make its decision invalid.

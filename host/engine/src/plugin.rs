@@ -19,7 +19,7 @@ use http::{HeaderMap, request, response};
 use isopod_policy::text::excerpt;
 use wasmtime::Store;
 
-/// A request as a middleware sees it.
+/// A request as a middleware receives it.
 #[derive(Debug, Clone, Copy)]
 pub struct PluginRequest<'a> {
     pub head: &'a request::Parts,
@@ -30,7 +30,7 @@ pub struct PluginRequest<'a> {
 }
 
 impl Instance {
-    /// Asks a middleware about a request. Returns the instance if it can be reused.
+    /// Calls a middleware for a request. Returns the instance if it can be reused.
     pub async fn on_request(
         mut self: Box<Self>,
         config: &str,
@@ -49,8 +49,8 @@ impl Instance {
         self.settle(decided, |decided, program| decision(decided, &head.headers, program))
     }
 
-    /// Asks a middleware about a response. `context` is what it returned about the request. Returns
-    /// the instance if it can be reused.
+    /// Calls a middleware for a response. `context` is the context that it returned for the
+    /// request. Returns the instance if it can be reused.
     pub async fn on_response(
         mut self: Box<Self>,
         config: &str,
@@ -67,7 +67,7 @@ impl Instance {
         self.settle(decided, |decided, program| response_decision(decided, &head.headers, program))
     }
 
-    /// Asks a plugin whether a config is valid. A plugin without such a check accepts every config.
+    /// Calls a plugin's check of a config. A plugin without such a check accepts every config.
     /// Returns the instance if it can be reused.
     pub async fn validate_config(mut self: Box<Self>, config: &str) -> (Result<(), Fault>, Option<Box<Self>>) {
         let program = self.program.clone();

@@ -1,5 +1,5 @@
-//! Tests calls of a plugin with a real component, whose config chooses what it does. `cargo xtask
-//! guests probe-plugin` builds the component.
+//! Tests calls of a plugin with a real component, whose config selects what it does.
+//! `cargo xtask guests probe-plugin` builds the component.
 
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test fails by a panic")]
 
@@ -160,7 +160,7 @@ async fn a_response_is_passed_changed_or_replaced() {
 }
 
 #[tokio::test]
-async fn a_decision_that_the_host_cannot_carry_out_is_a_fault() {
+async fn an_invalid_decision_is_a_fault() {
     let many = limits::DECISION_CHANGES_MAX + 1;
     for act in [
         json!({ "set": ["host", "evil.example"] }),
@@ -177,7 +177,7 @@ async fn a_decision_that_the_host_cannot_carry_out_is_a_fault() {
     ] {
         let (decision, instance) = decide(act.clone()).await;
         if act["path"] == "//evil.example@" {
-            // A path with two slashes is a path, and the authority stays.
+            // A path may start with two slashes. The authority remains unchanged.
             assert!(decision.is_ok());
             continue;
         }
@@ -261,5 +261,5 @@ async fn a_config_is_validated_by_the_plugin() {
         assert!(instance.is_some(), "{config}");
     }
     let long = json!({ "request": "pass", "padding": "x".repeat(10 << 20) }).to_string();
-    assert!(validate(&long).await.0.is_ok(), "the manifest bounds a config, not the engine");
+    assert!(validate(&long).await.0.is_ok(), "the manifest limits the size of a config; the engine doesn't");
 }

@@ -16,8 +16,7 @@ use crate::{AppName, UnknownWord};
 ///   send ──┘
 /// ```
 ///
-/// A role includes the roles that lead to it. `read` and `send` include neither each other nor
-/// anything else.
+/// A role includes the roles that lead to it. `read` and `send` include no other role.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
@@ -35,7 +34,7 @@ pub enum Role {
 }
 
 impl Role {
-    /// Every role. A role includes none of those after it.
+    /// Every role. No role includes one after it.
     pub const ALL: [Self; 5] = [Self::Read, Self::Send, Self::Operate, Self::Deploy, Self::Admin];
 
     /// Returns whether this role permits an operation that needs `needed`.

@@ -1,5 +1,5 @@
 //! The ceiling on what a release may ask for, set by operators: grants, memory, instances and the
-//! app's type. Owns the comparison of a request with it. Never decides whose requests are compared.
+//! app's type. Owns the comparison with a request. Never decides whose requests are compared.
 
 use std::fmt;
 
@@ -40,7 +40,7 @@ pub struct Ceiling {
     /// The types that apps may have.
     #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "bounded")]
     pub types: Option<Vec<AppType>>,
-    /// Whether a push that asks for more leaves a release for an administrator to approve.
+    /// Whether the host builds a push that asks for more, for an administrator to approve.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub approve: Option<bool>,
 }
@@ -53,7 +53,7 @@ pub enum FolderCeiling {
     None,
     /// Listing and reading.
     ReadOnly,
-    /// Every access.
+    /// Listing, reading and writing.
     ReadWrite,
 }
 
@@ -85,7 +85,7 @@ pub struct Patterns(Vec<HttpGrant>);
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PatternsError {
     /// A metadata service.
-    #[error("{0} is the metadata service of a cloud, which no ceiling can include; only an administrator grants it")]
+    #[error("{0} is a cloud's metadata service, which no ceiling can include; only an administrator can grant it")]
     Metadata(HttpGrant),
     /// Too many hosts.
     #[error("{0} hosts are too many; the limit is {CEILING_ITEMS_MAX}")]
@@ -179,7 +179,7 @@ pub fn named(excesses: &[Excess]) -> String {
 }
 
 impl Excess {
-    /// Returns whether a release already has what is asked for.
+    /// Returns whether a release already has what this excess asks for.
     fn is_of(&self, current: &Asked<'_>) -> bool {
         match self {
             Self::Grant { grant, .. } => current.grants.covers(grant),
@@ -229,8 +229,8 @@ impl Ceiling {
         excesses
     }
 
-    /// Returns everything that is asked for beyond this ceiling and beyond the current release,
-    /// which keeps what it has.
+    /// Returns everything that is asked for beyond this ceiling, except what the current release
+    /// already has.
     pub fn check_change(&self, asked: &Asked<'_>, current: Option<&Asked<'_>>) -> Vec<Excess> {
         let is_new = |excess: &Excess| current.is_none_or(|current| !excess.is_of(current));
         self.check(asked).into_iter().filter(is_new).collect()

@@ -39,15 +39,15 @@ pub const CONFIG_KEY_BYTES_MAX: usize = 128;
 pub const CONFIG_BYTES_MAX: usize = 256 << 10;
 /// A manifest with more arguments is rejected, since they are copied into every instance.
 pub const ARGUMENTS_MAX: usize = 64;
-/// A manifest with more middleware is rejected: each costs a call of a plugin at every request.
+/// A manifest with more middleware is rejected: each adds a plugin call to every request.
 pub const MIDDLEWARE_MAX: usize = 16;
-/// A middleware with more patterns of paths is rejected: each request scans the list.
+/// A middleware with more path patterns is rejected: each request scans the list.
 pub const MIDDLEWARE_PATHS_MAX: usize = 64;
-/// A middleware with a longer config, as JSON, is rejected, since the plugin receives a copy at
+/// A middleware with a longer config, as JSON, is rejected, because the plugin receives a copy in
 /// every call.
 pub const MIDDLEWARE_CONFIG_BYTES_MAX: usize = 64 << 10;
-/// A manifest with a time limit of a plugin's calls outside this range is rejected. A call delays
-/// the request of another app, so it is short.
+/// A plugin's manifest with a time limit outside this range is rejected. A call delays a request to
+/// an app, so the limit is short.
 pub const PLUGIN_TIME_LIMIT: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(10);
 /// Default time limit of a plugin's calls. A longer call fails.
 pub const PLUGIN_TIME_LIMIT_USUAL: Duration = Duration::from_secs(1);

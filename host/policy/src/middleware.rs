@@ -1,5 +1,5 @@
-//! How an app uses middleware: which plugin, with which config, for which paths, and what happens
-//! if the plugin fails. Owns the settings and the matching of paths. Never calls a plugin.
+//! How an app uses middleware: the plugin, its config, the paths, and the reaction to a failure.
+//! Owns the settings and the matching of paths. Never calls a plugin.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -16,21 +16,21 @@ use crate::setting_word::setting_word;
 use crate::text::excerpt;
 use crate::{AppName, NameError};
 
-/// One `[[middleware]]` table: a plugin that sees an app's requests before the app.
+/// One `[[middleware]]` table: a plugin that receives requests before the app does.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MiddlewareUse {
     /// The plugin, and the range of versions that the app accepts.
     pub plugin: PluginReference,
     /// The plugin's config for this app.
     pub config: MiddlewareConfig,
-    /// What happens with a request if the plugin fails.
+    /// What happens to a request if the plugin fails.
     pub on_failure: OnFailure,
     /// The paths whose requests the plugin sees; if empty, all.
     pub paths: Vec<PathPattern>,
 }
 
 setting_word! {
-    /// What happens with a request if a middleware fails.
+    /// What happens to a request if a middleware fails.
     OnFailure, "reaction to a failure", "\"refuse\" or \"pass\"" {
         /// The request gets an error response.
         Refuse = "refuse",
@@ -43,7 +43,7 @@ impl MiddlewareUse {
     /// The keys of the table.
     pub const KEYS: &[&str] = &["use", "config", "on_failure", "paths"];
 
-    /// Returns the use of a plugin with nothing else specified.
+    /// Returns a use of the plugin with default settings.
     pub fn new(plugin: PluginReference) -> Self {
         Self { plugin, config: MiddlewareConfig::default(), on_failure: OnFailure::default(), paths: Vec::new() }
     }
@@ -74,11 +74,11 @@ impl Serialize for MiddlewareUse {
 pub struct PluginReference {
     /// The plugin's name.
     pub name: AppName,
-    /// The accepted versions; without a range, all.
+    /// The accepted versions; `None` accepts all.
     pub version: Option<VersionReq>,
 }
 
-/// Why a text refers to no plugin.
+/// Why a text is not a valid plugin reference.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PluginReferenceError {
     /// The name is invalid.

@@ -15,7 +15,7 @@ setting_word! {
     /// Whether a record of the host is an app or a plugin. Both have releases, process types,
     /// grants, limits and logs; only apps have a host name.
     AppKind, "kind", "\"app\" or \"plugin\"" {
-        /// Serves requests or events of its own.
+        /// Serves requests or handles events.
         App = "app",
         /// Extends the host for other apps.
         Plugin = "plugin",
@@ -25,7 +25,7 @@ setting_word! {
 setting_word! {
     /// What a plugin extends, from its exports.
     PluginKind, "kind of plugin", "\"middleware\", \"hook\", \"gate\" or \"provider\"" {
-        /// Sees the requests of apps before they do, and their responses.
+        /// Receives requests before an app does, and the app's responses.
         Middleware = "middleware",
         /// Receives the activity of apps.
         Hook = "hook",
@@ -37,7 +37,7 @@ setting_word! {
 }
 
 impl AppKind {
-    /// Returns whether this is the kind of apps.
+    /// Returns whether this is `App`.
     pub fn is_app(&self) -> bool {
         *self == Self::App
     }
@@ -61,7 +61,7 @@ impl PluginSettings {
     /// The keys of the table.
     pub const KEYS: &[&str] = &["version", "time_limit"];
 
-    /// Returns the settings of a plugin with only its version specified.
+    /// Returns the settings of a plugin with this version and defaults.
     pub fn new(version: Version) -> Self {
         Self { version, time_limit: PLUGIN_TIME_LIMIT_USUAL }
     }

@@ -149,7 +149,7 @@ pub(super) async fn record(api: &Api, caller: &Caller, from: ClientAddress, kind
     data["address"] = from.0.map(|address| address.to_string()).into();
     let entry = NewActivity { app: None, kind: kind.to_owned(), text, data, at: Timestamp::now() };
     if let Err(error) = api.store.append_activity(entry).await {
-        tracing::warn!(%error, kind, "a change is missing from the audit trail");
+        tracing::warn!(%error, kind, "failed to record a change, which is now missing from the audit trail");
     }
 }
 

@@ -70,7 +70,7 @@ pub(super) async fn rotate(store: &Store, secret: &str, rotation: Rotation) -> R
         // The file is replaced. Without the sync, a power failure may restore the former file.
         let synced = std::fs::File::open(path.parent().unwrap_or(&path)).and_then(|folder| folder.sync_all());
         if let Err(error) = synced {
-            tracing::warn!(%error, "the folder of the administrator's token is not synced");
+            tracing::warn!(%error, "failed to sync the folder of the administrator's token");
         }
         Ok(())
     });
@@ -78,7 +78,8 @@ pub(super) async fn rotate(store: &Store, secret: &str, rotation: Rotation) -> R
         // Without this, no secret would be both accepted and readable by the owner.
         if let Some(Err(error)) = futures::future::OptionFuture::from(before.map(|row| store.restore_token(row))).await
         {
-            tracing::error!(%error, "the former administrator's token is accepted until the host stops");
+            tracing::error!(%error, "failed to restore the administrator's former token; it is accepted until the host \
+                             stops");
         }
         return Err(error);
     }
@@ -100,7 +101,7 @@ fn remove_interrupted(folder: &Path) {
     let entries = std::fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
     for entry in entries.filter(|entry| entry.file_name().as_encoded_bytes().starts_with(PREFIX.as_bytes())) {
         if let Err(error) = std::fs::remove_file(entry.path()) {
-            tracing::warn!(%error, path = %entry.path().display(), "a file of an interrupted rotation is left");
+            tracing::warn!(%error, path = %entry.path().display(), "failed to remove a file left by a rotation");
         }
     }
 }

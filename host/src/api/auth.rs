@@ -61,7 +61,7 @@ struct Table {
     known: RwLock<HashMap<String, KnownToken>>,
     /// Locked while the stored tokens change.
     changing: Mutex<()>,
-    /// Notified after each change, which may bring the next end of a secret forward.
+    /// Notified after each change, which may end a secret earlier than planned.
     changed: Notify,
 }
 
@@ -89,7 +89,8 @@ struct LastUse {
 pub(crate) struct Authorised {
     pub(crate) name: String,
     pub(crate) row: Arc<Token>,
-    /// The end of the secret that the request has. A later token of the same name has its own.
+    /// The end of the secret that the request has. A later token with the same name has a different
+    /// one.
     pub(crate) end: TokenEnd,
 }
 
@@ -162,7 +163,7 @@ impl Tokens {
     }
 
     /// Ends the secrets that are due, and returns when the next one is due. A secret that has ended
-    /// stays ended, even if the clock is set back.
+    /// remains invalid, even if the clock is set back.
     pub(crate) fn end_due(&self, now: Timestamp) -> Option<Timestamp> {
         let known = self.0.known.read().unwrap_or_else(PoisonError::into_inner);
         let mut next = None;
@@ -176,7 +177,7 @@ impl Tokens {
         next
     }
 
-    /// Returns when a token was last used since the start, if it was.
+    /// Returns the last use of a token since the host's start, if there was one.
     pub(crate) fn last_used_at(&self, token: &Token) -> Option<Timestamp> {
         let known = self.0.known.read().unwrap_or_else(PoisonError::into_inner);
         let used = known.get(&token.hash).map(|known| known.last_use.at_ms.load(Ordering::Relaxed))?;

@@ -55,7 +55,7 @@ pub(crate) enum Error {
     #[error("`expires_at` is {at}, which has passed")]
     ExpiryPassed { at: Timestamp },
     #[error(
-        "`grace_ms` is {grace_ms}, but a grace period has at most {} ms, 7 days",
+        "`grace_ms` is {grace_ms}; the maximum is {} ms (7 days)",
         limits::TOKEN_GRACE_MAX.as_millis()
     )]
     GraceTooLong { grace_ms: u64 },
@@ -143,7 +143,7 @@ impl Error {
             }
             Self::ExpiryPassed { .. } => {
                 Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "bad-expiry", "Invalid expiry", detail)
-                    .hint("give a time in the future; without `expires_at` a new token never expires")
+                    .hint("give a time in the future; a new token without `expires_at` never expires")
             }
             Self::GraceTooLong { .. } => {
                 Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "bad-grace", "Invalid grace period", detail)
@@ -248,7 +248,7 @@ fn too_many_bodies(status: StatusCode, detail: String) -> Problem {
 
 const TOKEN_FILE: &str = "the administrator's token is in the file admin.token in the host's data folder";
 
-/// Returns the response to a token that isn't valid, or no longer.
+/// Returns the response to an unknown, revoked or expired token.
 fn unauthorised(code: &'static str, detail: String) -> Problem {
     let challenge = HeaderValue::from_static("Bearer realm=\"isopod\", error=\"invalid_token\"");
     let (title, hint) = match code {
@@ -332,14 +332,14 @@ fn deploy(error: &DeployError, detail: String) -> Problem {
                 .hint("ask the administrator to make this change, or to raise the ceiling: `isopod policy set`")
         }
         DeployError::NotWaiting { app, .. } => {
-            Problem::new(StatusCode::CONFLICT, "not-waiting", "The release doesn't wait for an approval", detail)
+            Problem::new(StatusCode::CONFLICT, "not-waiting", "The release is not waiting for an approval", detail)
                 .app(app)
                 .hint("only a release that failed with `grant-not-allowed` can be approved")
         }
         DeployError::Ceiling { app, .. } => {
             Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "bad-policy", "Invalid ceiling", detail)
                 .app(app)
-                .hint("see docs/configuration.md for all settings; null resets one to that of the host")
+                .hint("see docs/configuration.md for all settings; null resets a setting to the host's")
         }
         DeployError::RollbackRefused { app, .. } => {
             Problem::new(StatusCode::CONFLICT, "no-way-back", "Can't roll back to that release", detail)
@@ -391,8 +391,8 @@ fn deploy(error: &DeployError, detail: String) -> Problem {
         DeployError::PluginInUse { plugin, users } => {
             let apps: Vec<&str> = users.apps.iter().map(AppName::as_str).collect();
             let hint = match users.is_required {
-                true => "remove it from the [[middleware]] of the host's settings and of these apps first",
-                false => "remove it from the [[middleware]] of these apps first, and deploy them",
+                true => "first remove its [[middleware]] table from the host's settings and from these apps",
+                false => "first remove its [[middleware]] table from the isopod.toml of these apps, and deploy them",
             };
             Problem::new(StatusCode::CONFLICT, "plugin-in-use", "The plugin is in use", detail)
                 .member("plugin", plugin.as_str())

@@ -118,11 +118,12 @@ pub(crate) const TOKEN_FILE_BYTES_MAX: u64 = 4096;
 /// since then.
 pub(crate) const TOKEN_USES_INTERVAL: Duration = Duration::from_secs(60);
 
-/// How long a stop waits for the last uses of tokens to be stored. Then they are lost.
+/// How long a stop waits until the last uses of tokens and the refused calls are stored. The rest
+/// is lost.
 pub(crate) const TOKEN_USES_STOP_TIME: Duration = Duration::from_secs(2);
 
-/// The longest interval between two checks for expired tokens, after which the host also detects a
-/// changed clock.
+/// The longest interval between two checks for expired tokens. Each check also detects a changed
+/// clock.
 pub(crate) const TOKEN_CHECK_INTERVAL: Duration = Duration::from_secs(10);
 
 /// The grace period of a rotation. A longer one is refused with 422: the former secret may be known

@@ -33,17 +33,17 @@ pub(crate) struct PluginView {
     name: AppName,
     /// What it extends; null before its first release.
     kind: Option<PluginKind>,
-    /// The version of the release that serves.
+    /// The version of the current release.
     version: Option<String>,
     release: Option<ReleaseNumber>,
     state: AppState,
     error: Option<ErrorView>,
-    /// The apps whose current release uses it. A token for some apps sees only those.
+    /// The apps whose current release uses it. A token for some apps sees only those apps.
     used_by: Vec<AppName>,
     /// Whether the host's settings require it for all apps.
     required: bool,
     grants: Option<Grants>,
-    /// The longest time for one of its calls.
+    /// The timeout of each call.
     time_limit_ms: Option<u64>,
     created_at: Timestamp,
 }
@@ -75,7 +75,7 @@ impl PluginView {
     }
 }
 
-/// Returns a check of whether the caller may see an app.
+/// Returns a function that checks whether the caller may see an app.
 fn visible<'a>(api: &'a Api, headers: &'a HeaderMap) -> impl Fn(&AppName) -> bool + 'a {
     |app| api.control.apps.app(app).is_ok_and(|record| api.tokens.may_see(headers, &record))
 }

@@ -24,7 +24,7 @@ use crate::control::AppRecord;
 pub(super) struct PolicyView {
     /// What releases may ask for; an absent setting limits nothing.
     ceiling: Ceiling,
-    /// The app's own settings; all others are those of the host.
+    /// The settings that the app overrides; all others are the host's.
     #[serde(rename = "override")]
     own: Ceiling,
 }
@@ -66,7 +66,7 @@ pub(super) async fn show(
     Ok(PolicyView::of(&api, &record))
 }
 
-/// Keeps absent members; null resets a member to the host's setting.
+/// Absent members remain unchanged; null resets a member to the host's setting.
 #[utoipa::path(
     patch,
     path = "/v1/apps/{app}/policy",

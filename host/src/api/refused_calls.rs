@@ -1,4 +1,4 @@
-//! Counts the calls that the API refuses, per token, for the audit trail. A flood of calls costs
+//! Counts the calls that the API refuses, per token, for the audit trail. A flood of calls creates
 //! one entry per token and interval. Never refuses a call, and never waits for the store.
 
 use std::{
@@ -41,7 +41,7 @@ struct Calls {
 }
 
 impl RefusedCalls {
-    /// Counts a call. A token beyond the limit is left out.
+    /// Counts a call. Ignores the calls of tokens beyond the limit.
     pub(crate) fn record(&self, call: &RefusedCall<'_>, now: Timestamp) {
         let mut tokens = self.lock();
         if !tokens.contains_key(call.token) && tokens.len() >= limits::REFUSED_TOKENS_MAX {
@@ -62,7 +62,7 @@ impl RefusedCalls {
         calls.last = format!("{} {}", call.method, excerpt(&path, limits::REFUSED_PATH_SHOWN_BYTES));
     }
 
-    /// Takes the entries of all tokens.
+    /// Takes the counted calls as one entry for each token.
     pub(crate) fn take(&self, now: Timestamp) -> Vec<NewActivity> {
         let mut taken: Vec<_> = std::mem::take(&mut *self.lock()).into_iter().collect();
         taken.sort_by_key(|(token, calls)| (calls.first_at, token.clone()));

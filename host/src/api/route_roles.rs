@@ -1,4 +1,4 @@
-//! The role that each route of the API needs. Never knows a token.
+//! The role that each route of the API needs. Never sees a token.
 
 use axum::http::Method;
 use isopod_policy::Role;

@@ -25,7 +25,7 @@ struct End {
 }
 
 impl TokenEnd {
-    /// Ends the secret. A second end changes nothing.
+    /// Ends the secret. Later calls change nothing.
     pub(crate) fn end(&self, by: EndedBy) {
         self.0.by.get_or_init(|| by);
         self.0.ended.cancel();

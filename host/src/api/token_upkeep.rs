@@ -1,5 +1,5 @@
-//! The upkeep of tokens: ends the secrets that are due, and stores the last uses and the refused
-//! calls. A request never waits for it. Never authorises a request.
+//! The upkeep of tokens: ends secrets that are due, and stores the last uses and the refused calls.
+//! Requests never wait for it. Never authorises a request.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::{auth::Tokens, refused_calls::RefusedCalls};
 use crate::{api::limits, control::failpoint};
 
-/// The task that keeps the tokens up.
+/// The task that maintains the tokens.
 pub(crate) struct Service {
     pub(crate) tokens: Tokens,
     pub(crate) refused_calls: Arc<RefusedCalls>,
@@ -20,7 +20,7 @@ pub(crate) struct Service {
 }
 
 impl Service {
-    /// Runs until the stop, and then stores the last uses once more.
+    /// Runs until the host stops, then stores the last uses and refused calls once more.
     pub(crate) async fn run(self) {
         let interval = failpoint::interval("token-uses", limits::TOKEN_USES_INTERVAL);
         let calls_interval = failpoint::interval("refused-calls", limits::REFUSED_CALLS_INTERVAL);
@@ -53,7 +53,7 @@ impl Service {
     async fn store_calls(&self) {
         for entry in self.refused_calls.take(Timestamp::now()) {
             if let Err(error) = self.store.append_activity(entry).await {
-                tracing::warn!(%error, "refused calls are missing from the audit trail");
+                tracing::warn!(%error, "failed to store refused calls, which are now missing from the audit trail");
             }
         }
     }
@@ -66,7 +66,7 @@ impl Service {
         }
         match self.store.record_token_uses(uses.clone()).await {
             Ok(()) => self.tokens.stored(&uses),
-            Err(error) => tracing::debug!(%error, "the last uses of tokens are stored later"),
+            Err(error) => tracing::debug!(%error, "failed to store the last uses of tokens; trying again later"),
         }
     }
 }

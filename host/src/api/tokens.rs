@@ -33,8 +33,7 @@ pub(crate) struct NewToken {
     /// When the token expires; never if absent.
     #[serde(default)]
     expires_at: Option<Timestamp>,
-    /// What releases may ask for that are created with the token, in addition to the ceilings of
-    /// their apps.
+    /// The ceiling on what is requested with the token. It never raises the ceiling of an app.
     #[serde(default)]
     policy: Ceiling,
 }
@@ -44,7 +43,7 @@ pub(crate) struct NewToken {
 #[serde(deny_unknown_fields)]
 #[schema(as = TokenRotation)]
 pub(crate) struct RotateToken {
-    /// How long the former secret remains valid. By default it ends at once.
+    /// How long the former secret remains valid. By default, it ends immediately.
     #[serde(default)]
     #[schema(maximum = 604_800_000)]
     grace_ms: u64,
@@ -70,11 +69,12 @@ pub(super) struct TokenView {
     created_at: Timestamp,
     /// When the token expires; null if never.
     expires_at: Option<Timestamp>,
-    /// When the token was last used, to the minute if the host was killed since; null if never.
+    /// When the token was last used; null if never. After a kill of the host, up to a minute too
+    /// early.
     last_used_at: Option<Timestamp>,
-    /// What releases may ask for that are created with the token.
+    /// The ceiling on what is requested with the token.
     policy: Ceiling,
-    /// Until when the secret before the last rotation is valid; null if it isn't.
+    /// When the secret before the last rotation ends; null if it has ended.
     former_secret_until: Option<Timestamp>,
 }
 

@@ -20,7 +20,7 @@ pub(crate) fn confirm(client: &Client, app: &AppName, asked: &Grants, accepted: 
         return Ok(false);
     }
     let current = client.get(&format!("/v1/apps/{app}/grants")).and_then(Answer::success)?;
-    // An unknown grant is one of a newer host, which compares the grants itself.
+    // An unknown grant comes from a newer host, which compares the grants itself.
     let Ok(current) = serde_json::from_value::<Grants>(current) else { return Ok(false) };
     let wider = asked.beyond(&current);
     if wider.is_empty() {
@@ -71,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_asked_for_a_first_release_or_for_the_same_grants() {
+    fn a_first_release_and_the_same_grants_need_no_confirmation() {
         let same = json!({ "http": ["*"] });
         let host = FakeHost::responding([
             (404, json!({})),

@@ -63,7 +63,7 @@ pub(crate) fn run(args: &ActivityArgs) -> Result<(), Failure> {
     }
     // The host lists the newest first; a terminal reads better with the newest last.
     for entry in output::items(&answer).iter().rev() {
-        // Only the entries of one app don't need its name.
+        // The audit trail contains the entries of several apps, so each entry names its app.
         let app = if args.audit { output::field(entry, "app") } else { String::new() };
         output::emit(&if app.is_empty() { line(entry) } else { line_of_app(entry, &app) });
     }

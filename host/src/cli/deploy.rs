@@ -63,7 +63,7 @@ pub(crate) struct DeployArgs {
 /// The bundle to send, and the app to send it to.
 struct Upload {
     app: AppName,
-    /// The manifest of a plugin, which is installed instead.
+    /// The manifest, if the upload is a plugin.
     plugin: Option<Box<Manifest>>,
     /// The type to create the app with, if a manifest names one.
     app_type: Option<AppType>,
@@ -87,7 +87,7 @@ pub(crate) fn run(args: &DeployArgs) -> Result<ExitCode, Failure> {
     deploy(args, &client, upload)
 }
 
-/// Installs a plugin. Fails if the project or the bundle isn't one.
+/// Installs a plugin. Fails if the project or the bundle isn't a plugin.
 pub(crate) fn install(args: &DeployArgs) -> Result<ExitCode, Failure> {
     let client = Client::new(&args.host)?;
     let upload = prepare(args, &client)?;
@@ -197,7 +197,7 @@ fn prepare(args: &DeployArgs, client: &Client) -> Result<Upload, Failure> {
     Ok(Upload { app, plugin: None, app_type: None, media_type, bytes, accepts_grants })
 }
 
-/// Refuses another name than the manifest's, by which apps refer to the plugin.
+/// Refuses a name other than the manifest's, because apps refer to the plugin by that name.
 fn check_plugin_name(manifest: &Manifest, given: Option<&AppName>) -> Result<(), Failure> {
     match given {
         Some(given) if manifest.kind == AppKind::Plugin && *given != manifest.name => {
@@ -225,7 +225,8 @@ fn titled(manifest: &Manifest) -> String {
 /// Reports an installed plugin, and how an app uses it.
 fn installed(manifest: &Manifest, push: &Value) -> String {
     let done = output::done(&format!("{} is installed as {}", titled(manifest), output::release(push, "release")));
-    format!("{done}\nan app uses it with these lines in isopod.toml:\n  [[middleware]]\n  use = \"{}\"", manifest.name)
+    let hint = "to use it in an app, add these lines to the app's isopod.toml:";
+    format!("{done}\n{hint}\n  [[middleware]]\n  use = \"{}\"", manifest.name)
 }
 
 /// Returns the manifest of a bundle that is a plugin.
@@ -290,8 +291,8 @@ fn manifest_inside(file: &Path, bytes: &[u8]) -> Result<Option<Manifest>, Failur
     Ok(bundle.manifest)
 }
 
-/// Returns the grants that a bundle's manifest asks for. A component keeps those of its app, and
-/// the host reports the fault of an invalid bundle.
+/// Returns the grants that a bundle's manifest asks for. Returns `None` for a component, which
+/// keeps the grants of its app, and for an invalid bundle, which the host reports.
 fn grants_inside(bytes: &[u8]) -> Option<Grants> {
     if BundleKind::sniff(bytes) != Some(BundleKind::TarGz) {
         return None;

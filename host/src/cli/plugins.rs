@@ -47,7 +47,7 @@ enum PluginsCommand {
         /// Install the existing component without running the build command
         #[arg(long)]
         no_build: bool,
-        /// Accept grants that the present version doesn't have
+        /// Accept grants that the current version doesn't have
         #[arg(long)]
         accept_grants: bool,
     },

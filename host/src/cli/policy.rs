@@ -1,5 +1,5 @@
-//! Implements `isopod policy`: shows what releases may ask for, and changes it for one app. Never
-//! compares a bundle with it.
+//! Implements `isopod policy`: shows the ceiling on what releases may ask for, and changes it for
+//! one app. Never compares a bundle with it.
 
 use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
@@ -17,7 +17,7 @@ const SETTINGS: [&str; 9] =
     ["http", "private_addresses", "files", "keyvalue", "events", "memory", "instances", "types", "approve"];
 
 const EXAMPLES: &str = "\
-The ceiling limits what releases may ask for that are created with a token other than `admin`. [policy] in the host's
+The ceiling limits what may be requested with tokens of the roles `operate` and `deploy`. [policy] in the host's
 configuration file sets it for all apps; an administrator can override settings for one app.
 
 Examples:
@@ -25,7 +25,7 @@ Examples:
   isopod policy --app shop                                the ceiling of one app
   isopod policy set --app shop --http '*.example.org' 10.0.0.5:5432
   isopod policy set --app shop --memory 256MiB --types dev staging
-  isopod policy set --app shop --http default             uses the host's setting again";
+  isopod policy set --app shop --http default             restores the host's setting";
 
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
@@ -75,7 +75,8 @@ struct SetArgs {
     /// The types that the app may have
     #[arg(long, value_name = "TYPE", num_args = 1..)]
     types: Vec<String>,
-    /// Whether a push beyond the ceiling leaves a release to approve: `true` or `false`
+    /// Whether the host builds a push beyond the ceiling, for an administrator to approve: `true`
+    /// or `false`
     #[arg(long, value_name = "BOOL", value_parser = flag)]
     approve: Option<Value>,
 }
@@ -98,7 +99,7 @@ pub(crate) fn run(args: &PolicyArgs) -> Result<(), Failure> {
     let client = Client::near_project(&args.host)?;
     let policy = match &args.command {
         None => {
-            // Outside of a project, this is the ceiling of the host.
+            // Outside a project, this is the ceiling of the host.
             let path = args.app.resolve().map(|app| format!("/v1/apps/{app}/policy"));
             client.get(path.as_deref().unwrap_or("/v1/policy"))?.success()?
         }

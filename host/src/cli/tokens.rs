@@ -1,5 +1,5 @@
 //! Implements `isopod tokens`: lists, creates, rotates and revokes the tokens of a host. Prints a
-//! secret only in the response that creates it, and never stores one.
+//! secret only when it is created, and never stores one.
 
 use std::str::FromStr;
 
@@ -23,7 +23,7 @@ Examples:
   isopod tokens create ci --role deploy --app shop --expires 30d   prints the secret, which is shown once
   isopod tokens rotate ci --grace 1h                               a new secret; the former one ends in an hour
   isopod tokens rotate admin                                       also replaces admin.token on the host
-  isopod tokens revoke ci                                          ends the token and its event streams at once";
+  isopod tokens revoke ci                                          ends the token and its event streams immediately";
 
 const HEADINGS: [&str; 6] = ["NAME", "ROLE", "APPS", "EXPIRES", "LAST USED", "CREATED"];
 
@@ -51,14 +51,14 @@ enum TokensCommand {
         /// `read`, `send`, `operate`, `deploy` or `admin`
         #[arg(long, value_name = "ROLE")]
         role: Role,
-        /// An app in the token's scope; repeat it for several. Without it the token is for all apps
+        /// An app in the token's scope; repeat it for several. Without it, the token is for all
+        /// apps
         #[arg(long = "app", visible_alias = "apps", value_name = "APP", num_args = 1.., value_delimiter = ',')]
         apps: Vec<AppName>,
         /// When the token expires: a duration from now, such as 30d, or an RFC 3339 time
         #[arg(long, value_name = "TIME", value_parser = expiry)]
         expires: Option<Expiry>,
-        /// What releases may ask for that are created with the token, as JSON, such as
-        /// '{"types":["dev"]}'
+        /// The ceiling on what is requested with the token, as JSON, such as '{"types":["dev"]}'
         #[arg(long, value_name = "JSON", value_parser = policy)]
         policy: Option<Ceiling>,
     },
@@ -67,14 +67,14 @@ enum TokensCommand {
         /// The token; `admin` also replaces the file admin.token on the host
         #[arg(value_name = "NAME")]
         name: AppName,
-        /// How long the former secret remains valid, such as 1h; by default it ends at once
+        /// How long the former secret remains valid, such as 1h; by default, it ends immediately
         #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
         grace: Option<std::time::Duration>,
         /// When the token expires: a duration from now, an RFC 3339 time, or `never`
         #[arg(long, value_name = "TIME", value_parser = expiry)]
         expires: Option<Expiry>,
     },
-    /// Revoke a token: its event streams, uploads and incomplete bodies end at once
+    /// Revoke a token: its event streams, uploads and incomplete bodies end immediately
     Revoke {
         /// The token
         #[arg(value_name = "NAME")]

@@ -199,7 +199,7 @@ impl Apps {
         self.0.options.ceiling.with(&app.fields().ceiling)
     }
 
-    /// Returns the ceiling of apps that override nothing.
+    /// Returns the host's ceiling, which apps can override.
     pub(crate) fn host_ceiling(&self) -> &Ceiling {
         &self.0.options.ceiling
     }

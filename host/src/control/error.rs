@@ -41,9 +41,9 @@ pub(crate) enum DeployError {
     Refused { app: AppName, refused: isopod_policy::Refused },
     #[error("`{app}` has no instance `{id}`")]
     UnknownInstance { app: AppName, id: String },
-    #[error("the ceiling doesn't allow it: {}", ceiling::named(excesses))]
+    #[error("the request exceeds the ceiling: {}", ceiling::named(excesses))]
     NotAllowed { app: AppName, excesses: Vec<Excess> },
-    #[error("{release} of `{app}` doesn't wait for an approval: it is in state {state}")]
+    #[error("{release} of `{app}` is not waiting for an approval: it is in state {state}")]
     NotWaiting { app: AppName, release: ReleaseNumber, state: ReleaseState },
     #[error("invalid ceiling: {why}")]
     Ceiling { app: AppName, why: String },
@@ -69,7 +69,7 @@ pub(crate) enum DeployError {
     Cores { app: AppName, why: String },
     #[error("`{0}` is not an installed plugin")]
     UnknownPlugin(AppName),
-    #[error("the plugin `{plugin}` is in use: {users}")]
+    #[error("the plugin `{plugin}` is used by {users}")]
     PluginInUse { plugin: AppName, users: Users },
     #[error("`{plugin}` is a plugin: {what}")]
     IsPlugin { plugin: AppName, what: &'static str },
@@ -140,18 +140,19 @@ pub(crate) enum Failure {
     )]
     Widened { grants: Vec<Grant>, than: ReleaseNumber },
     #[error(
-        "the bundle is a plugin, and `{app}` is an app: install it with `isopod plugins install`, or POST /v1/plugins"
+        "the bundle is a plugin, and `{app}` is an app: install the plugin with `isopod plugins install` or POST \
+         /v1/plugins"
     )]
     PluginToApp { app: AppName },
     #[error("`{plugin}` is a plugin, and the isopod.toml of the bundle has no kind = \"plugin\"")]
     AppToPlugin { plugin: AppName },
     #[error(
-        "a plugin is installed from a bundle with an isopod.toml that has kind = \"plugin\" and a [plugin] table; \
-         `isopod build` makes one"
+        "the isopod.toml of a plugin's bundle must have kind = \"plugin\" and a [plugin] table; `isopod build` creates \
+         such a bundle"
     )]
     NoPluginManifest,
     #[error(
-        "isopod.toml has kind = \"plugin\", but the component exports no interface of a plugin, such as \
+        "isopod.toml has kind = \"plugin\", but the component exports no plugin interface, such as \
          isopod:plugin/middleware@0.1.0; in Rust, isopod_sdk::middleware! exports it"
     )]
     NoPluginExport,
@@ -162,10 +163,10 @@ pub(crate) enum Failure {
     PluginWithoutKind,
     #[error(
         "the middleware `{plugin}` can't be used: {why}. Install it with `isopod plugins install`; `isopod plugins` \
-         lists the installed ones"
+         lists the installed plugins"
     )]
     PluginMissing { plugin: AppName, why: &'static str },
-    #[error("the middleware `{plugin}` can't check its config, because it does not serve: {why}")]
+    #[error("the middleware `{plugin}` can't check its config, because it isn't serving: {why}")]
     PluginNotServing { plugin: AppName, why: String },
     #[error(
         "version {version} of the middleware `{}` is installed, but the manifest accepts only {}: change the range, \
@@ -175,13 +176,13 @@ pub(crate) enum Failure {
     )]
     PluginVersion { used: Box<PluginReference>, version: Version },
     #[error(
-        "version {version} of the plugin `{plugin}` is outside of the range of its users: {users}. Change their ranges \
-         first, or keep the version compatible"
+        "version {version} of the plugin `{plugin}` is outside the range of: {users}. Change the range there first, or \
+         install a version within it"
     )]
     PluginVersionOfUsers { plugin: AppName, version: Version, users: String },
-    #[error("the middleware `{plugin}` refuses its config: {why}")]
+    #[error("the middleware `{plugin}` rejects its config: {why}")]
     PluginConfig { plugin: AppName, why: String },
-    #[error("this version of the plugin `{plugin}` refuses the present config of {user}: {why}")]
+    #[error("this version of the plugin `{plugin}` rejects the current config of {user}: {why}")]
     PluginConfigOfUser { plugin: AppName, user: String, why: String },
     #[error("a new instance did not start: {0}")]
     Start(Fault),

@@ -5,7 +5,7 @@ use std::fmt;
 use isopod_policy::{AppName, limits::APP_NAME_CHARS_MAX, text};
 use tokio::sync::OwnedRwLockWriteGuard;
 
-/// The lock that prevents a new use of a plugin that nothing uses.
+/// The lock that prevents apps from starting to use an unused plugin.
 pub(in crate::control) type UnusedPlugin = OwnedRwLockWriteGuard<()>;
 
 /// The users of a plugin.

@@ -1,6 +1,6 @@
-//! The plugins of the host: which exist, which apps use them, and whether the middleware of a
-//! release can work. Owns the checks at a deploy, and the lock that keeps plugins and the apps that
-//! use them consistent. Never calls a plugin for a request.
+//! The plugins of the host: which exist, which apps use them, and whether a release can use its
+//! middleware. Owns the checks at a deploy, and the lock that keeps plugins and the apps that use
+//! them consistent. Never calls a plugin for a request.
 
 use std::sync::Arc;
 
@@ -35,8 +35,8 @@ pub(crate) struct Plugins(Arc<Service>);
 struct Service {
     options: Options,
     /// Held shared while an app that uses plugins commits a release, and exclusively while a plugin
-    /// commits a release or is destroyed. So no plugin that a commit has checked disappears before
-    /// the end of the commit.
+    /// commits a release or is destroyed. A plugin that a commit has checked therefore can't
+    /// disappear before the commit ends.
     uses: Arc<RwLock<()>>,
 }
 
@@ -58,7 +58,7 @@ pub(crate) struct PluginRelease {
 
 /// The lock that a commit holds.
 pub(in crate::control) enum CommitGuard<'a> {
-    /// The release uses no plugins and is none.
+    /// The release neither uses plugins nor belongs to one.
     None,
     App(#[expect(dead_code, reason = "held until it is dropped")] RwLockReadGuard<'a, ()>),
     Plugin(#[expect(dead_code, reason = "held until it is dropped")] RwLockWriteGuard<'a, ()>),
@@ -127,9 +127,9 @@ impl Plugins {
         Err(DeployError::PluginInUse { plugin: plugin.clone(), users })
     }
 
-    /// Checks a new release before it is built: the middleware of an app is installed and accepts
-    /// its config, and the apps that use a plugin accept its version. `before` is the middleware of
-    /// the current release, whose configs were checked before.
+    /// Checks a new release before the build. The middleware of an app must be installed and accept
+    /// its config. The version of a plugin must be within the ranges of the apps that use it.
+    /// `before` is the middleware of the current release, whose configs are already checked.
     pub(in crate::control) async fn check(
         &self,
         app: &AppRecord,
@@ -185,7 +185,7 @@ impl Plugins {
         }
     }
 
-    /// Checks that all users of a plugin accept a version.
+    /// Checks that a version of a plugin is within the ranges of all its users.
     async fn check_users(&self, plugin: &AppName, version: &Version) -> Result<(), Failure> {
         let refuses = |used: &MiddlewareUse| used.plugin.name == *plugin && !used.plugin.accepts(version);
         let uses = self.0.options.store.plugin_uses(Some(plugin)).await?;
@@ -244,8 +244,8 @@ impl Plugins {
     }
 }
 
-/// Asks a release of a plugin whether it accepts a config. The error is the plugin's words, or why
-/// it failed.
+/// Validates a config with a release of a plugin. The error is the plugin's message, or the reason
+/// for its failure.
 async fn validate_config(running: &ActiveRelease, config: &str) -> Result<(), String> {
-    running.validate_config(config).await.unwrap_or_else(|failed| Err(format!("its check failed: {failed}")))
+    running.validate_config(config).await.unwrap_or_else(|failed| Err(format!("the check failed: {failed}")))
 }

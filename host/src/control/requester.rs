@@ -1,5 +1,5 @@
-//! Who requests a change, and how far the change may go: the ceilings of its app and of its token.
-//! Never knows a token itself.
+//! The requester of a change, and the ceilings that limit it: those of the app and of the token.
+//! Never sees the secret of a token.
 
 use isopod_policy::{AppName, AppType, Ceiling, Excess, Grant, Grants, ceiling::Asked};
 
@@ -10,7 +10,7 @@ use crate::control::error::DeployError;
 pub(crate) struct Requester {
     /// The name of the token. The activity records it as the actor.
     pub(crate) by: String,
-    /// The ceiling of the token; `None` for an administrator, whom no ceiling limits.
+    /// The ceiling of the token; `None` for an administrator, because no ceiling limits that role.
     pub(crate) ceiling: Option<Ceiling>,
     /// Whether a push may widen the grants of its app.
     pub(crate) accepts_grants: bool,
@@ -18,7 +18,7 @@ pub(crate) struct Requester {
 
 impl Requester {
     /// Returns what is asked for beyond the ceiling of the app or that of the token. What the
-    /// current release has is kept.
+    /// current release already has is not an excess.
     pub(in crate::control) fn excesses(
         &self,
         of_app: &Ceiling,

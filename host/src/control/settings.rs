@@ -199,7 +199,7 @@ impl Settings {
         Ok(Changed { verified, config, cause })
     }
 
-    /// Returns the content of a release that waits for an approval, with the app's present config
+    /// Returns the content of a release that waits for an approval, with the app's current config
     /// vars.
     async fn approved_content(&self, app: &AppRecord, wanted: ReleaseNumber) -> Result<Changed, DeployError> {
         let unknown = || DeployError::UnknownRelease { app: app.name.clone(), release: wanted.to_string() };
@@ -239,7 +239,8 @@ impl Settings {
             let source = ReleaseSource::Stored(Box::new(verified), config);
             let spec = ReleaseSpec { source, origin: origin.clone(), requester };
             let done = pipeline.run(spec, "the change was not applied").await.map(drop);
-            // The audit trail counts changes beyond a ceiling, so a flood of them evicts nothing.
+            // The audit trail counts changes beyond a ceiling, so a flood of them doesn't evict
+            // entries.
             if let Err(failure) = &done
                 && failure.code() != NOT_ALLOWED
             {

@@ -20,8 +20,8 @@ use isopod_policy::{AppName, InstanceId, RequestId};
 /// A request whose body hasn't been read.
 pub(super) type Received = (Box<Parts>, DrainedBody);
 
-/// The response to a request, or why there is none, and the plugin that responded or failed in
-/// place of the app.
+/// The response to a request, or its failure, and the plugin that responded or failed in place of
+/// the app.
 pub(super) type Delivered = (Result<Response<ResponseBody>, Box<Failed>>, Option<AppName>);
 
 /// Delivers a request to a release, or to one of its instances.
@@ -70,7 +70,7 @@ pub(super) async fn through(
     }
 }
 
-/// Delivers a request to a release, past its middlewares.
+/// Delivers a request to a release, bypassing its middlewares.
 pub(super) async fn to_app(
     app: &App,
     running: &ActiveRelease,

@@ -60,8 +60,8 @@ pub(super) fn not_http(running: &ActiveRelease, instance: &InstanceId) -> Option
     Some(Problem::new(StatusCode::NOT_FOUND, "no-http", title, detail).deployer_hint(hint))
 }
 
-/// Returns the problem of a request that a failed plugin refuses, as the app's manifest says.
-/// Responses of `dev` apps show what the plugin said.
+/// Returns the problem of a request that ended because a plugin failed. Responses of `dev` apps
+/// contain the plugin's error text.
 pub(super) fn plugin_failed(failure: &PluginFailure, is_dev: bool) -> Failed {
     let (plugin, reason) = (&failure.plugin, &failure.reason);
     let (status, code, title) = match reason {
@@ -75,9 +75,9 @@ pub(super) fn plugin_failed(failure: &PluginFailure, is_dev: bool) -> Failed {
     };
     let detail = match reason {
         PluginFailureReason::Invoke(InvokeError::Fault(fault)) if !is_dev => {
-            format!("the plugin `{plugin}`, which checks the requests of the app, failed ({})", fault.code())
+            format!("the plugin `{plugin}`, which handles the app's requests first, failed ({})", fault.code())
         }
-        reason => format!("the plugin `{plugin}`, which checks the requests of the app, failed: {reason}"),
+        reason => format!("the plugin `{plugin}`, which handles the app's requests first, failed: {reason}"),
     };
     let hint = match reason {
         PluginFailureReason::Missing => {

@@ -11,7 +11,7 @@ use std::{
 };
 use tokio::sync::Notify;
 
-/// The middlewares that see the requests to a release, in order. Never empty.
+/// The middlewares that handle requests to a release before it does, in order. Never empty.
 pub(crate) struct Chain(Box<[ChainLink]>);
 
 /// A middleware of a chain.
@@ -21,7 +21,7 @@ pub(crate) struct ChainLink {
 }
 
 impl Chain {
-    /// Returns the chain of these middlewares; `None` without any.
+    /// Returns the chain of these middlewares; `None` if there are none.
     pub(super) fn of(links: Vec<ChainLink>) -> Option<Arc<Self>> {
         (!links.is_empty()).then(|| Arc::new(Self(links.into())))
     }
@@ -59,7 +59,7 @@ pub(crate) struct PluginCalls {
     plugin: AppName,
     outcomes: [AtomicU64; PluginOutcome::ALL.len()],
     cpu_ns: AtomicU64,
-    /// The calls in progress, which have a share of the plugin's instances.
+    /// The calls in progress, limited to the app's share of the plugin's instances.
     in_progress: AtomicU32,
     ended: Notify,
 }
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cancelled_wait_does_not_keep_the_next_from_beginning() {
+    fn a_cancelled_wait_does_not_block_the_next_call() {
         let calls = calls();
         let running = calls.try_begin(1);
         let mut cancelled = Box::pin(calls.begin(1));

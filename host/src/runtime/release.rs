@@ -40,9 +40,9 @@ pub(crate) struct ActiveRelease {
     /// The pools that take the app's HTTP requests and its events.
     pub(super) http: Option<Arc<Pool>>,
     pub(super) events: Option<Arc<Pool>>,
-    /// The pool that sees the requests of other apps, if this is a release of a plugin.
+    /// The pool that handles requests to apps, if this is a release of a plugin.
     plugin: Option<Arc<Pool>>,
-    /// The middlewares that see the app's requests.
+    /// The middlewares that handle the app's requests first.
     middleware: Option<Arc<Chain>>,
     /// When it entered service as a new release. Unset if it serves again.
     fresh_since: OnceLock<Instant>,
@@ -105,8 +105,8 @@ impl ActiveRelease {
         }
     }
 
-    /// Returns the release with the middlewares that see its requests: those that the operator
-    /// requires, then its own.
+    /// Returns the release with its chain of middlewares: those that the operator requires, then
+    /// its own.
     pub(crate) fn with_middleware(mut self, own: &[MiddlewareUse], resources: &AppResources) -> Self {
         if self.serves_http() {
             let uses = resources.host().required_middleware().iter().chain(own);
@@ -117,12 +117,12 @@ impl ActiveRelease {
         self
     }
 
-    /// Returns the middlewares that see the app's requests, if there are any.
+    /// Returns the middlewares that handle the app's requests first, if there are any.
     pub(crate) fn middleware(&self) -> Option<&Chain> {
         self.middleware.as_deref()
     }
 
-    /// Returns the pool that sees the requests of other apps, if this is a release of a plugin.
+    /// Returns the pool that handles requests to apps, if this is a release of a plugin.
     pub(super) fn middleware_pool(&self) -> Option<&Arc<Pool>> {
         self.plugin.as_ref()
     }

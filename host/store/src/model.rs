@@ -46,7 +46,7 @@ pub struct App {
     pub config: ConfigVars,
     /// Differences of the app's cores from the operator's default.
     pub cores: CoresOverride,
-    /// Differences of the app's ceiling from that of the host.
+    /// The settings with which the app overrides the host's ceiling.
     #[serde(skip)]
     pub ceiling: Ceiling,
     pub created_at: Timestamp,
@@ -334,8 +334,8 @@ pub struct ScheduleFired {
     pub last_fired_at: Timestamp,
 }
 
-/// The kind of entries about refused calls. They are limited apart from other entries, which they
-/// must not evict.
+/// The kind of entries about refused calls. They have a separate limit, so that they never evict
+/// other entries.
 pub const CALLS_REFUSED: &str = "calls-refused";
 
 /// An activity entry to record.
@@ -384,12 +384,11 @@ pub struct Token {
     /// store fills them in, and removes them with their apps.
     pub app_ids: Vec<String>,
     pub created_at: Timestamp,
-    /// What releases may ask for that are created with the token, in addition to the ceilings of
-    /// their apps.
+    /// The ceiling on what is requested with the token, in addition to the ceiling of the app.
     pub ceiling: Ceiling,
     /// When the token expires, if ever.
     pub expires_at: Option<Timestamp>,
-    /// When the token was last used, as far as that is stored.
+    /// The last use of the token that is stored.
     pub last_used_at: Option<Timestamp>,
     /// The secret before the last rotation, during its grace period.
     pub former: Option<FormerSecret>,
@@ -407,7 +406,7 @@ pub struct FormerSecret {
 pub struct Rotation {
     /// The hash of the new secret.
     pub hash: String,
-    /// How long the former secret remains valid; it ends at once if zero.
+    /// How long the former secret remains valid; if zero, it ends immediately.
     pub grace: Duration,
     /// The change of the token's expiry.
     pub expires_at: Change<Timestamp>,

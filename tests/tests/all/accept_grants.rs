@@ -1,5 +1,5 @@
-//! Tests pushes that widen the grants of their app: a token with the role `deploy` has to accept
-//! them, and so has the user of `isopod deploy`.
+//! Tests pushes that widen the grants of their app. Tokens with the role `deploy` and users of
+//! `isopod deploy` must accept the new grants.
 
 use std::process::Output;
 
@@ -47,8 +47,8 @@ fn the_command_line_shows_wider_grants_and_deploys_them_once_accepted() {
         let (file, address) = (path.to_str().expect("paths are text"), format!("http://{}", host.admin));
         program::run(&[&["deploy", file, "--host", &address, "--token", &host.token], args].concat())
     };
-    assert!(deploy("http = [\"a.org\"]", &[]).status.success(), "a first release asks nothing");
-    assert!(deploy("http = [\"a.org\"]", &[]).status.success(), "the same grants ask nothing");
+    assert!(deploy("http = [\"a.org\"]", &[]).status.success(), "a first release needs no confirmation");
+    assert!(deploy("http = [\"a.org\"]", &[]).status.success(), "the same grants need no confirmation");
     let refused = deploy("http = [\"a.org\", \"b.org\"]\nfiles = { data = \"read-write\" }", &[]);
     let text = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert_eq!(refused.status.code(), Some(1), "{text}");

@@ -1,5 +1,5 @@
 //! Tests the audit trail: the changes of tokens and apps with their actors, and refused calls,
-//! which cost one entry per token however many there are.
+//! which create one entry per token however many there are.
 
 use isopod_tests::{Ask, Host, limits::MINUTE_PATIENCE, program, wait_up_to};
 use serde_json::{Value, json};
@@ -67,7 +67,7 @@ fn calls_with_an_expired_token_are_counted() {
 }
 
 #[test]
-fn a_flood_of_refused_calls_leaves_other_entries() {
+fn a_flood_of_refused_calls_does_not_evict_other_entries() {
     let host = Host::start();
     host.create("mine", "dev");
     let reader = token(&host, "reader", "read", None);

@@ -1,5 +1,5 @@
 //! Tests what middleware sees and changes: in order for a request, in reverse order for its
-//! response, over every way that a request reaches an app.
+//! response, for every way in which a request reaches an app.
 
 use isopod_tests::{
     Ask, Host, Neighbour, PROBES, Shown,
@@ -120,7 +120,7 @@ fn a_response_is_changed_or_replaced() {
     for probe in PROBES {
         host.deploy(probe, with_middleware(probe, &uses));
         let answer = host.get(probe, "/respond?chunk=3&n=4").expect(404);
-        assert_eq!(answer.body.len(), 12, "{probe}: the body passes by");
+        assert_eq!(answer.body.len(), 12, "{probe}: the body is unchanged");
         let answer = host.get(probe, "/show").expect(503);
         assert_eq!(answer.text(), "replaced", "{probe}");
         assert_eq!(answer.header("content-length"), Some("8"), "{probe}");
@@ -131,7 +131,7 @@ fn a_response_is_changed_or_replaced() {
 }
 
 #[test]
-fn bodies_pass_by_unread_and_whole() {
+fn bodies_are_forwarded_complete_and_unread_by_middleware() {
     let host = host_with_probe();
     let uses = [used("{ request = { set = [\"x-a\", \"1\"] }, response = { set = [\"x-b\", \"2\"] } }", "")];
     for probe in PROBES {
@@ -147,7 +147,7 @@ fn bodies_pass_by_unread_and_whole() {
 }
 
 #[test]
-fn previews_instances_and_http2_pass_the_same_middleware() {
+fn requests_to_previews_and_instances_and_over_http2_pass_through_the_middleware() {
     let host = host_with_probe();
     let uses = |text: &str| [used(&format!("{{ request = {{ respond = [403, \"{text}\"] }} }}"), "paths = [\"/x\"]")];
     host.deploy("probe-flat", with_middleware("probe-flat", &uses("one")));
@@ -177,7 +177,7 @@ fn the_plugin_sees_the_request_as_the_app_would() {
 }
 
 #[test]
-fn middleware_stays_in_place_after_a_restart_of_the_host() {
+fn middleware_still_applies_after_a_restart_of_the_host() {
     let host = host_with_probe();
     host.deploy("probe-flat", with_middleware("probe-flat", &[used("{ request = { respond = [403, \"no\"] } }", "")]));
     let host = host.restart();

@@ -86,7 +86,7 @@ fn a_middleware_that_fails_on_the_response_refuses_or_passes_it() {
 
 /// The text of a plugin may contain secrets: only a developer sees it in the response.
 #[test]
-fn a_visitor_does_not_see_what_a_plugin_said() {
+fn a_visitor_does_not_see_the_error_text_of_a_plugin() {
     let host = host_with_probe();
     let uses = hostile("refuse");
     host.create("live", "production");
@@ -116,7 +116,7 @@ fn an_app_cannot_occupy_all_instances_of_a_plugin() {
 }
 
 #[test]
-fn a_busy_plugin_asks_the_client_to_retry() {
+fn a_request_that_needs_a_busy_plugin_gets_503_with_retry_after() {
     let host = Host::start();
     host.installed(&probe_plugin("1.0.0", "[limits]\ninstances_max = 1\n"));
     host.deploy("shop", app("shop", &[used("{ request = { sleep = 3600000 } }", "")]));
@@ -144,7 +144,7 @@ fn a_stopped_plugin_fails_requests_only_where_it_is_required() {
 
 /// Each call of the plugin calls the app, whose middleware is the plugin again.
 #[test]
-fn a_plugin_that_calls_back_into_the_app_ends() {
+fn a_loop_of_calls_between_a_plugin_and_its_app_ends() {
     let host = Host::start();
     let port = host.listen.port();
     host.installed(&probe_plugin("1.0.0", &format!("[grants]\nhttp = [\"shop.localhost:{port}\", \"127.0.0.1\"]\n")));
@@ -160,7 +160,7 @@ fn a_plugin_that_calls_back_into_the_app_ends() {
 }
 
 #[test]
-fn a_config_that_the_plugin_refuses_fails_the_deploy() {
+fn a_config_that_the_plugin_rejects_fails_the_deploy() {
     let host = host_with_probe();
     let (code, reason) = host.deploy_failing("shop", &app("shop", &[used("{ request = \"dance\" }", "")]));
     assert_eq!(code, "plugin-config", "{reason}");

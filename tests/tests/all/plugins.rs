@@ -1,5 +1,5 @@
-//! Tests the life of a plugin: it is installed, used, upgraded, rolled back and removed, and stays
-//! consistent with the apps that use it. Never tests what a plugin does with a request.
+//! Tests the lifecycle of a plugin: it is installed, used, upgraded, rolled back and removed, and
+//! remains consistent with the apps that use it. Never tests what a plugin does with a request.
 
 use isopod_tests::{Ask, Bundle, Host, guest, program, wait_for};
 use serde_json::{Value, json};
@@ -72,7 +72,7 @@ fn a_plugin_has_the_resources_of_an_app() {
 }
 
 #[test]
-fn a_plugin_takes_no_work_of_its_own() {
+fn work_cannot_be_sent_to_a_plugin() {
     let host = Host::start();
     host.installed(&plugin("1.0.0", ""));
     host.deploy("shop", without());
@@ -166,12 +166,12 @@ fn versions_are_checked_when_an_app_or_its_plugin_changes() {
 }
 
 #[test]
-fn a_config_that_the_plugin_refuses_fails_the_deploy() {
+fn a_config_that_the_plugin_rejects_fails_the_deploy() {
     let host = Host::start();
     host.installed(&plugin("1.0.0", ""));
     let (code, reason) = host.deploy_failing("shop", &app_with("{ request = \"explode\" }"));
     assert_eq!(code, "plugin-config", "{reason}");
-    assert!(reason.contains("`probe`") && reason.contains("explode"), "the plugin's words are missing: {reason}");
+    assert!(reason.contains("`probe`") && reason.contains("explode"), "the plugin's message is missing: {reason}");
     host.deploy("shop", app_with("{ request = \"pass\" }"));
     let (code, reason) = host.deploy_failing("shop", &app_with("{ request = \"pass\", padding = 1 }"));
     assert_eq!(code, "plugin-config", "{reason}");
@@ -179,7 +179,7 @@ fn a_config_that_the_plugin_refuses_fails_the_deploy() {
 }
 
 #[test]
-fn a_stopped_plugin_prevents_no_other_change_of_an_app() {
+fn a_stopped_plugin_does_not_prevent_other_changes_of_an_app() {
     let host = Host::start();
     host.installed(&plugin("1.0.0", ""));
     host.deploy("shop", app("probe"));
@@ -191,7 +191,7 @@ fn a_stopped_plugin_prevents_no_other_change_of_an_app() {
     let other = app_with("{ request = \"show\" }");
     let (code, reason) = host.deploy_failing("shop", &other);
     assert_eq!(code, "plugin-missing", "a new config can't be checked: {reason}");
-    assert!(reason.contains("does not serve"), "{reason}");
+    assert!(reason.contains("isn't serving"), "{reason}");
 }
 
 #[test]

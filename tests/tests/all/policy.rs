@@ -169,7 +169,7 @@ fn a_release_beyond_the_ceiling_waits_for_an_approval() {
 }
 
 #[test]
-fn refused_grants_are_counted_in_the_audit_trail_and_leave_the_activity() {
+fn refused_grants_are_counted_in_the_audit_trail_and_not_recorded_in_the_activity() {
     let host = Host::start_pausing("refused-calls=return(200)");
     let ci = deployer(&host);
     deploy(&host, &ci, "").expect(200);

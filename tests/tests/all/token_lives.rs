@@ -88,7 +88,7 @@ fn an_expired_token_is_refused_and_its_streams_and_uploads_end() {
 }
 
 #[test]
-fn a_rotated_secret_ends_at_once_with_its_streams_and_uploads() {
+fn a_rotated_secret_ends_immediately_with_its_streams_and_uploads() {
     let host = Host::start();
     host.create("shop", "dev");
     let old = secret(&tokens_json(&host, &["create", "ci", "--role", "deploy", "--app", "shop"]));
@@ -242,7 +242,7 @@ fn the_last_use_of_a_token_is_stored_at_an_interval() {
 }
 
 #[test]
-fn absurd_requests_about_tokens_are_refused_with_the_reason() {
+fn invalid_requests_about_tokens_are_refused_with_the_reason() {
     let host = Host::start();
     tokens_json(&host, &["create", "ci", "--role", "read"]);
     let create = |body: &Value| host.api(Ask::post("/v1/tokens").json(body));

@@ -44,7 +44,7 @@ fn a_sender_sends_events_and_shows_them_and_nothing_else() {
 }
 
 #[test]
-fn an_operator_changes_the_running_state_but_no_code() {
+fn an_operator_changes_the_running_state_but_not_the_code() {
     let host = Host::start();
     host.deploy("shop", Bundle::component(guest("shapes")));
     let operator = token(&host, "operate");

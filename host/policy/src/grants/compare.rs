@@ -1,5 +1,5 @@
-//! Compares the grants of one app with those of another release, grant by grant. Never decides
-//! whether a difference is allowed.
+//! Compares the grants of two releases, grant by grant. Never decides whether a difference is
+//! allowed.
 
 use std::fmt;
 
@@ -55,7 +55,7 @@ impl Grants {
         }
     }
 
-    /// Returns the grants that `before` doesn't cover: those by which a change widens.
+    /// Returns the grants that `before` doesn't cover: those that a change adds.
     pub fn beyond(&self, before: &Self) -> Vec<Grant> {
         self.each().filter(|grant| !before.covers(grant)).collect()
     }

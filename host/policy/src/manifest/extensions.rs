@@ -128,7 +128,10 @@ impl Found<'_, '_> {
     /// Returns the value as JSON. A date or time becomes text.
     fn json(&self) -> Outcome<Value> {
         json(self.value.get_ref()).map_err(|Inexpressible(what)| {
-            self.error(ManifestProblem::Invalid { key: self.key.clone(), why: format!("{what} has no form in JSON") })
+            self.error(ManifestProblem::Invalid {
+                key: self.key.clone(),
+                why: format!("{what} can't be represented in JSON"),
+            })
         })
     }
 }

@@ -187,7 +187,7 @@ fn every_error_about_plugins_names_the_key_and_a_remedy() {
         (used("use = \"b\"\non_failure = \"retry\""), "expected \"refuse\" or \"pass\""),
         (used("use = \"b\"\npaths = []"), "the list is empty"),
         (used("use = \"b\"\npaths = [\"api\"]"), "\"middleware[0].paths[0]\": the pattern must start with '/'"),
-        (used("use = \"b\"\nconfig = { a = nan }"), "\"middleware[0].config\": nan has no form in JSON"),
+        (used("use = \"b\"\nconfig = { a = nan }"), "\"middleware[0].config\": nan can't be represented in JSON"),
         (
             used(&format!("use = \"b\"\nconfig = '{}'", "\"".repeat(limits::MIDDLEWARE_CONFIG_BYTES_MAX / 2))),
             "the config has 65538 bytes as JSON; the maximum is 65536",

@@ -64,7 +64,8 @@ struct Verified {
     bundle: ValidBundle,
     config: ConfigVars,
     origin: Origin,
-    /// What it asks for beyond the ceilings. Then it is built, and left for an approval.
+    /// The requests beyond the ceilings. If there are any, the release is built and waits for an
+    /// approval.
     excesses: Vec<Excess>,
 }
 

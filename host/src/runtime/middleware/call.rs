@@ -1,6 +1,6 @@
 //! One call of a plugin: a lease of an instance from the plugin's pool, then the plugin's work on
 //! the CPU account of the app that uses it, within the plugin's time limit. Counts and logs a
-//! failure as one of the plugin.
+//! failure as the plugin's.
 
 use crate::runtime::{
     error::InvokeError,
@@ -16,7 +16,7 @@ use isopod_executor::Class;
 /// Why a plugin gave no decision.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum CallError {
-    #[error("the plugin serves no requests of apps")]
+    #[error("the plugin is not middleware")]
     NoMiddleware,
     #[error("the app already uses its share of the plugin's instances")]
     ShareInUse,
@@ -59,7 +59,7 @@ impl ActiveRelease {
                 let run = payer.run(Class::Pull, pool.program(), work).counted_in(cpu.clone());
                 let outcome = run_within(deadline, pool, admitted, run).await;
                 // The slot is leased to this call only, so its counter shows the call's own time,
-                // also if the call didn't complete.
+                // even if the call didn't complete.
                 calls.add_cpu(cpu.time().saturating_sub(before));
                 outcome.and_then(|((decided, _lease), _)| decided.map_err(InvokeError::from))
             }
@@ -72,8 +72,8 @@ impl ActiveRelease {
         })
     }
 
-    /// Asks this plugin whether a config is valid. The inner error is the plugin's own text. Runs
-    /// on the plugin's own CPU account.
+    /// Calls this plugin's check of a config. The inner error is the plugin's message. Runs on the
+    /// plugin's CPU account.
     pub(crate) async fn validate_config(&self, config: &str) -> Result<Result<(), String>, InvokeError> {
         let pool = self.middleware_pool().ok_or(InvokeError::NoProcess("requests of apps"))?;
         let (deadline, config) = (pool.deadline(), config.to_owned());
@@ -96,7 +96,7 @@ impl ActiveRelease {
         };
         match validated {
             Ok(()) => Ok(Ok(())),
-            // A plugin that refuses a config has not failed.
+            // A plugin that rejects a config has not failed.
             Err(InvokeError::Fault(Fault::Failed { message })) => Ok(Err(message)),
             Err(refused) => {
                 report_outcome(pool, &refused, &Input::none(), "");

@@ -1,5 +1,5 @@
-//! The path of a request and its response through a chain of middlewares. A failed middleware is
-//! skipped or ends the request, as the app's manifest says.
+//! The path of a request and its response through a chain of middlewares. If a middleware fails,
+//! the app's manifest decides whether it is skipped or the request ends.
 
 use super::call::CallError;
 use crate::{
@@ -18,7 +18,7 @@ use isopod_engine::{Decision, Fault, PluginRequest, ResponseBody, ResponseDecisi
 use isopod_policy::{AppName, OnFailure};
 use std::sync::Arc;
 
-/// The middlewares' decision about a request, and who waits for the response.
+/// The decision of the middlewares about a request, and which of them wait for the response.
 pub(crate) struct Asked {
     pub(crate) outcome: RequestOutcome,
     pub(crate) waiting: Waiting,
@@ -30,7 +30,7 @@ pub(crate) enum RequestOutcome {
     Continue(Box<request::Parts>),
     /// A middleware responds.
     Respond { plugin: AppName, response: Response<ResponseBody> },
-    /// A middleware failed that must not be skipped.
+    /// A middleware failed, and the app's manifest doesn't allow skipping it.
     Refuse(PluginFailure),
 }
 
@@ -56,9 +56,9 @@ pub(crate) struct PluginFailure {
 /// Why a plugin failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PluginFailureReason {
-    #[error("no middleware of this name is installed")]
+    #[error("no middleware with this name is installed")]
     Missing,
-    /// No release of it serves.
+    /// No release of the plugin is serving.
     #[error("it is unavailable: {0}")]
     Unavailable(String),
     /// All instances that the app may use are in use.
@@ -82,7 +82,7 @@ impl From<CallError> for PluginFailureReason {
 }
 
 impl Chain {
-    /// Asks the middlewares about a request, in order, until one responds or fails.
+    /// Calls the middlewares for a request, in order, until one responds or ends the request.
     pub(crate) async fn ask(
         &self,
         app: &App,
@@ -178,7 +178,7 @@ impl ChainLink {
         }
     }
 
-    /// Returns the plugin's release that serves.
+    /// Returns the plugin's serving release.
     async fn release(&self, directory: &Directory) -> Result<Arc<ActiveRelease>, PluginFailureReason> {
         let plugin = directory.get(self.plugin().as_str()).ok_or(PluginFailureReason::Missing)?;
         directory.serving(&plugin).await.map_err(PluginFailureReason::Unavailable)
