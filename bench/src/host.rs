@@ -67,10 +67,16 @@ impl Host {
         fs::copy(component, project.join("app.wasm"))
             .with_context(|| format!("cannot copy {}", component.display()))?;
         fs::write(project.join("isopod.toml"), manifest_of(app, manifest))?;
-        let mut deploy = Command::new(&self.program);
+        let mut deploy = self.command();
         deploy.args(["deploy", "--no-build", "--wait"]).arg(&project);
-        deploy.env("ISOPOD_HOST", format!("http://{}", self.api.address())).env("ISOPOD_TOKEN", self.api.token());
         step::run(&mut deploy, "the host's message above says why")
+    }
+
+    /// Returns a command of the host's program that uses this host. The caller adds its arguments.
+    pub(super) fn command(&self) -> Command {
+        let mut command = Command::new(&self.program);
+        command.env("ISOPOD_HOST", format!("http://{}", self.api.address())).env("ISOPOD_TOKEN", self.api.token());
+        command
     }
 
     pub(super) fn stop(self) -> Result<()> {

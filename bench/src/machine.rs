@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::Path;
 use std::process::Child;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result};
 
@@ -136,6 +136,34 @@ impl Footprint {
     }
 }
 
+/// Returns the maximum of a process's resident memory since its start, in MiB. A process that has
+/// exited has none.
+pub(super) fn peak_resident_mib(process: u32) -> Option<f64> {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    Some(status_figure(&status, "VmHWM:")? as f64 / 1024.0)
+}
+
+/// Returns the first whole second at or after the end of `time` from now.
+pub(super) fn whole_second(time: Duration) -> Result<SystemTime> {
+    let after_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)? + time;
+    let is_rounded = after_1970.subsec_nanos() > 0;
+    Ok(SystemTime::UNIX_EPOCH + Duration::from_secs(after_1970.as_secs() + u64::from(is_rounded)))
+}
+
+/// Returns a time in UTC, without the fraction of its second.
+pub(super) fn rfc3339(time: SystemTime) -> Result<String> {
+    let seconds = i64::try_from(time.duration_since(SystemTime::UNIX_EPOCH)?.as_secs())?;
+    let mut parts = std::mem::MaybeUninit::<libc::tm>::uninit();
+    // SAFETY: the call reads `seconds` and writes only `parts`.
+    if unsafe { libc::gmtime_r(&raw const seconds, parts.as_mut_ptr()) }.is_null() {
+        anyhow::bail!("the year is out of range");
+    }
+    // SAFETY: the call succeeded, so it has written all fields.
+    let libc::tm { tm_year, tm_mon, tm_mday, tm_hour, tm_min, tm_sec, .. } = unsafe { parts.assume_init() };
+    let (year, month) = (tm_year + 1900, tm_mon + 1);
+    Ok(format!("{year:04}-{month:02}-{tm_mday:02}T{tm_hour:02}:{tm_min:02}:{tm_sec:02}Z"))
+}
+
 fn status_figure(status: &str, name: &str) -> Option<u64> {
     status.lines().find_map(|line| line.strip_prefix(name))?.split_whitespace().next()?.parse().ok()
 }
@@ -177,6 +205,15 @@ mod tests {
         assert_eq!(ticks("7 (a (b) c) S 1 7 7 0 -1 4 500 0 0 0 120 30 9 9 20"), Some(150.0));
         assert_eq!(status_figure("Name:\tx\nVmRSS:\t  2048 kB\nThreads:\t12\n", "VmRSS:"), Some(2048));
         assert_eq!(memory_gib("MemTotal:        4194304 kB\nMemFree: 1 kB\n"), Some(4.0));
+    }
+
+    #[test]
+    fn a_time_is_written_in_utc() {
+        let at = |seconds: u64| {
+            rfc3339(SystemTime::UNIX_EPOCH + Duration::from_millis(seconds * 1_000 + 999)).expect("a time")
+        };
+        assert_eq!(at(0), "1970-01-01T00:00:00Z");
+        assert_eq!(at(1_709_210_096), "2024-02-29T12:34:56Z");
     }
 
     #[test]

@@ -4,6 +4,9 @@ use std::fmt;
 
 use serde_json::{Value, json};
 
+/// The least width of the first column of a table.
+const WIDTH_MIN: usize = 58;
+
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Bound {
     AtMost(f64),
@@ -42,9 +45,10 @@ impl Verdict {
     }
 }
 
-/// A row of the table that `show` prints.
+/// A row of the table that `show` prints. The width is that of its first column.
 impl fmt::Display for Verdict {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let width = out.width().unwrap_or(WIDTH_MIN);
         let (bound, limit) = match self.bound {
             Bound::AtMost(limit) => ("at most", limit),
             Bound::AtLeast(limit) => ("at least", limit),
@@ -53,7 +57,7 @@ impl fmt::Display for Verdict {
             None => ("-".to_owned(), "-"),
             Some(reached) => (format!("{:.2}", self.measured), if reached { "yes" } else { "no" }),
         };
-        write!(out, "| {:<58} | {bound:<8} {limit:>6.2} | {measured:>8} | {reached:<7} |", self.what)
+        write!(out, "| {:<width$} | {bound:<8} {limit:>6.2} | {measured:>8} | {reached:<7} |", self.what)
     }
 }
 
@@ -67,9 +71,10 @@ pub(super) fn show(verdicts: &[Verdict]) {
 
 /// Writes the table that `show` prints.
 pub(super) fn write(out: &mut impl fmt::Write, verdicts: &[Verdict]) -> fmt::Result {
-    writeln!(out, "\n| {:<58} | {:<15} | measured | reached |", "target", "goal")?;
-    writeln!(out, "| {:-<58} | {:-<15} | -------: | ------- |", "", "")?;
-    verdicts.iter().try_for_each(|verdict| writeln!(out, "{verdict}"))
+    let width = verdicts.iter().map(|verdict| verdict.what.chars().count()).max().unwrap_or(0).max(WIDTH_MIN);
+    writeln!(out, "\n| {:<width$} | {:<15} | measured | reached |", "target", "goal")?;
+    writeln!(out, "| {:-<width$} | {:-<15} | -------: | ------- |", "", "")?;
+    verdicts.iter().try_for_each(|verdict| writeln!(out, "{verdict:<width$}"))
 }
 
 pub(super) fn json(verdicts: &[Verdict]) -> Value {

@@ -1,8 +1,11 @@
 //! The host as a measured server: an app whose event handler only reads each event. Never measures.
 
+use std::fs::File;
+use std::io::{BufWriter, Write as _};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, bail};
 use serde_json::json;
@@ -12,6 +15,7 @@ use crate::api::Api;
 use crate::client::{Client, Request};
 use crate::flood::Caller;
 use crate::host::{Host, name_of};
+use crate::machine;
 
 /// The component of the app.
 pub(super) const COMPONENT: &str = "outbox";
@@ -65,6 +69,29 @@ impl Isopod {
         let api = self.host.api();
         let client = Client::open(api.address(), Request::get("localhost", "/v1/status"))?;
         Ok(Connection { client, api, due, data: data() })
+    }
+
+    /// Writes events that become due at the same time to a file, one per line, and syncs it: its
+    /// write-back must not disturb a measurement.
+    pub(super) fn write_events(&self, events: u64, due: SystemTime) -> Result<PathBuf> {
+        let path = self.folder.join("events.ndjson");
+        let written = || -> Result<()> {
+            let mut file = BufWriter::new(File::create(&path)?);
+            let (due, data) = (machine::rfc3339(due)?, data());
+            for _ in 0..events {
+                file.write_all(line(Some(&due), &data).as_bytes())?;
+            }
+            Ok(file.into_inner()?.sync_all()?)
+        };
+        written().with_context(|| format!("cannot write {}", path.display()))?;
+        Ok(path)
+    }
+
+    /// Returns the command that sends the events of a file to the app.
+    pub(super) fn broadcast(&self, file: &Path) -> Command {
+        let mut command = self.host.command();
+        command.arg("broadcast").arg(file).args(["--app", APP, "--json"]);
+        command
     }
 
     /// Returns whether an event waits in one of these states.
@@ -140,18 +167,8 @@ impl Connection {
     }
 
     fn several(&self, events: usize) -> Request {
-        let data = &self.data;
-        let delay = self.due.delay_s().map(|seconds| format!("\"isopoddelay\":\"{seconds}s\","));
-        let delay = delay.unwrap_or_default();
-        let lines: String = (0..events)
-            .map(|_| {
-                let id = next_id();
-                format!(
-                    "{{\"specversion\":\"1.0\",\"id\":\"{id}\",\"source\":\"/bench\",\"type\":\"steps\",{delay}\
-                     \"datacontenttype\":\"application/json\",\"data\":{data}}}\n"
-                )
-            })
-            .collect();
+        let delay = self.due.delay_s().map(|seconds| format!("{seconds}s"));
+        let lines: String = (0..events).map(|_| line(delay.as_deref(), &self.data)).collect();
         let authorization = format!("Bearer {}", self.api.token());
         let headers = [("authorization", &*authorization), ("content-type", "application/x-ndjson")];
         let path = format!("/v1/apps/{APP}/broadcasts");
@@ -168,6 +185,16 @@ impl Sender for Connection {
         }
         Ok(())
     }
+}
+
+/// Returns an event with a new id as one line of JSON.
+fn line(delay: Option<&str>, data: &str) -> String {
+    let id = next_id();
+    let delay = delay.map(|delay| format!("\"isopoddelay\":\"{delay}\",")).unwrap_or_default();
+    format!(
+        "{{\"specversion\":\"1.0\",\"id\":\"{id}\",\"source\":\"/bench\",\"type\":\"steps\",{delay}\
+         \"datacontenttype\":\"application/json\",\"data\":{data}}}\n"
+    )
 }
 
 fn next_id() -> String {

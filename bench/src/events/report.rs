@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde_json::{Value, json};
 
-use super::backlog::Backlog;
+use super::backlog::{Backlog, Broadcast};
 use super::queue::EVENT_BYTES;
 use super::{BATCH, CLIENTS};
 use crate::times::Times;
@@ -114,9 +114,16 @@ impl Figures {
                 verdicts.push(Verdict::new(what, Bound::AtLeast(1.0), ratio.unwrap_or(f64::NAN)));
             }
         }
-        let more = self.p99(|latency| &latency.during) - self.p99(|latency| &latency.alone);
-        verdicts.push(Verdict::new("growth of the p99 of requests during a flood, ms", Bound::AtMost(0.5), more));
-        let open = self.backlog.as_ref().map_or(f64::NAN, |backlog| backlog.open_ms / 1e3);
+        let of_backlog = |figure: fn(&Backlog) -> f64| self.backlog.as_ref().map_or(f64::NAN, figure);
+        let alone = self.p99(|latency| &latency.alone);
+        for (what, during) in [
+            ("a flood", self.p99(|latency| &latency.during)),
+            ("the delivery of a backlog", of_backlog(|backlog| backlog.requests.p99())),
+        ] {
+            let what = format!("growth of the p99 of requests during {what}, ms");
+            verdicts.push(Verdict::new(what, Bound::AtMost(0.5), during - alone));
+        }
+        let open = of_backlog(|backlog| backlog.open_ms / 1e3);
         verdicts.push(Verdict::new("opening the backlog, s", Bound::AtMost(1.0), open));
         verdicts
     }
@@ -131,6 +138,11 @@ impl Figures {
         let backlog = self.backlog.as_ref().map(|backlog| {
             json!({
                 "events": backlog.events,
+                "broadcast": {
+                    "lines_per_second": backlog.broadcast.lines_per_second,
+                    "command_peak_mib": backlog.broadcast.command_mib,
+                    "host_peak_mib": backlog.broadcast.host_mib,
+                },
                 "open_ms": backlog.open_ms,
                 "drain_s": backlog.drain_s,
                 "memory_mib": { "begin": backlog.begin_mib, "peak": backlog.peak_mib },
@@ -165,7 +177,13 @@ impl fmt::Display for Figures {
         }
         let (alone, during) = (self.p99(|latency| &latency.alone), self.p99(|latency| &latency.during));
         writeln!(out, "\n\np99 of requests to the app: {alone:.2} ms alone, {during:.2} ms during a flood of events")?;
-        if let Some(Backlog { events, open_ms, drain_s, begin_mib, peak_mib, requests }) = &self.backlog {
+        if let Some(Backlog { events, broadcast, open_ms, drain_s, begin_mib, peak_mib, requests }) = &self.backlog {
+            let Broadcast { lines_per_second, command_mib, host_mib } = broadcast;
+            writeln!(
+                out,
+                "`isopod broadcast` of {events} lines: {lines_per_second:.0} per second, peak of the resident memory \
+                 {command_mib:.0} MiB of the command, {host_mib:.0} MiB of the host"
+            )?;
             writeln!(
                 out,
                 "a backlog of {events} events: opened in {open_ms:.0} ms, delivered in {drain_s:.1} s, memory \
