@@ -58,7 +58,7 @@ pub(super) struct RunView {
     state: &'static str,
     /// The number of attempts so far.
     attempt: u32,
-    /// Why the last attempt failed.
+    /// Why the last attempt failed. If the run is skipped, the reason precedes it.
     error: Option<String>,
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use isopod_policy::ProcessName;
-use isopod_store::{Cancelled, EventFilter, EventState, StoreError, StoredEvent};
+use isopod_store::{CancelReason, Cancelled, EventFilter, EventState, StoreError, StoredEvent};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::openapi::{ObjectBuilder, Schema, schema::Type};
@@ -49,7 +49,7 @@ pub(crate) struct EventView {
     /// The maximum number of attempts. Until the event ends, this is the maximum of the app's
     /// current release.
     attempts_max: u32,
-    /// The error of the last attempt, or the reason of the cancellation.
+    /// The error of the last attempt. If the event is cancelled, the reason precedes it.
     error: Option<String>,
     accepted_at: Timestamp,
     /// The time until which a delayed event waits.
@@ -227,7 +227,8 @@ pub(super) async fn cancel(
 ) -> Result<axum::Json<EventView>, Error> {
     let record = api.control.apps.app(&app_name(&app)?)?;
     let event = found(&api, &app, id, params.source.as_deref()).await?;
-    match api.control.events.cancel(&record, event.seq).await.map_err(|error| refused(&app, error))? {
+    let cancelled = api.control.events.cancel(&record, event.seq, CancelReason::Request).await;
+    match cancelled.map_err(|error| refused(&app, error))? {
         Cancelled::Cancelled => Ok(axum::Json(found(&api, &app, event.id, Some(&event.source)).await?.into())),
         Cancelled::Running => Err(EventError::Running { app, id: event.id }.into()),
         Cancelled::Ended(state) => Err(EventError::Ended { app, id: event.id, state }.into()),

@@ -39,9 +39,9 @@ pub use app_folders::{FolderReport, MovedFolder};
 pub use blobs::{Blobs, Digest, SweptBlobs};
 pub use error::{Change, StoreError};
 pub use events::{
-    Accepted, AppQueue, Cancelled, Claim, Claimed, DeadChange, Effects, Event, EventFilter, EventPayload, EventQueue,
-    EventSeq, EventState, Events, KeyRead, KeyWrite, LastError, Lease, NewEvent, Outcome, QueueStats, Settled,
-    StoredEvent, Swept,
+    Accepted, AppQueue, CancelReason, Cancelled, Claim, Claimed, DeadChange, Effects, Event, EventFilter, EventPayload,
+    EventQueue, EventSeq, EventState, Events, KeyRead, KeyWrite, LastError, Lease, NewEvent, Outcome, QueueStats,
+    Settled, StoredEvent, Swept,
 };
 pub use examine::{Examined, examine};
 pub use files::remove_unused_files;

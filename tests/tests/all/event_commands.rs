@@ -86,6 +86,9 @@ fn stored_events_are_listed_shown_and_cancelled() {
     assert!(said(&host, &["events", "show", &delayed]).contains("greedy was asked to put it off"));
     wait_for("the event waits", || (host.stored_event("greedy", &delayed)["state"] == "delayed").then_some(()));
     assert!(said(&host, &["events", "cancel", &delayed]).contains(&format!("cancelled event {delayed}")));
+    let cancelled = said(&host, &["events", "show", &delayed]);
+    let both = ["cancelled by a request", "greedy was asked to put it off"];
+    assert!(both.iter().all(|text| cancelled.contains(text)), "{cancelled}");
     assert!(failed(&host, &["events", "cancel", "a/1"]).contains("being delivered"));
 }
 

@@ -112,6 +112,9 @@ fn a_time_during_the_previous_run_follows_the_overlap_setting() {
             (first_two("greedy", process) == expected).then_some(())
         });
     }
+    let runs = &schedule(&host, "greedy", "skip")["runs"];
+    let is_explained = |run: &Value| run["error"] == "skipped, because the previous run was in progress";
+    assert!(runs.as_array().is_some_and(|runs| runs.iter().any(is_explained)), "{runs}");
     wait_for("a second run of the command", || (first_two("shop", "allow") == ["running", "running"]).then_some(()));
     let skipped = host.activity_of("shop", "schedule-failed");
     assert!(skipped["text"].as_str().is_some_and(|text| text.contains("still in progress")), "{skipped}");

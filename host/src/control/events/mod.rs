@@ -28,8 +28,8 @@ use std::{collections::HashSet, sync::Arc};
 
 use isopod_policy::AppName;
 use isopod_store::{
-    Accepted, Cancelled, DeadChange, EventFilter, EventQueue, EventSeq, Page, Paged, QueueStats, StoreError,
-    StoredEvent, Swept,
+    Accepted, CancelReason, Cancelled, DeadChange, EventFilter, EventQueue, EventSeq, Page, Paged, QueueStats,
+    StoreError, StoredEvent, Swept,
 };
 use jiff::Timestamp;
 
@@ -167,9 +167,14 @@ impl Events {
     }
 
     /// Cancels an event that waits for its delivery.
-    pub(crate) async fn cancel(&self, app: &Arc<AppRecord>, event: EventSeq) -> Result<Cancelled, EventsError> {
+    pub(crate) async fn cancel(
+        &self,
+        app: &Arc<AppRecord>,
+        event: EventSeq,
+        reason: CancelReason,
+    ) -> Result<Cancelled, EventsError> {
         let _guard = app.data_gate.guard().ok_or(EventsError::Destroyed)?;
-        let cancelled = self.0.queue.cancel(&app.name, event, Timestamp::now()).await?;
+        let cancelled = self.0.queue.cancel(&app.name, event, reason, Timestamp::now()).await?;
         // The next event of its subject may be due.
         self.wake(app);
         Ok(cancelled)

@@ -16,8 +16,8 @@ use super::ended;
 use super::list;
 use super::maintenance::{self, ShiftCursor};
 use super::model::{
-    Accepted, AppQueue, Cancelled, Claimed, DeadChange, EventFilter, EventPayload, EventSeq, Lease, NewEvent, Outcome,
-    QueueStats, Settled, StoredEvent, Swept,
+    Accepted, AppQueue, CancelReason, Cancelled, Claimed, DeadChange, EventFilter, EventPayload, EventSeq, Lease,
+    NewEvent, Outcome, QueueStats, Settled, StoredEvent, Swept,
 };
 use super::queue::EventQueue;
 use super::row::millis;
@@ -190,9 +190,15 @@ impl EventQueue for Events {
         self.change(database, now, |change| Ok(change.next_seq())).await.map(drop)
     }
 
-    async fn cancel(&self, app: &AppName, seq: EventSeq, now: Timestamp) -> Result<Cancelled, StoreError> {
+    async fn cancel(
+        &self,
+        app: &AppName,
+        seq: EventSeq,
+        reason: CancelReason,
+        now: Timestamp,
+    ) -> Result<Cancelled, StoreError> {
         let Some(database) = self.databases.existing(app).await? else { return Ok(Cancelled::Unknown) };
-        self.change(database, now, move |change| maintenance::cancel(change, seq)).await
+        self.change(database, now, move |change| maintenance::cancel(change, seq, reason)).await
     }
 
     async fn get(&self, app: &AppName, id: &str, source: Option<&str>) -> Result<Option<StoredEvent>, StoreError> {

@@ -3,15 +3,12 @@
 use rusqlite::params;
 
 use super::counters::QueueChange;
-use super::ended::{Waiting, end, waiting_row};
+use super::ended::{Waiting, cancel, waiting_row};
 use super::line::place;
-use super::model::{Claim, Claimed, Event, EventPayload, EventSeq, LastError, Lease};
+use super::model::{CancelReason, Claim, Claimed, Event, EventPayload, EventSeq, LastError, Lease};
 use super::row::{RowState, millis, payload, timestamp};
 use crate::limits::{CLAIM_BYTES_MAX, CLAIMS_MAX, EVENTS_MADE_READY_MAX};
 use crate::sql::{Sql, all, first};
-
-/// The error of an event that expired.
-const EXPIRED: &str = "expired before its delivery";
 
 pub(super) const READY: &str = "SELECT seq, ordered, attempt, attempts_max, bytes, accepted_at, expires_at, id, \
      source, type, subject, repeats, error FROM events INDEXED BY events_kept \
@@ -40,7 +37,7 @@ pub(super) fn claim(
                 line: row.claim.event.subject.filter(|_| row.is_ordered),
                 bytes: row.bytes,
             };
-            end(change, &waiting, RowState::Cancelled, Some(EXPIRED))?;
+            cancel(change, &waiting, CancelReason::Expiry)?;
             // An event of the same subject may have become ready.
             claimed.has_more = true;
             continue;
@@ -63,7 +60,7 @@ pub(super) fn cancel_expired(change: &mut QueueChange<'_>, events: &[EventSeq]) 
         let sql = "SELECT seq, process, state, ordered, subject, bytes FROM events WHERE seq = ?1 AND expires_at <= ?2";
         let found = first(change.connection, sql, params![seq, change.now], waiting_row)?;
         if let Some(waiting) = found.filter(|found| found.state.is_active() && found.state != RowState::Leased) {
-            end(change, &waiting, RowState::Cancelled, Some(EXPIRED))?;
+            cancel(change, &waiting, CancelReason::Expiry)?;
             cancelled += 1;
         }
     }

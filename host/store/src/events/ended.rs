@@ -5,7 +5,7 @@ use rusqlite::params;
 
 use super::counters::QueueChange;
 use super::line::unblock;
-use super::model::shortened;
+use super::model::{CancelReason, shortened};
 use super::row::RowState;
 use crate::limits::EVENTS_SWEPT_MAX;
 use crate::sql::{Sql, all, first};
@@ -56,6 +56,13 @@ pub(super) fn end(change: &mut QueueChange<'_>, waiting: &Waiting, to: RowState,
         Some(subject) if state.is_head() => unblock(change, *process, subject),
         Some(_) | None => Ok(()),
     }
+}
+
+/// Cancels an event that waits for its delivery.
+pub(super) fn cancel(change: &mut QueueChange<'_>, waiting: &Waiting, reason: CancelReason) -> Sql<()> {
+    let sql = "SELECT error FROM events WHERE seq = ?1";
+    let earlier: Option<String> = first(change.connection, sql, [waiting.seq], |row| Ok(row.get(0)?))?.flatten();
+    end(change, waiting, RowState::Cancelled, Some(&reason.error(earlier.as_deref())))
 }
 
 /// Deletes the row of an event.

@@ -6,10 +6,10 @@
 use rusqlite::params;
 
 use super::counters::{QueueChange, stored_counts};
-use super::ended::{Waiting, end, remove, waiting};
+use super::ended::{self, Waiting, end, remove, waiting};
 use super::line::place;
 use super::list::{self, Order, Scan};
-use super::model::{Cancelled, DeadChange, EventFilter, EventSeq, EventState, Swept};
+use super::model::{CancelReason, Cancelled, DeadChange, EventFilter, EventSeq, EventState, Swept};
 use super::row::RowState;
 
 use crate::limits::{EVENTS_SHIFTED_MAX, EVENTS_SWEPT_MAX};
@@ -50,13 +50,13 @@ pub(super) fn free_void_leases(change: &mut QueueChange<'_>) -> Sql<()> {
 }
 
 /// Cancels an event that waits for its delivery.
-pub(super) fn cancel(change: &mut QueueChange<'_>, seq: EventSeq) -> Sql<Cancelled> {
+pub(super) fn cancel(change: &mut QueueChange<'_>, seq: EventSeq, reason: CancelReason) -> Sql<Cancelled> {
     let Some(waiting) = waiting(change, seq.0)? else { return Ok(Cancelled::Unknown) };
     match waiting.state {
         RowState::Leased => Ok(Cancelled::Running),
         RowState::Done | RowState::Dead | RowState::Cancelled => Ok(Cancelled::Ended(waiting.state.shown())),
         RowState::Ready | RowState::Retry | RowState::Blocked | RowState::Scheduled => {
-            end(change, &waiting, RowState::Cancelled, None)?;
+            ended::cancel(change, &waiting, reason)?;
             Ok(Cancelled::Cancelled)
         }
     }

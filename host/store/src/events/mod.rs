@@ -21,8 +21,9 @@ mod settle;
 
 pub use self::backend::Events;
 pub use self::model::{
-    Accepted, AppQueue, Cancelled, Claim, Claimed, DeadChange, Effects, Event, EventFilter, EventPayload, EventSeq,
-    EventState, KeyRead, KeyWrite, LastError, Lease, NewEvent, Outcome, QueueStats, Settled, StoredEvent, Swept,
+    Accepted, AppQueue, CancelReason, Cancelled, Claim, Claimed, DeadChange, Effects, Event, EventFilter, EventPayload,
+    EventSeq, EventState, KeyRead, KeyWrite, LastError, Lease, NewEvent, Outcome, QueueStats, Settled, StoredEvent,
+    Swept,
 };
 pub use self::queue::EventQueue;
 pub(crate) use self::rescue::rescue_events;

@@ -262,6 +262,31 @@ pub enum Settled {
     LeaseLost,
 }
 
+/// Why an event is cancelled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CancelReason {
+    Request,
+    /// It is a run of a schedule, and was due during the previous run.
+    Overlap,
+    /// The time until which it can be delivered has passed.
+    Expiry,
+}
+
+impl CancelReason {
+    /// Returns the error of the cancelled event. An earlier error follows the reason.
+    pub(super) fn error(self, earlier: Option<&str>) -> String {
+        let reason = match self {
+            Self::Request => "cancelled by a request",
+            Self::Overlap => "skipped, because the previous run was in progress",
+            Self::Expiry => "expired before its delivery",
+        };
+        match earlier {
+            None | Some("") => reason.to_owned(),
+            Some(earlier) => format!("{reason}; last error: {earlier}"),
+        }
+    }
+}
+
 /// The result of a cancellation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cancelled {
@@ -288,7 +313,7 @@ pub struct StoredEvent {
     /// Attempts so far.
     pub attempt: u32,
     pub attempts_max: u32,
-    /// The error of the last attempt, or why the event was cancelled.
+    /// The error of the last attempt. If the event was cancelled, the reason precedes it.
     pub error: Option<String>,
     pub accepted_at: Timestamp,
     /// The time until which a delayed event waits.

@@ -6,8 +6,8 @@ use isopod_policy::{AppName, ProcessName};
 use jiff::Timestamp;
 
 use super::model::{
-    Accepted, AppQueue, Cancelled, Claimed, DeadChange, EventFilter, EventPayload, EventSeq, Lease, NewEvent, Outcome,
-    QueueStats, Settled, StoredEvent, Swept,
+    Accepted, AppQueue, CancelReason, Cancelled, Claimed, DeadChange, EventFilter, EventPayload, EventSeq, Lease,
+    NewEvent, Outcome, QueueStats, Settled, StoredEvent, Swept,
 };
 use crate::{Page, Paged, StoreError};
 
@@ -66,7 +66,13 @@ pub trait EventQueue: Send + Sync + std::fmt::Debug {
     async fn sync(&self, app: &AppName, now: Timestamp) -> Result<(), StoreError>;
 
     /// Cancels an event that waits for its delivery.
-    async fn cancel(&self, app: &AppName, seq: EventSeq, now: Timestamp) -> Result<Cancelled, StoreError>;
+    async fn cancel(
+        &self,
+        app: &AppName,
+        seq: EventSeq,
+        reason: CancelReason,
+        now: Timestamp,
+    ) -> Result<Cancelled, StoreError>;
 
     /// Returns the event with this id. If there are several, returns the last accepted event.
     async fn get(&self, app: &AppName, id: &str, source: Option<&str>) -> Result<Option<StoredEvent>, StoreError>;

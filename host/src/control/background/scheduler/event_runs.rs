@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use isopod_policy::{AppName, Overlap, ProcessName, Timetable, limits::SCHEDULE_LATE};
-use isopod_store::{Accepted, Cancelled, Event, EventPayload};
+use isopod_store::{Accepted, CancelReason, Cancelled, Event, EventPayload};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
@@ -65,7 +65,7 @@ impl Service {
         let run = self.events.get(app, id, Some(&source(&app.name, &firing.process))).await?;
         let Some(run) = run.filter(|run| run.is_blocked) else { return Ok(false) };
         // The previous run may have ended meanwhile; then this run isn't cancelled.
-        Ok(self.events.cancel(app, run.seq).await? == Cancelled::Cancelled)
+        Ok(self.events.cancel(app, run.seq, CancelReason::Overlap).await? == Cancelled::Cancelled)
     }
 
     /// Writes the results of the runs of a firing to the app's log and activity.

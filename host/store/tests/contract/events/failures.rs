@@ -5,8 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use isopod_store::{
-    AppQueue, Cancelled, Effects, EventFilter, EventQueue, EventState, KeyRead, KeyWrite, Options, Outcome, Page,
-    QueueStats, Settled, Store, StoreError,
+    AppQueue, CancelReason, Cancelled, Effects, EventFilter, EventQueue, EventState, KeyRead, KeyWrite, Options,
+    Outcome, Page, QueueStats, Settled, Store, StoreError,
 };
 use rusqlite::Connection;
 use tempfile::TempDir;
@@ -98,7 +98,7 @@ async fn apps_with_unfinished_events_are_found_at_the_start() {
         queue.accept(&name(app), vec![new], at(0)).await.expect("it is accepted");
     }
     let seq = EventSeq(1);
-    assert_eq!(queue.cancel(&name("finished"), seq, at(0)).await, Ok(Cancelled::Cancelled));
+    assert_eq!(queue.cancel(&name("finished"), seq, CancelReason::Request, at(0)).await, Ok(Cancelled::Cancelled));
     backend(&store).claim_one(0).await;
     let refused = Outcome::Dead { error: "refused".to_owned() };
     queue.accept(&name("failed"), vec![event("1")], at(0)).await.expect("it is accepted");

@@ -1,7 +1,9 @@
 //! Deduplication, lists, statistics, cancellation and pruning.
 
 use isopod_store::limits::{EVENT_PAGE_BYTES_MAX, EVENTS_PER_BATCH_MAX, EVENTS_SCANNED_MAX};
-use isopod_store::{Accepted, Cancelled, DeadChange, EventFilter, EventSeq, EventState, Outcome, Page, QueueStats};
+use isopod_store::{
+    Accepted, CancelReason, Cancelled, DeadChange, EventFilter, EventSeq, EventState, Outcome, Page, QueueStats,
+};
 
 use super::{Backend, dead, done, event, ordered, process, retry};
 use crate::{at, name};
@@ -221,7 +223,7 @@ pub(super) async fn an_event_is_listed_by_its_state_beside_many_others(backend: 
         backend.settle(claim, outcome, 0).await;
     }
     backend.settle(&claims[3], Outcome::Retry { at: at(0), error: String::new(), is_counted: false }, 0).await;
-    backend.queue.cancel(&name("bot"), seqs[4], at(0)).await.expect("it is cancelled");
+    backend.queue.cancel(&name("bot"), seqs[4], CancelReason::Request, at(0)).await.expect("it is cancelled");
     let batch = EVENTS_PER_BATCH_MAX;
     for first in (0..EVENTS_SCANNED_MAX + batch).step_by(batch) {
         backend.accept((first..first + batch).map(|number| event(&format!("ready-{number}"))), 0).await;
@@ -245,17 +247,27 @@ pub(super) async fn an_event_is_listed_by_its_state_beside_many_others(backend: 
 pub(super) async fn waiting_events_can_be_cancelled(backend: &Backend<'_>) {
     let mut scheduled = event("scheduled");
     scheduled.not_before = Some(at(500));
+    let failed = backend.accept([event("failed")], 0).await[0];
+    backend.settle(&backend.claim_one(0).await, retry(at(100)), 0).await;
     let seqs = backend.accept([event("leased"), scheduled, event("ready")], 0).await;
     let (app, queue) = (name("bot"), backend.queue);
     let leased = queue.claim(&app, &process("worker"), 1, at(0)).await.expect("it is claimed").claims;
-    assert_eq!(queue.cancel(&app, seqs[0], at(1)).await, Ok(Cancelled::Running));
-    for seq in [seqs[1], seqs[2]] {
-        assert_eq!(queue.cancel(&app, seq, at(1)).await, Ok(Cancelled::Cancelled));
-        assert_eq!(queue.cancel(&app, seq, at(1)).await, Ok(Cancelled::Ended(EventState::Cancelled)));
+    let cancel = async |seq| queue.cancel(&app, seq, CancelReason::Request, at(1)).await;
+    assert_eq!(cancel(seqs[0]).await, Ok(Cancelled::Running));
+    for seq in [seqs[1], seqs[2], failed] {
+        assert_eq!(cancel(seq).await, Ok(Cancelled::Cancelled));
+        assert_eq!(cancel(seq).await, Ok(Cancelled::Ended(EventState::Cancelled)));
+    }
+    for (id, error) in [
+        ("scheduled", "cancelled by a request"),
+        ("ready", "cancelled by a request"),
+        ("failed", "cancelled by a request; last error: it failed"),
+    ] {
+        assert_eq!(backend.get(id).await.error.as_deref(), Some(error), "{id}");
     }
     backend.settle(&leased[0], dead(), 1).await;
-    assert_eq!(queue.cancel(&app, seqs[0], at(1)).await, Ok(Cancelled::Ended(EventState::Dead)));
-    assert_eq!(queue.cancel(&app, EventSeq(1_000), at(1)).await, Ok(Cancelled::Unknown));
+    assert_eq!(cancel(seqs[0]).await, Ok(Cancelled::Ended(EventState::Dead)));
+    assert_eq!(cancel(EventSeq(1_000)).await, Ok(Cancelled::Unknown));
     assert_eq!(backend.claim(1_000).await, []);
 }
 

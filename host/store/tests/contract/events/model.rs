@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 
 use isopod_store::{
-    Accepted, Cancelled, Claim, DeadChange, EventFilter, EventQueue, EventSeq, EventState, Outcome, Page, Settled,
-    Store, StoredEvent,
+    Accepted, CancelReason, Cancelled, Claim, DeadChange, EventFilter, EventQueue, EventSeq, EventState, Outcome, Page,
+    Settled, Store, StoredEvent,
 };
 use proptest::prelude::*;
 use tempfile::TempDir;
@@ -277,7 +277,8 @@ impl Run {
             State::Dead => Cancelled::Ended(EventState::Dead),
             State::Cancelled => Cancelled::Ended(EventState::Cancelled),
         };
-        assert_eq!(self.store.events().cancel(&name("bot"), *seq, at(self.now)).await, Ok(expected));
+        let cancelled = self.store.events().cancel(&name("bot"), *seq, CancelReason::Request, at(self.now)).await;
+        assert_eq!(cancelled, Ok(expected));
         if expected == Cancelled::Cancelled {
             known.state = State::Cancelled;
         }

@@ -1,6 +1,6 @@
 //! The order of events with the same subject.
 
-use isopod_store::{Cancelled, EventState, NewEvent, Swept};
+use isopod_store::{CancelReason, Cancelled, EventState, NewEvent, Swept};
 
 use super::{Backend, dead, done, event, ordered, process, retry};
 use crate::{at, name};
@@ -57,7 +57,10 @@ pub(super) async fn ending_the_head_in_any_way_unblocks_the_next(backend: &Backe
     let claim = backend.claim_one(0).await;
     backend.settle(&claim, dead(), 0).await;
     assert!(!backend.get("cancelled").await.is_blocked);
-    assert_eq!(backend.queue.cancel(&name("bot"), seqs[1], at(0)).await, Ok(Cancelled::Cancelled));
+    assert_eq!(
+        backend.queue.cancel(&name("bot"), seqs[1], CancelReason::Request, at(0)).await,
+        Ok(Cancelled::Cancelled)
+    );
     assert!(!backend.get("expires").await.is_blocked);
     let claimed = backend.queue.claim(&name("bot"), &process("worker"), 1, at(10)).await.expect("it is claimed");
     assert_eq!((claimed.claims, claimed.has_more), (vec![], true));
@@ -70,14 +73,18 @@ pub(super) async fn waiting_events_that_expired_are_cancelled_without_a_claim(ba
     let delayed = NewEvent { not_before: Some(at(5)), ..expiring(event("delayed")) };
     backend.accept([expiring(event("leased"))], 0).await;
     let leased = backend.claim_one(0).await;
+    backend.accept([expiring(event("failed"))], 0).await;
+    backend.settle(&backend.claim_one(0).await, retry(at(5)), 0).await;
     let waiting = [expiring(ordered("head", "anna")), expiring(ordered("second", "anna")), ordered("last", "anna")];
     backend.accept(waiting.into_iter().chain([expiring(event("ready")), delayed, event("kept")]), 0).await;
     let bot = name("bot");
     assert_eq!(backend.queue.expire(&bot, None, at(9)).await, Ok(Swept { changed: 0, next: None }));
-    assert_eq!(backend.queue.expire(&bot, None, at(10)).await, Ok(Swept { changed: 4, next: None }));
-    for id in ["head", "second", "ready", "delayed"] {
+    assert_eq!(backend.queue.expire(&bot, None, at(10)).await, Ok(Swept { changed: 5, next: None }));
+    for id in ["head", "second", "ready", "delayed", "failed"] {
         let event = backend.get(id).await;
-        assert_eq!((event.state, event.error.as_deref()), (EventState::Cancelled, Some("expired before its delivery")));
+        let reason = "expired before its delivery";
+        let error = if id == "failed" { "expired before its delivery; last error: it failed" } else { reason };
+        assert_eq!((event.state, event.error.as_deref()), (EventState::Cancelled, Some(error)), "{id}");
     }
     assert_eq!(backend.queue.expire(&bot, None, at(10)).await, Ok(Swept { changed: 0, next: None }));
     backend.settle(&leased, done(), 10).await;
@@ -87,7 +94,10 @@ pub(super) async fn waiting_events_that_expired_are_cancelled_without_a_claim(ba
 pub(super) async fn a_cancelled_blocked_event_leaves_the_head(backend: &Backend<'_>) {
     let seqs = backend.accept([ordered("a1", "anna"), ordered("a2", "anna"), ordered("a3", "anna")], 0).await;
     let claim = backend.claim_one(0).await;
-    assert_eq!(backend.queue.cancel(&name("bot"), seqs[1], at(0)).await, Ok(Cancelled::Cancelled));
+    assert_eq!(
+        backend.queue.cancel(&name("bot"), seqs[1], CancelReason::Request, at(0)).await,
+        Ok(Cancelled::Cancelled)
+    );
     assert_eq!(backend.claim(0).await, []);
     backend.settle(&claim, done(), 0).await;
     assert_eq!(backend.claimed_ids(0).await, ["a3"]);
