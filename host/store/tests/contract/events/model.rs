@@ -48,7 +48,8 @@ enum Call {
     Wait {
         seconds: i64,
     },
-    /// Ends the host session.
+    /// Begins a new host session, which is the only expiry of a lease in this backend. Within a
+    /// session, the request timeout ends the attempt, whose outcome ends the lease.
     Reopen,
 }
 
