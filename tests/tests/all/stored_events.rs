@@ -1,7 +1,7 @@
 //! F4, G3, J5: tests the durable events of an app: a push event is answered once it is stored, is
 //! delivered at least once, is retried after a failure, and can be listed, cancelled and redriven.
 
-use isopod_tests::{Ask, Bundle, Host, Queue, guest, outbox::outbox, wait_for};
+use isopod_tests::{Ask, Bundle, Host, Queue, Wire, guest, outbox::outbox, wait_for};
 use serde_json::{Value, json};
 
 /// Deploys `greedy` with these settings of its worker.
@@ -40,6 +40,68 @@ fn a_push_event_is_answered_with_its_place_once_it_is_stored() {
         assert!(done["ended_at"].is_string(), "{done}");
     }
     host.api(Ask::post("/v1/apps/greedy/events?queue=urgent")).problem(400, "bad-query");
+}
+
+/// Returns a request with an event that `greedy` prints. In the binary mode, each part of the body
+/// is a valid one.
+fn printed(host: &Host, id: &str, query: &str, mode: &str) -> Ask {
+    let ask = Ask::post(format!("/v1/apps/greedy/events{query}"));
+    let ask = ask.header("authorization", format!("Bearer {}", host.token));
+    let attributes = [("specversion", "1.0"), ("id", id), ("source", "/test"), ("type", "print")];
+    let data = "a text ".repeat(100);
+    if mode == "binary" {
+        let with_header = |ask: Ask, (name, value): (&str, &str)| ask.header(&format!("ce-{name}"), value);
+        return attributes.into_iter().fold(ask, with_header).body("text/plain", data);
+    }
+    let mut event: Value = attributes.into_iter().map(|(name, value)| (name.to_owned(), json!(value))).collect();
+    event["data"] = json!(data);
+    ask.body("application/cloudevents+json", event.to_string())
+}
+
+/// Sends a request with half of its body, and then ends the sending direction.
+fn break_off(host: &Host, ask: &Ask, framing: &str) {
+    let mut wire = Wire::open(host.admin).expect("the API accepts connections");
+    let half = &ask.body[..ask.body.len() / 2];
+    let sent = if framing == "chunked" {
+        let chunked = ask.clone().header("transfer-encoding", "chunked");
+        wire.send(chunked.head().as_bytes()).and_then(|()| wire.send_chunk(half))
+    } else {
+        wire.send(ask.head().as_bytes()).and_then(|()| wire.send(half))
+    };
+    sent.and_then(|()| wire.end_sending()).expect("it can be sent");
+    match wire.answer() {
+        Ok(answer) => drop(answer.problem(400, "truncated-body")),
+        Err(_) => drop(wire.until_closed().expect("the host closes the connection")),
+    }
+}
+
+#[test]
+fn an_event_whose_upload_breaks_off_is_not_stored() {
+    let host = Host::start();
+    deploy_greedy(&host, "");
+    let mut stored = Vec::new();
+    for query in ["?queue=push", ""] {
+        for framing in ["length", "chunked"] {
+            for mode in ["structured", "binary"] {
+                let id = format!("{query}-{framing}-{mode}").replace("?queue=", "");
+                break_off(&host, &printed(&host, &id, query, mode), framing);
+                assert_eq!(listed(&host, ""), stored, "{id}");
+                host.api_raw(&printed(&host, &id, "?queue=push", mode)).expect(202);
+                let done = host.until_event("greedy", &id, "done");
+                assert_eq!(done["attempt"], 1, "{done}");
+                stored.insert(0, id);
+            }
+        }
+    }
+    let handled = || -> Vec<String> {
+        let text =
+            |line: Value| line["message"].as_str().and_then(|text| text.strip_prefix("greedy handles ")?.parse().ok());
+        host.log("greedy").into_iter().filter_map(text).collect()
+    };
+    wait_for("a line of the last event", || handled().contains(&stored[0]).then_some(()));
+    let mut handled = handled();
+    handled.reverse();
+    assert_eq!(handled, stored, "each event is handled once, and no part of one");
 }
 
 #[test]
