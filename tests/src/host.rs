@@ -169,6 +169,17 @@ impl Host {
         self.again()
     }
 
+    /// Stops the host, changes its data, and starts it again with failpoints.
+    ///
+    /// # Panics
+    /// If it doesn't stop cleanly.
+    #[track_caller]
+    pub fn restart_with(mut self, steps: &str, change: impl FnOnce(&Self)) -> Self {
+        self.stop();
+        change(&self);
+        self.again_with(steps)
+    }
+
     /// Stops the host with SIGTERM and waits for its exit.
     ///
     /// # Panics
@@ -221,9 +232,14 @@ impl Host {
 
     /// Starts a stopped or killed host again on the same data.
     #[track_caller]
-    pub fn again(mut self) -> Self {
+    pub fn again(self) -> Self {
+        self.again_with("")
+    }
+
+    #[track_caller]
+    fn again_with(mut self, steps: &str) -> Self {
         let (temporary, faults) = (self.temporary.take(), self.faults.take());
-        let start = Start { settings: self.settings.as_deref(), faults, ..Start::default() };
+        let start = Start { steps, settings: self.settings.as_deref(), faults, ..Start::default() };
         Self { temporary, ..Self::on_with(&self.data, start) }
     }
 

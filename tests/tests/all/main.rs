@@ -55,6 +55,7 @@ mod event_faults;
 mod event_forwarding;
 mod event_metrics;
 mod event_order;
+mod event_pruning;
 mod event_settings;
 mod event_stops;
 mod event_values;
