@@ -1,7 +1,19 @@
 //! Installs and shows plugins. Never knows what a plugin does.
 
-use crate::{Answer, Ask, Bundle, Host, Push};
+use crate::{Answer, Ask, Bundle, Host, Push, guest, guests::repository};
 use serde_json::Value;
+
+/// Returns the bundle of a plugin of `plugins/`, with its own manifest and these further tables.
+///
+/// # Panics
+/// If the plugin has no manifest.
+pub fn shipped_plugin(name: &str, tables: &str) -> Bundle {
+    let manifest = repository().join("plugins").join(name).join("isopod.toml");
+    let manifest = std::fs::read_to_string(manifest).expect("a manifest");
+    let built = manifest.lines().filter(|line| !line.starts_with("build =") && !line.starts_with("component ="));
+    let manifest = format!("{}\n{tables}", built.collect::<Vec<_>>().join("\n"));
+    Bundle::archive(&manifest, &guest(name))
+}
 
 impl Host {
     /// Sends the bundle of a plugin, and returns the response unchecked. `query` is as in

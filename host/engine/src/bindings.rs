@@ -53,3 +53,12 @@ pub(crate) mod plugin_config {
         exports: { default: async },
     });
 }
+
+pub(crate) mod counters {
+    wasmtime::component::bindgen!({
+        path: "../../sdk/wit/plugin",
+        world: "isopod:plugin/counting-plugin",
+        imports: { default: trappable },
+    });
+    pub(crate) use isopod::plugin::counters::{Error, Host, Rate, State, add_to_linker};
+}

@@ -17,6 +17,8 @@ mod budget;
 mod command;
 mod compile;
 mod config;
+mod counter_table;
+mod counters;
 mod decision;
 mod emit;
 mod engine;
@@ -65,6 +67,7 @@ mod wasi_http;
 
 pub use body::{BadBody, BodyError, BodyMonitor, RequestBody, StallTimeout, broken_off};
 pub use config::EngineConfig;
+pub use counter_table::Counters;
 pub use decision::{Decision, HeaderChanges, RequestChanges, ResponseChanges, ResponseDecision};
 pub use engine::{Component, Engine};
 pub use error::{EngineError, NoSnapshot};

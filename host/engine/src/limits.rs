@@ -314,6 +314,15 @@ pub const HEAD_FIELDS_MAX: usize = 512;
 /// Bytes of the context that a middleware returns for the response. More make its decision invalid.
 pub const RESPONSE_CONTEXT_BYTES_MAX: usize = 16 * 1024;
 
+/// Bytes of the key of a plugin's token bucket, since each call hashes it. The call fails for a
+/// longer one.
+pub const COUNTER_KEY_BYTES_MAX: usize = 256;
+
+/// Token buckets of one plugin for one app that aren't full. Beyond it, the bucket that is full
+/// soonest is evicted, so that clients with many keys don't free a client that has used up its
+/// tokens. All of them take 256 KiB.
+pub const COUNTERS_MAX: usize = 16 * 1024;
+
 /// Bytes of a flat response's body that aren't charged to the memory budget while the client reads
 /// it: as much as a connection may buffer in any case. A larger body is charged; if the budget has
 /// no room, the response is 503.

@@ -1,6 +1,8 @@
 //! The functions that guests can import, as linkers of wasmtime. Never links a component.
 
-use crate::{bounded, emit, keyvalue, kind::Flavour, logging, purity::PurityCheck, state::HostState, wasi_http};
+use crate::{
+    bounded, counters, emit, keyvalue, kind::Flavour, logging, purity::PurityCheck, state::HostState, wasi_http,
+};
 use wasmtime::{
     StoreContextMut,
     component::{Linker, Resource},
@@ -24,6 +26,7 @@ pub(crate) fn usual(engine: &wasmtime::Engine, flavour: Flavour) -> wasmtime::Re
     })?;
     emit::add_to_linker(&mut linker)?;
     logging::add_to_linker(&mut linker)?;
+    counters::add_to_linker(&mut linker)?;
     if flavour == Flavour::Concurrent {
         wasmtime_wasi::p3::add_to_linker(&mut linker)?;
         wasmtime_wasi_http::p3::add_to_linker(&mut linker)?;

@@ -7,8 +7,9 @@ use isopod_policy::{limits::TEXT_NAME_BYTES_SHOWN, text::line_excerpt};
 /// patches.
 type Package = (&'static str, &'static [(&'static str, &'static [&'static str])]);
 
-const OFFERED: [Package; 11] = [
+const OFFERED: [Package; 12] = [
     ("isopod:app", &[("0.1", &["types", "http", "event-handler", "events", "emit", "health", "init"])]),
+    ("isopod:plugin", &[("0.1", &["counters"])]),
     ("wasi:cli", &[("0.2", CLI), ("0.3", CLI)]),
     (
         "wasi:clocks",

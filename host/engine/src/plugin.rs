@@ -3,6 +3,7 @@
 
 use crate::{
     bindings::middleware as wit,
+    counter_table::Counters,
     decision::{
         Decision, HeaderChanges, Operation, RequestChanges, ResponseChanges, ResponseDecision, path_and_query,
         response_context, status,
@@ -17,6 +18,7 @@ use crate::{
 };
 use http::{HeaderMap, request, response};
 use isopod_policy::text::excerpt;
+use std::sync::Arc;
 use wasmtime::Store;
 
 /// A request as a middleware receives it.
@@ -30,6 +32,11 @@ pub struct PluginRequest<'a> {
 }
 
 impl Instance {
+    /// Sets the token buckets that the guest can use in its next call.
+    pub fn set_counters(&mut self, counters: Arc<Counters>) {
+        self.store.data_mut().counters = Some(counters);
+    }
+
     /// Calls a middleware for a request. Returns the instance if it can be reused.
     pub async fn on_request(
         mut self: Box<Self>,

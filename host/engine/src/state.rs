@@ -5,6 +5,7 @@ use crate::{
     account::{Account, AccountLimits},
     audit,
     budget::Budget,
+    counter_table::Counters,
     fault::Denied,
     inspect::ComponentInfo,
     keyvalue::KeyValueHost,
@@ -41,6 +42,8 @@ pub(crate) struct HostState {
     pub(crate) account: Account,
     /// The buffered effects of the delivery in progress.
     pub(crate) transaction: Option<Transaction>,
+    /// The token buckets of the app whose request the plugin handles.
+    pub(crate) counters: Option<Arc<Counters>>,
     /// Whether the guest has ended and only its memory is read, which allocates one more page.
     is_being_read: bool,
 }
@@ -86,6 +89,7 @@ impl HostState {
             stdio,
             account: Account::new(account_limits, program.memory),
             transaction: None,
+            counters: None,
             is_being_read: false,
             sandbox,
         })
@@ -125,6 +129,7 @@ impl HostState {
     /// Marks the end of a call.
     pub(crate) fn end(&mut self) {
         self.account.begin_call();
+        self.counters = None;
         self.stdio.iter().for_each(LineSink::flush_partial);
         self.request.set("");
     }

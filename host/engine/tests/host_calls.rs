@@ -128,13 +128,14 @@ fn functions_with_results_of_any_size() -> BTreeSet<String> {
 }
 
 /// Interfaces that guests export.
-const IS_EXPORTED: [&str; 9] = [
+const IS_EXPORTED: [&str; 10] = [
     "isopod:app/event-handler#",
     "isopod:app/events#",
     "isopod:app/health#",
     "isopod:app/http#",
     "isopod:app/http-packed#",
-    "isopod:plugin/",
+    "isopod:plugin/config#",
+    "isopod:plugin/middleware#",
     "wasi:cli/run#",
     "wasi:http/incoming-handler#",
     "wasmtime:",

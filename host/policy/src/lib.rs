@@ -42,6 +42,7 @@ mod schema;
 mod setting_word;
 pub mod swap_watch;
 pub mod text;
+mod token_bucket;
 pub mod units;
 
 pub use access::{Role, Scope};
@@ -77,6 +78,7 @@ pub use restart::{Next, Restarts};
 pub use retry::{Order, RetryError, RetryPolicy};
 pub use retry_after::{ServiceRate, retry_after};
 pub use schedule::{Due, Missed, Overlap, Schedule, ScheduleError, TimeZone, TimeZoneError, Timetable, counted_since};
+pub use token_bucket::{InvalidRate, Rate, Taken, TokenBucket};
 
 /// A transition that the state machine doesn't allow: what was requested, in which state, and why
 /// it is refused.

@@ -238,3 +238,10 @@ pub const ADMISSION_PART_MIN: u32 = 20;
 /// however long other jobs take; this value is N. A job that was started with less and timed out
 /// doesn't count against its release.
 pub const ADMISSION_PART_MAX: u32 = 2;
+
+/// A rate with more tokens per period, or a larger burst, is rejected: it limits nothing.
+pub const BUCKET_TOKENS_MAX: u32 = 1_000_000;
+/// A rate with a longer period is rejected: buckets don't survive a restart of the host.
+pub const BUCKET_PERIOD_MAX: Duration = Duration::from_secs(24 * 3600);
+/// A rate whose empty buckets take longer to fill is rejected.
+pub const BUCKET_FILL_TIME_MAX: Duration = Duration::from_secs(30 * 24 * 3600);

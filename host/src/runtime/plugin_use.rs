@@ -1,6 +1,7 @@
 //! The use of plugins by apps: the middlewares of a release in order, the counters of each app's
 //! calls, and its share of a plugin's instances. Never calls a plugin.
 
+use isopod_engine::Counters;
 use isopod_policy::{AppName, MiddlewareUse};
 use std::{
     sync::{
@@ -62,6 +63,8 @@ pub(crate) struct PluginCalls {
     /// The calls in progress, limited to the app's share of the plugin's instances.
     in_progress: AtomicU32,
     ended: Notify,
+    /// The token buckets that the plugin has for the app.
+    counters: Arc<Counters>,
 }
 
 impl PluginCalls {
@@ -72,11 +75,16 @@ impl PluginCalls {
             cpu_ns: AtomicU64::new(0),
             in_progress: AtomicU32::new(0),
             ended: Notify::new(),
+            counters: Arc::default(),
         }
     }
 
     pub(crate) fn plugin(&self) -> &AppName {
         &self.plugin
+    }
+
+    pub(super) fn counters(&self) -> Arc<Counters> {
+        Arc::clone(&self.counters)
     }
 
     pub(super) fn count(&self, outcome: PluginOutcome) {

@@ -20,6 +20,7 @@
 //! | report the app's health to the host | [`health!`] |
 //! | prepare an instance before its first request | [`init!`] |
 //! | receive requests before an app does | [`middleware!`], in a plugin |
+//! | limit the rate of requests | [`plugin::counters`], in a plugin |
 //! | read config vars | [`config`] |
 //! | store data | [`kv`] |
 //! | send requests to other servers | [`http::fetch`] |
@@ -54,6 +55,8 @@ pub mod time;
 
 #[cfg(not(target_family = "wasm"))]
 mod native;
+#[cfg(not(target_family = "wasm"))]
+mod native_counters;
 #[cfg(not(target_family = "wasm"))]
 mod native_queue;
 #[cfg(not(target_family = "wasm"))]

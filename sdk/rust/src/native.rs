@@ -11,6 +11,8 @@ use std::time::{Duration, SystemTime};
 use crate::http::{Headers, Request, Response};
 use crate::kv::Page;
 use crate::logging::Level;
+use crate::native_counters::Counters;
+pub(crate) use crate::native_counters::take_tokens;
 use crate::native_queue::Queue;
 pub(crate) use crate::native_queue::{ask, emit};
 use crate::testing::LogLine;
@@ -32,6 +34,7 @@ pub(crate) struct World {
     pub(crate) server: Option<Server>,
     pub(crate) keyvalue_granted: bool,
     pub(crate) queue: Queue,
+    pub(crate) counters: Counters,
 }
 
 impl World {
@@ -46,6 +49,7 @@ impl World {
             server: None,
             keyvalue_granted: true,
             queue: Queue::new(),
+            counters: Counters::default(),
         }
     }
 }

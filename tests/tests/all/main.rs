@@ -125,6 +125,7 @@ mod proxy_chains;
 mod push_steps;
 mod pushes;
 mod queues;
+mod rate_limits;
 mod refusals;
 mod releases;
 mod reload;

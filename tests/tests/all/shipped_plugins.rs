@@ -1,7 +1,7 @@
 //! Tests each shipped plugin in front of an app, with its own manifest. Never tests every decision
 //! of a plugin; its own tests do.
 
-use isopod_tests::{Answer, Ask, Bundle, Host, Shown, guest, guests::repository};
+use isopod_tests::{Answer, Ask, Bundle, Host, Shown, guest, guests::repository, plugins::shipped_plugin};
 use serde_json::json;
 
 /// A token of `ada`, issued by `https://id.example.org` for `shop`, which expires in 2100. The key is
@@ -24,11 +24,7 @@ const SECRET: &str = "a secret of the tests, 32 bytes long";
 /// config.
 fn host_with(plugin: &str, config: &str) -> Host {
     let host = Host::start();
-    let folder = repository().join("plugins").join(plugin);
-    let manifest = std::fs::read_to_string(folder.join("isopod.toml")).unwrap();
-    let built = manifest.lines().filter(|line| !line.starts_with("build =") && !line.starts_with("component ="));
-    let manifest = built.collect::<Vec<_>>().join("\n");
-    host.installed(&Bundle::archive(&manifest, &guest(plugin)));
+    host.installed(&shipped_plugin(plugin, ""));
     host.deploy("probe-flat", app(plugin, config));
     host
 }

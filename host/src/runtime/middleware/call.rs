@@ -48,9 +48,13 @@ impl ActiveRelease {
             Ok(mut lease) => {
                 let (cpu, admitted) = (lease.cpu.clone(), lease.admitted);
                 let before = cpu.time();
+                let counters = calls.counters();
                 let work = Box::pin(current_call(pool, &lease, 0).scope(async move {
                     let (decided, instance) = match lease.instance().await {
-                        Ok(instance) => work(instance).await,
+                        Ok(mut instance) => {
+                            instance.set_counters(counters);
+                            work(instance).await
+                        }
                         Err(fault) => (Err(fault), None),
                     };
                     lease.put_instance(instance);

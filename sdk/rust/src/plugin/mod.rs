@@ -24,6 +24,7 @@
 //!
 //! An instance serves several apps. It parses the settings of each app once and caches them.
 
+pub mod counters;
 pub(crate) mod middleware;
 pub(crate) mod settings;
 

@@ -3,6 +3,7 @@
 mod abi;
 mod body;
 mod config;
+mod counters;
 mod emit;
 mod event_export;
 pub(crate) mod exports;
@@ -26,6 +27,7 @@ use std::time::{Duration, SystemTime};
 
 pub(crate) use body::{BodySink, BodySource};
 pub(crate) use config::config_get;
+pub(crate) use counters::take_tokens;
 pub(crate) use emit::{ask, emit};
 pub(crate) use fetch::fetch;
 pub(crate) use keyvalue::Bucket;

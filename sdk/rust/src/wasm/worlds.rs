@@ -124,6 +124,21 @@ t\x01\x0d\x01k\x09\x01j\x01\x0e\x01\x0b\x01@\x02\x05event\x07\x0atimeout-ms\x05\
 :app/platform@0.1.0\x04\0\x0b\x0e\x01\0\x08platform\x03\0\0\0G\x09producers\x01\x0c\
 processed-by\x02\x0dwit-component\x070.259.0\x10wit-bindgen-rust\x060.62.0";
 
+/// The world that imports `isopod:plugin/counters`. A component imports it only if it uses it.
+#[rustfmt::skip]
+#[unsafe(link_section = "component-type:isopod-sdk:0.1.0:counting-plugin")]
+#[allow(clippy::octal_escapes, dead_code)]
+static COUNTERS: [u8; 424] = *b"\
+\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\xa2\x02\x01A\x02\
+\x01A\x02\x01B\x09\x01r\x03\x06tokensy\x09period-msy\x05bursty\x04\0\x04rate\
+\x03\0\0\x01r\x04\x05taken\x7f\x09remainingy\x0eretry-after-msw\x0dfull-after-m\
+sw\x04\0\x05state\x03\0\x02\x01m\x04\x0bunavailable\x0ckey-too-long\x0cinvalid-\
+rate\x0einvalid-tokens\x04\0\x05error\x03\0\x04\x01j\x01\x03\x01\x05\x01@\x03\
+\x03keys\x06tokensy\x04rate\x01\0\x06\x04\0\x04take\x01\x07\x03\0\x1cisopod:plu\
+gin/counters@0.1.0\x05\0\x04\0#isopod:plugin/counting-plugin@0.1.0\x04\0\x0b\
+\x15\x01\0\x0fcounting-plugin\x03\0\0\0G\x09producers\x01\x0cprocessed-by\x02\
+\x0dwit-component\x070.259.0\x10wit-bindgen-rust\x060.62.0";
+
 /// The SDK that an app is built with, readable from the component without running it.
 #[unsafe(link_section = "isopod-sdk")]
 #[allow(dead_code)]
