@@ -7,7 +7,7 @@ use super::*;
 use isopod_sdk::plugin::parse_settings;
 use isopod_sdk::testing::{TestHost, block_on};
 use jsonwebtoken::jwk::Jwk;
-use jsonwebtoken::{EncodingKey, Header, encode};
+use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use serde_json::{Value, json};
 
 const RSA: &[u8] = include_bytes!("../tests/rsa.pem");
@@ -222,23 +222,152 @@ fn a_request_without_exactly_one_bearer_token_is_refused() {
 
 #[test]
 fn the_error_for_an_invalid_config_names_the_fault() {
+    TestHost::new().set_config("SHORT", &"x".repeat(31));
     let oct = json!({"keys": [{"kty": "oct", "k": "AAAA"}]});
     for (config, fault) in [
-        (json!({}), "exactly one of `key`, `jwks` and `secret_var`"),
+        (json!({}), "exactly one of `key`, `jwks`, `jwks_url` and `secret_var`"),
         (json!({"key": EC_PUBLIC, "secret_var": "X"}), "exactly one of"),
         (json!({"key": "x"}), "`key` is not a public key in PEM"),
         (json!({"key": std::str::from_utf8(EC).unwrap()}), "`key` is not a public key"),
-        (json!({"jwks": {"keys": []}}), "`jwks` has no public key"),
+        (json!({"jwks": {"keys": []}}), "the key set has no public key"),
         (json!({"jwks": oct}), "use `secret_var`"),
         (json!({"key": EC_PUBLIC, "leeway": "1day"}), "`leeway` must be a duration"),
-        (
-            json!({"jwks_url": ""}),
-            "unknown field `jwks_url`, expected one of `key`, `jwks`, `secret_var`, `issuer`, `audience`, `leeway`",
-        ),
+        (json!({"key": EC_PUBLIC, "jwks_interval": "11m"}), "`jwks_interval` must be a duration"),
+        (json!({"jwks_url": ""}), "`jwks_url` must be a URL"),
+        (json!({"jwks_url": "http://id.example.org/jwks"}), "`jwks_url` must be a URL"),
+        (json!({"jwks_url": "http://localhost.example.org/jwks"}), "`jwks_url` must be a URL"),
+        (json!({"jwks_url": "http://localhost:80@id.example.org/jwks"}), "`jwks_url` must be a URL"),
+        (json!({"jwks_url": "https:///jwks"}), "`jwks_url` must be a URL"),
+        (json!({"issuers": ""}), "unknown field `issuers`"),
+        (json!({"secret_var": "MISSING"}), "the plugin has no config var MISSING; set it with `isopod config set"),
+        (json!({"secret_var": "SHORT"}), "SHORT has 31 bytes, but HS256 requires 32"),
     ] {
         let error = parse_settings::<Settings>(&config.to_string()).err().expect(fault).to_string();
         assert!(error.contains(fault), "{config}: {error}");
     }
+}
+
+const JWKS_URL: &str = "https://id.example.org/jwks";
+
+/// The identity provider's responses, and how often it was asked.
+#[derive(Clone, Default)]
+struct Provider(Rc<std::cell::RefCell<(u16, String, u32)>>);
+
+impl Provider {
+    fn start(host: &TestHost, set: &Value) -> Self {
+        let provider = Self::default();
+        provider.publish(200, set.to_string());
+        let asked = provider.clone();
+        host.on_fetch(move |request| {
+            assert_eq!((request.authority(), request.path()), ("id.example.org", "/jwks"));
+            let mut state = asked.0.borrow_mut();
+            state.2 += 1;
+            match state.0 {
+                0 => Err(Error::msg("the connection failed")),
+                status => Ok(Response::text(state.1.clone()).with_status(status)),
+            }
+        });
+        provider
+    }
+
+    fn publish(&self, status: u16, body: impl Into<String>) {
+        let mut state = self.0.borrow_mut();
+        (state.0, state.1) = (status, body.into());
+    }
+
+    fn fetches(&self) -> u32 {
+        self.0.borrow().2
+    }
+}
+
+fn rsa_set(id: &str) -> Value {
+    let mut jwk = Jwk::from_encoding_key(&EncodingKey::from_rsa_pem(RSA).unwrap(), Algorithm::RS256).unwrap();
+    jwk.common.key_id = Some(id.to_owned());
+    json!({"keys": [jwk]})
+}
+
+/// Returns a token that names a key. The library compares its times with the real clock.
+fn named(id: &str) -> String {
+    let mut header = Header::new(Algorithm::RS256);
+    header.kid = Some(id.to_owned());
+    encode(&header, &claims(&json!({})), &EncodingKey::from_rsa_pem(RSA).unwrap()).unwrap()
+}
+
+fn remote() -> Settings {
+    settings(&json!({"jwks_url": JWKS_URL, "issuer": ISSUER, "audience": "shop"}))
+}
+
+#[test]
+fn the_keys_of_a_url_are_cached_and_fetched_again_for_an_unknown_key() {
+    let host = TestHost::new();
+    let provider = Provider::start(&host, &rsa_set("a"));
+    let settings = remote();
+    for _ in 0..3 {
+        assert_eq!(sent(&named("a"), &settings).unwrap().as_deref(), Some("ada"));
+    }
+    assert_eq!(provider.fetches(), 1);
+    provider.publish(200, rsa_set("b").to_string());
+    for _ in 0..3 {
+        assert!(refused(&named("b"), &settings).contains("no key matches it"), "the keys were just fetched");
+    }
+    assert_eq!(provider.fetches(), 1);
+    host.advance(Duration::from_secs(30));
+    assert!(sent(&named("b"), &settings).is_ok());
+    assert!(refused(&named("a"), &settings).contains("no key matches it"), "the key was removed");
+    assert_eq!(provider.fetches(), 2);
+    host.advance(Duration::from_secs(600));
+    assert!(sent(&named("b"), &settings).is_ok());
+    assert_eq!(provider.fetches(), 3, "old keys are fetched again");
+}
+
+#[test]
+fn the_former_keys_stay_in_use_while_the_provider_fails() {
+    let host = TestHost::new();
+    let provider = Provider::start(&host, &rsa_set("a"));
+    let settings = remote();
+    assert!(sent(&named("a"), &settings).is_ok());
+    let without_keys = json!({"keys": []}).to_string();
+    let many = json!({"keys": vec![rsa_set("a")["keys"][0].clone(); 65]}).to_string();
+    for (status, body) in [
+        (0, String::new()),
+        (500, String::new()),
+        (302, rsa_set("b").to_string()),
+        (200, "<html>".to_owned()),
+        (200, without_keys),
+        (200, many),
+        (200, " ".repeat(256 * 1024 + 1)),
+    ] {
+        provider.publish(status, body);
+        host.advance(Duration::from_secs(601));
+        let before = provider.fetches();
+        for _ in 0..3 {
+            assert!(sent(&named("a"), &settings).is_ok(), "{status}");
+        }
+        assert_eq!(provider.fetches(), before + 1, "{status}");
+        assert!(host.logs().last().unwrap().message.contains("the former keys of https://id.example.org/jwks"));
+    }
+}
+
+#[test]
+fn without_any_keys_each_request_is_a_failure_of_the_plugin() {
+    let host = TestHost::new();
+    let provider = Provider::start(&host, &json!({}));
+    let settings = remote();
+    let failed = |token: &str| {
+        let request = Request::get("/").with_header("authorization", format!("Bearer {token}"));
+        block_on(require_jwt(&request.into(), &settings)).err()
+    };
+    for status in [0, 404, 200] {
+        provider.publish(status, " ".repeat(256 * 1024 + 1));
+        host.advance(Duration::from_secs(1));
+        let error = failed(&named("a")).unwrap();
+        assert!(!error.is_for_client() && error.to_string().contains(JWKS_URL), "{error}");
+        assert!(failed(&named("a")).unwrap().to_string().contains("could not be fetched a moment ago"));
+    }
+    assert_eq!(provider.fetches(), 3);
+    provider.publish(200, rsa_set("a").to_string());
+    host.advance(Duration::from_secs(1));
+    assert!(failed(&named("a")).is_none());
 }
 
 /// Encodes JSON in base64url, as in a token.

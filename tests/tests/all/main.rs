@@ -82,6 +82,7 @@ mod huge_events;
 mod instances;
 mod javascript;
 mod json_bodies;
+mod jwks;
 mod kept_connections;
 mod large_flat_bodies;
 mod left_out_lines;

@@ -6,7 +6,7 @@ use serde_json::json;
 
 /// A token of `ada`, issued by `https://id.example.org` for `shop`, which expires in 2100. The key is
 /// in `plugins/require-jwt/tests`.
-const RS256: &str = "\
+pub(crate) const RS256: &str = "\
     eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJhZGEiLCJpc3MiOiJodHRwczovL2lkLmV4YW1wbGUub3JnIiwiYXVkIjoic2hvcCIsImV\
     4cCI6NDEwMjQ0NDgwMH0.rc9jD4Kmx3X_yXGWzj0Ie5PmMW0MS5AElC_qcTvO168XnVA5s5YuLdq8gvvu91oJevRIBdSKr3qHgRF\
     ZmgCVryWG3xiGktDxghIpaxjbsvR-mZhKIQBScy17R4nr1eMlGamM2cXSlGnd7btDGOyaeOQUJdw9scPr1dyyr392fvGK1c3ygrq\
@@ -79,6 +79,13 @@ fn require_jwt_passes_the_subject_of_a_valid_token_and_refuses_other_requests() 
     host.deploy("probe-flat", app("require-jwt", &format!("{{ secret_var = \"JWT_SECRET\", {rules} }}")));
     assert_eq!(subject(send(HS256)).as_deref(), Some("ada"));
     send(RS256).expect(401);
-    let (code, reason) = host.deploy_failing("probe-flat", &app("require-jwt", "{ jwks_url = \"x\" }"));
-    assert!(code == "plugin-config" && reason.contains("`jwks`"), "{code}: {reason}");
+    host.set_config("require-jwt", &json!({"SHORT": {"secret": "too short"}})).expect(200);
+    for (config, fault) in [
+        ("{ jwks_uri = \"x\" }", "`jwks_url`"),
+        ("{ secret_var = \"MISSING\" }", "no config var MISSING"),
+        ("{ secret_var = \"SHORT\" }", "SHORT has 9 bytes, but HS256 requires 32"),
+    ] {
+        let (code, reason) = host.deploy_failing("probe-flat", &app("require-jwt", config));
+        assert!(code == "plugin-config" && reason.contains(fault) && !reason.contains("too short"), "{code}: {reason}");
+    }
 }

@@ -1,11 +1,10 @@
 //! Sends requests to other servers. Never decides which servers an app may reach; the host does.
 
-use std::future::{Future, poll_fn};
-use std::pin::pin;
-use std::task::Poll;
+use std::future::Future;
 use std::time::Duration;
 
 use super::{Body, IncomingBody, Method, Request, Response};
+use crate::time::timeout;
 use crate::{Error, Result, limits, platform};
 
 /// The default `user-agent` of requests.
@@ -62,20 +61,11 @@ fn completed(mut request: Request) -> Request {
     request
 }
 
-/// Runs work until it completes or times out. On timeout it is dropped, which cancels its host
-/// calls.
-async fn within<T>(timeout: Option<Duration>, work: impl Future<Output = Result<T>>) -> Result<T> {
-    let Some(timeout) = timeout else { return work.await };
-    let (mut work, mut alarm) = (pin!(work), pin!(platform::sleep(timeout)));
-    poll_fn(|context| match work.as_mut().poll(context) {
-        Poll::Pending => alarm.as_mut().poll(context).map(|()| Err(late(timeout))),
-        ended => ended,
-    })
-    .await
-}
-
-fn late(timeout: Duration) -> Error {
-    Error::msg(format!("timeout: no response began within {timeout:?}"))
+/// Runs work until it completes or times out.
+async fn within<T>(limit: Option<Duration>, work: impl Future<Output = Result<T>>) -> Result<T> {
+    let Some(limit) = limit else { return work.await };
+    let late = |_| Error::msg(format!("timeout: no response began within {limit:?}"));
+    timeout(limit, work).await.map_err(late)?
 }
 
 #[cfg(test)]
