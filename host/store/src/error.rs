@@ -278,7 +278,7 @@ fn other_format(found: i64, known: i64) -> String {
              written it, the format number is damaged: {REPAIR})"
         )
     } else {
-        format!("which no isopod has written (this one writes {known}), so the format number is damaged: {REPAIR}")
+        format!("which no isopod has written (this one writes {known}), so the format number is damaged; {REPAIR}")
     }
 }
 

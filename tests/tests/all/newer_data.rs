@@ -118,7 +118,12 @@ fn a_damaged_format_number_of_an_app_database_is_reported() {
     let known = format_of(&host.database_of("outbox"));
     let mut host = host;
     for format in [0, -1] {
-        host = host.restart_after(|host| set_format(&host.database_of("outbox"), format));
+        host = host.restart_after(|host| {
+            set_format(&host.database_of("outbox"), format);
+            let [(found, remedy)] = doctor(host.data()).try_into().expect("doctor reports the database");
+            assert!(found.contains(&format!("has format {format}, which no isopod has written")), "{found}");
+            assert!(remedy.contains("restore the file from a backup"), "{remedy}");
+        });
         let refused = host.api(Ask::get("/v1/apps/outbox/events")).problem(500, "store");
         let detail = refused["detail"].as_str().expect("it has a detail");
         assert!(detail.contains(&format!("has format {format}, which no isopod has written")), "{detail}");

@@ -28,7 +28,7 @@ use crate::StoreError;
 use crate::app_folders::AppFolders;
 use crate::boot::Boot;
 use crate::data_record::DataRecord;
-use crate::files::{FileId, private_folder, refuse_link};
+use crate::files::{FileId, private_folder};
 use crate::group::{self, GroupEnd, Job};
 use crate::limits::{CALLS_WAITING_MAX, CHECKED_BYTES_MAX, READS_PER_TURN, WRITE_TURN_MAX};
 use crate::loss::KEY_VALUE;
@@ -50,11 +50,11 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    /// Refuses a symbolic link. Before the first use of a database in a run of the host, also
+    /// Refuses symbolic links. Before the first use of a database in a run of the host, also
     /// refuses a damaged journal. Checks only a journal that was written since the machine booted,
     /// because a power failure may truncate a journal.
     pub(super) fn check_journal(&self, app: &AppName, path: &Path) -> Result<(), StoreError> {
-        refuse_link(path)?;
+        journal::refuse_links(path)?;
         if self.health.is_journal_checked(app) || !self.boot.has_written(&journal_of(path)) {
             return Ok(());
         }

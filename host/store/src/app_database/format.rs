@@ -8,26 +8,34 @@ use std::path::Path;
 
 use super::{journal, schema::FORMAT};
 use crate::StoreError;
-use crate::files::refuse_link;
 
 /// The first bytes of every SQLite database.
 const MAGIC: &[u8] = b"SQLite format 3\0";
 /// The position of the format in the first page.
 const FORMAT_AT: usize = 60;
+/// The positions of the first page's kind and of its number of cells. The page is the root of the
+/// list of tables.
+const KIND_AT: usize = 100;
+const CELLS_AT: usize = 103;
+/// The kind of a page without children.
+const LEAF: u8 = 0x0d;
 
-/// Fails if the host can't use the database because the file can't be read or has a newer format.
-/// Accepts a damaged database: the host replaces it at its first use. Blocks.
+/// Fails if the host can't use the database because a file can't be read or is a symbolic link, or
+/// because no isopod up to this version has written the format. Accepts a damaged database: the
+/// host replaces it at its first use. Blocks.
 pub(crate) fn check_format(database: &Path) -> Result<(), StoreError> {
-    refuse_link(database)?;
+    journal::refuse_links(database)?;
     let in_file = beginning(database).map_err(|error| StoreError::file(database, &error))?;
     let first_page = journal::first_page(database).or(in_file);
-    let found = first_page.as_deref().and_then(format_in).unwrap_or_default();
-    if (0..=FORMAT).contains(&found) { Ok(()) } else { Err(StoreError::TooNew { found, known: FORMAT }) }
+    match first_page.as_deref().and_then(format_in) {
+        None | Some(1..=FORMAT) => Ok(()),
+        Some(found) => Err(StoreError::TooNew { found, known: FORMAT }),
+    }
 }
 
-/// Reads the beginning of a file, or returns `None` if it is too short to contain a format.
+/// Reads the beginning of a file, or returns `None` if it is too short to contain a page.
 fn beginning(database: &Path) -> std::io::Result<Option<Vec<u8>>> {
-    let mut bytes = vec![0; FORMAT_AT + 4];
+    let mut bytes = vec![0; CELLS_AT + 2];
     match File::open(database)?.read_exact(&mut bytes) {
         Ok(()) => Ok(Some(bytes)),
         Err(error) if error.kind() == ErrorKind::UnexpectedEof => Ok(None),
@@ -35,10 +43,13 @@ fn beginning(database: &Path) -> std::io::Result<Option<Vec<u8>>> {
     }
 }
 
-/// Returns the format in the first page of a database.
+/// Returns the format in the first page of a database. `None` if the page is damaged, or if the
+/// database has no tables yet: then its format is 0.
 fn format_in(page: &[u8]) -> Option<i64> {
     let bytes = page.get(FORMAT_AT..FORMAT_AT + 4).filter(|_| page.starts_with(MAGIC))?;
-    Some(i32::from_be_bytes(bytes.try_into().ok()?).into())
+    let format = i32::from_be_bytes(bytes.try_into().ok()?).into();
+    let is_empty = page.get(KIND_AT) == Some(&LEAF) && page.get(CELLS_AT..CELLS_AT + 2) == Some(&[0, 0]);
+    (format != 0 || !is_empty).then_some(format)
 }
 
 #[cfg(test)]
@@ -82,6 +93,19 @@ mod tests {
         assert!(!is_newer(&left));
         drop(connection);
         assert!(is_newer(&open), "the closed file contains it");
+    }
+
+    #[test]
+    fn the_format_0_is_accepted_without_tables_only() {
+        let folder = tempfile::tempdir().expect("the folder is created");
+        let path = folder.path().join("kv.db");
+        let connection = Connection::open(&path).expect("it is created");
+        connection.execute_batch("PRAGMA auto_vacuum = INCREMENTAL; PRAGMA journal_mode = WAL").expect("it is written");
+        assert_eq!(check_format(&path), Ok(()));
+        connection.execute_batch("CREATE TABLE numbers (n INTEGER)").expect("the table is created");
+        assert_eq!(check_format(&path), Err(StoreError::TooNew { found: 0, known: FORMAT }), "in the journal");
+        drop(connection);
+        assert_eq!(check_format(&path), Err(StoreError::TooNew { found: 0, known: FORMAT }), "in the file");
     }
 
     #[test]

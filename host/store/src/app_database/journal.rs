@@ -7,6 +7,7 @@ use std::io::{self, BufReader, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 use crate::StoreError;
+use crate::files::refuse_link;
 
 /// Bytes of the journal's header.
 const HEADER: usize = 32;
@@ -31,6 +32,11 @@ fn beside(database: &Path, end: &str) -> PathBuf {
     let mut path = database.as_os_str().to_owned();
     path.push(end);
     PathBuf::from(path)
+}
+
+/// Refuses a database if its file, its journal or its index is a symbolic link.
+pub(super) fn refuse_links(database: &Path) -> Result<(), StoreError> {
+    [database, &journal_of(database), &index_of(database)].into_iter().try_for_each(refuse_link)
 }
 
 /// Returns a description of the damage if the journal that a killed host left is damaged. Must be
