@@ -118,7 +118,9 @@ impl fmt::Display for Round {
                 DiskError::Full => write!(out, "{during} a full disk, ")?,
                 DiskError::ReadOnly => write!(out, "{during} a read-only disk, ")?,
                 DiskError::Sync | DiskError::SyncOfDatabase => write!(out, "{during} failed syncs, ")?,
-                DiskError::Read | DiskError::ReadOfApps => write!(out, "{during} failed reads, ")?,
+                DiskError::Read | DiskError::ReadOfApps | DiskError::ReadOfBlobs => {
+                    write!(out, "{during} failed reads, ")?
+                }
             }
         }
         out.write_str(match self.loss {

@@ -6,6 +6,7 @@ use std::{collections::HashMap, sync::Arc};
 use arc_swap::ArcSwap;
 use isopod_policy::{
     AppKind, AppName, AppState, AppType, Ceiling, ConfigVars, CoresOverride, Intended, ProcessName, ReleaseNumber,
+    formation::Exported,
 };
 use isopod_store::App;
 use jiff::Timestamp;
@@ -34,10 +35,23 @@ pub(crate) struct AppRecord {
     pub(crate) usage: Usage,
     /// The last firing of each scheduled process type, as stored before the host started.
     pub(crate) fired: HashMap<ProcessName, Timestamp>,
+    /// The exports of the release whose bundle was read last. Locked during the read, so that
+    /// concurrent queries read it once.
+    pub(in crate::control) exports: tokio::sync::Mutex<Option<(ReleaseNumber, Exports)>>,
     /// Cancelled when the app is destroyed, before its task closes the channel of commands.
     destroyed: CancellationToken,
     /// The latest fields. Only the app's task replaces them.
     fields: ArcSwap<Fields>,
+}
+
+/// The exports of a release's component. They never change, so they are kept while the release is
+/// current, also without its code.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::control) struct Exports {
+    /// Those that its app may run.
+    pub(in crate::control) exported: Exported,
+    /// The number of slots that an instance takes.
+    pub(in crate::control) slots: u32,
 }
 
 /// The fields of an app at one moment.
@@ -97,6 +111,7 @@ impl AppRecord {
             data_gate: DataGate::default(),
             usage: Usage::default(),
             fired,
+            exports: tokio::sync::Mutex::default(),
             destroyed: CancellationToken::new(),
             fields: ArcSwap::from_pointee(fields),
         }

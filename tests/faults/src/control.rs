@@ -33,6 +33,8 @@ pub enum DiskError {
     Read,
     /// `EIO`: only reads of the files of apps fail.
     ReadOfApps,
+    /// `EIO`: only reads of blobs fail.
+    ReadOfBlobs,
 }
 
 /// A call that may fail.
@@ -49,15 +51,31 @@ pub enum Call {
     Read,
     /// The read of a file of an app.
     ReadOfApp,
+    /// The read of a blob.
+    ReadOfBlob,
+}
+
+impl Call {
+    fn reads(self) -> bool {
+        matches!(self, Self::Read | Self::ReadOfApp | Self::ReadOfBlob)
+    }
 }
 
 impl DiskError {
-    const ALL: [Self; 7] =
-        [Self::Io, Self::Full, Self::ReadOnly, Self::Sync, Self::SyncOfDatabase, Self::Read, Self::ReadOfApps];
+    const ALL: [Self; 8] = [
+        Self::Io,
+        Self::Full,
+        Self::ReadOnly,
+        Self::Sync,
+        Self::SyncOfDatabase,
+        Self::Read,
+        Self::ReadOfApps,
+        Self::ReadOfBlobs,
+    ];
 
     fn errno(self) -> i32 {
         match self {
-            Self::Io | Self::Read | Self::ReadOfApps => libc::EIO,
+            Self::Io | Self::Read | Self::ReadOfApps | Self::ReadOfBlobs => libc::EIO,
             Self::Full => libc::ENOSPC,
             Self::ReadOnly => libc::EROFS,
             Self::Sync => libc::EDQUOT,
@@ -81,8 +99,9 @@ impl DiskError {
             Self::ReadOnly => matches!(call, Call::Write | Call::Truncate | Call::OpenForWriting),
             Self::Sync => matches!(call, Call::Sync | Call::SyncOfDatabase),
             Self::SyncOfDatabase => call == Call::SyncOfDatabase,
-            Self::Read => matches!(call, Call::Read | Call::ReadOfApp),
+            Self::Read => call.reads(),
             Self::ReadOfApps => call == Call::ReadOfApp,
+            Self::ReadOfBlobs => call == Call::ReadOfBlob,
         }
     }
 }
@@ -225,6 +244,11 @@ impl Fields {
     /// Returns the error with which some of these calls fail, if one is set.
     pub fn error_of(&self, call: Call) -> Option<DiskError> {
         DiskError::of_number(self.error.load(Ordering::Relaxed)).filter(|error| error.affects(call))
+    }
+
+    /// Returns whether reads of some files fail.
+    pub fn fails_reads(&self) -> bool {
+        [Call::Read, Call::ReadOfApp, Call::ReadOfBlob].into_iter().any(|call| self.error_of(call).is_some())
     }
 
     /// Decides whether a call fails. Returns its error number.

@@ -2,7 +2,7 @@
 //! file, loses no event, and reports a disk error.
 
 use isopod_tests::{
-    Answer, Ask, DiskError, Host,
+    Answer, Ask, Bundle, DiskError, Host, guest,
     outbox::{ask_to_store, event_of_steps, outbox},
     wait_for,
 };
@@ -106,4 +106,33 @@ fn an_unreadable_control_database_is_reported_as_a_disk_error() {
     let said = host.said();
     assert!(said.contains("the disk failed") && !said.contains("overwritten"), "{said}");
     host.api(Ask::post("/v1/tokens").json(&json!({ "name": "ci", "role": "read" }))).expect(201);
+}
+
+/// Without `[processes]` in the manifest, only the bundle of an app shows whether it handles
+/// events.
+#[test]
+fn an_unreadable_bundle_strands_no_event() {
+    let host = Host::start_with_faults("");
+    host.deploy("greedy", Bundle::component(guest("greedy")));
+    let event = host.push_event("greedy", "fail");
+    host.until_event("greedy", &event, "dead");
+    // The restarted host hasn't loaded the app.
+    let host = host.restart();
+    host.faults().fail(DiskError::ReadOfBlobs);
+    let one = format!("/v1/apps/greedy/events/{event}");
+    for path in [&one, "/v1/apps/greedy/events", "/v1/apps/greedy/formation"] {
+        host.api(Ask::get(path)).problem(500, "disk");
+    }
+    let redrive = || Ask::post("/v1/apps/greedy/dead-letters/redrive").body("application/json", "{}");
+    host.api(redrive()).problem(500, "disk");
+    host.faults().end_errors();
+    let shown = host.stored_event("greedy", &event);
+    assert_eq!((&shown["state"], &shown["is_stranded"]), (&json!("dead"), &json!(false)));
+    // The bundle is read once.
+    host.faults().fail(DiskError::ReadOfBlobs);
+    let shown = host.stored_event("greedy", &event);
+    assert_eq!((&shown["state"], &shown["is_stranded"]), (&json!("dead"), &json!(false)));
+    assert_eq!(host.stored_events("greedy", "").len(), 1);
+    host.faults().end_errors();
+    assert_eq!(host.api(redrive()).expect(200).json()["events"], 1);
 }

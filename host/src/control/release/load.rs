@@ -1,14 +1,15 @@
 //! Loads stored releases, finds the release that an app can return to, and reads bundles. Never
 //! creates a release, and never puts one in service: the app's task does (`app_task/activate.rs`).
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
+use isopod_engine::ComponentInfo;
 use isopod_policy::{AppType, Formation, Isolation, Limits, ReleaseNumber, ReleaseState, formation};
 use isopod_store::{Release, StoreError};
 use jiff::Timestamp;
 
 use crate::control::{
-    app::AppRecord,
+    app::{AppRecord, Exports},
     error::Failure,
     failpoint::reached,
     limits,
@@ -152,29 +153,42 @@ impl Releases {
         app: &AppRecord,
     ) -> Result<(Formation, Limits), StoreError> {
         let Some(release) = self.current_release(app).await? else {
-            return Ok((BTreeMap::new(), Limits::default()));
+            return Ok((Formation::new(), Limits::default()));
         };
         let limits = release.manifest.limits.clone();
-        let processes = match app.traffic.active() {
-            _ if !release.manifest.processes.is_empty() => release.manifest.processes,
-            Some(running) => formation::default_for(verify::exported(&running.program().info().entries, app.kind)),
-            None => match self.stored(release).await {
-                Ok(verified) => formation::default_for(verify::exported(&verified.info.entries, app.kind)),
-                // An unreadable release runs nothing.
-                Err(_) => BTreeMap::new(),
-            },
-        };
-        Ok((processes, limits))
+        if !release.manifest.processes.is_empty() {
+            return Ok((release.manifest.processes, limits));
+        }
+        let exports = self.exports(app, release).await?;
+        Ok((exports.map(|exports| formation::default_for(exports.exported)).unwrap_or_default(), limits))
     }
 
     /// Returns the number of slots that an instance of the current release takes.
     pub(in crate::control) async fn current_slots(&self, app: &AppRecord) -> Result<u32, StoreError> {
         let Some(release) = self.current_release(app).await? else { return Ok(1) };
-        if let Some(running) = app.traffic.active() {
-            return Ok(running.program().info().slots);
+        Ok(self.exports(app, release).await?.map_or(1, |exports| exports.slots))
+    }
+
+    /// Returns the exports of a release. `None` if its bundle is damaged: such a release runs
+    /// nothing. A bundle that can't be read now is an error.
+    async fn exports(&self, app: &AppRecord, release: Release) -> Result<Option<Exports>, StoreError> {
+        let number = release.number;
+        let mut known = app.exports.lock().await;
+        if let Some((_, exports)) = known.as_ref().filter(|(of, _)| *of == number) {
+            return Ok(Some(*exports));
         }
-        // An unreadable release runs nothing.
-        Ok(self.stored(release).await.map_or(1, |verified| verified.info.slots))
+        let exported = |info: &ComponentInfo| verify::exported(&info.entries, app.kind);
+        let of = |info: &ComponentInfo| Exports { exported: exported(info), slots: info.slots };
+        let exports = match app.traffic.active().filter(|running| running.release() == Some(number)) {
+            Some(running) => of(running.program().info()),
+            None => match self.stored(release).await {
+                Ok(verified) => of(&verified.info),
+                Err(Failure::Store(error)) if error.is_passing() => return Err(error),
+                Err(_) => return Ok(None),
+            },
+        };
+        *known = Some((number, exports));
+        Ok(Some(exports))
     }
 }
 

@@ -152,9 +152,15 @@ impl Layer {
     /// Returns the error number with which a read must fail, if a fault is injected.
     pub(crate) fn failed_read(&self, fd: RawFd) -> Option<c_int> {
         // Without a fault of reads, the file isn't looked up: most reads are of other files.
-        self.control.error_of(Call::ReadOfApp)?;
-        let file = self.file(fd)?;
-        self.control.failure(if file.path.starts_with("apps") { Call::ReadOfApp } else { Call::Read })
+        if !self.control.fails_reads() {
+            return None;
+        }
+        let path = self.file(fd)?.path;
+        self.control.failure(match path.iter().next().and_then(OsStr::to_str) {
+            Some("apps") => Call::ReadOfApp,
+            Some("blobs") => Call::ReadOfBlob,
+            Some(_) | None => Call::Read,
+        })
     }
 
     pub(crate) fn truncate(&self, fd: RawFd, to: i64, call: impl Fn() -> c_int) -> c_int {
