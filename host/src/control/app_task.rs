@@ -42,7 +42,11 @@ use crate::control::{
     limits,
     push::pushes::Pushes,
     push_runner::PushRunner,
-    release::{load::Loaded, releases::Releases, watch::Watched},
+    release::{
+        load::{LastGood, Loaded},
+        releases::Releases,
+        watch::Watched,
+    },
     shutdown::Shutdown,
 };
 use crate::{
@@ -54,7 +58,7 @@ use crate::{
 enum Done {
     Loaded(LoadId, ReleaseNumber, Box<Result<Loaded, Failure>>),
     Watched(Arc<ActiveRelease>, Watched),
-    ReplacementLoaded(ReleaseNumber, Option<(ReleaseNumber, Arc<ActiveRelease>)>),
+    ReplacementLoaded(ReleaseNumber, Result<Option<LastGood>, Failure>),
     /// The host shuts down.
     Cancelled,
 }
@@ -327,10 +331,7 @@ impl AppTask {
                         load.work.abort();
                     }
                 }
-                AppAction::LoadReplacement(bad) => {
-                    let (releases, app) = (self.services.releases.clone(), Arc::clone(&self.app));
-                    self.begin(async move { Done::ReplacementLoaded(bad, releases.last_good(&app, bad).await) });
-                }
+                AppAction::LoadReplacement(bad) => self.begin_replacement(bad, false),
                 AppAction::GrantPermit(change) => withdrawn = self.grant(change).err(),
             }
         }
@@ -404,6 +405,16 @@ impl AppTask {
             Done::Loaded(id, release, Box::new(releases.load_to_serve(&app, release).await))
         });
         self.load = Some(Load { id, work, done: None });
+    }
+
+    fn begin_replacement(&mut self, bad: ReleaseNumber, is_later: bool) {
+        let (releases, app) = (self.services.releases.clone(), Arc::clone(&self.app));
+        self.begin(async move {
+            if is_later {
+                tokio::time::sleep(limits::RESTORE_RETRY_INTERVAL).await;
+            }
+            Done::ReplacementLoaded(bad, releases.last_good(&app, bad).await)
+        });
     }
 
     /// Spawns work that runs concurrently with this task. A shutdown waits for it, and then cancels

@@ -1,12 +1,14 @@
 //! Tests a disk that can't be read for a while. A failed read is not damage: the host keeps each
 //! file, loses no event, and reports a disk error.
 
+use crate::types::crashing;
 use isopod_tests::{
     Answer, Ask, Bundle, DiskError, Host, guest,
     outbox::{ask_to_store, event_of_steps, outbox},
     wait_for,
 };
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 
 /// The number of stored events that are not due, with 2 KiB of data each. Their database is larger
 /// than SQLite's cache.
@@ -135,4 +137,31 @@ fn an_unreadable_bundle_strands_no_event() {
     assert_eq!(host.stored_events("greedy", "").len(), 1);
     host.faults().end_errors();
     assert_eq!(host.api(redrive()).expect(200).json()["events"], 1);
+}
+
+/// A disk that can't be read is no reason to give up an app, or to return to an older release.
+#[test]
+fn an_automatic_return_waits_until_the_good_release_can_be_read() {
+    let host = Host::start();
+    host.create("shop", "staging");
+    host.deploy("shop", Bundle::shape(&[("GREETING", "older")]));
+    let manifest = "name = \"shop\"\n[processes.web]\nentry = \"http\"\n";
+    host.deploy("shop", Bundle::archive(manifest, &guest("hello")));
+    // While stopped, the app runs nothing, so that no release is on standby afterwards.
+    host.stop_app("shop");
+    host.deploy("shop", crashing("1"));
+    let digest: String = Sha256::digest(guest("hello")).iter().map(|byte| format!("{byte:02x}")).collect();
+    let blob = host.data().join("blobs").join(digest);
+    let aside = host.data().join("aside");
+    std::fs::rename(&blob, &aside).expect("it is moved");
+    // The read of a folder fails, and it is not an absent file.
+    std::fs::create_dir(&blob).expect("it is created");
+    host.start_app("shop");
+    wait_for("a failed read", || host.said().contains("the last good release can't be loaded now").then_some(()));
+    assert_eq!((host.current("shop"), host.state("shop").as_str()), (vec![3], "running"));
+    std::fs::remove_dir(&blob).expect("it is removed");
+    std::fs::rename(&aside, &blob).expect("it is moved");
+    let reported = host.activity_of("shop", "release-returned");
+    assert_eq!((&reported["data"]["release"], &reported["data"]["bad"]), (&json!(2), &json!(3)), "{reported}");
+    assert_eq!(host.get("shop", "/").expect(200).text(), "Hello, world!");
 }

@@ -10,7 +10,7 @@ fn greeting(words: &str) -> Bundle {
 
 /// Returns a bundle with a command that exits with this status at once, beside a healthy
 /// web process.
-fn crashing(status: &str) -> Bundle {
+pub(crate) fn crashing(status: &str) -> Bundle {
     Bundle::shapes(&format!("{QUICK_WEB}[processes.job]\nentry = \"command\"\nargs = [\"{status}\"]\n"))
 }
 

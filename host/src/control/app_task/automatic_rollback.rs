@@ -10,7 +10,15 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use super::{AppTask, Incoming};
-use crate::control::{background::activity_log::activity_of, release::watch::Watched, storing::Storing};
+use crate::control::{
+    background::activity_log::activity_of,
+    error::Failure,
+    release::{
+        load::{LastGood, log_deferred_return},
+        watch::Watched,
+    },
+    storing::Storing,
+};
 use crate::{
     observe::logs::LogLine,
     runtime::{ActiveRelease, CrashReport},
@@ -99,12 +107,25 @@ impl AppTask {
     }
 
     /// Puts the loaded last good release in service. Without one, the app enters the state `error`.
-    pub(super) async fn replacement_loaded(
-        &mut self,
-        bad: ReleaseNumber,
-        good: Option<(ReleaseNumber, Arc<ActiveRelease>)>,
-    ) {
+    /// If the host can't read its own files now, it tries again later.
+    pub(super) async fn replacement_loaded(&mut self, bad: ReleaseNumber, loaded: Result<Option<LastGood>, Failure>) {
         let Some(replacing) = self.replacing.take_if(|replacing| replacing.number == bad) else { return };
+        let good = match loaded {
+            Ok(good) => good,
+            Err(failure) if failure.is_passing() => {
+                // Denied if the app was stopped or has another release meanwhile.
+                if self.decide(AppCommand::ReplacementLoaded { bad, with: None }).is_ok() {
+                    log_deferred_return(&self.app, bad, &failure);
+                    self.replacing = Some(replacing);
+                    self.begin_replacement(bad, true);
+                }
+                return;
+            }
+            Err(failure) => {
+                tracing::error!(app = %self.app.name, %bad, %failure, "failed to find the last good release");
+                None
+            }
+        };
         let with = good.as_ref().map(|(number, _)| *number);
         let command = AppCommand::ReplacementLoaded { bad, with };
         if let Some((number, running)) = good {

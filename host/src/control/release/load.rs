@@ -31,6 +31,9 @@ pub(in crate::control) struct Loaded {
     pub(in crate::control) beside: Option<Arc<ActiveRelease>>,
 }
 
+/// A loaded release that an app can return to.
+pub(in crate::control) type LastGood = (ReleaseNumber, Arc<ActiveRelease>);
+
 impl Releases {
     /// Loads the release of an app that starts. The load doesn't wait for a push in progress, which
     /// may take long and may fail.
@@ -62,16 +65,25 @@ impl Releases {
         if app.fields().app_type == AppType::Dev {
             return None;
         }
-        self.last_good(app, number).await.map(|(_, good)| good)
+        match self.last_good(app, number).await {
+            Ok(good) => good.map(|(_, good)| good),
+            Err(failure) => {
+                let text = format!("the rollout watch of {number} can't resume: {}: {failure}", failure.code());
+                app.log.write(LogLine::host(&app.name, text));
+                None
+            }
+        }
     }
 
     /// Loads the last release that served before `bad` and was not stopped because of a failure.
+    /// Returns an error if the host can't read its own files now: that is no reason to return to an
+    /// older release, or to none.
     pub(in crate::control) async fn last_good(
         &self,
         app: &AppRecord,
         bad: ReleaseNumber,
-    ) -> Option<(ReleaseNumber, Arc<ActiveRelease>)> {
-        let stamps = self.store.release_stamps(&app.name).await.ok()?;
+    ) -> Result<Option<LastGood>, Failure> {
+        let stamps = self.store.release_stamps(&app.name).await?;
         let mut good: Vec<_> = stamps
             .into_iter()
             .filter(|stamp| stamp.number != bad && stamp.state == ReleaseState::Retired)
@@ -81,11 +93,12 @@ impl Releases {
         // Tries a few releases, newest first, since some may fail to load.
         for (_, number) in good.into_iter().rev().take(limits::ROLLBACK_CANDIDATES_MAX) {
             match self.load(app, number, Purpose::Serve).await {
-                Ok(running) => return Some((number, Arc::new(running))),
+                Ok(running) => return Ok(Some((number, Arc::new(running)))),
+                Err(failure) if failure.is_passing() => return Err(failure),
                 Err(failure) => log_load_failure(app, number, &failure),
             }
         }
-        None
+        Ok(None)
     }
 
     /// Loads a stored release.
@@ -197,6 +210,14 @@ impl Releases {
 pub(in crate::control) fn log_deferred_load(app: &AppRecord, release: ReleaseNumber, failure: &Failure) {
     tracing::warn!(app = %app.name, %release, %failure, "a release can't be loaded now; the host tries again");
     let text = format!("{release} can't be started now; the host tries again: {}: {failure}", failure.code());
+    app.log.write(LogLine::host(&app.name, text));
+}
+
+/// Logs that the release in place of a bad one can't be loaded for a reason outside the releases.
+pub(in crate::control) fn log_deferred_return(app: &AppRecord, bad: ReleaseNumber, failure: &Failure) {
+    tracing::warn!(app = %app.name, %bad, %failure, "the last good release can't be loaded now; the host tries again");
+    let code = failure.code();
+    let text = format!("{bad} can't be replaced by the last good release now; the host tries again: {code}: {failure}");
     app.log.write(LogLine::host(&app.name, text));
 }
 
