@@ -76,12 +76,21 @@ impl Host {
     /// If no fault can be injected.
     #[track_caller]
     pub fn start_with_faults(settings: &str) -> Self {
+        Self::start_pausing_with_faults("", settings)
+    }
+
+    /// Starts a host like [`Host::start_with_faults`], with failpoints.
+    ///
+    /// # Panics
+    /// If no fault can be injected.
+    #[track_caller]
+    pub fn start_pausing_with_faults(steps: &str, settings: &str) -> Self {
         let folder = tempfile::Builder::new().prefix("isopod-test-").tempdir().expect("a folder can be made");
         // The library compares the paths of open files, which contain no links.
         let path = folder.path().canonicalize().expect("the folder exists");
         let (data, file) = (path.join("data"), path.join("host.toml"));
         std::fs::write(&file, settings).expect("a file can be written");
-        let start = Start { settings: Some(&file), faults: Some(Faults::new()), ..Start::default() };
+        let start = Start { steps, settings: Some(&file), faults: Some(Faults::new()), ..Start::default() };
         Self { temporary: Some(folder), ..Self::on_with(&data, start) }
     }
 

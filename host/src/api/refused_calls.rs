@@ -26,9 +26,17 @@ pub(crate) struct RefusedCall<'a> {
     pub(crate) from: Option<IpAddr>,
 }
 
-/// The refused calls since the last entry of each token.
+/// The refused calls that are not stored yet.
 #[derive(Debug, Default)]
-pub(crate) struct RefusedCalls(Mutex<HashMap<String, Calls>>);
+pub(crate) struct RefusedCalls(Mutex<Unstored>);
+
+#[derive(Debug, Default)]
+struct Unstored {
+    /// The calls of each token since its last entry.
+    counted: HashMap<String, Calls>,
+    /// The entries to store next.
+    entries: Vec<NewActivity>,
+}
 
 #[derive(Debug)]
 struct Calls {
@@ -43,7 +51,7 @@ struct Calls {
 impl RefusedCalls {
     /// Counts a call. Ignores the calls of tokens beyond the limit.
     pub(crate) fn record(&self, call: &RefusedCall<'_>, now: Timestamp) {
-        let mut tokens = self.lock();
+        let tokens = &mut self.lock().counted;
         if !tokens.contains_key(call.token) && tokens.len() >= limits::REFUSED_TOKENS_MAX {
             return;
         }
@@ -62,14 +70,23 @@ impl RefusedCalls {
         calls.last = format!("{} {}", call.method, excerpt(&path, limits::REFUSED_PATH_SHOWN_BYTES));
     }
 
-    /// Takes the counted calls as one entry for each token.
-    pub(crate) fn take(&self, now: Timestamp) -> Vec<NewActivity> {
-        let mut taken: Vec<_> = std::mem::take(&mut *self.lock()).into_iter().collect();
-        taken.sort_by_key(|(token, calls)| (calls.first_at, token.clone()));
-        taken.into_iter().map(|(token, calls)| calls.entry(&token, now)).collect()
+    /// Returns the calls as one entry for each token: the same entries until they are stored.
+    pub(crate) fn unstored(&self, now: Timestamp) -> Vec<NewActivity> {
+        let mut unstored = self.lock();
+        if unstored.entries.is_empty() {
+            let mut counted: Vec<_> = std::mem::take(&mut unstored.counted).into_iter().collect();
+            counted.sort_by_key(|(token, calls)| (calls.first_at, token.clone()));
+            unstored.entries = counted.into_iter().map(|(token, calls)| calls.entry(&token, now)).collect();
+        }
+        unstored.entries.clone()
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Calls>> {
+    /// Notes that the entries are stored.
+    pub(crate) fn stored(&self) {
+        self.lock().entries.clear();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Unstored> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -109,7 +126,7 @@ mod tests {
             refused.record(&call("ci", &format!("/v1/apps/a{number}/pushes")), at(number));
         }
         refused.record(&RefusedCall { code: "out-of-scope", ..call("ann", "/v1/tokens") }, at(7));
-        let entries = refused.take(at(60));
+        let entries = refused.unstored(at(60));
         let texts: Vec<&str> = entries.iter().map(|entry| entry.text.as_str()).collect();
         let expected = [
             "100000 calls with the token `ci` refused (role-too-small 100000) from 10.0.0.1; the last: POST \
@@ -118,7 +135,20 @@ mod tests {
         ];
         assert_eq!(texts, expected);
         assert_eq!((&entries[0].data["count"], entries[0].at), (&json!(100_000), at(60)));
-        assert!(refused.take(at(61)).is_empty());
+        refused.stored();
+        assert!(refused.unstored(at(61)).is_empty());
+    }
+
+    #[test]
+    fn calls_are_kept_until_they_are_stored() {
+        let refused = RefusedCalls::default();
+        refused.record(&call("ci", "/v1/tokens"), at(0));
+        let entries = refused.unstored(at(60));
+        refused.record(&call("ci", "/v1/tokens"), at(70));
+        assert_eq!((entries.len(), refused.unstored(at(120))), (1, entries));
+        refused.stored();
+        let later = refused.unstored(at(120));
+        assert_eq!((later.len(), &later[0].data["count"]), (1, &json!(1)));
     }
 
     #[test]
@@ -132,7 +162,7 @@ mod tests {
         for number in 0..2 * limits::REFUSED_TOKENS_MAX {
             refused.record(&call(&format!("t{number}"), "/"), at(1));
         }
-        let entries = refused.take(at(60));
+        let entries = refused.unstored(at(60));
         assert_eq!(entries.len(), limits::REFUSED_TOKENS_MAX);
         assert!(entries[0].text.len() < 600 && !entries[0].text.contains('\u{1b}'), "{}", entries[0].text);
         assert_eq!(entries[0].data["addresses"].as_array().map(Vec::len), Some(limits::REFUSED_ADDRESSES_SHOWN));

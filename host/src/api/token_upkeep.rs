@@ -1,11 +1,12 @@
 //! The upkeep of tokens: ends secrets that are due, and stores the last uses and the refused calls.
 //! Requests never wait for it. Never authorises a request.
 
-use std::sync::Arc;
+use std::{pin::pin, sync::Arc};
 
+use futures::future::join;
 use isopod_store::Store;
 use jiff::Timestamp;
-use tokio::time::{Duration, Instant, sleep_until};
+use tokio::time::{Duration, Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::{auth::Tokens, refused_calls::RefusedCalls};
@@ -22,39 +23,62 @@ pub(crate) struct Service {
 impl Service {
     /// Runs until the host stops, then stores the last uses and refused calls once more.
     pub(crate) async fn run(self) {
-        let interval = failpoint::interval("token-uses", limits::TOKEN_USES_INTERVAL);
-        let calls_interval = failpoint::interval("refused-calls", limits::REFUSED_CALLS_INTERVAL);
-        let (mut store_at, mut calls_at) = (Instant::now() + interval, Instant::now() + calls_interval);
+        let mut storing = pin!(join(self.store_uses_regularly(), self.store_calls_regularly()));
+        // The store waits for the disk as long as it hangs. Secrets end in time even then.
+        tokio::select! {
+            () = self.end_secrets() => {}
+            _ = &mut storing => return,
+            () = self.stop.cancelled() => {}
+        }
+        // A disk that hangs must not delay the stop.
+        drop(tokio::time::timeout(limits::TOKEN_USES_STOP_TIME, storing).await);
+    }
+
+    /// Ends each secret that is due.
+    async fn end_secrets(&self) {
         loop {
             let until_next = self.tokens.end_due(Timestamp::now()).map(|next| next.duration_since(Timestamp::now()));
             let until_next = until_next.map_or(Duration::MAX, |left| left.try_into().unwrap_or(Duration::ZERO));
             // The clock may be set at any time, so the task never sleeps for long.
             let check_at = Instant::now() + until_next.min(limits::TOKEN_CHECK_INTERVAL);
             tokio::select! {
-                () = self.stop.cancelled() => break,
                 () = self.tokens.changed() => {}
-                () = sleep_until(check_at.min(store_at).min(calls_at)) => {}
-            }
-            if Instant::now() >= store_at {
-                self.store_uses().await;
-                store_at = Instant::now() + interval;
-            }
-            if Instant::now() >= calls_at {
-                self.store_calls().await;
-                calls_at = Instant::now() + calls_interval;
+                () = sleep_until(check_at) => {}
             }
         }
-        // A disk that hangs must not delay the stop.
-        let storing = async { tokio::join!(self.store_uses(), self.store_calls()) };
-        drop(tokio::time::timeout(limits::TOKEN_USES_STOP_TIME, storing).await);
     }
 
-    /// Stores the refused calls, as one entry for each token.
+    async fn store_uses_regularly(&self) {
+        let interval = failpoint::interval("token-uses", limits::TOKEN_USES_INTERVAL);
+        while !self.stops_within(interval).await {
+            self.store_uses().await;
+        }
+        self.store_uses().await;
+    }
+
+    async fn store_calls_regularly(&self) {
+        let interval = failpoint::interval("refused-calls", limits::REFUSED_CALLS_INTERVAL);
+        while !self.stops_within(interval).await {
+            self.store_calls().await;
+        }
+        self.store_calls().await;
+    }
+
+    /// Waits for an interval. Returns true without waiting further if the host stops.
+    async fn stops_within(&self, interval: Duration) -> bool {
+        self.stop.run_until_cancelled(sleep(interval)).await.is_none()
+    }
+
+    /// Stores the refused calls in one transaction, as one entry for each token. If that fails, the
+    /// next interval tries again.
     async fn store_calls(&self) {
-        for entry in self.refused_calls.take(Timestamp::now()) {
-            if let Err(error) = self.store.append_activity(entry).await {
-                tracing::warn!(%error, "failed to store refused calls, which are now missing from the audit trail");
-            }
+        let entries = self.refused_calls.unstored(Timestamp::now());
+        if entries.is_empty() {
+            return;
+        }
+        match self.store.append_activities(entries).await {
+            Ok(()) => self.refused_calls.stored(),
+            Err(error) => tracing::warn!(%error, "failed to store the refused calls; trying again later"),
         }
     }
 

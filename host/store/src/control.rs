@@ -307,6 +307,14 @@ impl Store {
         self.sqlite().write(move |connection| activity::append(connection, activity)).await
     }
 
+    /// Records activities: all of them, or none.
+    pub async fn append_activities(&self, activities: Vec<NewActivity>) -> Result<(), StoreError> {
+        let append = move |connection: &Connection| {
+            activities.into_iter().try_for_each(|new| activity::append(connection, new).map(drop))
+        };
+        self.sqlite().write(append).await
+    }
+
     /// Lists the activity of an app, or of all apps and the platform, newest first.
     pub async fn activity(&self, app: Option<&AppName>, page: Page) -> Result<Paged<Activity>, StoreError> {
         let app = app.cloned();

@@ -1,7 +1,7 @@
 //! Tests the audit trail: the changes of tokens and apps with their actors, and refused calls,
 //! which create one entry per token however many there are.
 
-use isopod_tests::{Ask, Host, limits::MINUTE_PATIENCE, program, wait_up_to};
+use isopod_tests::{Ask, DiskError, Host, limits::MINUTE_PATIENCE, program, wait_for, wait_up_to};
 use serde_json::{Value, json};
 
 /// The interval at which refused calls are stored.
@@ -124,4 +124,17 @@ fn the_audit_trail_of_one_app_and_of_the_command_line() {
         "{text}"
     );
     assert!(text.contains("shop: ") && text.contains("blog: "), "{text}");
+}
+
+#[test]
+fn refused_calls_are_stored_once_the_disk_can_be_written() {
+    let host = Host::start_pausing_with_faults(QUICK, "");
+    let reader = token(&host, "reader", "read", None);
+    host.faults().fail(DiskError::Io);
+    for _ in 0..5 {
+        host.api_with(&reader, Ask::post("/v1/apps/shop/stop")).problem(403, "role-too-small");
+    }
+    wait_for("a failed write", || host.said().contains("failed to store the refused calls").then_some(()));
+    host.faults().end_errors();
+    wait_for("the refused calls", || (total(&refused(&host, "reader"), "role-too-small") == 5).then_some(()));
 }

@@ -1,8 +1,8 @@
 //! Tests the lives of tokens: expiry, rotation with and without a grace period, and the last use.
 
-use std::{os::unix::fs::PermissionsExt, process::Output};
+use std::{os::unix::fs::PermissionsExt, process::Output, time::Duration};
 
-use isopod_tests::{Answer, Ask, Host, Wire, limits::MINUTE_PATIENCE, program, wait_up_to};
+use isopod_tests::{Answer, Ask, Host, Wire, limits::MINUTE_PATIENCE, program, wait_for, wait_up_to};
 use serde_json::{Value, json};
 
 /// Runs `isopod tokens` with the administrator's token.
@@ -85,6 +85,22 @@ fn an_expired_token_is_refused_and_its_streams_and_uploads_end() {
     let rotated = rotate(&host, "ci", &json!({ "expires_at": null })).expect(200).json();
     assert_eq!(rotated["expires_at"], Value::Null);
     host.api_with(&secret(&rotated), Ask::get("/v1/apps/shop")).expect(200);
+}
+
+#[test]
+fn the_streams_of_an_expired_token_end_while_the_disk_hangs() {
+    let host = Host::start_pausing_with_faults("token-uses=return(50)", "");
+    host.create("shop", "dev");
+    let ci = secret(&tokens_json(&host, &["create", "ci", "--role", "deploy", "--expires", "1h"]));
+    host.faults().delay_syncs(MINUTE_PATIENCE);
+    // The last use of the token is now stored.
+    let stream = follow(&host, &ci);
+    wait_for("a sync that hangs", || (host.faults().delayed_syncs() > 0).then_some(()));
+    host.faults().shift_clock_by_hours(2);
+    let end = rest(stream);
+    assert!(end.ends_with("event: end\ndata: {\"reason\":\"token-expired\"}\n\n"), "{end}");
+    assert!(host.faults().delayed_syncs() > 0, "the disk still hangs");
+    host.faults().delay_syncs(Duration::ZERO);
 }
 
 #[test]
