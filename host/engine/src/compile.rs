@@ -170,8 +170,8 @@ impl Artefact {
     /// Returns the component if valid code for it is in the cache. Invalid code is treated as
     /// absent and compiled again.
     fn load(&self, engine: &wasmtime::Engine) -> Option<Component> {
-        let expected = fs::read_to_string(&self.checksum).ok()?;
-        let actual = checksum(&self.code).ok()?;
+        let expected = found(&self.checksum, fs::read_to_string(&self.checksum))?;
+        let actual = found(&self.code, checksum(&self.code))?;
         if actual != expected {
             tracing::warn!(file = %self.code.display(), "compiled code does not match its checksum: compiling again");
             return None;
@@ -203,6 +203,18 @@ impl Artefact {
     fn map(&self, engine: &wasmtime::Engine) -> wasmtime::Result<Component> {
         map(engine, &self.code)
     }
+}
+
+/// Returns the content of a cached file. Reports a file that can't be read: a disk that fails would
+/// otherwise cost a compilation at each start without a message.
+fn found<T>(path: &Path, read: io::Result<T>) -> Option<T> {
+    let is_absent = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
+    read.inspect_err(|error| {
+        if !is_absent(error) {
+            tracing::warn!(file = %path.display(), %error, "compiled code can't be read: compiling again");
+        }
+    })
+    .ok()
 }
 
 /// Computes the checksum of a file in pieces, since compiled code is large.

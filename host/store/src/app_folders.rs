@@ -11,7 +11,7 @@ use isopod_policy::AppName;
 use jiff::Timestamp;
 
 use crate::StoreError;
-use crate::files::{names, private_file, private_folder, remove_folder, sync_folder};
+use crate::files::{exists, names, private_file, private_folder, remove_folder, sync_folder};
 use crate::loss::{KEY_VALUE, LostData};
 
 /// The folder in the data folder with a folder for each app.
@@ -65,8 +65,10 @@ pub(crate) struct Survey {
     empty: Vec<AppName>,
     /// Unlisted apps with a tombstone in their folder.
     destroyed: Vec<AppName>,
-    /// Folders left by an interrupted removal.
-    doomed: Vec<String>,
+    /// Unlisted apps with a folder that an interrupted removal left.
+    remains: Vec<AppName>,
+    /// Listed apps with such a folder of an earlier app.
+    replaced: Vec<AppName>,
 }
 
 /// The folder `apps/` of one data folder.
@@ -142,24 +144,35 @@ impl AppFolders {
     pub(crate) fn remove(&self, app: &AppName) -> Result<(), StoreError> {
         let (folder, doomed) = (self.folder(app), self.apps.join(doomed_name(app)));
         if fs::symlink_metadata(&folder).is_err_and(|error| error.kind() == ErrorKind::NotFound) {
-            return remove_folder(&doomed).and(self.remove_copies(app));
+            return self.remove_remains(app);
         }
         if !is_marked(&folder) {
             return Err(StoreError::FolderInTheWay { path: folder });
         }
-        // If the host ends during this step, the tombstone makes the next start repeat it.
-        let copies = self.remove_copies(app);
         // Renamed atomically first, so that a file that is still being written can't conflict with
         // a new app. If removal fails, the next start removes the rest, even without the tombstone.
         remove_folder(&doomed)?;
         fs::rename(&folder, &doomed).map_err(|error| StoreError::file(&folder, &error))?;
         sync_folder(&self.apps)?;
-        remove_folder(&doomed).and(copies)
+        self.remove_remains(app)
+    }
+
+    /// Removes the copies of a destroyed app's database, and then its renamed folder. If the copies
+    /// can't be removed, the folder remains without its content, so that the next start tries
+    /// again.
+    fn remove_remains(&self, app: &AppName) -> Result<(), StoreError> {
+        let doomed = self.apps.join(doomed_name(app));
+        let copies = self.remove_copies(app);
+        remove_folder(&doomed)?;
+        if copies.is_err() {
+            private_folder(&doomed)?;
+        }
+        copies
     }
 
     /// Removes the copies of an app's database from `lost+found/`.
     fn remove_copies(&self, app: &AppName) -> Result<(), StoreError> {
-        if !self.lost.is_dir() {
+        if !exists(&self.lost)? {
             return Ok(());
         }
         let copies: Vec<String> = names(&self.lost)?.into_iter().filter(|name| is_copy(app, name)).collect();
@@ -180,17 +193,28 @@ impl AppFolders {
         let mut survey = Survey::default();
         let is_listed: HashSet<&str> = listed.iter().map(AppName::as_str).collect();
         let mut found = HashSet::new();
-        for name in if self.apps.is_dir() { names(&self.apps)? } else { Vec::new() } {
+        for name in if exists(&self.apps)? { names(&self.apps)? } else { Vec::new() } {
             let path = self.apps.join(&name);
             let Ok(app) = name.parse::<AppName>() else {
                 match hidden_app(&name) {
-                    Some(Hidden::Doomed) => survey.doomed.push(name),
+                    Some(Hidden::Doomed(app)) if is_listed.contains(app.as_str()) => survey.replaced.push(app),
+                    Some(Hidden::Doomed(app)) => survey.remains.push(app),
                     Some(Hidden::Earlier) if without_id => survey.unknown.push(name),
                     Some(Hidden::Earlier) | None => {}
                 }
                 continue;
             };
-            match (is_listed.contains(name.as_str()), path.is_dir()) {
+            let is_folder = match fs::metadata(&path) {
+                Ok(found) => found.is_dir(),
+                Err(error) if error.kind() == ErrorKind::NotFound => false,
+                // It may be the app's folder, so it stays where it is.
+                Err(error) => {
+                    tracing::error!(path = %path.display(), %error, "an app's folder can't be inspected");
+                    found.insert(name);
+                    continue;
+                }
+            };
+            match (is_listed.contains(name.as_str()), is_folder) {
                 (true, true) => {
                     if is_marked(&path) {
                         survey.spared.push(app);
@@ -213,8 +237,12 @@ impl AppFolders {
         for app in &report.spared {
             self.unmark(app)?;
         }
-        for name in survey.doomed {
-            report.stuck.extend(remove_folder(&self.apps.join(name)).err());
+        for app in survey.remains {
+            report.stuck.extend(self.remove_remains(&app).err());
+        }
+        for app in survey.replaced {
+            // The copies may be those of the present app.
+            report.stuck.extend(remove_folder(&self.apps.join(doomed_name(&app))).err());
         }
         for app in survey.destroyed {
             match self.remove(&app) {
@@ -309,15 +337,15 @@ fn doomed_name(app: &AppName) -> String {
 /// Folders with names that no app can have, created by a host.
 enum Hidden {
     /// Being removed, after its tombstone was written.
-    Doomed,
+    Doomed(AppName),
     /// An earlier version may have been removing it, but other programs use such names too.
     Earlier,
 }
 
 fn hidden_app(name: &str) -> Option<Hidden> {
     let hidden = name.strip_prefix('.')?;
-    if hidden.strip_suffix(TOMBSTONE).is_some_and(|app| app.parse::<AppName>().is_ok()) {
-        return Some(Hidden::Doomed);
+    if let Some(app) = hidden.strip_suffix(TOMBSTONE).and_then(|app| app.parse().ok()) {
+        return Some(Hidden::Doomed(app));
     }
     hidden.parse::<AppName>().is_ok().then_some(Hidden::Earlier)
 }
@@ -333,6 +361,8 @@ fn is_empty(folder: &Path) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::symlink;
+
     use super::*;
 
     fn app(name: &str) -> AppName {
@@ -393,6 +423,37 @@ mod tests {
         let mut expected = kept.to_vec();
         expected.sort();
         assert_eq!(left, expected);
+    }
+
+    #[test]
+    fn the_next_start_removes_copies_that_could_not_be_removed() {
+        let (data, folders) = folders(&["a/kv.db", "b/kv.db"]);
+        let lost = data.path().join("lost+found");
+        // A link to itself can't be read.
+        symlink(&lost, &lost).expect("it is created");
+        for name in ["a", "b"] {
+            folders.mark_destroyed(&app(name)).expect("it is marked");
+            folders.remove(&app(name)).expect_err("the copies can't be removed");
+            assert_eq!(names(&folders.apps.join(doomed_name(&app(name)))), Ok(vec![]), "the app's data is removed");
+        }
+        fs::remove_file(&lost).and_then(|()| fs::create_dir(&lost)).expect("it is created");
+        let copies = ["a-kv.db-20260101T000000Z", "b-kv.db-20260101T000000Z"].map(|name| lost.join(name));
+        copies.iter().try_for_each(|copy| fs::write(copy, "x")).expect("it is written");
+        // A new app may have copies too.
+        settled(&folders, &["b"], false);
+        assert_eq!(copies.map(|copy| copy.exists()), [false, true]);
+        assert_eq!(names(&folders.apps), Ok(vec!["b".to_owned()]));
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_inspected_stays() {
+        let (_data, folders) = folders(&[]);
+        for name in ["listed", "other"] {
+            // A link to itself can't be inspected.
+            symlink(name, folders.folder(&app(name))).expect("it is created");
+        }
+        assert_eq!(settled(&folders, &["listed"], false), FolderReport::default());
+        assert!(["listed", "other"].iter().all(|name| folders.folder(&app(name)).is_symlink()));
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use std::collections::{BTreeSet, HashSet};
 use std::fmt;
 use std::fs;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
@@ -104,7 +104,9 @@ pub(crate) const BLOBS: &str = "blobs";
 /// Returns how many of these blobs have no file below a data folder.
 pub(crate) fn missing_blobs(data_folder: &Path, named: &HashSet<Digest>) -> usize {
     let folder = data_folder.join(BLOBS);
-    named.iter().filter(|digest| !folder.join(digest.as_str()).exists()).count()
+    // A blob that can't be inspected isn't missing.
+    let may_exist = |digest: &Digest| folder.join(digest.as_str()).try_exists().unwrap_or(true);
+    named.iter().filter(|digest| !may_exist(digest)).count()
 }
 
 /// Prefix of files that are being written. Those that a crash leaves behind are removed.
@@ -240,8 +242,17 @@ impl Inner {
 }
 
 /// Returns whether the file contains exactly these bytes. The length is compared first, since it
-/// usually differs.
+/// usually differs. A file that can't be read is written again, since its name determines its
+/// content.
 fn holds(path: &Path, bytes: &[u8]) -> bool {
-    let same_length = fs::metadata(path).is_ok_and(|found| usize::try_from(found.len()) == Ok(bytes.len()));
-    same_length && fs::read(path).is_ok_and(|found| found == bytes)
+    let holds = || -> io::Result<bool> {
+        let same_length = usize::try_from(fs::metadata(path)?.len()) == Ok(bytes.len());
+        Ok(same_length && fs::read(path)? == bytes)
+    };
+    holds().unwrap_or_else(|error| {
+        if error.kind() != ErrorKind::NotFound {
+            tracing::warn!(path = %path.display(), %error, "a stored blob can't be read; it is written again");
+        }
+        false
+    })
 }

@@ -29,14 +29,28 @@ pub(crate) fn journal(folder: &Path) -> [PathBuf; 2] {
 
 /// Returns whether changes remain that the last host didn't move into `control.db` because it was
 /// killed.
-pub(crate) fn has_journal(folder: &Path) -> bool {
+pub(crate) fn has_journal(folder: &Path) -> Result<bool, StoreError> {
     let [changes, _] = journal(folder);
-    fs::metadata(changes).is_ok_and(|found| found.len() > 0)
+    Ok(length(&changes)? > 0)
 }
 
 /// Returns whether the database doesn't exist yet or is empty.
-pub(crate) fn is_new(folder: &Path) -> bool {
-    fs::metadata(folder.join(CONTROL)).map_or(true, |found| found.len() == 0)
+pub(crate) fn is_new(folder: &Path) -> Result<bool, StoreError> {
+    Ok(length(&folder.join(CONTROL))? == 0)
+}
+
+/// Returns the length of a file; 0 if it doesn't exist.
+fn length(path: &Path) -> Result<u64, StoreError> {
+    Ok(if_any(path, fs::metadata(path))?.map_or(0, |found| found.len()))
+}
+
+/// Returns `None` for a file that doesn't exist.
+fn if_any<T>(path: &Path, found: io::Result<T>) -> Result<Option<T>, StoreError> {
+    match found {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(StoreError::file(path, &error)),
+    }
 }
 
 /// The record of the last start.
@@ -47,10 +61,14 @@ struct Session {
 }
 
 /// Returns `None` for a folder of a version without such records, and for an invalid file.
-fn session(folder: &Path) -> Option<Session> {
-    let text = fs::read_to_string(folder.join(SESSION)).ok()?;
-    let (start, file) = text.trim().split_once(' ')?;
-    Some(Session { start: start.parse().ok()?, file: file.to_owned() })
+fn session(folder: &Path) -> Result<Option<Session>, StoreError> {
+    let path = folder.join(SESSION);
+    let bytes = if_any(&path, fs::read(&path))?.unwrap_or_default();
+    let parsed = || {
+        let (start, file) = str::from_utf8(&bytes).ok()?.trim().split_once(' ')?;
+        Some(Session { start: start.parse().ok()?, file: file.to_owned() })
+    };
+    Ok(parsed())
 }
 
 /// Returns the number in a database's header; `None` for a file without a header.
@@ -63,18 +81,18 @@ fn number_in(file: &File) -> io::Result<Option<u32>> {
 }
 
 fn number_at(path: &Path) -> Result<Option<u32>, StoreError> {
-    match File::open(path).and_then(|file| number_in(&file)) {
-        Ok(number) => Ok(number),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(StoreError::file(path, &error)),
-    }
+    let number = File::open(path).and_then(|file| number_in(&file));
+    Ok(if_any(path, number)?.flatten())
 }
 
 /// Returns whether a journal of another database must be moved away: with `adopt`, and beside a
 /// saved copy. Without `adopt`, any other `control.db` beside such a journal is refused. Must be
 /// called before the database is opened, since SQLite would apply the journal.
 pub(crate) fn must_leave_journal(folder: &Path, adopt: bool) -> Result<bool, StoreError> {
-    let Some(noted) = session(folder).filter(|_| has_journal(folder)) else { return Ok(false) };
+    let Some(noted) = session(folder)? else { return Ok(false) };
+    if !has_journal(folder)? {
+        return Ok(false);
+    }
     match number_at(&folder.join(CONTROL))? {
         // The header is one ahead if the host ended during its start.
         Some(found) if found == noted.start || found == noted.start.wrapping_add(1) => Ok(false),
@@ -87,7 +105,7 @@ pub(crate) fn must_leave_journal(folder: &Path, adopt: bool) -> Result<bool, Sto
 /// previous start.
 pub(crate) fn next_start(folder: &Path) -> Result<u32, StoreError> {
     let found = number_at(&folder.join(CONTROL))?.filter(|&found| found != SAVED).unwrap_or(0);
-    let noted = session(folder).map_or(0, |noted| noted.start);
+    let noted = session(folder)?.map_or(0, |noted| noted.start);
     // A start that could not write its record has changed only the header.
     let last = if found == noted.wrapping_add(1) { noted } else { found.max(noted) };
     // SQLite's number is signed.
@@ -103,8 +121,8 @@ pub(crate) fn note_start(folder: &Path, start: u32) -> Result<(), StoreError> {
 
 /// Detects, from another process, that `control.db` is not the file that the running host opened.
 pub(crate) fn changed_meanwhile(folder: &Path) -> Result<Option<StoreError>, StoreError> {
-    let (path, Some(noted)) = (folder.join(CONTROL), session(folder)) else { return Ok(None) };
-    let change = match FileId::of(&path) {
+    let (path, Some(noted)) = (folder.join(CONTROL), session(folder)?) else { return Ok(None) };
+    let change = match FileId::find(&path).map_err(|error| StoreError::file(&path, &error))? {
         None => Change::Removed,
         Some(found) if found.to_string() != noted.file => Change::Replaced,
         Some(_) => match number_at(&path)? {
@@ -162,6 +180,8 @@ impl ControlFile {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::symlink;
+
     use super::*;
 
     /// Creates a data folder with a database file with this number, a record of a start, and a
@@ -192,6 +212,22 @@ mod tests {
         let saved = folder(Some(SAVED), "7 1:2\n", b"changes");
         assert_eq!(must_leave_journal(saved.path(), false), Ok(true));
         assert_eq!(must_leave_journal(folder(Some(3), "7 1:2\n", b"changes").path(), true), Ok(true));
+    }
+
+    #[test]
+    fn files_that_cannot_be_inspected_are_not_absent() {
+        let folder = tempfile::tempdir().expect("the folder is created");
+        assert_eq!((is_new(folder.path()), has_journal(folder.path())), (Ok(true), Ok(false)));
+        assert_eq!(session(folder.path()), Ok(None));
+        for name in ["control.db", "control.db-wal", "control.session"] {
+            // A link to itself can't be inspected.
+            symlink(name, folder.path().join(name)).expect("it is created");
+        }
+        is_new(folder.path()).expect_err("it may have content");
+        has_journal(folder.path()).expect_err("it may have content");
+        must_leave_journal(folder.path(), false).expect_err("the journal may be of another database");
+        next_start(folder.path()).expect_err("the number is unknown");
+        changed_meanwhile(folder.path()).expect_err("the file may be unchanged");
     }
 
     #[test]

@@ -59,10 +59,10 @@ fn look(folder: &Path, examined: &mut Examined) -> Result<(), StoreError> {
         return Err(refusal);
     }
     let leaves_journal = !is_running && control_file::must_leave_journal(folder, false)?;
-    let content = if control_file::is_new(folder) {
+    let content = if control_file::is_new(folder)? {
         Content::default()
     } else {
-        let is_settled = !is_running && (leaves_journal || !control_file::has_journal(folder));
+        let is_settled = !is_running && (leaves_journal || !control_file::has_journal(folder)?);
         let connection = look_into(&database, is_settled)?;
         read(&connection).map_err(|error| error.explain(&database))?
     };
@@ -77,8 +77,8 @@ fn look(folder: &Path, examined: &mut Examined) -> Result<(), StoreError> {
 }
 
 fn unreadable(folders: &AppFolders, listed: &[AppName]) -> Vec<(AppName, StoreError)> {
-    let existing =
-        listed.iter().map(|app| (app, folders.folder(app).join(KEY_VALUE))).filter(|(_, path)| path.exists());
+    let paths = listed.iter().map(|app| (app, folders.folder(app).join(KEY_VALUE)));
+    let existing = paths.filter(|(_, path)| path.try_exists().unwrap_or(true));
     existing.filter_map(|(app, path)| Some((app.clone(), check_format(&path).err()?))).collect()
 }
 

@@ -18,6 +18,12 @@ pub(crate) fn private_folder(path: &Path) -> Result<(), StoreError> {
     fs::set_permissions(path, Permissions::from_mode(0o700)).map_err(failed)
 }
 
+/// Returns whether a file or folder exists. A path that can't be inspected now is an error: it may
+/// exist.
+pub(crate) fn exists(path: &Path) -> Result<bool, StoreError> {
+    path.try_exists().map_err(|error| StoreError::file(path, &error))
+}
+
 /// Opens or creates a file that only its owner may read. SQLite gives its journal the same mode.
 pub(crate) fn private_file(path: &Path) -> Result<File, StoreError> {
     OpenOptions::new()

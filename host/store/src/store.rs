@@ -16,7 +16,7 @@ use crate::app_folders::{AppFolders, FolderReport, MovedFolder};
 use crate::blobs::{BLOBS, missing_blobs};
 use crate::control_file::{self, CONTROL};
 use crate::data_record::{self, DataRecord};
-use crate::files::{blocking, private_folder};
+use crate::files::{blocking, exists, private_folder};
 use crate::identity::{self, Evidence};
 use crate::lock::FolderLock;
 use crate::loss::LostData;
@@ -73,7 +73,7 @@ impl Store {
         // Checked before a database is created or opened, so that a refusal changes nothing.
         let leaves_journal = control_file::must_leave_journal(folder, options.adopt)?;
         let journal = if leaves_journal { leave_journal(folder, &folders)? } else { Vec::new() };
-        if control_file::is_new(folder) && !options.adopt {
+        if control_file::is_new(folder)? && !options.adopt {
             check(folder, &folders, None, &[])?;
         }
         let start = control_file::next_start(folder)?;
@@ -376,10 +376,14 @@ fn recorded_unless_full(outcome: Result<(), StoreError>) -> Result<(), StoreErro
 
 /// Moves the journal of another `control.db` to `lost+found/`.
 fn leave_journal(folder: &Path, folders: &AppFolders) -> Result<Vec<MovedFolder>, StoreError> {
-    let files = control_file::journal(folder).into_iter().filter(|path| path.exists());
-    let moved = files.map(|from| {
+    let mut moved = Vec::new();
+    for from in control_file::journal(folder) {
+        if !exists(&from)? {
+            continue;
+        }
         let name = from.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        folders.move_aside(&from, &name, Timestamp::now()).map(|to| MovedFolder { from, to })
-    });
-    moved.collect()
+        let to = folders.move_aside(&from, &name, Timestamp::now())?;
+        moved.push(MovedFolder { from, to });
+    }
+    Ok(moved)
 }

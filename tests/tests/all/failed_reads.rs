@@ -165,3 +165,14 @@ fn an_automatic_return_waits_until_the_good_release_can_be_read() {
     assert_eq!((&reported["data"]["release"], &reported["data"]["bad"]), (&json!(2), &json!(3)), "{reported}");
     assert_eq!(host.get("shop", "/").expect(200).text(), "Hello, world!");
 }
+
+#[test]
+fn an_unreadable_bundle_is_reported_and_stored_again() {
+    let host = Host::start_with_faults("");
+    host.deploy("shop", Bundle::shape(&[("GREETING", "one")]));
+    host.faults().fail(DiskError::ReadOfBlobs);
+    host.deploy("shop", Bundle::shape(&[("GREETING", "two")]));
+    assert!(host.said().contains("a stored blob can't be read; it is written again"), "{}", host.said());
+    host.faults().end_errors();
+    host.rollback("shop", 1).expect(200);
+}

@@ -15,7 +15,7 @@ use super::rescue::{open_damaged, remove};
 use crate::StoreError;
 use crate::app_folders::AppFolders;
 use crate::failed_reads::Reads;
-use crate::files::{names, sync_folder};
+use crate::files::{exists, names, sync_folder};
 use crate::limits::{DAMAGED_DATABASES_KEPT, RESCUE_SPARE_BYTES};
 use crate::loss::{KEY_VALUE, Rescued};
 use crate::row_copy::is_damage;
@@ -76,7 +76,7 @@ fn first_problem(connection: &Connection, pragma: &str) -> Sql<Option<String>> {
 /// Sets the database aside, unless it is intact: no page is damaged, each index matches its table,
 /// and every row can be read. If the rows of a file with intact pages can't be copied, for example
 /// because the disk has no space, the file stays in use too. Then only the calls that need an
-/// unreadable row fail.
+/// unreadable row fail. A disk error is no result: the examination is repeated later.
 ///
 /// `free` is the free space of the disk. `rescue` copies the rows of the first file into the second
 /// one.
@@ -113,6 +113,7 @@ pub(super) fn set_aside(
             return Ok(Examined::Intact);
         }
         Ok(rescued) => rescued,
+        Err(error @ StoreError::DiskFailed { .. }) => return Err(error),
         Err(error) if !is_damaged => {
             tracing::warn!(%app, %error, "the rows of a database with intact pages can't be checked");
             return Ok(Examined::Intact);
@@ -158,7 +159,7 @@ fn check_space(path: &Path, free: Option<u64>) -> Result<(), StoreError> {
 /// Refuses to set a further database of the app aside if the limit is reached.
 fn check_kept(folders: &AppFolders, aside: &str) -> Result<(), StoreError> {
     let lost = folders.lost();
-    let kept = if lost.is_dir() { names(lost)? } else { Vec::new() };
+    let kept = if exists(lost)? { names(lost)? } else { Vec::new() };
     let kept = kept.iter().filter(|name| name.strip_prefix(aside).is_some_and(|end| end.starts_with('-'))).count();
     if kept < DAMAGED_DATABASES_KEPT {
         return Ok(());
@@ -176,14 +177,14 @@ pub(crate) fn finish(folders: &AppFolders, app: &AppName) -> Result<bool, StoreE
     let folder = folders.folder(app);
     let (path, new) = (folder.join(KEY_VALUE), folder.join(NEW));
     remove(&folder.join(INCOMPLETE))?;
-    if !new.exists() {
+    if !exists(&new)? {
         return Ok(false);
     }
-    if path.exists() {
+    if exists(&path)? {
         return remove(&new).map(|()| false);
     }
     let journal = journal_of(&path);
-    if journal.exists() {
+    if exists(&journal)? {
         // SQLite would apply this journal to the new database.
         folders.move_aside(&journal, &format!("{app}-{KEY_VALUE}-wal"), Timestamp::now())?;
     }
@@ -206,6 +207,8 @@ fn rename_if_any(from: &Path, to: &Path) -> Result<(), StoreError> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::symlink;
+
     use super::*;
     use crate::app_database::rescue::rescue;
     use crate::failed_reads::tests::fail_read;
@@ -248,15 +251,48 @@ mod tests {
         set_aside(&AppFolders::of(folder), &app, false, Some(0), |from, to| rescue(from, to, None, copy_rows))
     }
 
-    #[test]
-    fn only_a_damaged_database_needs_free_space() {
+    /// Creates the database of `shop` in a data folder.
+    fn shop() -> (tempfile::TempDir, PathBuf) {
         let folder = tempfile::tempdir().expect("the folder is created");
         let path = folder.path().join("apps/shop").join(KEY_VALUE);
         fs::create_dir_all(path.parent().expect("it is in a folder")).expect("the folder is created");
         let connection = Connection::open(&path).expect("it opens");
         super::super::schema::set_up(&connection).expect("it is set up");
         super::super::schema::make(&connection).expect("the tables are created");
-        drop(connection);
+        (folder, path)
+    }
+
+    #[test]
+    fn a_copy_that_the_disk_fails_leaves_the_examination_open() {
+        let (folder, _) = shop();
+        let (folders, app) = (AppFolders::of(folder.path()), "shop".parse().expect("a valid name"));
+        let failed = StoreError::DiskFailed { detail: "a read failed".to_owned() };
+        let found = set_aside(&folders, &app, false, None, |_, _| Err(failed.clone()));
+        assert_eq!(found.err(), Some(failed));
+    }
+
+    #[test]
+    fn a_replacement_waits_while_the_database_cannot_be_inspected() {
+        let (folder, path) = shop();
+        let (folders, app) = (AppFolders::of(folder.path()), "shop".parse().expect("a valid name"));
+        let new = path.with_file_name(NEW);
+        fs::rename(&path, &new).expect("it is moved");
+        // A link to itself can't be inspected.
+        symlink(&path, &path).expect("it is created");
+        finish(&folders, &app).expect_err("the database may exist");
+        assert!(path.is_symlink() && new.is_file());
+        fs::remove_file(&path).expect("it is removed");
+        symlink(journal_of(&path), journal_of(&path)).expect("it is created");
+        finish(&folders, &app).expect_err("the journal may exist");
+        assert!(!path.exists() && new.is_file());
+        fs::remove_file(journal_of(&path)).expect("it is removed");
+        assert_eq!(finish(&folders, &app), Ok(true));
+        assert!(path.is_file());
+    }
+
+    #[test]
+    fn only_a_damaged_database_needs_free_space() {
+        let (folder, path) = shop();
         let found = examined(folder.path());
         assert!(matches!(found, Ok(Examined::Intact)), "{found:?}");
         let mut bytes = fs::read(&path).expect("it is read");

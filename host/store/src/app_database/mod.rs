@@ -38,6 +38,7 @@ use self::rescuer::Rescuer;
 use crate::app_folders::AppFolders;
 use crate::boot::Boot;
 use crate::data_record::DataRecord;
+use crate::files::exists;
 use crate::limits::{APP_DATABASE_CALLS_MAX, APP_DATABASE_THREADS, APPS_CLOSING_MAX, APPS_OPEN_MAX};
 use crate::loss::KEY_VALUE;
 use crate::workers::Workers;
@@ -124,13 +125,13 @@ impl AppDatabases {
         if let State::Open(database) = self.lock().used(app) {
             return Ok(Some(database));
         }
-        if self.path(app).exists() { self.database(app).await.map(Some) } else { Ok(None) }
+        if exists(&self.path(app))? { self.database(app).await.map(Some) } else { Ok(None) }
     }
 
     /// Returns the app's database for a read like [`AppDatabases::existing`]. A lost database is
     /// returned too, so that its loss is reported.
     pub(crate) async fn readable(&self, app: &AppName) -> Result<Option<Arc<AppDatabase>>, StoreError> {
-        let has_data = self.inner.shared.record.has_database(app) || self.path(app).exists();
+        let has_data = self.inner.shared.record.has_database(app) || exists(&self.path(app))?;
         if has_data { self.database(app).await.map(Some) } else { Ok(None) }
     }
 
@@ -149,7 +150,7 @@ impl AppDatabases {
     pub(crate) fn check_journal(&self, app: &AppName) -> Result<bool, StoreError> {
         let path = self.path(app);
         self.inner.shared.check_journal(app, &path)?;
-        Ok(journal::journal_of(&path).exists())
+        exists(&journal::journal_of(&path))
     }
 
     /// Returns why the app's database can't be used, if an error is recorded.

@@ -151,7 +151,9 @@ impl AppDatabase {
         open.clone().for_each(|connection| disable_checkpoints(connection));
         let saved = open.into_iter().find_map(|connection| self.save(connection));
         drop((reader.take(), writer.take()));
-        if files.is_some_and(|files| files.journal.is_some() && files.journal == FileId::of(&self.journal())) {
+        // A journal that can't be inspected may be that of the lost file.
+        let journal = files.and_then(|files| files.journal);
+        if journal.is_some() && FileId::find(&self.journal()).map_or(true, |found| found == journal) {
             self.set_journal_aside(saved.is_some());
         }
         if loss_of(&self.path).is_some() {

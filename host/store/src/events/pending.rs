@@ -32,7 +32,9 @@ fn look_into_all<T>(
     databases: &AppDatabases,
     look: impl Fn(&Connection) -> Sql<T>,
 ) -> Result<Vec<Found<T>>, StoreError> {
-    let existing = databases.apps()?.into_iter().filter(|app| databases.path(app).exists());
+    // A database that can't be inspected is reported when it is opened.
+    let may_exist = |app: &AppName| databases.path(app).try_exists().unwrap_or(true);
+    let existing = databases.apps()?.into_iter().filter(may_exist);
     let found = existing.map(|app| {
         let path = databases.path(&app);
         let is_settled =
