@@ -9,7 +9,7 @@ use crate::control::{
     app_command::{AppHandle, Command},
     app_table::AppTable,
     apps::Apps,
-    error::DeployError,
+    error::{DeployError, Failure},
     push::{
         progress::PushNow,
         pushes::Pushes,
@@ -72,7 +72,6 @@ impl PushJobs {
         key: Option<String>,
     ) -> Result<Accepted, DeployError> {
         self.shutdown.ensure_open()?;
-        let unusable = |failure| DeployError::Unusable(Box::new(failure));
         let name = verify::read_plugin_name(&received, kind).await.map_err(unusable)?;
         let (app, created_app) = match self.app_table.handle(&name) {
             Ok(app) => (app, false),
@@ -119,9 +118,7 @@ impl PushJobs {
             Err(DeployError::UnknownApp(_)) => {}
             Err(error) => return Err(error),
         }
-        let verified = verify::read(&received, kind, Manifest::new(name.clone()))
-            .await
-            .map_err(|failure| DeployError::Unusable(Box::new(failure)))?;
+        let verified = verify::read(&received, kind, Manifest::new(name.clone())).await.map_err(unusable)?;
         // The manifest selects the type. A bare component, typically a first try, makes a dev app.
         let app_type = if verified.has_manifest { verified.manifest.app_type } else { AppType::Dev };
         match self.apps.create(name, app_type, "created by its first push", requester).await {
@@ -166,6 +163,15 @@ impl PushJobs {
     /// Returns the number of push jobs that wait or run.
     pub(crate) fn count(&self) -> usize {
         self.pushes.count()
+    }
+}
+
+/// Returns the error for a bundle that can't create an app.
+fn unusable(failure: Failure) -> DeployError {
+    match failure {
+        // The bundle may be valid.
+        Failure::Store(error) => error.into(),
+        failure => DeployError::Unusable(Box::new(failure)),
     }
 }
 

@@ -112,11 +112,7 @@ impl Settings {
             return self.rollback_content(app, wanted, number).await.map(Some);
         }
         let before = present.manifest.clone();
-        let mut verified = self
-            .releases
-            .stored(present)
-            .await
-            .map_err(|failure| DeployError::NotRolledOut { app: name(), failure: Box::new(failure) })?;
+        let mut verified = self.releases.stored(present).await.map_err(|failure| unreadable(app, failure))?;
         let exported = verify::exported(&verified.info.entries, app.kind);
         let limits = verified.manifest.limits.clone();
         let mut config = app.fields().config.clone();
@@ -194,7 +190,7 @@ impl Settings {
         }
         let config = release.config.clone();
         let verified = self.releases.stored(release).await;
-        let verified = verified.map_err(|failure| refused(failure.to_string()))?;
+        let verified = verified.map_err(|failure| unreadable(app, failure))?;
         let cause = format!("rollback to {wanted}{}", app.fields().config.secret_changes(&config));
         Ok(Changed { verified, config, cause })
     }
@@ -208,8 +204,7 @@ impl Settings {
             return Err(DeployError::NotWaiting { app: app.name.clone(), release: wanted, state: release.state });
         }
         let verified = self.releases.stored(release).await;
-        let verified = verified
-            .map_err(|failure| DeployError::NotRolledOut { app: app.name.clone(), failure: Box::new(failure) })?;
+        let verified = verified.map_err(|failure| unreadable(app, failure))?;
         Ok(Changed { verified, config: app.fields().config.clone(), cause: format!("approval of {wanted}") })
     }
 
@@ -252,6 +247,15 @@ impl Settings {
             done
         };
         self.shutdown.tasks.spawn(work).await.unwrap_or_else(|e| Err(Failure::Internal(e.to_string())))
+    }
+}
+
+/// Returns the error for a change whose bundle can't be read. A disk error says nothing about the
+/// bundle.
+fn unreadable(app: &AppRecord, failure: Failure) -> DeployError {
+    match failure {
+        Failure::Store(error) if error.is_passing() => error.into(),
+        failure => DeployError::NotRolledOut { app: app.name.clone(), failure: Box::new(failure) },
     }
 }
 

@@ -349,7 +349,7 @@ impl StoreError {
     }
 
     /// Converts a failed file system call.
-    pub(crate) fn file(path: &Path, error: &io::Error) -> Self {
+    pub fn file(path: &Path, error: &io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
                 Self::DiskFull { folder: path.parent().unwrap_or(path).to_owned() }

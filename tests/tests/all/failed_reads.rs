@@ -167,6 +167,19 @@ fn an_automatic_return_waits_until_the_good_release_can_be_read() {
 }
 
 #[test]
+fn a_rollback_to_an_unreadable_bundle_is_a_disk_error() {
+    let host = Host::start_with_faults("");
+    host.deploy("shop", Bundle::shape(&[("GREETING", "one")]));
+    host.deploy("shop", Bundle::shape(&[("GREETING", "two")]));
+    host.faults().fail(DiskError::ReadOfBlobs);
+    host.rollback("shop", 1).problem(500, "disk");
+    host.set_config("shop", &json!({ "GREETING": "three" })).problem(500, "disk");
+    host.faults().end_errors();
+    host.rollback("shop", 1).expect(200);
+    assert_eq!(host.get("shop", "/").expect(200).text(), "v3 one");
+}
+
+#[test]
 fn an_unreadable_bundle_is_reported_and_stored_again() {
     let host = Host::start_with_faults("");
     host.deploy("shop", Bundle::shape(&[("GREETING", "one")]));

@@ -1,13 +1,15 @@
 //! Owns reading a bundle: its component, its manifest, and whether this host supports it. Never
 //! compiles and never stores.
 
+use std::path::Path;
+
 use bytes::Bytes;
 use isopod_engine::{ComponentInfo, Entries, inspect};
 use isopod_policy::{
     AppKind, AppName, BundleError, BundleKind, Grants, Limits, Manifest, bundle,
     formation::{self, Exported, Formation},
 };
-use isopod_store::Digest;
+use isopod_store::{Digest, StoreError};
 
 use crate::control::{Failure, Received};
 
@@ -33,10 +35,7 @@ pub(in crate::control) async fn read(
     present: Manifest,
 ) -> Result<ValidBundle, Failure> {
     let path = upload.path();
-    let reading = tokio::task::spawn_blocking(move || {
-        let bytes = std::fs::read(path).map_err(unreadable)?;
-        verify(kind, bytes, present)
-    });
+    let reading = tokio::task::spawn_blocking(move || verify(kind, read_upload(&path)?, present));
     reading.await.unwrap_or_else(|e| Err(Failure::Internal(e.to_string())))
 }
 
@@ -47,7 +46,7 @@ pub(in crate::control) async fn read_plugin_name(upload: &Received, kind: Bundle
     }
     let path = upload.path();
     let reading = tokio::task::spawn_blocking(move || {
-        let bytes = std::fs::read(path).map_err(unreadable)?;
+        let bytes = read_upload(&path)?;
         kind.check(&bytes)?;
         let manifest = bundle::read(kind, &bytes)?.manifest.filter(|manifest| manifest.kind == AppKind::Plugin);
         let manifest = manifest.ok_or(Failure::NoPluginManifest)?;
@@ -58,8 +57,8 @@ pub(in crate::control) async fn read_plugin_name(upload: &Received, kind: Bundle
     reading.await.unwrap_or_else(|e| Err(Failure::Internal(e.to_string())))
 }
 
-fn unreadable(error: std::io::Error) -> Failure {
-    Failure::Internal(format!("the upload can't be read: {error}"))
+fn read_upload(path: &Path) -> Result<Vec<u8>, Failure> {
+    std::fs::read(path).map_err(|error| StoreError::file(path, &error).into())
 }
 
 /// Reads a bundle. Blocks. A bare component takes `present`, the manifest of the current release.
@@ -188,6 +187,12 @@ fn check_sdk(found: Option<&str>) -> Result<(), Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_unreadable_upload_is_no_invalid_bundle() {
+        let refused = read_upload(Path::new("/")).expect_err("a folder can't be read");
+        assert!(refused.is_passing() && !refused.is_build_failure(), "{refused}");
+    }
 
     fn manifest(text: &str) -> Manifest {
         Manifest::parse(text).expect("valid manifest")
