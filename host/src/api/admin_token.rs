@@ -55,6 +55,12 @@ pub(crate) async fn load(store: &Store) -> Result<Tokens, TokenError> {
     Ok(Tokens::new(rows))
 }
 
+/// Returns whether the file is a symbolic link, for example to a mounted secret. A rotation would
+/// replace the link, and leave the former secret in the file that it points to.
+pub(super) fn is_link(store: &Store) -> bool {
+    store.folder().join(FILE).is_symlink()
+}
+
 /// Rotates the administrator's token in the store and in its file, and returns all tokens after the
 /// change. The file is replaced atomically: a crash leaves one of the two secrets in it, and the
 /// next start accepts that one.

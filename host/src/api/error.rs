@@ -52,6 +52,8 @@ pub(crate) enum Error {
     PushFailed(Box<PushView>),
     #[error("the administrator's token {0}: its owner would lose access to the host")]
     AdminToken(&'static str),
+    #[error("admin.token in the data folder is a symbolic link, so the host can't replace the secret in it")]
+    LinkedAdminToken,
     #[error("`expires_at` is {at}, which has passed")]
     ExpiryPassed { at: Timestamp },
     #[error(
@@ -140,6 +142,10 @@ impl Error {
             Self::AdminToken(_) => {
                 Problem::new(StatusCode::CONFLICT, "admin-token", "The administrator's token is permanent", detail)
                     .hint("replace its secret with `isopod tokens rotate admin`")
+            }
+            Self::LinkedAdminToken => {
+                Problem::new(StatusCode::CONFLICT, "admin-token", "The administrator's token is a link", detail)
+                    .hint("write a new secret to the file that it points to, and restart the host")
             }
             Self::ExpiryPassed { .. } => {
                 Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "bad-expiry", "Invalid expiry", detail)

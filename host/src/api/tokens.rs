@@ -129,7 +129,21 @@ pub(super) async fn create(
         ..Token::new(name.as_str(), auth::hash(&token), new.role, scope, now)
     };
     let body = CreatedToken { view: TokenView::of(&row, None, now), token };
-    api.tokens.change(api.store.insert_token(row)).await?;
+    let mut replaced = Vec::new();
+    let stored = async {
+        let before = api.store.tokens().await?;
+        let rows = api.store.insert_token(row).await?;
+        // At the limit of tokens, the new one takes the place of one that has expired.
+        let is_gone = |token: &Token| token.is_expired(now) && rows.iter().all(|row| row.name != token.name);
+        replaced.extend(before.into_iter().filter(is_gone));
+        Ok::<_, StoreError>(rows)
+    };
+    api.tokens.change(stored).await?;
+    for token in replaced {
+        let text = format!("token `{}` replaced by the token `{name}`, since it had expired", token.name);
+        let data = json!({ "token": token.name, "replaced_by": name });
+        activity::record(&api, &caller, from, "token-replaced", text, data).await;
+    }
     let text = format!("token `{name}` created with the role {}", new.role);
     let data = json!({ "token": name, "role": new.role, "apps": body.view.apps, "expires_at": expires_at });
     activity::record(&api, &caller, from, "token-created", text, data).await;
@@ -182,6 +196,9 @@ pub(super) async fn rotate(
         return Err(Error::GraceTooLong { grace_ms });
     }
     let is_admin = name == admin_token::NAME;
+    if is_admin && admin_token::is_link(&api.store) {
+        return Err(Error::LinkedAdminToken);
+    }
     match expires_at {
         Change::Set(_) if is_admin => return Err(Error::AdminToken("can't expire")),
         Change::Set(expiry) if expiry <= at => return Err(Error::ExpiryPassed { at: expiry }),

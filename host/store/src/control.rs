@@ -368,7 +368,7 @@ impl Store {
 
     /// Restores the secret and the expiry of a token after a rotation that could not be completed.
     pub async fn restore_token(&self, before: Token) -> Result<(), StoreError> {
-        self.sqlite().write(move |connection| tokens::replace_secret(connection, &before)).await
+        self.write_in_reserve(move |connection| tokens::replace_secret(connection, &before)).await
     }
 
     /// Records the last uses of tokens in one transaction.

@@ -138,3 +138,19 @@ fn refused_calls_are_stored_once_the_disk_can_be_written() {
     host.faults().end_errors();
     wait_for("the refused calls", || (total(&refused(&host, "reader"), "role-too-small") == 5).then_some(()));
 }
+
+#[test]
+fn the_replacement_of_an_expired_token_is_in_the_audit_trail() {
+    let sql = "WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < 999)
+               INSERT INTO tokens (name, hash, role, scope, created_at, expires_at)
+               SELECT 't' || n, 'hash-' || n, 'read', admin.scope, admin.created_at, iif(n = 7, admin.created_at, NULL)
+               FROM numbers, tokens AS admin WHERE admin.name = 'admin'";
+    let host = Host::start().restart_after(|host| host.change_rows(sql, []));
+    token(&host, "ci", "read", None);
+    let entries = audit(&host, "");
+    let kinds: Vec<&str> = entries.iter().filter_map(|entry| entry["kind"].as_str()).collect();
+    assert_eq!(kinds, ["token-created", "token-replaced"]);
+    assert_eq!(entries[1]["text"], "token `t7` replaced by the token `ci`, since it had expired");
+    let tokens = || Ask::post("/v1/tokens").json(&json!({ "name": "more", "role": "read" }));
+    host.api(tokens()).problem(409, "too-many-tokens");
+}

@@ -1,6 +1,10 @@
 //! Tests the lives of tokens: expiry, rotation with and without a grace period, and the last use.
 
-use std::{os::unix::fs::PermissionsExt, process::Output, time::Duration};
+use std::{
+    os::unix::fs::{PermissionsExt, symlink},
+    process::Output,
+    time::Duration,
+};
 
 use isopod_tests::{Answer, Ask, Host, Wire, limits::MINUTE_PATIENCE, program, wait_for, wait_up_to};
 use serde_json::{Value, json};
@@ -299,4 +303,16 @@ fn tokens_are_listed_created_and_revoked_by_the_command_line() {
     for (args, status) in [(&["revoke", "ci"][..], 1), (&["create", "x"], 2), (&["rotate", "A B"], 2)] {
         assert_eq!(tokens(&host, args).status.code(), Some(status), "{args:?}");
     }
+}
+
+#[test]
+fn the_administrators_token_is_not_rotated_through_a_link() {
+    let host = Host::start();
+    let (file, secret) = (host.data().join("admin.token"), host.data().join("mounted"));
+    std::fs::rename(&file, &secret).expect("it is moved");
+    symlink(&secret, &file).expect("it is created");
+    rotate(&host, "admin", &json!({})).problem(409, "admin-token");
+    assert!(file.is_symlink());
+    let host = host.restart();
+    host.api(Ask::get("/v1/tokens")).expect(200);
 }
