@@ -444,8 +444,8 @@ impl AppTask {
             Ok((id, Done::Loaded(load, release, result))) => {
                 // Dropped last, since the host's start waits until the result is published.
                 let ended = self.load.take_if(|load| load.work.id() == id);
-                if ended.is_some() {
-                    self.loaded(load, release, *result).await;
+                if let Some(ended) = &ended {
+                    self.loaded(load, release, *result, ended.done.is_some()).await;
                 }
             }
             // The outcome of an earlier watch is void.

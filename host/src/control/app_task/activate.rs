@@ -18,8 +18,15 @@ use crate::control::{
 use crate::{observe::logs::LogLine, runtime::ActiveRelease};
 
 impl AppTask {
-    /// Puts the release of a start in service, or records why it can't be loaded.
-    pub(super) async fn loaded(&mut self, load: LoadId, release: ReleaseNumber, result: Result<Loaded, Failure>) {
+    /// Puts the release of a start in service, or records why it can't be loaded. `is_restored` if
+    /// the release served before the host's start.
+    pub(super) async fn loaded(
+        &mut self,
+        load: LoadId,
+        release: ReleaseNumber,
+        result: Result<Loaded, Failure>,
+        is_restored: bool,
+    ) {
         match result {
             Ok(Loaded { running, beside }) => {
                 if let Some(beside) = &beside {
@@ -29,6 +36,9 @@ impl AppTask {
                 let incoming = Incoming::New { running: Arc::new(running), beside };
                 let cause = format!("{release} serves");
                 if self.step(AppCommand::Loaded(load), &cause, Some(incoming)).is_ok() {
+                    if !is_restored {
+                        self.report_stranded_events();
+                    }
                     self.adopt_settings(release).await;
                 }
             }
@@ -96,7 +106,6 @@ impl AppTask {
         };
         self.publish(|fields| fields.serves_http = running.serves_http());
         self.deliver_events(&running);
-        self.report_stranded_events(&running);
         match self.standby.last().cloned() {
             Some(before) => {
                 let app = Arc::clone(&self.app);
@@ -116,11 +125,13 @@ impl AppTask {
         }
     }
 
-    /// Reports the events that wait for process types which the release lacks. Runs in the
+    /// Reports the events that wait for process types which the release in service lacks. Called
+    /// after each change of that release, and not at each start of the host. Runs in the
     /// background, since it reads the app's queue.
-    fn report_stranded_events(&self, running: &Arc<ActiveRelease>) {
+    pub(super) fn report_stranded_events(&self) {
+        let Some(running) = self.app.traffic.active() else { return };
         let Some(release) = running.release() else { return };
-        let (app, running) = (Arc::clone(&self.app), Arc::clone(running));
+        let app = Arc::clone(&self.app);
         let (events, activity) = (self.services.events.clone(), self.services.activity.clone());
         self.services.shutdown.in_background(async move {
             for stranded in events.stranded(&app, &running).await {

@@ -152,6 +152,7 @@ impl AppTask {
         let (bad, detail, code) = (replacing.number, &replacing.detail, replacing.code);
         // Traffic switches first, since clients wait. The store follows within milliseconds.
         self.perform(decision, detail, Some(incoming));
+        self.report_stranded_events();
         let text = format!("{bad} is taken out of service and {good} serves again: {detail}");
         self.app.log.write(LogLine::host(&self.app.name, text.clone()));
         tracing::warn!(app = %self.app.name, "{text}");

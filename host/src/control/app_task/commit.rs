@@ -48,6 +48,7 @@ impl AppTask {
             Intended::Stopped => (format!("{number} is ready and will serve once the app is started"), None),
         };
         self.perform(decision, &cause, incoming);
+        self.report_stranded_events();
         services.schedules.schedule(&app, &manifest);
         if let Some(push) = push {
             push.log(match intended {

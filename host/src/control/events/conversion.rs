@@ -120,6 +120,20 @@ pub(super) struct Target<'a> {
     pub(super) id: Option<&'a str>,
 }
 
+impl Target<'_> {
+    /// Returns why the app that has the name now isn't the target.
+    pub(super) fn mismatch(&self, id: &str) -> Option<&'static str> {
+        match self.id {
+            Some(NO_APP) => Some("there was no such app when the event was sent"),
+            Some(target) if target != id => Some("the app was destroyed, and a new app has its name"),
+            Some(_) | None => None,
+        }
+    }
+}
+
+/// The id of a target that didn't exist when the event was sent.
+const NO_APP: &str = "";
+
 /// Marks an event to be forwarded. In the sender's own queue, its source includes the target app,
 /// so events with the same source and id for different apps aren't duplicates of each other. Its
 /// subject includes the target app too, so an unavailable target delays only events for that app.
@@ -239,8 +253,8 @@ pub(super) fn effects(
         let Sent { event, not_before, expires_at } =
             from_guest(event, app, now).map_err(|error| Failure::Effects(error.to_string()))?;
         let event = match target {
-            // If the app doesn't exist, the empty id makes the event a dead letter.
-            Some(target) => forwarding(event, &target, &id_of(&target).unwrap_or_default()),
+            // Without such an app, the event becomes a dead letter.
+            Some(target) => forwarding(event, &target, id_of(&target).as_deref().unwrap_or(NO_APP)),
             None => event,
         };
         emitted.push(handler.event(event, not_before, expires_at));
@@ -327,6 +341,13 @@ mod tests {
             assert_ne!(waiting.subject.as_deref(), Some("ann"), "it has no order with the app's own events");
             assert_eq!(forwarded(waiting, "billing"), event);
         }
+    }
+
+    #[test]
+    fn an_event_reaches_only_the_app_that_existed_when_it_was_sent() {
+        let why = |id| Target { name: "billing", id }.mismatch("7f").unwrap_or_default();
+        assert_eq!((why(None), why(Some("7f"))), ("", ""));
+        assert!(why(Some("6e")).contains("was destroyed") && why(Some(NO_APP)).contains("there was no such app"));
     }
 
     #[test]

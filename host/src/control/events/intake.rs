@@ -153,8 +153,8 @@ impl Intake {
             return Err(Failure::Forward(text("the release has no grant to send events to it")));
         }
         let app = self.app_named(target.name).ok_or_else(|| Failure::NoTarget(text("there is no such app")))?;
-        if target.id.is_some_and(|id| id != app.id) {
-            return Err(Failure::NoTarget(text("the app was destroyed, and a new app has its name")));
+        if let Some(why) = target.mismatch(&app.id) {
+            return Err(Failure::NoTarget(text(why)));
         }
         let event = conversion::forwarded(claim.event.clone(), target.name);
         let forwarded = async {
