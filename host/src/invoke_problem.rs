@@ -104,6 +104,7 @@ fn fault_problem(fault: &Fault, error: &InvokeError, interface: Interface<'_>) -
             app_problem(StatusCode::GATEWAY_TIMEOUT, "deadline", error, interface)
         }
         (Fault::NoSuchEntry { .. }, Interface::Event { .. }) => not_taken(error, interface),
+        (Fault::Provider { provider, is_busy, .. }, Interface::Http) => provider_failed(provider, *is_busy),
         (Fault::BadRequest { .. }, Interface::Http) => {
             let title = "The request is invalid";
             Problem::new(StatusCode::BAD_REQUEST, "bad-request", title, detail(error, interface)).deployer_hint(LOGGED)
@@ -123,10 +124,25 @@ fn fault_problem(fault: &Fault, error: &InvokeError, interface: Interface<'_>) -
             | Fault::BodyLeftOpen
             | Fault::Stopped
             | Fault::ClientGone
+            | Fault::Provider { .. }
             | Fault::NoSuchEntry { .. },
             _,
         ) => failed(fault.code(), error, interface),
     }
+}
+
+/// The problem of a request whose app called a provider that failed.
+fn provider_failed(provider: &str, is_busy: bool) -> Problem {
+    let detail = format!("the plugin `{provider}`, which the app calls, failed");
+    let problem = match is_busy {
+        true => {
+            let title = "A plugin of the app is busy";
+            Problem::new(StatusCode::SERVICE_UNAVAILABLE, "plugin-busy", title, detail).retry_after(1)
+        }
+        false => Problem::new(StatusCode::BAD_GATEWAY, "plugin-failed", "A plugin of the app failed", detail),
+    };
+    let hint = format!("see its log for details: `isopod logs --app {provider}`");
+    problem.member("plugin", provider.to_owned()).deployer_hint(hint)
 }
 
 /// The problem of a job that the app's own code failed to complete.

@@ -27,6 +27,7 @@ pub mod plugins;
 pub mod probe;
 pub mod problem;
 pub mod program;
+pub mod providers;
 pub mod pty;
 pub mod push;
 pub mod queue;

@@ -1,7 +1,7 @@
 //! Describes guest failures for the app's author, with the names of the guest's functions. Never
 //! decides whether a call is retried.
 
-use crate::limits;
+use crate::{limits, provider_call::ProviderError};
 use std::{fmt, io, time::Duration};
 use wasmtime::{Trap, WasmBacktrace, component::ResourceTableError};
 use wasmtime_wasi_http::FieldMapError;
@@ -48,6 +48,9 @@ pub enum Fault {
     /// All instance slots, or all guest memory, of this host are in use.
     #[error("no room on this host: {detail}")]
     NoRoom { room: Room, detail: String },
+    /// A provider that the guest called failed.
+    #[error("the provider `{provider}` failed: {why}")]
+    Provider { provider: String, why: String, is_busy: bool },
     /// The component has no such entry point.
     #[error("the component does not export {entry}")]
     NoSuchEntry { entry: &'static str },
@@ -108,6 +111,7 @@ impl Fault {
             Self::BadRequest { .. } => "bad-request",
             Self::ClientGone => "client-gone",
             Self::NoRoom { .. } => "no-room",
+            Self::Provider { .. } => "provider",
             Self::NoSuchEntry { .. } => "no-such-entry",
         }
     }
@@ -124,6 +128,10 @@ impl Fault {
     pub(crate) fn from_error(error: &wasmtime::Error, denied: Option<Denied>) -> Self {
         if let Some(exit) = error.downcast_ref::<wasmtime_wasi::I32Exit>() {
             return Self::Exited { code: exit.0 };
+        }
+        if let Some(failed) = error.downcast_ref::<ProviderError>() {
+            let ProviderError { provider, why, is_busy } = failed.clone();
+            return Self::Provider { provider, why, is_busy };
         }
         if error.is::<wasmtime::PoolConcurrencyLimitError>() {
             return Self::NoRoom { room: Room::Slot, detail: error.to_string() };

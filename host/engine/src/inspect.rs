@@ -3,15 +3,19 @@
 //!
 //! Rejections name the fault in terms that the component's author knows.
 
-use crate::{kind::Flavour, limits, offered, slots};
+use crate::{
+    interfaces::{self, Interfaces},
+    kind::Flavour,
+    limits, offered, slots,
+};
 use isopod_policy::{
-    Form,
+    Form, Grants,
     limits::{TEXT_DETAIL_BYTES_SHOWN, TEXT_NAME_BYTES_SHOWN},
     text::{self, line_excerpt},
 };
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use wasmparser::{Encoding, Parser, Payload, Validator, WasmFeatures};
+use wasmparser::{Encoding, Parser, Payload, ValidPayload, Validator, WasmFeatures, types::Types};
 
 /// The custom section that marks a component as a snapshot, so that its instances skip `init`.
 pub(crate) const SNAPSHOT_SECTION: &str = "isopod-snapshot";
@@ -53,9 +57,32 @@ pub struct ComponentInfo {
     /// Whether its HTTP handler receives whole bodies in its memory: over the flat interface, or
     /// over `wasi:http` from an SDK that also exports the flat interface.
     pub holds_bodies_whole: bool,
+    /// The interfaces that it imports from providers.
+    #[serde(default)]
+    pub imported_interfaces: Interfaces,
+    /// The interfaces that it can offer as a provider.
+    #[serde(default)]
+    pub exported_interfaces: Interfaces,
     /// Instance slots that one instance takes: more than one if it has many memories, tables or
     /// modules.
     pub slots: u32,
+}
+
+impl ComponentInfo {
+    /// Checks that each interface that the component imports from a provider is granted.
+    /// `has_providers` is whether there are providers here.
+    pub fn check_interfaces(&self, grants: &Grants, has_providers: bool) -> Result<(), Rejected> {
+        let is_granted = |name: &str| grants.interfaces.keys().any(|granted| granted.as_str() == name);
+        let missing: Vec<&String> =
+            self.imported_interfaces.keys().filter(|name| !has_providers || !is_granted(name)).collect();
+        match missing.first() {
+            Some(first) => Err(Rejected::UnknownImport {
+                names: missing.iter().map(|name| offered::named(name)).collect(),
+                hint: hint_for(first),
+            }),
+            None => Ok(()),
+        }
+    }
 }
 
 /// How a component can be run.
@@ -68,6 +95,9 @@ pub struct Entries {
     /// Whether it exports middleware, as a plugin.
     #[serde(default)]
     pub middleware: bool,
+    /// Whether it can offer interfaces to apps, as a plugin.
+    #[serde(default)]
+    pub provider: bool,
 }
 
 /// The preferred HTTP interface of those that a component exports.
@@ -101,8 +131,8 @@ pub enum Rejected {
     #[error(
         "the component exports nothing that can be run (it exports {exports}). Export one of \
          wasi:http/incoming-handler@0.2, wasi:http/handler@0.3, isopod:app/http@0.1.0, \
-         isopod:app/event-handler@0.1.0, wasi:cli/run, or for a plugin isopod:plugin/middleware@0.1.0; with the \
-         Rust SDK: `isopod_sdk::http!(handler)`"
+         isopod:app/event-handler@0.1.0, wasi:cli/run, or for a plugin isopod:plugin/middleware@0.1.0 or an \
+         interface of its own; with the Rust SDK: `isopod_sdk::http!(handler)`"
     )]
     NothingToRun { exports: String },
     #[error(
@@ -142,17 +172,22 @@ pub fn inspect(bytes: &[u8]) -> Result<ComponentInfo, Rejected> {
         return Err(too_large("the file in bytes", bytes.len(), limits::COMPONENT_BYTES_MAX));
     }
     let outline = Outline::read(bytes)?;
-    if let Some(foreign) = outline.imports.iter().find(|name| !offered::is_known_package(name)) {
-        return Err(unknown_imports(&outline.imports, hint_for(foreign)));
+    let (types, is_async) = types_of(bytes)?;
+    let (imported_interfaces, foreign) =
+        interfaces::of(&outline.imports, &types, |types, name| Some(&types.component_item_for_import(name)?.ty));
+    if let Some(foreign) = foreign {
+        return Err(unknown_imports(&outline.imports, hint_for(&foreign)));
     }
-    let mut entries = entries_of(&outline.exports);
+    let (exported_interfaces, _) =
+        interfaces::of(&outline.exports, &types, |types, name| Some(&types.component_item_for_export(name)?.ty));
+    let mut entries = Entries { provider: !exported_interfaces.is_empty(), ..entries_of(&outline.exports) };
     if entries.http == Some(HttpAbi::Flat)
         && let Some(standard) = standard_http(&outline.exports)
         && streams(bytes)?
     {
         entries.http = Some(standard);
     }
-    if entries.http.is_none() && !entries.events && !entries.command && !entries.middleware {
+    if entries.http.is_none() && !entries.events && !entries.command && !entries.middleware && !entries.provider {
         let names = outline.exports.iter().map(String::as_str);
         let exports = match outline.exports.is_empty() {
             true => "nothing".to_owned(),
@@ -161,7 +196,7 @@ pub fn inspect(bytes: &[u8]) -> Result<ComponentInfo, Rejected> {
         return Err(Rejected::NothingToRun { exports });
     }
     let uses_wasi_03 = outline.imports.iter().chain(&outline.exports).any(|name| is_wasi_03(name));
-    let needs_concurrency = uses_wasi_03 || uses_async(bytes)?;
+    let needs_concurrency = uses_wasi_03 || is_async;
     Ok(ComponentInfo {
         digest: hex(&Sha256::digest(bytes)),
         size_bytes: bytes.len() as u64,
@@ -170,6 +205,8 @@ pub fn inspect(bytes: &[u8]) -> Result<ComponentInfo, Rejected> {
         single_use: outline.single_use,
         holds_bodies_whole: holds_bodies_whole(&outline),
         slots: slots_of(bytes, Flavour::needed(needs_concurrency))?,
+        imported_interfaces,
+        exported_interfaces,
         imports: outline.imports,
         exports: outline.exports,
         entries,
@@ -287,26 +324,30 @@ fn names_single_use_tool(producers: &[u8]) -> bool {
     producers.windows(TOOL.len()).any(|name| name == TOOL)
 }
 
-/// Returns whether a component uses async features: whether it is valid only with them. Function
-/// bodies are left to the compiler, which validates them too.
-fn uses_async(bytes: &[u8]) -> Result<bool, Rejected> {
+/// Returns a component's types, and whether it uses async features: whether it is valid only with
+/// them. Function bodies are left to the compiler, which validates them too.
+fn types_of(bytes: &[u8]) -> Result<(Types, bool), Rejected> {
     let all = WasmFeatures::all();
-    if validates(bytes, all.difference(async_features())).is_ok() {
-        return Ok(false);
+    if let Ok(types) = validate(bytes, all.difference(async_features())) {
+        return Ok((types, false));
     }
-    validates(bytes, all).map(|()| true)
+    validate(bytes, all).map(|types| (types, true))
 }
 
 fn async_features() -> WasmFeatures {
     WasmFeatures::CM_ASYNC | WasmFeatures::CM_ASYNC_STACKFUL | WasmFeatures::CM_MORE_ASYNC_BUILTINS
 }
 
-fn validates(bytes: &[u8], features: WasmFeatures) -> Result<(), Rejected> {
+fn validate(bytes: &[u8], features: WasmFeatures) -> Result<Types, Rejected> {
     let mut validator = Validator::new_with_features(features);
+    let mut types = None;
     for payload in Parser::new(0).parse_all(bytes) {
-        validator.payload(&payload.map_err(malformed)?).map_err(malformed)?;
+        // The outermost component ends last.
+        if let ValidPayload::End(ended) = validator.payload(&payload.map_err(malformed)?).map_err(malformed)? {
+            types = Some(ended);
+        }
     }
-    Ok(())
+    types.ok_or_else(|| Rejected::Malformed { detail: "it has no end".to_owned() })
 }
 
 fn slots_of(bytes: &[u8], flavour: Flavour) -> Result<u32, Rejected> {
@@ -335,6 +376,7 @@ fn entries_of(exports: &[String]) -> Entries {
         command: has("wasi:cli/run@0."),
         health: has("isopod:app/health@0.1."),
         middleware: has(MIDDLEWARE),
+        provider: false,
     }
 }
 
@@ -373,7 +415,9 @@ fn hint_for(import: &str) -> String {
         "It looks like a module built for a JavaScript host; build for the target wasm32-wasip2"
     } else {
         "Offered are wasi:cli, clocks, config, filesystem, http, io, keyvalue, logging, random and sockets. \
-         Compose the missing interface into the component with `wac plug`, or remove what uses it"
+         Compose the missing interface into the component with `wac plug`, remove what uses it, or install a provider \
+         that offers it and name it in isopod.toml: interfaces = { \"PACKAGE/INTERFACE\" = \"PROVIDER\" } under \
+         [grants]"
     };
     hint.to_owned()
 }

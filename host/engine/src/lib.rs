@@ -14,6 +14,7 @@ mod bindings;
 mod body;
 mod bounded;
 mod budget;
+mod caller;
 mod command;
 mod compile;
 mod config;
@@ -37,6 +38,7 @@ mod http_abi;
 mod http_outcome;
 mod inspect;
 mod instance;
+mod interfaces;
 mod key_access;
 mod keyvalue;
 mod kind;
@@ -50,6 +52,9 @@ mod output;
 mod packed;
 mod plugin;
 mod program;
+mod provider;
+mod provider_call;
+mod provider_link;
 mod purity;
 mod response_body;
 mod sandbox;
@@ -78,13 +83,15 @@ pub use head::has_no_content;
 pub use http_outcome::{HttpOutcome, InstanceState};
 pub use inspect::{ComponentInfo, Entries, HttpAbi, Rejected, inspect};
 pub use instance::Instance;
+pub use interfaces::{Interface, Interfaces};
 pub use kind::Speed;
 pub use plugin::PluginRequest;
 pub use program::{FrozenProgram, Program};
+pub use provider_call::{ProviderCall, ProviderError, ProviderResults};
 pub use response_body::{ResponseBody, ResponseEnd};
 pub use sandbox::{
-    EmitError, EventSink, Folder, KeyValue, KvError, Level, Output, OutputLine, Sandbox, Screen, Stdio, Stream,
-    ValueVersion,
+    EmitError, EventSink, Folder, KeyValue, KvError, Level, Output, OutputLine, Providers, Sandbox, Screen, Stdio,
+    Stream, ValueVersion,
 };
 pub use snapshot::{Preparation, Snapshot};
 pub use transaction::{Effects, EffectsCharge, KeyRead, KeyWrite};

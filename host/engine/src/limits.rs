@@ -118,6 +118,10 @@ pub const CONCURRENT_ENTRIES_MAX: usize = 10_000;
 /// Beyond it the guest traps, or the call fails.
 pub const HOST_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
+/// The signatures of one interface of a provider, written out. An interface with more can't be
+/// passed on; the deploy is refused.
+pub const INTERFACE_TEXT_BYTES_MAX: usize = 64 * 1024;
+
 /// Bytes that a host call copies out of the guest or into it: about as much as can be copied
 /// within a time slice. A call with larger arguments traps; a key-value call with a larger result
 /// fails.

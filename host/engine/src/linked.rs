@@ -7,6 +7,7 @@ use crate::{
     flat_call,
     inspect::{ComponentInfo, EVENT_HANDLER, HttpAbi, PLUGIN_CONFIG, Rejected},
     offered,
+    provider_link::Offered,
     state::HostState,
 };
 use isopod_policy::{limits::TEXT_DETAIL_BYTES_SHOWN, text::line_excerpt};
@@ -31,6 +32,8 @@ pub(crate) struct Exports {
     pub(crate) events: Option<EventExport>,
     pub(crate) middleware: Option<bindings::middleware::MiddlewarePluginIndices>,
     pub(crate) plugin_config: Option<bindings::plugin_config::ConfigPluginIndices>,
+    /// The functions of a provider.
+    pub(crate) offered: Offered,
     pub(crate) health: Option<bindings::health::HealthAppIndices>,
     /// Also `None` for a snapshot, which was taken after `init` returned.
     pub(crate) init: Option<bindings::init::InitAppIndices>,
@@ -85,6 +88,7 @@ impl Linked {
                 .then(|| bindings::plugin_config::ConfigPluginIndices::new(&pre))
                 .transpose()
                 .map_err(broken)?,
+            offered: Offered::find(info, &pre),
             health: info
                 .entries
                 .health

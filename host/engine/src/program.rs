@@ -9,6 +9,7 @@ use crate::{
     linked::{Exports, Linked, unlinked},
     linker,
     outbound::Outbound,
+    provider_link,
     purity::PurityCheck,
     sandbox::Sandbox,
     state::{HostState, Parts},
@@ -72,6 +73,7 @@ impl Engine {
 
 impl Program {
     pub(crate) fn new(engine: &Engine, component: &Component, sandbox: Sandbox) -> Result<Self, Rejected> {
+        component.info.check_interfaces(&sandbox.grants, sandbox.providers.is_some())?;
         let linker = engine.linker(component.kind);
         Self::of(Self::frozen(engine, component, sandbox, None), &component.code, linker)
     }
@@ -115,7 +117,15 @@ impl Program {
         code: &wasmtime::component::Component,
         linker: &Linker<HostState>,
     ) -> Result<Self, Rejected> {
-        let linked = Arc::new(Linked::new(frozen.info(), code, linker)?);
+        let info = frozen.info();
+        let linked = if info.imported_interfaces.is_empty() {
+            Linked::new(info, code, linker)
+        } else {
+            let mut linker = linker.clone();
+            provider_link::link(&mut linker, info).map_err(|error| unlinked(code, &error))?;
+            Linked::new(info, code, &linker)
+        };
+        let linked = Arc::new(linked?);
         Ok(Self(Arc::new(Inner { frozen, linked })))
     }
 

@@ -1,7 +1,10 @@
 //! One app's permissions, as set by the embedder. Never enforces them: the capability files beside
 //! this file do.
 
-use crate::event::{EmittedEvent, Reply};
+use crate::{
+    event::{EmittedEvent, Reply},
+    provider_call::{ProviderCall, ProviderError, ProviderResults},
+};
 use async_trait::async_trait;
 use isopod_policy::{Grants, Limits};
 use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
@@ -29,6 +32,8 @@ pub struct Sandbox {
     pub keyvalue: Option<Arc<dyn KeyValue>>,
     /// The receiver of the events that the app sends, if this host takes any.
     pub events: Option<Arc<dyn EventSink>>,
+    /// The providers of the granted interfaces, if this host has any.
+    pub providers: Option<Arc<dyn Providers>>,
     /// The sink of the app's output.
     pub output: Arc<dyn Output>,
     /// Whether the app may use the reserve of memory and instance slots when the host is full.
@@ -165,6 +170,13 @@ pub trait EventSink: Send + Sync {
     /// Delivers an event to an event handler at once, and returns its reply. Dropping the future
     /// ends the delivery; the engine drops it at the timeout.
     async fn ask(&self, event: EmittedEvent, timeout: Duration) -> Result<Option<Reply>, EmitError>;
+}
+
+/// Passes the calls of an app to the providers of its granted interfaces.
+#[async_trait]
+pub trait Providers: Send + Sync {
+    /// Calls the provider of the call's interface. Dropping the future ends the call.
+    async fn call(&self, call: ProviderCall, request_id: &str) -> Result<ProviderResults, ProviderError>;
 }
 
 /// Why an event was not sent, or an asked handler has no reply; the text reaches the guest.

@@ -130,6 +130,7 @@ fn bare(app: String, limits: Limits, output: Arc<dyn Output>) -> Sandbox {
         limits,
         keyvalue: None,
         events: None,
+        providers: None,
         output,
         may_use_reserve: false,
         stdio: None,

@@ -32,6 +32,8 @@ pub(crate) struct HostState {
     pub(crate) sandbox: Arc<Sandbox>,
     pub(crate) request: RequestId,
     pub(crate) denied: Option<Denied>,
+    /// The app on whose behalf a provider runs the current call.
+    pub(crate) caller: Option<Arc<str>>,
     /// Whether the current call's request is a HEAD: its response has no content.
     pub(crate) is_head_request: bool,
     purity: Option<Arc<PurityCheck>>,
@@ -81,6 +83,7 @@ impl HostState {
             config: Arc::clone(program.config),
             request,
             denied: None,
+            caller: None,
             is_head_request: false,
             purity: program.purity.cloned(),
             wasi: wasi_context(&program, &stdio)?,

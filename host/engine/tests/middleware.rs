@@ -39,6 +39,7 @@ async fn plugin() -> Program {
         limits: Limits::default(),
         keyvalue: None,
         events: None,
+        providers: None,
         output: Arc::new(Silent),
         may_use_reserve: true,
         stdio: None,

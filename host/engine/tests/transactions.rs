@@ -188,6 +188,7 @@ impl App {
             limits: Limits::default(),
             keyvalue: Some(Arc::clone(&world) as Arc<dyn KeyValue>),
             events: Some(Arc::clone(&world) as Arc<dyn EventSink>),
+            providers: None,
             output: Arc::new(Log(Arc::clone(&world))),
             may_use_reserve: true,
             stdio: None,

@@ -30,6 +30,9 @@ pub struct Ceiling {
     /// The apps to which others may send events.
     #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "bounded")]
     pub events: Option<Vec<AppName>>,
+    /// The providers whose interfaces may be granted.
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "bounded")]
+    pub providers: Option<Vec<AppName>>,
     /// The largest `limits.memory`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
@@ -206,6 +209,7 @@ impl Ceiling {
             files: own.files.or(self.files),
             keyvalue: own.keyvalue.or(self.keyvalue),
             events: own.events.clone().or_else(|| self.events.clone()),
+            providers: own.providers.clone().or_else(|| self.providers.clone()),
             memory: own.memory.or(self.memory),
             instances: own.instances.or(self.instances),
             types: own.types.clone().or_else(|| self.types.clone()),
@@ -252,11 +256,8 @@ impl Ceiling {
                 (FolderCeiling::None, _) => Some("no folders".to_owned()),
             },
             Grant::KeyValue => (self.keyvalue == Some(false)).then(|| "no key-value data".to_owned()),
-            Grant::Events(app) => {
-                let allowed = self.events.as_ref().filter(|allowed| !allowed.contains(app))?;
-                let allowed: Vec<&str> = allowed.iter().map(AppName::as_str).collect();
-                Some(format!("allowed: {}", some_of(&allowed)))
-            }
+            Grant::Events(app) => why_not_named(self.events.as_ref(), app),
+            Grant::Interface { provider, .. } => why_not_named(self.providers.as_ref(), provider),
         }
     }
 
@@ -273,6 +274,12 @@ impl Ceiling {
             }
         }
     }
+}
+
+/// Returns why a name is beyond a list of allowed names, if it is.
+fn why_not_named(allowed: Option<&Vec<AppName>>, name: &AppName) -> Option<String> {
+    let allowed = allowed.filter(|allowed| !allowed.contains(name))?;
+    Some(format!("allowed: {}", some_of(allowed)))
 }
 
 fn some_of<T: AsRef<str>>(items: &[T]) -> String {

@@ -36,6 +36,8 @@ pub struct Exported {
     pub command: bool,
     /// The component is middleware, which only a plugin may be.
     pub middleware: bool,
+    /// The component exports interfaces that a plugin may offer to apps.
+    pub provider: bool,
 }
 
 impl Exported {
@@ -46,31 +48,39 @@ impl Exported {
             Entry::Events => self.events,
             Entry::Command => self.command,
             Entry::Middleware => self.middleware,
+            Entry::Provider => self.provider,
         }
     }
 
-    /// Returns the entries that an app or a plugin may run: an app can't be middleware, and a
-    /// plugin has no requests and events of its own.
+    /// Returns the entries that an app or a plugin may run: an app can't be a plugin, and a plugin
+    /// has no requests and events of its own.
     #[must_use]
     pub fn usable_by(self, kind: AppKind) -> Self {
         match kind {
-            AppKind::App => Self { middleware: false, ..self },
-            AppKind::Plugin => Self { middleware: self.middleware, ..Self::default() },
+            AppKind::App => Self { middleware: false, provider: false, ..self },
+            AppKind::Plugin => {
+                let kind = self.plugin_kind();
+                let (middleware, provider) = (Some(PluginKind::Middleware), Some(PluginKind::Provider));
+                Self { middleware: kind == middleware, provider: kind == provider, ..Self::default() }
+            }
         }
     }
 
     /// Returns the kind of a plugin with these exports, if they are those of a plugin.
     pub fn plugin_kind(self) -> Option<PluginKind> {
-        self.middleware.then_some(PluginKind::Middleware)
+        let provider = self.provider.then_some(PluginKind::Provider);
+        self.middleware.then_some(PluginKind::Middleware).or(provider)
     }
 }
 
 /// Returns the default formation: `web` for a component that serves HTTP, `worker` for one that
-/// handles events, `plugin` for middleware. A command runs only if a process type requests it.
+/// handles events, `plugin` for a plugin. A command runs only if a process type requests it.
 #[expect(clippy::expect_used, reason = "all names are valid")]
 pub fn default_for(exported: Exported) -> Formation {
-    [("web", Entry::Http), ("worker", Entry::Events), (PLUGIN_PROCESS, Entry::Middleware)]
+    let plugin = [Entry::Middleware, Entry::Provider].map(|entry| (PLUGIN_PROCESS, entry));
+    [("web", Entry::Http), ("worker", Entry::Events)]
         .into_iter()
+        .chain(plugin)
         .filter(|(_, entry)| exported.has(*entry))
         .map(|(name, entry)| (name.parse().expect("all names are valid"), Process::new(entry)))
         .collect()

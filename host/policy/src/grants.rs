@@ -1,6 +1,6 @@
 //! The grants of an app: outbound hosts, its own folders, the key-value store, the event handlers
-//! of other apps. Owns the syntax of grants and whether they allow a request; everything else is
-//! denied. Never resolves a name or opens a folder.
+//! of other apps, the interfaces of providers. Owns the syntax of grants and whether they allow a
+//! request; everything else is denied. Never resolves a name or opens a folder.
 
 mod compare;
 
@@ -13,8 +13,8 @@ use serde::{Deserialize, Serialize};
 
 pub use compare::Grant;
 
-use crate::AppName;
 use crate::address::{AddressKind, canonical};
+use crate::{AppName, GrantedInterfaces};
 
 /// The grants of an app.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -28,6 +28,10 @@ pub struct Grants {
     pub keyvalue: bool,
     /// The other apps that the app may send events to. Its own event handler needs no grant.
     pub events: Vec<AppName>,
+    /// The interfaces that the app imports from providers, and the provider of each.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[schema(value_type = BTreeMap<String, String>)]
+    pub interfaces: GrantedInterfaces,
 }
 
 /// Access to a folder.

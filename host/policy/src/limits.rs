@@ -25,6 +25,11 @@ pub const HTTP_GRANTS_MAX: usize = 256;
 pub const FOLDER_GRANTS_MAX: usize = 32;
 /// A manifest that grants events to more apps is rejected: each event scans the list.
 pub const EVENT_GRANTS_MAX: usize = 64;
+/// A manifest that grants more interfaces is rejected: each is compared with its provider at every
+/// deploy.
+pub const INTERFACE_GRANTS_MAX: usize = 32;
+/// A longer name of an interface in a manifest is rejected: it is a mistake.
+pub const INTERFACE_NAME_BYTES_MAX: usize = 200;
 /// A ceiling with more hosts, apps or types is rejected: each grant of a release is compared with
 /// all of them.
 pub const CEILING_ITEMS_MAX: usize = 256;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use semver::{Version, VersionReq};
 use serde::ser::SerializeStruct;
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
 use crate::limits::{MIDDLEWARE_CONFIG_BYTES_MAX, TEXT_BYTES_MAX, TEXT_NAME_BYTES_SHOWN};
@@ -133,6 +133,12 @@ impl fmt::Display for PluginReference {
 impl Serialize for PluginReference {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for PluginReference {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
     }
 }
 

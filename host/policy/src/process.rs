@@ -7,7 +7,10 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{AppType, Health, Limits, Missed, Order, Overlap, RetryPolicy, Schedule, TimeZone, Timetable, UnknownWord};
+use crate::{
+    AppType, Health, Limits, Missed, Order, Overlap, PluginKind, RetryPolicy, Schedule, TimeZone, Timetable,
+    UnknownWord,
+};
 
 /// A process type, as far as it was specified.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
@@ -122,7 +125,7 @@ impl Process {
         let most = limits.instances_max.max(1);
         let min = self.min.unwrap_or_else(|| u32::from(self.runs_by_default(app_type)));
         let max = self.max.unwrap_or(match self.entry {
-            Entry::Http | Entry::Events | Entry::Middleware => most,
+            Entry::Http | Entry::Events | Entry::Middleware | Entry::Provider => most,
             // Copies of a command share no work, so load never requires a second one.
             Entry::Command => min,
         });
@@ -135,10 +138,11 @@ impl Process {
     pub fn scale_at_work(&self, app_type: AppType, limits: &Limits) -> Scale {
         let scale = self.scale(app_type, limits);
         match (self.entry, app_type) {
-            (Entry::Http | Entry::Events | Entry::Middleware, AppType::Dev | AppType::Staging) => {
+            (Entry::Http | Entry::Events | Entry::Middleware | Entry::Provider, AppType::Dev | AppType::Staging) => {
                 Scale { max: scale.min.max(1), ..scale }
             }
-            (Entry::Http | Entry::Events | Entry::Middleware, AppType::Production) | (Entry::Command, _) => scale,
+            (Entry::Http | Entry::Events | Entry::Middleware | Entry::Provider, AppType::Production)
+            | (Entry::Command, _) => scale,
         }
     }
 
@@ -149,8 +153,10 @@ impl Process {
         }
         match (self.entry, app_type) {
             // Callers wait for production apps, so one instance stays warm.
-            (Entry::Http | Entry::Events | Entry::Middleware, AppType::Production) => true,
-            (Entry::Http | Entry::Events | Entry::Middleware, AppType::Dev | AppType::Staging) => false,
+            (Entry::Http | Entry::Events | Entry::Middleware | Entry::Provider, AppType::Production) => true,
+            (Entry::Http | Entry::Events | Entry::Middleware | Entry::Provider, AppType::Dev | AppType::Staging) => {
+                false
+            }
             // No request would ever start it.
             (Entry::Command, AppType::Dev | AppType::Staging | AppType::Production) => true,
         }
@@ -169,11 +175,13 @@ pub enum Entry {
     Command,
     /// Sees the requests and responses of other apps, as a plugin.
     Middleware,
+    /// Offers interfaces to other apps, as a plugin.
+    Provider,
 }
 
 impl Entry {
     /// Every entry.
-    pub const ALL: [Self; 4] = [Self::Http, Self::Events, Self::Command, Self::Middleware];
+    pub const ALL: [Self; 5] = [Self::Http, Self::Events, Self::Command, Self::Middleware, Self::Provider];
 
     /// Returns the entry's name.
     pub fn as_str(self) -> &'static str {
@@ -182,6 +190,16 @@ impl Entry {
             Self::Events => "events",
             Self::Command => "command",
             Self::Middleware => "middleware",
+            Self::Provider => "provider",
+        }
+    }
+
+    /// Returns the kind of plugins with this entry, if it is that of a plugin.
+    pub fn plugin_kind(self) -> Option<PluginKind> {
+        match self {
+            Self::Middleware => Some(PluginKind::Middleware),
+            Self::Provider => Some(PluginKind::Provider),
+            Self::Http | Self::Events | Self::Command => None,
         }
     }
 }
@@ -217,7 +235,7 @@ mod tests {
 
     #[test]
     fn only_production_keeps_an_instance_warm_by_default() {
-        for entry in [Entry::Http, Entry::Events, Entry::Middleware] {
+        for entry in [Entry::Http, Entry::Events, Entry::Middleware, Entry::Provider] {
             let process = Process::new(entry);
             assert_eq!(AppType::ALL.map(|app_type| scale(&process, app_type)), [(0, 10), (0, 10), (1, 10)]);
         }
@@ -259,7 +277,7 @@ mod tests {
     proptest! {
         #[test]
         fn a_scale_is_always_within_the_limit(
-            entry in 0..4usize, app_type in 0..3usize, min in proptest::option::of(any::<u32>()),
+            entry in 0..5usize, app_type in 0..3usize, min in proptest::option::of(any::<u32>()),
             max in proptest::option::of(any::<u32>()), most in any::<u32>(),
         ) {
             let process = Process { min, max, ..Process::new(Entry::ALL[entry]) };

@@ -398,7 +398,10 @@ fn deploy(error: &DeployError, detail: String) -> Problem {
             let apps: Vec<&str> = users.apps.iter().map(AppName::as_str).collect();
             let hint = match users.is_required {
                 true => "first remove its [[middleware]] table from the host's settings and from these apps",
-                false => "first remove its [[middleware]] table from the isopod.toml of these apps, and deploy them",
+                false => {
+                    "first remove its [[middleware]] table or its interfaces from the isopod.toml of these apps, \
+                          and deploy them"
+                }
             };
             Problem::new(StatusCode::CONFLICT, "plugin-in-use", "The plugin is in use", detail)
                 .member("plugin", plugin.as_str())

@@ -43,6 +43,8 @@ pub(crate) struct PluginView {
     /// Whether the host's settings require it for all apps.
     required: bool,
     grants: Option<Grants>,
+    /// The interfaces that a provider offers to apps.
+    interfaces: Vec<String>,
     /// The timeout of each call.
     time_limit_ms: Option<u64>,
     created_at: Timestamp,
@@ -53,11 +55,11 @@ impl PluginView {
         let Plugin { record, release, users } = plugin;
         let fields = record.fields();
         let milliseconds = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-        let (number, kind, settings, grants) = match release {
-            Some(PluginRelease { number, kind, settings, grants }) => {
-                (Some(number), kind, Some(settings), Some(grants))
+        let (number, kind, settings, grants, interfaces) = match release {
+            Some(PluginRelease { number, kind, settings, grants, interfaces }) => {
+                (Some(number), kind, Some(settings), Some(grants), interfaces)
             }
-            None => (None, None, None, None),
+            None => (None, None, None, None, Vec::new()),
         };
         Self {
             name: record.name.clone(),
@@ -69,6 +71,7 @@ impl PluginView {
             used_by: users.apps.into_iter().filter(may_see).collect(),
             required: users.is_required,
             grants,
+            interfaces,
             time_limit_ms: settings.map(|settings| milliseconds(settings.time_limit)),
             created_at: record.created_at,
         }

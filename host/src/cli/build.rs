@@ -139,6 +139,7 @@ pub(crate) fn grants(grants: &Grants) -> Vec<String> {
     let mut lines: Vec<String> = grants.http.iter().map(|grant| format!("HTTP to {grant}")).collect();
     lines.extend(grants.files.iter().map(|(folder, access)| format!("files in {folder} ({access:?})")));
     lines.extend(grants.events.iter().map(|app| format!("events to {app}")));
+    lines.extend(grants.interfaces.iter().map(|(interface, provider)| format!("{interface} of {provider}")));
     if grants.keyvalue {
         lines.push("key-value store".to_owned());
     }

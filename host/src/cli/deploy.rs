@@ -144,7 +144,8 @@ fn deploy(args: &DeployArgs, client: &Client, upload: Upload) -> Result<ExitCode
         answer["urls"] = app.get("urls").cloned().unwrap_or_default();
         output::json(&answer);
     } else if let Some(manifest) = &upload.plugin {
-        output::note(&installed(manifest, &push));
+        let plugin = client.get(&format!("/v1/plugins/{}", upload.app)).and_then(Answer::success);
+        output::note(&installed(manifest, &push, &plugin.unwrap_or_default()));
     } else {
         let release = output::release(&push, "release");
         if field(&app, "state") == "stopped" {
@@ -222,11 +223,24 @@ fn titled(manifest: &Manifest) -> String {
     format!("{}{}", manifest.name, version.unwrap_or_default())
 }
 
+/// Returns the interfaces that a provider offers.
+pub(super) fn interfaces(plugin: &Value) -> Vec<&str> {
+    plugin["interfaces"].as_array().into_iter().flatten().filter_map(Value::as_str).collect()
+}
+
 /// Reports an installed plugin, and how an app uses it.
-fn installed(manifest: &Manifest, push: &Value) -> String {
+fn installed(manifest: &Manifest, push: &Value, plugin: &Value) -> String {
     let done = output::done(&format!("{} is installed as {}", titled(manifest), output::release(push, "release")));
     let hint = "to use it in an app, add these lines to the app's isopod.toml:";
-    format!("{done}\n{hint}\n  [[middleware]]\n  use = \"{}\"", manifest.name)
+    let interfaces = interfaces(plugin);
+    let lines = match interfaces.is_empty() {
+        true => format!("  [[middleware]]\n  use = \"{}\"", manifest.name),
+        false => {
+            let lines = interfaces.iter().map(|interface| format!("\n  \"{interface}\" = \"{}\"", manifest.name));
+            format!("  [grants.interfaces]{}", lines.collect::<String>())
+        }
+    };
+    format!("{done}\n{hint}\n{lines}")
 }
 
 /// Returns the manifest of a bundle that is a plugin.

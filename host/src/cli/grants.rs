@@ -4,7 +4,9 @@
 use std::str::FromStr;
 
 use clap::{Args, Subcommand};
-use isopod_policy::{Access, AppName, HttpGrant};
+use isopod_policy::{
+    Access, AppName, HttpGrant, InterfaceName, InterfaceNameError, PluginReference, PluginReferenceError,
+};
 use serde_json::{Map, Value, json};
 
 use super::failure::Failure;
@@ -62,6 +64,30 @@ struct SetArgs {
     /// Remove the grant for all other apps
     #[arg(long, conflicts_with = "events")]
     no_events: bool,
+    /// An interface that the app may call, and the provider that offers it
+    #[arg(long, value_name = "INTERFACE=PROVIDER", num_args = 1..)]
+    interface: Vec<Interface>,
+    /// Remove the grant for an interface
+    #[arg(long, value_name = "INTERFACE", num_args = 1..)]
+    no_interface: Vec<InterfaceName>,
+}
+
+/// An interface with its provider.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Interface {
+    name: InterfaceName,
+    provider: PluginReference,
+}
+
+impl FromStr for Interface {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Interface, String> {
+        let (name, provider) = text.split_once('=').ok_or("write it as acme:text/shout@1.0.0=PROVIDER")?;
+        let name = name.parse().map_err(|error: InterfaceNameError| error.to_string())?;
+        let provider = provider.parse().map_err(|error: PluginReferenceError| error.to_string())?;
+        Ok(Interface { name, provider })
+    }
 }
 
 /// A folder with its access.
@@ -122,6 +148,9 @@ pub(crate) fn rows(grants: &Value) -> Vec<Vec<String>> {
     for app in grants["events"].as_array().into_iter().flatten() {
         rows.push(row("events", setting(app), "send".to_owned()));
     }
+    for (interface, provider) in grants["interfaces"].as_object().into_iter().flatten() {
+        rows.push(row("interfaces", interface.clone(), format!("calls of {}", setting(provider))));
+    }
     rows
 }
 
@@ -145,6 +174,12 @@ fn patch(set: &SetArgs) -> Result<Value, Failure> {
     patch.extend(set.keyvalue.map(|granted| ("keyvalue".to_owned(), json!(granted))));
     if !set.events.is_empty() || set.no_events {
         patch.insert("events".into(), json!(set.events));
+    }
+    let removed = set.no_interface.iter().map(|name| (name.to_string(), Value::Null));
+    let granted = set.interface.iter().map(|Interface { name, provider }| (name.to_string(), json!(provider)));
+    let interfaces: Map<String, Value> = removed.chain(granted).collect();
+    if !interfaces.is_empty() {
+        patch.insert("interfaces".into(), Value::Object(interfaces));
     }
     if patch.is_empty() {
         return Err(Failure::usage("nothing to change")

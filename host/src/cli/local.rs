@@ -55,6 +55,7 @@ impl Granted {
             limits: Limits::default(),
             keyvalue: Some(Arc::new(InMemory::default())),
             events: None,
+            providers: None,
             output,
             may_use_reserve: true,
             stdio: None,

@@ -120,6 +120,7 @@ fn info(plugin: &Value) -> String {
         ("state", field(plugin, "state")),
         ("error", error(plugin)),
         ("used by", users(plugin)),
+        ("offers", deploy::interfaces(plugin).join(", ")),
         ("time limit", plugin["time_limit_ms"].as_u64().map(|limit| format!("{limit} ms")).unwrap_or_default()),
         ("created", output::time(&field(plugin, "created_at"))),
     ];

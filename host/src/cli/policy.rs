@@ -13,8 +13,18 @@ use ureq::http::Method;
 const HEADINGS: [&str; 3] = ["SETTING", "CEILING", "SET BY"];
 
 /// The settings, in the order of the documentation.
-const SETTINGS: [&str; 9] =
-    ["http", "private_addresses", "files", "keyvalue", "events", "memory", "instances", "types", "approve"];
+const SETTINGS: [&str; 10] = [
+    "http",
+    "private_addresses",
+    "files",
+    "keyvalue",
+    "events",
+    "providers",
+    "memory",
+    "instances",
+    "types",
+    "approve",
+];
 
 const EXAMPLES: &str = "\
 The ceiling limits what may be requested with tokens of the roles `operate` and `deploy`. [policy] in the host's
@@ -66,6 +76,9 @@ struct SetArgs {
     /// The apps to which events may be granted. `none` allows no app
     #[arg(long, value_name = "APP", num_args = 1..)]
     events: Vec<String>,
+    /// The providers whose interfaces may be granted. `none` allows no provider
+    #[arg(long, value_name = "PLUGIN", num_args = 1..)]
+    providers: Vec<String>,
     /// The largest limits.memory, such as 256MiB
     #[arg(long, value_name = "SIZE")]
     memory: Option<String>,
@@ -129,7 +142,7 @@ fn patch(set: &SetArgs) -> Value {
     };
     let text =
         |text: &Option<String>| text.as_ref().map(|text| if text == "default" { Value::Null } else { json!(text) });
-    let lists = [("http", &set.http), ("events", &set.events), ("types", &set.types)];
+    let lists = [("http", &set.http), ("events", &set.events), ("providers", &set.providers), ("types", &set.types)];
     let lists = lists.into_iter().filter(|(_, items)| !items.is_empty()).map(|(name, items)| (name, list(items)));
     let others = [
         ("private_addresses", set.private_addresses.clone()),

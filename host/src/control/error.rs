@@ -162,14 +162,14 @@ pub(crate) enum Failure {
     )]
     PluginWithoutKind,
     #[error(
-        "the middleware `{plugin}` can't be used: {why}. Install it with `isopod plugins install`; `isopod plugins` \
+        "the plugin `{plugin}` can't be used: {why}. Install it with `isopod plugins install`; `isopod plugins` \
          lists the installed plugins"
     )]
-    PluginMissing { plugin: AppName, why: &'static str },
+    PluginMissing { plugin: AppName, why: String },
     #[error("the middleware `{plugin}` can't check its config, because it isn't serving: {why}")]
     PluginNotServing { plugin: AppName, why: String },
     #[error(
-        "version {version} of the middleware `{}` is installed, but the manifest accepts only {}: change the range, \
+        "version {version} of the plugin `{}` is installed, but the manifest accepts only {}: change the range, \
          or install another version",
         used.name,
         used.version.as_ref().map(ToString::to_string).unwrap_or_default()
@@ -180,6 +180,13 @@ pub(crate) enum Failure {
          install a version within it"
     )]
     PluginVersionOfUsers { plugin: AppName, version: Version, users: String },
+    #[error("the interface `{interface}` of the plugin `{plugin}` doesn't fit the app: {why}")]
+    PluginInterface { plugin: AppName, interface: String, why: String },
+    #[error(
+        "this version of the plugin `{plugin}` changes the interface `{interface}`, which is used by {users}: {why}. \
+         Offer a changed interface under another version of its package, beside the present one"
+    )]
+    PluginInterfaceOfUsers { plugin: AppName, interface: String, why: String, users: String },
     #[error("the middleware `{plugin}` rejects its config: {why}")]
     PluginConfig { plugin: AppName, why: String },
     #[error("this version of the plugin `{plugin}` rejects the current config of {user}: {why}")]
@@ -223,6 +230,7 @@ impl Failure {
             Self::PluginMissing { .. } | Self::PluginNotServing { .. } => "plugin-missing",
             Self::PluginVersion { .. } | Self::PluginVersionOfUsers { .. } => "plugin-version",
             Self::PluginConfig { .. } | Self::PluginConfigOfUser { .. } => "plugin-config",
+            Self::PluginInterface { .. } | Self::PluginInterfaceOfUsers { .. } => "plugin-interface",
             Self::Start(Fault::NoRoom { .. }) => "no-room",
             Self::Start(_) => "start-failed",
             Self::Health { .. } => "health-check",
@@ -266,6 +274,8 @@ impl Failure {
             | Self::PluginVersionOfUsers { .. }
             | Self::PluginConfig { .. }
             | Self::PluginConfigOfUser { .. }
+            | Self::PluginInterface { .. }
+            | Self::PluginInterfaceOfUsers { .. }
             | Self::Start(_)
             | Self::Health { .. }
             | Self::TakenOutOfService { .. }
@@ -322,6 +332,8 @@ impl Failure {
             | Self::PluginVersionOfUsers { .. }
             | Self::PluginConfig { .. }
             | Self::PluginConfigOfUser { .. }
+            | Self::PluginInterface { .. }
+            | Self::PluginInterfaceOfUsers { .. }
             | Self::SecretsLost { .. }
             | Self::TimeLimit(_)
             | Self::HostStopped

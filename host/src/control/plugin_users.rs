@@ -16,6 +16,14 @@ pub(crate) struct Users {
     pub(crate) is_required: bool,
 }
 
+/// Returns the names in order, each once.
+pub(in crate::control) fn sorted(apps: impl Iterator<Item = AppName>) -> Vec<AppName> {
+    let mut apps: Vec<AppName> = apps.collect();
+    apps.sort_unstable();
+    apps.dedup();
+    apps
+}
+
 impl fmt::Display for Users {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let host = self.is_required.then_some("the host's settings");

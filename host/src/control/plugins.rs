@@ -2,10 +2,13 @@
 //! middleware. Owns the checks at a deploy, and the lock that keeps plugins and the apps that use
 //! them consistent. Never calls a plugin for a request.
 
+mod providers;
+
 use std::sync::Arc;
 
+use isopod_engine::ComponentInfo;
 use isopod_policy::{
-    AppKind, AppName, Entry, Grants, Manifest, MiddlewareUse, PluginKind, PluginSettings, ReleaseNumber,
+    AppKind, AppName, Grants, Manifest, MiddlewareUse, PluginKind, PluginReference, PluginSettings, ReleaseNumber,
 };
 use isopod_store::{Store, StoreError};
 use semver::Version;
@@ -15,7 +18,7 @@ use crate::control::{
     app::AppRecord,
     app_table::AppTable,
     error::{DeployError, Failure},
-    plugin_users::{UnusedPlugin, Users},
+    plugin_users::{UnusedPlugin, Users, sorted},
 };
 use crate::runtime::{ActiveRelease, Directory};
 
@@ -54,6 +57,8 @@ pub(crate) struct PluginRelease {
     pub(crate) kind: Option<PluginKind>,
     pub(crate) settings: PluginSettings,
     pub(crate) grants: Grants,
+    /// The interfaces that a provider offers.
+    pub(crate) interfaces: Vec<String>,
 }
 
 /// The lock that a commit holds.
@@ -72,11 +77,12 @@ impl Plugins {
     /// Returns all plugins, ordered by name.
     pub(crate) async fn list(&self) -> Result<Vec<Plugin>, DeployError> {
         let Options { app_table, store, .. } = &self.0.options;
-        let uses = store.plugin_uses(None).await?;
+        let (uses, interfaces) = (store.plugin_uses(None).await?, store.interface_uses(None).await?);
         let mut plugins = Vec::new();
         for record in app_table.of_kind(AppKind::Plugin, None, usize::MAX) {
-            let own = uses.iter().filter(|found| found.used.plugin.name == record.name);
-            let users = self.users_of(&record.name, own.map(|found| found.app.clone()));
+            let own = uses.iter().filter(|found| found.used.plugin.name == record.name).map(|found| &found.app);
+            let called = interfaces.iter().filter(|found| found.provider.name == record.name).map(|found| &found.app);
+            let users = self.users_of(&record.name, own.chain(called).cloned());
             let release = self.release_of(&record).await?;
             plugins.push(Plugin { record, release, users });
         }
@@ -97,22 +103,27 @@ impl Plugins {
     async fn release_of(&self, record: &AppRecord) -> Result<Option<PluginRelease>, StoreError> {
         let Some(number) = record.fields().release else { return Ok(None) };
         let release = self.0.options.store.release(&record.name, number).await?;
-        Ok(release.and_then(|release| {
-            let is_middleware = release.manifest.processes.values().any(|process| process.entry == Entry::Middleware);
-            let kind = is_middleware.then_some(PluginKind::Middleware);
-            let (settings, grants) = (release.manifest.plugin?, release.manifest.grants);
-            Some(PluginRelease { number, kind, settings, grants })
-        }))
+        let Some(Manifest { processes, plugin: Some(settings), grants, .. }) = release.map(|release| release.manifest)
+        else {
+            return Ok(None);
+        };
+        let kind = processes.values().find_map(|process| process.entry.plugin_kind());
+        let interfaces = match kind {
+            // An unreadable release offers nothing.
+            Some(PluginKind::Provider) => self.offered(record).await.unwrap_or_default().into_keys().collect(),
+            _ => Vec::new(),
+        };
+        Ok(Some(PluginRelease { number, kind, settings, grants, interfaces }))
     }
 
     async fn users(&self, plugin: &AppName) -> Result<Users, StoreError> {
         let uses = self.0.options.store.plugin_uses(Some(plugin)).await?;
-        Ok(self.users_of(plugin, uses.into_iter().map(|found| found.app)))
+        let callers = self.users_of_interfaces(plugin).await?;
+        Ok(self.users_of(plugin, uses.into_iter().map(|found| found.app).chain(callers)))
     }
 
     fn users_of(&self, plugin: &AppName, apps: impl Iterator<Item = AppName>) -> Users {
-        let mut apps: Vec<AppName> = apps.collect();
-        apps.dedup();
+        let apps = sorted(apps);
         Users { apps, is_required: self.0.options.required.iter().any(|used| used.plugin.name == *plugin) }
     }
 
@@ -128,15 +139,18 @@ impl Plugins {
     }
 
     /// Checks a new release before the build. The middleware of an app must be installed and accept
-    /// its config. The version of a plugin must be within the ranges of the apps that use it.
+    /// its config, and its providers must offer the interfaces that it imports. The version of a
+    /// plugin must be within the ranges of the apps that use it, and a provider must still offer
+    /// their interfaces.
     /// `before` is the middleware of the current release, whose configs are already checked.
     pub(in crate::control) async fn check(
         &self,
         app: &AppRecord,
         manifest: &Manifest,
+        info: &ComponentInfo,
         before: &[MiddlewareUse],
     ) -> Result<(), Failure> {
-        self.check_versions(app, manifest).await?;
+        self.check_versions(app, manifest, info).await?;
         let is_new = |used: &&MiddlewareUse| {
             !before.iter().any(|before| before.plugin.name == used.plugin.name && before.config == used.config)
         };
@@ -155,43 +169,52 @@ impl Plugins {
         running: &ActiveRelease,
     ) -> Result<CommitGuard<'_>, Failure> {
         let guard = match app.kind {
-            AppKind::App if manifest.middleware.is_empty() => return Ok(CommitGuard::None),
+            AppKind::App if manifest.middleware.is_empty() && manifest.grants.interfaces.is_empty() => {
+                return Ok(CommitGuard::None);
+            }
             AppKind::App => CommitGuard::App(self.0.uses.read().await),
             AppKind::Plugin => {
                 self.check_configs_of_users(&app.name, running).await?;
                 CommitGuard::Plugin(self.0.uses.write().await)
             }
         };
-        self.check_versions(app, manifest).await?;
+        self.check_versions(app, manifest, running.program().info()).await?;
         Ok(guard)
     }
 
-    async fn check_versions(&self, app: &AppRecord, manifest: &Manifest) -> Result<(), Failure> {
+    async fn check_versions(&self, app: &AppRecord, manifest: &Manifest, info: &ComponentInfo) -> Result<(), Failure> {
         for used in &manifest.middleware {
-            let missing = |why| Failure::PluginMissing { plugin: used.plugin.name.clone(), why };
-            let record = self.record(&used.plugin.name).ok_or_else(|| missing("it is not installed"))?;
-            let release = self.release_of(&record).await?.ok_or_else(|| missing("it has no release yet"))?;
-            if release.kind != Some(PluginKind::Middleware) {
-                return Err(missing("it is not middleware"));
-            }
-            let version = release.settings.version;
-            if !used.plugin.accepts(&version) {
-                return Err(Failure::PluginVersion { used: Box::new(used.plugin.clone()), version });
-            }
+            self.check_version(&used.plugin, PluginKind::Middleware).await?;
         }
-        match &manifest.plugin {
-            Some(settings) => self.check_users(&app.name, &settings.version).await,
-            None => Ok(()),
+        self.check_providers(manifest, info).await?;
+        let Some(settings) = &manifest.plugin else { return Ok(()) };
+        self.check_users(&app.name, &settings.version).await?;
+        let kind = manifest.processes.values().find_map(|process| process.entry.plugin_kind());
+        self.check_interfaces_of_users(app, kind, info).await
+    }
+
+    /// Checks that a plugin of a kind is installed in an accepted version.
+    async fn check_version(&self, used: &PluginReference, kind: PluginKind) -> Result<Arc<AppRecord>, Failure> {
+        let missing = |why: String| Failure::PluginMissing { plugin: used.name.clone(), why };
+        let record = self.record(&used.name).ok_or_else(|| missing("it is not installed".to_owned()))?;
+        let release = self.release_of(&record).await?.ok_or_else(|| missing("it has no release yet".to_owned()))?;
+        if release.kind != Some(kind) {
+            return Err(missing(format!("its kind is not {kind}")));
         }
+        let version = release.settings.version;
+        if !used.accepts(&version) {
+            return Err(Failure::PluginVersion { used: Box::new(used.clone()), version });
+        }
+        Ok(record)
     }
 
     /// Checks that a version of a plugin is within the ranges of all its users.
     async fn check_users(&self, plugin: &AppName, version: &Version) -> Result<(), Failure> {
         let refuses = |used: &MiddlewareUse| used.plugin.name == *plugin && !used.plugin.accepts(version);
-        let uses = self.0.options.store.plugin_uses(Some(plugin)).await?;
-        let mut apps: Vec<AppName> =
-            uses.into_iter().filter(|found| refuses(&found.used)).map(|found| found.app).collect();
-        apps.dedup();
+        let uses = self.0.options.store.plugin_uses(Some(plugin)).await?.into_iter();
+        let called = self.0.options.store.interface_uses(Some(plugin)).await?.into_iter();
+        let called = called.filter(|found| !found.provider.accepts(version)).map(|found| found.app);
+        let apps = sorted(uses.filter(|found| refuses(&found.used)).map(|found| found.app).chain(called));
         let users = Users { apps, is_required: self.0.options.required.iter().any(refuses) };
         if users.apps.is_empty() && !users.is_required {
             return Ok(());
@@ -206,8 +229,8 @@ impl Plugins {
     /// Checks that the serving release of a plugin accepts the config of a use.
     async fn check_config(&self, used: &MiddlewareUse) -> Result<(), Failure> {
         let name = &used.plugin.name;
-        let missing = |why| Failure::PluginMissing { plugin: name.clone(), why };
-        let record = self.record(name).ok_or_else(|| missing("it is not installed"))?;
+        let missing = || Failure::PluginMissing { plugin: name.clone(), why: "it is not installed".to_owned() };
+        let record = self.record(name).ok_or_else(missing)?;
         let running = self.0.options.directory.serving(&record.traffic).await;
         let running = running.map_err(|why| Failure::PluginNotServing { plugin: name.clone(), why })?;
         let refused = |why: String| Failure::PluginConfig { plugin: name.clone(), why };

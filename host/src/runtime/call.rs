@@ -31,6 +31,12 @@ impl Call {
     }
 }
 
+/// Returns the class of the current call, and the number of calls that wait for its reply. A
+/// command has no call.
+pub(super) fn current() -> (Class, u32) {
+    CALL.try_with(|call| (call.class, call.depth)).unwrap_or((Class::Pull, 0))
+}
+
 /// The wait of the current call for the reply of another call. Dropping it ends the wait.
 pub(super) struct Wait {
     caller: Option<Call>,

@@ -111,7 +111,8 @@ impl InvokeError {
                 | Fault::InvalidResponse { .. }
                 | Fault::InvalidDecision { .. }
                 | Fault::Failed { .. }
-                | Fault::ClientGone,
+                | Fault::ClientGone
+                | Fault::Provider { .. },
             ) => true,
         }
     }

@@ -26,6 +26,7 @@ mod plan;
 mod plugin_use;
 mod pool;
 mod preview;
+mod providers;
 mod release;
 mod resident;
 mod resources;
@@ -42,6 +43,7 @@ pub(crate) use plan::ProcessPlan;
 pub(crate) use plugin_use::{Chain, PluginOutcome};
 pub(crate) use pool::{PoolCounters, ScaleChange};
 pub(crate) use preview::{LoadRequest, LoadedRelease, PreviewError};
+pub(crate) use providers::AppProviders;
 pub(crate) use release::ActiveRelease;
 pub(crate) use resources::{
     AppResources, BodyBudgetExceeded, GuestRuntimes, HostResources, IncomingBody, Latency, StoredEvents,

@@ -38,11 +38,13 @@ pub(crate) enum PluginOutcome {
     Pass,
     Change,
     Respond,
+    /// A provider returned its results.
+    Return,
     Failure,
 }
 
 impl PluginOutcome {
-    pub(crate) const ALL: [Self; 4] = [Self::Pass, Self::Change, Self::Respond, Self::Failure];
+    pub(crate) const ALL: [Self; 5] = [Self::Pass, Self::Change, Self::Respond, Self::Return, Self::Failure];
 
     /// Returns its name in metrics.
     pub(crate) fn as_str(self) -> &'static str {
@@ -50,6 +52,7 @@ impl PluginOutcome {
             Self::Pass => "pass",
             Self::Change => "change",
             Self::Respond => "respond",
+            Self::Return => "return",
             Self::Failure => "failure",
         }
     }
@@ -186,7 +189,7 @@ mod tests {
         calls.count(PluginOutcome::Failure);
         calls.add_cpu(Duration::from_micros(3));
         calls.add_cpu(Duration::from_micros(4));
-        assert_eq!(PluginOutcome::ALL.map(|outcome| calls.with_outcome(outcome)), [1, 1, 1, 2]);
+        assert_eq!(PluginOutcome::ALL.map(|outcome| calls.with_outcome(outcome)), [1, 1, 1, 1, 2]);
         assert_eq!(calls.cpu(), Duration::from_micros(7));
     }
 }

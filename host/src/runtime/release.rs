@@ -15,9 +15,7 @@ use super::{
 };
 use crate::runtime::limits;
 use isopod_engine::{Program, Rejected, StallTimeout};
-use isopod_policy::{
-    Entry, InstanceId, Isolation, MiddlewareUse, Process, ProcessName, ReleaseNumber, Scale, formation::PLUGIN_PROCESS,
-};
+use isopod_policy::{Entry, InstanceId, Isolation, MiddlewareUse, Process, ProcessName, ReleaseNumber, Scale};
 use std::{
     sync::{
         Arc, Mutex, OnceLock, PoisonError,
@@ -73,7 +71,7 @@ impl ActiveRelease {
                 Entry::Command => {
                     commands.push(Arc::new(Command::new(name, process, scale, program, Arc::clone(&resources))))
                 }
-                Entry::Http | Entry::Events | Entry::Middleware => {
+                Entry::Http | Entry::Events | Entry::Middleware | Entry::Provider => {
                     let pool = Pool::new(context.clone(), name, process, program, scale);
                     warm.into_iter().for_each(|instance| pool.add_instance(instance));
                     let pool = Arc::new(pool);
@@ -83,7 +81,7 @@ impl ActiveRelease {
             }
         }
         let (http, events) = (main_pool(&pools, Entry::Http, "web"), main_pool(&pools, Entry::Events, "worker"));
-        let plugin = main_pool(&pools, Entry::Middleware, PLUGIN_PROCESS);
+        let plugin = pools.iter().find(|pool| pool.entry().plugin_kind().is_some()).map(Arc::clone);
         let last_work = Mutex::new((PoolCounters::default(), Instant::now()));
         let _stop_at_drop = stop.clone().drop_guard();
         let fresh_since = OnceLock::new();
@@ -124,7 +122,16 @@ impl ActiveRelease {
 
     /// Returns the pool that handles requests to apps, if this is a release of a plugin.
     pub(super) fn middleware_pool(&self) -> Option<&Arc<Pool>> {
-        self.plugin.as_ref()
+        self.plugin_pool(Entry::Middleware)
+    }
+
+    /// Returns the pool that serves calls of other apps, if this is a release of a provider.
+    pub(super) fn provider_pool(&self) -> Option<&Arc<Pool>> {
+        self.plugin_pool(Entry::Provider)
+    }
+
+    fn plugin_pool(&self, entry: Entry) -> Option<&Arc<Pool>> {
+        self.plugin.as_ref().filter(|pool| pool.entry() == entry)
     }
 
     pub(crate) fn release(&self) -> Option<ReleaseNumber> {

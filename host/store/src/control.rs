@@ -11,8 +11,8 @@ use rusqlite::Connection;
 
 use crate::files::blocking;
 use crate::model::{
-    Activity, App, Idempotency, Inserted, Intended, ListedRelease, LogLine, NewActivity, NewApp, NewPush, NewRelease,
-    PluginUse, Push, Reason, Release, Rotation, ScheduleFired, Token, TokenUse,
+    Activity, App, Idempotency, Inserted, Intended, InterfaceUse, ListedRelease, LogLine, NewActivity, NewApp, NewPush,
+    NewRelease, PluginUse, Push, Reason, Release, Rotation, ScheduleFired, Token, TokenUse,
 };
 use crate::page::{Page, Paged};
 use crate::sqlite::{activity, apps, pushes, releases, schedules, tokens, usage};
@@ -263,6 +263,13 @@ impl Store {
     pub async fn plugin_uses(&self, plugin: Option<&AppName>) -> Result<Vec<PluginUse>, StoreError> {
         let plugin = plugin.cloned();
         self.sqlite().read(move |connection| releases::plugin_uses(connection, plugin.as_ref())).await
+    }
+
+    /// Returns the granted interfaces of all apps' current releases, or only those of one provider,
+    /// sorted by app. Reads the manifest of every current release.
+    pub async fn interface_uses(&self, provider: Option<&AppName>) -> Result<Vec<InterfaceUse>, StoreError> {
+        let provider = provider.cloned();
+        self.sqlite().read(move |connection| releases::interface_uses(connection, provider.as_ref())).await
     }
 
     /// Returns the data for deciding which releases of an app are kept, oldest first, without the

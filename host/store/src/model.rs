@@ -7,8 +7,8 @@ pub use isopod_policy::Intended;
 use isopod_policy::formation::Change;
 use isopod_policy::retention::StoredRelease;
 use isopod_policy::{
-    AppKind, AppName, AppType, Ceiling, ConfigVars, CoresOverride, Manifest, MiddlewareUse, ProcessName, PushId,
-    PushState, Refused, ReleaseEvent, ReleaseNumber, ReleaseState, Role, Scope,
+    AppKind, AppName, AppType, Ceiling, ConfigVars, CoresOverride, InterfaceName, Manifest, MiddlewareUse,
+    PluginReference, ProcessName, PushId, PushState, Refused, ReleaseEvent, ReleaseNumber, ReleaseState, Role, Scope,
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -58,6 +58,14 @@ pub struct App {
 pub struct PluginUse {
     pub app: AppName,
     pub used: MiddlewareUse,
+}
+
+/// An app whose current release may call an interface of a provider.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InterfaceUse {
+    pub app: AppName,
+    pub interface: InterfaceName,
+    pub provider: PluginReference,
 }
 
 /// A push job to queue.

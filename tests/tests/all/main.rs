@@ -121,6 +121,8 @@ mod previews;
 mod probes;
 mod projects;
 mod protocol;
+mod provider_failures;
+mod providers;
 mod proxies;
 mod proxy_chains;
 mod push_steps;

@@ -34,6 +34,27 @@ fn app(plugin: &str, config: &str) -> Bundle {
     Bundle::archive(&manifest, &guest("probe-flat"))
 }
 
+/// A change of a flag is a new release of the provider, and of no app.
+#[test]
+fn feature_flags_are_set_for_an_app_or_a_share_of_its_users() {
+    let host = Host::start();
+    host.installed(&shipped_plugin("feature-flags", ""));
+    let manifest =
+        "name = \"flagged\"\n[grants.interfaces]\n\"isopod-plugins:feature-flags/reader@0.1.0\" = \"feature-flags\"\n";
+    host.deploy("flagged", Bundle::archive(manifest, &guest("flagged")));
+    let on = || (0..40).filter(|user| is_new(&host.get("flagged", &format!("/?user={user}")))).count();
+    assert_eq!(on(), 0, "an unknown flag is off");
+    for (rules, few, many) in [("other=on, off", 0, 0), ("flagged=50%, off", 5, 35), ("on", 40, 40)] {
+        host.set_config("feature-flags", &json!({ "FLAG_NEW_CHECKOUT": rules })).expect(200);
+        assert!((few..=many).contains(&on()), "{rules}: {}", on());
+    }
+    assert_eq!(host.show("flagged")["release"], 1);
+}
+
+fn is_new(answer: &Answer) -> bool {
+    answer.text() == "the new checkout"
+}
+
 #[test]
 fn cors_answers_preflight_requests_and_lets_pages_of_its_origins_read_responses() {
     let page = "https://app.example.org";

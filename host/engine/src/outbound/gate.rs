@@ -260,6 +260,7 @@ mod tests {
             limits: Limits::default(),
             keyvalue: None,
             events: None,
+            providers: None,
             output: Arc::new(Silent),
             may_use_reserve: false,
             stdio: None,

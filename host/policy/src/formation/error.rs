@@ -60,6 +60,7 @@ pub enum FormationError {
             Entry::Events => "handles no events",
             Entry::Command => "is not a command",
             Entry::Middleware => "is not middleware of a plugin",
+            Entry::Provider => "is not a provider",
         }
     )]
     EntryNotExported { process: ProcessName, entry: Entry },

@@ -4,8 +4,8 @@
 use std::fmt;
 
 use super::{Access, Grants, HttpGrant, Pattern, USUAL_PORTS};
-use crate::AppName;
 use crate::address::AddressKind;
+use crate::{AppName, InterfaceName};
 
 /// One of an app's grants.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,6 +18,8 @@ pub enum Grant {
     KeyValue,
     /// Events to another app.
     Events(AppName),
+    /// An interface of a provider.
+    Interface { interface: InterfaceName, provider: AppName },
 }
 
 impl fmt::Display for Grant {
@@ -28,6 +30,7 @@ impl fmt::Display for Grant {
             Self::Folder { name, access: Access::ReadWrite } => write!(f, "files {name} = \"read-write\""),
             Self::KeyValue => write!(f, "keyvalue"),
             Self::Events(app) => write!(f, "events \"{app}\""),
+            Self::Interface { interface, provider } => write!(f, "interfaces \"{interface}\" of \"{provider}\""),
         }
     }
 }
@@ -39,7 +42,11 @@ impl Grants {
         let folder = |(name, access): (&String, &Access)| Grant::Folder { name: name.clone(), access: *access };
         let keyvalue = self.keyvalue.then_some(Grant::KeyValue);
         let events = self.events.iter().cloned().map(Grant::Events);
-        http.chain(self.files.iter().map(folder)).chain(keyvalue).chain(events)
+        let interfaces = self.interfaces.iter().map(|(interface, provider)| Grant::Interface {
+            interface: interface.clone(),
+            provider: provider.name.clone(),
+        });
+        http.chain(self.files.iter().map(folder)).chain(keyvalue).chain(events).chain(interfaces)
     }
 
     /// Returns whether these grants allow everything that `grant` allows. Only single grants are
@@ -52,6 +59,9 @@ impl Grants {
             }
             Grant::KeyValue => self.keyvalue,
             Grant::Events(app) => self.events.contains(app),
+            Grant::Interface { interface, provider } => {
+                self.interfaces.get(interface).is_some_and(|own| own.name == *provider)
+            }
         }
     }
 

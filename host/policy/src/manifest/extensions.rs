@@ -116,11 +116,14 @@ pub(super) fn check_process(found: &Found<'_, '_>, name: &ProcessName, kind: App
 pub(super) fn check_entry(table: &Table<'_, '_>, entry: Entry, kind: AppKind) -> Outcome<()> {
     let Some(found) = table.find("entry") else { return Ok(()) };
     match (entry, kind) {
-        (Entry::Middleware, AppKind::App) => Err(found.invalid("the entry \"middleware\" requires kind = \"plugin\"")),
-        (Entry::Http | Entry::Events | Entry::Command, AppKind::Plugin) => {
-            Err(found.invalid("the entry of a plugin's process type is \"middleware\"; remove the key"))
+        (Entry::Middleware | Entry::Provider, AppKind::App) => {
+            Err(found.invalid(format_args!("the entry \"{entry}\" requires kind = \"plugin\"")))
         }
-        (Entry::Middleware, AppKind::Plugin) | (Entry::Http | Entry::Events | Entry::Command, AppKind::App) => Ok(()),
+        (Entry::Http | Entry::Events | Entry::Command, AppKind::Plugin) => {
+            Err(found.invalid("the entry of a plugin's process type follows from its exports; remove the key"))
+        }
+        (Entry::Middleware | Entry::Provider, AppKind::Plugin)
+        | (Entry::Http | Entry::Events | Entry::Command, AppKind::App) => Ok(()),
     }
 }
 

@@ -12,11 +12,12 @@ use crate::formation::PLUGIN_PROCESS;
 use crate::grants::check_folder_name;
 use crate::health::check_request_path;
 use crate::limits::{
-    ARGUMENTS_MAX, CONFIG_VARS_MAX, EVENT_GRANTS_MAX, FOLDER_GRANTS_MAX, HTTP_GRANTS_MAX, MANIFEST_BYTES_MAX,
-    PROCESSES_MAX, WARM_UP_REQUESTS_MAX,
+    ARGUMENTS_MAX, CONFIG_VARS_MAX, EVENT_GRANTS_MAX, FOLDER_GRANTS_MAX, HTTP_GRANTS_MAX, INTERFACE_GRANTS_MAX,
+    MANIFEST_BYTES_MAX, PROCESSES_MAX, WARM_UP_REQUESTS_MAX,
 };
 use crate::{
-    Access, AppKind, AppName, Entry, Grants, Health, HttpGrant, Inapplicable, Limits, Process, ProcessName, RetryPolicy,
+    Access, AppKind, AppName, Entry, Grants, Health, HttpGrant, Inapplicable, InterfaceName, Limits, PluginReference,
+    Process, ProcessName, RetryPolicy,
 };
 use crate::{app_limits, config_vars};
 
@@ -37,7 +38,7 @@ const TOP_KEYS: &[&str] = &[
 ];
 const PROCESS_KEYS: &[&str] =
     &["entry", "health", "min", "max", "schedule", "time_zone", "missed", "overlap", "args", "order", "retry"];
-const GRANT_KEYS: &[&str] = &["http", "files", "keyvalue", "events"];
+const GRANT_KEYS: &[&str] = &["http", "files", "keyvalue", "events", "interfaces"];
 const SNAPSHOT_KEYS: &[&str] = &["warm"];
 
 pub(super) fn parse(text: &str) -> Outcome<Manifest> {
@@ -73,7 +74,7 @@ fn read_manifest(top: &Table<'_, '_>) -> Outcome<Manifest> {
         manifest.component = Some(path);
     }
     if let Some(found) = top.find("grants") {
-        manifest.grants = read_grants(&found.table()?)?;
+        manifest.grants = read_grants(&found.table()?, manifest.kind)?;
     }
     if let Some(found) = top.find("limits") {
         manifest.limits = read_limits(&found.table()?)?;
@@ -204,7 +205,7 @@ fn read_scale(table: &Table<'_, '_>, process: &mut Process, limits: &Limits) -> 
     Ok(())
 }
 
-fn read_grants(table: &Table<'_, '_>) -> Outcome<Grants> {
+fn read_grants(table: &Table<'_, '_>, kind: AppKind) -> Outcome<Grants> {
     table.only(GRANT_KEYS)?;
     let mut grants = Grants::default();
     if let Some(found) = table.find("http") {
@@ -225,6 +226,18 @@ fn read_grants(table: &Table<'_, '_>) -> Outcome<Grants> {
     if let Some(found) = table.find("events") {
         let apps = found.list(EVENT_GRANTS_MAX)?;
         grants.events = apps.iter().map(Found::parsed::<AppName>).collect::<Outcome<_>>()?;
+    }
+    if let Some(found) = table.find("interfaces") {
+        let interfaces = found.table()?;
+        // Plugins don't use providers, so that they can't form a cycle.
+        if kind == AppKind::Plugin {
+            return Err(found.invalid("a plugin can't use providers; remove the table"));
+        }
+        interfaces.at_most(INTERFACE_GRANTS_MAX)?;
+        for (name, provider) in interfaces.each() {
+            let name: InterfaceName = name.get_ref().parse().map_err(|why| provider.invalid(why))?;
+            grants.interfaces.insert(name, provider.parsed::<PluginReference>()?);
+        }
     }
     Ok(grants)
 }

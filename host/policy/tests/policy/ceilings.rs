@@ -155,12 +155,12 @@ fn some_apps() -> impl Strategy<Value = Vec<AppName>> {
 fn some_grants() -> impl Strategy<Value = Grants> {
     let access = prop_oneof![Just(Access::ReadOnly), Just(Access::ReadWrite)];
     let files = prop::collection::btree_map("[ab]", access, 0..3);
-    (some_hosts(), files, any::<bool>(), some_apps()).prop_map(|(http, files, keyvalue, events)| Grants {
-        http,
-        files,
-        keyvalue,
-        events,
-    })
+    let interfaces = some_apps().prop_map(|providers| {
+        let granted = |provider: AppName| (format!("a:b/{provider}").parse().expect("a name"), provider.into());
+        providers.into_iter().map(granted).collect()
+    });
+    (some_hosts(), files, any::<bool>(), some_apps(), interfaces)
+        .prop_map(|(http, files, keyvalue, events, interfaces)| Grants { http, files, keyvalue, events, interfaces })
 }
 
 fn some_limits() -> impl Strategy<Value = Limits> {
@@ -179,20 +179,24 @@ fn some_ceiling() -> impl Strategy<Value = Ceiling> {
     (
         (hosts, flag(), prop::option::of(files), flag(), prop::option::of(some_apps())),
         (prop::option::of(1_u64..9), prop::option::of(1_u32..20), types, flag()),
+        prop::option::of(some_apps()),
     )
-        .prop_map(|((http, private_addresses, files, keyvalue, events), (memory, instances, types, approve))| {
-            Ceiling {
-                http,
-                private_addresses,
-                files,
-                keyvalue,
-                events,
-                memory: memory.map(|memory| Bytes(memory << 20)),
-                instances,
-                types,
-                approve,
-            }
-        })
+        .prop_map(
+            |((http, private_addresses, files, keyvalue, events), (memory, instances, types, approve), providers)| {
+                Ceiling {
+                    http,
+                    private_addresses,
+                    files,
+                    keyvalue,
+                    events,
+                    providers,
+                    memory: memory.map(|memory| Bytes(memory << 20)),
+                    instances,
+                    types,
+                    approve,
+                }
+            },
+        )
 }
 
 /// Returns a part of the grants: every second one, and folders without writing.
@@ -202,6 +206,7 @@ fn part(grants: &Grants) -> Grants {
         files: grants.files.keys().map(|name| (name.clone(), Access::ReadOnly)).collect(),
         keyvalue: false,
         events: grants.events.iter().skip(1).cloned().collect(),
+        interfaces: grants.interfaces.clone().into_iter().skip(1).collect(),
     }
 }
 

@@ -8,7 +8,7 @@ use isopod_policy::{
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-const ALL: Exported = Exported { http: true, events: true, command: true, middleware: false };
+const ALL: Exported = Exported { http: true, events: true, command: true, middleware: false, provider: false };
 
 fn name(text: &str) -> ProcessName {
     text.parse().expect("the name is valid")

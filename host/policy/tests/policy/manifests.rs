@@ -177,7 +177,10 @@ fn every_error_about_plugins_names_the_key_and_a_remedy() {
         (plugin("[[middleware]]\nuse = \"b\""), "a plugin can't use middleware"),
         (plugin("[snapshot]"), "a plugin can't have a snapshot"),
         (plugin("[processes.web]"), "the only process type of a plugin is \"plugin\""),
-        (plugin("[processes.plugin]\nentry = \"http\""), "the entry of a plugin's process type is \"middleware\""),
+        (
+            plugin("[processes.plugin]\nentry = \"http\""),
+            "the entry of a plugin's process type follows from its exports",
+        ),
         (app("[processes.web]\nentry = \"middleware\""), "requires kind = \"plugin\""),
         (app("[middleware]\nuse = \"b\""), "\"middleware\" is a table, but must be a list"),
         (used(""), "\"middleware[0].use\" is missing"),
@@ -336,6 +339,31 @@ fn granted_apps_are_a_list_of_names() {
 }
 
 #[test]
+fn granted_interfaces_name_their_providers() {
+    let written = "name = \"a\"\n[grants.interfaces]\n\"acme:text/shout@1.0.0\" = \"shouter@^1.2\"\n";
+    let manifest = Manifest::parse(written).expect("it is valid");
+    let (interface, provider) = manifest.grants.interfaces.iter().next().expect("it is granted");
+    assert_eq!((interface.as_str(), provider.to_string().as_str()), ("acme:text/shout@1.0.0", "shouter@^1.2"));
+    for (written, words) in [
+        ("[\"shouter\"]", "\"grants.interfaces\" is a list, but must be a table"),
+        ("{ shout = \"shouter\" }", "is not the name of an interface"),
+        ("{ \"acme:text/shout\" = \"Shouter\" }", "invalid app name \"Shouter\""),
+        ("{ \"isopod:app/emit@0.1.0\" = \"shouter\" }", "the host itself offers"),
+    ] {
+        let error = Manifest::parse(&format!("name = \"a\"\n[grants]\ninterfaces = {written}")).expect_err(written);
+        assert!(error.to_string().contains(words), "{error}");
+    }
+}
+
+/// Otherwise, providers could form a cycle.
+#[test]
+fn a_plugin_uses_no_provider() {
+    let plugin = "name = \"a\"\nkind = \"plugin\"\nplugin = { version = \"1.0.0\" }\n";
+    let error = Manifest::parse(&format!("{plugin}[grants.interfaces]\n\"b:c/d\" = \"e\"\n")).expect_err("a cycle");
+    assert!(error.to_string().contains("a plugin can't use providers"), "{error}");
+}
+
+#[test]
 fn a_column_counts_characters_not_bytes() {
     let error = Manifest::parse("name = \"a\" # ok\n\"ä\" = 1").expect_err("there is no such key");
     assert_eq!((error.line, error.column), (Some(2), Some(1)));
@@ -456,8 +484,11 @@ fn some_grants() -> impl Strategy<Value = Grants> {
     let files = proptest::collection::btree_map("[a-zA-Z0-9_][a-zA-Z0-9_.-]{0,10}", access, 0..3);
     let app = "[a-z0-9]{1,10}".prop_map(|text| text.parse().expect("a valid name"));
     let events = proptest::collection::vec(app, 0..3);
-    (proptest::collection::vec(host, 0..4), files, any::<bool>(), events)
-        .prop_map(|(http, files, keyvalue, events)| Grants { http, files, keyvalue, events })
+    let provider = "[a-z]{1,8}(@\\^1)?".prop_map(|text| text.parse().expect("a plugin"));
+    let interface = "[a-z]{1,4}:[a-z]{1,4}/[a-z]{1,4}(@0\\.1\\.0)?".prop_map(|text| text.parse().expect("a name"));
+    let interfaces = proptest::collection::btree_map(interface, provider, 0..3);
+    (proptest::collection::vec(host, 0..4), files, any::<bool>(), events, interfaces)
+        .prop_map(|(http, files, keyvalue, events, interfaces)| Grants { http, files, keyvalue, events, interfaces })
 }
 
 fn some_json() -> impl Strategy<Value = serde_json::Value> {

@@ -72,7 +72,9 @@ impl Releases {
         let app_type = app.fields().app_type;
         let planned = formation.into_iter().map(|(name, process)| {
             let program = match process.entry {
-                ProcessEntry::Http | ProcessEntry::Events | ProcessEntry::Middleware => program.clone(),
+                ProcessEntry::Http | ProcessEntry::Events | ProcessEntry::Middleware | ProcessEntry::Provider => {
+                    program.clone()
+                }
                 ProcessEntry::Command => {
                     let args = std::iter::once(name.to_string()).chain(process.args.iter().cloned()).collect();
                     self.engine.program(component, Sandbox { args, ..shared.clone() })?
@@ -110,6 +112,7 @@ impl Releases {
             limits: limits_of(manifest),
             keyvalue,
             events: Some(AppEvents::shared(&self.events, &app.name)),
+            providers: self.plugins.providers_of(app, &manifest.grants.interfaces),
             output,
             may_use_reserve: app.fields().app_type == AppType::Production,
             stdio: None,
@@ -237,8 +240,8 @@ pub(in crate::control) async fn start_all(
             // A command starts once its release serves. Earlier, it would run beside the command of
             // the former release.
             (ProcessEntry::Command, _) => (0, 0),
-            (ProcessEntry::Http | ProcessEntry::Events | ProcessEntry::Middleware, Isolation::Request) => (1, 0),
-            (ProcessEntry::Http | ProcessEntry::Events | ProcessEntry::Middleware, Isolation::Reuse) => {
+            (_, Isolation::Request) => (1, 0),
+            (_, Isolation::Reuse) => {
                 let least = scale.min.max(1);
                 let needed = before.map_or(least, |before| before.needed(name, scale));
                 (least as usize, needed.saturating_sub(least) as usize)

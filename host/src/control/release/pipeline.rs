@@ -251,7 +251,7 @@ impl Received {
         };
         let excesses = pipeline.check(&bundle.manifest, present.as_ref(), &requester, is_push)?;
         let before = present.as_ref().map_or(&[][..], |present| &present.manifest.middleware);
-        pipeline.options.releases.plugins.check(app, &bundle.manifest, before).await?;
+        pipeline.options.releases.plugins.check(app, &bundle.manifest, &bundle.info, before).await?;
         Ok(Verified { bundle, config, origin, excesses })
     }
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use bytes::Bytes;
 use isopod_engine::{ComponentInfo, Entries, inspect};
 use isopod_policy::{
-    AppKind, AppName, BundleError, BundleKind, Grants, Limits, Manifest, bundle,
+    AppKind, AppName, BundleError, BundleKind, Entry, Grants, Limits, Manifest, bundle,
     formation::{self, Exported, Formation},
 };
 use isopod_store::{Digest, StoreError};
@@ -87,6 +87,8 @@ fn verify(kind: BundleKind, bytes: Vec<u8>, present: Manifest) -> Result<ValidBu
         }
         None => present,
     };
+    info.check_interfaces(&manifest.grants, true)?;
+    set_plugin_entry(&mut manifest, &info.entries);
     let formation = formation_of(&manifest, &info.entries)?;
     if manifest.kind == AppKind::Plugin {
         if manifest.plugin.is_none() {
@@ -96,6 +98,16 @@ fn verify(kind: BundleKind, bytes: Vec<u8>, present: Manifest) -> Result<ValidBu
         manifest.processes = formation;
     }
     Ok(ValidBundle { component: component.into(), info, manifest, snapshot: None, has_manifest })
+}
+
+/// Sets the entry of a plugin's process type to the kind of the plugin. A manifest only specifies
+/// its scale.
+fn set_plugin_entry(manifest: &mut Manifest, entries: &Entries) {
+    let exported = exported(entries, AppKind::Plugin);
+    let entry = Entry::ALL.into_iter().find(|entry| exported.has(*entry));
+    if let (AppKind::Plugin, Some(entry)) = (manifest.kind, entry) {
+        manifest.processes.values_mut().for_each(|process| process.entry = entry);
+    }
 }
 
 /// Checks that a bundle for an app is an app, and that one for a plugin is a plugin.
@@ -167,6 +179,7 @@ fn all_exported(entries: &Entries) -> Exported {
         events: entries.events,
         command: entries.command,
         middleware: entries.middleware,
+        provider: entries.provider,
     }
 }
 
@@ -204,6 +217,7 @@ mod tests {
         command: false,
         health: false,
         middleware: false,
+        provider: false,
     };
     const COMMAND: Entries = Entries { http: None, command: true, ..HTTP };
 

@@ -12,10 +12,11 @@ use crate::runtime::{
 };
 use isopod_engine::{Fault, Instance};
 use isopod_executor::Class;
+use std::sync::Arc;
 
 /// Why a plugin gave no decision.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum CallError {
+pub(in crate::runtime) enum CallError {
     #[error("the plugin is not middleware")]
     NoMiddleware,
     #[error("the app already uses its share of the plugin's instances")]
@@ -24,11 +25,70 @@ pub(super) enum CallError {
     Invoke(#[from] InvokeError),
 }
 
+/// The app that a plugin is called for, which pays for the CPU time.
+#[derive(Clone, Copy)]
+pub(in crate::runtime) struct Payer<'a> {
+    pub(in crate::runtime) resources: &'a AppResources,
+    pub(in crate::runtime) class: Class,
+    /// The number of calls that wait for the plugin.
+    pub(in crate::runtime) depth: u32,
+}
+
+/// Calls an instance of a plugin's pool for an app.
+pub(in crate::runtime) async fn call_pool<T, F>(
+    pool: &Arc<Pool>,
+    payer: Payer<'_>,
+    calls: &PluginCalls,
+    request_id: &impl Id,
+    work: impl FnOnce(Box<Instance>) -> F + Send + 'static,
+) -> Result<T, CallError>
+where
+    T: Send + 'static,
+    F: Future<Output = (Result<T, Fault>, Option<Box<Instance>>)> + Send + 'static,
+{
+    let deadline = pool.deadline();
+    let share = share_of(pool);
+    let call = match calls.try_begin(share) {
+        Some(call) => call,
+        None => deadline.wait_for(calls.begin(share)).await.ok_or(CallError::ShareInUse)?,
+    };
+    let outcome = match ready_lease(pool, Class::Pull, 0, deadline).await {
+        Ok(mut lease) => {
+            let (cpu, admitted) = (lease.cpu.clone(), lease.admitted);
+            let before = cpu.time();
+            let counters = calls.counters();
+            let work = Box::pin(current_call(pool, &lease, payer.depth).scope(async move {
+                let (decided, instance) = match lease.instance().await {
+                    Ok(mut instance) => {
+                        instance.set_counters(counters);
+                        work(instance).await
+                    }
+                    Err(fault) => (Err(fault), None),
+                };
+                lease.put_instance(instance);
+                (decided, lease)
+            }));
+            let run = payer.resources.run(payer.class, pool.program(), work).counted_in(cpu.clone());
+            let outcome = run_within(deadline, pool, admitted, run).await;
+            // The slot is leased to this call only, so its counter shows the call's own time, also
+            // if the call didn't complete.
+            calls.add_cpu(cpu.time().saturating_sub(before));
+            outcome.and_then(|((decided, _lease), _)| decided.map_err(InvokeError::from))
+        }
+        Err(refused) => Err(refused),
+    };
+    drop(call);
+    outcome.map_err(|refused| {
+        report_outcome(pool, &refused, &Input::none(), request_id.as_ref());
+        CallError::Invoke(refused)
+    })
+}
+
 impl ActiveRelease {
-    /// Calls an instance of this plugin for an app with these resources.
-    pub(super) async fn call_plugin<T, F>(
+    /// Calls an instance of this middleware for an app with these resources.
+    pub(super) async fn call_middleware<T, F>(
         &self,
-        payer: &AppResources,
+        resources: &AppResources,
         calls: &PluginCalls,
         request_id: &impl Id,
         work: impl FnOnce(Box<Instance>) -> F + Send + 'static,
@@ -38,42 +98,7 @@ impl ActiveRelease {
         F: Future<Output = (Result<T, Fault>, Option<Box<Instance>>)> + Send + 'static,
     {
         let pool = self.middleware_pool().ok_or(CallError::NoMiddleware)?;
-        let deadline = pool.deadline();
-        let share = share_of(pool);
-        let call = match calls.try_begin(share) {
-            Some(call) => call,
-            None => deadline.wait_for(calls.begin(share)).await.ok_or(CallError::ShareInUse)?,
-        };
-        let outcome = match ready_lease(pool, Class::Pull, 0, deadline).await {
-            Ok(mut lease) => {
-                let (cpu, admitted) = (lease.cpu.clone(), lease.admitted);
-                let before = cpu.time();
-                let counters = calls.counters();
-                let work = Box::pin(current_call(pool, &lease, 0).scope(async move {
-                    let (decided, instance) = match lease.instance().await {
-                        Ok(mut instance) => {
-                            instance.set_counters(counters);
-                            work(instance).await
-                        }
-                        Err(fault) => (Err(fault), None),
-                    };
-                    lease.put_instance(instance);
-                    (decided, lease)
-                }));
-                let run = payer.run(Class::Pull, pool.program(), work).counted_in(cpu.clone());
-                let outcome = run_within(deadline, pool, admitted, run).await;
-                // The slot is leased to this call only, so its counter shows the call's own time,
-                // even if the call didn't complete.
-                calls.add_cpu(cpu.time().saturating_sub(before));
-                outcome.and_then(|((decided, _lease), _)| decided.map_err(InvokeError::from))
-            }
-            Err(refused) => Err(refused),
-        };
-        drop(call);
-        outcome.map_err(|refused| {
-            report_outcome(pool, &refused, &Input::none(), request_id.as_ref());
-            CallError::Invoke(refused)
-        })
+        call_pool(pool, Payer { resources, class: Class::Pull, depth: 0 }, calls, request_id, work).await
     }
 
     /// Calls this plugin's check of a config. The inner error is the plugin's message. Runs on the

@@ -56,7 +56,7 @@ pub(crate) struct PluginFailure {
 /// Why a plugin failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PluginFailureReason {
-    #[error("no middleware with this name is installed")]
+    #[error("no plugin with this name and kind is installed")]
     Missing,
     /// No release of the plugin is serving.
     #[error("it is unavailable: {0}")]
@@ -194,7 +194,7 @@ impl ChainLink {
         let release = self.release(directory).await?;
         let (config, head, app_name, id) =
             (self.used.config.text(), Arc::clone(head), app.name().clone(), request_id.clone());
-        let decided = release.call_plugin(app.resources(), &self.calls, request_id, move |instance| async move {
+        let decided = release.call_middleware(app.resources(), &self.calls, request_id, move |instance| async move {
             let client_address = head.headers.get(REAL_IP).and_then(|address| address.to_str().ok());
             let (app, request_id) = (app_name.as_str(), id.as_ref());
             instance.on_request(&config, PluginRequest { head: &head, client_address, app, request_id }).await
@@ -212,7 +212,7 @@ impl ChainLink {
     ) -> Result<ResponseDecision, PluginFailureReason> {
         let release = self.release(directory).await?;
         let (config, head, id) = (self.used.config.text(), Arc::clone(head), request_id.clone());
-        let decided = release.call_plugin(app.resources(), &self.calls, request_id, move |instance| async move {
+        let decided = release.call_middleware(app.resources(), &self.calls, request_id, move |instance| async move {
             instance.on_response(&config, &context, &head, id.as_ref()).await
         });
         Ok(decided.await?)

@@ -5,4 +5,5 @@
 mod call;
 mod chain;
 
+pub(super) use call::{Payer, call_pool};
 pub(crate) use chain::{Asked, Completed, PluginFailure, PluginFailureReason, RequestOutcome};

@@ -12,7 +12,8 @@ use super::apps;
 use super::schema::FINAL;
 use crate::limits::PAGE_ITEMS_MAX;
 use crate::model::{
-    App, DamagedRelease, ListedRelease, NewRelease, PluginUse, Reason, Release, beyond_bound, listed_number,
+    App, DamagedRelease, InterfaceUse, ListedRelease, NewRelease, PluginUse, Reason, Release, beyond_bound,
+    listed_number,
 };
 use crate::page::{Page, Paged};
 use crate::sql::{Sql, SqlError, all, first, json, parsed, parsed_if_any, reason, time, time_if_any, to_json};
@@ -63,6 +64,24 @@ pub(crate) fn plugin_uses(connection: &Connection, plugin: Option<&AppName>) -> 
                ORDER BY apps.name, used.key";
     let make = |row: &Row<'_>| Ok(PluginUse { app: parsed(row, "app")?, used: json(row, "used")? });
     all(connection, sql, [plugin.map(AppName::as_str)], make)
+}
+
+/// Returns the granted interfaces of all apps' current releases, or only those of one provider,
+/// sorted by app.
+pub(crate) fn interface_uses(connection: &Connection, provider: Option<&AppName>) -> Sql<Vec<InterfaceUse>> {
+    // As above. The value is the provider with an optional range of versions.
+    let sql = "SELECT apps.name AS app, granted.key AS interface, granted.value AS provider
+               FROM apps JOIN releases ON releases.app = apps.name AND releases.number = apps.release,
+                    json_each(iif(instr(releases.manifest, '\"interfaces\"') AND json_valid(releases.manifest),
+                                  releases.manifest, '{}'), '$.grants.interfaces') AS granted
+               WHERE (?1 IS NULL OR granted.value = ?1
+                      OR substr(granted.value, 1, length(?1) + 1) = ?1 || '@')
+               ORDER BY apps.name, granted.key";
+    let make = |row: &Row<'_>| {
+        let (interface, provider) = (parsed(row, "interface")?, parsed(row, "provider")?);
+        Ok(InterfaceUse { app: parsed(row, "app")?, interface, provider })
+    };
+    all(connection, sql, [provider.map(AppName::as_str)], make)
 }
 
 /// Returns the app's next number. A number is never reused, even after its release was removed.

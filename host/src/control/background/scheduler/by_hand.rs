@@ -91,7 +91,9 @@ impl Service {
             let ListedSchedule { process, entry, timetable, last_run, next_run, commands } = schedule;
             let runs = match entry {
                 Entry::Command => commands.into_iter().map(ScheduleRun::from).collect(),
-                Entry::Events | Entry::Http | Entry::Middleware => self.event_runs(&app, &process).await?,
+                Entry::Events | Entry::Http | Entry::Middleware | Entry::Provider => {
+                    self.event_runs(&app, &process).await?
+                }
             };
             // A run by hand is newer than the schedule's own.
             let last_run = last_run.max(runs.first().map(|run| run.started_at));

@@ -1,0 +1,51 @@
+//! An app for the tests of the host: each path calls one function of the provider
+//! `probe-provider`.
+
+use isopod_sdk::prelude::*;
+
+wit_bindgen::generate!({
+    path: ["../../sdk/wit/plugin", "../probe-provider/wit"],
+    world: "acme:probe/app",
+    generate_all,
+});
+
+use acme::probe::probe;
+use acme::probe::types::{All, Colour, Rights, Shape};
+
+isopod_sdk::http!(handle);
+
+async fn handle(request: Request) -> Result<Response> {
+    let (path, number) = (request.path(), request.query().parse().unwrap_or(1));
+    Ok(Response::text(match path {
+        "/" => "without a call".to_owned(),
+        "/echo" => format!("{:?}", probe::echo(&all(request.query()))),
+        "/caller" => {
+            let (app, calls) = probe::caller();
+            format!("{} {calls}", app.as_deref().unwrap_or("nobody"))
+        }
+        "/text" => probe::text(number).len().to_string(),
+        "/bytes" => probe::bytes(&vec![7; number as usize]).to_string(),
+        "/burn" => {
+            probe::burn(number);
+            "burnt".to_owned()
+        }
+        "/many" => (0..number).map(|_| probe::text(1000).len()).sum::<usize>().to_string(),
+        act => {
+            probe::misbehave(act.trim_start_matches('/'));
+            "it returned".to_owned()
+        }
+    }))
+}
+
+fn all(text: &str) -> All {
+    All {
+        truth: true,
+        numbers: (1, -1, 2, -2, 3, -3, u64::MAX, i64::MIN),
+        fractions: vec![0.5, f64::INFINITY],
+        letter: 'ß',
+        text: (!text.is_empty()).then(|| text.to_owned()),
+        shape: Shape::Lines(vec![vec![1, 2], Vec::new()]),
+        colour: Colour::Green,
+        rights: Rights::WRITE,
+    }
+}

@@ -1,0 +1,102 @@
+//! Calls the providers of an app's granted interfaces. A call runs in an instance of the provider's
+//! release that serves, so an upgrade of the provider needs no new release of the app. Never checks
+//! grants or types: the engine and the deploy do.
+
+use std::sync::{Arc, Weak};
+
+use async_trait::async_trait;
+use isopod_engine::{Instance, ProviderCall, ProviderError, ProviderResults, Providers};
+use isopod_policy::{AppName, GrantedInterfaces, InterfaceName};
+
+use super::{
+    call,
+    directory::Directory,
+    limits,
+    middleware::{Payer, PluginFailureReason, call_pool},
+    plugin_use::{PluginCalls, PluginOutcome},
+    resources::AppResources,
+};
+
+/// The providers of one app. A release in memory holds it, so it refers weakly to the directory of
+/// releases.
+pub(crate) struct AppProviders {
+    directory: Weak<Directory>,
+    resources: Arc<AppResources>,
+    links: Vec<ProviderLink>,
+}
+
+/// An interface and its provider.
+struct ProviderLink {
+    interface: InterfaceName,
+    calls: Arc<PluginCalls>,
+}
+
+impl AppProviders {
+    /// Returns the providers of these interfaces; `None` without any.
+    pub(crate) fn shared(
+        directory: &Arc<Directory>,
+        resources: &Arc<AppResources>,
+        granted: &GrantedInterfaces,
+    ) -> Option<Arc<dyn Providers>> {
+        let links = granted.iter().map(|(interface, provider)| ProviderLink {
+            interface: interface.clone(),
+            calls: resources.plugin_calls(&provider.name),
+        });
+        let links: Vec<_> = links.collect();
+        let (directory, resources) = (Arc::downgrade(directory), Arc::clone(resources));
+        (!links.is_empty()).then(|| Arc::new(Self { directory, resources, links }) as Arc<dyn Providers>)
+    }
+
+    async fn call(
+        &self,
+        calls: &PluginCalls,
+        call: ProviderCall,
+        request_id: &str,
+    ) -> Result<ProviderResults, CallFailure> {
+        let (class, depth) = call::current();
+        if depth >= limits::ASK_DEPTH_MAX {
+            return Err(CallFailure::TooDeep);
+        }
+        let directory = self.directory.upgrade().ok_or(CallFailure::Stopping)?;
+        let provider = directory.get(calls.plugin().as_str()).ok_or(PluginFailureReason::Missing)?;
+        let release = directory.serving(&provider).await.map_err(PluginFailureReason::Unavailable)?;
+        let pool = release.provider_pool().ok_or(PluginFailureReason::Missing)?;
+        let payer = Payer { resources: &self.resources, class, depth: depth + 1 };
+        let request_id = request_id.to_owned();
+        let id = request_id.clone();
+        let work = move |instance: Box<Instance>| async move { instance.provide(call, &id).await };
+        Ok(call_pool(pool, payer, calls, &request_id, work).await.map_err(PluginFailureReason::from)?)
+    }
+}
+
+#[async_trait]
+impl Providers for AppProviders {
+    async fn call(&self, call: ProviderCall, request_id: &str) -> Result<ProviderResults, ProviderError> {
+        let link = self.links.iter().find(|link| link.interface.as_str() == call.interface());
+        let Some(ProviderLink { calls, .. }) = link else {
+            let why = format!("`{}` is not granted", call.interface());
+            return Err(ProviderError { provider: "none".to_owned(), why, is_busy: false });
+        };
+        let called = self.call(calls, call, request_id).await;
+        calls.count(if called.is_ok() { PluginOutcome::Return } else { PluginOutcome::Failure });
+        called.map_err(|failure| failure.of(calls.plugin()))
+    }
+}
+
+/// Why a call of a provider has no results.
+#[derive(Debug, thiserror::Error)]
+enum CallFailure {
+    #[error("{} calls wait for one another, which is the limit", limits::ASK_DEPTH_MAX)]
+    TooDeep,
+    #[error("the host is stopping")]
+    Stopping,
+    #[error(transparent)]
+    Provider(#[from] PluginFailureReason),
+}
+
+impl CallFailure {
+    fn of(&self, provider: &AppName) -> ProviderError {
+        let is_busy = matches!(self, Self::Provider(PluginFailureReason::Busy));
+        ProviderError { provider: provider.to_string(), why: self.to_string(), is_busy }
+    }
+}
