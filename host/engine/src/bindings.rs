@@ -42,7 +42,7 @@ pub(crate) mod middleware {
         exports: { default: async },
     });
     pub(crate) use exports::isopod::plugin::middleware::{
-        Decision, Guest, HeaderChange, Request, Response, ResponseDecision, ResponseHead,
+        AssetResponse, Decision, Guest, HeaderChange, Request, Response, ResponseDecision, ResponseHead,
     };
 }
 

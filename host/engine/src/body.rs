@@ -71,6 +71,9 @@ pub enum BodyError {
     /// A response's body ended before it was complete.
     #[error("{0}")]
     Response(Fault),
+    /// The host can't read the file of a response's body.
+    #[error("the response's file can't be read: {0}")]
+    File(std::io::Error),
 }
 
 /// The error of a read after the response has begun: the client sent `Expect: 100-continue`, and
@@ -290,7 +293,7 @@ impl From<BodyError> for wasmtime_wasi_http::Error {
             BodyError::TooSlow => Self::ConnectionReadTimeout,
             BodyError::Client(error) => Self::Hyper(error),
             BodyError::NotSent => Self::ConnectionTerminated,
-            BodyError::Response(fault) => Self::InternalError(Some(fault.to_string())),
+            error @ (BodyError::Response(_) | BodyError::File(_)) => Self::InternalError(Some(error.to_string())),
         }
     }
 }

@@ -12,6 +12,16 @@ pub enum Decision {
     Change(RequestChanges),
     /// The request ends with this response.
     Respond(Response<ResponseBody>),
+    /// The request ends with an asset of the app.
+    Asset(AssetResponse),
+}
+
+/// A response with an asset as its body. The path is that of an asset.
+#[derive(Debug)]
+pub struct AssetResponse {
+    pub path: String,
+    pub status: StatusCode,
+    pub headers: HeaderMap,
 }
 
 /// The decision about a response.

@@ -9,6 +9,7 @@
 //! stored.
 
 mod account;
+mod assets;
 mod audit;
 mod bindings;
 mod body;
@@ -70,10 +71,11 @@ mod wasi02;
 mod wasi03;
 mod wasi_http;
 
+pub use assets::{content_type, quoted_etag};
 pub use body::{BadBody, BodyError, BodyMonitor, RequestBody, StallTimeout, broken_off};
 pub use config::EngineConfig;
 pub use counter_table::Counters;
-pub use decision::{Decision, HeaderChanges, RequestChanges, ResponseChanges, ResponseDecision};
+pub use decision::{AssetResponse, Decision, HeaderChanges, RequestChanges, ResponseChanges, ResponseDecision};
 pub use engine::{Component, Engine};
 pub use error::{EngineError, NoSnapshot};
 pub use event::{EmittedEvent, Event, EventFailure, Handled, Reply};

@@ -1,7 +1,8 @@
 //! The functions that guests can import, as linkers of wasmtime. Never links a component.
 
 use crate::{
-    bounded, caller, counters, emit, keyvalue, kind::Flavour, logging, purity::PurityCheck, state::HostState, wasi_http,
+    assets, bounded, caller, counters, emit, keyvalue, kind::Flavour, logging, purity::PurityCheck, state::HostState,
+    wasi_http,
 };
 use wasmtime::{
     StoreContextMut,
@@ -28,6 +29,7 @@ pub(crate) fn usual(engine: &wasmtime::Engine, flavour: Flavour) -> wasmtime::Re
     logging::add_to_linker(&mut linker)?;
     counters::add_to_linker(&mut linker)?;
     caller::add_to_linker(&mut linker)?;
+    assets::add_to_linker(&mut linker)?;
     if flavour == Flavour::Concurrent {
         wasmtime_wasi::p3::add_to_linker(&mut linker)?;
         wasmtime_wasi_http::p3::add_to_linker(&mut linker)?;

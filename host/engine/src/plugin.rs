@@ -5,8 +5,8 @@ use crate::{
     bindings::middleware as wit,
     counter_table::Counters,
     decision::{
-        Decision, HeaderChanges, Operation, RequestChanges, ResponseChanges, ResponseDecision, path_and_query,
-        response_context, status,
+        AssetResponse, Decision, HeaderChanges, Operation, RequestChanges, ResponseChanges, ResponseDecision, bad,
+        path_and_query, response_context, status,
     },
     fault::Fault,
     flat,
@@ -17,7 +17,11 @@ use crate::{
     state::HostState,
 };
 use http::{HeaderMap, request, response};
-use isopod_policy::text::excerpt;
+use isopod_policy::{
+    AssetIndex,
+    limits::TEXT_NAME_BYTES_SHOWN,
+    text::{excerpt, line_excerpt},
+};
 use std::sync::Arc;
 use wasmtime::Store;
 
@@ -29,6 +33,8 @@ pub struct PluginRequest<'a> {
     /// The app that the request is for.
     pub app: &'a str,
     pub request_id: &'a str,
+    /// The assets of the release that serves the request, if it has any.
+    pub assets: Option<&'a Arc<AssetIndex>>,
 }
 
 impl Instance {
@@ -43,17 +49,18 @@ impl Instance {
         config: &str,
         request: PluginRequest<'_>,
     ) -> (Result<Decision, Fault>, Option<Box<Self>>) {
-        let PluginRequest { head, client_address, app, request_id } = request;
+        let PluginRequest { head, client_address, app, request_id, assets } = request;
         let [method, scheme, authority, path_with_query] = packed::target(head);
         let headers = &listed(&head.headers);
         let request =
             wit::Request { method, scheme, authority, path_with_query, headers, client_address, app, request_id };
         self.begin(request_id);
+        self.store.data_mut().assets = assets.cloned();
         let decided = match self.middleware() {
             Ok((store, plugin)) => plugin.call_on_request(store, config, request).await,
             Err(error) => Err(error),
         };
-        self.settle(decided, |decided, program| decision(decided, &head.headers, program))
+        self.settle(decided, |decided, program| decision(decided, &head.headers, assets, program))
     }
 
     /// Calls a middleware for a response. `context` is the context that it returned for the
@@ -119,7 +126,12 @@ fn listed(headers: &HeaderMap) -> Vec<(&str, &[u8])> {
     headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect()
 }
 
-fn decision(decided: wit::Decision, head: &HeaderMap, program: &Program) -> Result<Decision, Fault> {
+fn decision(
+    decided: wit::Decision,
+    head: &HeaderMap,
+    assets: Option<&Arc<AssetIndex>>,
+    program: &Program,
+) -> Result<Decision, Fault> {
     Ok(match decided {
         wit::Decision::Pass => Decision::Pass,
         wit::Decision::Change(changes) => Decision::Change(RequestChanges {
@@ -130,7 +142,21 @@ fn decision(decided: wit::Decision, head: &HeaderMap, program: &Program) -> Resu
         wit::Decision::Respond(wit::Response { status, headers, body }) => {
             Decision::Respond(flat::response_of(status, Headers::Listed(headers), body, program)?)
         }
+        wit::Decision::Asset(response) => Decision::Asset(asset_response(response, assets, program)?),
     })
+}
+
+fn asset_response(
+    response: wit::AssetResponse,
+    assets: Option<&Arc<AssetIndex>>,
+    program: &Program,
+) -> Result<AssetResponse, Fault> {
+    let wit::AssetResponse { path, status, headers } = response;
+    if assets.is_none_or(|assets| assets.get(&path).is_none()) {
+        return Err(bad(format!("the app has no asset `{}`", line_excerpt(&path, TEXT_NAME_BYTES_SHOWN))));
+    }
+    let (head, _) = flat::response_of(status, Headers::Listed(headers), Vec::new(), program)?.into_parts();
+    Ok(AssetResponse { path, status: head.status, headers: head.headers })
 }
 
 fn response_decision(

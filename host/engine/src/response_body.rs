@@ -9,6 +9,7 @@
 //!                     └── fail, or the body's own error ──> Broken
 //! ```
 
+mod pieces;
 mod progress;
 
 use crate::{
@@ -18,11 +19,12 @@ use crate::{
 };
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use http_body_util::Full;
+use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
+use pieces::Pieces;
 use progress::Progress;
 use std::{
     collections::VecDeque,
-    mem,
+    io, mem,
     pin::Pin,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
@@ -41,6 +43,8 @@ pub enum ResponseBody {
     Pieces(Pieces),
     /// Streamed while the guest writes it.
     Streamed(Streamed),
+    /// Read by the host from a file, with its length.
+    File(UnsyncBoxBody<Bytes, BodyError>),
 }
 
 /// How a streamed body ended.
@@ -48,8 +52,7 @@ pub enum ResponseBody {
 pub struct ResponseEnd {
     /// Bytes passed to the client.
     pub bytes: u64,
-    /// The stable name of the fault that broke this body, or that made the request's body
-    /// unreadable. `None` if both were whole.
+    /// The stable name of the fault that broke this body or the request's; `None` without one.
     pub fault: Option<&'static str>,
 }
 
@@ -58,14 +61,17 @@ impl ResponseBody {
         Self::Full(Full::new(bytes.into()))
     }
 
+    /// Creates a body that the host reads from a file while it is sent. Its length is known.
+    pub fn file(body: impl Body<Data = Bytes, Error = io::Error> + Send + 'static) -> Self {
+        Self::File(body.map_err(BodyError::File).boxed_unsync())
+    }
+
     /// Creates a body from frames that are all available.
     pub(crate) fn whole(mut frames: VecDeque<Frame<Bytes>>) -> Self {
         if frames.len() <= 1 && frames.front().is_none_or(Frame::is_data) {
             return Self::full(frames.pop_front().and_then(|frame| frame.into_data().ok()).unwrap_or_default());
         }
-        let left = frames.iter().filter_map(Frame::data_ref).map(|data| data.len() as u64).sum();
-        let has_trailers = frames.iter().any(Frame::is_trailers);
-        Self::Pieces(Pieces { frames, left, has_trailers })
+        Self::Pieces(Pieces::of(frames))
     }
 
     /// Creates a body that the guest is still writing: `begun` has already been received, and the
@@ -84,21 +90,6 @@ impl ResponseBody {
         if let Self::Streamed(streamed) = self {
             streamed.watcher = Some(Box::new(watcher));
         }
-    }
-}
-
-/// A body with all its pieces available.
-pub struct Pieces {
-    frames: VecDeque<Frame<Bytes>>,
-    left: u64,
-    has_trailers: bool,
-}
-
-impl Pieces {
-    fn next(&mut self) -> Option<Frame<Bytes>> {
-        let frame = self.frames.pop_front()?;
-        self.left -= frame.data_ref().map_or(0, |data| data.len() as u64);
-        Some(frame)
     }
 }
 
@@ -452,22 +443,25 @@ impl Body for ResponseBody {
             Self::Full(full) => Pin::new(full).poll_frame(cx).map_err(|never| match never {}),
             Self::Pieces(pieces) => Poll::Ready(pieces.next().map(Ok)),
             Self::Streamed(streamed) => Pin::new(streamed).poll_frame(cx),
+            Self::File(file) => Pin::new(file).poll_frame(cx),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Full(full) => full.is_end_stream(),
-            Self::Pieces(pieces) => pieces.frames.is_empty(),
+            Self::Pieces(pieces) => pieces.is_end(),
             Self::Streamed(streamed) => streamed.is_ended,
+            Self::File(file) => file.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Full(full) => full.size_hint(),
-            Self::Pieces(pieces) if !pieces.has_trailers => SizeHint::with_exact(pieces.left),
-            Self::Pieces(_) | Self::Streamed(_) => SizeHint::default(),
+            Self::File(file) => file.size_hint(),
+            Self::Pieces(pieces) => pieces.size_hint(),
+            Self::Streamed(_) => SizeHint::default(),
         }
     }
 }
@@ -476,7 +470,6 @@ impl Body for ResponseBody {
 mod tests {
     use super::*;
     use crate::body::{RequestBody, StallTimeout};
-    use http_body_util::BodyExt;
     use tokio::sync::mpsc;
 
     type Frames = mpsc::Receiver<Result<Frame<Bytes>, wasmtime_wasi_http::Error>>;

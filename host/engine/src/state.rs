@@ -18,6 +18,7 @@ use crate::{
     unread,
 };
 use isopod_executor::slice;
+use isopod_policy::AssetIndex;
 use std::sync::Arc;
 use wasmtime::{ResourceLimiter, StoreContextMut, UpdateDeadline, component::ResourceTable};
 use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
@@ -34,6 +35,8 @@ pub(crate) struct HostState {
     pub(crate) denied: Option<Denied>,
     /// The app on whose behalf a provider runs the current call.
     pub(crate) caller: Option<Arc<str>>,
+    /// The assets of the app whose request the current call decides about.
+    pub(crate) assets: Option<Arc<AssetIndex>>,
     /// Whether the current call's request is a HEAD: its response has no content.
     pub(crate) is_head_request: bool,
     purity: Option<Arc<PurityCheck>>,
@@ -84,6 +87,7 @@ impl HostState {
             request,
             denied: None,
             caller: None,
+            assets: None,
             is_head_request: false,
             purity: program.purity.cloned(),
             wasi: wasi_context(&program, &stdio)?,
@@ -133,6 +137,7 @@ impl HostState {
     pub(crate) fn end(&mut self) {
         self.account.begin_call();
         self.counters = None;
+        self.assets = None;
         self.stdio.iter().for_each(LineSink::flush_partial);
         self.request.set("");
     }

@@ -56,7 +56,8 @@ type Asked = (Result<Decision, Fault>, Option<Box<Instance>>);
 
 async fn ask(instance: Box<Instance>, config: &Value) -> Asked {
     let head = head();
-    let request = PluginRequest { head: &head, client_address: Some("192.0.2.7"), app: "shop", request_id: "r1" };
+    let request =
+        PluginRequest { head: &head, client_address: Some("192.0.2.7"), app: "shop", request_id: "r1", assets: None };
     instance.on_request(&config.to_string(), request).await
 }
 

@@ -1,11 +1,12 @@
 //! Reads and packs bundles, the uploads of a push: a bare component, or a gzipped tar of
-//! `isopod.toml` and the component. Owns the formats and errors of bundles. Never writes a file and
-//! never parses the component.
+//! `isopod.toml`, the component and the files below `static/`. Owns the formats and errors of
+//! bundles. Never writes a file and never parses the component.
 
 mod archive;
 mod contents;
 mod form;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io::{self, Write};
 
@@ -23,6 +24,8 @@ use crate::text::{excerpt, list};
 pub const MANIFEST_FILE: &str = "isopod.toml";
 /// The name that a component has inside a bundle if the manifest names none.
 pub const COMPONENT_FILE: &str = "component.wasm";
+/// The folder of a bundle whose files are the release's assets.
+pub const ASSETS_FOLDER: &str = "static";
 
 /// The format of a bundle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,6 +86,8 @@ pub struct Bundle {
     pub manifest_text: Option<String>,
     /// The component, not yet verified.
     pub component: Vec<u8>,
+    /// The files below `static/`, by their paths there.
+    pub assets: BTreeMap<String, Vec<u8>>,
 }
 
 /// Why a bundle can't be read.
@@ -94,10 +99,21 @@ pub enum BundleError {
     /// The upload exceeds the size limit.
     #[error("the bundle has {bytes} bytes; the maximum is {bytes_max}")]
     TooLarge { bytes: usize, bytes_max: usize },
-    /// The archive unpacks to more than a component can have: an archive bomb, or a forgotten build
+    /// The archive unpacks to more than a bundle can have: an archive bomb, or a forgotten build
     /// folder.
-    #[error("the archive unpacks to more than {bytes_max} bytes; put only isopod.toml and the component into it")]
+    #[error(
+        "the archive unpacks to more than {bytes_max} bytes; put only isopod.toml, the component and static/ into it"
+    )]
     UnpacksTooLarge { bytes_max: usize },
+    /// The assets exceed their size limit.
+    #[error("the files below static/ have more than {bytes_max} bytes; keep large files in a separate object storage")]
+    AssetsTooLarge { bytes_max: usize },
+    /// More assets than a release can have.
+    #[error("static/ has more than {max} files and folders")]
+    TooManyAssets { max: usize },
+    /// Longer paths of assets than a release can have.
+    #[error("the paths of the files below static/ have more than {bytes_max} bytes; shorten them")]
+    AssetPathsTooLong { bytes_max: usize },
     /// The format of the bytes is unknown.
     #[error("the bundle is neither a WebAssembly binary nor a gzipped tar archive; make one with `isopod build`")]
     UnknownForm,
@@ -123,7 +139,7 @@ pub enum BundleError {
     #[error("the archive is damaged or truncated: {detail}; build and upload it again")]
     Damaged { detail: String },
     /// More files and folders than a bundle needs.
-    #[error("the archive has more than {max} entries; put only isopod.toml and the component into it")]
+    #[error("the archive has more than {max} entries; put only isopod.toml, the component and static/ into it")]
     TooManyEntries { max: usize },
     /// A path that is invalid or leads outside the bundle.
     #[error("the archive contains the path {path:?}: {why}")]
@@ -207,18 +223,19 @@ fn read_component(bytes: &[u8]) -> Result<Bundle, BundleError> {
     if BundleKind::sniff(bytes) != Some(BundleKind::Component) {
         return Err(BundleError::NotWasm { found: Form::sniff(bytes) });
     }
-    Ok(Bundle { manifest: None, manifest_text: None, component: bytes.to_vec() })
+    Ok(Bundle { manifest: None, manifest_text: None, component: bytes.to_vec(), assets: BTreeMap::new() })
 }
 
 fn read_archive(bytes: &[u8]) -> Result<Bundle, BundleError> {
     let mut contents = Contents::of(archive::unpack(bytes)?);
+    let assets = contents.take_assets()?;
     let Some(manifest_bytes) = contents.take_manifest()? else {
-        return Ok(Bundle { manifest: None, manifest_text: None, component: contents.take_component(None)? });
+        return Ok(Bundle { manifest: None, manifest_text: None, component: contents.take_component(None)?, assets });
     };
     let text = manifest::decode(&manifest_bytes)?.to_owned();
     let manifest = Manifest::parse(&text)?;
     let component = contents.take_component(manifest.component.as_deref())?;
-    Ok(Bundle { manifest: Some(manifest), manifest_text: Some(text), component })
+    Ok(Bundle { manifest: Some(manifest), manifest_text: Some(text), component, assets })
 }
 
 /// Packs a manifest and a component into an archive that [`read`] accepts. No time or owner is

@@ -66,11 +66,23 @@ pub const TEXT_BYTES_MAX: usize = 4 << 10;
 pub const BUNDLE_BYTES_MAX: usize = 64 << 20;
 /// A larger component is rejected: compiling it takes memory in proportion to its size.
 pub const COMPONENT_BYTES_MAX: usize = 64 << 20;
-/// An archive that unpacks to more is rejected as a bomb. The limit fits the largest component and
+/// A bundle with more bytes beside its assets is rejected. The limit fits the largest component and
 /// a manifest.
-pub const UNPACKED_BYTES_MAX: usize = COMPONENT_BYTES_MAX + (1 << 20);
-/// A bundle with more entries is rejected: it contains a manifest, a component and a few folders.
+pub const BUNDLE_REST_BYTES_MAX: usize = COMPONENT_BYTES_MAX + (1 << 20);
+/// A bundle whose assets have more bytes is rejected: every release stores a copy of its assets.
+pub const ASSET_BYTES_MAX: usize = 64 << 20;
+/// An archive that unpacks to more is rejected as a bomb.
+pub const UNPACKED_BYTES_MAX: usize = BUNDLE_REST_BYTES_MAX + ASSET_BYTES_MAX;
+/// A bundle with more entries beside its assets is rejected: it contains a manifest, a component
+/// and a few folders.
 pub const BUNDLE_ENTRIES_MAX: usize = 64;
+/// A bundle with more files and folders below `static/` is rejected. Their paths are in memory
+/// while the release serves them.
+pub const ASSET_ENTRIES_MAX: usize = 10_000;
+/// A bundle whose assets have paths of more bytes in total is rejected, for the same reason.
+pub const ASSET_PATHS_BYTES_MAX: usize = 1 << 20;
+/// A pack of assets with a larger index is damaged: no bundle has one.
+pub const ASSET_INDEX_BYTES_MAX: usize = 2 * ASSET_PATHS_BYTES_MAX + 128 * ASSET_ENTRIES_MAX;
 /// A bundle with a longer path is rejected: no file of a bundle needs one.
 pub const BUNDLE_PATH_BYTES_MAX: usize = 512;
 /// A bundle with more gzip members is rejected. Tools that write several members use one per 64 KiB

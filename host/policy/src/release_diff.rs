@@ -15,6 +15,8 @@ use crate::{ConfigValue, ConfigVars, Manifest};
 pub struct ReleaseContent<'a> {
     /// The digest of its bundle.
     pub bundle: &'a str,
+    /// The digest of its assets, if it has any.
+    pub assets: Option<&'a str>,
     /// Its manifest, including its formation.
     pub manifest: &'a Manifest,
     /// Its config vars, as set at the host.
@@ -24,7 +26,8 @@ pub struct ReleaseContent<'a> {
 /// A field that differs.
 #[derive(Debug, Clone, PartialEq, Serialize, utoipa::ToSchema)]
 pub struct Change {
-    /// The field, as keys joined with dots: `processes.web.max`, `config.GREETING`, `bundle`.
+    /// The field, as keys joined with dots: `processes.web.max`, `config.GREETING`, `bundle`,
+    /// `assets`.
     pub field: String,
     /// The old value, if any.
     #[schema(value_type = Option<FieldValue>)]
@@ -70,6 +73,9 @@ pub fn changes(from: &ReleaseContent<'_>, to: &ReleaseContent<'_>) -> Vec<Change
 fn fields(content: &ReleaseContent<'_>) -> BTreeMap<String, Compared> {
     let mut fields = BTreeMap::new();
     fields.insert("bundle".to_owned(), Compared::Open(content.bundle.into()));
+    if let Some(assets) = content.assets {
+        fields.insert("assets".to_owned(), Compared::Open(assets.into()));
+    }
     let manifest = serde_json::to_value(content.manifest).expect("a manifest contains only JSON types");
     flatten("", manifest, &mut fields);
     for (key, value) in content.config.iter() {
@@ -109,7 +115,7 @@ impl Change {
     /// config vars, since the activity outlives them.
     pub fn sentence(&self) -> String {
         let field = &self.field;
-        let quiet = field.starts_with("config.") || field == "bundle";
+        let quiet = field.starts_with("config.") || field == "bundle" || field == "assets";
         match (&self.before, &self.after) {
             // Two lists of middleware may differ only in their configs.
             (Some(before), Some(after)) if !quiet && show(before) != show(after) => {

@@ -8,7 +8,7 @@ use isopod_policy::{
     json::whole,
     release_diff::{Change as Difference, changes},
 };
-use isopod_store::{DamagedRelease, Digest, ListedRelease, Reason, Release};
+use isopod_store::{DamagedRelease, Digest, ListedRelease, Reason, Release, StoredAssets};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -37,6 +37,9 @@ pub(super) struct ReleaseView {
     bundle: Digest,
     #[schema(value_type = Option<String>)]
     snapshot: Option<Digest>,
+    /// The files below `static/` of its bundle, if it has any.
+    assets: Option<StoredAssets>,
+    /// The size of its component and its assets.
     size_bytes: u64,
     /// The parsed manifest with its defaults; docs/manifest.md describes its keys.
     manifest: Manifest,
@@ -111,6 +114,7 @@ impl ReleaseView {
             app: release.app,
             bundle: release.bundle,
             snapshot: release.snapshot,
+            assets: release.assets,
             size_bytes: release.size_bytes,
             manifest: release.manifest,
             config: release.config.redacted(),
@@ -256,5 +260,6 @@ async fn find(api: &Api, app: &AppName, release: &str) -> Result<Release, Error>
 }
 
 fn content(release: &Release) -> ReleaseContent<'_> {
-    ReleaseContent { bundle: release.bundle.as_str(), manifest: &release.manifest, config: &release.config }
+    let assets = release.assets.as_ref().map(|assets| assets.digest.as_str());
+    ReleaseContent { bundle: release.bundle.as_str(), assets, manifest: &release.manifest, config: &release.config }
 }

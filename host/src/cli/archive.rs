@@ -1,10 +1,12 @@
-//! Packs the uploaded bundle: a `.tar.gz` of the manifest and the component. The bytes depend only
-//! on the input. Never reads bundles; the policy crate does.
+//! Packs the uploaded bundle: a `.tar.gz` of the manifest, the component and the assets. The bytes
+//! depend only on the input. Never reads bundles; the policy crate does.
 
 use std::io::Write;
 
 use flate2::{Compression, GzBuilder};
+use isopod_policy::bundle::ASSETS_FOLDER;
 
+use super::assets::Assets;
 use super::failure::Failure;
 
 /// The compression level.
@@ -16,22 +18,25 @@ pub(crate) enum Effort {
     Fast,
 }
 
-/// Packs a manifest and a component.
-pub(crate) fn pack(manifest: &str, component: &[u8], effort: Effort) -> Result<Vec<u8>, Failure> {
+/// Packs a manifest, a component and the assets of an app.
+pub(crate) fn pack(manifest: &str, component: &[u8], assets: &Assets, effort: Effort) -> Result<Vec<u8>, Failure> {
     let level = match effort {
         Effort::Small => Compression::new(6),
         Effort::Fast => Compression::none(),
     };
-    let packed = write(manifest, component, level);
+    let packed = write(manifest, component, assets, level);
     packed.map_err(|error| Failure::new("cannot pack the bundle").why(error))
 }
 
-fn write(manifest: &str, component: &[u8], level: Compression) -> std::io::Result<Vec<u8>> {
+fn write(manifest: &str, component: &[u8], assets: &Assets, level: Compression) -> std::io::Result<Vec<u8>> {
     // The header has no time and no name, so that the bytes depend only on the content.
     let gzip = GzBuilder::new().mtime(0).write(Vec::new(), level);
     let mut archive = tar::Builder::new(gzip);
     add(&mut archive, "isopod.toml", manifest.as_bytes())?;
     add(&mut archive, "component.wasm", component)?;
+    for (path, content) in assets {
+        add(&mut archive, &format!("{ASSETS_FOLDER}/{path}"), content)?;
+    }
     archive.into_inner()?.finish()
 }
 
@@ -61,12 +66,14 @@ mod tests {
     }
 
     #[test]
-    fn a_bundle_holds_the_manifest_and_the_component() {
+    fn a_bundle_holds_the_manifest_the_component_and_the_assets() {
         for effort in [Effort::Small, Effort::Fast] {
-            let bytes = pack("name = \"x\"", b"\0asm", effort).unwrap();
+            let assets = Assets::from([("css/a.css".to_owned(), b"p {}".to_vec())]);
+            let bytes = pack("name = \"x\"", b"\0asm", &assets, effort).unwrap();
             let expected = [
                 ("isopod.toml".to_owned(), b"name = \"x\"".to_vec()),
                 ("component.wasm".to_owned(), b"\0asm".to_vec()),
+                ("static/css/a.css".to_owned(), b"p {}".to_vec()),
             ];
             assert_eq!(unpack(&bytes), expected);
         }
@@ -74,6 +81,7 @@ mod tests {
 
     #[test]
     fn the_same_input_gives_the_same_bytes() {
-        assert_eq!(pack("a", b"b", Effort::Small).unwrap(), pack("a", b"b", Effort::Small).unwrap());
+        let packed = || pack("a", b"b", &Assets::new(), Effort::Small).unwrap();
+        assert_eq!(packed(), packed());
     }
 }

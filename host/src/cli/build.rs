@@ -10,6 +10,7 @@ use isopod_policy::{Grants, Manifest};
 use serde_json::{Value, json};
 
 use super::archive::{self, Effort};
+use super::assets::{self, Assets};
 use super::failure::Failure;
 use super::guest::{Builder, Cancel};
 use super::output;
@@ -35,6 +36,7 @@ pub(crate) struct Finished {
     pub(crate) project: Project,
     pub(crate) component: Vec<u8>,
     pub(crate) info: ComponentInfo,
+    pub(crate) assets: Assets,
     took: Option<Duration>,
 }
 
@@ -94,13 +96,14 @@ fn inspect(project: Project, took: Option<Duration>) -> Result<Finished, Failure
         let path = project.component_path().map(|path| shown(&path)).unwrap_or_default();
         Failure::new(format!("no host would accept {path}")).why(rejected)
     })?;
-    Ok(Finished { project, component, info, took })
+    let assets = assets::of(&project)?;
+    Ok(Finished { project, component, info, assets, took })
 }
 
 impl Finished {
     /// Packs the bundle for the upload.
     pub(crate) fn pack(&self) -> Result<Vec<u8>, Failure> {
-        archive::pack(&self.project.manifest_text, &self.component, Effort::Small)
+        archive::pack(&self.project.manifest_text, &self.component, &self.assets, Effort::Small)
     }
 }
 
@@ -152,11 +155,13 @@ fn report(finished: &Finished, bundle: &Path, bundle_bytes: usize) -> String {
     let size = output::size(info.size_bytes);
     let manifest = &finished.project.manifest;
     let grants = grants(&manifest.grants);
+    let static_files = if finished.assets.is_empty() { "none".to_owned() } else { assets::described(&finished.assets) };
     let list = |lines: &[String]| if lines.is_empty() { "none".to_owned() } else { lines.join("\n         ") };
     let rows = [
         ("bundle", format!("{} ({})", shown(bundle), output::size(bundle_bytes as u64))),
         ("size", format!("{size} component")),
         ("digest", info.digest.clone()),
+        ("static", static_files),
         (if manifest.kind.is_app() { "serves" } else { "plugin" }, offers(manifest, info)),
         ("sdk", info.sdk_version.clone().unwrap_or_else(|| "none, plain WASI".to_owned())),
         ("grants", list(&grants)),
@@ -181,6 +186,8 @@ fn as_json(finished: &Finished, bundle: &Path, bundle_bytes: usize) -> Value {
         "sdk_version": info.sdk_version,
         "entries": info.entries,
         "grants": finished.project.manifest.grants,
+        "assets": finished.assets.len(),
+        "asset_bytes": finished.assets.values().map(Vec::len).sum::<usize>(),
         "build_ms": finished.took.map(|took| took.as_millis() as u64),
     })
 }

@@ -6,6 +6,7 @@ mod activity;
 mod advice;
 mod apps;
 mod archive;
+mod assets;
 mod broadcast;
 mod build;
 mod client;

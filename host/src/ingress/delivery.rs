@@ -54,7 +54,8 @@ pub(super) async fn through(
         let failed = failure::plugin_failed(&failure, app.resources().is_dev());
         (Err(Box::new(failed)), Some(failure.plugin))
     };
-    let Asked { outcome, waiting } = chain.ask(app, directory, head, id).await;
+    let Asked { outcome, waiting } =
+        chain.ask(app, directory, running.assets().map(|assets| &**assets), head, id).await;
     let (answered, plugin) = match outcome {
         RequestOutcome::Continue(head) => (to_app(app, running, instance, (head, body), id).await, None),
         RequestOutcome::Respond { plugin, response } => (Ok(response), Some(plugin)),

@@ -70,9 +70,10 @@ pub(super) fn plugin_failed(failure: &PluginFailure, is_dev: bool) -> Failed {
             return (problem::stopping("the host is stopping: the request was not started"), None);
         }
         PluginFailureReason::Busy => (StatusCode::SERVICE_UNAVAILABLE, "plugin-busy", "A plugin of the app is busy"),
-        PluginFailureReason::Missing | PluginFailureReason::Unavailable(_) | PluginFailureReason::Invoke(_) => {
-            (StatusCode::BAD_GATEWAY, "plugin-failed", "A plugin of the app failed")
-        }
+        PluginFailureReason::Missing
+        | PluginFailureReason::Unavailable(_)
+        | PluginFailureReason::Invoke(_)
+        | PluginFailureReason::Assets(_) => (StatusCode::BAD_GATEWAY, "plugin-failed", "A plugin of the app failed"),
     };
     let detail = match reason {
         PluginFailureReason::Invoke(InvokeError::Fault(fault)) if !is_dev => {

@@ -4,7 +4,7 @@
 use super::{plan::ProcessPlan, plugin_use::Chain};
 use isopod_engine::{FrozenProgram, Program, Rejected};
 use isopod_policy::{Isolation, Process, ProcessName, ReleaseNumber, Scale};
-use std::sync::Arc;
+use std::{path::PathBuf, sync::Arc};
 
 /// A frozen release.
 pub(crate) struct Frozen {
@@ -13,6 +13,8 @@ pub(crate) struct Frozen {
     pub(super) program: FrozenProgram,
     pub(super) processes: Vec<FrozenProcess>,
     pub(super) middleware: Option<Arc<Chain>>,
+    /// The pack of its assets, whose index is read again.
+    pub(super) assets: Option<PathBuf>,
 }
 
 /// A process type of a frozen release.

@@ -10,6 +10,7 @@
 //! before stay with the previous release, which is dropped after its last job.
 
 mod app;
+mod assets;
 mod call;
 mod cancellation;
 mod class;
@@ -35,6 +36,7 @@ mod supervisor;
 mod weak_list;
 
 pub(crate) use app::App;
+pub(crate) use assets::Assets;
 pub(crate) use class::{CLASSES, class_name};
 pub(crate) use directory::Directory;
 pub(crate) use error::{AskError, InvokeError};

@@ -3,6 +3,7 @@
 //! which release serves.
 
 use super::{
+    assets::Assets,
     command::Command,
     frozen::{Frozen, FrozenProcess},
     plan::ProcessPlan,
@@ -42,6 +43,8 @@ pub(crate) struct ActiveRelease {
     plugin: Option<Arc<Pool>>,
     /// The middlewares that handle the app's requests first.
     middleware: Option<Arc<Chain>>,
+    /// The assets that middlewares may respond with.
+    assets: Option<Arc<Assets>>,
     /// When it entered service as a new release. Unset if it serves again.
     fresh_since: OnceLock<Instant>,
     stop: CancellationToken,
@@ -96,6 +99,7 @@ impl ActiveRelease {
             events,
             plugin,
             middleware: None,
+            assets: None,
             fresh_since,
             _stop_at_drop,
             stop,
@@ -113,6 +117,16 @@ impl ActiveRelease {
             self.middleware = Chain::of(links.collect());
         }
         self
+    }
+
+    /// Returns the release with its assets.
+    pub(crate) fn with_assets(self, assets: Option<Assets>) -> Self {
+        Self { assets: assets.map(Arc::new), ..self }
+    }
+
+    /// Returns the assets, if the release has any.
+    pub(crate) fn assets(&self) -> Option<&Arc<Assets>> {
+        self.assets.as_ref()
     }
 
     /// Returns the middlewares that handle the app's requests first, if there are any.
@@ -185,6 +199,7 @@ impl ActiveRelease {
             program: self.program.freeze(),
             processes: pools.chain(commands).collect(),
             middleware: self.middleware.clone(),
+            assets: self.assets.as_ref().map(|assets| assets.pack().to_owned()),
         })
     }
 
@@ -192,7 +207,8 @@ impl ActiveRelease {
     pub(super) fn thaw(frozen: &Frozen, resources: &Arc<AppResources>) -> Result<Self, Rejected> {
         let (program, planned) = frozen.thaw()?;
         let release = Self::new(Some(frozen.release()), program, frozen.isolation, planned, Arc::clone(resources));
-        Ok(Self { middleware: frozen.middleware.clone(), ..release })
+        let assets = frozen.assets.clone().map(Assets::new);
+        Ok(Self { middleware: frozen.middleware.clone(), ..release.with_assets(assets) })
     }
 
     /// Sets whether another release serves in its place.

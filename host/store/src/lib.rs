@@ -50,7 +50,7 @@ pub use loss::{Loss, LostData, Rescued};
 pub use model::{
     Activity, App, CALLS_REFUSED, DamagedRelease, FormerSecret, Idempotency, Inserted, Intended, InterfaceUse,
     ListedRelease, LogLine, NewActivity, NewApp, NewPush, NewRelease, PluginUse, Push, PushStep, Reason, Release,
-    Rotation, ScheduleFired, Token, TokenUse,
+    Rotation, ScheduleFired, StoredAssets, Token, TokenUse,
 };
 pub use options::Options;
 pub use page::{Page, Paged};

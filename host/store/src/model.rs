@@ -192,6 +192,8 @@ pub struct NewRelease {
     pub bundle: Digest,
     /// The digest of the snapshot that its instances start from, if it has one.
     pub snapshot: Option<Digest>,
+    /// Its assets, if it has any.
+    pub assets: Option<StoredAssets>,
     pub manifest: Manifest,
     /// The release's config vars.
     pub config: ConfigVars,
@@ -201,6 +203,18 @@ pub struct NewRelease {
     pub cause: String,
     pub created_by: String,
     pub created_at: Timestamp,
+}
+
+/// The assets of a release: the files below `static/` of its bundle, packed into one blob.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct StoredAssets {
+    /// The digest of the pack.
+    #[schema(value_type = String)]
+    pub digest: Digest,
+    /// The number of files.
+    pub files: u32,
+    /// The total size of the files.
+    pub bytes: u64,
 }
 
 /// A release in a list. A damaged release doesn't prevent reading the others.
@@ -234,6 +248,8 @@ pub struct Release {
     pub bundle: Digest,
     /// The digest of the component with its snapshot, among the blobs.
     pub snapshot: Option<Digest>,
+    /// The pack of its assets, among the blobs.
+    pub assets: Option<StoredAssets>,
     pub manifest: Manifest,
     /// The release's config vars. Never serialised with the release, since some are secrets.
     #[serde(skip)]
@@ -250,7 +266,8 @@ pub struct Release {
 impl Release {
     /// Creates a release in its first state.
     pub(crate) fn created(new: NewRelease, number: ReleaseNumber) -> Self {
-        let NewRelease { app, bundle, snapshot, manifest, config, size_bytes, cause, created_by, created_at } = new;
+        let NewRelease { app, bundle, snapshot, assets, manifest, config, size_bytes, cause, created_by, created_at } =
+            new;
         Self {
             app,
             number,
@@ -259,6 +276,7 @@ impl Release {
             cause: cut(&cause, CAUSE_BYTES_MAX).to_owned(),
             bundle,
             snapshot,
+            assets,
             manifest,
             config,
             size_bytes,

@@ -199,6 +199,13 @@ pub(crate) fn json<T: serde::de::DeserializeOwned>(row: &Row<'_>, column: &str) 
     serde_json::from_str(&text).map_err(|error| StoreError::damaged(format_args!("{column}: {error}")).into())
 }
 
+/// Parses a column of JSON like [`json`], for a column that may be empty.
+pub(crate) fn json_if_any<T: serde::de::DeserializeOwned>(row: &Row<'_>, column: &str) -> Sql<Option<T>> {
+    let text: Option<String> = row.get(column)?;
+    let parsed = text.map(|text| serde_json::from_str(&text)).transpose();
+    parsed.map_err(|error| StoreError::damaged(format_args!("{column}: {error}")).into())
+}
+
 /// Returns a value as JSON for a column.
 pub(crate) fn to_json(value: &impl serde::Serialize) -> Sql<String> {
     serde_json::to_string(value).map_err(|error| StoreError::damaged(error).into())

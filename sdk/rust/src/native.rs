@@ -15,6 +15,7 @@ use crate::native_counters::Counters;
 pub(crate) use crate::native_counters::take_tokens;
 use crate::native_queue::Queue;
 pub(crate) use crate::native_queue::{ask, emit};
+use crate::plugin::assets::Asset;
 use crate::testing::LogLine;
 use crate::{Error, Result};
 
@@ -33,6 +34,7 @@ pub(crate) struct World {
     pub(crate) timers: Vec<SystemTime>,
     pub(crate) server: Option<Server>,
     pub(crate) keyvalue_granted: bool,
+    pub(crate) assets: BTreeMap<String, Vec<u8>>,
     pub(crate) queue: Queue,
     pub(crate) counters: Counters,
 }
@@ -48,6 +50,7 @@ impl World {
             timers: Vec::new(),
             server: None,
             keyvalue_granted: true,
+            assets: BTreeMap::new(),
             queue: Queue::new(),
             counters: Counters::default(),
         }
@@ -69,6 +72,21 @@ pub(crate) fn now() -> SystemTime {
 
 pub(crate) fn config_get(name: &str) -> Option<String> {
     with(|world| world.config.get(name).cloned())
+}
+
+/// Finds an asset. The simulated host knows no content types, and its ETags are lengths.
+pub(crate) fn find_asset(path: &str) -> Option<Asset> {
+    with(|world| {
+        let size = world.assets.get(path)?.len() as u64;
+        let encodings = [("br", "br"), ("zst", "zstd"), ("gz", "gzip")].into_iter();
+        let encodings = encodings.filter(|(extension, _)| world.assets.contains_key(&format!("{path}.{extension}")));
+        Some(Asset {
+            size,
+            content_type: "application/octet-stream".to_owned(),
+            etag: format!("\"{size}\""),
+            encodings: encodings.map(|(_, encoding)| encoding.to_owned()).collect(),
+        })
+    })
 }
 
 #[cfg_attr(not(feature = "log"), allow(dead_code, reason = "only the `log` crate's target calls it"))]

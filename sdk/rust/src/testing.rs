@@ -75,6 +75,11 @@ impl TestHost {
         native::with(|world| world.server = Some(std::rc::Rc::new(answer)));
     }
 
+    /// Adds an asset of the app whose requests a middleware receives.
+    pub fn add_asset(&self, path: &str, content: impl Into<Vec<u8>>) {
+        native::with(|world| world.assets.insert(path.to_owned(), content.into()));
+    }
+
     /// Returns the log records so far.
     pub fn logs(&self) -> Vec<LogLine> {
         native::with(|world| world.logs.clone())

@@ -9,6 +9,7 @@ mod api_description;
 mod app_task;
 mod arguments;
 mod asks;
+mod assets;
 mod audit_trail;
 mod bodies;
 mod bodies_in_memory;

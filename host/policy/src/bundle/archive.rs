@@ -8,9 +8,10 @@ use flate2::bufread::GzDecoder;
 use tar::EntryType;
 
 use super::form::{Form, TAR_BLOCK_BYTES};
-use super::{BundleError, damaged};
+use super::{ASSETS_FOLDER, BundleError, damaged};
 use crate::limits::{
-    BUNDLE_ENTRIES_MAX, BUNDLE_GZIP_MEMBERS_MAX, BUNDLE_PATH_BYTES_MAX, TEXT_NAME_BYTES_SHOWN, UNPACKED_BYTES_MAX,
+    ASSET_ENTRIES_MAX, BUNDLE_ENTRIES_MAX, BUNDLE_GZIP_MEMBERS_MAX, BUNDLE_PATH_BYTES_MAX, TEXT_NAME_BYTES_SHOWN,
+    UNPACKED_BYTES_MAX,
 };
 use crate::text::excerpt;
 
@@ -48,11 +49,10 @@ fn read_archive(unpacked: &mut impl Read) -> Result<Files, BundleError> {
 fn read_entries(unpacked: impl Read) -> Result<Files, BundleError> {
     let mut files = BTreeMap::new();
     let mut archive = tar::Archive::new(unpacked);
-    for (index, entry) in archive.entries().map_err(damaged)?.enumerate() {
+    let mut count = Count::default();
+    for entry in archive.entries().map_err(damaged)? {
         let mut entry = entry.map_err(damaged)?;
-        if index >= BUNDLE_ENTRIES_MAX {
-            return Err(BundleError::TooManyEntries { max: BUNDLE_ENTRIES_MAX });
-        }
+        count.add(&entry.path_bytes())?;
         if let Some(path) = sparse_path(&mut entry)? {
             return Err(BundleError::Sparse { path });
         }
@@ -77,6 +77,31 @@ fn read_entries(unpacked: impl Read) -> Result<Files, BundleError> {
         files.insert(path, content);
     }
     Ok(files)
+}
+
+/// The number of entries so far.
+#[derive(Default)]
+struct Count {
+    assets: usize,
+    others: usize,
+}
+
+impl Count {
+    /// Counts an entry by its path, which is not yet checked. In an archive with a single top
+    /// folder, the assets are one level deeper.
+    fn add(&mut self, path: &[u8]) -> Result<(), BundleError> {
+        let mut parts = path.split(|byte| *byte == b'/').filter(|part| !matches!(*part, b"" | b"."));
+        if parts.by_ref().take(2).any(|part| part == ASSETS_FOLDER.as_bytes()) {
+            self.assets += 1;
+        } else {
+            self.others += 1;
+        }
+        match (self.assets > ASSET_ENTRIES_MAX, self.others > BUNDLE_ENTRIES_MAX) {
+            (_, true) => Err(BundleError::TooManyEntries { max: BUNDLE_ENTRIES_MAX }),
+            (true, false) => Err(BundleError::TooManyAssets { max: ASSET_ENTRIES_MAX }),
+            (false, false) => Ok(()),
+        }
+    }
 }
 
 /// Returns the path of a sparse file, stored as GNU's own entry type or with PAX attributes.

@@ -1,9 +1,12 @@
-//! Decides which file of an archive is the manifest and which is the component. Refuses by name a
-//! file that was meant to be either but doesn't qualify. Never unpacks anything.
+//! Decides which file of an archive is the manifest, which is the component and which are assets.
+//! Refuses by name a file that was meant to be one of the first two but doesn't qualify. Never
+//! unpacks anything.
 
 use super::archive::{Files, normal_path};
-use super::{BundleError, COMPONENT_FILE, MANIFEST_FILE};
-use crate::limits::{COMPONENT_BYTES_MAX, TEXT_NAME_BYTES_SHOWN};
+use super::{ASSETS_FOLDER, BundleError, COMPONENT_FILE, MANIFEST_FILE};
+use crate::limits::{
+    ASSET_BYTES_MAX, ASSET_PATHS_BYTES_MAX, BUNDLE_REST_BYTES_MAX, COMPONENT_BYTES_MAX, TEXT_NAME_BYTES_SHOWN,
+};
 use crate::text;
 
 /// Common wrong names of a manifest.
@@ -45,6 +48,27 @@ impl Contents {
     /// Returns the path of a file as it is in the archive.
     fn in_archive(&self, path: &str) -> String {
         format!("{}{path}", self.top_folder)
+    }
+
+    /// Removes the assets from the files, and returns them by their paths below `static/`.
+    pub(super) fn take_assets(&mut self) -> Result<Files, BundleError> {
+        let folder = format!("{ASSETS_FOLDER}/");
+        let assets: Files = self
+            .files
+            .extract_if(folder.clone().., |path, _| path.starts_with(&folder))
+            .map(|(path, content)| (path[folder.len()..].to_owned(), content))
+            .collect();
+        let bytes = |files: &Files| files.values().map(Vec::len).sum::<usize>();
+        if bytes(&assets) > ASSET_BYTES_MAX {
+            return Err(BundleError::AssetsTooLarge { bytes_max: ASSET_BYTES_MAX });
+        }
+        if assets.keys().map(String::len).sum::<usize>() > ASSET_PATHS_BYTES_MAX {
+            return Err(BundleError::AssetPathsTooLong { bytes_max: ASSET_PATHS_BYTES_MAX });
+        }
+        if bytes(&self.files) > BUNDLE_REST_BYTES_MAX {
+            return Err(BundleError::UnpacksTooLarge { bytes_max: BUNDLE_REST_BYTES_MAX });
+        }
+        Ok(assets)
     }
 
     /// Removes the manifest from the files. Without a manifest, no file may look like one.

@@ -4,6 +4,7 @@
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test fails by a panic")]
 
 mod app_machine;
+mod bundle_assets;
 mod bundles;
 mod ceilings;
 mod config_vars;

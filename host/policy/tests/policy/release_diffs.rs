@@ -19,8 +19,8 @@ fn diff(from: (&str, &str, Value), to: (&str, &str, Value)) -> Vec<release_diff:
     let (before, after) = (manifest(from.1), manifest(to.1));
     let (before_vars, after_vars) = (vars(from.2), vars(to.2));
     changes(
-        &ReleaseContent { bundle: from.0, manifest: &before, config: &before_vars },
-        &ReleaseContent { bundle: to.0, manifest: &after, config: &after_vars },
+        &ReleaseContent { bundle: from.0, assets: None, manifest: &before, config: &before_vars },
+        &ReleaseContent { bundle: to.0, assets: None, manifest: &after, config: &after_vars },
     )
 }
 

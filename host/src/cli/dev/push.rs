@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use ureq::http::Method;
 
 use crate::cli::archive::{self, Effort};
+use crate::cli::assets::{self, Assets};
 use crate::cli::client::Client;
 use crate::cli::failure::Failure;
 use crate::cli::output::{self, field};
@@ -33,14 +34,21 @@ pub(crate) enum Pushed {
     Refused(Failure),
 }
 
+/// What a push sends beside the component.
+#[derive(Clone, PartialEq, Eq)]
+struct Settings {
+    manifest: String,
+    assets: Assets,
+}
+
 /// The state for pushing, owned by one thread.
 pub(crate) struct Pusher {
     client: Client,
     app: AppName,
-    /// The manifest that the host has, if known.
-    manifest: Option<String>,
-    /// The manifest and component of the last push, accepted or not.
-    last: Option<(String, Vec<u8>)>,
+    /// What the host has beside the component, if known.
+    present: Option<Settings>,
+    /// The settings and the component of the last push, accepted or not.
+    last: Option<(Settings, Vec<u8>)>,
     /// Whether the host accepted the last push.
     accepted: bool,
     error_shown: bool,
@@ -48,7 +56,7 @@ pub(crate) struct Pusher {
 
 impl Pusher {
     pub(crate) fn new(client: Client, app: AppName) -> Pusher {
-        Pusher { client, app, manifest: None, last: None, accepted: false, error_shown: false }
+        Pusher { client, app, present: None, last: None, accepted: false, error_shown: false }
     }
 
     /// Ensures that the app exists, is of type `dev` and is started. Returns the app.
@@ -72,25 +80,29 @@ impl Pusher {
         Ok(app)
     }
 
-    /// Pushes the component if it or the manifest differs from the last push.
+    /// Pushes the component if it, the manifest or an asset differs from the last push.
     pub(crate) fn push(&mut self, project: &Project, seen_at: Instant) -> Pushed {
         let component = match project.read_component() {
             Ok(component) => component,
             Err(failure) => return Pushed::Refused(failure),
         };
-        let same = |(manifest, sent): &(String, Vec<u8>)| *manifest == project.manifest_text && *sent == component;
-        if self.last.as_ref().is_some_and(same) {
+        let assets = match assets::of(project) {
+            Ok(assets) => assets,
+            Err(failure) => return Pushed::Refused(failure),
+        };
+        let settings = Settings { manifest: project.manifest_text.clone(), assets };
+        if self.last.as_ref().is_some_and(|(before, sent)| *before == settings && *sent == component) {
             return Pushed::Same { accepted: self.accepted };
         }
         if !is_whole(&component) {
             return Pushed::Unfinished;
         }
-        let answer = self.send(project, &component);
-        self.last = Some((project.manifest_text.clone(), component));
+        let answer = self.send(&settings, &component);
+        self.last = Some((settings.clone(), component));
         self.accepted = answer.is_ok();
         match answer {
             Ok(push) => {
-                self.manifest = Some(project.manifest_text.clone());
+                self.present = Some(settings);
                 // A completed push removes a shown build error on the host.
                 self.error_shown = false;
                 Pushed::Live { release: output::release(&push, "release"), took: seen_at.elapsed() }
@@ -99,14 +111,14 @@ impl Pusher {
         }
     }
 
-    fn send(&self, project: &Project, component: &[u8]) -> Result<Value, Failure> {
+    fn send(&self, settings: &Settings, component: &[u8]) -> Result<Value, Failure> {
         let path = format!("/v1/apps/{}/pushes?wait=true&accept_grants=true", self.app);
-        // A component without a manifest keeps the previous manifest and saves packing.
+        // A component without a manifest keeps the previous manifest and assets, and saves packing.
         let packed;
-        let (media_type, bytes) = if self.manifest.as_deref() == Some(project.manifest_text.as_str()) {
+        let (media_type, bytes) = if self.present.as_ref() == Some(settings) {
             ("application/wasm", component)
         } else {
-            packed = archive::pack(&project.manifest_text, component, Effort::Fast)?;
+            packed = archive::pack(&settings.manifest, component, &settings.assets, Effort::Fast)?;
             ("application/gzip", packed.as_slice())
         };
         let answer = self.client.upload(&path, media_type, None, bytes.len() as u64, &mut &*bytes)?;

@@ -151,6 +151,11 @@ impl Session {
             // The build may write these files; rebuilding on these changes would never end.
             Change::Source(path) if self.building.is_some() && is_lock_file(&path) => {}
             Change::Source(_) => self.plan.source_changed(now),
+            // They are sent without a build, since the build may write them.
+            Change::Asset => {
+                self.seen_at = now;
+                self.plan.component_changed(false, now);
+            }
             Change::Manifest => self.plan.manifest_changed(now),
         }
     }

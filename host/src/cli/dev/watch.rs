@@ -1,10 +1,12 @@
-//! Watches a project and reports changes of its sources, its manifest and its compiled component.
+//! Watches a project and reports changes of its sources, its assets, its manifest and its compiled
+//! component.
 //! Never decides what a change causes.
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::{Path, PathBuf};
 
+use isopod_policy::bundle::ASSETS_FOLDER;
 use notify::event::{AccessKind, AccessMode, EventKind};
 use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
 
@@ -17,6 +19,8 @@ use crate::cli::project::MANIFEST;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Change {
     Source(PathBuf),
+    /// A file below `static/`.
+    Asset,
     Manifest,
     /// `closed` if the writer has closed the file.
     Component {
@@ -103,7 +107,11 @@ impl Watch {
         if relative == Path::new(".gitignore") {
             self.ignore = Ignore::read(&self.root);
         }
-        Some(if relative == Path::new(MANIFEST) { Change::Manifest } else { Change::Source(relative.to_owned()) })
+        Some(match relative {
+            path if path == Path::new(MANIFEST) => Change::Manifest,
+            path if path.starts_with(ASSETS_FOLDER) => Change::Asset,
+            path => Change::Source(path.to_owned()),
+        })
     }
 
     /// Watches a folder and all folders below it, and records the digests of their files. Returns
@@ -144,7 +152,8 @@ impl Watch {
             return Vec::new();
         }
         let files = self.add(folder).unwrap_or_default();
-        files.into_iter().map(Change::Source).collect()
+        let is_asset = relative.starts_with(ASSETS_FOLDER);
+        files.into_iter().map(|file| if is_asset { Change::Asset } else { Change::Source(file) }).collect()
     }
 
     /// Returns whether a file's content has changed. Builds and editors also rewrite or touch files
@@ -257,6 +266,16 @@ mod tests {
         project.write(".git/index", "x");
         project.write("src/.lib.rs.swp", "x");
         assert_eq!(project.changes_until("last.rs"), []);
+    }
+
+    #[test]
+    fn a_file_below_static_is_an_asset() {
+        let mut project = Project::new();
+        std::fs::create_dir_all(project.folder.path().join("static/css")).unwrap();
+        project.write("static/css/site.css", "x");
+        let changes = project.changes_until("last.rs");
+        assert!(changes.contains(&Change::Asset), "{changes:?}");
+        assert!(!changes.iter().any(|change| matches!(change, Change::Source(_))), "{changes:?}");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use isopod_engine::ComponentInfo;
 use isopod_policy::{AppType, Formation, Isolation, Limits, ReleaseNumber, ReleaseState, formation};
-use isopod_store::{Release, StoreError};
+use isopod_store::{Release, StoreError, StoredAssets};
 use jiff::Timestamp;
 
 use crate::control::{
@@ -21,7 +21,7 @@ use crate::control::{
 };
 use crate::{
     observe::logs::LogLine,
-    runtime::{ActiveRelease, AppResources, ProcessPlan},
+    runtime::{ActiveRelease, AppResources, Assets, ProcessPlan},
 };
 
 /// A release that is loaded for a start.
@@ -115,6 +115,7 @@ impl Releases {
             return Err(Failure::TakenOutOfService { release: number, reason });
         }
         let app_type = app.fields().app_type;
+        let (config, assets) = (release.config.clone(), self.assets(release.assets.as_ref()));
         let digest = release.snapshot.as_ref().unwrap_or(&release.bundle);
         let cached = match purpose {
             Purpose::Preview => self.engine.load_compiled(digest.as_ref(), boot::speed(app_type)).await,
@@ -125,15 +126,14 @@ impl Releases {
             Some(compiled) => (compiled, release.manifest),
             None => {
                 let bytes = self.code_of(&release).await?;
-                let (manifest, snapshot) = (release.manifest, release.snapshot);
-                let verified = tokio::task::spawn_blocking(move || verify::stored(bytes, manifest, snapshot)).await;
+                let verified = tokio::task::spawn_blocking(move || verify::stored(bytes, release)).await;
                 let ValidBundle { component, manifest, .. } =
                     verified.map_err(|e| Failure::Internal(e.to_string()))??;
                 (self.compile(&component, app_type).await?, manifest)
             }
         };
         let formation = verify::formation_of(&manifest, &compiled.info().entries)?;
-        let settings = boot::ReleaseSettings { manifest: &manifest, config: &release.config, number };
+        let settings = boot::ReleaseSettings { manifest: &manifest, config: &config, number };
         let (program, mut planned) = self.plan(app, &compiled, &settings, formation).await?;
         let resources = app.traffic.resources();
         match purpose {
@@ -141,14 +141,18 @@ impl Releases {
             Purpose::Preview => planned.iter_mut().for_each(|planned| planned.scale.min = 0),
         }
         let release = ActiveRelease::new(Some(number), program, manifest.isolation, planned, Arc::clone(resources));
-        Ok(release.with_middleware(&manifest.middleware, resources))
+        Ok(release.with_middleware(&manifest.middleware, resources).with_assets(assets))
+    }
+
+    /// Returns the assets of a release, which are read when they are first needed.
+    pub(in crate::control) fn assets(&self, stored: Option<&StoredAssets>) -> Option<Assets> {
+        stored.map(|assets| Assets::new(self.store.blobs().path(&assets.digest)))
     }
 
     /// Reads the bundle of a stored release.
     pub(in crate::control) async fn stored(&self, release: Release) -> Result<ValidBundle, Failure> {
         let bytes = self.store.blobs().get(&release.bundle).await?;
-        let (manifest, snapshot) = (release.manifest, release.snapshot);
-        let verified = tokio::task::spawn_blocking(move || verify::stored(bytes, manifest, snapshot)).await;
+        let verified = tokio::task::spawn_blocking(move || verify::stored(bytes, release)).await;
         verified.map_err(|e| Failure::Internal(e.to_string()))?
     }
 

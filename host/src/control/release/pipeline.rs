@@ -21,7 +21,7 @@ use isopod_policy::{
     AppType, BundleKind, ConfigVars, Excess, Formation, Limits, Manifest, PushEvent, ReleaseEvent, ReleaseNumber,
     ceiling::Asked,
 };
-use isopod_store::{Digest, NewRelease, Reason, Release, StoreError};
+use isopod_store::{Digest, NewRelease, Reason, Release, StoreError, StoredAssets};
 use jiff::Timestamp;
 
 use crate::control::{
@@ -33,7 +33,7 @@ use crate::control::{
     release::{
         boot,
         releases::Releases,
-        verify::{self, ValidBundle},
+        verify::{self, BundleAssets, ValidBundle},
     },
     requester::Requester,
     shutdown::Shutdown,
@@ -76,6 +76,7 @@ struct Built {
     manifest: Manifest,
     config: ConfigVars,
     size_bytes: u64,
+    assets: Option<StoredAssets>,
     program: Program,
     planned: Vec<ProcessPlan>,
     /// Release steps that are being stored.
@@ -163,6 +164,12 @@ impl ReleasePipeline {
         let fields = app.fields();
         let sdk = info.sdk_version.as_deref().map(|sdk| format!(", SDK {sdk}")).unwrap_or_default();
         self.log(format!("component: {} bytes, sha256 {}{sdk}", info.size_bytes, info.digest));
+        if let BundleAssets::Packed { files, bytes, .. } = bundle.assets {
+            self.log(format!("static/: {files} files, {bytes} bytes"));
+            if manifest.middleware.is_empty() {
+                self.log("note: no [[middleware]] of the manifest serves static/; install the plugin static-files");
+            }
+        }
         if bundle.has_manifest && manifest.app_type != fields.app_type {
             self.log(format!(
                 "the manifest's type is {}, and the app stays {}; `isopod apps type` changes the type of a stopped app",
@@ -173,7 +180,7 @@ impl ReleasePipeline {
             self.log(format!("the manifest's name is `{}`; deploying to `{}` as requested", manifest.name, app.name));
         }
         if !bundle.has_manifest && fields.release.is_some() {
-            self.log("bare component: grants, limits, processes and config don't change");
+            self.log("bare component: grants, limits, processes, config and static files don't change");
         }
     }
 
@@ -243,8 +250,13 @@ impl Received {
                 let manifest = present.as_ref().map(|present| present.manifest.clone());
                 let none = || Manifest { kind: app.kind, ..Manifest::new(app.name.clone()) };
                 let manifest = manifest.unwrap_or_else(none);
-                let bundle = verify::read(&upload, kind, manifest).await?;
+                let mut bundle = verify::read(&upload, kind, manifest).await?;
                 pipeline.log_contents(&bundle);
+                if let (false, BundleAssets::None) = (bundle.has_manifest, &bundle.assets)
+                    && let Some(assets) = present.as_ref().and_then(|present| present.assets.clone())
+                {
+                    bundle.assets = BundleAssets::Stored(assets);
+                }
                 reached("push-verified").await;
                 (bundle, app.fields().config.clone(), true)
             }
@@ -270,7 +282,9 @@ impl Verified {
 
         pipeline.push_step(PushEvent::Build).await?;
         let snapshot = releases.snapshot(pipeline, &bundle).await?;
-        let ValidBundle { component, info, manifest, .. } = bundle;
+        let ValidBundle { component, info, manifest, assets, .. } = bundle;
+        let assets = releases.store_assets(assets).await?;
+        let size_bytes = info.size_bytes + assets.as_ref().map_or(0, |assets| assets.bytes);
         let code = snapshot.as_ref().map_or(&component, |snapshot| &snapshot.component);
         let started_at = Instant::now();
         let digest: Digest =
@@ -279,10 +293,11 @@ impl Verified {
             app: app.name.clone(),
             bundle: digest,
             snapshot: snapshot.as_ref().map(|snapshot| snapshot.digest.clone()),
+            assets: assets.clone(),
             manifest: manifest.clone(),
             config: config.clone(),
             cause: origin.cause.clone(),
-            size_bytes: info.size_bytes,
+            size_bytes,
             created_by: origin.by.clone(),
             created_at: Timestamp::now(),
         };
@@ -303,14 +318,14 @@ impl Verified {
         reached("release-built").await;
         let mut storing = Vec::new();
         pipeline.step(number, ReleaseEvent::Built, &mut storing).await;
-        Ok(Built { number, origin, manifest, config, size_bytes: info.size_bytes, program, planned, storing })
+        Ok(Built { number, origin, manifest, config, size_bytes, assets, program, planned, storing })
     }
 }
 
 impl Built {
     /// Starts instances and checks their health. The previous release serves meanwhile.
     async fn boot(self, pipeline: &ReleasePipeline) -> Result<Booted, Failure> {
-        let Self { number, origin, manifest, config, size_bytes, program, mut planned, mut storing } = self;
+        let Self { number, origin, manifest, config, size_bytes, assets, program, mut planned, mut storing } = self;
         let (app, isolation) = (&pipeline.app.record, manifest.isolation);
         pipeline.push_step(PushEvent::Deploy).await?;
         let (change, cause) = (pipeline.permit.change, format!("{number} is being deployed: {}", origin.cause));
@@ -322,7 +337,8 @@ impl Built {
         pipeline.log(started.to_string());
         reached("release-booted").await;
         let running = ActiveRelease::new(Some(number), program, isolation, planned, Arc::clone(resources))
-            .with_middleware(&manifest.middleware, resources);
+            .with_middleware(&manifest.middleware, resources)
+            .with_assets(pipeline.options.releases.assets(assets.as_ref()));
         let push = pipeline.push.clone();
         Ok(Booted { number, origin, manifest, config, size_bytes, running, push, storing })
     }
@@ -341,6 +357,17 @@ impl Booted {
 }
 
 impl Releases {
+    /// Stores the assets of a bundle, unless they are stored.
+    async fn store_assets(&self, assets: BundleAssets) -> Result<Option<StoredAssets>, StoreError> {
+        match assets {
+            BundleAssets::None => Ok(None),
+            BundleAssets::Stored(assets) => Ok(Some(assets)),
+            BundleAssets::Packed { pack, files, bytes } => {
+                Ok(Some(StoredAssets { digest: self.store.put_blob(pack).await?, files, bytes }))
+            }
+        }
+    }
+
     /// Marks a release as failed.
     pub(in crate::control) async fn mark_failed(
         &self,

@@ -6,10 +6,11 @@ use std::path::Path;
 use bytes::Bytes;
 use isopod_engine::{ComponentInfo, Entries, inspect};
 use isopod_policy::{
-    AppKind, AppName, BundleError, BundleKind, Entry, Grants, Limits, Manifest, bundle,
+    AppKind, AppName, BundleError, BundleKind, Entry, Grants, Limits, Manifest, assets, bundle,
     formation::{self, Exported, Formation},
 };
-use isopod_store::{Digest, StoreError};
+use isopod_store::{Digest, Release, StoreError, StoredAssets};
+use std::collections::BTreeMap;
 
 use crate::control::{Failure, Received};
 
@@ -26,6 +27,31 @@ pub(in crate::control) struct ValidBundle {
     pub(in crate::control) snapshot: Option<Digest>,
     /// Whether the manifest came with the bundle.
     pub(in crate::control) has_manifest: bool,
+    pub(in crate::control) assets: BundleAssets,
+}
+
+/// The assets of a bundle.
+pub(in crate::control) enum BundleAssets {
+    /// None; a bundle without a manifest keeps those of the current release.
+    None,
+    /// Packed, not yet stored.
+    Packed { pack: Bytes, files: u32, bytes: u64 },
+    /// Those of a stored release.
+    Stored(StoredAssets),
+}
+
+impl BundleAssets {
+    /// Packs the files below `static/`. Blocks.
+    fn pack(files: &BTreeMap<String, Vec<u8>>) -> Self {
+        if files.is_empty() {
+            return Self::None;
+        }
+        Self::Packed {
+            pack: assets::pack(files).into(),
+            files: u32::try_from(files.len()).unwrap_or(u32::MAX),
+            bytes: files.values().map(|content| content.len() as u64).sum(),
+        }
+    }
 }
 
 /// Reads a received bundle.
@@ -67,13 +93,13 @@ fn verify(kind: BundleKind, bytes: Vec<u8>, present: Manifest) -> Result<ValidBu
         return Err(BundleError::Empty.into());
     }
     kind.check(&bytes)?;
-    let (component, given) = match kind {
+    let (component, given, assets) = match kind {
         // Used as is: reading it as a bundle would copy it.
-        BundleKind::Component => (bytes, None),
+        BundleKind::Component => (bytes, None, BundleAssets::None),
         BundleKind::TarGz => {
             let bundle = bundle::read(kind, &bytes)?;
             drop(bytes);
-            (bundle.component, bundle.manifest)
+            (bundle.component, bundle.manifest, BundleAssets::pack(&bundle.assets))
         }
     };
     let info = inspect(&component)?;
@@ -97,7 +123,7 @@ fn verify(kind: BundleKind, bytes: Vec<u8>, present: Manifest) -> Result<ValidBu
         // Stored with the release, so that the kind of the plugin is known without its component.
         manifest.processes = formation;
     }
-    Ok(ValidBundle { component: component.into(), info, manifest, snapshot: None, has_manifest })
+    Ok(ValidBundle { component: component.into(), info, manifest, snapshot: None, has_manifest, assets })
 }
 
 /// Sets the entry of a plugin's process type to the kind of the plugin. A manifest only specifies
@@ -119,13 +145,11 @@ fn check_kind(given: &Manifest, present: &Manifest) -> Result<(), Failure> {
     }
 }
 
-/// Reads a component, like [`verify`], that was stored with its manifest and possibly a snapshot.
-pub(in crate::control) fn stored(
-    component: Vec<u8>,
-    manifest: Manifest,
-    snapshot: Option<Digest>,
-) -> Result<ValidBundle, Failure> {
-    Ok(ValidBundle { snapshot, ..verify(BundleKind::Component, component, manifest)? })
+/// Reads a component, like [`verify`], that was stored with a release.
+pub(in crate::control) fn stored(component: Vec<u8>, release: Release) -> Result<ValidBundle, Failure> {
+    let Release { manifest, snapshot, assets, .. } = release;
+    let assets = assets.map_or(BundleAssets::None, BundleAssets::Stored);
+    Ok(ValidBundle { snapshot, assets, ..verify(BundleKind::Component, component, manifest)? })
 }
 
 /// Returns the process types of a release: those of its manifest, or `web` and `worker` by the

@@ -6,6 +6,7 @@ use crate::{
     http::{discarded_body, field_classes::REAL_IP},
     runtime::{
         app::App,
+        assets::Assets,
         directory::Directory,
         error::InvokeError,
         invoke::Id,
@@ -14,9 +15,9 @@ use crate::{
     },
 };
 use http::{Response, Uri, request, response, uri::PathAndQuery};
-use isopod_engine::{Decision, Fault, PluginRequest, ResponseBody, ResponseDecision};
+use isopod_engine::{Decision, Fault, PluginRequest, RequestChanges, ResponseBody, ResponseDecision};
 use isopod_policy::{AppName, OnFailure};
-use std::sync::Arc;
+use std::{io, sync::Arc};
 
 /// The decision of the middlewares about a request, and which of them wait for the response.
 pub(crate) struct Asked {
@@ -38,6 +39,13 @@ pub(crate) enum RequestOutcome {
 /// contexts.
 #[derive(Default)]
 pub(crate) struct Waiting(Vec<(usize, Vec<u8>)>);
+
+/// A middleware's decision about a request, with the response that it makes.
+enum Answered {
+    Pass,
+    Change(RequestChanges),
+    Respond(Response<ResponseBody>),
+}
 
 /// A response after all middlewares.
 pub(crate) struct Completed {
@@ -66,6 +74,9 @@ pub(crate) enum PluginFailureReason {
     Busy,
     #[error(transparent)]
     Invoke(InvokeError),
+    /// The host can't read the app's assets.
+    #[error("the app's assets can't be read: {0}")]
+    Assets(#[from] io::Error),
 }
 
 impl From<CallError> for PluginFailureReason {
@@ -87,6 +98,7 @@ impl Chain {
         &self,
         app: &App,
         directory: &Directory,
+        assets: Option<&Assets>,
         head: Box<request::Parts>,
         request_id: impl Id,
     ) -> Asked {
@@ -97,9 +109,9 @@ impl Chain {
             if !link.used.applies_to(head.uri.path()) {
                 continue;
             }
-            match link.ask(app, directory, &head, &request_id).await {
-                Ok(Decision::Pass) => link.calls.count(PluginOutcome::Pass),
-                Ok(Decision::Change(changes)) => {
+            match link.ask(app, directory, assets, &head, &request_id).await {
+                Ok(Answered::Pass) => link.calls.count(PluginOutcome::Pass),
+                Ok(Answered::Change(changes)) => {
                     link.calls.count(PluginOutcome::Change);
                     let parts = Arc::make_mut(&mut head);
                     changes.headers.apply(&mut parts.headers);
@@ -108,7 +120,7 @@ impl Chain {
                     }
                     waiting.0.extend(changes.response_context.map(|context| (index, context)));
                 }
-                Ok(Decision::Respond(response)) => {
+                Ok(Answered::Respond(response)) => {
                     link.calls.count(PluginOutcome::Respond);
                     let plugin = link.plugin().clone();
                     return Asked { outcome: RequestOutcome::Respond { plugin, response }, waiting };
@@ -188,18 +200,30 @@ impl ChainLink {
         &self,
         app: &App,
         directory: &Directory,
+        assets: Option<&Assets>,
         head: &Arc<request::Parts>,
         request_id: &impl Id,
-    ) -> Result<Decision, PluginFailureReason> {
+    ) -> Result<Answered, PluginFailureReason> {
         let release = self.release(directory).await?;
-        let (config, head, app_name, id) =
+        let index = match assets {
+            Some(assets) => Some(Arc::clone(assets.index().await?)),
+            None => None,
+        };
+        let (config, asked, app_name, id) =
             (self.used.config.text(), Arc::clone(head), app.name().clone(), request_id.clone());
         let decided = release.call_middleware(app.resources(), &self.calls, request_id, move |instance| async move {
-            let client_address = head.headers.get(REAL_IP).and_then(|address| address.to_str().ok());
+            let client_address = asked.headers.get(REAL_IP).and_then(|address| address.to_str().ok());
             let (app, request_id) = (app_name.as_str(), id.as_ref());
-            instance.on_request(&config, PluginRequest { head: &head, client_address, app, request_id }).await
+            let assets = index.as_ref();
+            instance.on_request(&config, PluginRequest { head: &asked, client_address, app, request_id, assets }).await
         });
-        Ok(decided.await?)
+        Ok(match (decided.await?, assets) {
+            (Decision::Pass, _) => Answered::Pass,
+            (Decision::Change(changes), _) => Answered::Change(changes),
+            (Decision::Respond(response), _) => Answered::Respond(response),
+            (Decision::Asset(response), Some(assets)) => Answered::Respond(assets.respond(head, response).await?),
+            (Decision::Asset(_), None) => return Err(io::Error::from(io::ErrorKind::NotFound).into()),
+        })
     }
 
     async fn complete(

@@ -16,11 +16,13 @@ use crate::model::{
     listed_number,
 };
 use crate::page::{Page, Paged};
-use crate::sql::{Sql, SqlError, all, first, json, parsed, parsed_if_any, reason, time, time_if_any, to_json};
+use crate::sql::{
+    Sql, SqlError, all, first, json, json_if_any, parsed, parsed_if_any, reason, time, time_if_any, to_json,
+};
 use crate::{Digest, StoreError};
 
-const COLUMNS: &str = "app, number, state, reason_code, reason, cause, bundle, snapshot, manifest, config, \
-                       size_bytes, last_current_at, created_by, created_at, updated_at";
+const COLUMNS: &str = "app, number, state, reason_code, reason, cause, bundle, snapshot, assets, manifest, \
+                       config, size_bytes, last_current_at, created_by, created_at, updated_at";
 
 /// The states of a release in progress, as in [`isopod_policy::ReleaseState::is_under_way`]. SQLite
 /// uses the index of such releases only if a statement contains the exact text of the index.
@@ -41,6 +43,7 @@ fn make(row: &Row<'_>) -> Sql<Release> {
         cause: row.get("cause")?,
         bundle: parsed(row, "bundle")?,
         snapshot: parsed_if_any(row, "snapshot")?,
+        assets: json_if_any(row, "assets")?,
         manifest: json(row, "manifest")?,
         config: json(row, "config")?,
         size_bytes: u64::try_from(size).map_err(StoreError::damaged)?,
@@ -99,8 +102,8 @@ pub(crate) fn insert(connection: &Connection, release: NewRelease) -> Sql<Releas
     let size = i64::try_from(made.size_bytes).map_err(StoreError::damaged)?;
     connection
         .prepare_cached(
-            "INSERT INTO releases (app, number, state, cause, bundle, snapshot, manifest, config, size_bytes,
-             created_by, created_at, updated_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+            "INSERT INTO releases (app, number, state, cause, bundle, snapshot, assets, manifest, config, size_bytes,
+             created_by, created_at, updated_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
         )?
         .execute(params![
             made.app.as_str(),
@@ -109,6 +112,7 @@ pub(crate) fn insert(connection: &Connection, release: NewRelease) -> Sql<Releas
             made.cause,
             made.bundle.as_str(),
             made.snapshot.as_ref().map(Digest::as_str),
+            made.assets.as_ref().map(to_json).transpose()?,
             to_json(&made.manifest)?,
             to_json(&made.config)?,
             size,
@@ -144,12 +148,13 @@ pub(crate) fn delete(connection: &Connection, app: &AppName, numbers: &[ReleaseN
     remove(connection, app, numbers)
 }
 
-/// Returns the distinct digests that releases and unfinished pushes name: bundles, and their
-/// snapshots.
+/// Returns the distinct digests that releases and unfinished pushes name: bundles, snapshots, and
+/// packs of assets.
 pub(crate) fn bundles_in_use(connection: &Connection) -> Sql<HashSet<Digest>> {
     let sql = format!(
         "SELECT bundle FROM releases UNION
          SELECT snapshot FROM releases WHERE snapshot IS NOT NULL UNION
+         SELECT json_extract(assets, '$.digest') FROM releases WHERE assets IS NOT NULL UNION
          SELECT bundle FROM pushes WHERE bundle IS NOT NULL AND state NOT IN {}",
         FINAL
     );

@@ -14,7 +14,7 @@ pub(super) const FINAL: &str = "('completed', 'failed', 'cancelled')";
 pub(crate) const FORMAT: i64 = MIGRATIONS.len() as i64;
 /// The steps from an empty database to the current format; the first leads to format 1.
 const MIGRATIONS: &[&str] =
-    &[FORMAT_1, FORMAT_2, FORMAT_3, FORMAT_4, FORMAT_5, FORMAT_6, FORMAT_7, FORMAT_8, FORMAT_9, FORMAT_10];
+    &[FORMAT_1, FORMAT_2, FORMAT_3, FORMAT_4, FORMAT_5, FORMAT_6, FORMAT_7, FORMAT_8, FORMAT_9, FORMAT_10, FORMAT_11];
 
 const FORMAT_1: &str = "
     CREATE TABLE apps (
@@ -207,6 +207,11 @@ const FORMAT_9: &str = "
 /// Distinguishes plugins from apps. Earlier versions had no plugins.
 const FORMAT_10: &str = "
     ALTER TABLE apps ADD COLUMN kind TEXT NOT NULL DEFAULT 'app';
+";
+
+/// Adds the assets of releases. Earlier releases have none.
+const FORMAT_11: &str = "
+    ALTER TABLE releases ADD COLUMN assets TEXT;
 ";
 
 /// Migrates the database to the current format, one step per transaction, so that a crash between

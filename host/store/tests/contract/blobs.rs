@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, SystemTime};
 
 use isopod_policy::PushEvent;
-use isopod_store::{Blobs, Digest, NewRelease, StoreError, remove_unused_files};
+use isopod_store::{Blobs, Digest, NewRelease, StoreError, StoredAssets, remove_unused_files};
 
 use crate::{at, new_app, new_push, new_release, on_disk, push_id};
 
@@ -122,6 +122,21 @@ async fn a_snapshot_is_in_use_as_long_as_its_release() {
         Some(snapshot.clone())
     );
     assert_eq!(store.bundles_in_use().await, Ok(snapshot.into_iter().chain([first.bundle]).collect()));
+    store.delete_releases(&app, &[first.number]).await.expect("it is removed");
+    assert_eq!(store.bundles_in_use().await, Ok([].into()));
+}
+
+#[tokio::test]
+async fn the_assets_of_a_release_are_in_use_as_long_as_the_release() {
+    let backend = on_disk();
+    let store = &backend.store;
+    let app = store.create_app(new_app("greeter")).await.expect("the app is created").name;
+    let assets = StoredAssets { digest: Digest::of(b"pack"), files: 2, bytes: 3 };
+    let made = NewRelease { assets: Some(assets.clone()), ..new_release("greeter", 1) };
+    let first = store.insert_release(made).await.expect("it is created");
+    let found = store.release(&app, first.number).await.expect("it is read").and_then(|release| release.assets);
+    assert_eq!(found, Some(assets.clone()));
+    assert_eq!(store.bundles_in_use().await, Ok([assets.digest, first.bundle].into()));
     store.delete_releases(&app, &[first.number]).await.expect("it is removed");
     assert_eq!(store.bundles_in_use().await, Ok([].into()));
 }

@@ -74,6 +74,7 @@ fn new_release(app: &str, second: i64) -> NewRelease {
         app: name(app),
         bundle: Digest::of(app.as_bytes()),
         snapshot: None,
+        assets: None,
         manifest: Manifest::parse(&text).expect("the manifest is valid"),
         config: config("hello"),
         size_bytes: 12_345,

@@ -8,6 +8,7 @@ use serde::de::DeserializeOwned;
 
 use crate::Result;
 use crate::http::{HeaderValue, Headers, Request, Response, Target};
+use crate::plugin::AssetResponse;
 
 /// The head of a request to an app. The methods of [`Request`] work on it; its body is empty.
 #[derive(Debug)]
@@ -72,11 +73,19 @@ pub enum Decision {
     Change(RequestChanges),
     /// The request ends here with this response.
     Respond(Response),
+    /// The request ends here with an asset of the app.
+    Asset(AssetResponse),
 }
 
 impl From<Response> for Decision {
     fn from(response: Response) -> Self {
         Self::Respond(response)
+    }
+}
+
+impl From<AssetResponse> for Decision {
+    fn from(response: AssetResponse) -> Self {
+        Self::Asset(response)
     }
 }
 
@@ -91,7 +100,7 @@ impl Decision {
     pub fn response(&self) -> Option<&Response> {
         match self {
             Self::Respond(response) => Some(response),
-            Self::Pass | Self::Change(_) => None,
+            Self::Pass | Self::Change(_) | Self::Asset(_) => None,
         }
     }
 
@@ -106,7 +115,7 @@ impl Decision {
                 }
                 changes.headers.into_iter().for_each(|change| change.apply(&mut request.headers));
             }
-            Self::Respond(_) => return None,
+            Self::Respond(_) | Self::Asset(_) => return None,
         }
         Some(request)
     }

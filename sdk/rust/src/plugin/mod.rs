@@ -24,10 +24,12 @@
 //!
 //! An instance serves several apps. It parses the settings of each app once and caches them.
 
+pub mod assets;
 pub mod counters;
 pub(crate) mod middleware;
 pub(crate) mod settings;
 
+pub use assets::AssetResponse;
 pub use middleware::{
     __check_handlers, __pass_response, AppRequest, Decision, RequestChanges, ResponseChanges, ResponseDecision,
     ResponseHead,

@@ -1,6 +1,7 @@
 //! The platform of components: WASI 0.2 and the host's interfaces. Never knows what handlers do.
 
 mod abi;
+mod assets;
 mod body;
 mod config;
 mod counters;
@@ -25,6 +26,7 @@ pub mod worlds;
 
 use std::time::{Duration, SystemTime};
 
+pub(crate) use assets::find_asset;
 pub(crate) use body::{BodySink, BodySource};
 pub(crate) use config::config_get;
 pub(crate) use counters::take_tokens;

@@ -11,7 +11,7 @@ use super::exports::run_constructors;
 use super::{flat, reactor};
 use crate::http::{Body, Headers, Method, Request, Response, Target};
 use crate::plugin::middleware::HeaderChange;
-use crate::plugin::{AppRequest, Decision, ResponseDecision, ResponseHead, parse_settings, settings};
+use crate::plugin::{AppRequest, AssetResponse, Decision, ResponseDecision, ResponseHead, parse_settings, settings};
 use crate::{Error, Result, logging};
 
 /// The parameters of `on-request`. They are passed by pointer because they exceed the number of
@@ -56,6 +56,7 @@ enum Owner {
     Error { _text: String },
     Changes { _headers: Vec<HeaderChange>, path: Option<String>, context: Option<Vec<u8>> },
     Response { _headers: Headers, _body: Cow<'static, [u8]> },
+    Asset { _headers: Headers, _path: String },
 }
 
 struct Cell(UnsafeCell<Last>);
@@ -103,6 +104,7 @@ where
             words[5..8].copy_from_slice(&context);
         }
         Ok(Decision::Respond(response)) => last.set_response(response),
+        Ok(Decision::Asset(response)) => last.set_asset(response),
         Err(error) => last.set_error(error),
     }
     last.pointer()
@@ -210,13 +212,30 @@ impl Last {
             Err(error) => return self.set_error(error),
         };
         self.set(2);
-        self.fields.clear();
-        self.fields.extend(headers.iter().map(|(name, value)| [Slice::of(name.as_bytes()), Slice::of(value)]));
-        let (pointer, count, body_words) = (self.fields.as_ptr() as usize, self.fields.len(), words(Slice::of(&body)));
+        let (fields, body_words) = (self.keep_fields(&headers), words(Slice::of(&body)));
         let payload = &mut self.area.0[PAYLOAD..];
-        payload[..3].copy_from_slice(&[usize::from(status), pointer, count]);
+        payload[0] = usize::from(status);
+        payload[1..3].copy_from_slice(&fields);
         payload[3..5].copy_from_slice(&body_words);
         self.owner = Owner::Response { _headers: headers, _body: body };
+    }
+
+    fn set_asset(&mut self, response: AssetResponse) {
+        let AssetResponse { path, status, headers } = response;
+        self.set(3);
+        let fields = self.keep_fields(&headers);
+        let payload = &mut self.area.0[PAYLOAD..];
+        payload[..2].copy_from_slice(&words(Slice::of(path.as_bytes())));
+        payload[2] = usize::from(status);
+        payload[3..5].copy_from_slice(&fields);
+        self.owner = Owner::Asset { _headers: headers, _path: path };
+    }
+
+    /// Stores views of header fields, and returns the words of their list.
+    fn keep_fields(&mut self, headers: &Headers) -> [usize; 2] {
+        self.fields.clear();
+        self.fields.extend(headers.iter().map(|(name, value)| [Slice::of(name.as_bytes()), Slice::of(value)]));
+        [self.fields.as_ptr() as usize, self.fields.len()]
     }
 
     /// Stores changes, and returns the words of the list of header changes.

@@ -52,24 +52,25 @@ wit-bindgen-rust\x060.62.0";
 /// The world that exports `isopod:plugin/middleware`.
 #[rustfmt::skip]
 #[allow(clippy::octal_escapes)]
-pub const MIDDLEWARE: [u8; 781] = *b"\
-\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\x85\x05\x01A\x02\x01\
-A\x02\x01B\x1d\x01p}\x01o\x02s\0\x01p\x01\x01ks\x01r\x08\x06methods\x06schemes\x09\
+pub const MIDDLEWARE: [u8; 836] = *b"\
+\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\xbc\x05\x01A\x02\x01\
+A\x02\x01B\x1f\x01p}\x01o\x02s\0\x01p\x01\x01ks\x01r\x08\x06methods\x06schemes\x09\
 authoritys\x0fpath-with-querys\x07headers\x02\x0eclient-address\x03\x03apps\x0ar\
 equest-ids\x04\0\x07request\x03\0\x04\x01r\x03\x06status{\x07headers\x02\x04body\
-\0\x04\0\x08response\x03\0\x06\x01q\x03\x03set\x01\x01\0\x06append\x01\x01\0\x06\
-remove\x01s\0\x04\0\x0dheader-change\x03\0\x08\x01p\x09\x01k\0\x01r\x03\x0fpath-\
-with-query\x03\x07headers\x0a\x10response-context\x0b\x04\0\x0frequest-changes\x03\
-\0\x0c\x01q\x03\x04pass\0\0\x06change\x01\x0d\0\x07respond\x01\x07\0\x04\0\x08de\
-cision\x03\0\x0e\x01r\x02\x06status{\x07headers\x02\x04\0\x0dresponse-head\x03\0\
-\x10\x01k{\x01r\x02\x06status\x12\x07headers\x0a\x04\0\x10response-changes\x03\0\
-\x13\x01q\x03\x04pass\0\0\x06change\x01\x14\0\x07replace\x01\x07\0\x04\0\x11resp\
-onse-decision\x03\0\x15\x01j\x01\x0f\x01s\x01@\x02\x06configs\x07request\x05\0\x17\
-\x04\0\x0aon-request\x01\x18\x01j\x01\x16\x01s\x01@\x03\x06configs\x07context\0\x08\
-response\x11\0\x19\x04\0\x0bon-response\x01\x1a\x04\0\x1eisopod:plugin/middlewar\
-e@0.1.0\x05\0\x04\0%isopod:plugin/middleware-plugin@0.1.0\x04\0\x0b\x17\x01\0\x11\
-middleware-plugin\x03\0\0\0G\x09producers\x01\x0cprocessed-by\x02\x0dwit-compone\
-nt\x070.259.0\x10wit-bindgen-rust\x060.62.0";
+\0\x04\0\x08response\x03\0\x06\x01r\x03\x04paths\x06status{\x07headers\x02\x04\0\
+\x0easset-response\x03\0\x08\x01q\x03\x03set\x01\x01\0\x06append\x01\x01\0\x06re\
+move\x01s\0\x04\0\x0dheader-change\x03\0\x0a\x01p\x0b\x01k\0\x01r\x03\x0fpath-wi\
+th-query\x03\x07headers\x0c\x10response-context\x0d\x04\0\x0frequest-changes\x03\
+\0\x0e\x01q\x04\x04pass\0\0\x06change\x01\x0f\0\x07respond\x01\x07\0\x05asset\x01\
+\x09\0\x04\0\x08decision\x03\0\x10\x01r\x02\x06status{\x07headers\x02\x04\0\x0dr\
+esponse-head\x03\0\x12\x01k{\x01r\x02\x06status\x14\x07headers\x0c\x04\0\x10resp\
+onse-changes\x03\0\x15\x01q\x03\x04pass\0\0\x06change\x01\x16\0\x07replace\x01\x07\
+\0\x04\0\x11response-decision\x03\0\x17\x01j\x01\x11\x01s\x01@\x02\x06configs\x07\
+request\x05\0\x19\x04\0\x0aon-request\x01\x1a\x01j\x01\x18\x01s\x01@\x03\x06conf\
+igs\x07context\0\x08response\x13\0\x1b\x04\0\x0bon-response\x01\x1c\x04\0\x1eiso\
+pod:plugin/middleware@0.1.0\x05\0\x04\0%isopod:plugin/middleware-plugin@0.1.0\x04\
+\0\x0b\x17\x01\0\x11middleware-plugin\x03\0\0\0G\x09producers\x01\x0cprocessed-b\
+y\x02\x0dwit-component\x070.259.0\x10wit-bindgen-rust\x060.62.0";
 
 /// The world that exports `isopod:plugin/config`.
 #[rustfmt::skip]
@@ -138,6 +139,19 @@ rate\x0einvalid-tokens\x04\0\x05error\x03\0\x04\x01j\x01\x03\x01\x05\x01@\x03\
 gin/counters@0.1.0\x05\0\x04\0#isopod:plugin/counting-plugin@0.1.0\x04\0\x0b\
 \x15\x01\0\x0fcounting-plugin\x03\0\0\0G\x09producers\x01\x0cprocessed-by\x02\
 \x0dwit-component\x070.259.0\x10wit-bindgen-rust\x060.62.0";
+
+/// The world of the assets, which only plugins import.
+#[rustfmt::skip]
+#[unsafe(link_section = "component-type:isopod-sdk:0.1.0:assets-plugin")]
+#[allow(clippy::octal_escapes, dead_code)]
+static ASSETS: [u8; 351] = *b"\
+\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\xbb\x01\x01A\x02\x01\
+A\x02\x01B\x06\x01ps\x01r\x04\x04sizew\x0ccontent-types\x04etags\x09encodings\0\x04\
+\0\x05asset\x03\0\x01\x01k\x02\x01@\x01\x04paths\0\x03\x04\0\x04find\x01\x04\x03\
+\0\x1aisopod:plugin/assets@0.1.0\x05\0\x04\0Aisopod:plugin/assets-plugin-with-al\
+l-of-its-exports-removed@0.1.0\x04\0\x0b3\x01\0-assets-plugin-with-all-of-its-ex\
+ports-removed\x03\0\0\0G\x09producers\x01\x0cprocessed-by\x02\x0dwit-component\x07\
+0.259.0\x10wit-bindgen-rust\x060.62.0";
 
 /// The SDK that an app is built with, readable from the component without running it.
 #[unsafe(link_section = "isopod-sdk")]
