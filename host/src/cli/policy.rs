@@ -204,6 +204,6 @@ mod tests {
         let shown = rows(&json!({ "ceiling": { "private_addresses": false, "http": [] }, "override": { "http": [] } }));
         assert_eq!(shown[0], ["http", "none", "the administrator"]);
         assert_eq!(shown[1], ["private_addresses", "no", "the host, for all apps"]);
-        assert_eq!(shown[5], ["memory", "no limit", "the host, for all apps"]);
+        assert_eq!(shown[6], ["memory", "no limit", "the host, for all apps"]);
     }
 }
