@@ -20,7 +20,7 @@ use super::{
     route_roles::Need,
     token_end::{EndedBy, TokenEnd},
 };
-use crate::control::{AppRecord, Requester, failpoint::reached};
+use crate::control::{AppRecord, Authority, Requester, failpoint::reached};
 
 /// Why a request is refused.
 #[derive(Debug, thiserror::Error)]
@@ -106,10 +106,13 @@ impl Authorised {
         }
     }
 
-    /// Returns the requester of a change. No ceiling limits an administrator.
+    /// Returns the requester of a change.
     pub(crate) fn requester(&self) -> Requester {
-        let ceiling = (self.row.role != Role::Admin).then(|| self.row.ceiling.clone());
-        Requester { by: self.name.clone(), ceiling, accepts_grants: false }
+        let authority = match self.row.role {
+            Role::Admin => Authority::Administrator,
+            Role::Read | Role::Send | Role::Operate | Role::Deploy => Authority::Limited(self.row.ceiling.clone()),
+        };
+        Requester { by: self.name.clone(), authority, accepts_grants: false }
     }
 }
 

@@ -80,7 +80,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Subscriber {
 /// if their token is known.
 pub(crate) async fn authorise(State(api): State<Arc<Api>>, mut request: Request, next: Next) -> Response<Body> {
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-    let need = route_roles::needed(&method, &path);
+    let need = route_roles::needed(&method, &path).for_kind(&method, |app| api.is_plugin(app));
     let address = ClientAddress::of(request.extensions(), request.headers(), &api.trusted_proxies);
     let checked = api.tokens.check(request.headers(), &need, &|app| api.app_id(app), Timestamp::now());
     let (token, response) = match checked {

@@ -273,15 +273,17 @@ fn refused(refused: &auth::Refused, detail: String) -> Problem {
             .hint("send the header authorization once"),
         auth::Refused::UnknownToken => unauthorised("unknown-token", detail),
         auth::Refused::Expired { .. } => unauthorised("token-expired", detail),
-        auth::Refused::RoleTooSmall { .. } => {
-            Problem::new(StatusCode::FORBIDDEN, "role-too-small", "The token's role is insufficient", detail)
-                .hint("ask the administrator for a token with that role")
-        }
+        auth::Refused::RoleTooSmall { .. } => role_too_small(detail),
         auth::Refused::OutOfScope { .. } => {
             Problem::new(StatusCode::FORBIDDEN, "out-of-scope", "Outside of the token's scope", detail)
                 .hint("ask the administrator for a token for this app")
         }
     }
+}
+
+fn role_too_small(detail: String) -> Problem {
+    Problem::new(StatusCode::FORBIDDEN, "role-too-small", "The token's role is insufficient", detail)
+        .hint("ask the administrator for a token with that role")
 }
 
 #[expect(clippy::too_many_lines, reason = "one table of all errors of the control plane")]
@@ -408,6 +410,7 @@ fn deploy(error: &DeployError, detail: String) -> Problem {
                 .member("used_by", apps)
                 .hint(hint)
         }
+        DeployError::PluginNeedsAdmin { plugin, .. } => role_too_small(detail).member("plugin", plugin.as_str()),
         DeployError::IsPlugin { plugin, .. } => {
             Problem::new(StatusCode::CONFLICT, "is-plugin", "Not possible for a plugin", detail)
                 .member("plugin", plugin.as_str())

@@ -1,7 +1,8 @@
 //! The role that each route of the API needs. Never sees a token.
 
 use axum::http::Method;
-use isopod_policy::Role;
+use isopod_policy::{AppName, Role};
+use percent_encoding::percent_decode_str;
 
 /// The authorisation that a request needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -12,10 +13,34 @@ pub(crate) enum Need {
     Role { any_of: &'static [Role], app: Option<String>, all_apps: bool },
 }
 
+impl Need {
+    /// Raises the role of a change of a plugin to `admin`, on every route: a plugin sees and answers
+    /// the requests of all apps that use it, so a role for one app must not change it.
+    pub(crate) fn for_kind(self, method: &Method, is_plugin: impl FnOnce(&AppName) -> bool) -> Self {
+        match self {
+            Self::Role { app: Some(app), all_apps, .. }
+                if !is_read(method) && decoded(&app).is_some_and(|app| is_plugin(&app)) =>
+            {
+                Self::Role { any_of: &[Role::Admin], app: Some(app), all_apps }
+            }
+            need => need,
+        }
+    }
+}
+
+/// Returns the app that a path segment names. The routes decode their segments too.
+fn decoded(segment: &str) -> Option<AppName> {
+    percent_decode_str(segment).decode_utf8().ok()?.parse().ok()
+}
+
+fn is_read(method: &Method) -> bool {
+    *method == Method::GET || *method == Method::HEAD
+}
+
 /// Returns the authorisation that a route needs. Unknown routes need a role too.
 pub(crate) fn needed(method: &Method, path: &str) -> Need {
     let segments: Vec<&str> = path.split('/').skip(1).collect();
-    let reads = *method == Method::GET || *method == Method::HEAD;
+    let reads = is_read(method);
     let need = |any_of, app: Option<&str>, all_apps| Need::Role { any_of, app: app.map(str::to_owned), all_apps };
     match segments.as_slice() {
         ["livez" | "readyz"] => Need::Nothing,
@@ -100,6 +125,27 @@ mod tests {
         for (method, path) in [(&post, "/v1/apps"), (&patch, "/v1/apps/mine")] {
             let need = needed(method, path);
             assert!(matches!(need, Need::Role { any_of: [Role::Deploy], .. }), "{method} {path}: {need:?}");
+        }
+    }
+
+    #[test]
+    fn every_change_of_a_plugin_needs_the_role_admin() {
+        let is_plugin = |app: &AppName| app.as_str() == "cors";
+        let any_of = |method: &Method, path: &str| match needed(method, path).for_kind(method, is_plugin) {
+            Need::Role { any_of, .. } => any_of,
+            Need::Nothing => panic!("{method} {path}"),
+        };
+        for path in ["", "/pushes", "/stop", "/events", "/instances/plugin-7f3k2/restart", "/config", "/anything-else"]
+        {
+            for method in [Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::OPTIONS] {
+                for name in ["cors", "c%6Frs", "%63%6f%72%73"] {
+                    assert_eq!(any_of(&method, &format!("/v1/apps/{name}{path}")), [Role::Admin], "{method} {path}");
+                }
+                let of_app = format!("/v1/apps/shop{path}");
+                let Need::Role { any_of: expected, .. } = needed(&method, &of_app) else { panic!("{of_app}") };
+                assert_eq!(any_of(&method, &of_app), expected, "{method} {path}");
+            }
+            assert_eq!(any_of(&Method::GET, &format!("/v1/apps/cors{path}"))[0], Role::Read, "{path}");
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, atomic::AtomicBool};
 
-use isopod_policy::AppName;
+use isopod_policy::{AppKind, AppName};
 use isopod_store::Store;
 use tokio_util::sync::CancellationToken;
 
@@ -48,5 +48,10 @@ impl Api {
     /// Returns the id of the app that currently has this name; `None` while it is being destroyed.
     pub(crate) fn app_id(&self, app: &AppName) -> Option<String> {
         self.control.apps.app(app).ok().map(|record| record.id.clone())
+    }
+
+    /// Returns whether a plugin currently has this name.
+    pub(crate) fn is_plugin(&self, app: &AppName) -> bool {
+        self.control.apps.app(app).is_ok_and(|record| record.kind == AppKind::Plugin)
     }
 }

@@ -71,6 +71,8 @@ pub(crate) enum DeployError {
     UnknownPlugin(AppName),
     #[error("the plugin `{plugin}` is used by {users}")]
     PluginInUse { plugin: AppName, users: Users },
+    #[error("`{plugin}` is a plugin, which only the role `admin` may change; the token `{by}` has another role")]
+    PluginNeedsAdmin { plugin: AppName, by: String },
     #[error("`{plugin}` is a plugin: {what}")]
     IsPlugin { plugin: AppName, what: &'static str },
     #[error("{what} are already waiting")]

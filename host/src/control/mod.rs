@@ -40,7 +40,7 @@ pub(crate) use self::{
     push::request::Accepted,
     push::upload::Received,
     queries::EventHandlers,
-    requester::Requester,
+    requester::{Authority, Requester},
     service::{ControlPlane, Options, Service},
     settings::Change,
     startup::Restored,

@@ -59,6 +59,7 @@ impl PushJobs {
     ) -> Result<Accepted, DeployError> {
         self.shutdown.ensure_open()?;
         let (app, received, created_app) = self.find_or_create(name, received, kind, requester).await?;
+        requester.check_kind(&app.record)?;
         self.push(app, PushUpload { received, kind, requester: requester.clone(), key, created_app }).await
     }
 

@@ -71,6 +71,7 @@ impl Settings {
     ) -> Result<Arc<AppRecord>, DeployError> {
         self.shutdown.ensure_open()?;
         let app = self.app_table.handle(name)?;
+        requester.check_kind(&app.record)?;
         let busy = || DeployError::Busy(name.clone());
         let (reply, permit) = oneshot::channel();
         app.send(Command::AcquireChange { reply }).await.map_err(|_| app.unknown())?;
