@@ -238,10 +238,19 @@ pub(super) async fn delete(
     from: ClientAddress,
     Path(app): Path<String>,
 ) -> Result<StatusCode, Error> {
-    let app = app_name(&app)?;
-    api.control.apps.delete(&app, &caller.0).await?;
-    // The activity of the app itself is deleted with it.
-    let text = format!("app `{app}` destroyed with its data");
-    activity::record(&api, &caller, from, "app-destroyed", text, json!({ "destroyed": app })).await;
+    destroy(&api, &caller, from, &app_name(&app)?).await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// Destroys an app or a plugin. Records it as a change of the host, since the activity of the app
+/// itself is deleted with it.
+pub(super) async fn destroy(api: &Api, caller: &Caller, from: ClientAddress, app: &AppName) -> Result<(), Error> {
+    let is_plugin = api.is_plugin(app);
+    api.control.apps.delete(app, &caller.0).await?;
+    let (kind, text) = match is_plugin {
+        true => ("plugin-removed", format!("plugin `{app}` removed with its data")),
+        false => ("app-destroyed", format!("app `{app}` destroyed with its data")),
+    };
+    activity::record(api, caller, from, kind, text, json!({ "destroyed": app })).await;
+    Ok(())
 }

@@ -14,9 +14,10 @@ use serde::Serialize;
 
 use super::{
     Api,
-    apps::ErrorView,
+    apps::{self, ErrorView},
+    caller::{Caller, ClientAddress},
     changes::ClientGone,
-    edge::{Caller, Subscriber},
+    edge::Subscriber,
     error::Error,
     openapi::Binary,
     path::PluginPath,
@@ -165,11 +166,12 @@ pub(super) async fn show(
 )]
 pub(super) async fn remove(
     State(api): State<Arc<Api>>,
-    Caller(by): Caller,
+    caller: Caller,
+    from: ClientAddress,
     Path(name): Path<String>,
 ) -> Result<StatusCode, Error> {
     let name = app_name(&name)?;
     api.control.plugins.get(&name).await?;
-    api.control.apps.delete(&name, &by).await?;
+    apps::destroy(&api, &caller, from, &name).await?;
     Ok(StatusCode::NO_CONTENT)
 }

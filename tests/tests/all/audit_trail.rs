@@ -1,7 +1,9 @@
 //! Tests the audit trail: the changes of tokens and apps with their actors, and refused calls,
 //! which create one entry per token however many there are.
 
-use isopod_tests::{Ask, DiskError, Host, limits::MINUTE_PATIENCE, program, wait_for, wait_up_to};
+use isopod_tests::{
+    Ask, DiskError, Host, limits::MINUTE_PATIENCE, middleware::probe_plugin, program, wait_for, wait_up_to,
+};
 use serde_json::{Value, json};
 
 /// The interval at which refused calls are stored.
@@ -102,6 +104,19 @@ fn the_audit_trail_names_the_token_and_the_address_of_a_change() {
         );
     }
     assert!(!json!(entries).to_string().contains("iso_"), "the trail contains a secret");
+}
+
+#[test]
+fn the_removal_of_a_plugin_is_in_the_audit_trail() {
+    let host = Host::start();
+    for route in ["/v1/plugins/probe", "/v1/apps/probe"] {
+        host.installed(&probe_plugin("1.0.0", ""));
+        host.api(Ask::new("DELETE", route)).expect(204);
+        let newest = audit(&host, "").remove(0);
+        let (text, data) = (newest["text"].as_str().expect("a text"), &newest["data"]);
+        assert_eq!((&newest["kind"], text), (&json!("plugin-removed"), "plugin `probe` removed with its data"));
+        assert_eq!((&data["by"], &data["address"]), (&json!("admin"), &json!("127.0.0.1")), "{newest}");
+    }
 }
 
 #[test]
