@@ -63,6 +63,8 @@ pub(crate) enum Error {
     GraceTooLong { grace_ms: u64 },
     #[error("`apps` is an empty list, so the token would give access to no app")]
     NoApps,
+    #[error("no policy limits the role `admin`")]
+    PolicyOfAdmin,
     #[error("{} changes are already in progress", limits::CHANGES_MAX)]
     TooManyChanges,
     #[error(
@@ -156,6 +158,10 @@ impl Error {
             }
             Self::NoApps => Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "no-apps", "The token has no apps", detail)
                 .hint("name at least one app; without `apps` a token is for all apps"),
+            Self::PolicyOfAdmin => {
+                Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "bad-policy", "Invalid ceiling", detail)
+                    .hint("leave out the policy, or choose the role `deploy`")
+            }
             Self::TooManyChanges => too_many_changes(StatusCode::SERVICE_UNAVAILABLE, detail),
             Self::TooManyChangesOfToken { .. } => too_many_changes(StatusCode::TOO_MANY_REQUESTS, detail),
             Self::Panicked => Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "The request failed", detail),

@@ -118,6 +118,9 @@ pub(super) async fn create(
             Scope::Apps(apps)
         }
     };
+    if new.role == Role::Admin && new.policy != Ceiling::default() {
+        return Err(Error::PolicyOfAdmin);
+    }
     let (token, now) = (auth::new_token(), Timestamp::now());
     if let Some(at) = new.expires_at.filter(|at| *at <= now) {
         return Err(Error::ExpiryPassed { at });

@@ -60,6 +60,17 @@ fn only_an_administrator_grants_private_and_metadata_addresses() {
 }
 
 #[test]
+fn a_token_of_an_administrator_has_no_policy() {
+    let host = Host::start();
+    let create = |policy: Value| {
+        let body = json!({ "name": "ops", "role": "admin", "policy": policy });
+        host.api(Ask::post("/v1/tokens").json(&body))
+    };
+    create(json!({ "keyvalue": false })).problem(422, "bad-policy");
+    create(json!({})).expect(201);
+}
+
+#[test]
 fn the_ceiling_of_the_host_limits_every_kind_of_request() {
     let settings = "[policy]\nhttp = [\"*.example.org\"]\nfiles = \"read-only\"\nkeyvalue = false\nevents = [\"crm\"]\n\
                     memory = \"64MiB\"\ninstances = 10\ntypes = [\"dev\", \"staging\"]\n";
