@@ -10,7 +10,7 @@ use std::{
     },
     time::Duration,
 };
-use tokio::sync::Notify;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// The middlewares that handle requests to a release before it does, in order. Never empty.
 pub(crate) struct Chain(Box<[ChainLink]>);
@@ -63,9 +63,13 @@ pub(crate) struct PluginCalls {
     plugin: AppName,
     outcomes: [AtomicU64; PluginOutcome::ALL.len()],
     cpu_ns: AtomicU64,
-    /// The calls in progress, limited to the app's share of the plugin's instances.
-    in_progress: AtomicU32,
-    ended: Notify,
+    /// The calls that may begin now: `size`, less those in progress.
+    slots: Semaphore,
+    size: AtomicU32,
+    /// The app's share of the plugin's instances, to which `size` shrinks as calls end.
+    share: AtomicU32,
+    /// The calls that wait for a slot.
+    waiting: AtomicU32,
     /// The token buckets that the plugin has for the app.
     counters: Arc<Counters>,
 }
@@ -76,8 +80,10 @@ impl PluginCalls {
             plugin,
             outcomes: Default::default(),
             cpu_ns: AtomicU64::new(0),
-            in_progress: AtomicU32::new(0),
-            ended: Notify::new(),
+            slots: Semaphore::new(0),
+            size: AtomicU32::new(0),
+            share: AtomicU32::new(0),
+            waiting: AtomicU32::new(0),
             counters: Arc::default(),
         }
     }
@@ -108,36 +114,72 @@ impl PluginCalls {
         Duration::from_nanos(self.cpu_ns.load(Ordering::Relaxed))
     }
 
-    /// Waits until fewer than `share` calls are in progress, and begins one. Without a share, one
-    /// app could occupy all instances of a plugin that other apps use too.
-    pub(super) async fn begin(&self, share: u32) -> PluginCall<'_> {
-        loop {
-            let ended = self.ended.notified();
-            if let Some(call) = self.try_begin(share) {
-                return call;
+    /// Begins a call once fewer than `share` calls are in progress; calls begin in the order of their
+    /// arrival. Without a share, one app could occupy all instances of a plugin that other apps use
+    /// too. Returns `None` at once if `waiting_max` calls already wait.
+    pub(super) async fn begin(&self, share: u32, waiting_max: u32) -> Option<PluginCall<'_>> {
+        self.resize(share);
+        let slot = match self.slots.try_acquire() {
+            Ok(slot) => slot,
+            Err(_) => {
+                let _waiting = Waiting::begin(&self.waiting, waiting_max)?;
+                self.slots.acquire().await.ok()?
             }
-            ended.await;
+        };
+        Some(PluginCall { calls: self, slot: Some(slot) })
+    }
+
+    /// Changes the number of calls that may be in progress. A smaller number applies as calls end.
+    fn resize(&self, share: u32) {
+        self.share.store(share, Ordering::Relaxed);
+        let resized =
+            self.size.fetch_update(Ordering::AcqRel, Ordering::Acquire, |size| (size < share).then_some(share));
+        if let Ok(size) = resized {
+            self.slots.add_permits((share - size) as usize);
         }
     }
 
-    /// Begins a call if fewer than `share` calls are in progress.
-    pub(super) fn try_begin(&self, share: u32) -> Option<PluginCall<'_>> {
-        let begun = self
-            .in_progress
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |calls| (calls < share).then_some(calls + 1));
-        // Constructed only if it has begun, since dropping it ends a call.
-        begun.ok().map(|_| PluginCall(self))
+    /// Ends a call. Its slot disappears if there are more slots than the share.
+    fn end(&self, slot: SemaphorePermit<'_>) {
+        let share = self.share.load(Ordering::Relaxed);
+        let shrinks = self
+            .size
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |size| (size > share).then(|| size.saturating_sub(1)));
+        match shrinks {
+            Ok(_) => slot.forget(),
+            Err(_) => drop(slot),
+        }
     }
 }
 
-/// A call in progress. Dropping it ends the call.
-pub(super) struct PluginCall<'a>(&'a PluginCalls);
+/// A call in progress. Dropping it ends the call, and the call that has waited longest begins.
+pub(super) struct PluginCall<'a> {
+    calls: &'a PluginCalls,
+    slot: Option<SemaphorePermit<'a>>,
+}
 
 impl Drop for PluginCall<'_> {
     fn drop(&mut self) {
-        let calls = self.0.in_progress.fetch_sub(1, Ordering::AcqRel);
-        debug_assert!(calls > 0, "a call ended that hadn't begun");
-        self.0.ended.notify_one();
+        self.slot.take().into_iter().for_each(|slot| self.calls.end(slot));
+    }
+}
+
+/// A call that waits for another to end.
+struct Waiting<'a>(&'a AtomicU32);
+
+impl<'a> Waiting<'a> {
+    fn begin(waiting: &'a AtomicU32, most: u32) -> Option<Self> {
+        let begun =
+            waiting.fetch_update(Ordering::AcqRel, Ordering::Acquire, |calls| (calls < most).then(|| calls + 1));
+        // Constructed only if it has begun, since dropping it ends the wait.
+        begun.ok().map(|_| Self(waiting))
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        let waiting = self.0.fetch_sub(1, Ordering::AcqRel);
+        debug_assert!(waiting > 0, "a wait ended that hadn't begun");
     }
 }
 
@@ -155,31 +197,65 @@ mod tests {
         assert!(Chain::of(Vec::new()).is_none());
     }
 
+    /// Begins a call, or returns `None` if it waits or is refused.
+    fn begun(calls: &PluginCalls, share: u32) -> Option<PluginCall<'_>> {
+        calls.begin(share, 9).now_or_never().flatten()
+    }
+
     #[test]
-    fn calls_beyond_the_share_wait_for_others_to_end() {
+    fn calls_beyond_the_share_begin_in_the_order_of_their_arrival() {
         let calls = calls();
-        let (first, second) = (calls.try_begin(2), calls.try_begin(2));
-        assert!(first.is_some() && second.is_some() && calls.try_begin(2).is_none());
-        let mut waiting = Box::pin(calls.begin(2));
-        assert!(waiting.as_mut().now_or_never().is_none());
+        let (first, second) = (begun(&calls, 2), begun(&calls, 2));
+        assert!(first.is_some() && second.is_some());
+        let (mut third, mut fourth) = (Box::pin(calls.begin(2, 9)), Box::pin(calls.begin(2, 9)));
+        assert!(third.as_mut().now_or_never().is_none() && fourth.as_mut().now_or_never().is_none());
         drop(first);
-        let third = waiting.as_mut().now_or_never();
-        assert!(third.is_some() && calls.try_begin(2).is_none());
+        assert!(begun(&calls, 2).is_none(), "a later call doesn't overtake those that wait");
+        assert!(fourth.as_mut().now_or_never().is_none());
+        let third = third.as_mut().now_or_never().flatten();
+        assert!(third.is_some());
         drop((second, third));
-        assert!(calls.try_begin(1).is_some());
+        assert!(fourth.as_mut().now_or_never().flatten().is_some());
+    }
+
+    #[test]
+    fn a_call_is_refused_if_too_many_wait() {
+        let calls = calls();
+        let running = begun(&calls, 1);
+        let mut waiting = Box::pin(calls.begin(1, 1));
+        assert!(waiting.as_mut().now_or_never().is_none());
+        assert!(calls.begin(1, 1).now_or_never().is_some_and(|refused| refused.is_none()));
+        drop(waiting);
+        assert!(calls.begin(1, 1).now_or_never().is_none(), "a cancelled wait makes room for another");
+        drop(running);
+        assert!(begun(&calls, 1).is_some());
     }
 
     #[test]
     fn a_cancelled_wait_does_not_block_the_next_call() {
         let calls = calls();
-        let running = calls.try_begin(1);
-        let mut cancelled = Box::pin(calls.begin(1));
-        let mut next = Box::pin(calls.begin(1));
+        let running = begun(&calls, 1);
+        let (mut cancelled, mut next) = (Box::pin(calls.begin(1, 9)), Box::pin(calls.begin(1, 9)));
         assert!(cancelled.as_mut().now_or_never().is_none() && next.as_mut().now_or_never().is_none());
         drop(running);
-        // The cancelled wait was notified first, and passes the notification on.
+        // The cancelled wait has received the slot, and passes it on.
         drop(cancelled);
-        assert!(next.as_mut().now_or_never().is_some());
+        assert!(next.as_mut().now_or_never().flatten().is_some());
+    }
+
+    #[test]
+    fn the_share_follows_the_size_of_the_plugins_pool() {
+        let calls = calls();
+        let first = begun(&calls, 1);
+        let (second, third) = (begun(&calls, 3), begun(&calls, 3));
+        assert!(first.is_some() && second.is_some() && third.is_some() && begun(&calls, 3).is_none());
+        // The share shrinks as calls end.
+        assert!(begun(&calls, 1).is_none());
+        drop((first, second));
+        assert!(begun(&calls, 1).is_none());
+        drop(third);
+        let only = begun(&calls, 1);
+        assert!(only.is_some() && begun(&calls, 1).is_none());
     }
 
     #[test]

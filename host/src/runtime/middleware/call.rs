@@ -47,11 +47,9 @@ where
     F: Future<Output = (Result<T, Fault>, Option<Box<Instance>>)> + Send + 'static,
 {
     let deadline = pool.deadline();
-    let share = share_of(pool);
-    let call = match calls.try_begin(share) {
-        Some(call) => call,
-        None => deadline.wait_for(calls.begin(share)).await.ok_or(CallError::ShareInUse)?,
-    };
+    // As many calls of an app may wait as requests may wait for an app.
+    let begin = calls.begin(share_of(pool), pool.program().sandbox().limits.queue_max);
+    let call = deadline.wait_for(begin).await.flatten().ok_or(CallError::ShareInUse)?;
     let outcome = match ready_lease(pool, Class::Pull, 0, deadline).await {
         Ok(mut lease) => {
             let (cpu, admitted) = (lease.cpu.clone(), lease.admitted);
