@@ -26,8 +26,9 @@ pub(crate) const GUEST_THREADS: usize = 1;
 /// them. Further work waits.
 pub(crate) const GUEST_BLOCKING_THREADS: usize = 4;
 
-/// How long the host waits for apps to be restored before it reports that it is ready. The others
-/// are restored afterwards and answer 503 until then: one slow app must not delay all others.
+/// How long the host waits for plugins to be restored before it accepts traffic, and then for apps
+/// before it reports that it is ready. The others are restored afterwards, and requests to them get
+/// 503 until then: one slow app must not delay all others.
 pub(crate) const RESTORE_WAIT: Duration = Duration::from_secs(60);
 
 /// Bytes of the configuration file. A larger file is refused.

@@ -183,6 +183,9 @@ impl Platform {
             started_at: jiff::Timestamp::now(),
         }));
         let api = tokio::spawn(admin_service.run(router, stop_api.clone(), config.drain_time));
+        if tokio::time::timeout(limits::RESTORE_WAIT, restored.load_plugins()).await.is_err() {
+            tracing::warn!("some plugins are still being restored; calls of these plugins fail until then");
+        }
         let (stop_traffic, stopped) = watch::channel(false);
         let traffic = start_traffic(ingress, &liveness, stopped)?;
         wait_for_apps(restored, ready).await;

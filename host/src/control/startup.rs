@@ -3,7 +3,7 @@
 use std::{collections::HashMap, sync::Arc, time::Instant};
 
 use futures::StreamExt;
-use isopod_policy::{AppName, Entry as ProcessEntry, ProcessName, PushEvent, Refusal, ReleaseEvent};
+use isopod_policy::{AppKind, AppName, Entry as ProcessEntry, ProcessName, PushEvent, Refusal, ReleaseEvent};
 use isopod_store::{App, Intended, NewActivity, Page, Push, Release, Store, StoreError};
 use jiff::Timestamp;
 use serde_json::json;
@@ -78,7 +78,8 @@ impl Startup {
         drop(rows);
         let known: Vec<_> = self.app_table.all().iter().map(|app| Arc::clone(&app.traffic)).collect();
         self.directory.put(&known);
-        Ok(Restored { apps, cold, late: self.late })
+        let (plugins, apps) = apps.into_iter().partition(|app: &AppHandle| app.record.kind == AppKind::Plugin);
+        Ok(Restored { plugins, apps, cold, late: self.late })
     }
 
     /// Returns an app with its current release: `None` if the app is stopped, has no release, or
@@ -198,6 +199,7 @@ impl Startup {
 
 /// Registered apps that wait to be loaded.
 pub(crate) struct Restored {
+    plugins: Vec<AppHandle>,
     apps: Vec<AppHandle>,
     /// The number of cold apps, which load on the first request.
     cold: usize,
@@ -205,21 +207,20 @@ pub(crate) struct Restored {
 }
 
 impl Restored {
+    /// Loads the plugins. Called before the host accepts traffic, since a cold app serves
+    /// immediately and its requests need its plugins.
+    pub(crate) async fn load_plugins(&self) {
+        load(&self.plugins).await;
+    }
+
     /// Loads the apps, a bounded number concurrently, and then starts garbage collection and the
     /// watch on the data folder.
     pub(crate) async fn activate(self) {
         let started_at = Instant::now();
-        futures::stream::iter(&self.apps)
-            .for_each_concurrent(limits::RESTORE_PARALLEL, |app| async move {
-                let (done, is_done) = oneshot::channel();
-                // The app may have been destroyed, and may need no load.
-                if app.send(Command::Load { done }).await.is_ok() {
-                    drop(is_done.await);
-                }
-            })
-            .await;
+        // Again the plugins, since the first load of some may not have begun in time.
+        tokio::join!(load(&self.plugins), load(&self.apps));
         let duration_ms = started_at.elapsed().as_millis();
-        let (started, cold) = (self.apps.len(), self.cold);
+        let (started, cold) = (self.plugins.len() + self.apps.len(), self.cold);
         tracing::info!(started, cold, duration_ms, "the apps are loaded; cold apps load on their first request");
         let LateServices { gc, data_watch, events, shutdown } = self.late;
         let reporter = data_watch.clone();
@@ -227,4 +228,17 @@ impl Restored {
         shutdown.in_background(gc.run());
         shutdown.in_background(data_watch.run());
     }
+}
+
+/// Loads apps, a bounded number concurrently.
+async fn load(apps: &[AppHandle]) {
+    futures::stream::iter(apps)
+        .for_each_concurrent(limits::RESTORE_PARALLEL, |app| async move {
+            let (done, is_done) = oneshot::channel();
+            // The app may have been destroyed, and may need no load.
+            if app.send(Command::Load { done }).await.is_ok() {
+                drop(is_done.await);
+            }
+        })
+        .await;
 }

@@ -70,10 +70,12 @@ pub(super) fn plugin_failed(failure: &PluginFailure, is_dev: bool) -> Failed {
             return (problem::stopping("the host is stopping: the request was not started"), None);
         }
         PluginFailureReason::Busy => (StatusCode::SERVICE_UNAVAILABLE, "plugin-busy", "A plugin of the app is busy"),
-        PluginFailureReason::Missing
-        | PluginFailureReason::Unavailable(_)
-        | PluginFailureReason::Invoke(_)
-        | PluginFailureReason::Assets(_) => (StatusCode::BAD_GATEWAY, "plugin-failed", "A plugin of the app failed"),
+        PluginFailureReason::Unavailable(_) => {
+            (StatusCode::SERVICE_UNAVAILABLE, "plugin-unavailable", "A plugin of the app is not serving")
+        }
+        PluginFailureReason::Missing | PluginFailureReason::Invoke(_) | PluginFailureReason::Assets(_) => {
+            (StatusCode::BAD_GATEWAY, "plugin-failed", "A plugin of the app failed")
+        }
     };
     let detail = match reason {
         PluginFailureReason::Invoke(InvokeError::Fault(fault)) if !is_dev => {
@@ -164,6 +166,19 @@ mod tests {
         for (_, fault) in [too_large(limit), too_slow(String::new()), broken(String::new())] {
             assert_eq!(fault, Some(code));
         }
+    }
+
+    #[test]
+    fn a_request_to_an_app_whose_plugin_is_starting_can_be_repeated() {
+        let status = |reason| {
+            let failure = PluginFailure { plugin: "cors".parse().expect("a valid name"), reason };
+            let (problem, fault) = plugin_failed(&failure, false);
+            let retries = problem.headers.iter().any(|(name, _)| *name == header::RETRY_AFTER);
+            (problem.status.as_u16(), fault, retries)
+        };
+        let starting = PluginFailureReason::Unavailable("it is starting".to_owned());
+        assert_eq!(status(starting), (503, Some("plugin-unavailable"), true));
+        assert_eq!(status(PluginFailureReason::Missing), (502, Some("plugin-failed"), false));
     }
 
     #[test]

@@ -1,10 +1,12 @@
 //! Tests hostile and failing middleware. The manifest of the app decides what happens to its
 //! requests, and no request of a neighbour fails.
 
+use std::process::Stdio;
+
 use isopod_tests::{
     Ask, Bundle, Host, Neighbour, guest,
     middleware::{probe_plugin, used, with_middleware},
-    wait_for,
+    program, wait_for,
 };
 
 /// What the plugin does, by the path of the request.
@@ -135,11 +137,28 @@ fn a_stopped_plugin_fails_requests_only_where_it_is_required() {
     host.deploy("refusing", app("refusing", &[used("{ request = \"pass\" }", "")]));
     host.deploy("passing", app("passing", &[used("{ request = \"pass\" }", "on_failure = \"pass\"")]));
     host.stop_app("probe");
-    let problem = host.get("refusing", "/").problem_of("refusing", 502, "plugin-failed");
+    let answer = host.get("refusing", "/");
+    let problem = answer.problem_of("refusing", 503, "plugin-unavailable");
     assert!(problem["detail"].as_str().expect("a detail").contains("unavailable"), "{problem}");
+    assert_eq!(answer.header("retry-after"), Some("1"), "{answer}");
     assert_eq!(host.get("passing", "/").expect(200).text(), "Hello, world!");
     host.start_app("probe");
     host.get("refusing", "/").expect(200);
+}
+
+/// The app is cold after a start of the host, so it would serve before its plugin is loaded.
+#[test]
+fn no_request_arrives_before_the_plugins_are_loaded() {
+    let mut host = host_with_probe();
+    host.deploy("shop", app("shop", &[used("{ request = \"pass\" }", "")]));
+    host.stop();
+    let (listen, admin) = (host.listen.to_string(), host.admin.to_string());
+    let mut again = program::command(&["up", "--listen", &listen, "--admin", &admin]);
+    again.arg("--data").arg(host.data()).env("FAILPOINTS", "release-loads=1*sleep(2000)->off");
+    let mut again = again.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the host can be started");
+    let answer = wait_for("an answer", || host.try_app("shop", Ask::get("/")).ok());
+    again.kill().and_then(|()| again.wait()).expect("the host can be killed");
+    assert_eq!(answer.expect(200).text(), "Hello, world!");
 }
 
 /// Each call of the plugin calls the app, whose middleware is the plugin again.
