@@ -200,7 +200,7 @@ pub struct MiddlewareConfigError {
 /// A pattern is written in decoded form. A request matches if its path matches as it was sent, or
 /// after decoding and without redundant segments: an app may treat `/%61dmin`, `//admin` or
 /// `/x/../admin` as `/admin`, so none of them may bypass a middleware for `/admin`. For the same
-/// reason, `/admin/*` also matches `/admin`.
+/// reason, `/admin` also matches `/admin/`, and `/admin/*` also matches `/admin`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PathPattern {
     /// The path or its start, without the `*`.
@@ -243,10 +243,14 @@ impl PathPattern {
     fn matches_exactly(&self, path: &[u8]) -> bool {
         let pattern = self.path.as_bytes();
         if !self.is_prefix {
-            return path == pattern;
+            return without_slash(path) == without_slash(pattern);
         }
         path.starts_with(pattern) || pattern.strip_suffix(b"/") == Some(path)
     }
+}
+
+fn without_slash(path: &[u8]) -> &[u8] {
+    path.strip_suffix(b"/").unwrap_or(path)
 }
 
 /// Returns whether a path may have another form that an app treats as equal.
@@ -358,8 +362,8 @@ mod tests {
     #[test]
     fn a_pattern_is_a_path_or_the_start_of_paths() {
         let exact = pattern("/login");
-        assert!(exact.matches("/login"));
-        for other in ["/", "/login/", "/login/x", "/logins", "/Login", "/x/login", ""] {
+        assert!(exact.matches("/login") && exact.matches("/login/") && pattern("/login/").matches("/login"));
+        for other in ["/", "/login//x", "/login/x", "/logins", "/Login", "/x/login", ""] {
             assert!(!exact.matches(other), "{other}");
         }
         let prefix = pattern("/api/*");

@@ -65,7 +65,9 @@ fn no_other_form_of_a_path_bypasses_a_middleware() {
     let host = host_with_probe();
     let refuse = used("{ request = { respond = [403, \"no\"] } }", "paths = [\"/admin/*\", \"/exact\"]");
     host.deploy("probe-flat", with_middleware("probe-flat", &[refuse]));
-    for path in ["/admin", "/admin/", "/admin/x", "/%61dmin/x", "//admin/x", "/x/../admin/x", "/exact", "/exac%74?q"] {
+    for path in
+        ["/admin", "/admin/", "/admin/x", "/%61dmin/x", "//admin/x", "/x/../admin/x", "/exact", "/exac%74?q", "/exact/"]
+    {
         host.get("probe-flat", path).expect(403);
     }
     for path in ["/", "/administrator", "/show", "/exact/x"] {
