@@ -37,6 +37,32 @@ fn a_deploy_token_widens_grants_only_if_it_accepts_them() {
     assert_eq!(host.grants("shop")["http"], json!(["b.org", "10.0.0.1"]), "a component keeps the grants");
 }
 
+/// The bundle contains the manifest from before the build.
+#[test]
+fn grants_that_a_build_adds_are_asked_for_at_the_next_deploy() {
+    let host = Host::start();
+    let folder = tempfile::tempdir().expect("a folder can be made");
+    let write = |build: &str| {
+        let text = format!("name = \"shop\"\ncomponent = \"app.wasm\"\nbuild = {build:?}\n");
+        std::fs::write(folder.path().join("isopod.toml"), text).expect("it can be written");
+    };
+    std::fs::write(folder.path().join("app.wasm"), guest("hello")).expect("it can be written");
+    let deploy = || {
+        let (folder, address) = (folder.path().to_str().expect("paths are text"), format!("http://{}", host.admin));
+        program::run(&["deploy", folder, "--host", &address, "--token", &host.token])
+    };
+    write("true");
+    let first = deploy();
+    assert!(first.status.success(), "{}", String::from_utf8_lossy(&first.stderr));
+    write(r#"printf '[grants]\nhttp = ["b.org"]\n' >> isopod.toml"#);
+    assert!(deploy().status.success());
+    assert_eq!(host.grants("shop")["http"], json!([]));
+    let refused = deploy();
+    let text = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success() && text.contains("+ http \"b.org\""), "{text}");
+    assert_eq!(host.grants("shop")["http"], json!([]));
+}
+
 #[test]
 fn the_command_line_shows_wider_grants_and_deploys_them_once_accepted() {
     let host = Host::start();
