@@ -416,6 +416,11 @@ fn deploy(error: &DeployError, detail: String) -> Problem {
                 .member("used_by", apps)
                 .hint(hint)
         }
+        DeployError::ReservedName(app) => {
+            Problem::new(StatusCode::CONFLICT, "reserved-name", "The name is reserved for a plugin", detail)
+                .app(app)
+                .hint("choose another name")
+        }
         DeployError::PluginNeedsAdmin { plugin, .. } => role_too_small(detail).member("plugin", plugin.as_str()),
         DeployError::IsPlugin { plugin, .. } => {
             Problem::new(StatusCode::CONFLICT, "is-plugin", "Not possible for a plugin", detail)

@@ -104,9 +104,12 @@ impl Apps {
         cause: &str,
         requester: &Requester,
     ) -> Result<Arc<AppRecord>, DeployError> {
-        let Options { app_table, store, directory, activity, shutdown, ceiling, .. } = &self.0.options;
+        let Options { app_table, store, directory, activity, shutdown, ceiling, plugins, .. } = &self.0.options;
         shutdown.ensure_open()?;
         requester.check_type(name, ceiling, app_type)?;
+        if kind.is_app() && plugins.is_required(name) {
+            return Err(DeployError::ReservedName(name.clone()));
+        }
         // Serialised, so that two concurrent requests can't create the same name.
         let _creating = self.0.creating.lock().await;
         if let Some(known) = app_table.registered(name) {

@@ -71,6 +71,8 @@ pub(crate) enum DeployError {
     UnknownPlugin(AppName),
     #[error("the plugin `{plugin}` is used by {users}")]
     PluginInUse { plugin: AppName, users: Users },
+    #[error("the host's settings require a plugin with the name `{0}`, so no app can have it")]
+    ReservedName(AppName),
     #[error("`{plugin}` is a plugin, which only the role `admin` may change; the token `{by}` has another role")]
     PluginNeedsAdmin { plugin: AppName, by: String },
     #[error("`{plugin}` is a plugin: {what}")]

@@ -124,7 +124,12 @@ impl Plugins {
 
     fn users_of(&self, plugin: &AppName, apps: impl Iterator<Item = AppName>) -> Users {
         let apps = sorted(apps);
-        Users { apps, is_required: self.0.options.required.iter().any(|used| used.plugin.name == *plugin) }
+        Users { apps, is_required: self.is_required(plugin) }
+    }
+
+    /// Returns whether the host's settings require a plugin with this name.
+    pub(in crate::control) fn is_required(&self, name: &AppName) -> bool {
+        self.0.options.required.iter().any(|used| used.plugin.name == *name)
     }
 
     /// Waits for the exclusive lock, and checks that nothing uses a plugin that is to be destroyed.

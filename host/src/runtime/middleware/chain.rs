@@ -192,7 +192,9 @@ impl ChainLink {
 
     /// Returns the plugin's serving release.
     async fn release(&self, directory: &Directory) -> Result<Arc<ActiveRelease>, PluginFailureReason> {
-        let plugin = directory.get(self.plugin().as_str()).ok_or(PluginFailureReason::Missing)?;
+        // An app with the name of a plugin must not be loaded for its requests.
+        let plugin = directory.get(self.plugin().as_str()).filter(|app| app.is_plugin());
+        let plugin = plugin.ok_or(PluginFailureReason::Missing)?;
         directory.serving(&plugin).await.map_err(PluginFailureReason::Unavailable)
     }
 
