@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use isopod_policy::{AppType, ChangeId, ConfigVars, Manifest, PushId, ReleaseNumber};
 use serde_json::Value;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
 use crate::control::{
     app::AppRecord,
     error::{DeployError, Failure},
+    mailbox::{Closed, Mailbox},
     plugin_users::UnusedPlugin,
     push::{
         progress::{LivePush, PushNow},
@@ -172,16 +173,16 @@ impl From<NoReply> for Failure {
     }
 }
 
-/// The record of an app, and the channel to its task. Cheap to clone.
+/// The record of an app, and the mailbox of its task. Cheap to clone.
 #[derive(Clone)]
 pub(in crate::control) struct AppHandle {
     pub(in crate::control) record: Arc<AppRecord>,
-    /// The task closes the channel when the app is destroyed.
-    commands: mpsc::Sender<Box<Command>>,
+    /// The task closes the mailbox when the app is destroyed.
+    commands: Mailbox<Box<Command>>,
 }
 
 impl AppHandle {
-    pub(in crate::control) fn new(record: Arc<AppRecord>, commands: mpsc::Sender<Box<Command>>) -> Self {
+    pub(in crate::control) fn new(record: Arc<AppRecord>, commands: Mailbox<Box<Command>>) -> Self {
         Self { record, commands }
     }
 
@@ -211,7 +212,12 @@ impl AppHandle {
 
     /// Sends a command without a reply.
     pub(in crate::control) async fn send(&self, command: Command) -> Result<(), NoReply> {
-        self.commands.send(Box::new(command)).await.map_err(|_| NoReply::Destroyed)
+        self.commands.send(Box::new(command)).await.map_err(|Closed| NoReply::Destroyed)
+    }
+
+    /// Returns the mailbox of the app's task.
+    pub(in crate::control) fn mailbox(&self) -> &Mailbox<Box<Command>> {
+        &self.commands
     }
 
     /// Returns the error for a request to an app that was destroyed meanwhile.

@@ -71,6 +71,13 @@ impl AppTable {
         self.0.removed.send_replace(());
     }
 
+    /// Closes the mailboxes of all apps. Resting tasks own the services that they share, so these
+    /// would otherwise outlive the host.
+    pub(in crate::control) fn close(&self) {
+        let apps: Vec<_> = self.0.apps.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
+        apps.iter().for_each(|app| app.mailbox().close());
+    }
+
     /// Waits until the name is free, if its app is being destroyed.
     pub(in crate::control) async fn until_removed(&self, name: &AppName) {
         let mut removed = self.0.removed.subscribe();

@@ -15,6 +15,7 @@ mod commit;
 mod destroy;
 mod pushes;
 mod requests;
+mod resting;
 
 use std::{collections::HashMap, panic::AssertUnwindSafe, sync::Arc};
 
@@ -30,6 +31,7 @@ use tokio::{
     sync::{Semaphore, mpsc, oneshot},
     task::{AbortHandle, Id, JoinError, JoinSet},
 };
+use tokio_util::task::TaskTracker;
 
 use self::automatic_rollback::Replacing;
 use crate::control::{
@@ -96,6 +98,8 @@ pub(in crate::control) struct Services {
     pub(in crate::control) cores: Cores,
     /// The queue of reports about process types that fail repeatedly.
     pub(in crate::control) crash_reports: mpsc::Sender<CrashReport>,
+    /// The tasks of the apps that run.
+    pub(in crate::control) tasks: TaskTracker,
     pub(in crate::control) shutdown: Shutdown,
 }
 
@@ -178,11 +182,19 @@ impl AppTask {
         self.adopt(machine, cause);
     }
 
-    /// Runs until the app is destroyed or the host ends. `self` is boxed, since a future stores
-    /// each argument twice.
-    pub(in crate::control) async fn run(mut self: Box<Self>) {
+    /// Runs the task until it rests, the app is destroyed or the host ends.
+    pub(in crate::control) fn spawn(self) {
+        let tasks = self.services.tasks.clone();
+        tasks.spawn(Box::new(self).run());
+    }
+
+    /// `self` is boxed, since a future stores each argument twice.
+    async fn run(mut self: Box<Self>) {
         let ended = self.services.shutdown.ended.clone();
         while !self.machine.is_destroyed() {
+            if self.is_idle() && self.handle.mailbox().rest(&self.commands, || self.resting()) {
+                return;
+            }
             let input = tokio::select! {
                 Some(command) = self.commands.recv() => Input::Command(command),
                 change = permit_released(&mut self.permit_holder) => Input::PermitReleased(change),
@@ -198,6 +210,7 @@ impl AppTask {
         }
         // From here on the app is destroyed: the commands in the queue get no reply.
         self.app.set_destroyed();
+        self.handle.mailbox().close();
         self.commands.close();
         while self.commands.try_recv().is_ok() {}
         self.waiting.clear();

@@ -7,8 +7,7 @@ use isopod_policy::{AppKind, AppName, AppType, Ceiling, Cores, CoresOverride, In
 use isopod_store::{App, Intended, NewApp, Store, StoreError};
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use tokio::sync::{Mutex, mpsc};
-use tokio_util::task::TaskTracker;
+use tokio::sync::Mutex;
 
 use crate::control::{
     app::AppRecord,
@@ -18,7 +17,7 @@ use crate::control::{
     background::activity_log::ActivityLog,
     error::DeployError,
     failpoint::reached,
-    limits,
+    mailbox::Mailbox,
     plugins::Plugins,
     requester::Requester,
     shutdown::Shutdown,
@@ -39,8 +38,7 @@ pub(in crate::control) struct Options {
     pub(in crate::control) machine: HostResources,
     pub(in crate::control) cores: Cores,
     pub(in crate::control) ceiling: Arc<Ceiling>,
-    /// The tasks of the apps, and what they share.
-    pub(in crate::control) tasks: TaskTracker,
+    /// What the tasks of the apps share.
     pub(in crate::control) task_services: Arc<app_task::Services>,
     pub(in crate::control) plugins: Plugins,
     pub(in crate::control) shutdown: Shutdown,
@@ -130,7 +128,7 @@ impl Apps {
         // First, since the task of an app that is destroyed removes the app from the directory.
         directory.put(&[Arc::clone(&app.traffic)]);
         reached("app-registered").await;
-        self.run(task);
+        task.spawn();
         let text = match kind {
             AppKind::App => format!("created as a {app_type} app: {cause}"),
             AppKind::Plugin => format!("created as a plugin: {cause}"),
@@ -146,15 +144,10 @@ impl Apps {
         let resources = machine.app_resources(row.app_type, cores.with(row.cores));
         let traffic = Arc::new(runtime::App::new(row.name.clone(), row.kind, resources));
         let log = logs.app(&row.name);
-        let (commands, received) = mpsc::channel(limits::APP_COMMANDS_QUEUED_MAX);
-        let app = AppHandle::new(Arc::new(AppRecord::new(row, fired, log, traffic)), commands);
+        let (mailbox, commands) = Mailbox::new();
+        let app = AppHandle::new(Arc::new(AppRecord::new(row, fired, log, traffic)), mailbox);
         app_table.insert(app.clone());
-        AppTask::new(Arc::clone(task_services), app, received)
-    }
-
-    /// Runs the task of an app until the app is destroyed or the host ends.
-    pub(in crate::control) fn run(&self, task: AppTask) {
-        self.0.options.tasks.spawn(Box::new(task).run());
+        AppTask::new(Arc::clone(task_services), app, commands)
     }
 
     /// Changes the type of a stopped app.

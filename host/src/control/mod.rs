@@ -16,6 +16,7 @@ pub(crate) mod events;
 pub(crate) mod failpoint;
 pub(crate) mod key_value;
 pub(crate) mod limits;
+mod mailbox;
 mod plugin_users;
 mod plugins;
 mod push;

@@ -216,6 +216,7 @@ impl Service {
         if tokio::time::timeout(limits::FLUSH_TIME, self.app_tasks.wait()).await.is_err() {
             tracing::warn!("commands to apps did not end before the shutdown timeout");
         }
+        self.core.app_table.close();
     }
 }
 
@@ -253,6 +254,7 @@ fn handles(options: &Options, core: &Core, parts: Parts<'_>, scheduler: schedule
         push_runner,
         cores: options.cores,
         crash_reports,
+        tasks: app_tasks.clone(),
         shutdown: shutdown.clone(),
     });
     let apps = Apps::new(apps::Options {
@@ -264,7 +266,6 @@ fn handles(options: &Options, core: &Core, parts: Parts<'_>, scheduler: schedule
         machine: options.machine.clone(),
         cores: options.cores,
         ceiling: Arc::clone(&options.ceiling),
-        tasks: app_tasks.clone(),
         task_services,
         plugins: plugins.clone(),
         shutdown: shutdown.clone(),

@@ -73,7 +73,7 @@ impl Startup {
                     self.schedules.schedule_stored(&self.store, &app.record, release).await;
                 }
             }
-            self.apps.run(task);
+            task.spawn();
         }
         drop(rows);
         let known: Vec<_> = self.app_table.all().iter().map(|app| Arc::clone(&app.traffic)).collect();
