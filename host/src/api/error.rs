@@ -165,16 +165,8 @@ impl Error {
             Self::TooManyChanges => too_many_changes(StatusCode::SERVICE_UNAVAILABLE, detail),
             Self::TooManyChangesOfToken { .. } => too_many_changes(StatusCode::TOO_MANY_REQUESTS, detail),
             Self::Panicked => Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "The request failed", detail),
-            Self::TooManySubscribers => {
-                Problem::new(StatusCode::SERVICE_UNAVAILABLE, "too-many-followers", "Too many event streams", detail)
-                    .retry_after(10)
-                    .hint("close other event streams, or request without `follow=true`")
-            }
-            Self::TooManyOfToken { .. } => {
-                Problem::new(StatusCode::TOO_MANY_REQUESTS, "too-many-followers", "Too many event streams", detail)
-                    .retry_after(10)
-                    .hint("close other event streams of this token, or request without `follow=true`")
-            }
+            Self::TooManySubscribers => too_many_followers(StatusCode::SERVICE_UNAVAILABLE, "", detail),
+            Self::TooManyOfToken { .. } => too_many_followers(StatusCode::TOO_MANY_REQUESTS, " of this token", detail),
             Self::Job(problem) => Problem::clone(problem),
             Self::Broadcast { stored: Broadcast { accepted, duplicates }, error } => {
                 error.problem().member("accepted", *accepted).member("duplicates", *duplicates)
@@ -246,6 +238,12 @@ fn bad_name(code: &'static str, title: &'static str, error: &NameError) -> Probl
         Some(name) => problem.member("suggestion", name.as_str()),
         None => problem,
     }
+}
+
+fn too_many_followers(status: StatusCode, which: &str, detail: String) -> Problem {
+    Problem::new(status, "too-many-followers", "Too many event streams", detail)
+        .retry_after(10)
+        .hint(format!("close other event streams{which}, or request without `follow=true`"))
 }
 
 fn too_many_changes(status: StatusCode, detail: String) -> Problem {
