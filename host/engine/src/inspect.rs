@@ -188,6 +188,9 @@ pub fn inspect(bytes: &[u8]) -> Result<ComponentInfo, Rejected> {
         entries.http = Some(standard);
     }
     if entries.http.is_none() && !entries.events && !entries.command && !entries.middleware && !entries.provider {
+        if let Some(import) = imported_interfaces.keys().next() {
+            return Err(unknown_imports(&outline.imports, hint_for(import)));
+        }
         let names = outline.exports.iter().map(String::as_str);
         let exports = match outline.exports.is_empty() {
             true => "nothing".to_owned(),

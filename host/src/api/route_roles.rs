@@ -14,8 +14,8 @@ pub(crate) enum Need {
 }
 
 impl Need {
-    /// Raises the role of a change of a plugin to `admin`, on every route: a plugin sees and answers
-    /// the requests of all apps that use it, so a role for one app must not change it.
+    /// Raises the role of a change of a plugin to `admin` on every route. A plugin sees and answers
+    /// requests to all apps that use it, so a role for one app must not change it.
     pub(crate) fn for_kind(self, method: &Method, is_plugin: impl FnOnce(&AppName) -> bool) -> Self {
         match self {
             Self::Role { app: Some(app), all_apps, .. }

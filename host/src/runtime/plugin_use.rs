@@ -114,9 +114,9 @@ impl PluginCalls {
         Duration::from_nanos(self.cpu_ns.load(Ordering::Relaxed))
     }
 
-    /// Begins a call once fewer than `share` calls are in progress; calls begin in the order of their
-    /// arrival. Without a share, one app could occupy all instances of a plugin that other apps use
-    /// too. Returns `None` at once if `waiting_max` calls already wait.
+    /// Begins a call once fewer than `share` calls are in progress. Calls begin in the order of
+    /// their arrival. Without a share, one app could occupy all instances of a plugin that other
+    /// apps use too. Returns `None` immediately if `waiting_max` calls already wait.
     pub(super) async fn begin(&self, share: u32, waiting_max: u32) -> Option<PluginCall<'_>> {
         self.resize(share);
         let slot = match self.slots.try_acquire() {
