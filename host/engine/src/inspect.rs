@@ -188,7 +188,7 @@ pub fn inspect(bytes: &[u8]) -> Result<ComponentInfo, Rejected> {
         entries.http = Some(standard);
     }
     if entries.http.is_none() && !entries.events && !entries.command && !entries.middleware && !entries.provider {
-        if let Some(import) = imported_interfaces.keys().next() {
+        if let Some(import) = outline.imports.iter().find(|name| !offered::is_known_package(name)) {
             return Err(unknown_imports(&outline.imports, hint_for(import)));
         }
         let names = outline.exports.iter().map(String::as_str);
