@@ -41,8 +41,7 @@ fn is_needed(release: &StoredRelease, current: Option<ReleaseNumber>, now: Times
         | ReleaseState::Frozen => true,
         ReleaseState::Retired | ReleaseState::BuildError | ReleaseState::DeploymentError => false,
     };
-    // A time in the future comes from a clock that was set back since, and is no reason to delete a
-    // release.
+    // A time in the future comes from a clock that was set back since. The release is then recent.
     let recent = release.last_current_at.is_some_and(|at| now.duration_since(at) <= kept_for());
     in_use || recent || current == Some(release.number)
 }

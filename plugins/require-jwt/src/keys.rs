@@ -19,7 +19,7 @@ const SET_BYTES_MAX: usize = 256 * 1024;
 const SET_KEYS_MAX: usize = 64;
 /// Less than the plugin's time limit for a call, so that a slow server doesn't end the instance.
 const FETCH_TIMEOUT: Duration = Duration::from_millis(700);
-/// The shortest time between two fetches while there are no keys.
+/// The shortest time between two fetches until the first key set arrives.
 const FIRST_INTERVAL: Duration = Duration::from_secs(1);
 /// The age at which a key set is fetched again, so that removed keys don't stay valid.
 const SET_KEPT_FOR: Duration = Duration::from_secs(600);

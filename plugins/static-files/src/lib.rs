@@ -12,7 +12,7 @@
 //! | `prefix` | `/` | the start of the paths that are served: with `/ui/`, `/ui/a.css` is `static/a.css` |
 //! | `index` | `index.html` | the file that is sent for a folder |
 //! | `fallback` | none | the file that browsers get for pages without a file, with status 200: `index.html` |
-//! | `not_found` | none | the file that is sent with status 404 if there is no other, instead of calling the app |
+//! | `not_found` | none | the file that answers paths without a file, with status 404. Without this key, the app answers |
 //! | `cache` | none | `cache-control` by pattern: `{ "/assets/*" = "max-age=31536000, immutable" }` |
 //!
 //! A pattern of `cache` is the path of a file below `static/` with a leading slash, the start of

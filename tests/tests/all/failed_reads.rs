@@ -139,7 +139,8 @@ fn an_unreadable_bundle_strands_no_event() {
     assert_eq!(host.api(redrive()).expect(200).json()["events"], 1);
 }
 
-/// A disk that can't be read is no reason to give up an app, or to return to an older release.
+/// While the disk can't be read, an app neither enters the state `error` nor returns to an older
+/// release.
 #[test]
 fn an_automatic_return_waits_until_the_good_release_can_be_read() {
     let host = Host::start();

@@ -76,8 +76,8 @@ impl Releases {
     }
 
     /// Loads the last release that served before `bad` and was not stopped because of a failure.
-    /// Returns an error if the host can't read its own files now: that is no reason to return to an
-    /// older release, or to none.
+    /// Returns an error if the host can't read its own files. The caller then tries again later: a
+    /// failed read doesn't show that a release is bad, so the app must not return to an older one.
     pub(in crate::control) async fn last_good(
         &self,
         app: &AppRecord,

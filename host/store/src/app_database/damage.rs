@@ -76,7 +76,8 @@ fn first_problem(connection: &Connection, pragma: &str) -> Sql<Option<String>> {
 /// Sets the database aside, unless it is intact: no page is damaged, each index matches its table,
 /// and every row can be read. If the rows of a file with intact pages can't be copied, for example
 /// because the disk has no space, the file stays in use too. Then only the calls that need an
-/// unreadable row fail. A disk error is no result: the examination is repeated later.
+/// unreadable row fail. After a disk error the state of the file is unknown, and a later call
+/// examines it again.
 ///
 /// `free` is the free space of the disk. `rescue` copies the rows of the first file into the second
 /// one.
