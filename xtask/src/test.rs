@@ -10,22 +10,26 @@ use anyhow::{Context, Result};
 use crate::{guests, setup, step};
 
 const ADVICE: &str = "each failed test is named above; `cargo xtask test NAME` runs one of them again";
+const COMPILE_ADVICE: &str = "the compiler's message above says why";
+/// The workspaces of components, whose own tests run natively.
+const GUEST_WORKSPACES: [&str; 2] = ["examples/Cargo.toml", "plugins/Cargo.toml"];
 
 pub(crate) fn run(args: &[String]) -> Result<()> {
     setup::run()?;
     step::announce("building the host and the tests (the first time takes about ten minutes)");
-    step::run(tests().arg("--no-run"), "the compiler's message above says why")?;
+    step::run(tests().arg("--no-run"), COMPILE_ADVICE)?;
+    if args.is_empty() {
+        for manifest in GUEST_WORKSPACES {
+            step::run(guest_tests(manifest).arg("--no-run"), COMPILE_ADVICE)?;
+        }
+    }
     guests::build(&[], guests::Linker::BuiltWithTheWorkspace)?;
     let mut sum = Sum::default();
     // Every run completes even after a failure, so that a single call shows all failures.
     let outcomes = if args.is_empty() {
         step::announce("running the tests of the examples and the shipped plugins");
-        let mut own = |manifest: &str| {
-            let mut guests = step::cargo();
-            guests.args(["test", "--no-fail-fast", "--manifest-path", manifest]);
-            run_counted(guests.env_remove("CARGO_TARGET_DIR"), &[], ADVICE, &mut sum)
-        };
-        let (examples, plugins) = (own("examples/Cargo.toml"), own("plugins/Cargo.toml"));
+        let [examples, plugins] =
+            GUEST_WORKSPACES.map(|manifest| run_counted(&mut guest_tests(manifest), &[], ADVICE, &mut sum));
         step::announce("checking all interleavings of the executor with loom");
         let mut model = step::cargo();
         model.args(["test", "--package", "isopod-executor", "--features", "loom", "--lib"]);
@@ -39,6 +43,14 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     step::announce("all tests have run");
     println!("{sum}");
     outcomes.into_iter().chain([all]).collect()
+}
+
+/// Returns the command that runs the native tests of a workspace of guests, which has a target folder
+/// of its own.
+fn guest_tests(manifest: &str) -> Command {
+    let mut cargo = step::cargo();
+    cargo.args(["test", "--no-fail-fast", "--manifest-path", manifest]).env_remove("CARGO_TARGET_DIR");
+    cargo
 }
 
 fn tests() -> Command {
