@@ -1,5 +1,5 @@
-//! `cargo xtask bench plugins`: measures an SDK app with none, one and three middlewares, beside
-//! native axum with as many. Each middleware sets a header of the request. Never runs two servers
+//! `cargo xtask bench plugins`: measures an SDK app with no, one and three middlewares, and native
+//! axum with the same number. Each middleware sets a header of the request. Never runs two servers
 //! at the same time.
 
 use std::net::SocketAddr;
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn the_cost_of_a_call_is_the_difference_to_no_middleware_within_a_round() {
+    fn the_cost_of_a_call_is_the_difference_from_no_middleware_within_a_round() {
         let mut figures = Figures::new(Subject::Isopod);
         for slowdown in [1.0, 2.0, 1.0] {
             figures.add(0, run(100.0 / slowdown, 10.0 * slowdown));

@@ -25,7 +25,7 @@ const STORED_PER_SECOND: u64 = 10_000;
 /// The time for the starts of the host before the events are due.
 const START_TIME: Duration = Duration::from_secs(30);
 
-/// The pause between two looks at the command.
+/// The interval between two readings of the command's memory.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 
 /// The figures of a backlog.
@@ -45,8 +45,8 @@ pub(super) struct Backlog {
 /// The figures of `isopod broadcast`.
 pub(super) struct Broadcast {
     pub(super) lines_per_second: f64,
-    /// The maximum of the resident memory of the command, and that of the host from its start to
-    /// the end of the command.
+    /// The peak resident memory of the command, and that of the host from its start to the end of
+    /// the command.
     pub(super) command_mib: f64,
     pub(super) host_mib: f64,
 }
@@ -87,7 +87,8 @@ pub(super) fn measure(isopod: Isopod, program: &Path, events: u64) -> Result<Bac
     Ok(Backlog { events, broadcast, open_ms, drain_s, begin_mib, peak_mib, requests: requests? })
 }
 
-/// Sends the events of a file by the command. Fails unless the host has stored each event once.
+/// Sends the events of a file with `isopod broadcast`. Fails unless the host has stored each event
+/// exactly once.
 fn broadcast(isopod: &Isopod, file: &Path, events: u64) -> Result<Broadcast> {
     let mut command = isopod.broadcast(file);
     step::announce(&format!("isopod broadcast {}", file.display()));
@@ -95,7 +96,7 @@ fn broadcast(isopod: &Isopod, file: &Path, events: u64) -> Result<Broadcast> {
     let mut child = command.stdout(Stdio::piped()).spawn().context("cannot start `isopod broadcast`")?;
     let mut command_mib = f64::NAN;
     while child.try_wait()?.is_none() {
-        // The system forgets the figure when the command exits.
+        // The figure is no longer available after the command exits.
         command_mib = machine::peak_resident_mib(child.id()).unwrap_or(command_mib);
         std::thread::sleep(LOOK_EVERY);
     }
@@ -106,7 +107,7 @@ fn broadcast(isopod: &Isopod, file: &Path, events: u64) -> Result<Broadcast> {
     }
     let said: Value = serde_json::from_slice(&output.stdout).context("`isopod broadcast --json` printed no JSON")?;
     if said["accepted"] != events || said["duplicates"] != 0 {
-        bail!("`isopod broadcast` sent {events} events, each once, and printed {said}");
+        bail!("`isopod broadcast` sent {events} distinct events, but printed {said}");
     }
     Ok(Broadcast {
         lines_per_second: events as f64 / time.as_secs_f64(),

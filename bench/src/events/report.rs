@@ -181,8 +181,8 @@ impl fmt::Display for Figures {
             let Broadcast { lines_per_second, command_mib, host_mib } = broadcast;
             writeln!(
                 out,
-                "`isopod broadcast` of {events} lines: {lines_per_second:.0} per second, peak of the resident memory \
-                 {command_mib:.0} MiB of the command, {host_mib:.0} MiB of the host"
+                "`isopod broadcast` of {events} lines: {lines_per_second:.0} per second, peak resident memory \
+                 {command_mib:.0} MiB (command) and {host_mib:.0} MiB (host)"
             )?;
             writeln!(
                 out,

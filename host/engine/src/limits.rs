@@ -118,8 +118,8 @@ pub const CONCURRENT_ENTRIES_MAX: usize = 10_000;
 /// Beyond it the guest traps, or the call fails.
 pub const HOST_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
-/// The signatures of one interface of a provider, written out. An interface with more can't be
-/// passed on; the deploy is refused.
+/// Bytes of the written-out signatures of one interface of a provider. A deploy with a larger
+/// interface is refused.
 pub const INTERFACE_TEXT_BYTES_MAX: usize = 64 * 1024;
 
 /// Bytes that a host call copies out of the guest or into it: about as much as can be copied
@@ -311,20 +311,20 @@ pub const RESPONSE_HEADERS_BYTES_MAX: usize = 128 * 1024;
 /// Header changes of one decision of a middleware. More make the decision invalid.
 pub const DECISION_CHANGES_MAX: usize = 128;
 
-/// Fields of a head after the changes of a middleware. More make its decision invalid. The total
-/// size of the fields has the same limit as in a flat response.
+/// Header fields of a head after the changes of a middleware. With more, its decision is invalid.
+/// The total size of the fields has the same limit as in a flat response.
 pub const HEAD_FIELDS_MAX: usize = 512;
 
 /// Bytes of the context that a middleware returns for the response. More make its decision invalid.
 pub const RESPONSE_CONTEXT_BYTES_MAX: usize = 16 * 1024;
 
-/// Bytes of the key of a plugin's token bucket, since each call hashes it. The call fails for a
-/// longer one.
+/// Bytes of the key of a plugin's token bucket. A call with a longer key fails, since each call
+/// hashes its key.
 pub const COUNTER_KEY_BYTES_MAX: usize = 256;
 
-/// Token buckets of one plugin for one app that aren't full. Beyond it, the bucket that is full
-/// soonest is evicted, so that clients with many keys don't free a client that has used up its
-/// tokens. All of them take 256 KiB.
+/// Token buckets of one plugin for one app that aren't full. Beyond it, the bucket that will be
+/// full soonest is evicted, so that clients with many keys don't free a client that has used up its
+/// tokens. Together, the buckets take 256 KiB.
 pub const COUNTERS_MAX: usize = 16 * 1024;
 
 /// Bytes of a flat response's body that aren't charged to the memory budget while the client reads

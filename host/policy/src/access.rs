@@ -34,7 +34,7 @@ pub enum Role {
 }
 
 impl Role {
-    /// Every role. No role includes one after it.
+    /// All roles. No role includes a later one.
     pub const ALL: [Self; 5] = [Self::Read, Self::Send, Self::Operate, Self::Deploy, Self::Admin];
 
     /// Returns whether this role permits an operation that needs `needed`.

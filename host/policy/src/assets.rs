@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 
 use crate::limits::ASSET_INDEX_BYTES_MAX;
 
-/// The first bytes of a pack. A later format has other ones.
+/// The first bytes of a pack. They identify its format.
 const MAGIC: &[u8; 8] = b"isoasst1";
 /// The bytes of a pack before its index.
 pub const HEAD_BYTES: usize = MAGIC.len() + size_of::<u32>();
@@ -60,7 +60,7 @@ pub enum AssetEncoding {
 }
 
 impl AssetEncoding {
-    /// All encodings, the usually smallest first.
+    /// All encodings, in order of the typical size of their output, smallest first.
     pub const ALL: [Self; 3] = [Self::Brotli, Self::Zstd, Self::Gzip];
 
     /// Returns its name in `content-encoding`.
@@ -72,7 +72,7 @@ impl AssetEncoding {
         }
     }
 
-    /// Returns the extension of a file that has the content of the file without it.
+    /// Returns the extension of a file in this encoding: `app.js.br` is the encoded `app.js`.
     fn extension(self) -> &'static str {
         match self {
             Self::Brotli => ".br",

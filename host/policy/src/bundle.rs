@@ -106,7 +106,7 @@ pub enum BundleError {
     )]
     UnpacksTooLarge { bytes_max: usize },
     /// The assets exceed their size limit.
-    #[error("the files below static/ have more than {bytes_max} bytes; keep large files in a separate object storage")]
+    #[error("the files below static/ have more than {bytes_max} bytes; keep large files in an object store")]
     AssetsTooLarge { bytes_max: usize },
     /// More assets than a release can have.
     #[error("static/ has more than {max} files and folders")]

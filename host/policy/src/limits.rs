@@ -66,22 +66,22 @@ pub const TEXT_BYTES_MAX: usize = 4 << 10;
 pub const BUNDLE_BYTES_MAX: usize = 64 << 20;
 /// A larger component is rejected: compiling it takes memory in proportion to its size.
 pub const COMPONENT_BYTES_MAX: usize = 64 << 20;
-/// A bundle with more bytes beside its assets is rejected. The limit fits the largest component and
-/// a manifest.
+/// A bundle with more bytes besides its assets is rejected. The limit fits the largest component
+/// and a manifest.
 pub const BUNDLE_REST_BYTES_MAX: usize = COMPONENT_BYTES_MAX + (1 << 20);
 /// A bundle whose assets have more bytes is rejected: every release stores a copy of its assets.
 pub const ASSET_BYTES_MAX: usize = 64 << 20;
-/// An archive that unpacks to more is rejected as a bomb.
+/// An archive that unpacks to more bytes is rejected as an archive bomb.
 pub const UNPACKED_BYTES_MAX: usize = BUNDLE_REST_BYTES_MAX + ASSET_BYTES_MAX;
-/// A bundle with more entries beside its assets is rejected: it contains a manifest, a component
-/// and a few folders.
+/// A bundle with more entries besides its assets is rejected: valid bundles contain a manifest, a
+/// component and a few folders.
 pub const BUNDLE_ENTRIES_MAX: usize = 64;
 /// A bundle with more files and folders below `static/` is rejected. Their paths are in memory
 /// while the release serves them.
 pub const ASSET_ENTRIES_MAX: usize = 10_000;
-/// A bundle whose assets have paths of more bytes in total is rejected, for the same reason.
+/// A bundle whose assets have longer paths in total is rejected, for the same reason.
 pub const ASSET_PATHS_BYTES_MAX: usize = 1 << 20;
-/// A pack of assets with a larger index is damaged: no bundle has one.
+/// A pack of assets with a larger index counts as damaged: no valid bundle leads to one.
 pub const ASSET_INDEX_BYTES_MAX: usize = 2 * ASSET_PATHS_BYTES_MAX + 128 * ASSET_ENTRIES_MAX;
 /// A bundle with a longer path is rejected: no file of a bundle needs one.
 pub const BUNDLE_PATH_BYTES_MAX: usize = 512;
@@ -256,7 +256,7 @@ pub const ADMISSION_PART_MIN: u32 = 20;
 /// doesn't count against its release.
 pub const ADMISSION_PART_MAX: u32 = 2;
 
-/// A rate with more tokens per period, or a larger burst, is rejected: it limits nothing.
+/// A rate with more tokens per period, or a larger burst, is rejected: it would limit nothing.
 pub const BUCKET_TOKENS_MAX: u32 = 1_000_000;
 /// A rate with a longer period is rejected: buckets don't survive a restart of the host.
 pub const BUCKET_PERIOD_MAX: Duration = Duration::from_secs(24 * 3600);

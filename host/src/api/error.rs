@@ -63,7 +63,7 @@ pub(crate) enum Error {
     GraceTooLong { grace_ms: u64 },
     #[error("`apps` is an empty list, so the token would give access to no app")]
     NoApps,
-    #[error("no policy limits the role `admin`")]
+    #[error("a policy can't limit the role `admin`")]
     PolicyOfAdmin,
     #[error("{} changes are already in progress", limits::CHANGES_MAX)]
     TooManyChanges,

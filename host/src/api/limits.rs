@@ -118,8 +118,8 @@ pub(crate) const TOKEN_FILE_BYTES_MAX: u64 = 4096;
 /// since then.
 pub(crate) const TOKEN_USES_INTERVAL: Duration = Duration::from_secs(60);
 
-/// How long a stop waits until the last uses of tokens and the refused calls are stored. The rest
-/// is lost.
+/// How long a stop waits until the last uses of tokens and the refused calls are stored. Those that
+/// are not stored by then are lost.
 pub(crate) const TOKEN_USES_STOP_TIME: Duration = Duration::from_secs(2);
 
 /// The longest interval between two checks for expired tokens. Each check also detects a changed

@@ -81,7 +81,7 @@ impl RefusedCalls {
         unstored.entries.clone()
     }
 
-    /// Notes that the entries are stored.
+    /// Records that the entries are stored.
     pub(crate) fn stored(&self) {
         self.lock().entries.clear();
     }

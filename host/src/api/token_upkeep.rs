@@ -21,10 +21,10 @@ pub(crate) struct Service {
 }
 
 impl Service {
-    /// Runs until the host stops, then stores the last uses and refused calls once more.
+    /// Runs until the host stops, then stores the last uses and refused calls a last time.
     pub(crate) async fn run(self) {
         let mut storing = pin!(join(self.store_uses_regularly(), self.store_calls_regularly()));
-        // The store waits for the disk as long as it hangs. Secrets end in time even then.
+        // While the disk hangs, the store waits for it. Secrets still end in time.
         tokio::select! {
             () = self.end_secrets() => {}
             _ = &mut storing => return,
@@ -64,7 +64,7 @@ impl Service {
         self.store_calls().await;
     }
 
-    /// Waits for an interval. Returns true without waiting further if the host stops.
+    /// Waits for an interval. Returns true immediately if the host stops.
     async fn stops_within(&self, interval: Duration) -> bool {
         self.stop.run_until_cancelled(sleep(interval)).await.is_none()
     }

@@ -69,8 +69,8 @@ pub(super) struct TokenView {
     created_at: Timestamp,
     /// When the token expires; null if never.
     expires_at: Option<Timestamp>,
-    /// When the token was last used; null if never. After a kill of the host, up to a minute too
-    /// early.
+    /// When the token was last used; null if never. After the host was killed, it may be up to a
+    /// minute too early.
     last_used_at: Option<Timestamp>,
     /// The ceiling on what is requested with the token.
     policy: Ceiling,

@@ -1,5 +1,5 @@
-//! Reads the assets of a project: the files below `static/` beside its manifest. Follows no link,
-//! and refuses what the host would refuse before it is packed.
+//! Reads the assets of a project: the files below `static/` beside its manifest. Follows no links.
+//! What the host would refuse is refused before it is packed.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -41,8 +41,8 @@ fn read(project: &Path) -> Result<Assets, Failure> {
             }
             entries += 1;
             if entries > ASSET_ENTRIES_MAX {
-                let why = format!("it has more than {ASSET_ENTRIES_MAX} files and folders, the maximum");
-                return Err(refused(&project.join(ASSETS_FOLDER), why).next("put only files to serve into static/"));
+                let why = format!("it has more than {ASSET_ENTRIES_MAX} files and folders, which is the maximum");
+                return Err(refused(&project.join(ASSETS_FOLDER), why).next("keep only files to serve in static/"));
             }
             let kind = entry.file_type().map_err(|error| unreadable(&path, error))?;
             if kind.is_dir() {
@@ -56,8 +56,8 @@ fn read(project: &Path) -> Result<Assets, Failure> {
             let content = fs::read(&path).map_err(|error| unreadable(&path, error))?;
             bytes += content.len();
             if bytes > ASSET_BYTES_MAX {
-                let why = format!("its files have more than {}, the maximum", output::size(ASSET_BYTES_MAX as u64));
-                let next = "put only files to serve into static/, and large ones into an object storage";
+                let why = format!("its files exceed the maximum of {}", output::size(ASSET_BYTES_MAX as u64));
+                let next = "keep only files to serve in static/, and large files in an object store";
                 return Err(refused(&project.join(ASSETS_FOLDER), why).next(next));
             }
             assets.insert(format!("{prefix}{name}"), content);

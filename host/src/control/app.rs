@@ -45,10 +45,10 @@ pub(crate) struct AppRecord {
 }
 
 /// The exports of a release's component. They never change, so they are kept while the release is
-/// current, also without its code.
+/// current, even if its code is not in memory.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::control) struct Exports {
-    /// Those that its app may run.
+    /// The exports that its app may run.
     pub(in crate::control) exported: Exported,
     /// The number of slots that an instance takes.
     pub(in crate::control) slots: u32,

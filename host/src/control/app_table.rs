@@ -71,7 +71,7 @@ impl AppTable {
         self.0.removed.send_replace(());
     }
 
-    /// Closes the mailboxes of all apps. Resting tasks own the services that they share, so these
+    /// Closes the mailboxes of all apps. Resting tasks hold references to shared services, which
     /// would otherwise outlive the host.
     pub(in crate::control) fn close(&self) {
         let apps: Vec<_> = self.0.apps.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();

@@ -98,7 +98,7 @@ pub(in crate::control) struct Services {
     pub(in crate::control) cores: Cores,
     /// The queue of reports about process types that fail repeatedly.
     pub(in crate::control) crash_reports: mpsc::Sender<CrashReport>,
-    /// The tasks of the apps that run.
+    /// The running tasks of the apps.
     pub(in crate::control) tasks: TaskTracker,
     pub(in crate::control) shutdown: Shutdown,
 }

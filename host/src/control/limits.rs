@@ -60,8 +60,8 @@ pub(crate) const RESTORE_PARALLEL: usize = 4;
 /// Pause before the host retries to restore an app that failed for lack of open files.
 pub(crate) const RESTORE_RETRY_INTERVAL: Duration = Duration::from_secs(2);
 
-/// Default drain time of requests and handlers of stored events when the host stops. The host then
-/// cancels them.
+/// Default drain time of requests and handlers of stored events when the host stops. After it, the
+/// host cancels them.
 pub(crate) const DRAIN_TIME: Duration = Duration::from_secs(20);
 
 /// Drain time of a running push job at a stop. Then it is `failed` with the reason `host-stopped`.

@@ -72,15 +72,15 @@ impl<M: Send> Mailbox<M> {
         matches!(*self.lock(), State::Closed)
     }
 
-    /// Lets the task end for now, with `resting` as its state, unless a message is in the queue or
-    /// on its way. Called only by the task; it must end if this returns true.
+    /// Puts the task to rest with `resting` as its state, unless a message is queued or being sent.
+    /// Called only by the task, which must end if this returns true.
     pub(in crate::control) fn rest<R>(&self, messages: &mpsc::Receiver<M>, resting: impl FnOnce() -> R) -> bool
     where
         R: Resting<M> + 'static,
     {
         let mut state = self.lock();
         let State::Running(sender) = &*state else { return false };
-        // A sender holds a clone from before its message is in the queue until afterwards.
+        // A sender holds a clone until its message is in the queue.
         if sender.strong_count() > 1 || !messages.is_empty() {
             return false;
         }

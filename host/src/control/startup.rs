@@ -217,7 +217,7 @@ impl Restored {
     /// watch on the data folder.
     pub(crate) async fn activate(self) {
         let started_at = Instant::now();
-        // Again the plugins, since the first load of some may not have begun in time.
+        // Includes the plugins again, since some may not have begun to load in time.
         tokio::join!(load(&self.plugins), load(&self.apps));
         let duration_ms = started_at.elapsed().as_millis();
         let (started, cold) = (self.plugins.len() + self.apps.len(), self.cold);

@@ -39,7 +39,7 @@ pub(crate) const FILE_THREAD_IDLE: Duration = Duration::from_secs(5);
 /// each other's file operations. Each runtime uses a few of the host's open files.
 pub(crate) const FILE_RUNTIMES_MAX: usize = 128;
 
-/// Bytes of an asset that are read at once, and the memory of a response with one.
+/// Size of the chunks in which an asset is read. A response holds at most one chunk in memory.
 pub(crate) const ASSET_CHUNK_BYTES: usize = 128 << 10;
 
 /// Timeout of a new instance to start and to pass its health check. Then the push fails.

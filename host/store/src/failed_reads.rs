@@ -46,7 +46,9 @@ pub(crate) fn detect() {
 /// Replaces `pread`. Counts a failure, and returns an error number that SQLite doesn't report as
 /// damage.
 ///
-/// # Safety The requirements of the libc function apply.
+/// # Safety
+///
+/// The requirements of the libc function apply.
 unsafe extern "C" fn read(fd: c_int, into: *mut c_void, count: size_t, offset: off_t) -> ssize_t {
     // SAFETY: the caller's arguments.
     let read = unsafe { libc::pread(fd, into, count, offset) };

@@ -414,7 +414,7 @@ pub struct Token {
     pub ceiling: Ceiling,
     /// When the token expires, if ever.
     pub expires_at: Option<Timestamp>,
-    /// The last use of the token that is stored.
+    /// The last stored use of the token.
     pub last_used_at: Option<Timestamp>,
     /// The secret before the last rotation, during its grace period.
     pub former: Option<FormerSecret>,

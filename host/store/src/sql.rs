@@ -199,7 +199,7 @@ pub(crate) fn json<T: serde::de::DeserializeOwned>(row: &Row<'_>, column: &str) 
     serde_json::from_str(&text).map_err(|error| StoreError::damaged(format_args!("{column}: {error}")).into())
 }
 
-/// Parses a column of JSON like [`json`], for a column that may be empty.
+/// Parses a column of JSON like [`json`]. Returns `None` for NULL.
 pub(crate) fn json_if_any<T: serde::de::DeserializeOwned>(row: &Row<'_>, column: &str) -> Sql<Option<T>> {
     let text: Option<String> = row.get(column)?;
     let parsed = text.map(|text| serde_json::from_str(&text)).transpose();

@@ -34,7 +34,7 @@ pub(crate) enum Pushed {
     Refused(Failure),
 }
 
-/// What a push sends beside the component.
+/// What a push sends in addition to the component.
 #[derive(Clone, PartialEq, Eq)]
 struct Settings {
     manifest: String,
@@ -45,7 +45,7 @@ struct Settings {
 pub(crate) struct Pusher {
     client: Client,
     app: AppName,
-    /// What the host has beside the component, if known.
+    /// What the host has in addition to the component, if known.
     present: Option<Settings>,
     /// The settings and the component of the last push, accepted or not.
     last: Option<(Settings, Vec<u8>)>,
@@ -113,7 +113,7 @@ impl Pusher {
 
     fn send(&self, settings: &Settings, component: &[u8]) -> Result<Value, Failure> {
         let path = format!("/v1/apps/{}/pushes?wait=true&accept_grants=true", self.app);
-        // A component without a manifest keeps the previous manifest and assets, and saves packing.
+        // A bare component keeps the previous manifest and assets, and needs no packing.
         let packed;
         let (media_type, bytes) = if self.present.as_ref() == Some(settings) {
             ("application/wasm", component)

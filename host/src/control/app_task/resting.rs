@@ -1,4 +1,4 @@
-//! The state of an app's task that rests: a task without work ends, and the next command to the app
+//! The state of an app's resting task: a task without work ends, and the next command to the app
 //! starts it again. Holds only what the next command needs, since most apps of a host are idle.
 
 use std::sync::Arc;

@@ -121,7 +121,7 @@ pub(super) struct Target<'a> {
 }
 
 impl Target<'_> {
-    /// Returns why the app that has the name now isn't the target.
+    /// Returns why the app that now has the name isn't the target. `None` if it is.
     pub(super) fn mismatch(&self, id: &str) -> Option<&'static str> {
         match self.id {
             Some(NO_APP) => Some("there was no such app when the event was sent"),

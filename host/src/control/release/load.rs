@@ -217,7 +217,8 @@ pub(in crate::control) fn log_deferred_load(app: &AppRecord, release: ReleaseNum
     app.log.write(LogLine::host(&app.name, text));
 }
 
-/// Logs that the release in place of a bad one can't be loaded for a reason outside the releases.
+/// Logs that the release that replaces a bad one can't be loaded now, for a reason outside the
+/// releases.
 pub(in crate::control) fn log_deferred_return(app: &AppRecord, bad: ReleaseNumber, failure: &Failure) {
     tracing::warn!(app = %app.name, %bad, %failure, "the last good release can't be loaded now; the host tries again");
     let code = failure.code();

@@ -167,7 +167,7 @@ impl ReleasePipeline {
         if let BundleAssets::Packed { files, bytes, .. } = bundle.assets {
             self.log(format!("static/: {files} files, {bytes} bytes"));
             if manifest.middleware.is_empty() {
-                self.log("note: no [[middleware]] of the manifest serves static/; install the plugin static-files");
+                self.log("note: no middleware serves static/; add [[middleware]] with the plugin static-files");
             }
         }
         if bundle.has_manifest && manifest.app_type != fields.app_type {

@@ -19,7 +19,7 @@ use tokio::task::JoinHandle;
 /// A part of a pack that is being sent.
 pub(super) struct AssetBody {
     file: Arc<File>,
-    /// The bytes that have been read, and not yet been sent.
+    /// The bytes that have been read but not yet sent.
     chunk: Bytes,
     /// The position after the chunk.
     offset: u64,
@@ -38,7 +38,7 @@ impl AssetBody {
         Ok(Self { file, chunk, offset: offset + read, left: length - read, reading: None })
     }
 
-    /// Returns the body of the response. Content of one chunk needs no file any more.
+    /// Returns the body of the response. If the content fits into one chunk, the file is closed.
     pub(super) fn into_response_body(self) -> ResponseBody {
         if self.left == 0 { ResponseBody::full(self.chunk) } else { ResponseBody::file(self) }
     }
