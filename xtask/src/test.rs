@@ -45,8 +45,8 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     outcomes.into_iter().chain([all]).collect()
 }
 
-/// Returns the command that runs the native tests of a workspace of guests, which has a target folder
-/// of its own.
+/// Returns the command that runs the native tests of a workspace of guests. The workspace has its
+/// own target folder.
 fn guest_tests(manifest: &str) -> Command {
     let mut cargo = step::cargo();
     cargo.args(["test", "--no-fail-fast", "--manifest-path", manifest]).env_remove("CARGO_TARGET_DIR");
