@@ -16,7 +16,7 @@ pub enum Decision {
     Asset(AssetResponse),
 }
 
-/// A response with an asset as its body. The path is that of an asset.
+/// A response with an asset as its body. The path is that of an existing asset.
 #[derive(Debug)]
 pub struct AssetResponse {
     pub path: String,

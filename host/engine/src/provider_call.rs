@@ -1,21 +1,21 @@
-//! A call that an app makes of a provider, as the embedder passes it on, and its result. Never
-//! reads a value.
+//! A call from an app to a provider, as the embedder passes it on, and its result. Never reads a
+//! value.
 
 use std::sync::Arc;
 use wasmtime::component::Val;
 
-/// An app's call of a function of a provider.
+/// A call from an app to a function of a provider.
 pub struct ProviderCall {
     pub(crate) interface: Arc<str>,
     pub(crate) function: Arc<str>,
-    /// The app that calls.
+    /// The calling app.
     pub(crate) caller: Arc<str>,
     pub(crate) arguments: Vec<Val>,
-    /// The number of its results.
+    /// The number of results of the function.
     pub(crate) results: usize,
 }
 
-/// The results of a call of a provider.
+/// The results of a call to a provider.
 pub struct ProviderResults(pub(crate) Vec<Val>);
 
 impl ProviderCall {
@@ -25,7 +25,7 @@ impl ProviderCall {
     }
 }
 
-/// Why a call of a provider has no results. It ends the app's call.
+/// Why a call to a provider has no results. It ends the app's call.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the provider `{provider}` failed: {why}")]
 pub struct ProviderError {

@@ -3,7 +3,8 @@
 //! each is a config var of the provider.
 //!
 //! The flag `new-checkout` is the config var `FLAG_NEW_CHECKOUT`. Its value is a list of rules,
-//! separated by commas; the first rule that names the calling app, or no app, decides:
+//! separated by commas. The first rule that names the calling app, or no app, decides. Without such
+//! a rule, the flag is off:
 //!
 //! | rule | meaning |
 //! | --- | --- |
@@ -54,8 +55,8 @@ fn decide<'a>(rules: &'a str, flag: &str, app: Option<&str>, key: Option<&str>) 
     Ok(false)
 }
 
-/// Returns a number below 100 that depends only on the flag and the key (FNV-1a). The flag is
-/// included, so that not the same keys are the first for each flag.
+/// Returns a number below 100 that depends only on the flag and the key (FNV-1a). It depends on the
+/// flag, so that each flag is first on for different keys.
 fn bucket(flag: &str, key: &str) -> u64 {
     let bytes = flag.bytes().chain([0]).chain(key.bytes());
     bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)) % 100
@@ -74,11 +75,11 @@ mod tests {
             Ok(true),
             Ok(true)
         ]);
-        assert_eq!(decide("shop=on", "f", Some("wiki"), None), Ok(false), "no rule is off");
+        assert_eq!(decide("shop=on", "f", Some("wiki"), None), Ok(false), "without a rule, the flag is off");
     }
 
     #[test]
-    fn a_share_is_on_for_about_as_many_keys_and_grows_with_its_number() {
+    fn a_flag_is_on_for_about_its_share_of_keys_and_stays_on_as_it_grows() {
         let on = |share: u64| -> Vec<u64> {
             let rules = format!("{share}%");
             (0..1000).filter(|key| decide(&rules, "f", None, Some(&key.to_string())) == Ok(true)).collect()

@@ -7,7 +7,7 @@
 //! | --- | --- | --- |
 //! | `limit` | required | the number of requests of a client in each period, 1 to 1,000,000 |
 //! | `per` | `1m` | the length of the period, `1ms` to `1d` |
-//! | `burst` | `limit` | the number of requests that a client may send at once after a pause |
+//! | `burst` | `limit` | the number of requests that a client may send in a burst after a pause |
 //! | `by` | `address` | what identifies a client: `address`, `header:NAME`, or `app` for all clients together |
 //! | `name` | `default` | the name of the limit in header fields; uses with the same name share their counts |
 //! | `fields` | `false` | whether the app's responses get the fields `ratelimit` and `ratelimit-policy` too |
@@ -133,7 +133,7 @@ async fn on_request(request: &AppRequest, settings: &Settings) -> Result<Decisio
     Ok(answer.with_header("ratelimit", state).with_header("ratelimit-policy", settings.policy.clone()).into())
 }
 
-/// Returns the value of `ratelimit`: the remaining requests, and the seconds until there are more.
+/// Returns the value of `ratelimit`. Its time ends with a full burst, or the end of a refusal.
 fn state(taken: &Taken, settings: &Settings) -> String {
     let more_after = if taken.is_taken { taken.full_after } else { taken.retry_after };
     format!("\"{}\";r={};t={}", settings.name, taken.remaining, seconds(more_after))

@@ -134,7 +134,8 @@ impl RemoteSet {
                 log::warn!("the former keys of {} stay in use: {error}", self.url);
                 Ok(keys)
             }
-            // A failure of the plugin. Some errors have a status, which is for clients.
+            // A new error, so that it counts as a failure of the plugin. An error with a status
+            // would be a response to the client.
             (Err(error), None) => Err(Error::msg(format!("fetching the keys at {}: {error}", self.url))),
         }
     }

@@ -2,8 +2,9 @@
 //! requests for their paths; all other requests continue to the app. The host sends the files, with
 //! ETags, ranges and precompressed forms: `app.js.br`, `app.js.zst` or `app.js.gz` beside `app.js`.
 //!
-//! A folder's path ends with a slash and is that of its index file; without the slash it redirects.
-//! Files and folders whose names begin with a dot are not served, except `.well-known`.
+//! The path of a folder ends with a slash; the folder's index file is sent. A path without the
+//! slash is redirected. Files and folders whose names begin with a dot are not served, except
+//! `.well-known`.
 //!
 //! The keys of its config:
 //!
@@ -11,13 +12,14 @@
 //! | --- | --- | --- |
 //! | `prefix` | `/` | the start of the paths that are served: with `/ui/`, `/ui/a.css` is `static/a.css` |
 //! | `index` | `index.html` | the file that is sent for a folder |
-//! | `fallback` | none | the file that browsers get for pages without a file, with status 200: `index.html` |
-//! | `not_found` | none | the file that answers paths without a file, with status 404. Without this key, the app answers |
+//! | `fallback` | none | the file that is sent, with status 200, if a browser requests a page without a file: `index.html` |
+//! | `not_found` | none | the file that is sent, with status 404, for other paths without a file. Without this key, the app answers |
 //! | `cache` | none | `cache-control` by pattern: `{ "/assets/*" = "max-age=31536000, immutable" }` |
 //!
-//! A pattern of `cache` is the path of a file below `static/` with a leading slash, the start of
-//! paths followed by `*`, or the end of paths after `*`. The longest one that matches applies.
-//! Other files are sent with `no-cache`: browsers keep them, and check for a change each time.
+//! A pattern of `cache` is a path, such as `/css/site.css` for `static/css/site.css`, the start of
+//! paths followed by `*`, or `*` followed by the end of paths. The longest matching pattern
+//! applies. Files that no pattern matches are sent with `no-cache`: browsers store them, and check
+//! for a change each time.
 
 use isopod_sdk::plugin::{AppRequest, AssetResponse, Decision, assets};
 use isopod_sdk::prelude::*;

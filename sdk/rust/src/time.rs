@@ -17,8 +17,8 @@ pub async fn sleep(duration: Duration) {
     platform::sleep(duration).await;
 }
 
-/// Runs work until it completes, but not longer than `duration`: then it is dropped, which cancels
-/// its calls of the host, and the result is an error.
+/// Runs work for at most `duration`. Work that isn't complete by then is dropped, which cancels its
+/// calls to the host, and the result is an error.
 ///
 /// ```
 /// use isopod_sdk::testing::block_on;
@@ -32,7 +32,7 @@ pub async fn timeout<T>(duration: Duration, work: impl Future<Output = T>) -> Re
     let (mut work, mut alarm) = (pin!(work), pin!(platform::sleep(duration)));
     poll_fn(|context| match work.as_mut().poll(context) {
         Poll::Pending => {
-            alarm.as_mut().poll(context).map(|()| Err(Error::msg(format!("timeout: not done within {duration:?}"))))
+            alarm.as_mut().poll(context).map(|()| Err(Error::msg(format!("timeout: not complete within {duration:?}"))))
         }
         Poll::Ready(done) => Poll::Ready(Ok(done)),
     })

@@ -129,7 +129,7 @@ fn files_are_served_after_a_restart_of_the_host() {
 }
 
 #[test]
-fn a_lost_pack_fails_requests_for_files_and_no_neighbour() {
+fn a_missing_pack_fails_only_the_requests_for_its_files() {
     let host = host_with("{}", &[("index.html", b"one")]);
     let neighbour = Neighbour::beside(&host);
     let release = host.api(Ask::get("/v1/apps/site/releases/1")).expect(200).json();

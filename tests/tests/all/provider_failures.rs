@@ -13,7 +13,7 @@ fn host_with_probe() -> Host {
 }
 
 #[test]
-fn a_failing_provider_fails_only_the_calls_of_its_own() {
+fn a_failing_provider_fails_only_the_requests_that_call_it() {
     let host = host_with_probe();
     let neighbour = Neighbour::beside(&host);
     for act in ["trap", "spin", "allocate", "sleep"] {

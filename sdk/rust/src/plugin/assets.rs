@@ -27,16 +27,16 @@ use crate::platform;
 pub struct Asset {
     /// The length of its content in bytes.
     pub size: u64,
-    /// The content type of its file name's extension.
+    /// The content type, derived from the file name's extension.
     pub content_type: String,
     /// The strong validator of its content, with quotes.
     pub etag: String,
-    /// The encodings in which the bundle has its content too, such as `br`.
+    /// The encodings in which the bundle also contains it, such as `br`.
     pub encodings: Vec<String>,
 }
 
-/// Returns the asset with exactly this path below `static/`, such as `css/site.css`. Only the
-/// handler of requests has assets.
+/// Returns the asset with exactly this path below `static/`, such as `css/site.css`. Outside the
+/// handler of requests, no asset is found.
 pub fn find(path: &str) -> Option<Asset> {
     platform::find_asset(path)
 }

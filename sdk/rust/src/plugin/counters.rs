@@ -41,7 +41,7 @@ pub struct Rate {
 }
 
 impl Rate {
-    /// Returns the rate of this many tokens per period. A full bucket has as many.
+    /// Returns the rate of this many tokens per period. A full bucket has this number of tokens.
     pub fn new(tokens: u32, period: Duration) -> Self {
         Self { tokens, period, burst: tokens }
     }
@@ -67,11 +67,11 @@ pub struct Taken {
     pub full_after: Duration,
 }
 
-/// Takes tokens from the bucket with this key, if it has as many. A bucket is full at first.
+/// Takes tokens from the bucket with this key, if it has that many. A new bucket is full.
 ///
 /// Fails if the key is longer than 256 bytes, or if the rate or the number of tokens is outside its
-/// range. The host keeps a limited number of buckets. Beyond it, the one that is full soonest
-/// counts as full.
+/// range. The host keeps a limited number of buckets. Beyond it, the bucket that will be full
+/// soonest counts as full.
 pub fn take(key: &str, tokens: u32, rate: &Rate) -> Result<Taken> {
     platform::take_tokens(key, tokens, rate)
 }
