@@ -147,7 +147,9 @@ impl Writer<'_> {
 
     fn primitive(&mut self, primitive: wasmparser::PrimitiveValType) -> Result<(), Unsupported> {
         match primitive {
-            wasmparser::PrimitiveValType::ErrorContext => Err(Unsupported("uses an error context")),
+            wasmparser::PrimitiveValType::ErrorContext => {
+                Err(Unsupported("uses an error context, which can't be passed on"))
+            }
             value => self.push(&value.to_string()),
         }
     }

@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_exact_path_is_that_of_an_asset() {
+    fn only_its_exact_path_finds_an_asset() {
         let index = read(&pack(&files(&[("a/b.txt", "x")]))).expect("a whole pack");
         for path in
             ["", "a", "a/", "/a/b.txt", "a//b.txt", "./a/b.txt", "a/../a/b.txt", "A/b.txt", "a/b.txt\0", "b.txt"]

@@ -133,7 +133,7 @@ async fn on_request(request: &AppRequest, settings: &Settings) -> Result<Decisio
     Ok(answer.with_header("ratelimit", state).with_header("ratelimit-policy", settings.policy.clone()).into())
 }
 
-/// Returns the value of `ratelimit`. Its time ends with a full burst, or the end of a refusal.
+/// Returns the value of `ratelimit`. `t` is the time until a full burst or the end of a refusal.
 fn state(taken: &Taken, settings: &Settings) -> String {
     let more_after = if taken.is_taken { taken.full_after } else { taken.retry_after };
     format!("\"{}\";r={};t={}", settings.name, taken.remaining, seconds(more_after))

@@ -85,7 +85,7 @@ fn a_precompressed_form_is_sent_to_clients_that_accept_it() {
 }
 
 #[test]
-fn a_page_without_a_file_is_the_fallback_and_a_missing_file_is_not_found() {
+fn a_page_without_a_file_gets_the_fallback_and_a_missing_file_gets_404() {
     let config = "{ fallback = \"index.html\", not_found = \"404.html\" }";
     let host = host_with(config, &[("index.html", b"the app"), ("404.html", b"nothing here")]);
     assert_eq!(get(&host, "/orders/7", &[("accept", "text/html")]).expect(200).text(), "the app");

@@ -54,7 +54,7 @@ fn changes(app: &str, instance: &str) -> Vec<Ask> {
 }
 
 #[test]
-fn only_administrators_change_a_plugin() {
+fn only_administrators_can_change_a_plugin() {
     let host = Host::start();
     host.installed(&plugin());
     host.set_config("probe", &json!({ "KEY": "mine" })).expect(200);
@@ -80,7 +80,7 @@ fn only_administrators_change_a_plugin() {
 }
 
 #[test]
-fn an_administrator_of_some_apps_changes_only_their_plugins() {
+fn an_administrator_of_some_apps_can_change_only_plugins_in_scope() {
     let host = Host::start();
     host.installed(&plugin());
     host.deploy("shop", Bundle::component(guest("hello")));

@@ -82,7 +82,7 @@ pub(super) fn respond(
     };
     head.status = status;
     let Some((start, end)) = part else {
-        // The fields about the content don't describe this response, which has none.
+        // This response has no content that the fields could describe.
         head.headers.remove(header::CONTENT_TYPE);
         if status != StatusCode::NOT_MODIFIED {
             // Caches must not keep an error.
@@ -102,8 +102,8 @@ pub(super) fn respond(
     (head, Content::Bytes { offset: offset + start, length: end - start })
 }
 
-/// Selects the representation with the highest quality for the client (`accept-encoding`), and
-/// among equal ones the smallest. The content itself is always acceptable.
+/// Selects the representation with the highest quality for the client (`accept-encoding`). Among
+/// equal qualities, selects the smallest. The content itself is always acceptable.
 fn select<'a>(request: &HeaderMap, index: &'a AssetIndex, asset: &'a Asset) -> Selected<'a> {
     let accepted = Accepted::of(request);
     let mut selected = Selected { asset, encoding: None, varies: false };
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn a_known_validator_is_not_modified() {
+    fn a_request_with_the_current_etag_gets_304() {
         let etag = etag_of("a.txt");
         for known in [etag.clone(), format!("W/{etag}"), format!("\"x\", {etag}"), "*".to_owned()] {
             let (head, content) = answer(Method::GET, "a.txt", &[("if-none-match", &known), ("range", "bytes=0-1")]);
@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn one_range_is_a_part_and_one_beyond_the_end_is_unsatisfiable() {
+    fn one_range_gets_a_part_and_a_range_beyond_the_end_gets_416() {
         let start = match answer(Method::GET, "a.txt", &[]).1 {
             Content::Bytes { offset, .. } => offset,
             Content::None => panic!("no content"),
@@ -307,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn the_client_gets_the_smallest_representation_that_it_accepts_most() {
+    fn the_client_gets_the_smallest_of_its_preferred_representations() {
         for (accepted, encoding) in [
             ("gzip, deflate, br, zstd", "br"),
             ("gzip", "gzip"),
