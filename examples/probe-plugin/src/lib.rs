@@ -3,13 +3,13 @@
 
 use isopod_sdk::plugin::{AppRequest, Decision, RequestChanges, ResponseChanges, ResponseDecision, ResponseHead};
 use isopod_sdk::prelude::*;
-use serde::Deserialize;
+use serde::de::{Deserialize, Deserializer, Error as _};
 use std::time::Duration;
 
 isopod_sdk::middleware!(decide, complete);
 
 /// The config.
-#[derive(Deserialize)]
+#[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Settings {
     /// What to do with a request.
@@ -19,9 +19,18 @@ struct Settings {
     /// Ignored bytes, to test configs of any size.
     #[serde(default, rename = "padding")]
     _padding: String,
+    /// A config var of the plugin without which the config is invalid, so that a test can install
+    /// releases that accept different configs.
+    #[serde(default, rename = "needs", deserialize_with = "needed")]
+    _needs: (),
 }
 
-#[derive(Deserialize)]
+fn needed<'de, D: Deserializer<'de>>(deserializer: D) -> Result<(), D::Error> {
+    let name = String::deserialize(deserializer)?;
+    config::get(&name).map(drop).ok_or_else(|| D::Error::custom(format!("the config var {name} is not set")))
+}
+
+#[derive(serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 enum Act {
     Pass,

@@ -12,6 +12,7 @@ use crate::control::{
     error::{DeployError, Failure},
     mailbox::{Closed, Mailbox},
     plugin_users::UnusedPlugin,
+    plugins::AcceptedConfigs,
     push::{
         progress::{LivePush, PushNow},
         request::{Accepted, PushRequest},
@@ -144,6 +145,7 @@ pub(in crate::control) struct Booted {
     pub(in crate::control) running: ActiveRelease,
     /// The push job that delivered the release, if any.
     pub(in crate::control) push: Option<Arc<LivePush>>,
+    pub(in crate::control) accepted: AcceptedConfigs,
     /// Release steps that are being stored.
     pub(in crate::control) storing: Vec<Storing>,
 }

@@ -195,6 +195,8 @@ pub(crate) enum Failure {
     PluginConfig { plugin: AppName, why: String },
     #[error("this version of the plugin `{plugin}` rejects the current config of {user}: {why}")]
     PluginConfigOfUser { plugin: AppName, user: String, why: String },
+    #[error("plugins, or the apps that use the plugin, changed during each of the last checks: try again")]
+    PluginsChanging,
     #[error("a new instance did not start: {0}")]
     Start(Fault),
     #[error("the health check of process `{process}` failed: {detail}")]
@@ -235,6 +237,7 @@ impl Failure {
             Self::PluginVersion { .. } | Self::PluginVersionOfUsers { .. } => "plugin-version",
             Self::PluginConfig { .. } | Self::PluginConfigOfUser { .. } => "plugin-config",
             Self::PluginInterface { .. } | Self::PluginInterfaceOfUsers { .. } => "plugin-interface",
+            Self::PluginsChanging => "plugins-changing",
             Self::Start(Fault::NoRoom { .. }) => "no-room",
             Self::Start(_) => "start-failed",
             Self::Health { .. } => "health-check",
@@ -280,6 +283,7 @@ impl Failure {
             | Self::PluginConfigOfUser { .. }
             | Self::PluginInterface { .. }
             | Self::PluginInterfaceOfUsers { .. }
+            | Self::PluginsChanging
             | Self::Start(_)
             | Self::Health { .. }
             | Self::TakenOutOfService { .. }
@@ -338,6 +342,7 @@ impl Failure {
             | Self::PluginConfigOfUser { .. }
             | Self::PluginInterface { .. }
             | Self::PluginInterfaceOfUsers { .. }
+            | Self::PluginsChanging
             | Self::SecretsLost { .. }
             | Self::TimeLimit(_)
             | Self::HostStopped

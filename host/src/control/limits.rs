@@ -114,6 +114,11 @@ pub(crate) const ROLLOUT_CHECK_INTERVAL: Duration = Duration::from_millis(100);
 /// Earlier releases that an automatic rollback tries, latest first. Then the app is in error.
 pub(crate) const ROLLBACK_CANDIDATES_MAX: usize = 3;
 
+/// Rounds of checks before a commit of a release. A further round follows if a plugin of the app,
+/// or an app that uses the plugin, changed during the round before. Beyond it the change fails, and
+/// can be repeated.
+pub(crate) const COMMIT_CHECKS_MAX: usize = 8;
+
 /// The longest interval between two checks of the clock for schedules: a jump of the clock is
 /// detected within it.
 pub(crate) const SCHEDULE_CHECK_INTERVAL_MAX: Duration = Duration::from_secs(20);

@@ -1,7 +1,8 @@
 //! The plugins of the host: which exist, which apps use them, and whether a release can use its
-//! middleware. Owns the checks at a deploy, and the lock that keeps plugins and the apps that use
-//! them consistent. Never calls a plugin for a request.
+//! middleware. Owns the checks before a build (`commit_lock.rs` has those of a commit). Never calls
+//! a plugin for a request.
 
+mod commit_lock;
 mod providers;
 
 use std::sync::Arc;
@@ -12,15 +13,16 @@ use isopod_policy::{
 };
 use isopod_store::{Store, StoreError};
 use semver::Version;
-use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
+use tokio::sync::RwLock;
 
+pub(in crate::control) use self::commit_lock::AcceptedConfigs;
 use crate::control::{
     app::AppRecord,
     app_table::AppTable,
     error::{DeployError, Failure},
-    plugin_users::{UnusedPlugin, Users, sorted},
+    plugin_users::{Users, sorted},
 };
-use crate::runtime::{ActiveRelease, Directory};
+use crate::runtime::Directory;
 
 /// The settings and handles of [`Plugins`].
 pub(in crate::control) struct Options {
@@ -37,9 +39,8 @@ pub(crate) struct Plugins(Arc<Service>);
 
 struct Service {
     options: Options,
-    /// Held shared while an app that uses plugins commits a release, and exclusively while a plugin
-    /// commits a release or is destroyed. A plugin that a commit has checked therefore can't
-    /// disappear before the commit ends.
+    /// Held shared while an app commits a release, and exclusively while a plugin commits a release
+    /// or is destroyed (`commit_lock.rs`).
     uses: Arc<RwLock<()>>,
 }
 
@@ -59,14 +60,6 @@ pub(crate) struct PluginRelease {
     pub(crate) grants: Grants,
     /// The interfaces that a provider offers.
     pub(crate) interfaces: Vec<String>,
-}
-
-/// The lock that a commit holds.
-pub(in crate::control) enum CommitGuard<'a> {
-    /// The release neither uses plugins nor belongs to one.
-    None,
-    App(#[expect(dead_code, reason = "held until it is dropped")] RwLockReadGuard<'a, ()>),
-    Plugin(#[expect(dead_code, reason = "held until it is dropped")] RwLockWriteGuard<'a, ()>),
 }
 
 impl Plugins {
@@ -132,59 +125,22 @@ impl Plugins {
         self.0.options.required.iter().any(|used| used.plugin.name == *name)
     }
 
-    /// Waits for the exclusive lock, and checks that nothing uses a plugin that is to be destroyed.
-    /// The caller holds the lock until the deletion is stored.
-    pub(in crate::control) async fn lock_unused(&self, plugin: &AppName) -> Result<UnusedPlugin, DeployError> {
-        let guard = Arc::clone(&self.0.uses).write_owned().await;
-        let users = self.users(plugin).await?;
-        if users.apps.is_empty() && !users.is_required {
-            return Ok(guard);
-        }
-        Err(DeployError::PluginInUse { plugin: plugin.clone(), users })
-    }
-
     /// Checks a new release before the build. The middleware of an app must be installed and accept
     /// its config, and its providers must offer the interfaces that it imports. The version of a
     /// plugin must be within the ranges of the apps that use it, and a provider must still offer
-    /// their interfaces.
-    /// `before` is the middleware of the current release, whose configs are already checked.
+    /// their interfaces. Returns the configs that were accepted.
     pub(in crate::control) async fn check(
         &self,
         app: &AppRecord,
         manifest: &Manifest,
         info: &ComponentInfo,
-        before: &[MiddlewareUse],
-    ) -> Result<(), Failure> {
+    ) -> Result<AcceptedConfigs, Failure> {
         self.check_versions(app, manifest, info).await?;
-        let is_new = |used: &&MiddlewareUse| {
-            !before.iter().any(|before| before.plugin.name == used.plugin.name && before.config == used.config)
-        };
-        for used in manifest.middleware.iter().filter(is_new) {
-            self.check_config(used).await?;
+        let mut accepted = AcceptedConfigs::default();
+        for used in self.unchecked(app, manifest, &accepted).await? {
+            self.check_config(used, &mut accepted).await?;
         }
-        Ok(())
-    }
-
-    /// Takes the lock of a commit, and checks again what may have changed since the first check. A
-    /// plugin must also accept the configs of the apps that use it.
-    pub(in crate::control) async fn lock_commit(
-        &self,
-        app: &AppRecord,
-        manifest: &Manifest,
-        running: &ActiveRelease,
-    ) -> Result<CommitGuard<'_>, Failure> {
-        let guard = match app.kind {
-            AppKind::App if manifest.middleware.is_empty() && manifest.grants.interfaces.is_empty() => {
-                return Ok(CommitGuard::None);
-            }
-            AppKind::App => CommitGuard::App(self.0.uses.read().await),
-            AppKind::Plugin => {
-                self.check_configs_of_users(&app.name, running).await?;
-                CommitGuard::Plugin(self.0.uses.write().await)
-            }
-        };
-        self.check_versions(app, manifest, running.program().info()).await?;
-        Ok(guard)
+        Ok(accepted)
     }
 
     async fn check_versions(&self, app: &AppRecord, manifest: &Manifest, info: &ComponentInfo) -> Result<(), Failure> {
@@ -231,35 +187,6 @@ impl Plugins {
         })
     }
 
-    /// Checks that the serving release of a plugin accepts the config of a use.
-    async fn check_config(&self, used: &MiddlewareUse) -> Result<(), Failure> {
-        let name = &used.plugin.name;
-        let missing = || Failure::PluginMissing { plugin: name.clone(), why: "it is not installed".to_owned() };
-        let record = self.record(name).ok_or_else(missing)?;
-        let running = self.0.options.directory.serving(&record.traffic).await;
-        let running = running.map_err(|why| Failure::PluginNotServing { plugin: name.clone(), why })?;
-        let refused = |why: String| Failure::PluginConfig { plugin: name.clone(), why };
-        validate_config(&running, used.config.as_str()).await.map_err(refused)
-    }
-
-    /// Checks that a new release of a plugin accepts the configs of all its users.
-    async fn check_configs_of_users(&self, plugin: &AppName, running: &ActiveRelease) -> Result<(), Failure> {
-        let uses = self.0.options.store.plugin_uses(Some(plugin)).await?;
-        let required = self.0.options.required.iter().filter(|used| used.plugin.name == *plugin);
-        let of_host = required.map(|used| ("the host's settings".to_owned(), used.clone()));
-        let of_apps = uses.into_iter().map(|found| (format!("the app `{}`", found.app), found.used));
-        let mut accepted: Vec<MiddlewareUse> = Vec::new();
-        for (user, used) in of_host.chain(of_apps) {
-            if accepted.iter().any(|before| before.config == used.config) {
-                continue;
-            }
-            let refused = |why| Failure::PluginConfigOfUser { plugin: plugin.clone(), user, why };
-            validate_config(running, used.config.as_str()).await.map_err(refused)?;
-            accepted.push(used);
-        }
-        Ok(())
-    }
-
     /// Logs which required plugins are missing: with `on_failure = "refuse"`, all apps fail.
     pub(in crate::control) fn report_missing(&self) {
         for used in &self.0.options.required {
@@ -270,10 +197,4 @@ impl Plugins {
             }
         }
     }
-}
-
-/// Validates a config with a release of a plugin. The error is the plugin's message, or the reason
-/// for its failure.
-async fn validate_config(running: &ActiveRelease, config: &str) -> Result<(), String> {
-    running.validate_config(config).await.unwrap_or_else(|failed| Err(format!("the check failed: {failed}")))
 }

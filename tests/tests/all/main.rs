@@ -115,6 +115,7 @@ mod outbound_requests;
 mod outbound_timers;
 mod pages;
 mod plugin_checks;
+mod plugin_races;
 mod plugin_roles;
 mod plugins;
 mod policy;

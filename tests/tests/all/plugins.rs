@@ -1,7 +1,7 @@
 //! Tests the lifecycle of a plugin: it is installed, used, upgraded, rolled back and removed, and
 //! remains consistent with the apps that use it. Never tests what a plugin does with a request.
 
-use isopod_tests::{Ask, Bundle, Host, guest, program, wait_for};
+use isopod_tests::{Ask, Bundle, Host, guest, program};
 use serde_json::{Value, json};
 
 /// Returns the probe plugin, with this version and further lines of its manifest.
@@ -121,25 +121,6 @@ fn a_plugin_in_use_is_not_removed() {
     assert_eq!(host.get("shop", "/").expect(200).text(), "Hello, world!");
     let problem = host.rollback("shop", 1).problem(422, "plugin-missing");
     assert!(problem["detail"].as_str().unwrap().contains("`probe`"), "{problem}");
-}
-
-/// A failpoint delays the app's push after its checks.
-#[test]
-fn a_plugin_is_not_removed_while_an_app_begins_to_use_it() {
-    let host = Host::start_pausing("release-booted=1*off->1*sleep(2000)->off");
-    host.installed(&plugin("1.0.0", ""));
-    let push = host.push("shop", &app("probe"));
-    wait_for("the push to start instances", || {
-        let now = host.push_now(&push);
-        (now.state == "deploying" || now.is_final()).then_some(())
-    });
-    let removed = host.remove_plugin("probe");
-    let ended = host.ended(&push);
-    match removed.status {
-        204 => assert_eq!(ended.reason_code.as_deref(), Some("plugin-missing"), "{ended:?}"),
-        409 => assert_eq!(ended.state, "completed", "{ended:?}"),
-        _ => panic!("{removed}"),
-    }
 }
 
 #[test]

@@ -26,7 +26,7 @@ impl AppTask {
             Denied::Destroyed => Failure::AppDeleted,
             denied => Failure::Internal(format!("the release was not committed: {denied}")),
         })?;
-        let Booted { number, origin, manifest, config, size_bytes, running, push, storing } = booted;
+        let Booted { number, origin, manifest, config, size_bytes, running, push, storing, .. } = booted;
         let (services, app) = (Arc::clone(&self.services), Arc::clone(&self.app));
         // Activities before the commit are stored before it.
         services.activity.flush().await;

@@ -29,6 +29,7 @@ use crate::control::{
     app_command::{AppHandle, Booted, ChangePermit, Command, Committed, Origin},
     error::Failure,
     failpoint::reached,
+    plugins::AcceptedConfigs,
     push::{progress::LivePush, upload::Received as Upload},
     release::{
         boot,
@@ -67,6 +68,7 @@ struct Verified {
     /// The requests beyond the ceilings. If there are any, the release is built and waits for an
     /// approval.
     excesses: Vec<Excess>,
+    accepted: AcceptedConfigs,
 }
 
 /// A release that is compiled and linked.
@@ -79,6 +81,7 @@ struct Built {
     assets: Option<StoredAssets>,
     program: Program,
     planned: Vec<ProcessPlan>,
+    accepted: AcceptedConfigs,
     /// Release steps that are being stored.
     storing: Vec<Storing>,
 }
@@ -262,16 +265,15 @@ impl Received {
             }
         };
         let excesses = pipeline.check(&bundle.manifest, present.as_ref(), &requester, is_push)?;
-        let before = present.as_ref().map_or(&[][..], |present| &present.manifest.middleware);
-        pipeline.options.releases.plugins.check(app, &bundle.manifest, &bundle.info, before).await?;
-        Ok(Verified { bundle, config, origin, excesses })
+        let accepted = pipeline.options.releases.plugins.check(app, &bundle.manifest, &bundle.info).await?;
+        Ok(Verified { bundle, config, origin, excesses, accepted })
     }
 }
 
 impl Verified {
     /// Compiles and links the code, while the release and its bundle are stored.
     async fn build(self, pipeline: &ReleasePipeline) -> Result<Built, Failure> {
-        let Self { bundle, config, origin, .. } = self;
+        let Self { bundle, config, origin, accepted, .. } = self;
         let Options { releases, directory, .. } = &pipeline.options;
         let (app, store) = (&pipeline.app.record, &releases.store);
         let formation = verify::formation_of(&bundle.manifest, &bundle.info.entries)?;
@@ -318,14 +320,15 @@ impl Verified {
         reached("release-built").await;
         let mut storing = Vec::new();
         pipeline.step(number, ReleaseEvent::Built, &mut storing).await;
-        Ok(Built { number, origin, manifest, config, size_bytes, assets, program, planned, storing })
+        Ok(Built { number, origin, manifest, config, size_bytes, assets, program, planned, accepted, storing })
     }
 }
 
 impl Built {
     /// Starts instances and checks their health. The previous release serves meanwhile.
     async fn boot(self, pipeline: &ReleasePipeline) -> Result<Booted, Failure> {
-        let Self { number, origin, manifest, config, size_bytes, assets, program, mut planned, mut storing } = self;
+        let Self { number, origin, manifest, config, size_bytes, assets, program, mut planned, accepted, mut storing } =
+            self;
         let (app, isolation) = (&pipeline.app.record, manifest.isolation);
         pipeline.push_step(PushEvent::Deploy).await?;
         let (change, cause) = (pipeline.permit.change, format!("{number} is being deployed: {}", origin.cause));
@@ -340,17 +343,17 @@ impl Built {
             .with_middleware(&manifest.middleware, resources)
             .with_assets(pipeline.options.releases.assets(assets.as_ref()));
         let push = pipeline.push.clone();
-        Ok(Booted { number, origin, manifest, config, size_bytes, running, push, storing })
+        Ok(Booted { number, origin, manifest, config, size_bytes, running, push, accepted, storing })
     }
 }
 
 impl Booted {
     /// Hands the release to the app's task, which stores it as the current release and puts it in
     /// service. The rollout watch follows.
-    async fn commit(self, pipeline: &ReleasePipeline) -> Result<Committed, Failure> {
-        let change = pipeline.permit.change;
+    async fn commit(mut self, pipeline: &ReleasePipeline) -> Result<Committed, Failure> {
+        let (change, accepted) = (pipeline.permit.change, std::mem::take(&mut self.accepted));
         let plugins = &pipeline.options.releases.plugins;
-        let _guard = plugins.lock_commit(&pipeline.app.record, &self.manifest, &self.running).await?;
+        let _guard = plugins.lock_commit(&pipeline.app.record, &self.manifest, &self.running, accepted).await?;
         let committed = pipeline.app.ask(|reply| Command::Commit { change, booted: Box::new(self), reply }).await;
         committed.unwrap_or_else(|no_reply| Err(no_reply.into()))
     }
