@@ -401,8 +401,12 @@ fn deploy(error: &DeployError, detail: String) -> Problem {
                 .hint("list the plugins with GET /v1/plugins, or `isopod plugins`")
         }
         DeployError::PluginInUse { plugin, users } => {
-            let apps: Vec<&str> = users.apps.iter().map(AppName::as_str).collect();
+            let apps: Vec<&str> = users.apps.iter().chain(&users.on_standby).map(AppName::as_str).collect();
             let hint = match users.is_required {
+                false if users.apps.is_empty() => {
+                    "wait for the end of the rollout watch of these apps, about 10 seconds after their last change, \
+                          and try again"
+                }
                 true => "first remove its [[middleware]] table from the host's settings and from these apps",
                 false => {
                     "first remove its [[middleware]] table or its interfaces from the isopod.toml of these apps, \

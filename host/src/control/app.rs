@@ -64,6 +64,8 @@ pub(crate) struct Fields {
     pub(crate) error_detail: Option<String>,
     pub(crate) intended: Intended,
     pub(crate) release: Option<ReleaseNumber>,
+    /// The releases on standby, to which the rollout watch may return.
+    pub(crate) standby: Vec<ReleaseNumber>,
     /// Whether the release that served last handles HTTP requests. True until a release has served.
     pub(crate) serves_http: bool,
     /// The config vars of the next release.
@@ -95,6 +97,7 @@ impl AppRecord {
             error_detail: None,
             intended: row.intended,
             release: row.release,
+            standby: Vec::new(),
             serves_http: row.kind.is_app(),
             config: row.config,
             cores: row.cores,

@@ -16,6 +16,7 @@ mod destroy;
 mod pushes;
 mod requests;
 mod resting;
+mod unfit_plugins;
 
 use std::{collections::HashMap, panic::AssertUnwindSafe, sync::Arc};
 
@@ -42,6 +43,7 @@ use crate::control::{
     error::{DeployError, Failure},
     events::Events,
     limits,
+    plugins::CommitGuard,
     push::pushes::Pushes,
     push_runner::PushRunner,
     release::{
@@ -60,7 +62,9 @@ use crate::{
 enum Done {
     Loaded(LoadId, ReleaseNumber, Box<Result<Loaded, Failure>>),
     Watched(Arc<ActiveRelease>, Watched),
-    ReplacementLoaded(ReleaseNumber, Result<Option<LastGood>, Failure>),
+    /// A release must be replaced, and the lock for it is held.
+    Locked(Box<Replacing>, CommitGuard),
+    ReplacementLoaded(ReleaseNumber, Result<Option<LastGood>, Failure>, CommitGuard),
     /// The host shuts down.
     Cancelled,
 }
@@ -401,6 +405,7 @@ impl AppTask {
         self.stop_watch();
         let serving = self.app.traffic.set_stopped(refusal.as_str());
         let releases = std::mem::take(&mut self.standby).into_iter().chain(serving);
+        self.publish_standby();
         match refusal {
             Refusal::Destroyed => self.at_work = releases.collect(),
             Refusal::Stopped | Refusal::Starting | Refusal::InError => {
@@ -426,7 +431,8 @@ impl AppTask {
             if is_later {
                 tokio::time::sleep(limits::RESTORE_RETRY_INTERVAL).await;
             }
-            Done::ReplacementLoaded(bad, releases.last_good(&app, bad).await)
+            let good = releases.last_good(&app, bad).await;
+            Done::ReplacementLoaded(bad, good, releases.plugins.lock(app.kind).await)
         });
     }
 
@@ -467,7 +473,9 @@ impl AppTask {
                     self.watched(running, outcome).await;
                 }
             }
-            Ok((_, Done::ReplacementLoaded(bad, good))) => self.replacement_loaded(bad, good).await,
+            // The lock is released once the return is stored.
+            Ok((_, Done::Locked(replacing, _guard))) => self.replace_locked(*replacing).await,
+            Ok((_, Done::ReplacementLoaded(bad, good, _guard))) => self.replacement_loaded(bad, good).await,
             Ok((_, Done::Cancelled)) => {}
             Err(error) if error.is_panic() => {
                 tracing::error!(app = %self.app.name, %error, "work of an app panicked");

@@ -4,6 +4,7 @@
 
 mod commit_lock;
 mod providers;
+mod unfit;
 
 use std::sync::Arc;
 
@@ -15,7 +16,10 @@ use isopod_store::{Store, StoreError};
 use semver::Version;
 use tokio::sync::RwLock;
 
-pub(in crate::control) use self::commit_lock::AcceptedConfigs;
+pub(in crate::control) use self::{
+    commit_lock::{AcceptedConfigs, CommitGuard},
+    unfit::UnfitPlugin,
+};
 use crate::control::{
     app::AppRecord,
     app_table::AppTable,
@@ -40,7 +44,7 @@ pub(crate) struct Plugins(Arc<Service>);
 struct Service {
     options: Options,
     /// Held shared while an app commits a release, and exclusively while a plugin commits a release
-    /// or is destroyed (`commit_lock.rs`).
+    /// or is destroyed (`commit_lock.rs`). An automatic return counts as a commit.
     uses: Arc<RwLock<()>>,
 }
 
@@ -117,7 +121,7 @@ impl Plugins {
 
     fn users_of(&self, plugin: &AppName, apps: impl Iterator<Item = AppName>) -> Users {
         let apps = sorted(apps);
-        Users { apps, is_required: self.is_required(plugin) }
+        Users { apps, is_required: self.is_required(plugin), ..Users::default() }
     }
 
     /// Returns whether the host's settings require a plugin with this name.
@@ -176,8 +180,8 @@ impl Plugins {
         let called = self.0.options.store.interface_uses(Some(plugin)).await?.into_iter();
         let called = called.filter(|found| !found.provider.accepts(version)).map(|found| found.app);
         let apps = sorted(uses.filter(|found| refuses(&found.used)).map(|found| found.app).chain(called));
-        let users = Users { apps, is_required: self.0.options.required.iter().any(refuses) };
-        if users.apps.is_empty() && !users.is_required {
+        let users = Users { apps, is_required: self.0.options.required.iter().any(refuses), ..Users::default() };
+        if users.is_none() {
             return Ok(());
         }
         Err(Failure::PluginVersionOfUsers {

@@ -73,9 +73,10 @@ pub(super) fn plugin_failed(failure: &PluginFailure, is_dev: bool) -> Failed {
         PluginFailureReason::Unavailable(_) => {
             (StatusCode::SERVICE_UNAVAILABLE, "plugin-unavailable", "A plugin of the app is not serving")
         }
-        PluginFailureReason::Missing | PluginFailureReason::Invoke(_) | PluginFailureReason::Assets(_) => {
-            (StatusCode::BAD_GATEWAY, "plugin-failed", "A plugin of the app failed")
-        }
+        PluginFailureReason::Missing
+        | PluginFailureReason::Version(_)
+        | PluginFailureReason::Invoke(_)
+        | PluginFailureReason::Assets(_) => (StatusCode::BAD_GATEWAY, "plugin-failed", "A plugin of the app failed"),
     };
     let detail = match reason {
         PluginFailureReason::Invoke(InvokeError::Fault(fault)) if !is_dev => {
@@ -86,6 +87,9 @@ pub(super) fn plugin_failed(failure: &PluginFailure, is_dev: bool) -> Failed {
     let hint = match reason {
         PluginFailureReason::Missing => {
             "install it with `isopod plugins install`, or remove it from isopod.toml".to_owned()
+        }
+        PluginFailureReason::Version(_) => {
+            "install a version within the range, or change the range in isopod.toml and deploy".to_owned()
         }
         _ => format!("see its log for details: `isopod logs --app {plugin}`"),
     };
@@ -178,7 +182,10 @@ mod tests {
         };
         let starting = PluginFailureReason::Unavailable("it is starting".to_owned());
         assert_eq!(status(starting), (503, Some("plugin-unavailable"), true));
-        assert_eq!(status(PluginFailureReason::Missing), (502, Some("plugin-failed"), false));
+        let old = PluginFailureReason::Version("1.0.0".parse().expect("a valid version"));
+        for unfit in [PluginFailureReason::Missing, old] {
+            assert_eq!(status(unfit), (502, Some("plugin-failed"), false));
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@
 use super::{plan::ProcessPlan, plugin_use::Chain};
 use isopod_engine::{FrozenProgram, Program, Rejected};
 use isopod_policy::{Isolation, Process, ProcessName, ReleaseNumber, Scale};
+use semver::Version;
 use std::{path::PathBuf, sync::Arc};
 
 /// A frozen release.
@@ -15,6 +16,7 @@ pub(crate) struct Frozen {
     pub(super) middleware: Option<Arc<Chain>>,
     /// The pack of its assets, whose index is read again.
     pub(super) assets: Option<PathBuf>,
+    pub(super) plugin_version: Option<Arc<Version>>,
 }
 
 /// A process type of a frozen release.

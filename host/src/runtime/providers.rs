@@ -6,7 +6,7 @@ use std::sync::{Arc, Weak};
 
 use async_trait::async_trait;
 use isopod_engine::{Instance, ProviderCall, ProviderError, ProviderResults, Providers};
-use isopod_policy::{AppName, GrantedInterfaces, InterfaceName};
+use isopod_policy::{AppName, GrantedInterfaces, InterfaceName, PluginReference};
 
 use super::{
     call,
@@ -28,6 +28,7 @@ pub(crate) struct AppProviders {
 /// An interface and its provider.
 struct ProviderLink {
     interface: InterfaceName,
+    provider: PluginReference,
     calls: Arc<PluginCalls>,
 }
 
@@ -40,6 +41,7 @@ impl AppProviders {
     ) -> Option<Arc<dyn Providers>> {
         let links = granted.iter().map(|(interface, provider)| ProviderLink {
             interface: interface.clone(),
+            provider: provider.clone(),
             calls: resources.plugin_calls(&provider.name),
         });
         let links: Vec<_> = links.collect();
@@ -49,17 +51,19 @@ impl AppProviders {
 
     async fn call(
         &self,
-        calls: &PluginCalls,
+        link: &ProviderLink,
         call: ProviderCall,
         request_id: &str,
     ) -> Result<ProviderResults, CallFailure> {
+        let ProviderLink { provider: used, calls, .. } = link;
         let (class, depth) = call::current();
         if depth >= limits::ASK_DEPTH_MAX {
             return Err(CallFailure::TooDeep);
         }
         let directory = self.directory.upgrade().ok_or(CallFailure::Stopping)?;
-        let provider = directory.get(calls.plugin().as_str()).ok_or(PluginFailureReason::Missing)?;
+        let provider = directory.get(used.name.as_str()).ok_or(PluginFailureReason::Missing)?;
         let release = directory.serving(&provider).await.map_err(PluginFailureReason::Unavailable)?;
+        release.ensure_accepted(used)?;
         let pool = release.provider_pool().ok_or(PluginFailureReason::Missing)?;
         let payer = Payer { resources: &self.resources, class, depth: depth + 1 };
         let request_id = request_id.to_owned();
@@ -73,13 +77,13 @@ impl AppProviders {
 impl Providers for AppProviders {
     async fn call(&self, call: ProviderCall, request_id: &str) -> Result<ProviderResults, ProviderError> {
         let link = self.links.iter().find(|link| link.interface.as_str() == call.interface());
-        let Some(ProviderLink { calls, .. }) = link else {
+        let Some(link) = link else {
             let why = format!("`{}` is not granted", call.interface());
             return Err(ProviderError { provider: "none".to_owned(), why, is_busy: false });
         };
-        let called = self.call(calls, call, request_id).await;
-        calls.count(if called.is_ok() { PluginOutcome::Return } else { PluginOutcome::Failure });
-        called.map_err(|failure| failure.of(calls.plugin()))
+        let called = self.call(link, call, request_id).await;
+        link.calls.count(if called.is_ok() { PluginOutcome::Return } else { PluginOutcome::Failure });
+        called.map_err(|failure| failure.of(&link.provider.name))
     }
 }
 

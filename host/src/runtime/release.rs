@@ -16,7 +16,10 @@ use super::{
 };
 use crate::runtime::limits;
 use isopod_engine::{Program, Rejected, StallTimeout};
-use isopod_policy::{Entry, InstanceId, Isolation, MiddlewareUse, Process, ProcessName, ReleaseNumber, Scale};
+use isopod_policy::{
+    Entry, InstanceId, Isolation, MiddlewareUse, PluginSettings, Process, ProcessName, ReleaseNumber, Scale,
+};
+use semver::Version;
 use std::{
     sync::{
         Arc, Mutex, OnceLock, PoisonError,
@@ -45,6 +48,8 @@ pub(crate) struct ActiveRelease {
     middleware: Option<Arc<Chain>>,
     /// The assets that middlewares may respond with.
     assets: Option<Arc<Assets>>,
+    /// The version, if this is a release of a plugin.
+    plugin_version: Option<Arc<Version>>,
     /// When it entered service as a new release. Unset if it serves again.
     fresh_since: OnceLock<Instant>,
     stop: CancellationToken,
@@ -100,6 +105,7 @@ impl ActiveRelease {
             plugin,
             middleware: None,
             assets: None,
+            plugin_version: None,
             fresh_since,
             _stop_at_drop,
             stop,
@@ -122,6 +128,16 @@ impl ActiveRelease {
     /// Returns the release with its assets.
     pub(crate) fn with_assets(self, assets: Option<Assets>) -> Self {
         Self { assets: assets.map(Arc::new), ..self }
+    }
+
+    /// Returns the release of a plugin with its version.
+    pub(crate) fn with_plugin(self, settings: Option<&PluginSettings>) -> Self {
+        Self { plugin_version: settings.map(|settings| Arc::new(settings.version.clone())), ..self }
+    }
+
+    /// Returns the version, if this is a release of a plugin.
+    pub(crate) fn plugin_version(&self) -> Option<&Version> {
+        self.plugin_version.as_deref()
     }
 
     /// Returns the assets, if the release has any.
@@ -200,6 +216,7 @@ impl ActiveRelease {
             processes: pools.chain(commands).collect(),
             middleware: self.middleware.clone(),
             assets: self.assets.as_ref().map(|assets| assets.pack().to_owned()),
+            plugin_version: self.plugin_version.clone(),
         })
     }
 
@@ -208,7 +225,8 @@ impl ActiveRelease {
         let (program, planned) = frozen.thaw()?;
         let release = Self::new(Some(frozen.release()), program, frozen.isolation, planned, Arc::clone(resources));
         let assets = frozen.assets.clone().map(Assets::new);
-        Ok(Self { middleware: frozen.middleware.clone(), ..release.with_assets(assets) })
+        let (middleware, plugin_version) = (frozen.middleware.clone(), frozen.plugin_version.clone());
+        Ok(Self { middleware, plugin_version, ..release.with_assets(assets) })
     }
 
     /// Sets whether another release serves in its place.

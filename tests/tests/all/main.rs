@@ -116,6 +116,7 @@ mod outbound_timers;
 mod pages;
 mod plugin_checks;
 mod plugin_races;
+mod plugin_returns;
 mod plugin_roles;
 mod plugins;
 mod policy;

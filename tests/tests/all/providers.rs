@@ -165,7 +165,7 @@ fn a_provider_that_an_app_uses_cannot_be_removed() {
     assert!(problem["detail"].as_str().is_some_and(|detail| detail.contains("shop")), "{problem}");
     assert!(text(&host, "shop", "/caller").starts_with("shop "));
     host.deploy("shop", Bundle::archive("name = \"shop\"\n", &guest("hello")));
-    host.remove_plugin("probe").expect(204);
+    wait_for("the end of the rollout watch", || (host.remove_plugin("probe").status == 204).then_some(()));
 }
 
 #[test]

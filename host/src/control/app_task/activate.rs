@@ -90,6 +90,7 @@ impl AppTask {
                     let evicted = self.standby.remove(1);
                     self.services.shutdown.in_background(async move { evicted.drain().await });
                 }
+                self.publish_standby();
                 running
             }
             Incoming::Return { running, is_loaded } => {
@@ -116,6 +117,12 @@ impl AppTask {
             }
             None => self.stop_watch(),
         }
+    }
+
+    /// Publishes which releases are on standby, after a change.
+    pub(super) fn publish_standby(&self) {
+        let standby = self.standby.iter().filter_map(|release| release.release()).collect();
+        self.publish(|fields| fields.standby = standby);
     }
 
     /// Delivers the events that waited for a release.

@@ -9,7 +9,7 @@ use isopod_store::{NewActivity, Reason};
 use jiff::Timestamp;
 use serde_json::json;
 
-use super::{AppTask, Incoming};
+use super::{AppTask, Done, Incoming};
 use crate::control::{
     background::activity_log::activity_of,
     error::Failure,
@@ -49,11 +49,12 @@ impl AppTask {
         match outcome {
             Watched::Worse(detail) => {
                 if let Some(replacing) = Replacing::new(now, "worse-than-before", detail) {
-                    self.replace(replacing).await;
+                    self.replace(replacing);
                 }
             }
             Watched::Healthy | Watched::Superseded => {
                 let standby = std::mem::take(&mut self.standby);
+                self.publish_standby();
                 self.services.shutdown.in_background(async move {
                     for release in standby {
                         release.drain().await;
@@ -71,7 +72,7 @@ impl AppTask {
         let detail = format!("process `{}`: {}", report.process, report.detail);
         if serving.is_fresh() {
             if let Some(replacing) = Replacing::new(serving, "crash-loop", detail) {
-                self.replace(replacing).await;
+                self.replace(replacing);
             }
             return;
         }
@@ -86,9 +87,16 @@ impl AppTask {
         self.services.activity.record(&self.app, "process-failing", text, data).await;
     }
 
+    /// Replaces a release once no plugin and no app that uses it commits a release. The wait is on
+    /// another task, since a commit holds the lock while it waits for this task.
+    fn replace(&mut self, replacing: Replacing) {
+        let (plugins, kind) = (self.services.releases.plugins.clone(), self.app.kind);
+        self.begin(async move { Done::Locked(Box::new(replacing), plugins.lock(kind).await) });
+    }
+
     /// Takes a release out of service permanently. The app returns to the newest standby release,
     /// or to its last good release, which is loaded first.
-    async fn replace(&mut self, replacing: Replacing) {
+    pub(super) async fn replace_locked(&mut self, replacing: Replacing) {
         if !self.app.traffic.active().is_some_and(|serving| Arc::ptr_eq(&serving, &replacing.bad)) {
             return;
         }
@@ -150,6 +158,9 @@ impl AppTask {
             self.standby.pop();
         }
         let (bad, detail, code) = (replacing.number, &replacing.detail, replacing.code);
+        let running = match &incoming {
+            Incoming::Return { running, .. } | Incoming::New { running, .. } => Arc::clone(running),
+        };
         // Traffic switches first, since clients wait. The store follows within milliseconds.
         self.perform(decision, detail, Some(incoming));
         self.report_stranded_events();
@@ -159,7 +170,9 @@ impl AppTask {
         let data = json!({ "release": good, "bad": bad, "code": code, "detail": detail });
         let activity = activity_of(&self.app, "release-returned", text, data);
         self.store_return((bad, good), replacing.reason(), activity).await;
+        self.publish_standby();
         self.adopt_settings(good).await;
+        self.report_unfit_plugins(running, replacing.bad);
     }
 
     /// Stores the return from a bad release to a good release.

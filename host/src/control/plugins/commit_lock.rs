@@ -1,6 +1,7 @@
 //! The lock that keeps plugins and the apps that use them consistent: a release commits only after
 //! it was checked with the current releases of the other side. Owns the lock and the checks of a
-//! commit. Never calls a plugin while it holds the lock.
+//! commit. An automatic return takes the lock too, so that it doesn't change what a commit has
+//! checked. Never calls a plugin while it holds the lock.
 //!
 //! The order of locks: the lock is taken before a command is sent to the task of an app or a
 //! plugin, and its holder waits for the task. A task never waits for the lock.
@@ -8,6 +9,7 @@
 use std::sync::Arc;
 
 use isopod_policy::{AppKind, AppName, Manifest, MiddlewareUse, ReleaseNumber};
+use isopod_store::StoreError;
 use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard};
 
 use super::Plugins;
@@ -16,7 +18,7 @@ use crate::control::{
     error::{DeployError, Failure},
     failpoint::reached,
     limits,
-    plugin_users::UnusedPlugin,
+    plugin_users::{UnusedPlugin, Users},
 };
 use crate::runtime::ActiveRelease;
 
@@ -56,12 +58,27 @@ impl Plugins {
     /// The caller holds the lock until the deletion is stored.
     pub(in crate::control) async fn lock_unused(&self, plugin: &AppName) -> Result<UnusedPlugin, DeployError> {
         let guard = Arc::clone(&self.0.uses).write_owned().await;
-        let users = self.users(plugin).await?;
-        if users.apps.is_empty() && !users.is_required {
+        let users = Users { on_standby: self.users_on_standby(plugin).await?, ..self.users(plugin).await? };
+        if users.is_none() {
             reached("plugin-unused").await;
             return Ok(guard);
         }
         Err(DeployError::PluginInUse { plugin: plugin.clone(), users })
+    }
+
+    /// Returns the apps whose rollout watch may return to a release that uses a plugin.
+    async fn users_on_standby(&self, plugin: &AppName) -> Result<Vec<AppName>, StoreError> {
+        let mut users = Vec::new();
+        for app in self.0.options.app_table.of_kind(AppKind::App, None, usize::MAX) {
+            for number in &app.fields().standby {
+                let release = self.0.options.store.release(&app.name, *number).await?;
+                if release.is_some_and(|release| uses(&release.manifest, plugin)) {
+                    users.push(app.name.clone());
+                    break;
+                }
+            }
+        }
+        Ok(users)
     }
 
     /// Takes the lock of a commit, and checks under the lock what the commit combines: versions,
@@ -100,7 +117,8 @@ impl Plugins {
         Err(Failure::PluginsChanging)
     }
 
-    async fn lock(&self, kind: AppKind) -> CommitGuard {
+    /// Waits for the lock of a commit, or of an automatic return.
+    pub(in crate::control) async fn lock(&self, kind: AppKind) -> CommitGuard {
         let uses = Arc::clone(&self.0.uses);
         match kind {
             AppKind::App => CommitGuard::App(uses.read_owned().await),
@@ -172,11 +190,16 @@ impl Plugins {
 
 /// Validates the config of a use with a release of its plugin. The error is the plugin's message,
 /// or the reason for its failure.
-async fn validate_config(running: &ActiveRelease, used: &MiddlewareUse) -> Result<(), String> {
+pub(super) async fn validate_config(running: &ActiveRelease, used: &MiddlewareUse) -> Result<(), String> {
     let validated = running.validate_config(used.config.as_str()).await;
     validated.unwrap_or_else(|failed| Err(format!("the check failed: {failed}")))
 }
 
 fn has_same_config(one: &MiddlewareUse, other: &MiddlewareUse) -> bool {
     one.plugin.name == other.plugin.name && one.config == other.config
+}
+
+fn uses(manifest: &Manifest, plugin: &AppName) -> bool {
+    manifest.middleware.iter().any(|used| used.plugin.name == *plugin)
+        || manifest.grants.interfaces.values().any(|provider| provider.name == *plugin)
 }

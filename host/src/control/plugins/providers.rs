@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use isopod_engine::{ComponentInfo, Interfaces, Providers, inspect};
-use isopod_policy::{AppName, GrantedInterfaces, Manifest, PluginKind};
+use isopod_policy::{AppName, GrantedInterfaces, InterfaceName, Manifest, PluginKind, PluginReference};
 use isopod_store::StoreError;
 
 use super::Plugins;
@@ -20,19 +20,27 @@ impl Plugins {
     /// that the app expects.
     pub(super) async fn check_providers(&self, manifest: &Manifest, info: &ComponentInfo) -> Result<(), Failure> {
         for (interface, used) in &manifest.grants.interfaces {
-            let provider = self.check_version(used, PluginKind::Provider).await?;
-            let Some(expected) = info.imported_interfaces.get(interface.as_str()) else { continue };
-            let offered = self.offered(&provider).await?;
-            let difference = match offered.get(interface.as_str()) {
-                None => Some("it doesn't offer the interface".to_owned()),
-                Some(offered) => expected.difference(offered),
-            };
-            if let Some(why) = difference {
-                let (interface, plugin) = (interface.to_string(), used.name.clone());
-                return Err(Failure::PluginInterface { interface, plugin, why });
-            }
+            self.check_provider(interface, used, info).await?;
         }
         Ok(())
+    }
+
+    /// Checks that a provider offers an interface, with the types that the app expects.
+    pub(super) async fn check_provider(
+        &self,
+        interface: &InterfaceName,
+        used: &PluginReference,
+        info: &ComponentInfo,
+    ) -> Result<(), Failure> {
+        let provider = self.check_version(used, PluginKind::Provider).await?;
+        let Some(expected) = info.imported_interfaces.get(interface.as_str()) else { return Ok(()) };
+        let offered = self.offered(&provider).await?;
+        let difference = match offered.get(interface.as_str()) {
+            None => Some("it doesn't offer the interface".to_owned()),
+            Some(offered) => expected.difference(offered),
+        };
+        let (interface, plugin) = (interface.to_string(), used.name.clone());
+        difference.map_or(Ok(()), |why| Err(Failure::PluginInterface { interface, plugin, why }))
     }
 
     /// Checks that a new release of a provider offers the interfaces that apps use, unchanged.
@@ -49,18 +57,11 @@ impl Plugins {
         let present = self.offered(plugin).await?;
         for found in &uses {
             let name = found.interface.as_str();
-            let difference = match (kind, info.exported_interfaces.get(name)) {
-                (Some(PluginKind::Provider), Some(new)) => {
-                    present.get(name).and_then(|present| present.difference(new))
-                }
-                (Some(PluginKind::Provider), None) => Some("it doesn't offer the interface".to_owned()),
-                (_, _) => Some("it is not a provider".to_owned()),
-            };
-            if let Some(why) = difference {
+            if let Some(why) = difference(name, kind, &present, info) {
                 let users = uses.iter().filter(|other| other.interface == found.interface);
                 let apps = sorted(users.map(|found| found.app.clone()));
                 let (plugin, interface) = (plugin.name.clone(), name.to_owned());
-                let users = Users { apps, is_required: false }.to_string();
+                let users = Users { apps, ..Users::default() }.to_string();
                 return Err(Failure::PluginInterfaceOfUsers { plugin, interface, why, users });
             }
         }
@@ -97,5 +98,22 @@ impl Plugins {
     pub(super) async fn users_of_interfaces(&self, plugin: &AppName) -> Result<Vec<AppName>, StoreError> {
         let uses = self.0.options.store.interface_uses(Some(plugin)).await?;
         Ok(uses.into_iter().map(|found| found.app).collect())
+    }
+}
+
+/// Returns why apps that use an interface of a provider can't use it of another release: what
+/// differs from the present interfaces.
+pub(super) fn difference(
+    interface: &str,
+    kind: Option<PluginKind>,
+    present: &Interfaces,
+    new: &ComponentInfo,
+) -> Option<String> {
+    match (kind, new.exported_interfaces.get(interface)) {
+        (Some(PluginKind::Provider), Some(new)) => {
+            present.get(interface).and_then(|present| present.difference(new))
+        }
+        (Some(PluginKind::Provider), None) => Some("it doesn't offer the interface".to_owned()),
+        (_, _) => Some("it is not a provider".to_owned()),
     }
 }

@@ -141,7 +141,8 @@ impl Releases {
             Purpose::Preview => planned.iter_mut().for_each(|planned| planned.scale.min = 0),
         }
         let release = ActiveRelease::new(Some(number), program, manifest.isolation, planned, Arc::clone(resources));
-        Ok(release.with_middleware(&manifest.middleware, resources).with_assets(assets))
+        let release = release.with_middleware(&manifest.middleware, resources).with_assets(assets);
+        Ok(release.with_plugin(manifest.plugin.as_ref()))
     }
 
     /// Returns the assets of a release, which are read when they are first needed.

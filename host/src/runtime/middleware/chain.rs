@@ -16,7 +16,8 @@ use crate::{
 };
 use http::{Response, Uri, request, response, uri::PathAndQuery};
 use isopod_engine::{Decision, Fault, PluginRequest, RequestChanges, ResponseBody, ResponseDecision};
-use isopod_policy::{AppName, OnFailure};
+use isopod_policy::{AppName, OnFailure, PluginReference};
+use semver::Version;
 use std::{io, sync::Arc};
 
 /// The decision of the middlewares about a request, and which of them wait for the response.
@@ -66,6 +67,8 @@ pub(crate) struct PluginFailure {
 pub(crate) enum PluginFailureReason {
     #[error("no plugin with this name and kind is installed")]
     Missing,
+    #[error("its version {0} is outside the range that the app accepts")]
+    Version(Version),
     /// No release of the plugin is serving.
     #[error("it is unavailable: {0}")]
     Unavailable(String),
@@ -88,6 +91,17 @@ impl From<CallError> for PluginFailureReason {
                 InvokeError::QueueFull(_) | InvokeError::QueueTimeout(_) | InvokeError::Fault(Fault::NoRoom { .. }),
             ) => Self::Busy,
             CallError::Invoke(refused) => Self::Invoke(refused),
+        }
+    }
+}
+
+impl ActiveRelease {
+    /// Checks that the version of this plugin is within the range of a user. A deploy checks it
+    /// too; an automatic return, or a release that serves at its own URL, may violate the range.
+    pub(in crate::runtime) fn ensure_accepted(&self, by: &PluginReference) -> Result<(), PluginFailureReason> {
+        match self.plugin_version() {
+            Some(version) if !by.accepts(version) => Err(PluginFailureReason::Version(version.clone())),
+            Some(_) | None => Ok(()),
         }
     }
 }
@@ -195,7 +209,9 @@ impl ChainLink {
         // An app with the name of a plugin must not be loaded for its requests.
         let plugin = directory.get(self.plugin().as_str()).filter(|app| app.is_plugin());
         let plugin = plugin.ok_or(PluginFailureReason::Missing)?;
-        directory.serving(&plugin).await.map_err(PluginFailureReason::Unavailable)
+        let release = directory.serving(&plugin).await.map_err(PluginFailureReason::Unavailable)?;
+        release.ensure_accepted(&self.used.plugin)?;
+        Ok(release)
     }
 
     async fn ask(

@@ -1,0 +1,54 @@
+//! Reports what doesn't fit after an automatic return: the apps that need a newer release of a
+//! plugin, and the plugins that have changed since a release of an app served. Never changes a
+//! release: the one that the return replaced fails.
+
+use std::sync::Arc;
+
+use isopod_policy::{AppName, limits::APP_NAME_CHARS_MAX, text};
+use serde_json::json;
+
+use super::{AppTask, Services};
+use crate::control::{app::AppRecord, plugins::UnfitPlugin};
+use crate::{observe::logs::LogLine, runtime::ActiveRelease};
+
+impl AppTask {
+    /// Checks a release that serves again in place of `bad`, and reports what doesn't fit. In the
+    /// background, since the checks may call a plugin.
+    pub(super) fn report_unfit_plugins(&self, running: Arc<ActiveRelease>, bad: Arc<ActiveRelease>) {
+        let (services, app) = (Arc::clone(&self.services), Arc::clone(&self.app));
+        self.services.shutdown.in_background(async move {
+            match services.releases.plugins.unfit(&app, &running, &bad).await {
+                Ok(unfit) if unfit.is_empty() => {}
+                Ok(unfit) => report(&services, &app, unfit).await,
+                Err(failure) => {
+                    tracing::warn!(app = %app.name, %failure, "failed to check the plugins after an automatic return");
+                }
+            }
+        });
+    }
+}
+
+async fn report(services: &Services, app: &AppRecord, unfit: Vec<UnfitPlugin>) {
+    if !app.kind.is_app() {
+        let users = unfit.iter().map(|unfit| unfit.user.as_ref().map_or("the host's settings", AppName::as_str));
+        let users = text::list(users, APP_NAME_CHARS_MAX);
+        let text = format!(
+            "the release that serves again doesn't fit: {users}. Calls of the plugin by these apps may fail until they \
+             have a release that fits, or another version is installed"
+        );
+        record(services, app, text, json!({ "plugin": app.name, "users": users })).await;
+    }
+    for UnfitPlugin { user, plugin, failure } in unfit {
+        // The app may have been destroyed meanwhile.
+        let Some(user) = user.and_then(|user| services.app_table.app(&user).ok()) else { continue };
+        let text = format!("since an automatic return of `{}`, a plugin doesn't fit: {failure}", app.name);
+        let data = json!({ "plugin": plugin, "returned": app.name, "code": failure.code() });
+        record(services, &user, text, data).await;
+    }
+}
+
+async fn record(services: &Services, app: &AppRecord, text: String, data: serde_json::Value) {
+    app.log.write(LogLine::host(&app.name, text.clone()));
+    tracing::warn!(app = %app.name, "{text}");
+    services.activity.record(app, "plugin-unfit", text, data).await;
+}

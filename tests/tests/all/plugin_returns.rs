@@ -1,0 +1,117 @@
+//! Tests automatic returns to a former release, of a plugin and of an app: calls between releases
+//! that don't fit fail, and the activity names the apps.
+
+use isopod_tests::{
+    Ask, Bundle, Host,
+    bundle::QUICK_WEB,
+    guest,
+    middleware::{probe_plugin, used},
+    wait_for,
+};
+use serde_json::{Value, json};
+
+/// Requests enough for the rollout watch, which needs five failures.
+const FAILURES: usize = 8;
+
+const PASS: &str = "{ request = \"pass\" }";
+
+fn app(name: &str, middleware: &str) -> Bundle {
+    Bundle::archive(&format!("name = \"{name}\"\n{middleware}"), &guest("hello"))
+}
+
+/// Uses these versions of the plugin.
+fn ranged(range: &str) -> String {
+    format!("[[middleware]]\nuse = \"probe@{range}\"\nconfig = {PASS}\n")
+}
+
+/// An app whose component has these config vars, with a middleware.
+fn shapes(middleware: &str, config: &str) -> Bundle {
+    Bundle::shapes(&format!("{middleware}{QUICK_WEB}[config]\n{config}\n"))
+}
+
+fn text(entry: &Value) -> &str {
+    entry["text"].as_str().unwrap_or_else(|| panic!("an entry of the activity has a text: {entry}"))
+}
+
+/// `breaker` makes the new version fail. The others are deployed during its rollout watch.
+#[test]
+fn a_plugin_that_returns_fails_only_the_apps_that_it_does_not_fit() {
+    let host = Host::start();
+    host.installed(&probe_plugin("1.0.0", ""));
+    host.deploy("old", app("old", &used(PASS, "")));
+    host.deploy("breaker", app("breaker", &used("{ request = \"trap\" }", "")));
+    host.get("old", "/").expect(200);
+    host.installed(&probe_plugin("1.1.0", "[config]\nFEATURE = \"1\"\n"));
+    host.deploy("ranged", app("ranged", &ranged("^1.1")));
+    host.deploy("configured", app("configured", &used("{ request = \"pass\", needs = \"FEATURE\" }", "")));
+    for name in ["ranged", "configured"] {
+        host.get(name, "/").expect(200);
+    }
+    (0..FAILURES).for_each(|_| drop(host.get("breaker", "/")));
+    let returned = host.activity_of("probe", "release-returned");
+    assert_eq!((&returned["data"]["bad"], &returned["data"]["release"]), (&json!(2), &json!(1)), "{returned}");
+    let unfit = host.activity_of("probe", "plugin-unfit");
+    assert!(text(&unfit).contains("configured, ranged") && !text(&unfit).contains("old"), "{unfit}");
+    for (name, reason) in [("ranged", "1.0.0"), ("configured", "FEATURE")] {
+        let entry = host.activity_of(name, "plugin-unfit");
+        assert!(text(&entry).contains("probe") && text(&entry).contains(reason), "{entry}");
+        let problem = host.get(name, "/").problem_of(name, 502, "plugin-failed");
+        assert_eq!(problem["plugin"], "probe", "{problem}");
+    }
+    assert_eq!(host.get("old", "/").expect(200).text(), "Hello, world!");
+    // The apps serve again with a version that fits.
+    host.installed(&probe_plugin("1.2.0", "[config]\nFEATURE = \"1\"\n"));
+    for name in ["ranged", "configured"] {
+        host.get(name, "/").expect(200);
+    }
+}
+
+#[test]
+fn an_app_that_returns_to_a_release_with_an_unfit_plugin_is_reported() {
+    let host = Host::start();
+    host.create("shop", "production");
+    host.installed(&probe_plugin("1.0.0", ""));
+    host.deploy("shop", shapes(&ranged("^1"), "GREETING = \"good\""));
+    host.get("shop", "/").expect(200);
+    host.deploy("shop", shapes("", "SHAPE = \"trap\""));
+    host.installed(&probe_plugin("2.0.0", ""));
+    (0..FAILURES).for_each(|_| drop(host.get("shop", "/")));
+    host.activity_of("shop", "release-returned");
+    let entry = host.activity_of("shop", "plugin-unfit");
+    assert!(text(&entry).contains("2.0.0") && text(&entry).contains("^1"), "{entry}");
+    assert_eq!((&entry["data"]["plugin"], &entry["data"]["code"]), (&json!("probe"), &json!("plugin-version")));
+    let problem = host.get("shop", "/").problem_of("shop", 502, "plugin-failed");
+    assert!(problem["detail"].as_str().is_some_and(|detail| detail.contains("2.0.0")), "{problem}");
+}
+
+#[test]
+fn a_plugin_of_a_release_on_standby_is_not_removed() {
+    let host = Host::start();
+    host.create("shop", "production");
+    host.installed(&probe_plugin("1.0.0", ""));
+    host.deploy("shop", shapes(&ranged("^1"), "GREETING = \"good\""));
+    host.deploy("shop", shapes("", "SHAPE = \"trap\""));
+    let refused = host.remove_plugin("probe").problem(409, "plugin-in-use");
+    assert_eq!(refused["used_by"], json!(["shop"]), "{refused}");
+    assert!(refused["detail"].as_str().is_some_and(|detail| detail.contains("on standby")), "{refused}");
+    (0..FAILURES).for_each(|_| drop(host.get("shop", "/")));
+    host.activity_of("shop", "release-returned");
+    assert_eq!(host.get("shop", "/").expect(200).text(), "v1 good");
+    host.deploy("shop", shapes("", "GREETING = \"better\""));
+    wait_for("the end of the rollout watch", || (host.remove_plugin("probe").status == 204).then_some(()));
+    assert_eq!(host.get("shop", "/").expect(200).text(), "v3 better");
+}
+
+/// A release that serves at its own URL may use a plugin outside its range.
+#[test]
+fn a_former_release_does_not_use_a_version_outside_its_range() {
+    let host = Host::start();
+    host.installed(&probe_plugin("1.0.0", ""));
+    host.deploy("shop", app("shop", &ranged("^1")));
+    host.deploy("shop", app("shop", ""));
+    host.app("v1--shop", Ask::get("/")).expect(200);
+    host.installed(&probe_plugin("2.0.0", ""));
+    let problem = host.app("v1--shop", Ask::get("/")).problem_of("shop", 502, "plugin-failed");
+    assert!(problem["detail"].as_str().is_some_and(|detail| detail.contains("2.0.0")), "{problem}");
+    host.app("shop", Ask::get("/")).expect(200);
+}
