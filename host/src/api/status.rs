@@ -21,7 +21,7 @@ use super::{
     path::AppPath,
     request::{Path, app_name},
 };
-use crate::observe::exposition::Format;
+use crate::{control, observe::exposition::Format};
 
 /// The response of liveness and readiness checks.
 #[derive(Serialize, utoipa::ToSchema)]
@@ -56,6 +56,15 @@ pub(super) struct HostStatus {
     log_lines_dropped: u64,
     /// The problems of the data folder, each with its remedy.
     data_folder_problems: Vec<String>,
+    /// The middleware of the host's settings that can't handle requests.
+    middleware_problems: Vec<MiddlewareProblem>,
+}
+
+/// A middleware of the host's settings that can't handle requests.
+#[derive(Serialize, utoipa::ToSchema)]
+pub(super) struct MiddlewareProblem {
+    plugin: AppName,
+    why: String,
 }
 
 /// The status of an app.
@@ -136,6 +145,8 @@ pub(super) async fn host(State(api): State<Arc<Api>>) -> (StatusCode, axum::Json
             in_error.push(record.name.clone());
         }
     }
+    let problems = api.control.plugins.middleware_problems().await.into_iter();
+    let problems = problems.map(|control::MiddlewareProblem { plugin, why }| MiddlewareProblem { plugin, why });
     let up = in_error.is_empty() && api.ready.load(Ordering::Acquire) && !api.stop.is_cancelled();
     let body = HostStatus {
         status: word(up),
@@ -147,6 +158,7 @@ pub(super) async fn host(State(api): State<Arc<Api>>) -> (StatusCode, axum::Json
         pushes_under_way: api.control.pushes.count(),
         log_lines_dropped: api.logs.dropped(),
         data_folder_problems: api.store.control_problem().iter().map(ToString::to_string).collect(),
+        middleware_problems: problems.collect(),
     };
     (status(up), axum::Json(body))
 }

@@ -173,8 +173,8 @@ pub(crate) enum Failure {
     #[error("the middleware `{plugin}` can't check its config, because it isn't serving: {why}")]
     PluginNotServing { plugin: AppName, why: String },
     #[error(
-        "version {version} of the plugin `{}` is installed, but the manifest accepts only {}: change the range, \
-         or install another version",
+        "version {version} of the plugin `{}` is installed, but only {} is accepted: change the range, or install \
+         another version",
         used.name,
         used.version.as_ref().map(ToString::to_string).unwrap_or_default()
     )]

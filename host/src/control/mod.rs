@@ -35,7 +35,7 @@ pub(crate) use self::{
     app::{APP_DESTROYED, AppRecord, Fields},
     background::scheduler as schedules,
     error::{DeployError, Failure},
-    plugins::{Plugin, PluginRelease},
+    plugins::{MiddlewareProblem, Plugin, PluginRelease},
     push::progress::PushNow,
     push::pushes::PushLimits,
     push::request::Accepted,

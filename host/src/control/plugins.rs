@@ -4,9 +4,10 @@
 
 mod commit_lock;
 mod providers;
+mod required;
 mod unfit;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use isopod_engine::ComponentInfo;
 use isopod_policy::{
@@ -16,6 +17,8 @@ use isopod_store::{Store, StoreError};
 use semver::Version;
 use tokio::sync::RwLock;
 
+pub(crate) use self::required::MiddlewareProblem;
+use self::required::RejectedConfig;
 pub(in crate::control) use self::{
     commit_lock::{AcceptedConfigs, CommitGuard},
     unfit::UnfitPlugin,
@@ -46,6 +49,8 @@ struct Service {
     /// Held shared while an app commits a release, and exclusively while a plugin commits a release
     /// or is destroyed (`commit_lock.rs`). An automatic return counts as a commit.
     uses: Arc<RwLock<()>>,
+    /// The required configs that plugins rejected at the last check.
+    rejected: Mutex<Vec<RejectedConfig>>,
 }
 
 /// A plugin with its current release.
@@ -68,7 +73,7 @@ pub(crate) struct PluginRelease {
 
 impl Plugins {
     pub(in crate::control) fn new(options: Options) -> Self {
-        Self(Arc::new(Service { options, uses: Arc::default() }))
+        Self(Arc::new(Service { options, uses: Arc::default(), rejected: Mutex::default() }))
     }
 
     /// Returns all plugins, ordered by name.
@@ -189,16 +194,5 @@ impl Plugins {
             version: version.clone(),
             users: users.to_string(),
         })
-    }
-
-    /// Logs which required plugins are missing: with `on_failure = "refuse"`, all apps fail.
-    pub(in crate::control) fn report_missing(&self) {
-        for used in &self.0.options.required {
-            let name = &used.plugin.name;
-            if self.record(name).is_none_or(|record| record.fields().release.is_none()) {
-                tracing::warn!(plugin = %name, "the host's settings require a plugin that is not installed; install it \
-                               with `isopod plugins install`");
-            }
-        }
     }
 }

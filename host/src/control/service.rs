@@ -159,11 +159,12 @@ impl Service {
             gc: gc::Service { app_table: app_table.clone(), store: store.clone() },
             data_watch: data_watch::Service { app_table: app_table.clone(), activity, store: store.clone() },
             events,
+            plugins: plugins.clone(),
             shutdown,
         };
         let (apps, directory) = (self.handles.apps.clone(), Arc::clone(&self.directory));
         let restored = Startup { apps, app_table, store, schedules, directory, late }.restore().await?;
-        plugins.report_missing();
+        plugins.report_required().await;
         Ok(restored)
     }
 

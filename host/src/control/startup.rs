@@ -18,6 +18,7 @@ use crate::control::{
     error::{DeployError, Failure},
     events::Events,
     limits,
+    plugins::Plugins,
     shutdown::Shutdown,
 };
 use crate::runtime::Directory;
@@ -37,6 +38,7 @@ pub(in crate::control) struct LateServices {
     pub(in crate::control) gc: gc::Service,
     pub(in crate::control) data_watch: data_watch::Service,
     pub(in crate::control) events: Events,
+    pub(in crate::control) plugins: Plugins,
     pub(in crate::control) shutdown: Shutdown,
 }
 
@@ -208,9 +210,12 @@ pub(crate) struct Restored {
 
 impl Restored {
     /// Loads the plugins. Called before the host accepts traffic, since a cold app serves
-    /// immediately and its requests need its plugins.
+    /// immediately and its requests need its plugins. Checks the required middleware in the
+    /// background.
     pub(crate) async fn load_plugins(&self) {
         load(&self.plugins).await;
+        let plugins = self.late.plugins.clone();
+        self.late.shutdown.in_background(async move { plugins.check_required().await });
     }
 
     /// Loads the apps, a bounded number concurrently, and then starts garbage collection and the
@@ -222,7 +227,7 @@ impl Restored {
         let duration_ms = started_at.elapsed().as_millis();
         let (started, cold) = (self.plugins.len() + self.apps.len(), self.cold);
         tracing::info!(started, cold, duration_ms, "the apps are loaded; cold apps load on their first request");
-        let LateServices { gc, data_watch, events, shutdown } = self.late;
+        let LateServices { gc, data_watch, events, plugins: _, shutdown } = self.late;
         let reporter = data_watch.clone();
         shutdown.in_background(async move { reporter.report_unreadable(events.resume().await).await });
         shutdown.in_background(gc.run());

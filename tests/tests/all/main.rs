@@ -140,6 +140,7 @@ mod replies;
 mod request_bodies;
 mod request_forms;
 mod requests;
+mod required_middleware;
 mod response_rules;
 mod resumed_watch;
 mod revoked_tokens;

@@ -39,6 +39,9 @@ async fn report(services: &Services, app: &AppRecord, unfit: Vec<UnfitPlugin>) {
         record(services, app, text, json!({ "plugin": app.name, "users": users })).await;
     }
     for UnfitPlugin { user, plugin, failure } in unfit {
+        if user.is_none() {
+            services.releases.plugins.check_required().await;
+        }
         // The app may have been destroyed meanwhile.
         let Some(user) = user.and_then(|user| services.app_table.app(&user).ok()) else { continue };
         let text = format!("since an automatic return of `{}`, a plugin doesn't fit: {failure}", app.name);

@@ -195,7 +195,7 @@ pub(super) async fn validate_config(running: &ActiveRelease, used: &MiddlewareUs
     validated.unwrap_or_else(|failed| Err(format!("the check failed: {failed}")))
 }
 
-fn has_same_config(one: &MiddlewareUse, other: &MiddlewareUse) -> bool {
+pub(super) fn has_same_config(one: &MiddlewareUse, other: &MiddlewareUse) -> bool {
     one.plugin.name == other.plugin.name && one.config == other.config
 }
 

@@ -110,9 +110,7 @@ pub(super) fn difference(
     new: &ComponentInfo,
 ) -> Option<String> {
     match (kind, new.exported_interfaces.get(interface)) {
-        (Some(PluginKind::Provider), Some(new)) => {
-            present.get(interface).and_then(|present| present.difference(new))
-        }
+        (Some(PluginKind::Provider), Some(new)) => present.get(interface).and_then(|present| present.difference(new)),
         (Some(PluginKind::Provider), None) => Some("it doesn't offer the interface".to_owned()),
         (_, _) => Some("it is not a provider".to_owned()),
     }

@@ -122,8 +122,6 @@ fn unfit_use<T>(
     match checked {
         Ok(_) | Err(Failure::PluginNotServing { .. }) => Ok(None),
         Err(failure @ (Failure::Store(_) | Failure::Internal(_))) => Err(failure),
-        Err(failure) => {
-            Ok(Some(UnfitPlugin { user: Some(app.name.clone()), plugin: used.name.clone(), failure }))
-        }
+        Err(failure) => Ok(Some(UnfitPlugin { user: Some(app.name.clone()), plugin: used.name.clone(), failure })),
     }
 }
