@@ -13,12 +13,12 @@ use super::templates::{self, File, Template};
 
 #[derive(Args, Debug)]
 pub(crate) struct NewArgs {
-    /// The name of the app and its folder: lower-case letters, digits and hyphens
+    /// The name of the app or plugin, and of its folder: lower-case letters, digits and hyphens
     name: AppName,
-    /// The kind of app to create
+    /// The kind of project to create
     #[arg(long, value_enum, default_value_t = Template::Http)]
     template: Template,
-    /// The folder to create [default: the app's name]
+    /// The folder to create [default: the name]
     #[arg(long, value_name = "DIR")]
     path: Option<PathBuf>,
 }
@@ -45,7 +45,8 @@ pub(crate) fn run(args: &NewArgs) -> Result<(), Failure> {
         ));
     }
     output::emit(&format!("{}\n", output::done(&format!("created {}", folder.display()))));
-    output::emit(&format!("\nNext:\n  cd {}\n  isopod dev\n", quoted(&folder)));
+    let next = if args.template.is_plugin() { "isopod plugins install" } else { "isopod dev" };
+    output::emit(&format!("\nNext:\n  cd {}\n  {next}\n", quoted(&folder)));
     Ok(())
 }
 

@@ -59,7 +59,7 @@ const RESERVED: [&str; 47] = [
     "use",
 ];
 
-/// The kind of app to create.
+/// The kind of project to create.
 #[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Template {
     /// Answers HTTP requests
@@ -68,6 +68,18 @@ pub(crate) enum Template {
     Events,
     /// Holds conversations: one event for each message
     Bot,
+    /// A plugin that receives the requests to apps before the apps do
+    Middleware,
+}
+
+impl Template {
+    /// Returns whether the project is a plugin.
+    pub(crate) fn is_plugin(self) -> bool {
+        match self {
+            Self::Http | Self::Events | Self::Bot => false,
+            Self::Middleware => true,
+        }
+    }
 }
 
 /// One file of a project.
@@ -96,13 +108,24 @@ pub(crate) fn files(template: Template, name: &AppName) -> Vec<File> {
             include_str!("templates/bot.toml.in"),
             include_str!("templates/bot.md.in"),
         ),
+        Template::Middleware => (
+            include_str!("templates/middleware.rs.in"),
+            include_str!("templates/plugin.toml.in"),
+            include_str!("templates/middleware.md.in"),
+        ),
     };
-    let manifest = format!("{}{manifest}", include_str!("templates/isopod.toml.in"));
-    let readme = format!("{}{readme}{}", include_str!("templates/head.md.in"), include_str!("templates/foot.md.in"));
+    let (manifest_head, readme_head) = match template.is_plugin() {
+        true => ("", ""),
+        false => (include_str!("templates/isopod.toml.in"), include_str!("templates/head.md.in")),
+    };
+    let manifest = format!("{manifest_head}{manifest}");
+    let readme = format!("{readme_head}{readme}{}", include_str!("templates/foot.md.in"));
     // The simplest template depends only on the SDK.
     let libraries = match template {
         Template::Http => "",
-        Template::Events | Template::Bot => "serde = { version = \"1\", features = [\"derive\"] }\n",
+        Template::Events | Template::Bot | Template::Middleware => {
+            "serde = { version = \"1\", features = [\"derive\"] }\n"
+        }
     };
     let cargo = include_str!("templates/Cargo.toml.in").replace("{{libraries}}", libraries);
     let texts = [

@@ -2,7 +2,7 @@
 //! dev` deploys each saved change.
 
 use isopod_tests::{
-    Answer, Ask,
+    Answer, Ask, Bundle, Host, guest,
     program::{self, Running},
     wait_for,
 };
@@ -55,13 +55,30 @@ fn projects_share_their_compiled_dependencies() {
 #[test]
 fn every_new_project_passes_its_own_tests() {
     let folder = tempfile::tempdir().expect("a folder can be made");
-    for template in ["http", "events", "bot"] {
+    for template in ["http", "events", "bot", "middleware"] {
         let project = new_project(folder.path(), &format!("new-{template}"), template);
         let mut tests = Command::new("cargo");
         // A shared target folder: the dependencies are identical.
         tests.arg("test").current_dir(project).env("CARGO_TARGET_DIR", folder.path().join("target"));
         succeeds(&mut tests);
     }
+}
+
+#[test]
+fn a_new_middleware_is_installed_and_refuses_requests_to_an_app() {
+    let folder = tempfile::tempdir().expect("a folder can be made");
+    let project = new_project(folder.path(), "require-header", "middleware");
+    let host = Host::start();
+    let (address, token) = (format!("http://{}", host.admin), host.token.clone());
+    let install = ["plugins", "install", "--host", &address, "--token", &token];
+    let text = succeeds(program::command(&install).current_dir(&project));
+    assert!(text.contains("require-header 0.1.0 is installed as v1"), "{text}");
+    let readme = fs::read_to_string(project.join("README.md")).expect("it was written");
+    let uses = readme.split("```toml\n").nth(1).and_then(|rest| rest.split_once("```")).expect("it shows a use").0;
+    host.deploy("shop", Bundle::archive(&format!("name = \"shop\"\n{uses}"), &guest("hello")));
+    let refused = host.get("shop", "/").expect(400);
+    assert_eq!(refused.text(), "the header x-key is missing\n");
+    host.app("shop", Ask::get("/").header("x-key", "42")).expect(200);
 }
 
 /// Returns a block of Rust from a page of the documentation that contains `text`.
