@@ -15,8 +15,13 @@ const LOCK: &str = "lock";
 /// The exclusive use of the data folder, released on drop.
 #[derive(Debug)]
 pub(crate) struct FolderLock {
-    /// Open until then, since closing the file releases the lock.
-    _file: File,
+    file: File,
+}
+
+impl Drop for FolderLock {
+    fn drop(&mut self) {
+        unlock(&self.file);
+    }
 }
 
 impl FolderLock {
@@ -32,7 +37,7 @@ impl FolderLock {
         }
         // The process id only helps operators, so a full disk must not prevent a start.
         let _ = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| writeln!(file, "{}", std::process::id()));
-        Ok(Self { _file: file })
+        Ok(Self { file })
     }
 }
 
@@ -44,12 +49,21 @@ pub(crate) fn is_locked(folder: &Path) -> Result<bool, StoreError> {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
         Err(error) => return Err(StoreError::file(&path, &error)),
     };
-    // Released again when the file is closed.
     match file.try_lock_shared() {
-        Ok(()) => Ok(false),
+        Ok(()) => {
+            unlock(&file);
+            Ok(false)
+        }
         Err(TryLockError::WouldBlock) => Ok(true),
         Err(TryLockError::Error(error)) => Err(StoreError::file(&path, &error)),
     }
+}
+
+/// Releases the lock explicitly. Closing the file is not sufficient: a child process inherits a
+/// copy of each open file when it is forked, and holds the lock until it executes its program.
+fn unlock(file: &File) {
+    // If this fails, the kernel releases the lock when the last copy of the file is closed.
+    let _ = file.unlock();
 }
 
 /// Returns the process id in the lock file, if it was already written.
@@ -57,4 +71,22 @@ fn holder(file: &mut File) -> Option<u32> {
     let mut text = String::new();
     file.take(32).read_to_string(&mut text).ok()?;
     text.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_copy_of_the_open_file_does_not_keep_the_lock() {
+        let folder = tempfile::tempdir().expect("the folder is created");
+        let lock = FolderLock::take(folder.path()).expect("the folder is not in use");
+        // A child process has such a copy until it executes its program.
+        let copy = lock.file.try_clone().expect("an open file can be copied");
+        assert!(matches!(FolderLock::take(folder.path()), Err(StoreError::InUse { .. })));
+        drop(lock);
+        assert!(!is_locked(folder.path()).expect("it can be read"));
+        FolderLock::take(folder.path()).expect("the folder is not in use any longer");
+        drop(copy);
+    }
 }
