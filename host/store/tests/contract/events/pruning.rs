@@ -48,6 +48,8 @@ async fn events_are_accepted_between_the_steps_of_pruning() {
                 break;
             }
             steps.borrow_mut().push(removed);
+            // Lets `accept` receive an event's response before the next step is queued.
+            tokio::task::yield_now().await;
         }
         is_pruned.set(true);
     };
