@@ -11,16 +11,16 @@ use isopod_store::{
 use rusqlite::Connection;
 use tempfile::TempDir;
 
-use super::{Backend, COMMITTED, EventSeq, done, event, ordered, process, retry};
+use super::{Backend, COMMITTED, EventSeq, done, event, ordered, process};
 use crate::lasting::{run_and_kill, victims_folder};
 use crate::{at, name, new_app};
 
-fn backend(store: &Store) -> Backend<'_> {
+pub(super) fn backend(store: &Store) -> Backend<'_> {
     Backend { queue: store.events(), kv: store.kv() }
 }
 
 /// Returns a store with the app `bot`, whose folder the next start keeps.
-async fn store_of_bot() -> (TempDir, Store) {
+pub(super) async fn store_of_bot() -> (TempDir, Store) {
     let folder = tempfile::tempdir().expect("the folder is created");
     let store = Store::open(folder.path()).expect("the store opens");
     store.create_app(new_app("bot")).await.expect("the app is created");
@@ -32,7 +32,7 @@ fn reopened(folder: &TempDir, store: Store) -> Store {
     Store::open(folder.path()).expect("the store opens again")
 }
 
-fn database(folder: &Path) -> Connection {
+pub(super) fn database(folder: &Path) -> Connection {
     Connection::open(folder.join("apps/bot/kv.db")).expect("the database opens")
 }
 
@@ -288,25 +288,6 @@ async fn a_database_of_the_previous_format_gets_a_queue_and_keeps_its_entries() 
     assert!(!found[0].is_pending(), "its events wait for a newer host");
     assert_eq!(store.events().stats(&name("bot"), at(20)).await, Err(newer.clone()));
     assert_eq!(store.kv().get(&name("bot"), "", "k").await, Err(newer));
-}
-
-#[tokio::test]
-async fn a_full_queue_refuses_events_and_keeps_delivering() {
-    let (folder, store) = store_of_bot().await;
-    backend(&store).accept([event("1"), event("2")], 0).await;
-    let filled = format!("UPDATE queues SET ready = {}", isopod_store::limits::EVENTS_PER_APP_MAX - 1);
-    database(folder.path()).execute_batch(&filled).expect("it is written");
-    let refused = store.events().accept(&name("bot"), vec![event("3"), event("4")], at(0)).await;
-    assert_eq!(refused, Err(StoreError::EventQueueFull));
-    assert_eq!(store.events().get(&name("bot"), "3", None).await, Ok(None), "none of the batch");
-    let claims = backend(&store).claim(0).await;
-    let emits = Outcome::Done { effects: Effects { emitted: vec![event("5"), event("6")], ..Effects::default() } };
-    let settled = store.events().settle(&name("bot"), claims[0].lease, emits, at(0)).await;
-    assert_eq!(settled, Err(StoreError::EventQueueFull));
-    assert_eq!(backend(&store).state("1").await, EventState::Leased);
-    backend(&store).settle(&claims[0], done(), 0).await;
-    backend(&store).settle(&claims[1], retry(at(0)), 0).await;
-    backend(&store).accept([event("3")], 0).await;
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! The contract of an event queue: facts that hold for every backend, and failures of the backend
 //! in SQLite. Owns the list of facts and what they share. Never tests a table, except for damage.
 
+mod bounds;
 mod damage;
 mod damaged_rows;
 mod dead;
