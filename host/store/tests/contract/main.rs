@@ -7,6 +7,7 @@
 mod blobs;
 mod control;
 mod crash;
+mod earlier_formats;
 mod events;
 mod full_disk;
 mod key_value;

@@ -1,5 +1,6 @@
-//! A data folder of an earlier version is migrated with all its content. Owns a copy of every
-//! earlier format's statements, so that no change of the source can change a released format.
+//! A data folder of format 1 is migrated with all its content, and can be used. Owns a copy of its
+//! statements, so that no change of the source can change a released format. `earlier_formats.rs`
+//! migrates folders of the later formats.
 
 use std::path::Path;
 
@@ -109,13 +110,15 @@ const ROWS_1: &str = "
         ('old', 'cc', 'deploy', '{\"apps\":[\"gone\"]}', '2027-01-01T00:00:00Z');
 ";
 
-const MANIFEST_1: &str = r#"{"name":"NAME","type":"dev","isolation":"reuse","processes":{"web":{"entry":"http",
-    "health":"/healthz","min":0,"max":10}},"grants":{"http":[],"files":{},"keyvalue":false},"limits":{"memory":"64MiB",
-    "request_timeout":"30s","request_body":"64MiB","reply_body":"256MiB","instances_max":10,"queue_max":1000,
+/// The manifest of a release, as format 1 stored it.
+pub(crate) const MANIFEST_1: &str = r#"{"name":"NAME","type":"dev","isolation":"reuse","processes":{"web":{
+    "entry":"http","health":"/healthz","min":0,"max":10}},"grants":{"http":[],"files":{},"keyvalue":false},
+    "limits":{"memory":"64MiB","request_timeout":"30s","request_body":"64MiB","reply_body":"256MiB",
+    "instances_max":10,"queue_max":1000,
     "table_elements":20000,"log_line":"8KiB"},"config":{"GREETING":"hi"}}"#;
 
 /// Creates `control.db` as a host of format 1 left it.
-fn make_format_1(folder: &Path) {
+pub(crate) fn make_format_1(folder: &Path) {
     let database = Connection::open(folder.join("control.db")).expect("it is created");
     database.execute_batch(FORMAT_1).expect("the old tables are created");
     database.execute_batch(ROWS_1).expect("the old rows fit the old tables");
