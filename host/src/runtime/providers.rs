@@ -90,7 +90,7 @@ impl Providers for AppProviders {
 /// Why a call of a provider has no results.
 #[derive(Debug, thiserror::Error)]
 enum CallFailure {
-    #[error("{} calls wait for one another, which is the limit", limits::ASK_DEPTH_MAX)]
+    #[error("the chain of calls has reached its limit of {}", limits::ASK_DEPTH_MAX)]
     TooDeep,
     #[error("the host is stopping")]
     Stopping,
