@@ -1,5 +1,5 @@
-//! Exponential back-off with jitter. Owns the formula only; `restart.rs` and `retry.rs` own the
-//! settings of their back-offs. Never uses a random source: the random number is an argument.
+//! Exponential back-off with jitter. Owns the formula only; its callers own the settings of their
+//! back-offs. Never uses a random source: the random number is an argument.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use std::time::Duration;
 /// after the first failure, doubles with each further one, and is at most `max`. The result is
 /// between half of the full delay and all of it. `random` is a uniformly distributed number, which
 /// spreads the retries of many callers that failed together.
-pub(crate) fn back_off(first: Duration, max: Duration, failures: u32, random: u32) -> Duration {
+pub fn back_off(first: Duration, max: Duration, failures: u32, random: u32) -> Duration {
     let factor = 2u32.checked_pow(failures.saturating_sub(1)).unwrap_or(u32::MAX);
     let full = first.saturating_mul(factor).min(max);
     let half = full / 2;

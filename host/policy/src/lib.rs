@@ -54,6 +54,7 @@ pub use app_machine::{AppAction, AppCommand, AppMachine, ChangeId, Decision, Den
 pub use app_state::{AppEvent, AppState, AppType, BaseState, ErrorCause, Intended, Lifecycle, UnknownWord};
 pub use assets::{Asset, AssetEncoding, AssetIndex};
 pub use autoscale::Peaks;
+pub use back_off::back_off;
 pub use body_rate::BodyRate;
 pub use bundle::{Bundle, BundleError, BundleKind, Form};
 pub use ceiling::{Ceiling, Excess};

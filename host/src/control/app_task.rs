@@ -47,7 +47,8 @@ use crate::control::{
     push::pushes::Pushes,
     push_runner::PushRunner,
     release::{
-        load::{LastGood, Loaded},
+        last_good::{LastGood, LastGoodSearch},
+        load::Loaded,
         releases::Releases,
         watch::Watched,
     },
@@ -64,7 +65,7 @@ enum Done {
     Watched(Arc<ActiveRelease>, Watched),
     /// A release must be replaced, and the lock for it is held.
     Locked(Box<Replacing>, CommitGuard),
-    ReplacementLoaded(ReleaseNumber, Result<Option<LastGood>, Failure>, CommitGuard),
+    ReplacementLoaded(ReleaseNumber, LastGoodSearch, Result<Option<LastGood>, Failure>, CommitGuard),
     /// The host shuts down.
     Cancelled,
 }
@@ -131,6 +132,8 @@ pub(in crate::control) struct AppTask {
     watch: Option<AbortHandle>,
     /// The reason for which the release in service is being replaced.
     replacing: Option<Replacing>,
+    /// The search for the release that replaces it.
+    search: Option<AbortHandle>,
     /// The releases of a destroyed app that may still run accepted work.
     at_work: Vec<Arc<ActiveRelease>>,
     /// The request that destroyed the app.
@@ -167,6 +170,7 @@ impl AppTask {
             load: None,
             watch: None,
             replacing: None,
+            search: None,
             at_work: Vec::new(),
             destroyed_by: None,
         }
@@ -348,7 +352,7 @@ impl AppTask {
                         load.work.abort();
                     }
                 }
-                AppAction::LoadReplacement(bad) => self.begin_replacement(bad, false),
+                AppAction::LoadReplacement(bad) => self.begin_replacement(bad, LastGoodSearch::default()),
                 AppAction::GrantPermit(change) => withdrawn = self.grant(change).err(),
             }
         }
@@ -425,15 +429,19 @@ impl AppTask {
         self.load = Some(Load { id, work, done: None });
     }
 
-    fn begin_replacement(&mut self, bad: ReleaseNumber, is_later: bool) {
+    /// Begins to load the release that replaces a bad one, and ends an earlier search for one.
+    fn begin_replacement(&mut self, bad: ReleaseNumber, mut search: LastGoodSearch) {
         let (releases, app) = (self.services.releases.clone(), Arc::clone(&self.app));
-        self.begin(async move {
-            if is_later {
-                tokio::time::sleep(limits::RESTORE_RETRY_INTERVAL).await;
+        let work = self.begin(async move {
+            if let Some(delay) = search.delay(rand::random()) {
+                tokio::time::sleep(delay).await;
             }
-            let good = releases.last_good(&app, bad).await;
-            Done::ReplacementLoaded(bad, good, releases.plugins.lock(app.kind).await)
+            let good = releases.last_good(&app, bad, &mut search).await;
+            Done::ReplacementLoaded(bad, search, good, releases.plugins.lock(app.kind).await)
         });
+        if let Some(earlier) = self.search.replace(work) {
+            earlier.abort();
+        }
     }
 
     /// Spawns work that runs concurrently with this task. A shutdown waits for it, and then cancels
@@ -475,7 +483,9 @@ impl AppTask {
             }
             // The lock is released once the return is stored.
             Ok((_, Done::Locked(replacing, _guard))) => self.replace_locked(*replacing).await,
-            Ok((_, Done::ReplacementLoaded(bad, good, _guard))) => self.replacement_loaded(bad, good).await,
+            Ok((_, Done::ReplacementLoaded(bad, search, good, _guard))) => {
+                self.replacement_loaded(bad, search, good).await;
+            }
             Ok((_, Done::Cancelled)) => {}
             Err(error) if error.is_panic() => {
                 tracing::error!(app = %self.app.name, %error, "work of an app panicked");

@@ -114,6 +114,14 @@ pub(crate) const ROLLOUT_CHECK_INTERVAL: Duration = Duration::from_millis(100);
 /// Earlier releases that an automatic rollback tries, latest first. Then the app is in error.
 pub(crate) const ROLLBACK_CANDIDATES_MAX: usize = 3;
 
+/// The longest pause before an automatic return again tries to load a release that the host could
+/// not read. The first pause is `RESTORE_RETRY_INTERVAL`, and each further one is twice as long.
+pub(crate) const RETURN_RETRY_MAX: Duration = Duration::from_secs(60);
+
+/// Time for which an automatic return waits for a release that the host can't read. Then it tries
+/// an earlier release.
+pub(crate) const RETURN_READS_TIMEOUT: Duration = Duration::from_secs(600);
+
 /// Rounds of checks before a commit of a release. A further round follows if a plugin of the app,
 /// or an app that uses the plugin, changed during the round before. Beyond it the change fails, and
 /// can be repeated.

@@ -9,6 +9,7 @@ use isopod_tests::{
 };
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
+use std::path::PathBuf;
 
 /// The number of stored events that are not due, with 2 KiB of data each. Their database is larger
 /// than SQLite's cache.
@@ -139,11 +140,10 @@ fn an_unreadable_bundle_strands_no_event() {
     assert_eq!(host.api(redrive()).expect(200).json()["events"], 1);
 }
 
-/// While the disk can't be read, an app neither enters the state `error` nor returns to an older
-/// release.
-#[test]
-fn an_automatic_return_waits_until_the_good_release_can_be_read() {
-    let host = Host::start();
+/// Creates an app whose first release serves, whose second release can't be read, and whose third
+/// release crashes. Returns the path of the second release's bundle, and of the file moved from
+/// there.
+fn app_with_an_unreadable_release(host: &Host) -> (PathBuf, PathBuf) {
     host.create("shop", "staging");
     host.deploy("shop", Bundle::shape(&[("GREETING", "older")]));
     let manifest = "name = \"shop\"\n[processes.web]\nentry = \"http\"\n";
@@ -158,6 +158,15 @@ fn an_automatic_return_waits_until_the_good_release_can_be_read() {
     // The read of a folder fails, and it is not an absent file.
     std::fs::create_dir(&blob).expect("it is created");
     host.start_app("shop");
+    (blob, aside)
+}
+
+/// While the disk can't be read, an app neither enters the state `error` nor returns to an older
+/// release.
+#[test]
+fn an_automatic_return_waits_until_the_good_release_can_be_read() {
+    let host = Host::start();
+    let (blob, aside) = app_with_an_unreadable_release(&host);
     wait_for("a failed read", || host.said().contains("the last good release can't be loaded now").then_some(()));
     assert_eq!((host.current("shop"), host.state("shop").as_str()), (vec![3], "running"));
     std::fs::remove_dir(&blob).expect("it is removed");
@@ -165,6 +174,18 @@ fn an_automatic_return_waits_until_the_good_release_can_be_read() {
     let reported = host.activity_of("shop", "release-returned");
     assert_eq!((&reported["data"]["release"], &reported["data"]["bad"]), (&json!(2), &json!(3)), "{reported}");
     assert_eq!(host.get("shop", "/").expect(200).text(), "Hello, world!");
+}
+
+#[test]
+fn an_automatic_return_skips_a_release_that_stays_unreadable() {
+    let host = Host::start_pausing("return-reads=return(2500)");
+    app_with_an_unreadable_release(&host);
+    let reported = host.activity_of("shop", "release-returned");
+    assert_eq!((&reported["data"]["release"], &reported["data"]["bad"]), (&json!(1), &json!(3)), "{reported}");
+    assert_eq!(host.get("shop", "/").expect(200).text(), "v1 older");
+    let said = host.said();
+    let deferred = said.matches("the last good release can't be loaded now").count();
+    assert_eq!(deferred, 1, "the same reason is logged once: {said}");
 }
 
 #[test]

@@ -14,7 +14,7 @@ use crate::control::{
     background::activity_log::activity_of,
     error::Failure,
     release::{
-        load::{LastGood, log_deferred_return},
+        last_good::{LastGood, LastGoodSearch},
         watch::Watched,
     },
     storing::Storing,
@@ -116,16 +116,21 @@ impl AppTask {
 
     /// Puts the loaded last good release in service. Without one, the app enters the state `error`.
     /// If the host can't read its own files now, it tries again later.
-    pub(super) async fn replacement_loaded(&mut self, bad: ReleaseNumber, loaded: Result<Option<LastGood>, Failure>) {
+    pub(super) async fn replacement_loaded(
+        &mut self,
+        bad: ReleaseNumber,
+        mut search: LastGoodSearch,
+        loaded: Result<Option<LastGood>, Failure>,
+    ) {
         let Some(replacing) = self.replacing.take_if(|replacing| replacing.number == bad) else { return };
         let good = match loaded {
             Ok(good) => good,
             Err(failure) if failure.is_passing() => {
                 // Denied if the app was stopped or has another release meanwhile.
                 if self.decide(AppCommand::ReplacementLoaded { bad, with: None }).is_ok() {
-                    log_deferred_return(&self.app, bad, &failure);
+                    search.defer(&self.app, bad, &failure);
                     self.replacing = Some(replacing);
-                    self.begin_replacement(bad, true);
+                    self.begin_replacement(bad, search);
                 }
                 return;
             }

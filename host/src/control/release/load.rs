@@ -1,10 +1,10 @@
-//! Loads stored releases, finds the release that an app can return to, and reads bundles. Never
-//! creates a release, and never puts one in service: the app's task does (`app_task/activate.rs`).
+//! Loads stored releases, and reads bundles. Never creates a release, and never puts one in
+//! service: the app's task does (`app_task/activate.rs`).
 
 use std::sync::Arc;
 
 use isopod_engine::ComponentInfo;
-use isopod_policy::{AppType, Formation, Isolation, Limits, ReleaseNumber, ReleaseState, formation};
+use isopod_policy::{AppType, Formation, Isolation, Limits, ReleaseNumber, formation};
 use isopod_store::{Release, StoreError, StoredAssets};
 use jiff::Timestamp;
 
@@ -12,9 +12,9 @@ use crate::control::{
     app::{AppRecord, Exports},
     error::Failure,
     failpoint::reached,
-    limits,
     release::{
         boot::{self, Purpose},
+        last_good::LastGoodSearch,
         releases::Releases,
         verify::{self, ValidBundle},
     },
@@ -30,9 +30,6 @@ pub(in crate::control) struct Loaded {
     /// The last good release, if the rollout watch resumes.
     pub(in crate::control) beside: Option<Arc<ActiveRelease>>,
 }
-
-/// A loaded release that an app can return to.
-pub(in crate::control) type LastGood = (ReleaseNumber, Arc<ActiveRelease>);
 
 impl Releases {
     /// Loads the release of an app that starts. The load doesn't wait for a push in progress, which
@@ -65,7 +62,7 @@ impl Releases {
         if app.fields().app_type == AppType::Dev {
             return None;
         }
-        match self.last_good(app, number).await {
+        match self.last_good(app, number, &mut LastGoodSearch::default()).await {
             Ok(good) => good.map(|(_, good)| good),
             Err(failure) => {
                 let text = format!("the rollout watch of {number} can't resume: {}: {failure}", failure.code());
@@ -73,32 +70,6 @@ impl Releases {
                 None
             }
         }
-    }
-
-    /// Loads the last release that served before `bad` and was not stopped because of a failure.
-    /// Returns an error if the host can't read its own files. The caller then tries again later: a
-    /// failed read doesn't show that a release is bad, so the app must not return to an older one.
-    pub(in crate::control) async fn last_good(
-        &self,
-        app: &AppRecord,
-        bad: ReleaseNumber,
-    ) -> Result<Option<LastGood>, Failure> {
-        let stamps = self.store.release_stamps(&app.name).await?;
-        let mut good: Vec<_> = stamps
-            .into_iter()
-            .filter(|stamp| stamp.number != bad && stamp.state == ReleaseState::Retired)
-            .filter_map(|stamp| stamp.last_current_at.map(|at| (at, stamp.number)))
-            .collect();
-        good.sort_unstable();
-        // Tries a few releases, newest first, since some may fail to load.
-        for (_, number) in good.into_iter().rev().take(limits::ROLLBACK_CANDIDATES_MAX) {
-            match self.load(app, number, Purpose::Serve).await {
-                Ok(running) => return Ok(Some((number, Arc::new(running)))),
-                Err(failure) if failure.is_passing() => return Err(failure),
-                Err(failure) => log_load_failure(app, number, &failure),
-            }
-        }
-        Ok(None)
     }
 
     /// Loads a stored release.
@@ -215,20 +186,6 @@ impl Releases {
 pub(in crate::control) fn log_deferred_load(app: &AppRecord, release: ReleaseNumber, failure: &Failure) {
     tracing::warn!(app = %app.name, %release, %failure, "a release can't be loaded now; the host tries again");
     let text = format!("{release} can't be started now; the host tries again: {}: {failure}", failure.code());
-    app.log.write(LogLine::host(&app.name, text));
-}
-
-/// Logs that the release that replaces a bad one can't be loaded now, for a reason outside the
-/// releases.
-pub(in crate::control) fn log_deferred_return(app: &AppRecord, bad: ReleaseNumber, failure: &Failure) {
-    tracing::warn!(app = %app.name, %bad, %failure, "the last good release can't be loaded now; the host tries again");
-    let code = failure.code();
-    let text = format!("{bad} can't be replaced by the last good release now; the host tries again: {code}: {failure}");
-    app.log.write(LogLine::host(&app.name, text));
-}
-
-fn log_load_failure(app: &AppRecord, number: ReleaseNumber, failure: &Failure) {
-    let text = format!("{number} can't be loaded to serve again: {}: {failure}", failure.code());
     app.log.write(LogLine::host(&app.name, text));
 }
 

@@ -1,6 +1,7 @@
 //! Releases, from a verified bundle to the rollout watch. Never receives an upload.
 
 pub(super) mod boot;
+pub(super) mod last_good;
 pub(super) mod load;
 pub(super) mod loader;
 pub(super) mod pipeline;
