@@ -6,7 +6,7 @@
 //! | key | meaning |
 //! | --- | --- |
 //! | `key` | a public key in PEM: RSA (RS256), P-256 (ES256) or Ed25519 (EdDSA) |
-//! | `jwks` | a JSON Web Key Set, as identity providers publish it; unsupported keys are ignored |
+//! | `jwks` | a JSON Web Key Set, as identity providers publish it; other keys are ignored |
 //! | `jwks_url` | the `https` URL of a JSON Web Key Set; the plugin needs a grant for its host |
 //! | `jwks_interval` | the shortest time between two fetches, `1s` to `10m`; by default `30s` |
 //! | `secret_var` | the name of the plugin's config var with the secret for HS256, at least 32 bytes |
@@ -22,6 +22,7 @@
 //! fails, the former keys stay in use. Without any keys, requests fail.
 
 mod keys;
+mod remote;
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -30,7 +31,8 @@ use isopod_sdk::plugin::{AppRequest, Decision, RequestChanges};
 use isopod_sdk::prelude::*;
 use jsonwebtoken::jwk::JwkSet;
 use jsonwebtoken::{Header, Validation, decode, decode_header};
-use keys::{Key, RemoteSet};
+use keys::Key;
+use remote::RemoteSet;
 use serde::Deserialize;
 
 isopod_sdk::middleware!(require_jwt);

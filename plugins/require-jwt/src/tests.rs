@@ -240,7 +240,7 @@ fn the_error_for_an_invalid_config_names_the_fault() {
         (json!({"jwks_url": "https:///jwks"}), "`jwks_url` must be a URL"),
         (json!({"issuers": ""}), "unknown field `issuers`"),
         (json!({"secret_var": "MISSING"}), "the plugin has no config var MISSING; set it with `isopod config set"),
-        (json!({"secret_var": "SHORT"}), "SHORT has 31 bytes, but HS256 requires 32"),
+        (json!({"secret_var": "SHORT"}), "SHORT is shorter than 32 bytes"),
     ] {
         let error = parse_settings::<Settings>(&config.to_string()).err().expect(fault).to_string();
         assert!(error.contains(fault), "{config}: {error}");
@@ -318,6 +318,50 @@ fn the_keys_of_a_url_are_cached_and_fetched_again_for_an_unknown_key() {
     host.advance(Duration::from_secs(600));
     assert!(sent(&named("b"), &settings).is_ok());
     assert_eq!(provider.fetches(), 3, "old keys are fetched again");
+}
+
+#[test]
+fn configs_with_one_url_share_its_keys() {
+    let host = TestHost::new();
+    let provider = Provider::start(&host, &rsa_set("a"));
+    // The instance has parsed the config again, since other configs evicted it.
+    for _ in 0..3 {
+        assert!(sent(&named("a"), &remote()).is_ok());
+    }
+    assert_eq!(provider.fetches(), 1);
+}
+
+#[test]
+fn many_urls_do_not_evict_the_keys_of_a_url_in_use() {
+    let host = TestHost::new();
+    let provider = Provider::start(&host, &rsa_set("a"));
+    // No key has this id, so that no signature is verified.
+    let unknown = named("unknown");
+    let other = |number: usize| {
+        refused(&unknown, &settings(&json!({"jwks_url": format!("{JWKS_URL}?{number}"), "audience": "shop"})));
+    };
+    assert!(sent(&named("a"), &remote()).is_ok());
+    (0..2 * remote::SETS_MAX).for_each(other);
+    let fetches = provider.fetches();
+    assert!(sent(&named("a"), &remote()).is_ok());
+    assert_eq!(provider.fetches(), fetches);
+    // Later, sets that are no longer in use make room.
+    host.advance(Duration::from_secs(61));
+    other(0);
+    other(2 * remote::SETS_MAX);
+    let fetches = provider.fetches();
+    other(2 * remote::SETS_MAX);
+    assert_eq!(provider.fetches(), fetches);
+}
+
+#[test]
+fn unusable_keys_of_a_set_are_ignored() {
+    let mut set = rsa_set("a");
+    let keys = set["keys"].as_array_mut().unwrap();
+    keys.push(json!({"kty": "oct", "k": "AAAA"}));
+    keys.push(json!({"kty": "RSA", "n": "?", "e": "AQAB"}));
+    let settings = settings(&json!({"jwks": set, "issuer": ISSUER, "audience": "shop"}));
+    assert!(sent(&named("a"), &settings).is_ok());
 }
 
 #[test]

@@ -11,13 +11,17 @@ pub const REQUEST_BODY_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// `fetch_streaming`.
 pub const FETCH_BODY_BYTES_MAX: usize = 16 * 1024 * 1024;
 
-/// The number of parsed settings that an instance of a middleware caches. Other settings are parsed
-/// again when they are needed.
-pub(crate) const SETTINGS_KEPT: usize = 64;
+/// The number of parsed settings of each size class that an instance of a middleware caches. Other
+/// settings are parsed again when they are needed.
+pub(crate) const SETTINGS_KEPT: usize = 256;
 
-/// The total bytes of the JSON texts of these cached settings. Beyond it, the oldest are evicted,
-/// but never the latest.
+/// The total bytes of the JSON texts of the cached settings of a size class. Beyond it, the oldest
+/// are evicted, but never the latest.
 pub(crate) const SETTINGS_KEPT_BYTES: usize = 1024 * 1024;
+
+/// The largest JSON text of small settings. Larger settings are cached separately, so that a few of
+/// them don't evict those of many apps.
+pub(crate) const SETTINGS_SMALL_BYTES: usize = 4 * 1024;
 
 /// Attempts of an update before it fails with status 503. Of concurrent writers one succeeds each
 /// time, so an update fails only if hundreds of instances keep changing one key.

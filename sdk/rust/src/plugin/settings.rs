@@ -46,13 +46,15 @@ pub fn parse_settings<C: DeserializeOwned>(json: &str) -> Result<C> {
 type Parsed = Vec<(String, Rc<dyn Any>)>;
 
 thread_local! {
-    static PARSED: RefCell<Parsed> = const { RefCell::new(Vec::new()) };
+    /// The small settings, and the large ones.
+    static PARSED: RefCell<[Parsed; 2]> = const { RefCell::new([Vec::new(), Vec::new()]) };
 }
 
 /// Returns the settings with this JSON text, from the cache if possible.
 #[cfg_attr(not(target_family = "wasm"), allow(dead_code, reason = "only a host passes settings as text"))]
 pub(crate) fn cached<C: DeserializeOwned + 'static>(json: String) -> Result<Rc<C>> {
-    PARSED.with_borrow_mut(|parsed| {
+    PARSED.with_borrow_mut(|classes| {
+        let parsed = &mut classes[usize::from(json.len() > limits::SETTINGS_SMALL_BYTES)];
         if let Some(index) = parsed.iter().position(|(text, _)| *text == json) {
             parsed[..=index].rotate_right(1);
             if let Ok(settings) = Rc::clone(&parsed[0].1).downcast() {
@@ -89,10 +91,11 @@ mod tests {
         assert_eq!((first.key.as_str(), second.key.as_str()), ("1", "2"));
         (3..3 + limits::SETTINGS_KEPT).for_each(|key| drop(parsed(key)));
         assert!(!Rc::ptr_eq(&first, &parsed(1)), "the oldest settings are evicted");
-        assert_eq!(PARSED.with_borrow(Vec::len), limits::SETTINGS_KEPT);
+        let kept = || PARSED.with_borrow(|classes| [classes[0].len(), classes[1].len()]);
+        assert_eq!(kept(), [limits::SETTINGS_KEPT, 0]);
         let long = |letter: &str| cached::<Settings>(format!(r#"{{"key": "{}"}}"#, letter.repeat(600_000))).unwrap();
         ["a", "b"].into_iter().for_each(|letter| drop(long(letter)));
-        assert_eq!(PARSED.with_borrow(Vec::len), 1);
+        assert_eq!(kept(), [limits::SETTINGS_KEPT, 1], "large settings don't evict small ones");
     }
 
     #[test]
