@@ -1,12 +1,14 @@
 //! A bot for Telegram and Slack that asks each user for a name and a favourite colour, and
 //! remembers both. A webhook stores each message as an event, and responds. An event's subject is
-//! the user, so that a user's messages are handled one at a time.
+//! the user, so that a user's messages are handled one at a time. Users who set their time zone get
+//! a summary every evening.
 
 mod chat;
 mod webhooks;
 
 use chat::Chat;
 use isopod_sdk::prelude::*;
+use jiff::{Timestamp, tz::TimeZone};
 use serde::{Deserialize, Serialize};
 
 isopod_sdk::http!(app);
@@ -17,12 +19,11 @@ isopod_sdk::routes!(app:
 isopod_sdk::events!(on_event);
 isopod_sdk::health!(async || kv::open("default").map(drop));
 
-/// Users to whom one delivery sends a broadcast. The next page is another event.
+/// Users to whom one delivery sends a broadcast or summaries. The next page is another event.
 const PAGE_USERS: usize = 500;
 
-/// The number of counters of each kind. With a single counter, concurrent handlers would conflict
-/// and run again.
-const SHARDS: u32 = 16;
+/// The hour in which users get their summary, in their own time zone.
+const SUMMARY_HOUR: i8 = 21;
 
 #[derive(Serialize, Deserialize)]
 struct Message {
@@ -39,11 +40,23 @@ struct Broadcast {
     after: Option<String>,
 }
 
+#[derive(Serialize, Deserialize)]
+struct Summaries {
+    /// The scheduled time, also if the event is handled later.
+    at: Timestamp,
+    after: Option<String>,
+}
+
 /// What the bot knows about a user.
 #[derive(Serialize, Deserialize, Default)]
+#[serde(default)]
 struct User {
     chat: Option<Chat>,
     talk: Talk,
+    /// The user's time zone, such as `Europe/Berlin`.
+    zone: Option<String>,
+    /// The user's messages since the last summary.
+    messages: u32,
 }
 
 /// The state of the conversation with one user.
@@ -68,7 +81,12 @@ async fn on_event(event: Event) -> Result<Option<Reply>, EventError> {
             Ok(None)
         }
         "chat.broadcast" => broadcast(event.json()?),
-        "isopod.schedule" => summary(),
+        "chat.summaries" => summaries(event.json()?),
+        "isopod.schedule" => {
+            let at =
+                event.time.as_deref().and_then(|time| time.parse().ok()).or_status(422, "the event has no time")?;
+            summaries(Summaries { at, after: None })
+        }
         kind => Err(EventError::permanent(format!("unknown event type {kind}"))),
     }
 }
@@ -99,20 +117,32 @@ fn is_admin(user: &str) -> bool {
 
 /// Returns the reply to what a user said, and stores the state of the conversation.
 fn converse(user: &str, said: &str, chat: Option<&Chat>) -> Result<String> {
-    let bucket = kv::open("default")?;
-    let (mut text, mut is_new) = (String::new(), false);
-    bucket.update_json(&format!("user/{user}"), |known: Option<User>| {
-        is_new = known.is_none();
+    let mut text = String::new();
+    kv::open("default")?.update_json(&format!("user/{user}"), |known: Option<User>| {
         let known = known.unwrap_or_default();
-        let talk = if said == "/forget" { Talk::Start } else { known.talk };
-        let (talk, reply) = answer(talk, said);
+        let (chat, messages) = (chat.cloned().or(known.chat), known.messages + 1);
+        let (talk, zone, reply) = match said.strip_prefix("/zone") {
+            Some(zone) => {
+                let (zone, reply) = choose(zone.trim(), known.zone);
+                (known.talk, zone, reply)
+            }
+            None => {
+                let (talk, reply) = answer(if said == "/forget" { Talk::Start } else { known.talk }, said);
+                (talk, known.zone, reply)
+            }
+        };
         text = reply;
-        User { chat: chat.cloned().or(known.chat), talk }
+        User { chat, talk, zone, messages }
     })?;
-    let shard = user.bytes().map(u32::from).sum::<u32>() % SHARDS;
-    bucket.increment(&format!("messages/{shard}"), 1)?;
-    bucket.increment(&format!("users/{shard}"), i64::from(is_new))?;
     Ok(text)
+}
+
+/// Returns the new time zone of a user and the reply. An unknown zone changes nothing.
+fn choose(zone: &str, known: Option<String>) -> (Option<String>, String) {
+    match TimeZone::get(zone) {
+        Ok(_) => (Some(zone.to_owned()), format!("You get a summary every evening after {SUMMARY_HOUR}:00 ({zone}).")),
+        Err(_) => (known, "I need a time zone, for example: /zone Europe/Berlin".to_owned()),
+    }
 }
 
 /// Returns the next state and the reply. Pure, so that each step can be tested.
@@ -135,41 +165,55 @@ fn answer(talk: Talk, said: &str) -> (Talk, String) {
 
 /// Sends one page of a broadcast: an event for each user, and one for the next page.
 fn broadcast(Broadcast { text, after }: Broadcast) -> Result<Option<Reply>, EventError> {
-    let bucket = kv::open("default")?;
-    let mut users: Vec<String> = bucket.keys()?.into_iter().filter(|key| key.starts_with("user/")).collect();
-    users.sort();
-    let rest = users.iter().filter(|user| after.as_ref().is_none_or(|after| *user > after));
-    let page: Vec<&String> = rest.take(PAGE_USERS).collect();
-    for key in &page {
-        let known = bucket.get_json::<User>(key)?.unwrap_or_default();
-        if let Some(chat) = known.chat {
-            send_later(key.trim_start_matches("user/"), text.clone(), chat)?;
-        }
-    }
-    if page.len() == PAGE_USERS {
-        let next = Broadcast { text, after: page.last().map(|key| (*key).clone()) };
-        events::emit(NewEvent::new("chat.broadcast").with_json(&next)?)?;
+    let after = each_user(after, |user, known| match known.chat {
+        Some(chat) => send_later(user, text.clone(), chat),
+        None => Ok(()),
+    })?;
+    if after.is_some() {
+        events::emit(NewEvent::new("chat.broadcast").with_json(&Broadcast { text, after })?)?;
     }
     Ok(None)
 }
 
-/// Sends the admin the figures of the day, and starts the next day.
-fn summary() -> Result<Option<Reply>, EventError> {
-    let bucket = kv::open("default")?;
-    let (mut messages, mut users) = (0, 0);
-    for shard in 0..SHARDS {
-        let counter = format!("messages/{shard}");
-        let today = bucket.increment(&counter, 0)?;
-        bucket.increment(&counter, -today)?;
-        messages += today;
-        users += bucket.increment(&format!("users/{shard}"), 0)?;
-    }
-    let admin = config::get("ADMIN").unwrap_or_default();
-    // The bot doesn't know an admin who has never written to it.
-    if let Some(chat) = bucket.get_json::<User>(&format!("user/{admin}"))?.and_then(|user| user.chat) {
-        send_later(&admin, format!("Today: {messages} messages. I know {users} users."), chat)?;
+/// Sends the summaries of one page of users, and an event for the next page. Runs every hour, and
+/// sends a summary to those users in whose time zone it is the hour of the summary.
+fn summaries(Summaries { at, after }: Summaries) -> Result<Option<Reply>, EventError> {
+    let after = each_user(after, |user, known| {
+        let zone = known.zone.and_then(|zone| TimeZone::get(&zone).ok());
+        let is_evening = zone.is_some_and(|zone| at.to_zoned(zone).hour() == SUMMARY_HOUR);
+        match known.chat {
+            Some(chat) if is_evening => summary(user, chat),
+            Some(_) | None => Ok(()),
+        }
+    })?;
+    if after.is_some() {
+        events::emit(NewEvent::new("chat.summaries").with_json(&Summaries { at, after })?)?;
     }
     Ok(None)
+}
+
+/// Sends a user the number of messages since the last summary, and starts the next day.
+fn summary(user: &str, chat: Chat) -> Result<()> {
+    let mut messages = 0;
+    kv::open("default")?.update_json(&format!("user/{user}"), |known: Option<User>| {
+        let known = known.unwrap_or_default();
+        messages = known.messages;
+        User { messages: 0, ..known }
+    })?;
+    send_later(user, format!("Messages from you today: {messages}"), chat)
+}
+
+/// Calls `act` with each user of one page. Returns the last key of the page if another one follows.
+fn each_user(after: Option<String>, act: impl Fn(&str, User) -> Result<()>) -> Result<Option<String>> {
+    let bucket = kv::open("default")?;
+    let mut users: Vec<String> = bucket.keys()?.into_iter().filter(|key| key.starts_with("user/")).collect();
+    users.sort();
+    let rest = users.into_iter().filter(|user| after.as_ref().is_none_or(|after| user > after));
+    let mut page: Vec<String> = rest.take(PAGE_USERS).collect();
+    for key in &page {
+        act(key.trim_start_matches("user/"), bucket.get_json(key)?.unwrap_or_default())?;
+    }
+    Ok(if page.len() == PAGE_USERS { page.pop() } else { None })
 }
 
 /// Sends a message after this event's commit, as an event of its own, so that a failure is retried

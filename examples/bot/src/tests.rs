@@ -124,9 +124,8 @@ fn a_crash_repeats_the_reply_with_the_same_key_and_counts_the_message_once() {
         let sent = sent.borrow();
         assert!((1..=2).contains(&sent.len()), "after step {step}: {sent:?}");
         assert!(sent.iter().all(|message| *message == sent[0]), "after step {step}: {sent:?}");
-        let bucket = kv::open("default").unwrap();
-        let messages: i64 = (0..SHARDS).map(|shard| bucket.increment(&format!("messages/{shard}"), 0).unwrap()).sum();
-        assert_eq!(messages, 1, "after step {step}");
+        let user = kv::open("default").unwrap().get_json::<User>("user/telegram:5").unwrap().unwrap();
+        assert_eq!(user.messages, 1, "after step {step}");
     }
 }
 
@@ -142,7 +141,7 @@ fn a_busy_chat_network_is_asked_again_after_its_delay() {
 }
 
 #[test]
-fn only_the_admin_sends_a_broadcast_and_gets_the_summary() {
+fn only_the_admin_sends_a_broadcast() {
     let (host, sent) = host();
     for (update, user, text) in [(1, 1, "hi"), (2, 2, "hi"), (3, 2, "/broadcast spam"), (4, 1, "/broadcast news")] {
         telegram("s3cret", update, user, text);
@@ -154,10 +153,73 @@ fn only_the_admin_sends_a_broadcast_and_gets_the_summary() {
     let news: Vec<Value> =
         sent.borrow().iter().filter(|sent| sent.1["text"] == "news").map(|sent| sent.1["chat_id"].clone()).collect();
     assert_eq!(news, [1, 2]);
-    for messages in [2, 0] {
-        sent.borrow_mut().clear();
-        host.send(NewEvent::new("isopod.schedule"));
-        host.run(on_event);
-        assert_eq!(sent.borrow()[0].1["text"], format!("Today: {messages} messages. I know 2 users."));
+}
+
+/// Runs the schedule of a day, once per hour from midnight UTC. Returns the summaries, each with
+/// its hour and user.
+fn summaries_of_a_day(host: &TestHost, sent: &Sent, midnight: &str) -> Vec<(i64, Value, Value)> {
+    let midnight: Timestamp = midnight.parse().unwrap();
+    (0..24)
+        .flat_map(|hour| {
+            sent.borrow_mut().clear();
+            let at = midnight + Duration::from_secs(hour * 3_600);
+            host.send(NewEvent { time: Some(at.to_string()), ..NewEvent::new("isopod.schedule") });
+            host.run(on_event);
+            let summary = |(_, body, _): &(String, Value, String)| {
+                (i64::try_from(hour).unwrap(), body["chat_id"].clone(), body["text"].clone())
+            };
+            sent.borrow().iter().map(summary).collect::<Vec<_>>()
+        })
+        .collect()
+}
+
+#[test]
+fn each_user_gets_a_summary_in_the_evening_of_their_time_zone() {
+    let (host, sent) = host();
+    for (update, user, text) in [
+        (1, 1, "/zone Europe/Berlin"),
+        (2, 2, "/zone Asia/Kolkata"),
+        (3, 3, "/zone America/New_York"),
+        (4, 4, "hi, I set no zone"),
+        (5, 1, "hi"),
+    ] {
+        telegram("s3cret", update, user, text);
     }
+    host.run(on_event);
+    assert!(texts(&sent).contains(&"You get a summary every evening after 21:00 (Europe/Berlin).".to_owned()));
+    let summary = |hour: i64, user: u32, messages: u32| {
+        (hour, json!(user), json!(format!("Messages from you today: {messages}")))
+    };
+    // Kolkata is 5.5 hours ahead of UTC.
+    let winter = summaries_of_a_day(&host, &sent, "2026-01-15T00:00:00Z");
+    assert_eq!(winter, [summary(2, 3, 1), summary(16, 2, 1), summary(20, 1, 2)]);
+    let summer = summaries_of_a_day(&host, &sent, "2026-07-15T00:00:00Z");
+    assert_eq!(summer, [summary(1, 3, 0), summary(16, 2, 0), summary(19, 1, 0)]);
+}
+
+#[test]
+fn an_unknown_time_zone_is_refused_and_the_known_one_stays() {
+    let (host, sent) = host();
+    for (update, text) in [(1, "/zone Asia/Tokyo"), (2, "/zone"), (3, "/zone Atlantis/Capital")] {
+        telegram("s3cret", update, 5, text);
+    }
+    host.run(on_event);
+    let refused = "I need a time zone, for example: /zone Europe/Berlin";
+    assert_eq!(texts(&sent)[1..], [refused, refused]);
+    let user = kv::open("default").unwrap().get_json::<User>("user/telegram:5").unwrap().unwrap();
+    assert_eq!((user.zone.as_deref(), user.messages), (Some("Asia/Tokyo"), 3));
+}
+
+#[test]
+fn a_message_that_arrives_during_a_summary_is_counted_once() {
+    let (host, sent) = host();
+    telegram("s3cret", 1, 5, "/zone Europe/London");
+    host.run(on_event);
+    let time = Some("2026-01-15T21:00:00Z".to_owned());
+    host.send(NewEvent { time, ..NewEvent::new("isopod.schedule") });
+    host.conflict(|| drop(converse("telegram:5", "hi", None).unwrap()));
+    host.run(on_event);
+    assert_eq!(texts(&sent)[1..], ["Messages from you today: 2"]);
+    let user = kv::open("default").unwrap().get_json::<User>("user/telegram:5").unwrap().unwrap();
+    assert_eq!(user.messages, 0);
 }

@@ -1,7 +1,7 @@
 //! Tests the example `bot` as chat networks use it: a webhook at the app's URL, whose message is
 //! answered by a request to the network.
 
-use isopod_tests::{Answer, Ask, Bundle, Host, Upstream, guest, upstream::Then, wait_for};
+use isopod_tests::{Answer, Ask, Bundle, Host, Upstream, guest, limits::PATIENCE, upstream::Then, wait_for};
 use serde_json::{Value, json};
 
 /// Starts a chat network that accepts every message unless `busy` returns true.
@@ -20,7 +20,7 @@ pub(crate) fn deploy(host: &Host, network: &Upstream) {
     let manifest = format!(
         "name = \"bot\"\n[processes.web]\nentry = \"http\"\n\
          [processes.worker]\nentry = \"events\"\norder = \"subject\"\nretry = {{ first = \"100ms\", max = \"1s\" }}\n\
-         [processes.nightly]\nentry = \"events\"\nschedule = \"0 21 * * *\"\ntime_zone = \"Europe/Berlin\"\n\
+         [processes.hourly]\nentry = \"events\"\nschedule = \"0 0 1 1 *\"\n\
          [grants]\nkeyvalue = true\nhttp = [\"{address}\"]\n\
          [config]\nADMIN = \"telegram:1\"\nTELEGRAM_API = \"http://{address}\"\nSLACK_API = \"http://{address}/api\"\n"
     );
@@ -36,6 +36,16 @@ fn telegram(host: &Host, secret: &str, update: u32, user: u32, text: &str) -> An
     let update = json!({ "update_id": update, "message": message });
     let ask = Ask::post("/telegram").header("x-telegram-bot-api-secret-token", secret);
     host.app("bot", ask.body("application/json", update.to_string()))
+}
+
+/// Returns the time zone in which an hour of the day begins this number of hours after the current
+/// hour of UTC.
+fn zone_with_hour(hour: u64, later: u64) -> String {
+    let now = std::time::UNIX_EPOCH.elapsed().expect("the clock is set").as_secs() / 3_600;
+    // From 11 hours behind UTC to 12 hours ahead. The names of these zones have the opposite sign.
+    let ahead = (hour + 24 + 11 - (now + later) % 24) % 24;
+    let sign = if ahead < 11 { '+' } else { '-' };
+    format!("Etc/GMT{sign}{}", ahead.abs_diff(11))
 }
 
 /// Waits until the network got this number of messages, and returns their users and texts.
@@ -96,7 +106,7 @@ fn a_bot_answers_each_message_once_and_in_order() {
 }
 
 #[test]
-fn the_admin_broadcasts_and_gets_the_nightly_summary() {
+fn the_admin_sends_a_broadcast() {
     let host = Host::start();
     let network = network(|_| false);
     deploy(&host, &network);
@@ -109,7 +119,24 @@ fn the_admin_broadcasts_and_gets_the_nightly_summary() {
         sent(&network, 7).into_iter().filter(|(_, text)| text == "news").map(|sent| sent.0).collect();
     news.sort_unstable();
     assert_eq!(news, [1, 2, 3]);
-    host.api(Ask::post("/v1/apps/bot/schedules/nightly/run")).expect(202);
-    let summary = sent(&network, 8).swap_remove(7);
-    assert_eq!(summary, (1, "Today: 3 messages. I know 3 users.".to_owned()));
+}
+
+#[test]
+fn users_get_a_summary_at_night_in_their_time_zone() {
+    let host = Host::start();
+    let network = network(|_| false);
+    deploy(&host, &network);
+    // For the first user it is the hour of the summary, for the second it begins in an hour.
+    for (user, later) in [(1, 0), (2, 1)] {
+        let zone = zone_with_hour(21, later);
+        telegram(&host, "TELEGRAM_SECRET-value", user, user, &format!("/zone {zone}")).expect(200);
+        let confirmed = format!("You get a summary every evening after 21:00 ({zone}).");
+        assert_eq!(sent(&network, user as usize).swap_remove(user as usize - 1), (u64::from(user), confirmed));
+    }
+    let run = host.api(Ask::post("/v1/apps/bot/schedules/hourly/run")).expect(202).json();
+    let (user, text) = sent(&network, 3).swap_remove(2);
+    // The next hour may have begun meanwhile.
+    assert!(text == "Messages from you today: 1" && (1..=2).contains(&user), "{user}: {text}; {run}");
+    host.until_no_event_waits("bot", PATIENCE);
+    assert_eq!(network.requests().len(), 3);
 }
