@@ -19,6 +19,16 @@ fn entries_are_shown_newest_first() {
 }
 
 #[test]
+fn two_visitors_who_sign_at_the_same_time_have_an_entry_each() {
+    let host = TestHost::new();
+    host.conflict(|| assert_eq!(sign_as("Bob", "Meanwhile").status, 303));
+    assert_eq!(sign_as("Ada", "First!").status, 303);
+    let entries: Vec<Entry> = answer(app(Request::get("/entries"))).body_json().unwrap();
+    let names: Vec<&str> = entries.iter().map(|entry| entry.name.as_str()).collect();
+    assert_eq!(names, ["Ada", "Bob"]);
+}
+
+#[test]
 fn markup_is_shown_as_text() {
     TestHost::new();
     sign_as("Eve", "%3Cscript%3E");

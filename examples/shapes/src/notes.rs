@@ -15,3 +15,6 @@ pub fn answer(request: &Request) -> Result<Response> {
     })?;
     Ok(Response::text(notes.len().to_string()).with_status(201))
 }
+
+#[cfg(test)]
+mod tests;
