@@ -125,6 +125,9 @@ impl Figures {
         }
         let open = of_backlog(|backlog| backlog.open_ms / 1e3);
         verdicts.push(Verdict::new("opening the backlog, s", Bound::AtMost(1.0), open));
+        let memory = of_backlog(|backlog| backlog.peak_mib / backlog.begin_mib);
+        let what = "peak memory during the delivery of a backlog, ratio to the start";
+        verdicts.push(Verdict::new(what, Bound::AtMost(1.5), memory));
         verdicts
     }
 
@@ -208,5 +211,19 @@ mod tests {
         let reached: Vec<&Value> = (0..5).map(|at| &targets[at]["reached"]).collect();
         assert_eq!(reached, [&json!(true), &json!(false), &Value::Null, &json!(true), &Value::Null]);
         assert!(figures.to_string().contains(" 200 |"));
+    }
+
+    #[test]
+    fn the_memory_of_a_delivery_is_compared_with_that_at_its_start() {
+        let memory = |begin_mib, peak_mib| {
+            let mut figures = Figures::new(&[Contender::Isopod], 1, 1);
+            let broadcast = Broadcast { lines_per_second: 1.0, command_mib: 1.0, host_mib: 1.0 };
+            let (open_ms, drain_s, requests) = (1.0, 1.0, Times::default());
+            let backlog = Backlog { events: 1, broadcast, open_ms, drain_s, begin_mib, peak_mib, requests };
+            figures.backlog = Some(backlog);
+            figures.json()["targets"].as_array().and_then(|targets| targets.last().cloned()).unwrap_or_default()
+        };
+        assert_eq!(memory(40.0, 60.0)["reached"], json!(true));
+        assert_eq!(memory(40.0, 61.0)["reached"], json!(false));
     }
 }
