@@ -71,7 +71,7 @@ impl Host {
     /// # Panics
     /// If the database can't be copied.
     #[track_caller]
-    pub(crate) fn leased_events(&self, app: &str) -> u64 {
+    pub fn leased_events(&self, app: &str) -> u64 {
         let (from, copy) = (self.data().join("apps").join(app), tempfile::tempdir().expect("a folder can be made"));
         for file in ["kv.db", "kv.db-wal"].into_iter().filter(|file| from.join(file).exists()) {
             std::fs::copy(from.join(file), copy.path().join(file)).expect("it can be copied");

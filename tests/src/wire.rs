@@ -35,6 +35,11 @@ impl Wire {
         Ok(Self { reader: BufReader::new(stream), rest: Rest::Nothing, trailers: Vec::new() })
     }
 
+    /// Returns the address of this side.
+    pub fn local_address(&self) -> Result<SocketAddr> {
+        self.reader.get_ref().local_addr()
+    }
+
     /// Sends bytes unchanged.
     pub fn send(&mut self, bytes: &[u8]) -> Result<()> {
         self.reader.get_mut().write_all(bytes)

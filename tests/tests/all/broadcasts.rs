@@ -10,7 +10,11 @@ const PATH: &str = "/v1/apps/greedy/broadcasts";
 
 /// Starts a host with `greedy`, which takes events.
 pub(crate) fn start() -> Host {
-    let host = Host::start();
+    with_greedy(Host::start())
+}
+
+/// Deploys `greedy` to a new host.
+pub(crate) fn with_greedy(host: Host) -> Host {
     host.create("greedy", "production");
     let manifest = "name = \"greedy\"\n[processes.web]\nentry = \"http\"\n[processes.worker]\nentry = \"events\"\n";
     host.deploy("greedy", Bundle::archive(manifest, &guest("greedy")));

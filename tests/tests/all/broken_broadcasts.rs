@@ -105,17 +105,22 @@ fn a_broadcast_continues_through_kills_of_the_host_and_each_event_is_handled_onc
     std::fs::write(&file, (1..=PADDED_EVENTS).map(line).collect::<String>()).expect("it can be written");
     let proxy = CuttingProxy::start(host.admin, []);
     let mut sending = Running::start(broadcast(&host, proxy.address, "outbox", &file));
+    let mut interrupted = 0;
     for bytes in SENT_BEFORE_KILLS {
         let until = proxy.bytes_sent() + bytes;
         wait_for(&format!("{bytes} bytes of the broadcast"), || (proxy.bytes_sent() >= until).then_some(()));
-        host = host.kill_and_restart();
+        host.kill();
+        interrupted += host.leased_events("outbox");
+        host = host.again();
         proxy.forward_to(host.admin);
     }
     assert!(sending.end().success(), "{}", sending.said());
     let said = sending.said();
     assert!(said.matches("trying again").count() >= SENT_BEFORE_KILLS.len(), "a kill was too late: {said}");
     host.until_no_event_waits("outbox", PATIENCE);
-    each_is_stored_once(&host, "outbox", PADDED_EVENTS);
+    let events = each_is_stored_once(&host, "outbox", PADDED_EVENTS);
+    let redeliveries: u64 = events.iter().map(|event| event["attempt"].as_u64().expect("a number") - 1).sum();
+    assert!(redeliveries <= interrupted, "{redeliveries} repeated deliveries, {interrupted} were interrupted");
     assert_eq!(host.value("outbox", "total"), PADDED_EVENTS.to_string());
     let keys: Vec<String> = (1..=PADDED_EVENTS).map(|id| format!("handled-{id}")).collect();
     for part in keys.chunks(TORTURE_READ_STEPS) {
@@ -124,11 +129,12 @@ fn a_broadcast_continues_through_kills_of_the_host_and_each_event_is_handled_onc
     }
 }
 
-/// Checks that the stored events are those with the ids from 1 to `count`, each once.
+/// Checks that the stored events are those with the ids from 1 to `count`, each once. Returns them.
 #[track_caller]
-fn each_is_stored_once(host: &Host, app: &str, count: u32) {
+fn each_is_stored_once(host: &Host, app: &str, count: u32) -> Vec<Value> {
     let events = host.stored_events(app, "");
     let ids: BTreeSet<u32> =
         events.iter().map(|event| event["id"].as_str().expect("an id").parse().expect("a number")).collect();
     assert_eq!((events.len(), ids), (count as usize, (1..=count).collect()));
+    events
 }
