@@ -133,6 +133,18 @@ fn an_upgrade_of_a_provider_applies_to_its_apps_without_a_failed_request() {
     assert_eq!(push["reason_code"], "plugin-version", "{push}");
 }
 
+/// A release that serves at its own URL may use a provider outside its range.
+#[test]
+fn a_former_release_does_not_call_a_version_outside_its_range() {
+    let host = host_with_probe();
+    host.deploy("shop", caller("shop", "probe@^1"));
+    host.deploy("shop", Bundle::archive("name = \"shop\"\n", &guest("hello")));
+    host.get("v1--shop", "/caller").expect(200);
+    host.installed(&probe_provider("2.0.0", ""));
+    assert_eq!(host.get("v1--shop", "/caller").problem_of("shop", 502, "plugin-failed")["plugin"], "probe");
+    assert_eq!(text(&host, "v1--shop", "/"), "without a call");
+}
+
 #[test]
 fn an_upgrade_that_changes_a_used_interface_is_refused() {
     let host = Host::start();
