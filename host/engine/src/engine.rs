@@ -62,6 +62,14 @@ impl Component {
     pub fn info(&self) -> &ComponentInfo {
         &self.info
     }
+
+    /// Returns this component for an app, which offers no interfaces. Their signatures would
+    /// otherwise stay in the memory of each of its releases.
+    #[must_use]
+    pub fn without_exported_interfaces(mut self) -> Self {
+        self.info.exported_interfaces.clear();
+        self
+    }
 }
 
 impl Engine {

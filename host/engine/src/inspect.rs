@@ -60,7 +60,7 @@ pub struct ComponentInfo {
     /// The interfaces that it imports from providers.
     #[serde(default)]
     pub imported_interfaces: Interfaces,
-    /// The interfaces that it can offer as a provider.
+    /// The interfaces that it can offer as a provider. Dropped for an app, which offers none.
     #[serde(default)]
     pub exported_interfaces: Interfaces,
     /// Instance slots that one instance takes: more than one if it has many memories, tables or
@@ -173,13 +173,14 @@ pub fn inspect(bytes: &[u8]) -> Result<ComponentInfo, Rejected> {
     }
     let outline = Outline::read(bytes)?;
     let (types, is_async) = types_of(bytes)?;
+    let mut reader = interfaces::Reader::new(&types);
     let (imported_interfaces, foreign) =
-        interfaces::of(&outline.imports, &types, |types, name| Some(&types.component_item_for_import(name)?.ty));
+        reader.of(&outline.imports, |types, name| Some(&types.component_item_for_import(name)?.ty))?;
     if let Some(foreign) = foreign {
         return Err(unknown_imports(&outline.imports, hint_for(&foreign)));
     }
     let (exported_interfaces, _) =
-        interfaces::of(&outline.exports, &types, |types, name| Some(&types.component_item_for_export(name)?.ty));
+        reader.of(&outline.exports, |types, name| Some(&types.component_item_for_export(name)?.ty))?;
     let mut entries = Entries { provider: !exported_interfaces.is_empty(), ..entries_of(&outline.exports) };
     if entries.http == Some(HttpAbi::Flat)
         && let Some(standard) = standard_http(&outline.exports)
@@ -427,6 +428,16 @@ fn hint_for(import: &str) -> String {
 
 fn too_large(what: &'static str, actual: usize, limit: usize) -> Rejected {
     Rejected::TooLarge { what, actual, limit }
+}
+
+impl From<interfaces::TooLarge> for Rejected {
+    fn from(interfaces: interfaces::TooLarge) -> Self {
+        too_large(
+            "the size of the signatures of its interfaces in bytes",
+            interfaces.bytes,
+            limits::INTERFACES_BYTES_MAX,
+        )
+    }
 }
 
 fn malformed(error: wasmparser::BinaryReaderError) -> Rejected {

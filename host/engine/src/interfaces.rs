@@ -43,69 +43,108 @@ impl Interface {
     }
 }
 
-/// Returns the interfaces of these imports or exports that the host doesn't define. Interfaces
-/// without functions only name types, and are left out. The second value names the first item that
-/// is not an interface.
-pub(crate) fn of<'a>(
-    names: &[String],
+/// The interfaces of a component take more than [`limits::INTERFACES_BYTES_MAX`].
+pub(crate) struct TooLarge {
+    /// The bytes that were read before the limit was exceeded.
+    pub(crate) bytes: usize,
+}
+
+/// Reads the interfaces of one component, whose total size is bounded.
+pub(crate) struct Reader<'a> {
     types: &'a Types,
-    entity: impl Fn(&'a Types, &str) -> Option<&'a ComponentEntityType>,
-) -> (Interfaces, Option<String>) {
-    let (mut interfaces, mut other) = (Interfaces::new(), None);
-    for name in names.iter().filter(|name| !offered::is_known_package(name)) {
-        match entity(types, name) {
-            Some(ComponentEntityType::Instance(id)) => {
-                let interface = interface(types, *id);
-                if !interface.functions.is_empty() || interface.unsupported.is_some() {
-                    interfaces.insert(name.clone(), interface);
-                }
-            }
-            Some(ComponentEntityType::Type { .. }) => {}
-            _ => other = other.or_else(|| Some(name.clone())),
-        }
-    }
-    (interfaces, other)
+    /// The memory that the interfaces take, and the text that was written for them.
+    bytes: usize,
 }
 
-fn interface(types: &Types, id: ComponentInstanceTypeId) -> Interface {
-    let mut interface = Interface::default();
-    let mut writer = Writer { types, text: String::new(), bytes: 0 };
-    for (name, item) in &types[id].exports {
-        match item.ty {
-            ComponentEntityType::Func(function) => match writer.signature(function) {
-                Ok(signature) => drop(interface.functions.insert(name.clone(), signature)),
-                Err(Unsupported(why)) => {
-                    interface.unsupported.get_or_insert(format!("its function `{name}` {why}"));
+impl<'a> Reader<'a> {
+    pub(crate) fn new(types: &'a Types) -> Self {
+        Self { types, bytes: 0 }
+    }
+
+    /// Returns the interfaces of these imports or exports that the host doesn't define. Interfaces
+    /// without functions only name types, and are left out. The second value names the first item
+    /// that is not an interface.
+    pub(crate) fn of(
+        &mut self,
+        names: &[String],
+        entity: impl Fn(&'a Types, &str) -> Option<&'a ComponentEntityType>,
+    ) -> Result<(Interfaces, Option<String>), TooLarge> {
+        let (mut interfaces, mut other) = (Interfaces::new(), None);
+        for name in names.iter().filter(|name| !offered::is_known_package(name)) {
+            match entity(self.types, name) {
+                Some(ComponentEntityType::Instance(id)) => {
+                    let interface = self.interface(*id)?;
+                    if !interface.functions.is_empty() || interface.unsupported.is_some() {
+                        self.add(name.len() + size_of::<(String, Interface)>())?;
+                        interfaces.insert(name.clone(), interface);
+                    }
                 }
-            },
-            ComponentEntityType::Type { created: ComponentAnyTypeId::Resource(_), .. } => {
-                interface.unsupported.get_or_insert(format!("it has the resource `{name}`, which can't be passed on"));
-            }
-            ComponentEntityType::Type { .. } => {}
-            _ => {
-                interface.unsupported.get_or_insert(format!("its item `{name}` is not a function"));
+                Some(ComponentEntityType::Type { .. }) => {}
+                _ => other = other.or_else(|| Some(name.clone())),
             }
         }
+        Ok((interfaces, other))
     }
-    interface
+
+    fn interface(&mut self, id: ComponentInstanceTypeId) -> Result<Interface, TooLarge> {
+        let mut interface = Interface::default();
+        for (name, item) in &self.types[id].exports {
+            let why = match item.ty {
+                ComponentEntityType::Func(function) => {
+                    let mut writer = Writer { types: self.types, text: String::new(), bytes: self.bytes };
+                    let written = writer.signature(function);
+                    self.bytes = writer.bytes;
+                    match written {
+                        Ok(signature) => {
+                            self.add(name.len() + size_of::<(String, String)>())?;
+                            interface.functions.insert(name.clone(), signature);
+                            continue;
+                        }
+                        Err(Unwritten::TooLarge) => return Err(TooLarge { bytes: self.bytes }),
+                        Err(Unwritten::Unsupported(why)) => format!("its function `{name}` {why}"),
+                    }
+                }
+                ComponentEntityType::Type { created: ComponentAnyTypeId::Resource(_), .. } => {
+                    format!("it has the resource `{name}`, which can't be passed on")
+                }
+                ComponentEntityType::Type { .. } => continue,
+                _ => format!("its item `{name}` is not a function"),
+            };
+            if interface.unsupported.is_none() {
+                self.add(why.len())?;
+                interface.unsupported = Some(why);
+            }
+        }
+        Ok(interface)
+    }
+
+    fn add(&mut self, bytes: usize) -> Result<(), TooLarge> {
+        self.bytes += bytes;
+        if self.bytes > limits::INTERFACES_BYTES_MAX { Err(TooLarge { bytes: self.bytes }) } else { Ok(()) }
+    }
 }
 
-/// Why a type can't be passed on.
-struct Unsupported(&'static str);
+/// Why a function has no signature.
+enum Unwritten {
+    /// A type can't be passed on.
+    Unsupported(&'static str),
+    /// The component's interfaces are too large.
+    TooLarge,
+}
 
 /// Writes types out as text.
 struct Writer<'a> {
     types: &'a Types,
     text: String,
-    /// The bytes written for all functions of the interface.
+    /// The bytes of all interfaces of the component.
     bytes: usize,
 }
 
 impl Writer<'_> {
-    fn signature(&mut self, id: ComponentFuncTypeId) -> Result<String, Unsupported> {
+    fn signature(&mut self, id: ComponentFuncTypeId) -> Result<String, Unwritten> {
         let function = &self.types[id];
         if function.async_ {
-            return Err(Unsupported("is asynchronous, which providers don't support"));
+            return Err(Unwritten::Unsupported("is asynchronous, which providers don't support"));
         }
         self.text.clear();
         self.push("func(")?;
@@ -125,36 +164,36 @@ impl Writer<'_> {
 
     /// Appends text. A type may be far longer written out than in the component, so the length is
     /// bounded.
-    fn push(&mut self, text: &str) -> Result<(), Unsupported> {
+    fn push(&mut self, text: &str) -> Result<(), Unwritten> {
         self.bytes += text.len();
-        if self.bytes > limits::INTERFACE_TEXT_BYTES_MAX {
-            return Err(Unsupported("has types that are too large"));
+        if self.bytes > limits::INTERFACES_BYTES_MAX {
+            return Err(Unwritten::TooLarge);
         }
         self.text.push_str(text);
         Ok(())
     }
 
-    fn separate(&mut self, index: usize) -> Result<(), Unsupported> {
+    fn separate(&mut self, index: usize) -> Result<(), Unwritten> {
         if index > 0 { self.push(", ") } else { Ok(()) }
     }
 
-    fn value(&mut self, ty: &ComponentValType) -> Result<(), Unsupported> {
+    fn value(&mut self, ty: &ComponentValType) -> Result<(), Unwritten> {
         match ty {
             ComponentValType::Primitive(primitive) => self.primitive(*primitive),
             ComponentValType::Type(id) => self.defined(&self.types[*id]),
         }
     }
 
-    fn primitive(&mut self, primitive: wasmparser::PrimitiveValType) -> Result<(), Unsupported> {
+    fn primitive(&mut self, primitive: wasmparser::PrimitiveValType) -> Result<(), Unwritten> {
         match primitive {
             wasmparser::PrimitiveValType::ErrorContext => {
-                Err(Unsupported("uses an error context, which can't be passed on"))
+                Err(Unwritten::Unsupported("uses an error context, which can't be passed on"))
             }
             value => self.push(&value.to_string()),
         }
     }
 
-    fn defined(&mut self, ty: &ComponentDefinedType) -> Result<(), Unsupported> {
+    fn defined(&mut self, ty: &ComponentDefinedType) -> Result<(), Unwritten> {
         match ty {
             ComponentDefinedType::Primitive(primitive) => self.primitive(*primitive),
             ComponentDefinedType::Record(record) => {
@@ -178,10 +217,14 @@ impl Writer<'_> {
             ComponentDefinedType::Option { ty, .. } => self.generic("option", [Some(ty)]),
             ComponentDefinedType::Result { ok, err, .. } => self.generic("result", [ok.as_ref(), err.as_ref()]),
             ComponentDefinedType::Own(_) | ComponentDefinedType::Borrow(_) => {
-                Err(Unsupported("uses a resource, which can't be passed on"))
+                Err(Unwritten::Unsupported("uses a resource, which can't be passed on"))
             }
-            ComponentDefinedType::Future { .. } => Err(Unsupported("uses a future, which can't be passed on")),
-            ComponentDefinedType::Stream { .. } => Err(Unsupported("uses a stream, which can't be passed on")),
+            ComponentDefinedType::Future { .. } => {
+                Err(Unwritten::Unsupported("uses a future, which can't be passed on"))
+            }
+            ComponentDefinedType::Stream { .. } => {
+                Err(Unwritten::Unsupported("uses a stream, which can't be passed on"))
+            }
         }
     }
 
@@ -189,7 +232,7 @@ impl Writer<'_> {
         &mut self,
         kind: &str,
         items: impl Iterator<Item = (&'t str, Option<&'t ComponentValType>)>,
-    ) -> Result<(), Unsupported> {
+    ) -> Result<(), Unwritten> {
         self.push(kind)?;
         self.push(" { ")?;
         for (index, (name, ty)) in items.enumerate() {
@@ -207,7 +250,7 @@ impl Writer<'_> {
         &mut self,
         kind: &str,
         items: impl IntoIterator<Item = Option<&'t ComponentValType>>,
-    ) -> Result<(), Unsupported> {
+    ) -> Result<(), Unwritten> {
         self.push(kind)?;
         self.push("<")?;
         for (index, ty) in items.into_iter().enumerate() {

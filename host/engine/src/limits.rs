@@ -118,9 +118,9 @@ pub const CONCURRENT_ENTRIES_MAX: usize = 10_000;
 /// Beyond it the guest traps, or the call fails.
 pub const HOST_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
-/// Bytes of the written-out signatures of one interface of a provider. A deploy with a larger
-/// interface is refused.
-pub const INTERFACE_TEXT_BYTES_MAX: usize = 64 * 1024;
+/// Bytes of the names and written-out signatures of all interfaces that a component imports from
+/// providers or offers as one. A deploy with larger interfaces is refused.
+pub const INTERFACES_BYTES_MAX: usize = 256 * 1024;
 
 /// Bytes that a host call copies out of the guest or into it: about as much as can be copied
 /// within a time slice. A call with larger arguments traps; a key-value call with a larger result

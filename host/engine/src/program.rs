@@ -51,7 +51,10 @@ impl FrozenProgram {
     /// as long as opening a file.
     pub fn thaw(&self) -> Result<Program, Rejected> {
         let engine = &self.0.engine;
-        if let Some(linked) = engine.frozen_code().find(&self.0.file) {
+        // The code may be that of an app with the same component, which offers no interfaces.
+        let is_whole =
+            |linked: &Arc<Linked>| self.info().exported_interfaces.is_empty() || !linked.exports.offered.is_empty();
+        if let Some(linked) = engine.frozen_code().find(&self.0.file).filter(is_whole) {
             return Ok(Program(Arc::new(Inner { frozen: self.clone(), linked })));
         }
         let code = engine.map(self.0.kind, &self.0.file)?;
@@ -197,5 +200,36 @@ impl Program {
 
     pub(crate) fn engine(&self) -> &Engine {
         &self.0.frozen.0.engine
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{EngineConfig, Output, OutputLine, Speed, snapshot};
+    use isopod_policy::Limits;
+
+    struct Silent;
+
+    impl Output for Silent {
+        fn line(&self, _: OutputLine<'_>) {}
+    }
+
+    #[tokio::test]
+    async fn a_provider_is_not_thawed_with_the_code_of_an_app() {
+        let text = r#"(component
+            (core module $m (func (export "f")))
+            (core instance $c (instantiate $m))
+            (func $f (canon lift (core func $c "f")))
+            (instance $i (export "f" (func $f)))
+            (export "acme:math/one" (instance $i)))"#;
+        let engine = Engine::new(EngineConfig { instances_max: 10, ..EngineConfig::default() }).unwrap();
+        let component = engine.load(wat::parse_str(text).unwrap().into(), Speed::Quick).await.unwrap();
+        let sandbox = || snapshot::bare("math".to_owned(), Limits::default(), Arc::new(Silent));
+        let app = engine.program(&component.clone().without_exported_interfaces(), sandbox()).unwrap();
+        let provider = engine.program(&component, sandbox()).unwrap();
+        let (frozen, of_app) = (provider.freeze(), app.freeze());
+        assert!(app.exports().offered.is_empty() && of_app.info().exported_interfaces.is_empty());
+        assert!(!frozen.thaw().unwrap().exports().offered.is_empty());
     }
 }

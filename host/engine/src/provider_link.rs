@@ -114,6 +114,10 @@ impl Offered {
         Self(functions.flatten().collect())
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     pub(crate) fn index(&self, call: &ProviderCall) -> Option<ComponentExportIndex> {
         let is_called =
             |offered: &&OfferedFunction| *offered.function == *call.function && *offered.interface == *call.interface;

@@ -118,7 +118,8 @@ impl Engine {
     }
 }
 
-fn bare(app: String, limits: Limits, output: Arc<dyn Output>) -> Sandbox {
+/// Returns the sandbox of an app without configuration and grants.
+pub(crate) fn bare(app: String, limits: Limits, output: Arc<dyn Output>) -> Sandbox {
     Sandbox {
         app,
         args: Vec::new(),

@@ -8,8 +8,8 @@ use futures::{StreamExt, TryStreamExt};
 use isopod_engine::{Fault, Folder, Instance, Output, Program, Sandbox, Speed};
 use isopod_executor::Class;
 use isopod_policy::{
-    Access, AppType, ConfigVars, Entry as ProcessEntry, Formation, Isolation, Limits, Manifest, Process, ProcessName,
-    ReleaseNumber, config_vars::RESERVED_VARS,
+    Access, AppKind, AppType, ConfigVars, Entry as ProcessEntry, Formation, Isolation, Limits, Manifest, Process,
+    ProcessName, ReleaseNumber, config_vars::RESERVED_VARS,
 };
 use tokio::time::{Instant, sleep};
 
@@ -68,6 +68,10 @@ impl Releases {
         formation: Formation,
     ) -> Result<(Program, Vec<ProcessPlan>), Failure> {
         let shared = self.sandbox(app, settings).await?;
+        let component = match app.kind {
+            AppKind::App => &component.clone().without_exported_interfaces(),
+            AppKind::Plugin => component,
+        };
         let program = self.engine.program(component, shared.clone())?;
         let app_type = app.fields().app_type;
         let planned = formation.into_iter().map(|(name, process)| {
