@@ -51,6 +51,11 @@ impl Account {
         }
     }
 
+    /// Returns the host-wide memory budget.
+    pub(crate) fn budget(&self) -> &Arc<Budget> {
+        self.reservation.budget()
+    }
+
     /// Returns the bytes of linear memory.
     pub(crate) fn linear_bytes(&self) -> u64 {
         self.linear_bytes

@@ -8,6 +8,7 @@ use std::sync::{
 };
 
 /// A budget: its size, and the amount reserved from it.
+#[derive(Debug)]
 pub(crate) struct Budget {
     most: u64,
     reserved: AtomicU64,
@@ -41,6 +42,7 @@ pub(crate) enum Exhausted {
 }
 
 /// One instance's reservation, returned to the budget on drop.
+#[derive(Debug)]
 pub(crate) struct Reservation {
     budget: Arc<Budget>,
     amount: u64,
@@ -49,6 +51,11 @@ pub(crate) struct Reservation {
 impl Reservation {
     pub(crate) fn empty(budget: &Arc<Budget>) -> Self {
         Self { budget: Arc::clone(budget), amount: 0 }
+    }
+
+    /// Returns the budget that it is part of.
+    pub(crate) fn budget(&self) -> &Arc<Budget> {
+        &self.budget
     }
 
     /// Reserves `amount` more.

@@ -2,15 +2,19 @@
 //! of buckets that aren't full. Never decides whether tokens are taken.
 //!
 //! The table has sets of a few slots. The hash of a key selects its set. A new key takes the slot
-//! of a full bucket. If the set has no such slot, the table doubles. At its maximum size, the
-//! bucket that is full soonest is evicted. A client with many keys therefore evicts buckets that
-//! miss few tokens before the bucket of a client that has used up its tokens.
+//! of a full bucket. If the set has no such slot, the table doubles. At its maximum size, or
+//! without room in the host's memory budget, the bucket of the set that is full soonest is evicted.
+//! Keys that take few tokens therefore don't evict the bucket of a client that has used up its
+//! tokens.
 
-use crate::limits;
+use crate::{
+    budget::{Budget, Reservation},
+    limits,
+};
 use isopod_policy::{Rate, Taken, TokenBucket};
 use std::{
     hash::{BuildHasher, RandomState},
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -37,11 +41,24 @@ impl Default for Counters {
 }
 
 impl Counters {
-    pub(crate) fn take(&self, key: &str, tokens: u32, rate: Rate) -> Result<Taken, NoBucket> {
+    /// Takes tokens from the bucket of a key. A larger table is charged to the memory budget.
+    pub(crate) fn take(&self, key: &str, tokens: u32, rate: Rate, memory: &Arc<Budget>) -> Result<Taken, NoBucket> {
         let hash = self.hasher.hash_one(key);
-        let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut table = self.lock();
         // Read under the lock, so that the time of the table never decreases.
-        table.take(hash, tokens, rate, self.created.elapsed()).ok_or(NoBucket)
+        table.take(hash, tokens, rate, self.created.elapsed(), memory).ok_or(NoBucket)
+    }
+
+    /// Drops the table if all buckets are full.
+    pub fn drop_full(&self) {
+        let mut table = self.lock();
+        if table.is_full(self.created.elapsed()) {
+            *table = Table::default();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -49,6 +66,8 @@ impl Counters {
 struct Table {
     /// A power of two of sets.
     sets: Vec<[Slot; WAYS]>,
+    /// The part of the memory budget that the table takes.
+    reservation: Option<Reservation>,
 }
 
 /// The bucket of a key. A slot with a full bucket is free.
@@ -59,19 +78,24 @@ struct Slot {
 }
 
 impl Table {
-    fn take(&mut self, hash: u64, tokens: u32, rate: Rate, now: Duration) -> Option<Taken> {
-        let slot = self.slot(hash, now);
+    fn take(&mut self, hash: u64, tokens: u32, rate: Rate, now: Duration, memory: &Arc<Budget>) -> Option<Taken> {
+        // A call with an invalid number of tokens must not evict a bucket.
+        TokenBucket::default().take(tokens, rate, now)?;
+        let slot = self.slot(hash, now, memory);
         let taken = slot.bucket.take(tokens, rate, now)?;
         slot.bucket = taken.bucket;
         Some(taken)
     }
 
     /// Returns the slot of a key.
-    fn slot(&mut self, hash: u64, now: Duration) -> &mut Slot {
+    fn slot(&mut self, hash: u64, now: Duration, memory: &Arc<Budget>) -> &mut Slot {
         if self.sets.is_empty() {
             self.sets.push(Default::default());
         }
         while !self.has_room(hash, now) && self.sets.len() * WAYS < limits::COUNTERS_MAX {
+            if !self.reserve_double(memory) {
+                break;
+            }
             self.double();
         }
         let index = self.index(hash);
@@ -90,6 +114,19 @@ impl Table {
 
     fn has_room(&self, hash: u64, now: Duration) -> bool {
         self.sets[self.index(hash)].iter().any(|slot| slot.hash == hash || slot.bucket.is_full(now))
+    }
+
+    fn is_full(&self, now: Duration) -> bool {
+        self.sets.iter().flatten().all(|slot| slot.bucket.is_full(now))
+    }
+
+    /// Reserves memory for a table of twice the size. A small table is free of charge.
+    fn reserve_double(&mut self, memory: &Arc<Budget>) -> bool {
+        let bytes = size_of_val(&*self.sets);
+        let charged = if bytes > limits::COUNTERS_BYTES_UNCHARGED { bytes } else { 0 };
+        let more = if bytes * 2 > limits::COUNTERS_BYTES_UNCHARGED { bytes * 2 - charged } else { 0 };
+        let reservation = self.reservation.get_or_insert_with(|| Reservation::empty(memory));
+        reservation.grow(more as u64, false).is_ok()
     }
 
     fn double(&mut self) {
@@ -118,8 +155,19 @@ mod tests {
         Rate::new(1, Duration::from_secs(3600), burst).expect("a valid rate")
     }
 
+    fn memory() -> Arc<Budget> {
+        Arc::new(Budget::new(u64::MAX))
+    }
+
     fn take(table: &mut Table, hash: u64, now: Duration) -> bool {
-        table.take(hash, 1, rate(10), now).expect("a number of tokens that fits").is_taken
+        table.take(hash, 1, rate(10), now, &memory()).expect("a number of tokens that fits").is_taken
+    }
+
+    /// Takes tokens from more buckets than the table holds.
+    fn take_of_each_key(counters: &Counters, tokens: u32, rate: Rate, memory: &Arc<Budget>) {
+        for key in 0..20_000 {
+            counters.take(&format!("key {key}"), tokens, rate, memory).expect("it fits");
+        }
     }
 
     /// Returns different hashes in a random order.
@@ -130,12 +178,13 @@ mod tests {
     #[test]
     fn keys_have_separate_buckets() {
         let counters = Counters::default();
-        let mut taken = ["a", "a", "b", "a"].map(|key| counters.take(key, 1, rate(2)).expect("it fits").is_taken);
+        let mut taken =
+            ["a", "a", "b", "a"].map(|key| counters.take(key, 1, rate(2), &memory()).expect("it fits").is_taken);
         assert_eq!(taken, [true, true, true, false]);
         let other = Counters::default();
-        taken = ["a"; 4].map(|key| other.take(key, 1, rate(2)).expect("it fits").is_taken);
+        taken = ["a"; 4].map(|key| other.take(key, 1, rate(2), &memory()).expect("it fits").is_taken);
         assert_eq!(taken, [true, true, false, false]);
-        assert_eq!(counters.take("a", 3, rate(2)), Err(NoBucket));
+        assert_eq!(counters.take("a", 3, rate(2), &memory()), Err(NoBucket));
     }
 
     #[test]
@@ -171,5 +220,53 @@ mod tests {
             take(&mut table, hash, later);
         }
         assert_eq!(table.sets.len(), 1);
+    }
+
+    #[test]
+    fn an_invalid_number_of_tokens_evicts_no_bucket() {
+        let mut table = Table::default();
+        for _ in 0..10 {
+            assert!(take(&mut table, 7, NOW));
+        }
+        let sets = table.sets.len();
+        for hash in hashes(100_000) {
+            assert!(table.take(hash, 11, rate(10), NOW, &memory()).is_none());
+        }
+        assert!(!take(&mut table, 7, NOW));
+        assert_eq!(table.sets.len(), sets);
+    }
+
+    #[test]
+    fn a_large_table_is_charged_until_its_buckets_are_full() {
+        let budget = Arc::new(Budget::new(1 << 20));
+        let counters: Vec<Counters> = (0..20).map(|_| Counters::default()).collect();
+        let sets = |counters: &Counters| counters.lock().sets.len();
+        let fill = |counters: &Counters| take_of_each_key(counters, 1, rate(1), &budget);
+        counters.iter().for_each(fill);
+        let bytes: usize = counters.iter().map(|counters| size_of_val(&*counters.lock().sets)).sum();
+        assert!(bytes <= (1 << 20) + 20 * limits::COUNTERS_BYTES_UNCHARGED, "{bytes} bytes");
+        assert_eq!(sets(&counters[0]) * WAYS, limits::COUNTERS_MAX);
+        assert!(
+            sets(&counters[19]) * WAYS * size_of::<Slot>() >= limits::COUNTERS_BYTES_UNCHARGED,
+            "a small table is free"
+        );
+        counters.iter().for_each(Counters::drop_full);
+        assert_eq!(sets(&counters[0]) * WAYS, limits::COUNTERS_MAX, "its buckets are not full");
+        drop(counters);
+        let again = Counters::default();
+        fill(&again);
+        assert_eq!(sets(&again) * WAYS, limits::COUNTERS_MAX, "the memory of dropped tables is free");
+    }
+
+    #[test]
+    fn a_table_of_full_buckets_is_dropped() {
+        let budget = memory();
+        let counters = Counters::default();
+        let often = Rate::new(1_000_000, Duration::from_millis(1), 1_000_000).expect("a valid rate");
+        take_of_each_key(&counters, 1_000_000, often, &budget);
+        assert!(!counters.lock().sets.is_empty());
+        std::iter::repeat_with(|| counters.drop_full()).find(|()| counters.lock().sets.is_empty());
+        assert_eq!(counters.lock().sets.capacity(), 0);
+        assert!(counters.lock().reservation.is_none());
     }
 }

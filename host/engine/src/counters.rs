@@ -25,7 +25,8 @@ impl HostState {
         }
         let period = Duration::from_millis(rate.period_ms.into());
         let rate = Rate::new(rate.tokens, period, rate.burst).map_err(|InvalidRate| wit::Error::InvalidRate)?;
-        let taken = counters.take(key, tokens, rate).map_err(|NoBucket| wit::Error::InvalidTokens)?;
+        let taken =
+            counters.take(key, tokens, rate, self.account.budget()).map_err(|NoBucket| wit::Error::InvalidTokens)?;
         Ok(wit::State {
             taken: taken.is_taken,
             remaining: taken.remaining,

@@ -322,10 +322,14 @@ pub const RESPONSE_CONTEXT_BYTES_MAX: usize = 16 * 1024;
 /// hashes its key.
 pub const COUNTER_KEY_BYTES_MAX: usize = 256;
 
-/// Token buckets of one plugin for one app that aren't full. Beyond it, the bucket that will be
-/// full soonest is evicted, so that clients with many keys don't free a client that has used up its
-/// tokens. Together, the buckets take 256 KiB.
+/// Token buckets of one plugin for one app. A new key beyond it, or in a full part of their table,
+/// evicts the bucket that will be full soonest, so that keys that take few tokens don't free a
+/// client that has used up its tokens. Together, the buckets take 256 KiB.
 pub const COUNTERS_MAX: usize = 16 * 1024;
+
+/// Bytes of the token buckets of one plugin for one app that aren't charged to the memory budget. A
+/// larger table is charged; if the budget has no room, it doesn't grow.
+pub const COUNTERS_BYTES_UNCHARGED: usize = 4 * 1024;
 
 /// Bytes of a flat response's body that aren't charged to the memory budget while the client reads
 /// it: as much as a connection may buffer in any case. A larger body is charged; if the budget has

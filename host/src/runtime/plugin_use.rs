@@ -96,6 +96,11 @@ impl PluginCalls {
         Arc::clone(&self.counters)
     }
 
+    /// Drops the token buckets if all of them are full.
+    pub(super) fn drop_full_counters(&self) {
+        self.counters.drop_full();
+    }
+
     pub(super) fn count(&self, outcome: PluginOutcome) {
         self.outcomes[outcome as usize].fetch_add(1, Ordering::Relaxed);
     }

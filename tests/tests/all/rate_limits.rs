@@ -1,7 +1,7 @@
 //! Tests the plugin `rate-limit` in front of apps: who is refused, for how long, and that a refused
 //! request doesn't reach the app.
 
-use isopod_tests::{Answer, Ask, Bundle, Host, Neighbour, Queue, guest, plugins::shipped_plugin, wait_for};
+use isopod_tests::{Answer, Ask, Bundle, Host, Neighbour, Queue, Raw, guest, plugins::shipped_plugin, wait_for};
 use serde_json::json;
 
 const TRUSTED: &str = "trusted_proxies = [\"127.0.0.1\"]\n";
@@ -80,26 +80,36 @@ fn a_release_of_the_plugin_or_of_the_app_does_not_reset_the_limits() {
     host.get("shop", "/").expect(200);
 }
 
-/// The client is limited by its key. Other clients send as many keys as they can.
+/// The client is limited by its key. Other clients send more keys than the host has buckets.
 #[test]
 fn clients_with_many_keys_do_not_free_a_limited_client() {
+    const KEYS_PER_CONNECTION: usize = 500;
     let host = host_with_rate_limit();
     host.deploy("shop", limited("shop", "hello", "{ limit = 3, per = \"1d\", by = \"header:x-key\" }"));
     let neighbour = Neighbour::beside(&host);
-    let with_key = |key: String| host.app("shop", Ask::get("/").header("x-key", key));
-    (0..3).for_each(|_| drop(with_key("limited".to_owned()).expect(200)));
+    let with_key = |key: &str| host.app("shop", Ask::get("/").header("x-key", key));
+    (0..3).for_each(|_| drop(with_key("limited").expect(200)));
+    let long = "x".repeat(7_000);
     std::thread::scope(|scope| {
         for client in 0..4 {
-            let with_key = &with_key;
+            let (host, long, with_key) = (&host, &long, &with_key);
             scope.spawn(move || {
-                for number in 0..100 {
-                    with_key(format!("{client} {number}")).expect(200);
-                    with_key(format!("{number} {}", "x".repeat(7_000 + client))).expect(200);
+                with_key(&format!("{client} {long}")).expect(200);
+                for connection in 0..10 {
+                    let request = |number| {
+                        let close = if number + 1 == KEYS_PER_CONNECTION { "connection: close\r\n" } else { "" };
+                        let key = format!("{client} {connection} {number}");
+                        format!("GET / HTTP/1.1\r\nhost: shop.localhost\r\nx-key: {key}\r\n{close}\r\n")
+                    };
+                    let requests: String = (0..KEYS_PER_CONNECTION).map(request).collect();
+                    let responses = Raw::exchange(host.listen, &requests);
+                    let further = responses.text().matches("HTTP/1.1 200 OK").count();
+                    assert_eq!((responses.status, further + 1), (200, KEYS_PER_CONNECTION));
                 }
             });
         }
     });
-    expect_refused(&with_key("limited".to_owned()));
+    expect_refused(&with_key("limited"));
     neighbour.finish();
 }
 

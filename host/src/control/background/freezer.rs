@@ -1,5 +1,5 @@
-//! Freezes idle apps, with one task for all apps, and returns free memory to the system. Never runs
-//! a task or a timer per frozen app.
+//! Freezes idle apps, with one task for all apps, drops full token buckets, and returns free memory
+//! to the system. Never runs a task or a timer per frozen app.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -38,6 +38,7 @@ impl Service {
     fn freeze_idle(&self, now: Instant) -> Vec<Arc<AppRecord>> {
         let freeze = |app: &Arc<AppRecord>| {
             app.traffic.evict_idle_previews(now, self.freeze_after);
+            app.traffic.resources().drop_full_counters();
             let Some(running) = app.traffic.active() else { return false };
             let sizes = running.freeze_changes();
             let is_frozen = running.idle_for(now) >= self.freeze_after && app.traffic.freeze();

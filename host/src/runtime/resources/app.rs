@@ -230,6 +230,11 @@ impl AppResources {
         self.lock_plugins().clone()
     }
 
+    /// Drops the token buckets of plugins for the app that are full.
+    pub(crate) fn drop_full_counters(&self) {
+        self.lock_plugins().iter().for_each(|calls| calls.drop_full_counters());
+    }
+
     fn lock_plugins(&self) -> MutexGuard<'_, Vec<Arc<PluginCalls>>> {
         self.plugins.lock().unwrap_or_else(PoisonError::into_inner)
     }
