@@ -60,6 +60,7 @@ pub(super) async fn through(
         RequestOutcome::Continue(head) => (to_app(app, running, instance, (head, body), id).await, None),
         RequestOutcome::Respond { plugin, response } => (Ok(response), Some(plugin)),
         RequestOutcome::Refuse(failure) => return refused(failure),
+        RequestOutcome::Fail(failure) => return (Err(Box::new(failure::assets_failed(&failure))), None),
     };
     let response = match answered {
         Ok(response) => response,

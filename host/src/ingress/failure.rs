@@ -5,7 +5,7 @@ use crate::{
     http::problem::{self, Problem},
     invoke_problem::{self, Interface},
     runtime::{
-        ActiveRelease, BodyBudgetExceeded, InvokeError,
+        ActiveRelease, AssetFailure, BodyBudgetExceeded, InvokeError,
         middleware::{PluginFailure, PluginFailureReason},
     },
 };
@@ -76,7 +76,9 @@ pub(super) fn plugin_failed(failure: &PluginFailure, is_dev: bool) -> Failed {
         PluginFailureReason::Missing
         | PluginFailureReason::Version(_)
         | PluginFailureReason::Invoke(_)
-        | PluginFailureReason::Assets(_) => (StatusCode::BAD_GATEWAY, "plugin-failed", "A plugin of the app failed"),
+        | PluginFailureReason::UnknownAsset(_) => {
+            (StatusCode::BAD_GATEWAY, "plugin-failed", "A plugin of the app failed")
+        }
     };
     let detail = match reason {
         PluginFailureReason::Invoke(InvokeError::Fault(fault)) if !is_dev => {
@@ -95,6 +97,26 @@ pub(super) fn plugin_failed(failure: &PluginFailure, is_dev: bool) -> Failed {
     };
     let problem = Problem::new(status, code, title, detail).member("plugin", plugin.to_string()).deployer_hint(hint);
     let problem = if status == StatusCode::SERVICE_UNAVAILABLE { problem.retry_after(1) } else { problem };
+    (problem, Some(code))
+}
+
+/// Returns the problem of a request for a static file that the host can't send.
+pub(super) fn assets_failed(failure: &AssetFailure) -> Failed {
+    let (status, code, title) = match failure {
+        AssetFailure::Unreadable(_) => (StatusCode::INTERNAL_SERVER_ERROR, "disk", "The disk failed"),
+        AssetFailure::TooMany(_) => {
+            (StatusCode::SERVICE_UNAVAILABLE, "too-many-files", "Too many concurrent responses with files")
+        }
+    };
+    let problem = Problem::new(status, code, title, failure.to_string());
+    let problem = match failure {
+        AssetFailure::Unreadable(_) => {
+            problem.deployer_hint("see the host's log; if the file is lost, deploy the app again")
+        }
+        AssetFailure::TooMany(_) => problem
+            .retry_after(crate::http::limits::BODIES_RETRY_AFTER.as_secs())
+            .hint("retry the request, with fewer files at a time"),
+    };
     (problem, Some(code))
 }
 

@@ -1,11 +1,11 @@
 //! A frozen release: everything that is needed to serve again, without instances and without code
 //! in memory. Takes a few kilobytes; never holds a task, a timer, a thread or an open file.
 
-use super::{plan::ProcessPlan, plugin_use::Chain};
+use super::{assets::Pack, plan::ProcessPlan, plugin_use::Chain};
 use isopod_engine::{FrozenProgram, Program, Rejected};
 use isopod_policy::{Isolation, Process, ProcessName, ReleaseNumber, Scale};
 use semver::Version;
-use std::{path::PathBuf, sync::Arc};
+use std::sync::Arc;
 
 /// A frozen release.
 pub(crate) struct Frozen {
@@ -15,7 +15,7 @@ pub(crate) struct Frozen {
     pub(super) processes: Vec<FrozenProcess>,
     pub(super) middleware: Option<Arc<Chain>>,
     /// The pack of its assets, whose index is read again.
-    pub(super) assets: Option<PathBuf>,
+    pub(super) assets: Option<Arc<Pack>>,
     pub(super) plugin_version: Option<Arc<Version>>,
 }
 

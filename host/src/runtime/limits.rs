@@ -42,6 +42,23 @@ pub(crate) const FILE_RUNTIMES_MAX: usize = 128;
 /// Size of the chunks in which an asset is read. A response holds at most one chunk in memory.
 pub(crate) const ASSET_CHUNK_BYTES: usize = 128 << 10;
 
+/// Bytes of one app's assets that are being sent, one chunk or less for each response. A response
+/// beyond it is refused with 503: slow clients of one app must not use up the budget of all apps.
+pub(crate) const ASSET_BYTES_PER_APP: u64 = 128 << 20;
+
+/// Bytes of all apps' assets that are being sent. A response beyond it is refused with 503. The
+/// limit bounds the memory that anonymous clients can make the host use.
+pub(crate) const ASSET_BYTES_ALL: u64 = 512 << 20;
+
+/// Reads of one app's assets that are in progress. Further reads of this app wait.
+pub(crate) const ASSET_READS_PER_APP: usize = 4;
+
+/// Reads of all apps' assets that are in progress, each on its own thread. Further reads wait.
+pub(crate) const ASSET_READS_ALL: usize = 32;
+
+/// Timeout of one read of an asset, including its wait for a thread. Then the response fails.
+pub(crate) const ASSET_READ_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// Timeout of a new instance to start and to pass its health check. Then the push fails.
 pub(crate) const HEALTH_TIME: Duration = Duration::from_secs(15);
 

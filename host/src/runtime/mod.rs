@@ -36,7 +36,7 @@ mod supervisor;
 mod weak_list;
 
 pub(crate) use app::App;
-pub(crate) use assets::Assets;
+pub(crate) use assets::{AssetFailure, Assets, Pack};
 pub(crate) use class::{CLASSES, class_name};
 pub(crate) use directory::Directory;
 pub(crate) use error::{AskError, InvokeError};

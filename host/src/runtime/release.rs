@@ -215,7 +215,7 @@ impl ActiveRelease {
             program: self.program.freeze(),
             processes: pools.chain(commands).collect(),
             middleware: self.middleware.clone(),
-            assets: self.assets.as_ref().map(|assets| assets.pack().to_owned()),
+            assets: self.assets.as_ref().map(|assets| Arc::clone(assets.pack())),
             plugin_version: self.plugin_version.clone(),
         })
     }

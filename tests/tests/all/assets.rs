@@ -135,8 +135,8 @@ fn a_missing_pack_fails_only_the_requests_for_its_files() {
     let release = host.api(Ask::get("/v1/apps/site/releases/1")).expect(200).json();
     let digest = release["assets"]["digest"].as_str().expect("a digest");
     fs::remove_file(host.data().join("blobs").join(digest)).expect("the pack is a file");
-    let failed = get(&host, "/", &[]).expect(502);
-    assert!(failed.text().contains("assets can't be read"), "{failed}");
+    let failed = get(&host, "/", &[]).expect(500);
+    assert!(failed.text().contains("urn:isopod:problem:disk"), "{failed}");
     host.deploy("site", site("{}", &[("index.html", b"one")]));
     wait_for("the pack is stored again", || (get(&host, "/", &[]).status == 200).then_some(()));
     neighbour.finish();

@@ -21,7 +21,7 @@ use crate::control::{
 };
 use crate::{
     observe::logs::LogLine,
-    runtime::{ActiveRelease, AppResources, Assets, ProcessPlan},
+    runtime::{ActiveRelease, AppResources, Assets, Pack, ProcessPlan},
 };
 
 /// A release that is loaded for a start.
@@ -86,7 +86,7 @@ impl Releases {
             return Err(Failure::TakenOutOfService { release: number, reason });
         }
         let app_type = app.fields().app_type;
-        let (config, assets) = (release.config.clone(), self.assets(release.assets.as_ref()));
+        let (config, assets) = (release.config.clone(), self.assets(app, release.assets.as_ref()));
         let digest = release.snapshot.as_ref().unwrap_or(&release.bundle);
         let cached = match purpose {
             Purpose::Preview => self.engine.load_compiled(digest.as_ref(), boot::speed(app_type)).await,
@@ -117,8 +117,10 @@ impl Releases {
     }
 
     /// Returns the assets of a release, which are read when they are first needed.
-    pub(in crate::control) fn assets(&self, stored: Option<&StoredAssets>) -> Option<Assets> {
-        stored.map(|assets| Assets::new(self.store.blobs().path(&assets.digest)))
+    pub(in crate::control) fn assets(&self, app: &AppRecord, stored: Option<&StoredAssets>) -> Option<Assets> {
+        let path = self.store.blobs().path(&stored?.digest);
+        let pack = Pack::new(app.name.clone(), path, Arc::clone(app.traffic.resources().assets()));
+        Some(Assets::new(Arc::new(pack)))
     }
 
     /// Reads the bundle of a stored release.

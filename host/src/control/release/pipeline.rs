@@ -341,7 +341,7 @@ impl Built {
         reached("release-booted").await;
         let running = ActiveRelease::new(Some(number), program, isolation, planned, Arc::clone(resources))
             .with_middleware(&manifest.middleware, resources)
-            .with_assets(pipeline.options.releases.assets(assets.as_ref()))
+            .with_assets(pipeline.options.releases.assets(app, assets.as_ref()))
             .with_plugin(manifest.plugin.as_ref());
         let push = pipeline.push.clone();
         Ok(Booted { number, origin, manifest, config, size_bytes, running, push, accepted, storing })

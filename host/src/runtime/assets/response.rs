@@ -42,9 +42,9 @@ pub(super) fn respond(
     request: &request::Parts,
     index: &AssetIndex,
     asset: &Asset,
-    response: AssetResponse,
+    response: &AssetResponse,
 ) -> (response::Parts, Content) {
-    let AssetResponse { status, headers, .. } = response;
+    let (status, headers) = (response.status, response.headers.clone());
     let selected = select(&request.headers, index, asset);
     let Asset { offset, size, .. } = *selected.asset;
     let etag = quoted_etag(selected.asset);
@@ -219,7 +219,7 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
         let response = AssetResponse { path: path.to_owned(), status, headers };
-        respond(&request, index, index.get(path).expect("an asset"), response)
+        respond(&request, index, index.get(path).expect("an asset"), &response)
     }
 
     fn text<'a>(head: &'a response::Parts, name: &str) -> &'a str {

@@ -6,7 +6,7 @@ use crate::{
     http::{discarded_body, field_classes::REAL_IP},
     runtime::{
         app::App,
-        assets::Assets,
+        assets::{AssetFailure, Assets},
         directory::Directory,
         error::InvokeError,
         invoke::Id,
@@ -18,7 +18,7 @@ use http::{Response, Uri, request, response, uri::PathAndQuery};
 use isopod_engine::{Decision, Fault, PluginRequest, RequestChanges, ResponseBody, ResponseDecision};
 use isopod_policy::{AppName, OnFailure, PluginReference};
 use semver::Version;
-use std::{io, sync::Arc};
+use std::sync::Arc;
 
 /// The decision of the middlewares about a request, and which of them wait for the response.
 pub(crate) struct Asked {
@@ -34,6 +34,8 @@ pub(crate) enum RequestOutcome {
     Respond { plugin: AppName, response: Response<ResponseBody> },
     /// A middleware failed, and the app's manifest doesn't allow skipping it.
     Refuse(PluginFailure),
+    /// The host can't send the app's assets. The manifest has no influence: no middleware failed.
+    Fail(AssetFailure),
 }
 
 /// The middlewares that wait for the response to a request: their indexes in the chain, and their
@@ -77,9 +79,20 @@ pub(crate) enum PluginFailureReason {
     Busy,
     #[error(transparent)]
     Invoke(InvokeError),
-    /// The host can't read the app's assets.
-    #[error("the app's assets can't be read: {0}")]
-    Assets(#[from] io::Error),
+    #[error("it responds with the static file `{0}`, which the app doesn't have")]
+    UnknownAsset(String),
+}
+
+/// Why a middleware gave no decision that the host can carry out.
+enum Unanswered {
+    Plugin(PluginFailureReason),
+    Assets(AssetFailure),
+}
+
+impl<E: Into<PluginFailureReason>> From<E> for Unanswered {
+    fn from(reason: E) -> Self {
+        Self::Plugin(reason.into())
+    }
 }
 
 impl From<CallError> for PluginFailureReason {
@@ -139,7 +152,10 @@ impl Chain {
                     let plugin = link.plugin().clone();
                     return Asked { outcome: RequestOutcome::Respond { plugin, response }, waiting };
                 }
-                Err(reason) => {
+                Err(Unanswered::Assets(failure)) => {
+                    return Asked { outcome: RequestOutcome::Fail(failure), waiting };
+                }
+                Err(Unanswered::Plugin(reason)) => {
                     if let Err(failure) = link.fail(reason) {
                         return Asked { outcome: RequestOutcome::Refuse(failure), waiting };
                     }
@@ -221,10 +237,10 @@ impl ChainLink {
         assets: Option<&Assets>,
         head: &Arc<request::Parts>,
         request_id: &impl Id,
-    ) -> Result<Answered, PluginFailureReason> {
+    ) -> Result<Answered, Unanswered> {
         let release = self.release(directory).await?;
         let index = match assets {
-            Some(assets) => Some(Arc::clone(assets.index().await?)),
+            Some(assets) => Some(Arc::clone(assets.index().await.map_err(Unanswered::Assets)?)),
             None => None,
         };
         let (config, asked, app_name, id) =
@@ -239,8 +255,12 @@ impl ChainLink {
             (Decision::Pass, _) => Answered::Pass,
             (Decision::Change(changes), _) => Answered::Change(changes),
             (Decision::Respond(response), _) => Answered::Respond(response),
-            (Decision::Asset(response), Some(assets)) => Answered::Respond(assets.respond(head, response).await?),
-            (Decision::Asset(_), None) => return Err(io::Error::from(io::ErrorKind::NotFound).into()),
+            (Decision::Asset(response), assets) => {
+                let unknown = || PluginFailureReason::UnknownAsset(response.path.clone());
+                let assets = assets.ok_or_else(unknown)?;
+                let sent = assets.respond(head, &response).await.map_err(Unanswered::Assets)?;
+                Answered::Respond(sent.ok_or_else(unknown)?)
+            }
         })
     }
 

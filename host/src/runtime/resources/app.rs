@@ -1,7 +1,8 @@
 //! The resources of one app, shared by all its releases: its CPU account, its cores, its pools, its
-//! body budget, and the statistics of its two queues. Never queues or runs a job itself.
+//! body budgets, and the statistics of its two queues. Never queues or runs a job itself.
 
 use super::{
+    assets::AppAssets,
     bodies::{AppBodies, BodyBudgetExceeded, IncomingBody},
     cores::{AppCores, CoreLoad},
     cpu::AppCpu,
@@ -31,6 +32,7 @@ pub(crate) struct AppResources {
     cpu: AppCpu,
     cores: AppCores,
     bodies: AppBodies,
+    assets: Arc<AppAssets>,
     /// The pools of all the app's releases.
     pools: Pools,
     stats: AppStats,
@@ -52,6 +54,7 @@ impl HostResources {
             cpu: AppCpu::new(self.executor(), app_type, cores),
             cores: AppCores::new(cores),
             bodies: AppBodies::default(),
+            assets: AppAssets::new(Arc::clone(self.assets())),
             pools: Pools::default(),
             stats: AppStats::default(),
             is_dev: AtomicBool::new(app_type == AppType::Dev),
@@ -119,6 +122,11 @@ impl AppResources {
     /// it now.
     pub(crate) fn receive(&self, bytes: u64) -> Result<IncomingBody<'_>, BodyBudgetExceeded> {
         self.bodies.receive(bytes, self.host.bodies())
+    }
+
+    /// Returns the budgets for the app's assets.
+    pub(crate) fn assets(&self) -> &Arc<AppAssets> {
+        &self.assets
     }
 
     /// Returns the app's load in one class, in all its releases. Push work on disk is included.

@@ -1,6 +1,6 @@
 //! The resources that all apps share. Never knows an app.
 
-use super::{bodies::HostBodies, guest_runtime::GuestRuntimes, pools::Pools, waits::Waits};
+use super::{assets::HostAssets, bodies::HostBodies, guest_runtime::GuestRuntimes, pools::Pools, waits::Waits};
 use crate::runtime::limits;
 use isopod_executor::Executor;
 use isopod_policy::MiddlewareUse;
@@ -20,6 +20,7 @@ struct Inner {
     executor: Executor,
     guests: GuestRuntimes,
     bodies: HostBodies,
+    assets: Arc<HostAssets>,
     /// The pools of all apps, to evict instances from when the host has no room.
     pools: Pools,
     /// The calls that wait for the reply of another call.
@@ -34,8 +35,8 @@ impl HostResources {
     /// Creates the host's resources. `guests` owns the runtimes of guests that don't use the
     /// runtime of an I/O thread.
     pub(crate) fn new(executor: Executor, guests: GuestRuntimes) -> Self {
-        let (bodies, pools, waits, refuses_waiting, required_middleware) = Default::default();
-        Self(Arc::new(Inner { executor, guests, bodies, pools, waits, refuses_waiting, required_middleware }))
+        let (bodies, assets, pools, waits, refuses_waiting, required_middleware) = Default::default();
+        Self(Arc::new(Inner { executor, guests, bodies, assets, pools, waits, refuses_waiting, required_middleware }))
     }
 
     /// Sets the middlewares that the operator requires for every app, before the first release is
@@ -90,6 +91,10 @@ impl HostResources {
 
     pub(super) fn bodies(&self) -> &HostBodies {
         &self.0.bodies
+    }
+
+    pub(super) fn assets(&self) -> &Arc<HostAssets> {
+        &self.0.assets
     }
 
     pub(super) fn pools(&self) -> &Pools {

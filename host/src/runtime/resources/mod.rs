@@ -3,6 +3,7 @@
 //! through traits.
 
 mod app;
+mod assets;
 mod bodies;
 mod cores;
 mod cpu;
@@ -16,6 +17,7 @@ mod stored_events;
 mod waits;
 
 pub(crate) use app::AppResources;
+pub(crate) use assets::{AppAssets, AssetBytes};
 pub(crate) use bodies::{BodyBudgetExceeded, IncomingBody};
 pub(crate) use guest_runtime::GuestRuntimes;
 pub(crate) use host::HostResources;
