@@ -21,12 +21,14 @@
 //! applies. Files that no pattern matches are sent with `no-cache`: browsers store them, and check
 //! for a change each time.
 
-use isopod_sdk::plugin::{AppRequest, AssetResponse, Decision, assets};
+use isopod_sdk::plugin::{
+    AppRequest, AssetResponse, Decision, RequestChanges, ResponseChanges, ResponseDecision, ResponseHead, assets,
+};
 use isopod_sdk::prelude::*;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 
-isopod_sdk::middleware!(serve);
+isopod_sdk::middleware!(serve, add_vary);
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -97,10 +99,18 @@ async fn serve(request: &AppRequest, Settings(config): &Settings) -> Result<Deci
     }
     let wants_page = request.header("accept").is_some_and(|accepted| accepted.contains("text/html"));
     match (&config.fallback, &config.not_found) {
-        (Some(file), _) if wants_page => Ok(existing(config, file)?.into()),
-        (_, Some(file)) => Ok(existing(config, file)?.with_status(404).into()),
-        (_, None) => Ok(Decision::Pass),
+        (Some(file), _) if wants_page => Ok(existing(config, file)?.with_header("vary", "accept").into()),
+        (Some(_), Some(file)) => Ok(existing(config, file)?.with_status(404).with_header("vary", "accept").into()),
+        (None, Some(file)) => Ok(existing(config, file)?.with_status(404).into()),
+        (Some(_), None) => Ok(RequestChanges::new().on_response([]).into()),
+        (None, None) => Ok(Decision::Pass),
     }
+}
+
+/// Adds `vary` to a response of the app where browsers get the fallback: a cache must not send one
+/// in place of the other.
+async fn add_vary(_: &ResponseHead, _: &[u8], _: &Settings) -> Result<ResponseDecision> {
+    Ok(ResponseChanges::new().append_header("vary", "accept").into())
 }
 
 /// Redirects to the path of a folder, so that relative links of its index file are below it.

@@ -14,16 +14,19 @@ const FILES: [&str; 7] = [
     ".env",
 ];
 
-/// Returns the file and the status of the response, or `app` if the request continues.
-fn served(config: &str, request: Request) -> String {
+fn decided(config: &str, request: Request) -> Decision {
     let host = TestHost::new();
     FILES.into_iter().for_each(|file| host.add_asset(file, file));
     let settings: Settings = parse_settings(config).unwrap();
-    match block_on(serve(&request.into(), &settings)).unwrap() {
-        Decision::Pass => "app".to_owned(),
+    block_on(serve(&request.into(), &settings)).unwrap()
+}
+
+/// Returns the file and the status of the response, or `app` if the request continues.
+fn served(config: &str, request: Request) -> String {
+    match decided(config, request) {
+        Decision::Pass | Decision::Change(_) => "app".to_owned(),
         Decision::Asset(response) => format!("{} {}", response.status, response.path),
         Decision::Respond(response) => format!("{} {}", response.status, response.headers.get("location").unwrap()),
-        Decision::Change(_) => panic!("it changes no request"),
     }
 }
 
@@ -96,6 +99,31 @@ fn browsers_get_the_fallback_for_pages_without_a_file() {
     assert_eq!(served(config, page("/orders/7")), "200 index.html");
     assert_eq!(served(config, get("/orders/7")), "404 404.html");
     assert_eq!(served(config, Request::post("/orders")), "app");
+}
+
+#[test]
+fn responses_that_depend_on_accept_vary_by_it() {
+    let vary = |config, path, accept| {
+        let settings: Settings = parse_settings(config).unwrap();
+        match decided(config, get(path).with_header("accept", accept)) {
+            Decision::Pass => None,
+            Decision::Asset(response) => response.headers.get("vary").map(str::to_owned),
+            Decision::Change(_) => {
+                let decided = block_on(add_vary(&Response::new(200).into(), &[], &settings)).unwrap();
+                decided.apply_to(Response::new(200).into()).headers.get("vary").map(str::to_owned)
+            }
+            Decision::Respond(_) => panic!("no folder is redirected"),
+        }
+    };
+    let (plain, pages) = ("{}", r#"{"fallback": "index.html"}"#);
+    let (missing, both) =
+        (r#"{"not_found": "404.html"}"#, r#"{"fallback": "index.html", "not_found": "404.html"}"#);
+    for accept in ["text/html", "application/json"] {
+        for (config, expected) in [(plain, None), (missing, None), (pages, Some("accept")), (both, Some("accept"))] {
+            assert_eq!(vary(config, "/orders/7", accept).as_deref(), expected, "{config} {accept}");
+            assert_eq!(vary(config, "/index.html", accept), None, "a file is the same for all: {config} {accept}");
+        }
+    }
 }
 
 #[test]

@@ -88,9 +88,13 @@ fn a_precompressed_form_is_sent_to_clients_that_accept_it() {
 fn a_page_without_a_file_gets_the_fallback_and_a_missing_file_gets_404() {
     let config = "{ fallback = \"index.html\", not_found = \"404.html\" }";
     let host = host_with(config, &[("index.html", b"the app"), ("404.html", b"nothing here")]);
-    assert_eq!(get(&host, "/orders/7", &[("accept", "text/html")]).expect(200).text(), "the app");
+    let page = get(&host, "/orders/7", &[("accept", "text/html")]).expect(200);
+    assert_eq!((page.text().as_str(), page.header("vary")), ("the app", Some("accept")));
     let missing = get(&host, "/orders/7.js", &[("range", "bytes=0-1")]).expect(404);
-    assert_eq!(missing.text(), "nothing here");
+    assert_eq!((missing.text().as_str(), missing.header("vary")), ("nothing here", Some("accept")));
+    host.deploy("site", site("{ fallback = \"index.html\" }", &[("index.html", b"the app")]));
+    let response = get(&host, "/orders/7", &[("accept", "application/json")]).expect(200);
+    assert_eq!((response.text().as_str(), response.header("vary")), ("Hello, world!", Some("accept")));
 }
 
 #[test]
@@ -132,9 +136,7 @@ fn files_are_served_after_a_restart_of_the_host() {
 fn a_missing_pack_fails_only_the_requests_for_its_files() {
     let host = host_with("{}", &[("index.html", b"one")]);
     let neighbour = Neighbour::beside(&host);
-    let release = host.api(Ask::get("/v1/apps/site/releases/1")).expect(200).json();
-    let digest = release["assets"]["digest"].as_str().expect("a digest");
-    fs::remove_file(host.data().join("blobs").join(digest)).expect("the pack is a file");
+    fs::remove_file(pack_of(&host)).expect("the pack is a file");
     let failed = get(&host, "/", &[]).expect(500);
     assert!(failed.text().contains("urn:isopod:problem:disk"), "{failed}");
     host.deploy("site", site("{}", &[("index.html", b"one")]));
