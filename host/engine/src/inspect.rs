@@ -34,6 +34,7 @@ const EVENTS: &str = "isopod:app/events@0.1.";
 /// The interfaces of plugins.
 const MIDDLEWARE: &str = "isopod:plugin/middleware@0.1.";
 pub(crate) const PLUGIN_CONFIG: &str = "isopod:plugin/config@0.1.";
+const PLUGIN_ASSETS: &str = "isopod:plugin/assets@0.1.";
 
 /// A component's properties before it is compiled.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -69,6 +70,11 @@ pub struct ComponentInfo {
 }
 
 impl ComponentInfo {
+    /// Returns whether it can find the assets of apps.
+    pub fn finds_assets(&self) -> bool {
+        self.imports.iter().any(|name| name.starts_with(PLUGIN_ASSETS))
+    }
+
     /// Checks that each interface that the component imports from a provider is granted.
     /// `has_providers` is whether there are providers here.
     pub fn check_interfaces(&self, grants: &Grants, has_providers: bool) -> Result<(), Rejected> {

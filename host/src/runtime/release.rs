@@ -44,6 +44,8 @@ pub(crate) struct ActiveRelease {
     pub(super) events: Option<Arc<Pool>>,
     /// The pool that handles requests to apps, if this is a release of a plugin.
     plugin: Option<Arc<Pool>>,
+    /// Whether its code can find the assets of apps, as a middleware.
+    finds_assets: bool,
     /// The middlewares that handle the app's requests first.
     middleware: Option<Arc<Chain>>,
     /// The assets that middlewares may respond with.
@@ -93,9 +95,11 @@ impl ActiveRelease {
         let last_work = Mutex::new((PoolCounters::default(), Instant::now()));
         let _stop_at_drop = stop.clone().drop_guard();
         let fresh_since = OnceLock::new();
+        let finds_assets = program.info().finds_assets();
         Self {
             release,
             program,
+            finds_assets,
             isolation,
             last_work,
             pools,
@@ -143,6 +147,11 @@ impl ActiveRelease {
     /// Returns the assets, if the release has any.
     pub(crate) fn assets(&self) -> Option<&Arc<Assets>> {
         self.assets.as_ref()
+    }
+
+    /// Returns whether its code can find the assets of apps, as a middleware.
+    pub(super) fn finds_assets(&self) -> bool {
+        self.finds_assets
     }
 
     /// Returns the middlewares that handle the app's requests first, if there are any.

@@ -2,7 +2,10 @@
 //! plugin `static-files` has the host send them.
 
 use isopod_tests::{Answer, Ask, Bundle, Host, Neighbour, assets::site, guest, plugins::shipped_plugin, wait_for};
-use std::fs;
+use std::{fs, path::PathBuf};
+
+/// The response of the app to a path that it doesn't have.
+const NO_ROUTE: &str = "No route matches this path.\n";
 
 /// Paths below `static/`, with the contents.
 type Files<'a> = &'a [(&'a str, &'a [u8])];
@@ -18,6 +21,12 @@ fn host_with(config: &str, files: Files<'_>) -> Host {
 fn get(host: &Host, path: &str, headers: &[(&str, &str)]) -> Answer {
     let ask = headers.iter().fold(Ask::get(path), |ask, (name, value)| ask.header(name, *value));
     host.app("site", ask)
+}
+
+/// Returns the path of the pack of the first release.
+fn pack_of(host: &Host) -> PathBuf {
+    let release = host.api(Ask::get("/v1/apps/site/releases/1")).expect(200).json();
+    host.data().join("blobs").join(release["assets"]["digest"].as_str().expect("a digest"))
 }
 
 /// Content without a repetition, so that a wrong part of it is noticed.
@@ -93,8 +102,8 @@ fn a_page_without_a_file_gets_the_fallback_and_a_missing_file_gets_404() {
     let missing = get(&host, "/orders/7.js", &[("range", "bytes=0-1")]).expect(404);
     assert_eq!((missing.text().as_str(), missing.header("vary")), ("nothing here", Some("accept")));
     host.deploy("site", site("{ fallback = \"index.html\" }", &[("index.html", b"the app")]));
-    let response = get(&host, "/orders/7", &[("accept", "application/json")]).expect(200);
-    assert_eq!((response.text().as_str(), response.header("vary")), ("Hello, world!", Some("accept")));
+    let response = get(&host, "/orders/7", &[("accept", "application/json")]).expect(404);
+    assert_eq!((response.text().as_str(), response.header("vary")), (NO_ROUTE, Some("accept")));
 }
 
 #[test]
@@ -142,6 +151,32 @@ fn a_missing_pack_fails_only_the_requests_for_its_files() {
     host.deploy("site", site("{}", &[("index.html", b"one")]));
     wait_for("the pack is stored again", || (get(&host, "/", &[]).status == 200).then_some(()));
     neighbour.finish();
+}
+
+#[test]
+fn a_pack_that_cannot_be_read_disables_no_other_middleware() {
+    let host = Host::start();
+    host.installed(&shipped_plugin("static-files", ""));
+    host.installed(&shipped_plugin("cors", ""));
+    let manifest = "name = \"site\"\n[[middleware]]\nuse = \"cors\"\nconfig = { origins = [\"https://a.example\"] }\n\
+                    [[middleware]]\nuse = \"static-files\"\nconfig = { prefix = \"/files/\" }\n\
+                    paths = [\"/files/*\"]\non_failure = \"pass\"\n";
+    let component = guest("hello");
+    let files: [(&str, &[u8]); 3] =
+        [("isopod.toml", manifest.as_bytes()), ("component.wasm", &component), ("static/a.txt", b"a")];
+    host.deploy("site", Bundle::archive_of(&files));
+    let pack = pack_of(&host);
+    let host = host.restart_after(|_| fs::remove_file(&pack).expect("the pack is a file"));
+    for ask in [Ask::get("/api"), Ask::post("/api")] {
+        let answer = host.app("site", ask.header("origin", "https://a.example")).expect(404);
+        assert_eq!(answer.header("access-control-allow-origin"), Some("https://a.example"), "{answer}");
+        assert_eq!(answer.text(), NO_ROUTE);
+    }
+    // The setting is for failures of the plugin.
+    let failed = get(&host, "/files/a.txt", &[]).expect(500);
+    assert!(failed.text().contains("urn:isopod:problem:disk"), "{failed}");
+    let calls = host.metric("isopod_app_plugin_calls_total{app=\"site\",plugin=\"static-files\",outcome=\"failure\"}");
+    assert_eq!(calls, 0.0);
 }
 
 #[test]

@@ -239,6 +239,8 @@ impl ChainLink {
         request_id: &impl Id,
     ) -> Result<Answered, Unanswered> {
         let release = self.release(directory).await?;
+        // A middleware that can't find assets doesn't depend on them.
+        let assets = assets.filter(|_| release.finds_assets());
         let index = match assets {
             Some(assets) => Some(Arc::clone(assets.index().await.map_err(Unanswered::Assets)?)),
             None => None,
