@@ -208,6 +208,8 @@ pub(crate) enum Failure {
          changes: `isopod config set {keys} --secret` prompts for each"
     )]
     SecretsLost { keys: String, why: String },
+    #[error("the static files of the release can't be read: {0}. Deploy a bundle that contains them")]
+    Assets(String),
     #[error("the push exceeded its time limit of {} s, `pushes.time_limit` in the host's settings", .0.as_secs())]
     TimeLimit(Duration),
     #[error("the host stopped during the push; push the bundle again")]
@@ -243,6 +245,7 @@ impl Failure {
             Self::Health { .. } => "health-check",
             Self::TakenOutOfService { .. } => "stopped-for-good",
             Self::SecretsLost { .. } => "secrets-lost",
+            Self::Assets(_) => "unreadable-files",
             Self::TimeLimit(_) => "time-limit",
             Self::HostStopped => "host-stopped",
             Self::AppDeleted => "app-deleted",
@@ -288,6 +291,7 @@ impl Failure {
             | Self::Health { .. }
             | Self::TakenOutOfService { .. }
             | Self::SecretsLost { .. }
+            | Self::Assets(_)
             | Self::TimeLimit(_)
             | Self::HostStopped
             | Self::AppDeleted
@@ -344,6 +348,7 @@ impl Failure {
             | Self::PluginInterfaceOfUsers { .. }
             | Self::PluginsChanging
             | Self::SecretsLost { .. }
+            | Self::Assets(_)
             | Self::TimeLimit(_)
             | Self::HostStopped
             | Self::AppDeleted

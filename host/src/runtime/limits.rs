@@ -56,6 +56,9 @@ pub(crate) const ASSET_READS_PER_APP: usize = 4;
 /// Reads of all apps' assets that are in progress, each on its own thread. Further reads wait.
 pub(crate) const ASSET_READS_ALL: usize = 32;
 
+/// Size of the pieces in which a pack of assets is read to verify it.
+pub(crate) const ASSET_VERIFIED_BYTES: usize = 1 << 20;
+
 /// Timeout of one read of an asset, including its wait for a thread. Then the response fails.
 pub(crate) const ASSET_READ_TIMEOUT: Duration = Duration::from_secs(10);
 

@@ -156,6 +156,19 @@ impl Blobs {
         .await
     }
 
+    /// Renews the time of a blob, so that a sweep doesn't remove it before its use is recorded.
+    pub async fn touch(&self, digest: &Digest) -> Result<(), StoreError> {
+        let (path, digest) = (self.path(digest), digest.clone());
+        blocking(move || {
+            let opened = fs::OpenOptions::new().write(true).open(&path);
+            opened.and_then(|file| file.set_modified(SystemTime::now())).map_err(|error| match error.kind() {
+                ErrorKind::NotFound => StoreError::UnknownBlob { digest: digest.into() },
+                _ => StoreError::file(&path, &error),
+            })
+        })
+        .await
+    }
+
     /// Removes a blob. Returns whether it existed.
     pub async fn remove(&self, digest: &Digest) -> Result<bool, StoreError> {
         let path = self.path(digest);

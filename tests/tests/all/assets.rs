@@ -180,6 +180,22 @@ fn a_pack_that_cannot_be_read_disables_no_other_middleware() {
 }
 
 #[test]
+fn a_release_with_missing_or_damaged_files_does_not_go_live() {
+    let host = host_with("{}", &[("index.html", b"one")]);
+    let pack = pack_of(&host);
+    host.deploy("site", site("{}", &[("index.html", b"two")]));
+    let mut content = fs::read(&pack).expect("the pack is a file");
+    *content.last_mut().expect("it has content") ^= 1;
+    fs::write(&pack, &content).expect("the test may change it");
+    let damaged = host.rollback("site", 1).expect(422);
+    assert!(damaged.text().contains("unreadable-files") && damaged.text().contains("digest"), "{damaged}");
+    fs::remove_file(&pack).expect("the pack is a file");
+    let missing = host.rollback("site", 1).expect(422);
+    assert!(missing.text().contains("unreadable-files") && missing.text().contains("missing"), "{missing}");
+    assert_eq!(get(&host, "/", &[]).expect(200).text(), "two");
+}
+
+#[test]
 fn a_hostile_static_folder_is_refused_and_the_former_release_serves() {
     let host = host_with("{}", &[("index.html", b"one")]);
     let neighbour = Neighbour::beside(&host);

@@ -116,10 +116,11 @@ impl Releases {
         Ok(release.with_plugin(manifest.plugin.as_ref()))
     }
 
-    /// Returns the assets of a release, which are read when they are first needed.
+    /// Returns the assets of a release, which are verified and read when they are first needed.
     pub(in crate::control) fn assets(&self, app: &AppRecord, stored: Option<&StoredAssets>) -> Option<Assets> {
-        let path = self.store.blobs().path(&stored?.digest);
-        let pack = Pack::new(app.name.clone(), path, Arc::clone(app.traffic.resources().assets()));
+        let digest = &stored?.digest;
+        let (path, budgets) = (self.store.blobs().path(digest), Arc::clone(app.traffic.resources().assets()));
+        let pack = Pack::new(app.name.clone(), path, digest.as_str(), budgets);
         Some(Assets::new(Arc::new(pack)))
     }
 

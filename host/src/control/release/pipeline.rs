@@ -330,6 +330,11 @@ impl Built {
         let Self { number, origin, manifest, config, size_bytes, assets, program, mut planned, accepted, mut storing } =
             self;
         let (app, isolation) = (&pipeline.app.record, manifest.isolation);
+        let assets = pipeline.options.releases.assets(app, assets.as_ref());
+        if let Some(assets) = &assets {
+            // A release whose assets can't be read must not go live.
+            assets.open().await.map_err(|error| Failure::Assets(error.to_string()))?;
+        }
         pipeline.push_step(PushEvent::Deploy).await?;
         let (change, cause) = (pipeline.permit.change, format!("{number} is being deployed: {}", origin.cause));
         pipeline.app.ask(|reply| Command::DeployBegins { change, cause, reply }).await??;
@@ -341,7 +346,7 @@ impl Built {
         reached("release-booted").await;
         let running = ActiveRelease::new(Some(number), program, isolation, planned, Arc::clone(resources))
             .with_middleware(&manifest.middleware, resources)
-            .with_assets(pipeline.options.releases.assets(app, assets.as_ref()))
+            .with_assets(assets)
             .with_plugin(manifest.plugin.as_ref());
         let push = pipeline.push.clone();
         Ok(Booted { number, origin, manifest, config, size_bytes, running, push, accepted, storing })
@@ -361,11 +366,16 @@ impl Booted {
 }
 
 impl Releases {
-    /// Stores the assets of a bundle, unless they are stored.
-    async fn store_assets(&self, assets: BundleAssets) -> Result<Option<StoredAssets>, StoreError> {
+    /// Stores the assets of a bundle. Those that are stored must exist, and their time is renewed:
+    /// the release that they were stored with may be deleted meanwhile.
+    async fn store_assets(&self, assets: BundleAssets) -> Result<Option<StoredAssets>, Failure> {
         match assets {
             BundleAssets::None => Ok(None),
-            BundleAssets::Stored(assets) => Ok(Some(assets)),
+            BundleAssets::Stored(assets) => match self.store.blobs().touch(&assets.digest).await {
+                Ok(()) => Ok(Some(assets)),
+                Err(missing @ StoreError::UnknownBlob { .. }) => Err(Failure::Assets(missing.to_string())),
+                Err(error) => Err(error.into()),
+            },
             BundleAssets::Packed { pack, files, bytes } => {
                 Ok(Some(StoredAssets { digest: self.store.put_blob(pack).await?, files, bytes }))
             }

@@ -49,10 +49,15 @@ impl Assets {
         &self.pack
     }
 
-    /// Returns the index. It is read by the first call that succeeds.
-    pub(super) async fn index(&self) -> Result<&Arc<AssetIndex>, AssetFailure> {
-        let read = || async { self.pack.read_index().await.map(Arc::new) };
-        Ok(self.index.get_or_try_init(read).await?)
+    /// Verifies the pack, and reads its index.
+    pub(crate) async fn open(&self) -> io::Result<()> {
+        self.index().await.map(drop)
+    }
+
+    /// Returns the index. The first call that succeeds verifies the pack and reads it.
+    pub(super) async fn index(&self) -> io::Result<&Arc<AssetIndex>> {
+        let read = || async { self.pack.index().await.map(Arc::new) };
+        self.index.get_or_try_init(read).await
     }
 
     /// Returns the response to a request that a middleware answers with an asset; `None` if the
@@ -94,6 +99,7 @@ pub(super) mod tests {
     use crate::runtime::resources::AppAssets;
     use http::{HeaderMap, Request, StatusCode};
     use isopod_policy::assets;
+    use sha2::{Digest, Sha256};
 
     /// Content without a short period, so that a wrong part of it is noticed.
     pub(super) fn varied(bytes: usize) -> Vec<u8> {
@@ -108,7 +114,8 @@ pub(super) mod tests {
         let file = tempfile::NamedTempFile::new().expect("a temporary file");
         std::fs::write(file.path(), content).expect("the file is written");
         let app = "site".parse().expect("a valid name");
-        let pack = Pack::new(app, file.path().to_owned(), budgets);
+        let digest: String = Sha256::digest(content).iter().map(|byte| format!("{byte:02x}")).collect();
+        let pack = Pack::new(app, file.path().to_owned(), &digest, budgets);
         (file, Arc::new(pack))
     }
 

@@ -89,9 +89,21 @@ enum Unanswered {
     Assets(AssetFailure),
 }
 
-impl<E: Into<PluginFailureReason>> From<E> for Unanswered {
-    fn from(reason: E) -> Self {
-        Self::Plugin(reason.into())
+impl From<PluginFailureReason> for Unanswered {
+    fn from(reason: PluginFailureReason) -> Self {
+        Self::Plugin(reason)
+    }
+}
+
+impl From<CallError> for Unanswered {
+    fn from(error: CallError) -> Self {
+        Self::Plugin(error.into())
+    }
+}
+
+impl From<AssetFailure> for Unanswered {
+    fn from(failure: AssetFailure) -> Self {
+        Self::Assets(failure)
     }
 }
 
@@ -242,7 +254,7 @@ impl ChainLink {
         // A middleware that can't find assets doesn't depend on them.
         let assets = assets.filter(|_| release.finds_assets());
         let index = match assets {
-            Some(assets) => Some(Arc::clone(assets.index().await.map_err(Unanswered::Assets)?)),
+            Some(assets) => Some(Arc::clone(assets.index().await.map_err(AssetFailure::from)?)),
             None => None,
         };
         let (config, asked, app_name, id) =
@@ -260,7 +272,7 @@ impl ChainLink {
             (Decision::Asset(response), assets) => {
                 let unknown = || PluginFailureReason::UnknownAsset(response.path.clone());
                 let assets = assets.ok_or_else(unknown)?;
-                let sent = assets.respond(head, &response).await.map_err(Unanswered::Assets)?;
+                let sent = assets.respond(head, &response).await?;
                 Answered::Respond(sent.ok_or_else(unknown)?)
             }
         })

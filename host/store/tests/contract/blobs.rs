@@ -88,6 +88,9 @@ async fn only_unused_blobs_that_were_not_put_recently_are_removed() {
     store.put_blob(b"unused".to_vec()).await.expect("it exists already");
     assert_eq!(removed().await, Ok(0), "it was put again");
     age(&unused, hour * 2);
+    store.blobs().touch(&unused).await.expect("it exists");
+    assert_eq!(removed().await, Ok(0), "its time was renewed");
+    age(&unused, hour * 2);
     let other = store.blobs().put(b"of another database".to_vec()).await.expect("it is stored");
     age(&other, hour * 2);
     let swept = store.sweep_blobs(hour).await.expect("they are swept");
@@ -95,6 +98,8 @@ async fn only_unused_blobs_that_were_not_put_recently_are_removed() {
     assert_eq!(store.blobs().list(None).await, Ok(vec![used]));
     let lost = backend.folder.path().join("lost+found/blobs").join(other.as_str());
     assert_eq!(fs::read(lost).expect("it was moved"), b"of another database");
+    let missing = StoreError::UnknownBlob { digest: other.clone().into() };
+    assert_eq!(store.blobs().touch(&other).await, Err(missing), "a missing blob isn't created");
 }
 
 #[tokio::test]
