@@ -9,6 +9,7 @@
 //!                     └── fail, or the body's own error ──> Broken
 //! ```
 
+mod file;
 mod pieces;
 mod progress;
 
@@ -18,8 +19,9 @@ use crate::{
     limits,
 };
 use bytes::Bytes;
+use file::FileBody;
 use http_body::{Body, Frame, SizeHint};
-use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
+use http_body_util::{BodyExt, Full};
 use pieces::Pieces;
 use progress::Progress;
 use std::{
@@ -44,10 +46,13 @@ pub enum ResponseBody {
     /// Streamed while the guest writes it.
     Streamed(Streamed),
     /// Read by the host from a file, with its length.
-    File(UnsyncBoxBody<Bytes, BodyError>),
+    File(FileBody),
 }
 
-/// How a streamed body ended.
+/// Receives the end of a body.
+type Watcher = Box<dyn FnOnce(ResponseEnd) + Send>;
+
+/// How a body ended that was not in memory when its head was sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ResponseEnd {
     /// Bytes passed to the client.
@@ -63,7 +68,7 @@ impl ResponseBody {
 
     /// Creates a body that the host reads from a file while it is sent. Its length is known.
     pub fn file(body: impl Body<Data = Bytes, Error = io::Error> + Send + 'static) -> Self {
-        Self::File(body.map_err(BodyError::File).boxed_unsync())
+        Self::File(FileBody::new(body.map_err(BodyError::File).boxed_unsync()))
     }
 
     /// Creates a body from frames that are all available.
@@ -80,15 +85,17 @@ impl ResponseBody {
         Self::Streamed(Streamed { begun, link, limit, length, bytes: 0, is_ended: false, watcher: None })
     }
 
-    /// Returns whether the body's end is still unknown.
+    /// Returns whether the body isn't in memory yet, so that it can still fail.
     pub fn is_streamed(&self) -> bool {
-        matches!(self, Self::Streamed(_))
+        matches!(self, Self::Streamed(_) | Self::File(_))
     }
 
     /// Calls `watcher` once a streamed body has ended or its client has disconnected.
     pub fn watch(&mut self, watcher: impl FnOnce(ResponseEnd) + Send + 'static) {
-        if let Self::Streamed(streamed) = self {
-            streamed.watcher = Some(Box::new(watcher));
+        match self {
+            Self::Streamed(streamed) => streamed.watcher = Some(Box::new(watcher)),
+            Self::File(file) => file.watcher = Some(Box::new(watcher)),
+            Self::Full(_) | Self::Pieces(_) => {}
         }
     }
 }
@@ -101,7 +108,7 @@ pub struct Streamed {
     length: Option<u64>,
     bytes: u64,
     is_ended: bool,
-    watcher: Option<Box<dyn FnOnce(ResponseEnd) + Send>>,
+    watcher: Option<Watcher>,
 }
 
 /// The state that the writer and the reader of a streamed body share.
@@ -443,7 +450,7 @@ impl Body for ResponseBody {
             Self::Full(full) => Pin::new(full).poll_frame(cx).map_err(|never| match never {}),
             Self::Pieces(pieces) => Poll::Ready(pieces.next().map(Ok)),
             Self::Streamed(streamed) => Pin::new(streamed).poll_frame(cx),
-            Self::File(file) => Pin::new(file).poll_frame(cx),
+            Self::File(file) => file.poll_frame(cx),
         }
     }
 

@@ -27,7 +27,7 @@ use crate::{
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header, request::Parts, uri::PathAndQuery};
 use isopod_engine::{ResponseBody, ResponseEnd};
-use isopod_policy::{ReleaseNumber, RequestId};
+use isopod_policy::{AppName, ReleaseNumber, RequestId};
 use std::{
     sync::Arc,
     time::{Duration, Instant},
@@ -182,7 +182,8 @@ impl Shared {
         match response.body_mut() {
             SentBody::Whole(body) if body.is_streamed() => {
                 let (access, app, duration) = (Arc::clone(&self.access), Arc::clone(app), pending.streams());
-                let streamed = StreamedRecord { access, app, release, request_id: id, method, path, status, duration };
+                let streamed =
+                    StreamedRecord { access, app, release, request_id: id, method, path, status, duration, plugin };
                 body.watch(move |end| streamed.complete(end));
             }
             _ => pending.complete(AccessLine { release, status, bytes, fault, plugin: plugin.as_ref(), ..line }),
@@ -233,11 +234,12 @@ struct StreamedRecord {
     path: PathAndQuery,
     status: StatusCode,
     duration: Duration,
+    plugin: Option<AppName>,
 }
 
 impl StreamedRecord {
     fn complete(&self, end: ResponseEnd) {
-        let Self { access, app, release, request_id, method, path, status, duration } = self;
+        let Self { access, app, release, request_id, method, path, status, duration, plugin } = self;
         let line = AccessLine {
             app: app.name(),
             release: *release,
@@ -248,8 +250,7 @@ impl StreamedRecord {
             duration: *duration,
             bytes: Some(end.bytes),
             fault: end.fault,
-            // A response of a plugin isn't streamed.
-            plugin: None,
+            plugin: plugin.as_ref(),
         };
         record(&**access, app, line);
     }

@@ -22,8 +22,8 @@ pub(crate) struct AccessLine<'a> {
     pub(crate) status: StatusCode,
     /// From the request's head to the response's head.
     pub(crate) duration: Duration,
-    /// The length of the response's body: the sent bytes of a streamed body, otherwise the
-    /// announced length.
+    /// The length of the response's body: the sent bytes of a streamed body or of a large file,
+    /// otherwise the announced length.
     pub(crate) bytes: Option<u64>,
     /// The stable name of the fault, if any, before the response or during its body.
     pub(crate) fault: Option<&'static str>,

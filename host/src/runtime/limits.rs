@@ -59,6 +59,10 @@ pub(crate) const ASSET_READS_ALL: usize = 32;
 /// Size of the pieces in which a pack of assets is read to verify it.
 pub(crate) const ASSET_VERIFIED_BYTES: usize = 1 << 20;
 
+/// Time after a logged failure to read a pack of assets in which the host logs no further one.
+/// Access lines show every failure.
+pub(crate) const ASSET_FAILURES_LOGGED: Duration = Duration::from_secs(10);
+
 /// Timeout of one read of an asset, including its wait for a thread. Then the response fails.
 pub(crate) const ASSET_READ_TIMEOUT: Duration = Duration::from_secs(10);
 

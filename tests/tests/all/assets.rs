@@ -1,7 +1,9 @@
 //! Tests the static files of apps: how a bundle's `static/` is stored with its release, and how the
 //! plugin `static-files` has the host send them.
 
-use isopod_tests::{Answer, Ask, Bundle, Host, Neighbour, assets::site, guest, plugins::shipped_plugin, wait_for};
+use isopod_tests::{
+    Answer, Ask, Bundle, DiskError, Host, Neighbour, assets::site, guest, plugins::shipped_plugin, wait_for,
+};
 use std::{fs, path::PathBuf};
 
 /// The response of the app to a path that it doesn't have.
@@ -13,9 +15,14 @@ type Files<'a> = &'a [(&'a str, &'a [u8])];
 /// Starts a host with the plugin and a site of these files.
 fn host_with(config: &str, files: Files<'_>) -> Host {
     let host = Host::start();
+    serve(&host, config, files);
+    host
+}
+
+/// Installs the plugin, and deploys a site of these files.
+fn serve(host: &Host, config: &str, files: Files<'_>) {
     host.installed(&shipped_plugin("static-files", ""));
     host.deploy("site", site(config, files));
-    host
 }
 
 fn get(host: &Host, path: &str, headers: &[(&str, &str)]) -> Answer {
@@ -177,6 +184,38 @@ fn a_pack_that_cannot_be_read_disables_no_other_middleware() {
     assert!(failed.text().contains("urn:isopod:problem:disk"), "{failed}");
     let calls = host.metric("isopod_app_plugin_calls_total{app=\"site\",plugin=\"static-files\",outcome=\"failure\"}");
     assert_eq!(calls, 0.0);
+}
+
+#[test]
+fn a_failed_read_within_a_file_and_an_aborted_download_are_logged() {
+    let host = Host::start_with_faults("");
+    let content = vec![0; 32 << 20];
+    serve(&host, "{}", &[("big.bin", &content)]);
+    let begin = || {
+        let mut wire = host.begin("site", Ask::get("/big.bin"));
+        let head = wire.head().expect("a head").expect(200);
+        (wire, head.header("x-request-id").expect("an id").to_owned())
+    };
+    let line = |id: &str| host.log_line("site", "of the request", |line| line["request_id"] == id);
+    let (aborted, id) = begin();
+    drop(aborted);
+    let aborted = line(&id);
+    assert_eq!((&aborted["fault"], &aborted["plugin"]), (&"client-gone".into(), &"static-files".into()));
+    assert!(aborted["bytes"].as_u64().is_some_and(|bytes| bytes < content.len() as u64), "{aborted}");
+    let (mut broken, id) = begin();
+    host.faults().fail(DiskError::ReadOfBlobs);
+    let end = loop {
+        match broken.piece() {
+            Ok(Some(_)) => {}
+            end => break end,
+        }
+    };
+    assert!(end.is_err(), "it never looks complete");
+    let broken = line(&id);
+    assert_eq!((&broken["fault"], &broken["status"]), (&"disk".into(), &200.into()));
+    wait_for("the host's log has the error", || host.said().contains("static files can't be read").then_some(()));
+    host.faults().end_errors();
+    assert_eq!(get(&host, "/big.bin", &[("range", "bytes=0-9")]).expect(206).body, [0; 10]);
 }
 
 #[test]

@@ -13,9 +13,10 @@ use std::{
     os::unix::fs::FileExt,
     path::PathBuf,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
+    time::Instant,
 };
 
 /// A pack of assets.
@@ -27,13 +28,16 @@ pub(crate) struct Pack {
     digest: Box<str>,
     /// Whether the file had its digest when it was read. Also known after a freeze.
     is_verified: AtomicBool,
+    /// When a failed read was last logged.
+    logged_at: Mutex<Option<Instant>>,
     /// The budgets of the app.
     pub(super) budgets: Arc<AppAssets>,
 }
 
 impl Pack {
     pub(crate) fn new(app: AppName, path: PathBuf, digest: &str, budgets: Arc<AppAssets>) -> Self {
-        Self { app, path, digest: digest.into(), is_verified: AtomicBool::new(false), budgets }
+        let (is_verified, logged_at) = Default::default();
+        Self { app, path, digest: digest.into(), is_verified, logged_at, budgets }
     }
 
     /// Reads a part of the content. A pack that ends earlier is damaged.
@@ -96,7 +100,13 @@ impl Pack {
         self.budgets.read(move || read(File::open(path)?)).await
     }
 
+    /// Logs a failed read, unless one was logged a short time ago: clients can repeat requests.
     fn log(&self, error: &io::Error) {
+        let mut logged_at = self.logged_at.lock().unwrap_or_else(PoisonError::into_inner);
+        if logged_at.is_some_and(|at| at.elapsed() < limits::ASSET_FAILURES_LOGGED) {
+            return;
+        }
+        *logged_at = Some(Instant::now());
         tracing::warn!(app = %self.app, path = %self.path.display(), %error, "static files can't be read");
     }
 }
