@@ -20,6 +20,9 @@ pub const HEAD_BYTES: usize = MAGIC.len() + size_of::<u32>();
 /// The bytes of a digest in an ETag: enough that two versions of a file never have the same one.
 const ETAG_BYTES: usize = 16;
 
+/// The overhead of the two allocations of an asset, at most.
+const ALLOCATIONS_BYTES: usize = 32;
+
 /// The assets of a release, by path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AssetIndex {
@@ -146,6 +149,12 @@ impl AssetIndex {
         });
         let assets: Box<[Asset]> = assets.collect::<Result<_, _>>()?;
         if assets.is_sorted_by(|a, b| a.path < b.path) { Ok(Self { assets }) } else { Err(DamagedPack) }
+    }
+
+    /// Returns the memory that the index uses, in bytes.
+    pub fn memory_bytes(&self) -> usize {
+        let texts = self.assets.iter().map(|asset| asset.path.len() + asset.etag.len());
+        self.assets.len() * (size_of::<Asset>() + ALLOCATIONS_BYTES) + texts.sum::<usize>()
     }
 
     /// Returns the asset with exactly this path, such as `css/site.css`. Nothing is resolved: a

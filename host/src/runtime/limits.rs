@@ -56,6 +56,13 @@ pub(crate) const ASSET_READS_PER_APP: usize = 4;
 /// Reads of all apps' assets that are in progress, each on its own thread. Further reads wait.
 pub(crate) const ASSET_READS_ALL: usize = 32;
 
+/// Bytes of the indexes of assets in memory, all apps together. Beyond it, the least recently used
+/// index is dropped, and read again when a request needs it.
+pub(crate) const ASSET_INDEX_BYTES_ALL: u64 = 64 << 20;
+
+/// Indexes of assets in memory for which the table has room when the host starts. It grows.
+pub(crate) const ASSET_INDEXES_EXPECTED: usize = 256;
+
 /// Size of the pieces in which a pack of assets is read to verify it.
 pub(crate) const ASSET_VERIFIED_BYTES: usize = 1 << 20;
 

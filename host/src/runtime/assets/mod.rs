@@ -1,5 +1,5 @@
-//! The assets of a release in memory: the index of its pack, read when it is first needed, and the
-//! responses that middlewares send with them. Reads the pack only; the store writes and removes it.
+//! The assets of a release: the index of its pack, read when it is needed, and the responses that
+//! middlewares send with them. Reads the pack only; the store writes and removes it.
 
 mod body;
 mod pack;
@@ -15,12 +15,13 @@ use isopod_engine::{AssetResponse, ResponseBody};
 use isopod_policy::AssetIndex;
 use response::Content;
 use std::{io, sync::Arc};
-use tokio::sync::OnceCell;
+use tokio::sync::Mutex;
 
 /// The assets of a release.
 pub(crate) struct Assets {
     pack: Arc<Pack>,
-    index: OnceCell<Arc<AssetIndex>>,
+    /// Held while the index is read.
+    reading: Mutex<()>,
 }
 
 /// Why the host can't send an asset.
@@ -42,7 +43,7 @@ fn too_many(exceeded: &Exceeded) -> String {
 
 impl Assets {
     pub(crate) fn new(pack: Arc<Pack>) -> Self {
-        Self { pack, index: OnceCell::new() }
+        Self { pack, reading: Mutex::default() }
     }
 
     pub(super) fn pack(&self) -> &Arc<Pack> {
@@ -54,10 +55,17 @@ impl Assets {
         self.index().await.map(drop)
     }
 
-    /// Returns the index. The first call that succeeds verifies the pack and reads it.
-    pub(super) async fn index(&self) -> io::Result<&Arc<AssetIndex>> {
-        let read = || async { self.pack.index().await.map(Arc::new) };
-        self.index.get_or_try_init(read).await
+    /// Returns the index, which is read if it isn't in memory. The pack is verified before its first
+    /// use.
+    pub(super) async fn index(&self) -> io::Result<Arc<AssetIndex>> {
+        if let Some(index) = self.pack.known_index() {
+            return Ok(index);
+        }
+        let _reading = self.reading.lock().await;
+        match self.pack.known_index() {
+            Some(index) => Ok(index),
+            None => self.pack.read_index().await,
+        }
     }
 
     /// Returns the response to a request that a middleware answers with an asset; `None` if the
@@ -67,7 +75,7 @@ impl Assets {
         request: &request::Parts,
         response: &AssetResponse,
     ) -> Result<Option<Response<ResponseBody>>, AssetFailure> {
-        let index = Arc::clone(self.index().await?);
+        let index = self.index().await?;
         let Some(asset) = index.get(&response.path) else { return Ok(None) };
         let (head, content) = response::respond(request, &index, asset, response);
         let body = match content {

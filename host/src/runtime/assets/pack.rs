@@ -50,8 +50,13 @@ impl Pack {
         read.await.inspect_err(|error| self.log(error))
     }
 
-    /// Verifies the file unless that was done before, and returns its index.
-    pub(super) async fn index(&self) -> io::Result<AssetIndex> {
+    /// Returns the index if it is in memory, and the file was verified.
+    pub(super) fn known_index(&self) -> Option<Arc<AssetIndex>> {
+        if self.is_verified.load(Ordering::Acquire) { self.budgets.index(&self.digest) } else { None }
+    }
+
+    /// Verifies the file unless that was done before, and reads its index.
+    pub(super) async fn read_index(&self) -> io::Result<Arc<AssetIndex>> {
         let read = async {
             if !self.is_verified.load(Ordering::Acquire) {
                 self.verify().await?;
@@ -66,7 +71,9 @@ impl Pack {
             })
             .await
         };
-        read.await.inspect_err(|error| self.log(error))
+        let index = Arc::new(read.await.inspect_err(|error| self.log(error))?);
+        self.budgets.keep_index(&self.digest, &index);
+        Ok(index)
     }
 
     /// Compares the content with its digest, in pieces: the reads of other apps don't wait for a
@@ -129,12 +136,12 @@ mod tests {
         *damaged.last_mut().expect("it has content") ^= 1;
         let (file, pack) = pack_of(&packed, budgets());
         std::fs::write(file.path(), &damaged).expect("it is written");
-        let error = pack.index().await.expect_err("it is damaged").to_string();
+        let error = pack.read_index().await.expect_err("it is damaged").to_string();
         assert!(error.contains("digest"), "{error}");
         std::fs::write(file.path(), &packed).expect("it is written");
-        let index = pack.index().await.expect("it is whole");
+        let index = pack.read_index().await.expect("it is whole");
         assert!(index.get("large").is_some());
         std::fs::write(file.path(), &damaged).expect("it is written");
-        assert_eq!(pack.index().await.expect("it was verified"), index);
+        assert_eq!(pack.read_index().await.expect("it was verified"), index);
     }
 }

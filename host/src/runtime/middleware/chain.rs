@@ -254,7 +254,7 @@ impl ChainLink {
         // A middleware that can't find assets doesn't depend on them.
         let assets = assets.filter(|_| release.finds_assets());
         let index = match assets {
-            Some(assets) => Some(Arc::clone(assets.index().await.map_err(AssetFailure::from)?)),
+            Some(assets) => Some(assets.index().await.map_err(AssetFailure::from)?),
             None => None,
         };
         let (config, asked, app_name, id) =

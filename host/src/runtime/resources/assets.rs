@@ -1,10 +1,12 @@
 //! The budgets for the assets of apps: the bytes of responses that are being sent, and the reads in
-//! progress, each per app and on the whole host. Never knows a pack, and never holds its bytes.
+//! progress, each per app and on the whole host; and the indexes in memory. Never reads a pack.
 
 use crate::{
     http::byte_budget::{ByteBudget, Exceeded},
     runtime::limits,
 };
+use isopod_policy::AssetIndex;
+use quick_cache::{OptionsBuilder, Weighter, sync::Cache};
 use std::{io, sync::Arc, time::Duration};
 use tokio::{
     runtime::{Builder, Runtime},
@@ -17,6 +19,7 @@ pub(super) struct HostAssets {
     bytes: ByteBudget,
     reads: Arc<Semaphore>,
     threads: ReadThreads,
+    indexes: Indexes,
 }
 
 /// The budgets of one app.
@@ -36,6 +39,28 @@ pub(crate) struct AssetBytes {
 /// can't be created. A read that the disk never completes doesn't delay the stop of the host.
 struct ReadThreads(Option<Runtime>);
 
+/// The recently used indexes, by the digests of their packs.
+struct Indexes(Option<Cache<Box<str>, Arc<AssetIndex>, IndexBytes>>);
+
+#[derive(Clone)]
+struct IndexBytes;
+
+impl Weighter<Box<str>, Arc<AssetIndex>> for IndexBytes {
+    fn weight(&self, digest: &Box<str>, index: &Arc<AssetIndex>) -> u64 {
+        (digest.len() + index.memory_bytes()) as u64
+    }
+}
+
+impl Default for Indexes {
+    fn default() -> Self {
+        // A single shard: several shards would split the budget.
+        let mut options = OptionsBuilder::new();
+        let options = options.shards(1).estimated_items_capacity(limits::ASSET_INDEXES_EXPECTED);
+        let options = options.weight_capacity(limits::ASSET_INDEX_BYTES_ALL).build().ok();
+        Self(options.map(|options| Cache::with_options(options, IndexBytes, Default::default(), Default::default())))
+    }
+}
+
 impl Default for HostAssets {
     fn default() -> Self {
         let threads = Builder::new_current_thread()
@@ -46,6 +71,7 @@ impl Default for HostAssets {
             bytes: ByteBudget::new(limits::ASSET_BYTES_ALL),
             reads: Arc::new(Semaphore::new(limits::ASSET_READS_ALL)),
             threads: ReadThreads(threads.ok()),
+            indexes: Indexes::default(),
         }
     }
 }
@@ -72,6 +98,18 @@ impl AppAssets {
             return Err(Exceeded::Shared);
         }
         Ok(AssetBytes { owner: Arc::clone(self), bytes })
+    }
+
+    /// Returns the index of the pack with this digest, if it is in memory.
+    pub(crate) fn index(&self, digest: &str) -> Option<Arc<AssetIndex>> {
+        self.host.indexes.0.as_ref()?.get(digest)
+    }
+
+    /// Keeps the index of a pack in memory until others need its space.
+    pub(crate) fn keep_index(&self, digest: &str, index: &Arc<AssetIndex>) {
+        if let Some(indexes) = &self.host.indexes.0 {
+            indexes.insert(digest.into(), Arc::clone(index));
+        }
     }
 
     /// Reads a file on a thread for blocking work. Waits for a permit of the app first, so that an
@@ -132,6 +170,7 @@ impl Drop for AssetBytes {
 mod tests {
     use super::*;
     use futures::{StreamExt, stream::FuturesUnordered};
+    use isopod_policy::assets;
     use std::sync::{Mutex, mpsc};
 
     #[test]
@@ -148,6 +187,19 @@ mod tests {
         held.pop();
         assert_eq!(refused(last, limits::ASSET_BYTES_PER_APP), None, "refused bytes do not count");
         assert_eq!(refused(last, limits::ASSET_BYTES_PER_APP), None, "dropped bytes do not count");
+    }
+
+    #[test]
+    fn the_indexes_in_memory_have_a_budget() {
+        let pack = assets::pack(&(0..1_000).map(|file| (format!("{file:0>400}"), Vec::new())).collect());
+        let length = assets::index_length(pack.first_chunk().expect("a head")).expect("a length");
+        let index = AssetIndex::parse(&pack[assets::HEAD_BYTES..][..length]).expect("an index");
+        let (app, bytes) = (AppAssets::alone(), index.memory_bytes() as u64);
+        let (index, packs) = (Arc::new(index), 2 * limits::ASSET_INDEX_BYTES_ALL / bytes);
+        (0..packs).for_each(|pack| app.keep_index(&pack.to_string(), &index));
+        let in_memory = (0..packs).filter(|pack| app.index(&pack.to_string()).is_some()).count() as u64 * bytes;
+        assert!(in_memory > limits::ASSET_INDEX_BYTES_ALL / 2, "{in_memory}");
+        assert!(in_memory <= limits::ASSET_INDEX_BYTES_ALL, "{in_memory}");
     }
 
     #[tokio::test]
