@@ -24,6 +24,10 @@ pub(crate) fn of(project: &Project) -> Result<Assets, Failure> {
 fn read(project: &Path) -> Result<Assets, Failure> {
     let root = project.join(ASSETS_FOLDER);
     let mut assets = Assets::new();
+    if root.is_symlink() {
+        let why = "it is a link, and a bundle contains only plain files";
+        return Err(refused(&root, why).next("replace it with a folder, which the build can fill"));
+    }
     if !root.is_dir() {
         return Ok(assets);
     }
@@ -120,5 +124,13 @@ mod tests {
         std::os::unix::fs::symlink(folder.path().join("secret"), folder.path().join("static/b")).unwrap();
         let refused = read(folder.path()).unwrap_err().text();
         assert!(refused.contains("static/b") && refused.contains("link"), "{refused}");
+    }
+
+    #[test]
+    fn a_folder_static_that_is_a_link_is_refused() {
+        let folder = project(&["dist/index.html"]);
+        std::os::unix::fs::symlink(folder.path().join("dist"), folder.path().join("static")).unwrap();
+        let refused = read(folder.path()).unwrap_err().text();
+        assert!(refused.contains("static") && refused.contains("link"), "{refused}");
     }
 }

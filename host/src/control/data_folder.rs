@@ -111,10 +111,13 @@ fn unreadable_text(app: &AppName, error: &StoreError) -> String {
 pub(crate) fn missing_bundles(count: usize) -> Option<(String, &'static str)> {
     let files = match count {
         0 => return None,
-        1 => "1 bundle of a release has".to_owned(),
-        count => format!("{count} bundles of releases have"),
+        1 => "1 component or pack of static files of a release has".to_owned(),
+        count => format!("{count} components or packs of static files of releases have"),
     };
-    let finding = format!("{files} no file in blobs/: such a release starts only while its compiled code is in cache/");
+    let finding = format!(
+        "{files} no file in blobs/: without its component, such a release starts only while its compiled code is in \
+         cache/; without its static files, it can't send them"
+    );
     Some((finding, "restore blobs/ from a backup with the host stopped, or deploy the apps again"))
 }
 

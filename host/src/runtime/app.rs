@@ -84,6 +84,7 @@ impl App {
     /// Cancels all unfinished work of the app, permanently.
     pub(crate) fn destroy(&self) {
         self.resources.cancellation().cancel();
+        self.resources.assets().close();
     }
 
     pub(crate) fn is_destroyed(&self) -> bool {

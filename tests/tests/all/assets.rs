@@ -219,6 +219,22 @@ fn a_failed_read_within_a_file_and_an_aborted_download_are_logged() {
 }
 
 #[test]
+fn destroying_an_app_aborts_its_downloads() {
+    let host = host_with("{}", &[("big.bin", &vec![0; 32 << 20])]);
+    let mut wire = host.begin("site", Ask::get("/big.bin"));
+    wire.head().expect("a head").expect(200);
+    host.api(Ask::new("DELETE", "/v1/apps/site")).expect(204);
+    let mut bytes = 0;
+    let end = loop {
+        match wire.piece() {
+            Ok(Some(piece)) => bytes += piece.len(),
+            end => break end,
+        }
+    };
+    assert!(end.is_err() && bytes < 32 << 20, "{bytes}");
+}
+
+#[test]
 fn a_release_with_missing_or_damaged_files_does_not_go_live() {
     let host = host_with("{}", &[("index.html", b"one")]);
     let pack = pack_of(&host);

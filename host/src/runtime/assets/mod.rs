@@ -55,8 +55,8 @@ impl Assets {
         self.index().await.map(drop)
     }
 
-    /// Returns the index, which is read if it isn't in memory. The pack is verified before its first
-    /// use.
+    /// Returns the index, which is read if it isn't in memory. The pack is verified before its
+    /// first use.
     pub(super) async fn index(&self) -> io::Result<Arc<AssetIndex>> {
         if let Some(index) = self.pack.known_index() {
             return Ok(index);

@@ -109,6 +109,9 @@ impl Pack {
 
     /// Logs a failed read, unless one was logged a short time ago: clients can repeat requests.
     fn log(&self, error: &io::Error) {
+        if self.budgets.is_closed() {
+            return;
+        }
         let mut logged_at = self.logged_at.lock().unwrap_or_else(PoisonError::into_inner);
         if logged_at.is_some_and(|at| at.elapsed() < limits::ASSET_FAILURES_LOGGED) {
             return;

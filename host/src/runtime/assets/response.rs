@@ -334,10 +334,15 @@ mod tests {
     }
 
     #[test]
-    fn a_representation_that_is_not_smaller_is_not_preferred() {
+    fn a_larger_form_is_sent_only_to_clients_that_prefer_it() {
         let index = index(&[("a.js", "1"), ("a.js.gz", "longer")]);
-        let (head, _) = answer_of(&index, StatusCode::OK, Method::GET, "a.js", &[("accept-encoding", "gzip")]);
-        assert_eq!(text(&head, "content-encoding"), "gzip", "the client prefers it to the content itself");
+        for (accepted, encoding) in
+            [("gzip", "gzip"), ("gzip, identity;q=0.5", "gzip"), ("gzip, identity", ""), ("gzip;q=0.5, identity", "")]
+        {
+            let fields = [("accept-encoding", accepted)];
+            let (head, _) = answer_of(&index, StatusCode::OK, Method::GET, "a.js", &fields);
+            assert_eq!(text(&head, "content-encoding"), encoding, "{accepted}");
+        }
     }
 
     #[test]

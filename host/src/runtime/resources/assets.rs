@@ -112,6 +112,15 @@ impl AppAssets {
         }
     }
 
+    /// Fails the responses that are being sent, because the app is destroyed.
+    pub(crate) fn close(&self) {
+        self.reads.close();
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.reads.is_closed()
+    }
+
     /// Reads a file on a thread for blocking work. Waits for a permit of the app first, so that an
     /// app with slow reads occupies only its share of the threads.
     pub(crate) async fn read<T: Send + 'static>(
@@ -128,7 +137,8 @@ impl AppAssets {
     ) -> io::Result<T> {
         let Some(threads) = &self.host.threads.0 else { return Err(io::Error::other("no threads for reads")) };
         let reading = async {
-            let own = Arc::clone(&self.reads).acquire_owned().await.map_err(io::Error::other)?;
+            let own = Arc::clone(&self.reads).acquire_owned().await;
+            let own = own.map_err(|_| io::Error::other("the app is destroyed"))?;
             let shared = Arc::clone(&self.host.reads).acquire_owned().await.map_err(io::Error::other)?;
             // A read that exceeds its time keeps its permits: it still occupies its thread.
             let reading = threads.spawn_blocking(move || {
@@ -227,6 +237,13 @@ mod tests {
         while let Some(read) = reads.next().await {
             read.expect("it completes");
         }
+    }
+
+    #[tokio::test]
+    async fn a_destroyed_app_reads_nothing() {
+        let app = AppAssets::alone();
+        app.close();
+        assert!(app.read(|| Ok(())).await.is_err() && app.is_closed());
     }
 
     #[tokio::test]
