@@ -3,7 +3,7 @@
 //! Never contains a guest's own output.
 
 use axum::http::StatusCode;
-use isopod_engine::Fault;
+use isopod_engine::{Fault, ProviderErrorKind};
 
 use crate::{
     http::problem::{self, BUSY_DEPLOYER_HINT, BUSY_HINT, FULL_DEPLOYER_HINT, FULL_HINT, Problem, Source},
@@ -104,7 +104,7 @@ fn fault_problem(fault: &Fault, error: &InvokeError, interface: Interface<'_>) -
             app_problem(StatusCode::GATEWAY_TIMEOUT, "deadline", error, interface)
         }
         (Fault::NoSuchEntry { .. }, Interface::Event { .. }) => not_taken(error, interface),
-        (Fault::Provider { provider, is_busy, .. }, Interface::Http) => provider_failed(provider, *is_busy),
+        (Fault::Provider { provider, kind, .. }, Interface::Http) => provider_failed(provider, *kind),
         (Fault::BadRequest { .. }, Interface::Http) => {
             let title = "The request is invalid";
             Problem::new(StatusCode::BAD_REQUEST, "bad-request", title, detail(error, interface)).deployer_hint(LOGGED)
@@ -131,17 +131,29 @@ fn fault_problem(fault: &Fault, error: &InvokeError, interface: Interface<'_>) -
     }
 }
 
-/// The problem of a request whose app called a provider that failed.
-fn provider_failed(provider: &str, is_busy: bool) -> Problem {
-    let detail = format!("the plugin `{provider}`, which the app calls, failed");
-    let problem = match is_busy {
-        true => {
-            let title = "A plugin of the app is busy";
-            Problem::new(StatusCode::SERVICE_UNAVAILABLE, "plugin-busy", title, detail).retry_after(1)
+/// The problem of a request whose app called a provider that failed or could not be called.
+fn provider_failed(provider: &str, kind: ProviderErrorKind) -> Problem {
+    let (code, title, what) = match kind {
+        ProviderErrorKind::Busy => ("plugin-busy", "A plugin of the app is busy", "has no free instance for the app"),
+        ProviderErrorKind::Unavailable => ("plugin-unavailable", "A plugin of the app is not serving", "isn't serving"),
+        ProviderErrorKind::Missing => {
+            ("plugin-failed", "A plugin of the app failed", "isn't installed in an accepted version")
         }
-        false => Problem::new(StatusCode::BAD_GATEWAY, "plugin-failed", "A plugin of the app failed", detail),
+        ProviderErrorKind::Failed => ("plugin-failed", "A plugin of the app failed", "failed"),
     };
-    let hint = format!("see its log for details: `isopod logs --app {provider}`");
+    let detail = format!("the plugin `{provider}`, which the app calls, {what}");
+    let problem = match kind {
+        ProviderErrorKind::Busy | ProviderErrorKind::Unavailable => {
+            Problem::new(StatusCode::SERVICE_UNAVAILABLE, code, title, detail).retry_after(1)
+        }
+        ProviderErrorKind::Missing | ProviderErrorKind::Failed => {
+            Problem::new(StatusCode::BAD_GATEWAY, code, title, detail)
+        }
+    };
+    let hint = match kind {
+        ProviderErrorKind::Missing => "install it with `isopod plugins install`".to_owned(),
+        _ => format!("see its log for details: `isopod logs --app {provider}`"),
+    };
     problem.member("plugin", provider.to_owned()).deployer_hint(hint)
 }
 

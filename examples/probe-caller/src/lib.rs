@@ -1,5 +1,5 @@
-//! An app for the tests of the host: each path calls one function of the provider
-//! `probe-provider`.
+//! An app for the tests of the host: each path calls one function of the provider `probe-provider`,
+//! and so does each event.
 
 use isopod_sdk::prelude::*;
 
@@ -13,6 +13,7 @@ use acme::probe::probe;
 use acme::probe::types::{All, Colour, Rights, Shape};
 
 isopod_sdk::http!(handle);
+isopod_sdk::events!(on_event);
 
 async fn handle(request: Request) -> Result<Response> {
     let (path, number) = (request.path(), request.query().parse().unwrap_or(1));
@@ -24,6 +25,7 @@ async fn handle(request: Request) -> Result<Response> {
             format!("{} {calls}", app.as_deref().unwrap_or("nobody"))
         }
         "/text" => probe::text(number).len().to_string(),
+        "/send" => probe::echo(&all(&"x".repeat(number as usize))).is_ok().to_string(),
         "/bytes" => probe::bytes(&vec![7; number as usize]).to_string(),
         "/burn" => {
             probe::burn(number);
@@ -35,6 +37,12 @@ async fn handle(request: Request) -> Result<Response> {
             "it returned".to_owned()
         }
     }))
+}
+
+/// Calls the provider, which does what the event's data names.
+async fn on_event(event: Event) -> Result<Option<Reply>, EventError> {
+    probe::misbehave(&event.json::<String>()?);
+    Ok(None)
 }
 
 fn all(text: &str) -> All {

@@ -1,7 +1,10 @@
 //! Describes guest failures for the app's author, with the names of the guest's functions. Never
 //! decides whether a call is retried.
 
-use crate::{limits, provider_call::ProviderError};
+use crate::{
+    limits,
+    provider_call::{ProviderError, ProviderErrorKind},
+};
 use std::{fmt, io, time::Duration};
 use wasmtime::{Trap, WasmBacktrace, component::ResourceTableError};
 use wasmtime_wasi_http::FieldMapError;
@@ -48,9 +51,9 @@ pub enum Fault {
     /// All instance slots, or all guest memory, of this host are in use.
     #[error("no room on this host: {detail}")]
     NoRoom { room: Room, detail: String },
-    /// A provider that the guest called failed.
+    /// A provider that the guest called failed, or could not be called.
     #[error("the provider `{provider}` failed: {why}")]
-    Provider { provider: String, why: String, is_busy: bool },
+    Provider { provider: String, why: String, kind: ProviderErrorKind },
     /// The component has no such entry point.
     #[error("the component does not export {entry}")]
     NoSuchEntry { entry: &'static str },
@@ -130,8 +133,8 @@ impl Fault {
             return Self::Exited { code: exit.0 };
         }
         if let Some(failed) = error.downcast_ref::<ProviderError>() {
-            let ProviderError { provider, why, is_busy } = failed.clone();
-            return Self::Provider { provider, why, is_busy };
+            let ProviderError { provider, why, kind } = failed.clone();
+            return Self::Provider { provider, why, kind };
         }
         if error.is::<wasmtime::PoolConcurrencyLimitError>() {
             return Self::NoRoom { room: Room::Slot, detail: error.to_string() };

@@ -89,7 +89,7 @@ pub use interfaces::{Interface, Interfaces};
 pub use kind::Speed;
 pub use plugin::PluginRequest;
 pub use program::{FrozenProgram, Program};
-pub use provider_call::{ProviderCall, ProviderError, ProviderResults};
+pub use provider_call::{ProviderCall, ProviderError, ProviderErrorKind, ProviderResults};
 pub use response_body::{ResponseBody, ResponseEnd};
 pub use sandbox::{
     EmitError, EventSink, Folder, KeyValue, KvError, Level, Output, OutputLine, Providers, Sandbox, Screen, Stdio,

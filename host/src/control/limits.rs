@@ -208,8 +208,9 @@ pub(crate) const SAME_TRAPS_MAX: u32 = 3;
 pub(crate) const DELIVERY_POSTPONED: Duration = Duration::from_secs(1);
 
 /// The longest time until an event is forwarded again to an app that is stopped, has no release, or
-/// has a full queue. Below it, the event waits again for about as long as it has waited so far.
-pub(crate) const FORWARD_POSTPONED_MAX: Duration = Duration::from_secs(60);
+/// has a full queue, or is delivered again whose provider was unavailable. Below it, the event
+/// waits again for about as long as it has waited so far.
+pub(crate) const OUTAGE_POSTPONED_MAX: Duration = Duration::from_secs(60);
 
 /// The shortest time for which a handler can postpone an event. A shorter time is extended.
 pub(crate) const DELIVERY_POSTPONED_MIN: Duration = Duration::from_millis(100);

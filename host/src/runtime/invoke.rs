@@ -133,7 +133,7 @@ struct Delivery {
 
 impl Delivery {
     fn input(&self) -> Input {
-        Input { bytes: self.event.bytes(), monitor: None }
+        Input::of_bytes(self.event.bytes())
     }
 }
 
@@ -328,7 +328,12 @@ pub(super) struct Input {
 impl Input {
     /// Returns the input of a job whose sender doesn't choose the size of an input.
     pub(super) fn none() -> Self {
-        Self { bytes: 0, monitor: None }
+        Self::of_bytes(0)
+    }
+
+    /// Returns the input of a job of this size.
+    pub(super) fn of_bytes(bytes: u64) -> Self {
+        Self { bytes, monitor: None }
     }
 
     fn of(body: &RequestBody) -> Self {
@@ -456,7 +461,7 @@ mod tests {
 
     #[test]
     fn the_kind_of_fault_decides_whether_the_size_of_the_input_caused_it() {
-        let input = |bytes| Input { bytes, monitor: None };
+        let input = Input::of_bytes;
         for memory in [64 * MIB, 1024 * MIB] {
             for fixed in [Resource::Handles, Resource::HostMemory, Resource::CallArguments] {
                 assert!(input(10 * MIB).exhausts(fixed, memory) && !input(MIB).exhausts(fixed, memory), "{fixed}");

@@ -5,12 +5,14 @@
 use std::sync::{Arc, Weak};
 
 use async_trait::async_trait;
-use isopod_engine::{Instance, ProviderCall, ProviderError, ProviderResults, Providers};
+use isopod_engine::{Instance, ProviderCall, ProviderError, ProviderErrorKind, ProviderResults, Providers};
 use isopod_policy::{AppName, GrantedInterfaces, InterfaceName, PluginReference};
 
 use super::{
     call,
     directory::Directory,
+    error::InvokeError,
+    invoke::Input,
     limits,
     middleware::{Payer, PluginFailureReason, call_pool},
     plugin_use::{PluginCalls, PluginOutcome},
@@ -61,15 +63,18 @@ impl AppProviders {
             return Err(CallFailure::TooDeep);
         }
         let directory = self.directory.upgrade().ok_or(CallFailure::Stopping)?;
-        let provider = directory.get(used.name.as_str()).ok_or(PluginFailureReason::Missing)?;
+        // An app with the name of a plugin must not be loaded for its calls.
+        let provider = directory.get(used.name.as_str()).filter(|app| app.is_plugin());
+        let provider = provider.ok_or(PluginFailureReason::Missing)?;
         let release = directory.serving(&provider).await.map_err(PluginFailureReason::Unavailable)?;
         release.ensure_accepted(used)?;
         let pool = release.provider_pool().ok_or(PluginFailureReason::Missing)?;
         let payer = Payer { resources: &self.resources, class, depth: depth + 1 };
+        let input = Input::of_bytes(call.argument_bytes());
         let request_id = request_id.to_owned();
         let id = request_id.clone();
         let work = move |instance: Box<Instance>| async move { instance.provide(call, &id).await };
-        Ok(call_pool(pool, payer, calls, &request_id, work).await.map_err(PluginFailureReason::from)?)
+        Ok(call_pool(pool, payer, calls, (&request_id, &input), work).await.map_err(PluginFailureReason::from)?)
     }
 }
 
@@ -79,7 +84,7 @@ impl Providers for AppProviders {
         let link = self.links.iter().find(|link| link.interface.as_str() == call.interface());
         let Some(link) = link else {
             let why = format!("`{}` is not granted", call.interface());
-            return Err(ProviderError { provider: "none".to_owned(), why, is_busy: false });
+            return Err(ProviderError { provider: "none".to_owned(), why, kind: ProviderErrorKind::Failed });
         };
         let called = self.call(link, call, request_id).await;
         link.calls.count(if called.is_ok() { PluginOutcome::Return } else { PluginOutcome::Failure });
@@ -100,7 +105,21 @@ enum CallFailure {
 
 impl CallFailure {
     fn of(&self, provider: &AppName) -> ProviderError {
-        let is_busy = matches!(self, Self::Provider(PluginFailureReason::Busy));
-        ProviderError { provider: provider.to_string(), why: self.to_string(), is_busy }
+        ProviderError { provider: provider.to_string(), why: self.to_string(), kind: self.kind() }
+    }
+
+    fn kind(&self) -> ProviderErrorKind {
+        match self {
+            Self::Stopping | Self::Provider(PluginFailureReason::Unavailable(_)) => ProviderErrorKind::Unavailable,
+            Self::Provider(PluginFailureReason::Missing | PluginFailureReason::Version(_)) => {
+                ProviderErrorKind::Missing
+            }
+            Self::Provider(PluginFailureReason::Busy) => ProviderErrorKind::Busy,
+            // The pool refused the call.
+            Self::Provider(PluginFailureReason::Invoke(
+                InvokeError::Stopping | InvokeError::NoProcess(_) | InvokeError::NoInstance | InvokeError::Destroyed,
+            )) => ProviderErrorKind::Unavailable,
+            Self::TooDeep | Self::Provider(_) => ProviderErrorKind::Failed,
+        }
     }
 }

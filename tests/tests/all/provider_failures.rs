@@ -1,9 +1,12 @@
 //! Tests failing providers: only the requests that call them fail.
 
 use isopod_tests::{
-    Host, Neighbour,
-    providers::{caller, probe_provider},
+    Bundle, Host, Neighbour, guest,
+    outbox::ask_to_store,
+    providers::{PROBE, caller, probe_provider},
+    wait_for,
 };
+use serde_json::{Value, json};
 
 fn host_with_probe() -> Host {
     let host = Host::start();
@@ -56,4 +59,50 @@ fn arguments_that_are_too_large_end_the_call_of_the_app() {
     host.get("shop", "/bytes?1000000").problem_of("shop", 502, "app-failed");
     host.get("shop", "/text?5000000").problem_of("shop", 502, "plugin-failed");
     assert!(host.get("shop", "/caller").expect(200).text().starts_with("shop "));
+}
+
+/// An app whose handler calls the provider. Each event has one attempt.
+fn handler() -> Bundle {
+    let processes = "[processes.worker]\nentry = \"events\"\nretry = { attempts = 1 }\n";
+    let manifest = format!("name = \"shop\"\n{processes}[grants.interfaces]\n\"{PROBE}\" = \"probe\"\n");
+    Bundle::archive(&manifest, &guest("probe-caller"))
+}
+
+fn event_of(host: &Host, act: &str) -> String {
+    let event = json!({ "specversion": "1.0", "type": "act", "source": "/test", "id": act, "data": act });
+    let stored: Value = host.api(ask_to_store("shop", &event)).expect(202).json();
+    stored["id"].as_str().expect("an event has an id").to_owned()
+}
+
+#[test]
+fn an_event_whose_provider_is_stopped_is_postponed_without_counting_an_attempt() {
+    let host = Host::start();
+    host.installed(&probe_provider("1.0.0", ""));
+    host.deploy("shop", handler());
+    host.stop_app("probe");
+    let event = event_of(&host, "nothing");
+    let postponed = wait_for("a postponed event", || {
+        Some(host.stored_event("shop", &event)).filter(|event| !event["error"].is_null())
+    });
+    assert_eq!(postponed["attempt"], 0, "{postponed}");
+    assert!(postponed["error"].to_string().contains("the provider `probe`"), "{postponed}");
+    host.start_app("probe");
+    host.until_event("shop", &event, "done");
+    let event = event_of(&host, "trap");
+    host.until_event("shop", &event, "dead");
+}
+
+#[test]
+fn huge_arguments_of_an_app_do_not_end_the_rollout_watch_of_a_provider() {
+    let host = Host::start();
+    let limits = "[limits]\nmemory = \"4MiB\"\n";
+    host.installed(&probe_provider("1.0.0", limits));
+    host.deploy("shop", caller("shop", "probe"));
+    host.installed(&probe_provider("1.1.0", limits));
+    for _ in 0..10 {
+        host.get("shop", "/send?3800000").problem_of("shop", 502, "plugin-failed");
+    }
+    assert_eq!(host.get("shop", "/send?1000").expect(200).text(), "true");
+    wait_for("the end of the rollout watch", || (host.release_state("probe", 1) == "retired").then_some(()));
+    assert_eq!(host.plugin("probe")["version"], "1.1.0");
 }

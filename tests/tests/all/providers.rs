@@ -185,7 +185,9 @@ fn a_stopped_provider_fails_only_the_requests_that_call_it() {
     let host = host_with_probe();
     host.deploy("shop", caller("shop", "probe"));
     host.stop_app("probe");
-    assert_eq!(host.get("shop", "/caller").problem_of("shop", 502, "plugin-failed")["plugin"], "probe");
+    let refused = host.get("shop", "/caller");
+    assert!(refused.header("retry-after").is_some());
+    assert_eq!(refused.problem_of("shop", 503, "plugin-unavailable")["plugin"], "probe");
     assert_eq!(text(&host, "shop", "/"), "without a call");
     host.start_app("probe");
     wait_for("the provider to serve", || (host.get("shop", "/caller").status == 200).then_some(()));

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use isopod_engine::{EventFailure, Fault};
+use isopod_engine::{EventFailure, Fault, ProviderErrorKind};
 use isopod_policy::RetryPolicy;
 use isopod_store::{LastError, Outcome, StoreError};
 use jiff::{SignedDuration, Timestamp};
@@ -146,6 +146,12 @@ impl Attempt<'_> {
             Failure::Invoke(refused) if !refused.has_run() => {
                 self.postpone(limits::DELIVERY_POSTPONED, refused.to_string())
             }
+            Failure::Invoke(InvokeError::Fault(
+                fault @ Fault::Provider {
+                    kind: ProviderErrorKind::Missing | ProviderErrorKind::Unavailable | ProviderErrorKind::Busy,
+                    ..
+                },
+            )) => self.postpone(self.outage_delay(), fault.to_string()),
             Failure::Invoke(InvokeError::Fault(fault)) => self.after_fault(fault),
             Failure::Invoke(refused) => self.retry(Duration::ZERO, refused.to_string()),
             Failure::Effects(error) | Failure::Forward(error) => self.retry(Duration::ZERO, error.clone()),
@@ -160,7 +166,7 @@ impl Attempt<'_> {
             Failure::NotServing(reason) | Failure::Store(reason) => {
                 self.postpone(limits::DELIVERY_POSTPONED, reason.clone())
             }
-            Failure::TargetUnavailable(reason) => self.postpone(self.target_delay(), reason.clone()),
+            Failure::TargetUnavailable(reason) => self.postpone(self.outage_delay(), reason.clone()),
             Failure::NoTarget(reason) => Outcome::Dead { error: reason.clone() },
         }
     }
@@ -186,11 +192,12 @@ impl Attempt<'_> {
         Outcome::Retry { at: self.after(delay), error, is_counted: true }
     }
 
-    /// Returns the delay until an event is forwarded again: about as long as the event has waited
-    /// so far. This is an exponential back-off that needs no count of the attempts.
-    fn target_delay(&self) -> Duration {
+    /// Returns the delay until an event is delivered again whose target or provider was
+    /// unavailable: about as long as the event has waited so far. This is an exponential back-off
+    /// that needs no count of the attempts.
+    fn outage_delay(&self) -> Duration {
         let waited = Duration::try_from(self.now.duration_since(self.accepted_at)).unwrap_or_default();
-        let full = waited.clamp(limits::DELIVERY_POSTPONED, limits::FORWARD_POSTPONED_MAX);
+        let full = waited.clamp(limits::DELIVERY_POSTPONED, limits::OUTAGE_POSTPONED_MAX);
         RetryPolicy { first: full, max: full, ..self.policy }.delay(1, self.random)
     }
 
@@ -316,9 +323,21 @@ mod tests {
         assert_eq!(delay_after(0), limits::DELIVERY_POSTPONED);
         assert_eq!(delay_after(-5), limits::DELIVERY_POSTPONED, "the clock was set back");
         assert_eq!(delay_after(8), Duration::from_secs(8));
-        assert_eq!(delay_after(100_000), limits::FORWARD_POSTPONED_MAX);
+        assert_eq!(delay_after(100_000), limits::OUTAGE_POSTPONED_MAX);
         let destroyed = Failure::NoTarget("there is no app `billing`".to_owned());
         assert!(is_dead(&attempt(1, None).fails_with(&destroyed)));
+    }
+
+    #[test]
+    fn an_outage_of_a_provider_is_not_counted_and_a_failure_of_a_provider_is() {
+        let failure = |kind| {
+            Failure::Invoke(Fault::Provider { provider: "mail".to_owned(), why: "as tested".to_owned(), kind }.into())
+        };
+        let last = RetryPolicy::default().attempts;
+        for kind in [ProviderErrorKind::Missing, ProviderErrorKind::Unavailable, ProviderErrorKind::Busy] {
+            assert_eq!(delay(&attempt(last, None).fails_with(&failure(kind))), (limits::DELIVERY_POSTPONED, false));
+        }
+        assert!(is_dead(&attempt(last, None).fails_with(&failure(ProviderErrorKind::Failed))));
     }
 
     #[test]

@@ -39,7 +39,7 @@ pub(in crate::runtime) async fn call_pool<T, F>(
     pool: &Arc<Pool>,
     payer: Payer<'_>,
     calls: &PluginCalls,
-    request_id: &impl Id,
+    (request_id, input): (&impl Id, &Input),
     work: impl FnOnce(Box<Instance>) -> F + Send + 'static,
 ) -> Result<T, CallError>
 where
@@ -54,13 +54,9 @@ where
         Ok(mut lease) => {
             let (cpu, admitted) = (lease.cpu.clone(), lease.admitted);
             let before = cpu.time();
-            let counters = calls.counters();
             let work = Box::pin(current_call(pool, &lease, payer.depth).scope(async move {
                 let (decided, instance) = match lease.instance().await {
-                    Ok(mut instance) => {
-                        instance.set_counters(counters);
-                        work(instance).await
-                    }
+                    Ok(instance) => work(instance).await,
                     Err(fault) => (Err(fault), None),
                 };
                 lease.put_instance(instance);
@@ -77,7 +73,7 @@ where
     };
     drop(call);
     outcome.map_err(|refused| {
-        report_outcome(pool, &refused, &Input::none(), request_id.as_ref());
+        report_outcome(pool, &refused, input, request_id.as_ref());
         CallError::Invoke(refused)
     })
 }
@@ -96,7 +92,13 @@ impl ActiveRelease {
         F: Future<Output = (Result<T, Fault>, Option<Box<Instance>>)> + Send + 'static,
     {
         let pool = self.middleware_pool().ok_or(CallError::NoMiddleware)?;
-        call_pool(pool, Payer { resources, class: Class::Pull, depth: 0 }, calls, request_id, work).await
+        let payer = Payer { resources, class: Class::Pull, depth: 0 };
+        let counters = calls.counters();
+        let work = move |mut instance: Box<Instance>| {
+            instance.set_counters(counters);
+            work(instance)
+        };
+        call_pool(pool, payer, calls, (request_id, &Input::none()), work).await
     }
 
     /// Calls this plugin's check of a config. The inner error is the plugin's message. Runs on the
