@@ -46,6 +46,15 @@ pub(crate) mod middleware {
     };
 }
 
+pub(crate) mod hook {
+    wasmtime::component::bindgen!({
+        path: "../../sdk/wit/plugin",
+        world: "isopod:plugin/hook-plugin",
+        exports: { default: async },
+    });
+    pub(crate) use exports::isopod::plugin::hook::{Event, Failure};
+}
+
 pub(crate) mod plugin_config {
     wasmtime::component::bindgen!({
         path: "../../sdk/wit/plugin",

@@ -1,5 +1,5 @@
-//! The exports that handle events: `event-handler`, or `events` of older components. Never decides
-//! when an event is delivered.
+//! The exports that handle events: `event-handler`, `events` of older components, or `hook` of a
+//! plugin. Never decides when an event is delivered.
 
 use crate::{
     bindings,
@@ -9,16 +9,18 @@ use crate::{
 use std::time::Duration;
 use wasmtime::Store;
 
-/// The export that handles events: `event-handler`, or `events` of older components.
+/// The export that handles events: `event-handler`, `events` of older components, or `hook`.
 pub(crate) enum EventExport {
     Current(bindings::event_handler::EventHandlerAppIndices),
     Former(bindings::events::EventAppIndices),
+    Hook(bindings::hook::HookPluginIndices),
 }
 
 /// The export in one instance.
 pub(crate) enum EventHandler {
     Current(bindings::event_handler::EventHandlerApp),
     Former(bindings::events::EventApp),
+    Hook(bindings::hook::HookPlugin),
 }
 
 impl EventExport {
@@ -31,6 +33,7 @@ impl EventExport {
         Ok(match self {
             Self::Current(indices) => EventHandler::Current(indices.load(store, component)?),
             Self::Former(indices) => EventHandler::Former(indices.load(store, component)?),
+            Self::Hook(indices) => EventHandler::Hook(indices.load(store, component)?),
         })
     }
 }
@@ -47,13 +50,17 @@ impl EventHandler {
                 let handled = app.isopod_app_events().call_handle(store, &event.into()).await?;
                 handled.map(|reply| reply.map(Reply::from)).map_err(EventFailure::from)
             }
+            Self::Hook(plugin) => {
+                let handled = plugin.isopod_plugin_hook().call_on_event(store, &event.into()).await?;
+                handled.map(|()| None).map_err(EventFailure::from)
+            }
         };
         Ok(handled.map_err(EventFailure::bounded))
     }
 }
 
-/// Implements the conversions of the records that both interfaces define in the same way.
-macro_rules! records {
+/// Implements the conversion of the event, which all interfaces define in the same way.
+macro_rules! event_record {
     ($wit:path) => {
         const _: () = {
             use $wit as wit;
@@ -74,6 +81,19 @@ macro_rules! records {
                     }
                 }
             }
+        };
+    };
+}
+
+event_record!(bindings::event_handler);
+event_record!(bindings::events);
+event_record!(bindings::hook);
+
+/// Implements the conversion of a reply.
+macro_rules! reply_record {
+    ($wit:path) => {
+        const _: () = {
+            use $wit as wit;
 
             impl From<wit::Reply> for Reply {
                 fn from(reply: wit::Reply) -> Self {
@@ -84,20 +104,32 @@ macro_rules! records {
     };
 }
 
-records!(bindings::event_handler);
-records!(bindings::events);
+reply_record!(bindings::event_handler);
+reply_record!(bindings::events);
 
-impl From<bindings::event_handler::Failure> for EventFailure {
-    fn from(failure: bindings::event_handler::Failure) -> Self {
-        use bindings::event_handler::Failure;
-        match failure {
-            Failure::Permanent(message) => Self::Permanent { message },
-            Failure::Retry(message) => Self::Retry { message },
-            Failure::RetryAfter((message, ms)) => Self::RetryAfter { message, after: Duration::from_millis(ms) },
-            Failure::Snooze((message, ms)) => Self::Snooze { message, after: Duration::from_millis(ms) },
-        }
-    }
+/// Implements the conversion of a failure of the interfaces that can also postpone an event.
+macro_rules! failure_variant {
+    ($wit:path) => {
+        const _: () = {
+            use $wit as wit;
+
+            impl From<wit::Failure> for EventFailure {
+                fn from(failure: wit::Failure) -> Self {
+                    let after = Duration::from_millis;
+                    match failure {
+                        wit::Failure::Permanent(message) => Self::Permanent { message },
+                        wit::Failure::Retry(message) => Self::Retry { message },
+                        wit::Failure::RetryAfter((message, ms)) => Self::RetryAfter { message, after: after(ms) },
+                        wit::Failure::Snooze((message, ms)) => Self::Snooze { message, after: after(ms) },
+                    }
+                }
+            }
+        };
+    };
 }
+
+failure_variant!(bindings::event_handler);
+failure_variant!(bindings::hook);
 
 impl From<bindings::events::Failure> for EventFailure {
     fn from(failure: bindings::events::Failure) -> Self {

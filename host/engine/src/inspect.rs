@@ -33,6 +33,7 @@ const EVENTS: &str = "isopod:app/events@0.1.";
 
 /// The interfaces of plugins.
 const MIDDLEWARE: &str = "isopod:plugin/middleware@0.1.";
+const HOOK: &str = "isopod:plugin/hook@0.1.";
 pub(crate) const PLUGIN_CONFIG: &str = "isopod:plugin/config@0.1.";
 const PLUGIN_ASSETS: &str = "isopod:plugin/assets@0.1.";
 
@@ -104,6 +105,16 @@ pub struct Entries {
     /// Whether it can offer interfaces to apps, as a plugin.
     #[serde(default)]
     pub provider: bool,
+    /// Whether it exports a hook, as a plugin. Its handler of other events is then not called.
+    #[serde(default)]
+    pub hook: bool,
+}
+
+impl Entries {
+    fn can_run(&self) -> bool {
+        let Self { http, events, command, health: _, middleware, provider, hook } = *self;
+        http.is_some() || events || command || middleware || provider || hook
+    }
 }
 
 /// The preferred HTTP interface of those that a component exports.
@@ -137,8 +148,8 @@ pub enum Rejected {
     #[error(
         "the component exports nothing that can be run (it exports {exports}). Export one of \
          wasi:http/incoming-handler@0.2, wasi:http/handler@0.3, isopod:app/http@0.1.0, \
-         isopod:app/event-handler@0.1.0, wasi:cli/run, or for a plugin isopod:plugin/middleware@0.1.0 or an \
-         interface of its own; with the Rust SDK: `isopod_sdk::http!(handler)`"
+         isopod:app/event-handler@0.1.0, wasi:cli/run, or for a plugin isopod:plugin/middleware@0.1.0, \
+         isopod:plugin/hook@0.1.0 or an interface of its own; with the Rust SDK: `isopod_sdk::http!(handler)`"
     )]
     NothingToRun { exports: String },
     #[error(
@@ -194,7 +205,7 @@ pub fn inspect(bytes: &[u8]) -> Result<ComponentInfo, Rejected> {
     {
         entries.http = Some(standard);
     }
-    if entries.http.is_none() && !entries.events && !entries.command && !entries.middleware && !entries.provider {
+    if !entries.can_run() {
         if let Some(import) = outline.imports.iter().find(|name| !offered::is_known_package(name)) {
             return Err(unknown_imports(&outline.imports, hint_for(import)));
         }
@@ -382,11 +393,12 @@ fn entries_of(exports: &[String]) -> Entries {
     let has = |prefix: &str| exports.iter().any(|name| name.starts_with(prefix));
     Entries {
         http: (has(FLAT_LISTED) || has(FLAT_PACKED)).then_some(HttpAbi::Flat).or_else(|| standard_http(exports)),
-        events: has(EVENT_HANDLER) || has(EVENTS),
+        events: (has(EVENT_HANDLER) || has(EVENTS)) && !has(HOOK),
         command: has("wasi:cli/run@0."),
         health: has("isopod:app/health@0.1."),
         middleware: has(MIDDLEWARE),
         provider: false,
+        hook: has(HOOK),
     }
 }
 

@@ -68,7 +68,10 @@ impl Linked {
                 .then(|| wasi03::ServiceIndices::new(&pre))
                 .transpose()
                 .map_err(broken)?,
-            events: match info.entries.events {
+            events: match info.entries.events || info.entries.hook {
+                true if info.entries.hook => {
+                    Some(bindings::hook::HookPluginIndices::new(&pre)).map(|indices| indices.map(EventExport::Hook))
+                }
                 true if has(EVENT_HANDLER) => Some(bindings::event_handler::EventHandlerAppIndices::new(&pre))
                     .map(|indices| indices.map(EventExport::Current)),
                 true => {

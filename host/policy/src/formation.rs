@@ -38,6 +38,8 @@ pub struct Exported {
     pub middleware: bool,
     /// The component exports interfaces that a plugin may offer to apps.
     pub provider: bool,
+    /// The component is a hook, which only a plugin may be.
+    pub hook: bool,
 }
 
 impl Exported {
@@ -49,6 +51,7 @@ impl Exported {
             Entry::Command => self.command,
             Entry::Middleware => self.middleware,
             Entry::Provider => self.provider,
+            Entry::Hook => self.hook,
         }
     }
 
@@ -57,19 +60,28 @@ impl Exported {
     #[must_use]
     pub fn usable_by(self, kind: AppKind) -> Self {
         match kind {
-            AppKind::App => Self { middleware: false, provider: false, ..self },
+            AppKind::App => Self { middleware: false, provider: false, hook: false, ..self },
             AppKind::Plugin => {
                 let kind = self.plugin_kind();
-                let (middleware, provider) = (Some(PluginKind::Middleware), Some(PluginKind::Provider));
-                Self { middleware: kind == middleware, provider: kind == provider, ..Self::default() }
+                let is = |other| kind == Some(other);
+                Self {
+                    middleware: is(PluginKind::Middleware),
+                    provider: is(PluginKind::Provider),
+                    hook: is(PluginKind::Hook),
+                    ..Self::default()
+                }
             }
         }
     }
 
     /// Returns the kind of a plugin with these exports, if they are those of a plugin.
     pub fn plugin_kind(self) -> Option<PluginKind> {
-        let provider = self.provider.then_some(PluginKind::Provider);
-        self.middleware.then_some(PluginKind::Middleware).or(provider)
+        let kinds = [
+            (self.middleware, PluginKind::Middleware),
+            (self.hook, PluginKind::Hook),
+            (self.provider, PluginKind::Provider),
+        ];
+        kinds.into_iter().find(|(is_exported, _)| *is_exported).map(|(_, kind)| kind)
     }
 }
 
@@ -77,7 +89,7 @@ impl Exported {
 /// handles events, `plugin` for a plugin. A command runs only if a process type requests it.
 #[expect(clippy::expect_used, reason = "all names are valid")]
 pub fn default_for(exported: Exported) -> Formation {
-    let plugin = [Entry::Middleware, Entry::Provider].map(|entry| (PLUGIN_PROCESS, entry));
+    let plugin = [Entry::Middleware, Entry::Provider, Entry::Hook].map(|entry| (PLUGIN_PROCESS, entry));
     [("web", Entry::Http), ("worker", Entry::Events)]
         .into_iter()
         .chain(plugin)

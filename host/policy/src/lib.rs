@@ -22,6 +22,7 @@ mod encoding;
 pub mod formation;
 mod grants;
 mod health;
+mod hook;
 mod ids;
 pub mod json;
 pub mod limits;
@@ -65,6 +66,7 @@ pub use cores::{Cores, CoresError, CoresOverride};
 pub use formation::{Exported, Formation, FormationChange, FormationError, NewProcess};
 pub use grants::{Access, FolderError, Grant, Grants, HttpGrant, HttpGrantError, Reach};
 pub use health::{Health, HealthError};
+pub use hook::{EventPattern, EventPatternError, Subscription, event_type};
 pub use ids::{IdError, InstanceId, PushId, ReleaseNumber, RequestId};
 pub use manifest::{Isolation, Manifest, ManifestError, Snapshot};
 pub use middleware::{

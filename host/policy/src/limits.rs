@@ -51,6 +51,9 @@ pub const MIDDLEWARE_PATHS_MAX: usize = 64;
 /// A middleware with a longer config, as JSON, is rejected, because the plugin receives a copy in
 /// every call.
 pub const MIDDLEWARE_CONFIG_BYTES_MAX: usize = 64 << 10;
+/// A hook's subscription with more types or more apps is rejected: each event is compared with all
+/// of them.
+pub const SUBSCRIPTION_ITEMS_MAX: usize = 64;
 /// A plugin's manifest with a time limit outside this range is rejected. A call delays a request to
 /// an app, so the limit is short.
 pub const PLUGIN_TIME_LIMIT: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(10);

@@ -6,6 +6,7 @@ use std::time::Duration;
 use semver::Version;
 use serde::{Serialize, Serializer};
 
+use crate::hook::Subscription;
 use crate::limits::{PLUGIN_TIME_LIMIT_USUAL, TEXT_NAME_BYTES_SHOWN};
 use crate::setting_word::setting_word;
 use crate::text::excerpt;
@@ -51,6 +52,9 @@ pub struct PluginSettings {
     /// The longest time for one call of the plugin; a longer one fails.
     #[serde(serialize_with = "as_duration")]
     pub time_limit: Duration,
+    /// The events that it receives, if it is a hook.
+    #[serde(skip_serializing_if = "Subscription::is_all")]
+    pub subscribe: Subscription,
 }
 
 fn as_duration<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
@@ -59,11 +63,11 @@ fn as_duration<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::O
 
 impl PluginSettings {
     /// The keys of the table.
-    pub const KEYS: &[&str] = &["version", "time_limit"];
+    pub const KEYS: &[&str] = &["version", "time_limit", "subscribe"];
 
     /// Returns the settings of a plugin with this version and defaults.
     pub fn new(version: Version) -> Self {
-        Self { version, time_limit: PLUGIN_TIME_LIMIT_USUAL }
+        Self { version, time_limit: PLUGIN_TIME_LIMIT_USUAL, subscribe: Subscription::default() }
     }
 }
 

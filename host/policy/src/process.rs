@@ -103,6 +103,7 @@ impl Process {
     /// Checks that each setting applies to this entry and these other settings.
     pub(crate) fn check_applicable(&self) -> Result<(), Inapplicable> {
         let (http, events) = (self.entry == Entry::Http, self.entry == Entry::Events);
+        let delivers = events || self.entry == Entry::Hook;
         let may_be_scheduled = events || self.entry == Entry::Command;
         let scheduled = self.schedule.is_some();
         let rules = [
@@ -111,8 +112,8 @@ impl Process {
             ("time_zone", self.time_zone.is_some(), scheduled, "a time zone requires a schedule"),
             ("missed", self.missed.is_some(), scheduled, "a setting for missed runs requires a schedule"),
             ("overlap", self.overlap.is_some(), scheduled, "a setting for overlapping runs requires a schedule"),
-            ("order", self.order.is_some(), events, "an order of events requires entry = \"events\""),
-            ("retry", self.retry.is_some(), events, "retries of events require entry = \"events\""),
+            ("order", self.order.is_some(), delivers, "an order of events requires entry = \"events\" or a hook"),
+            ("retry", self.retry.is_some(), delivers, "retries of events require entry = \"events\" or a hook"),
         ];
         match rules.into_iter().find(|(_, is_set, applies, _)| *is_set && !applies) {
             Some((key, .., why)) => Err(Inapplicable { key, why }),
@@ -125,7 +126,7 @@ impl Process {
         let most = limits.instances_max.max(1);
         let min = self.min.unwrap_or_else(|| u32::from(self.runs_by_default(app_type)));
         let max = self.max.unwrap_or(match self.entry {
-            Entry::Http | Entry::Events | Entry::Middleware | Entry::Provider => most,
+            Entry::Http | Entry::Events | Entry::Middleware | Entry::Provider | Entry::Hook => most,
             // Copies of a command share no work, so load never requires a second one.
             Entry::Command => min,
         });
@@ -138,11 +139,11 @@ impl Process {
     pub fn scale_at_work(&self, app_type: AppType, limits: &Limits) -> Scale {
         let scale = self.scale(app_type, limits);
         match (self.entry, app_type) {
-            (Entry::Http | Entry::Events | Entry::Middleware | Entry::Provider, AppType::Dev | AppType::Staging) => {
-                Scale { max: scale.min.max(1), ..scale }
-            }
-            (Entry::Http | Entry::Events | Entry::Middleware | Entry::Provider, AppType::Production)
-            | (Entry::Command, _) => scale,
+            (Entry::Command, _) | (_, AppType::Production) => scale,
+            (
+                Entry::Http | Entry::Events | Entry::Middleware | Entry::Provider | Entry::Hook,
+                AppType::Dev | AppType::Staging,
+            ) => Scale { max: scale.min.max(1), ..scale },
         }
     }
 
@@ -157,6 +158,8 @@ impl Process {
             (Entry::Http | Entry::Events | Entry::Middleware | Entry::Provider, AppType::Dev | AppType::Staging) => {
                 false
             }
+            // Its events wait in the queue meanwhile.
+            (Entry::Hook, AppType::Dev | AppType::Staging | AppType::Production) => false,
             // No request would ever start it.
             (Entry::Command, AppType::Dev | AppType::Staging | AppType::Production) => true,
         }
@@ -177,11 +180,13 @@ pub enum Entry {
     Middleware,
     /// Offers interfaces to other apps, as a plugin.
     Provider,
+    /// Receives the activity of apps, as a plugin.
+    Hook,
 }
 
 impl Entry {
     /// Every entry.
-    pub const ALL: [Self; 5] = [Self::Http, Self::Events, Self::Command, Self::Middleware, Self::Provider];
+    pub const ALL: [Self; 6] = [Self::Http, Self::Events, Self::Command, Self::Middleware, Self::Provider, Self::Hook];
 
     /// Returns the entry's name.
     pub fn as_str(self) -> &'static str {
@@ -191,6 +196,7 @@ impl Entry {
             Self::Command => "command",
             Self::Middleware => "middleware",
             Self::Provider => "provider",
+            Self::Hook => "hook",
         }
     }
 
@@ -199,6 +205,7 @@ impl Entry {
         match self {
             Self::Middleware => Some(PluginKind::Middleware),
             Self::Provider => Some(PluginKind::Provider),
+            Self::Hook => Some(PluginKind::Hook),
             Self::Http | Self::Events | Self::Command => None,
         }
     }
@@ -277,7 +284,7 @@ mod tests {
     proptest! {
         #[test]
         fn a_scale_is_always_within_the_limit(
-            entry in 0..5usize, app_type in 0..3usize, min in proptest::option::of(any::<u32>()),
+            entry in 0..Entry::ALL.len(), app_type in 0..3usize, min in proptest::option::of(any::<u32>()),
             max in proptest::option::of(any::<u32>()), most in any::<u32>(),
         ) {
             let process = Process { min, max, ..Process::new(Entry::ALL[entry]) };

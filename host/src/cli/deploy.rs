@@ -16,7 +16,7 @@ use super::output::{self, field};
 use super::progress::Step;
 use super::project::{AppArgs, Project};
 use super::waiting::{self, Goal, POLL_EVERY};
-use super::{accept_grants, apps, build, interrupt};
+use super::{accept_grants, apps, build, installed, interrupt};
 use crate::api::limits::IDEMPOTENCY_KEY_CHARS_MAX;
 
 const EXAMPLES: &str = "\
@@ -102,7 +102,7 @@ pub(crate) fn install(args: &DeployArgs) -> Result<ExitCode, Failure> {
 fn deploy(args: &DeployArgs, client: &Client, upload: Upload) -> Result<ExitCode, Failure> {
     check_size(upload.bytes.len() as u64)?;
     if let Some(manifest) = &upload.plugin {
-        output::note(&requests_of(manifest));
+        output::note(&installed::requests_of(manifest));
     }
     if let Some(app_type) = upload.app_type {
         create_if_missing(client, &upload.app, app_type)?;
@@ -145,7 +145,7 @@ fn deploy(args: &DeployArgs, client: &Client, upload: Upload) -> Result<ExitCode
         output::json(&answer);
     } else if let Some(manifest) = &upload.plugin {
         let plugin = client.get(&format!("/v1/plugins/{}", upload.app)).and_then(Answer::success);
-        output::note(&installed(manifest, &push, &plugin.unwrap_or_default()));
+        output::note(&installed::report(manifest, &push, &plugin.unwrap_or_default()));
     } else {
         let release = output::release(&push, "release");
         if field(&app, "state") == "stopped" {
@@ -208,39 +208,6 @@ fn check_plugin_name(manifest: &Manifest, given: Option<&AppName>) -> Result<(),
         }
         Some(_) | None => Ok(()),
     }
-}
-
-/// Describes what a plugin asks for.
-fn requests_of(manifest: &Manifest) -> String {
-    let grants = build::grants(&manifest.grants);
-    let grants = if grants.is_empty() { "no grants".to_owned() } else { grants.join(", ") };
-    format!("{} asks for {grants}", titled(manifest))
-}
-
-/// Returns the name of a plugin with its version.
-fn titled(manifest: &Manifest) -> String {
-    let version = manifest.plugin.as_ref().map(|plugin| format!(" {}", plugin.version));
-    format!("{}{}", manifest.name, version.unwrap_or_default())
-}
-
-/// Returns the interfaces that a provider offers.
-pub(super) fn interfaces(plugin: &Value) -> Vec<&str> {
-    plugin["interfaces"].as_array().into_iter().flatten().filter_map(Value::as_str).collect()
-}
-
-/// Reports an installed plugin, and how an app uses it.
-fn installed(manifest: &Manifest, push: &Value, plugin: &Value) -> String {
-    let done = output::done(&format!("{} is installed as {}", titled(manifest), output::release(push, "release")));
-    let hint = "to use it in an app, add these lines to the app's isopod.toml:";
-    let interfaces = interfaces(plugin);
-    let lines = match interfaces.is_empty() {
-        true => format!("  [[middleware]]\n  use = \"{}\"", manifest.name),
-        false => {
-            let lines = interfaces.iter().map(|interface| format!("\n  \"{interface}\" = \"{}\"", manifest.name));
-            format!("  [grants.interfaces]{}", lines.collect::<String>())
-        }
-    };
-    format!("{done}\n{hint}\n{lines}")
 }
 
 /// Returns the manifest of a bundle that is a plugin.

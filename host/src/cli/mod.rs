@@ -28,6 +28,7 @@ mod formation;
 mod grants;
 mod guest;
 mod host_log;
+mod installed;
 mod interrupt;
 mod limits;
 pub(crate) mod local;

@@ -13,7 +13,7 @@ use super::deploy::{self, DeployArgs};
 use super::failure::Failure;
 use super::output::{self, field};
 use super::waiting::error;
-use super::{grants, limits};
+use super::{grants, installed, limits};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -120,7 +120,7 @@ fn info(plugin: &Value) -> String {
         ("state", field(plugin, "state")),
         ("error", error(plugin)),
         ("used by", users(plugin)),
-        ("offers", deploy::interfaces(plugin).join(", ")),
+        ("offers", installed::interfaces(plugin).join(", ")),
         ("time limit", plugin["time_limit_ms"].as_u64().map(|limit| format!("{limit} ms")).unwrap_or_default()),
         ("created", output::time(&field(plugin, "created_at"))),
     ];

@@ -249,7 +249,7 @@ impl AppTask {
                 send_reply(reply, self.set_config(config, &keys, &by).await)
             }
             // The lock is released once the deletion is stored.
-            Command::Destroy { by, unused: _unused, reply } => match self.delete_stored().await {
+            Command::Destroy { by, unused: _unused, reply } => match self.delete_stored(&by).await {
                 Ok(()) => self.destroyed_by = Some((by, reply)),
                 Err(error) => send_reply(reply, Err(error)),
             },
@@ -311,9 +311,8 @@ impl AppTask {
             None => {}
             Some(Durable::Intended(intended)) => drop(store.set_intended(name, intended, at).await?),
             Some(Durable::Type(app_type)) => drop(store.set_app_type(name, app_type, at).await?),
-            Some(Durable::Deletion) => store.delete_app(name).await?,
-            // A commit stores more than its number.
-            Some(Durable::Commit(_)) => return Err(StoreError::Closed.into()),
+            // Both store more than this decision.
+            Some(Durable::Deletion | Durable::Commit(_)) => return Err(StoreError::Closed.into()),
         }
         let changed = Changed {
             is_stored: decision.store.is_some(),

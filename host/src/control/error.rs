@@ -166,6 +166,11 @@ pub(crate) enum Failure {
     )]
     PluginWithoutKind,
     #[error(
+        "isopod.toml subscribes to events, but the component doesn't export isopod:plugin/hook@0.1.0; in Rust, \
+         isopod_sdk::hook! exports it"
+    )]
+    SubscriptionWithoutHook,
+    #[error(
         "the plugin `{plugin}` can't be used: {why}. Install it with `isopod plugins install`; `isopod plugins` \
          lists the installed plugins"
     )]
@@ -234,7 +239,9 @@ impl Failure {
             Self::NotAllowed { .. } => NOT_ALLOWED,
             Self::Widened { .. } => "grants-widened",
             Self::PluginToApp { .. } | Self::AppToPlugin { .. } => "wrong-kind",
-            Self::NoPluginManifest | Self::NoPluginExport | Self::PluginWithoutKind => "invalid-plugin",
+            Self::NoPluginManifest | Self::NoPluginExport | Self::PluginWithoutKind | Self::SubscriptionWithoutHook => {
+                "invalid-plugin"
+            }
             Self::PluginMissing { .. } | Self::PluginNotServing { .. } => "plugin-missing",
             Self::PluginVersion { .. } | Self::PluginVersionOfUsers { .. } => "plugin-version",
             Self::PluginConfig { .. } | Self::PluginConfigOfUser { .. } => "plugin-config",
@@ -274,7 +281,8 @@ impl Failure {
             | Self::AppToPlugin { .. }
             | Self::NoPluginManifest
             | Self::NoPluginExport
-            | Self::PluginWithoutKind => true,
+            | Self::PluginWithoutKind
+            | Self::SubscriptionWithoutHook => true,
             Self::TooManyWarmInstances { .. }
             | Self::NotAllowed { .. }
             | Self::Widened { .. }
@@ -338,6 +346,7 @@ impl Failure {
             | Self::NoPluginManifest
             | Self::NoPluginExport
             | Self::PluginWithoutKind
+            | Self::SubscriptionWithoutHook
             | Self::PluginMissing { .. }
             | Self::PluginNotServing { .. }
             | Self::PluginVersion { .. }

@@ -76,6 +76,28 @@ pub(crate) const APP_COMMANDS_QUEUED_MAX: usize = 32;
 /// Crash reports in the queue to the control plane. When it is full, the supervisor waits.
 pub(crate) const CRASH_REPORTS_QUEUED_MAX: usize = 64;
 
+/// Reports of dead letters in the queue to the activity log. When it is full, further dead letters
+/// appear only in the app's log and in the list of dead letters.
+pub(crate) const DEAD_LETTERS_QUEUED_MAX: usize = 256;
+
+/// The time for which the dead letters of one app are combined in one activity. The first one is
+/// recorded immediately.
+pub(crate) const DEAD_LETTERS_COMBINED: Duration = Duration::from_secs(60);
+
+/// Activities that one step passes to a hook. The next step follows immediately.
+pub(crate) const HOOK_EVENTS_PER_STEP: usize = 32;
+
+/// Bytes of an activity's figures, as JSON, in the event for hooks. Larger ones are left out.
+pub(crate) const HOOK_EVENT_DETAILS_BYTES_MAX: usize = 64 << 10;
+
+/// The longest interval between two checks for events that a hook has not received. An activity
+/// causes a check immediately.
+pub(crate) const HOOK_CHECK_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Pause before events are passed again to a hook that could not take them: it is stopped, or its
+/// queue is full.
+pub(crate) const HOOK_RETRY_INTERVAL: Duration = Duration::from_secs(2);
+
 /// Activities in the queue to the store, all apps together. A further activity is dropped, with a
 /// warning in the host's own log.
 pub(crate) const ACTIVITIES_QUEUED_MAX: usize = 4_096;

@@ -51,11 +51,12 @@ impl Queries {
         Ok(formation::shown(&processes, app_type, &limits))
     }
 
-    /// Returns the process types of the app's current release that handle events. Empty before the
-    /// first release.
+    /// Returns the process types of the app's current release to which stored events are delivered.
+    /// Empty before the first release.
     pub(crate) async fn event_handlers(&self, app: &AppRecord) -> Result<EventHandlers, StoreError> {
         let (processes, _) = self.releases.current_processes(app).await?;
-        let handlers = processes.into_iter().filter(|(_, process)| process.entry == Entry::Events);
+        let handlers =
+            processes.into_iter().filter(|(_, process)| matches!(process.entry, Entry::Events | Entry::Hook));
         Ok(EventHandlers(handlers.map(|(name, process)| (name, process.retry_policy().attempts)).collect()))
     }
 

@@ -15,7 +15,7 @@ use crate::control::{
     apps::{self, Apps},
     background::{
         activity_log::{self, ActivityLog},
-        crash_reports, data_watch, event_pruner, freezer, gc, scaler,
+        crash_reports, data_watch, dead_letters, event_pruner, freezer, gc, hooks, scaler,
         scheduler::{self, Schedules},
         usage,
     },
@@ -110,7 +110,8 @@ impl Service {
         });
         let store = options.store.clone();
         let (queue, directory) = (Arc::new(store.events().clone()), Arc::clone(&options.directory));
-        let (events, deliveries) = events::open(queue, directory, app_table.clone(), shutdown.clone());
+        let (dead_letters, died) = mpsc::channel(limits::DEAD_LETTERS_QUEUED_MAX);
+        let (events, deliveries) = events::open(queue, directory, app_table.clone(), shutdown.clone(), dead_letters);
         let plugins = plugins(&options, &app_table);
         let core = Core { store, app_table, plugins, activity, schedules: Schedules::default(), events, shutdown };
         let releases = Releases {
@@ -136,6 +137,7 @@ impl Service {
         core.shutdown.in_background(deliveries.run());
         let recording = tokio::spawn(recorder.run());
         core.shutdown.in_background(scheduler.run());
+        core.shutdown.in_background(dead_letters::Service { activity: core.activity.clone(), received: died }.run());
         run_services(&options, &core);
         core.shutdown.in_background(usage.clone().run());
         Ok(Self { handles, core, directory: options.directory, usage, app_tasks, recording })
@@ -335,10 +337,12 @@ fn scheduler(options: &Options, core: &Core) -> scheduler::Service {
 
 /// Runs the services that work for all apps, until the host shuts down.
 fn run_services(options: &Options, core: &Core) {
-    let Core { app_table, activity, events, shutdown, .. } = core;
+    let Core { store, app_table, activity, events, shutdown, .. } = core;
     let (app_table, activity) = (|| app_table.clone(), || activity.clone());
     let pruner = event_pruner::Service { app_table: app_table(), events: events.clone() };
     shutdown.in_background(pruner.run());
+    let dispatcher = hooks::Service::new(store.clone(), app_table(), events.clone(), activity());
+    shutdown.in_background(dispatcher.run());
     let freeze_after = options.freeze_after;
     let host = options.machine.clone();
     shutdown.in_background(freezer::Service { app_table: app_table(), activity: activity(), host, freeze_after }.run());

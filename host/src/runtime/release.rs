@@ -81,7 +81,7 @@ impl ActiveRelease {
                 Entry::Command => {
                     commands.push(Arc::new(Command::new(name, process, scale, program, Arc::clone(&resources))))
                 }
-                Entry::Http | Entry::Events | Entry::Middleware | Entry::Provider => {
+                Entry::Http | Entry::Events | Entry::Middleware | Entry::Provider | Entry::Hook => {
                     let pool = Pool::new(context.clone(), name, process, program, scale);
                     warm.into_iter().for_each(|instance| pool.add_instance(instance));
                     let pool = Arc::new(pool);
@@ -186,9 +186,15 @@ impl ActiveRelease {
         self.http.is_some()
     }
 
-    /// Returns whether a process type takes events.
+    /// Returns whether a process type takes events of apps and clients.
     pub(crate) fn takes_events(&self) -> bool {
         self.events.is_some()
+    }
+
+    /// Returns whether stored events are delivered to a process type. A hook takes only events of
+    /// the host.
+    pub(crate) fn has_deliveries(&self) -> bool {
+        self.takes_events() || self.plugin_pool(Entry::Hook).is_some()
     }
 
     /// Returns how long the release has been idle, as far as the previous checks have seen.
@@ -316,9 +322,10 @@ impl ActiveRelease {
         self.pools.iter().find(|pool| pool.process() == process)
     }
 
-    /// Returns the settings of a process type that takes events.
+    /// Returns the settings of a process type to which stored events are delivered.
     pub(crate) fn event_process(&self, process: &ProcessName) -> Option<&Process> {
-        self.pool(process).filter(|pool| pool.entry() == Entry::Events).map(|pool| pool.definition())
+        let pool = self.pool(process).filter(|pool| matches!(pool.entry(), Entry::Events | Entry::Hook));
+        pool.map(|pool| pool.definition())
     }
 
     /// Returns the maximum number of instances of a process type; 0 without its pool.

@@ -11,11 +11,12 @@ use rusqlite::Connection;
 
 use crate::files::blocking;
 use crate::model::{
-    Activity, App, Idempotency, Inserted, Intended, InterfaceUse, ListedRelease, LogLine, NewActivity, NewApp, NewPush,
-    NewRelease, PluginUse, Push, Reason, Release, Rotation, ScheduleFired, Token, TokenUse,
+    Activity, App, HookBacklog, HookEvent, Idempotency, Inserted, Intended, InterfaceUse, ListedRelease, LogLine,
+    NewActivity, NewApp, NewPush, NewRelease, PluginUse, Push, Reason, Release, Rotation, ScheduleFired, Token,
+    TokenUse,
 };
 use crate::page::{Page, Paged};
-use crate::sqlite::{activity, apps, pushes, releases, schedules, tokens, usage};
+use crate::sqlite::{activity, apps, hooks, pushes, releases, schedules, tokens, usage};
 use crate::usage::{Month, MonthUsage};
 use crate::{Store, StoreError};
 
@@ -45,13 +46,14 @@ impl Store {
     }
 
     /// Deletes an app with all its records. Its guests' data stays until
-    /// [`Store::remove_data`].
-    pub async fn delete_app(&self, name: &AppName) -> Result<(), StoreError> {
+    /// [`Store::remove_data`]. Hooks receive the activity, which isn't stored otherwise.
+    pub async fn delete_app(&self, name: &AppName, activity: NewActivity) -> Result<(), StoreError> {
         let (folders, deleted) = (self.folders().clone(), name.clone());
         let delete = move |connection: &Connection| {
             let app = apps::existing(connection, &deleted)?;
             folders.mark_destroyed(&deleted)?;
             apps::delete(connection, &deleted)?;
+            hooks::record(connection, &activity.clone().into_entry(0))?;
             tokens::forget_app(connection, &deleted, &app.id)
         };
         let outcome = self.write_in_reserve(delete).await;
@@ -340,6 +342,23 @@ impl Store {
     pub async fn activity_after(&self, app: Option<&AppName>, id: u64) -> Result<Vec<Activity>, StoreError> {
         let app = app.cloned();
         self.sqlite().read(move |connection| activity::after(connection, app.as_ref(), id)).await
+    }
+
+    /// Returns the hooks that have not received all events.
+    pub async fn hook_backlogs(&self) -> Result<Vec<HookBacklog>, StoreError> {
+        self.sqlite().read(hooks::backlogs).await
+    }
+
+    /// Returns the events for hooks after the one with this number, oldest first.
+    pub async fn hook_events(&self, received: u64, most: usize) -> Result<Vec<HookEvent>, StoreError> {
+        self.sqlite().read(move |connection| hooks::after(connection, received, most)).await
+    }
+
+    /// Records that a hook has received the events up to this number. Events that all hooks have
+    /// received are removed.
+    pub async fn advance_hook(&self, plugin: &AppName, received: u64) -> Result<(), StoreError> {
+        let plugin = plugin.clone();
+        self.sqlite().write(move |connection| hooks::advance(connection, &plugin, received)).await
     }
 
     /// Stores a token's hash, bound to the existing apps, and returns all tokens after the change.

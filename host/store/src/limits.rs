@@ -138,6 +138,10 @@ pub const RESCUE_RETRY_AFTER: Duration = Duration::from_secs(60);
 /// they are queued.
 pub const CALLS_WAITING_MAX: usize = 256;
 
+/// Events that are kept for hooks which can't receive them, such as a stopped hook. Beyond it the
+/// oldest are dropped and reported: activity never waits for a hook.
+pub const HOOK_EVENTS_MAX: i64 = 10_000;
+
 /// Events of an app that have not ended, and dead letters. Beyond it further events are refused:
 /// an accepted event is never removed to make room.
 pub const EVENTS_PER_APP_MAX: i64 = 2_000_000;

@@ -399,6 +399,28 @@ pub struct Activity {
     pub at: Timestamp,
 }
 
+/// A hook that has not received all events.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HookBacklog {
+    pub plugin: AppName,
+    /// The number of the last event that it has received.
+    pub received: u64,
+}
+
+/// An activity of an app that hooks receive as an event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HookEvent {
+    /// Increases by one with every event, so that a gap shows dropped events.
+    pub number: u64,
+    /// Unique, also after the database was restored from a backup.
+    pub id: String,
+    pub app: AppName,
+    pub kind: String,
+    pub text: String,
+    pub data: serde_json::Value,
+    pub at: Timestamp,
+}
+
 /// A token. Only the SHA-256 of the token is stored, in hexadecimal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Token {

@@ -20,6 +20,7 @@
 //! | report the app's health to the host | [`health!`] |
 //! | prepare an instance before its first request | [`init!`] |
 //! | receive requests before an app does | [`middleware!`], in a plugin |
+//! | receive the activity of apps | [`hook!`], in a plugin |
 //! | limit the rate of requests | [`plugin::counters`], in a plugin |
 //! | read config vars | [`config`] |
 //! | store data | [`kv`] |

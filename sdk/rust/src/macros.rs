@@ -283,6 +283,50 @@ macro_rules! middleware {
     };
 }
 
+/// Receives the activity of apps with an `async fn(Event) -> Result<(), EventError>`. The component
+/// is a plugin. `subscribe` in its manifest selects the events.
+///
+/// The data of an event is an [`Activity`](crate::plugin::Activity). Each event is delivered at
+/// least once, as a transaction like an event of [`events!`](crate::events!). A request to another
+/// server may therefore be repeated: send the event's id as its idempotency key.
+///
+/// ```
+/// use isopod_sdk::plugin::Activity;
+/// use isopod_sdk::prelude::*;
+///
+/// isopod_sdk::hook!(count);
+///
+/// async fn count(event: Event) -> Result<(), EventError> {
+///     let activity: Activity = event.json()?;
+///     kv::open("default")?.increment(&activity.kind, 1)?;
+///     Ok(())
+/// }
+/// # fn main() {}
+/// ```
+#[macro_export]
+macro_rules! hook {
+    ($hook:path) => {
+        #[cfg(target_family = "wasm")]
+        const _: () = {
+            $crate::__link!(HOOK, "component-type:isopod-sdk:0.1.0:hook-plugin");
+
+            #[unsafe(export_name = "isopod:plugin/hook@0.1.0#on-event")]
+            unsafe extern "C" fn __isopod_on_event(event: *mut u8) -> *const u8 {
+                // SAFETY: the host passes an event that it wrote for this call. A hook has the
+                // event and the failures of an event handler, and no reply.
+                unsafe { $crate::__private::handle_event(event, |event| $crate::plugin::__handle($hook(event))) }
+            }
+        };
+        #[cfg(not(target_family = "wasm"))]
+        const _: () = {
+            #[allow(dead_code)]
+            async fn __isopod_handler(event: $crate::events::Event) -> $crate::Result<(), $crate::events::EventError> {
+                $hook(event).await
+            }
+        };
+    };
+}
+
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __export_middleware {

@@ -78,6 +78,7 @@ mod guest_threads;
 mod guests;
 mod hangups;
 mod health;
+mod hooks;
 mod host_calls;
 mod host_memory;
 mod http10;

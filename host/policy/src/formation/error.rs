@@ -61,6 +61,7 @@ pub enum FormationError {
             Entry::Command => "is not a command",
             Entry::Middleware => "is not middleware of a plugin",
             Entry::Provider => "is not a provider",
+            Entry::Hook => "is not a hook",
         }
     )]
     EntryNotExported { process: ProcessName, entry: Entry },

@@ -2,6 +2,9 @@
 //! middleware of an app. Owns which keys a plugin's manifest may contain. Never checks whether a
 //! plugin exists.
 
+use std::fmt::Display;
+use std::str::FromStr;
+
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Number, Value};
 use toml::de::DeValue;
@@ -10,10 +13,10 @@ use super::tree::{Found, Outcome, Table, read_text};
 use super::{Manifest, ManifestProblem};
 use crate::app_limits::WrittenLimit;
 use crate::formation::PLUGIN_PROCESS;
-use crate::limits::{MIDDLEWARE_MAX, MIDDLEWARE_PATHS_MAX, PLUGIN_TIME_LIMIT};
+use crate::limits::{MIDDLEWARE_MAX, MIDDLEWARE_PATHS_MAX, PLUGIN_TIME_LIMIT, SUBSCRIPTION_ITEMS_MAX};
 use crate::plugin::parse_version;
 use crate::units::{parse_duration, show_duration};
-use crate::{AppKind, AppType, Entry, MiddlewareConfig, MiddlewareUse, PluginSettings, ProcessName};
+use crate::{AppKind, AppType, Entry, MiddlewareConfig, MiddlewareUse, PluginSettings, ProcessName, Subscription};
 
 impl<'de> Deserialize<'de> for MiddlewareUse {
     /// Deserialises one `[[middleware]]` table from JSON or another format through TOML, so that a
@@ -81,7 +84,25 @@ fn read_settings(table: &Table<'_, '_>) -> Outcome<PluginSettings> {
         }
         settings.time_limit = duration;
     }
+    if let Some(found) = table.find("subscribe") {
+        settings.subscribe = read_subscription(&found.table()?)?;
+    }
     Ok(settings)
+}
+
+fn read_subscription(table: &Table<'_, '_>) -> Outcome<Subscription> {
+    table.only(Subscription::KEYS)?;
+    Ok(Subscription { events: read_selected(table, "events")?, apps: read_selected(table, "apps")? })
+}
+
+/// Reads a list that selects events. An absent list selects all.
+fn read_selected<T: FromStr<Err: Display>>(table: &Table<'_, '_>, key: &str) -> Outcome<Vec<T>> {
+    let Some(found) = table.find(key) else { return Ok(Vec::new()) };
+    let items = found.list(SUBSCRIPTION_ITEMS_MAX)?;
+    if items.is_empty() {
+        return Err(found.invalid("the list is empty; remove the key to select all"));
+    }
+    items.iter().map(Found::parsed).collect()
 }
 
 fn read_use(table: &Table<'_, '_>) -> Outcome<MiddlewareUse> {
@@ -116,13 +137,13 @@ pub(super) fn check_process(found: &Found<'_, '_>, name: &ProcessName, kind: App
 pub(super) fn check_entry(table: &Table<'_, '_>, entry: Entry, kind: AppKind) -> Outcome<()> {
     let Some(found) = table.find("entry") else { return Ok(()) };
     match (entry, kind) {
-        (Entry::Middleware | Entry::Provider, AppKind::App) => {
+        (Entry::Middleware | Entry::Provider | Entry::Hook, AppKind::App) => {
             Err(found.invalid(format_args!("the entry \"{entry}\" requires kind = \"plugin\"")))
         }
         (Entry::Http | Entry::Events | Entry::Command, AppKind::Plugin) => {
             Err(found.invalid("the entry of a plugin's process type follows from its exports; remove the key"))
         }
-        (Entry::Middleware | Entry::Provider, AppKind::Plugin)
+        (Entry::Middleware | Entry::Provider | Entry::Hook, AppKind::Plugin)
         | (Entry::Http | Entry::Events | Entry::Command, AppKind::App) => Ok(()),
     }
 }

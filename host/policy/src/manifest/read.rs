@@ -115,12 +115,16 @@ fn check_relative_path(path: &str) -> Result<(), &'static str> {
     Ok(())
 }
 
+/// The entry of a plugin's process type until the component's exports are known: the one that
+/// allows most settings.
+const UNKNOWN_PLUGIN: Entry = Entry::Hook;
+
 fn read_process(table: &Table<'_, '_>, name: &ProcessName, manifest: &Manifest) -> Outcome<Process> {
     table.only(PROCESS_KEYS)?;
     let entry = match table.parsed("entry")? {
         Some(entry) => entry,
         None if name.as_str() == "web" => Entry::Http,
-        None if name.as_str() == PLUGIN_PROCESS && manifest.kind == AppKind::Plugin => Entry::Middleware,
+        None if name.as_str() == PLUGIN_PROCESS && manifest.kind == AppKind::Plugin => UNKNOWN_PLUGIN,
         None => return Err(table.missing("entry", "entry = \"http\"")),
     };
     check_entry(table, entry, manifest.kind)?;

@@ -8,7 +8,8 @@ use isopod_policy::{
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-const ALL: Exported = Exported { http: true, events: true, command: true, middleware: false, provider: false };
+const ALL: Exported =
+    Exported { http: true, events: true, command: true, middleware: false, provider: false, hook: false };
 
 fn name(text: &str) -> ProcessName {
     text.parse().expect("the name is valid")
@@ -235,6 +236,7 @@ fn the_default_formation_follows_the_components_exports() {
     assert_eq!(Exported { middleware: true, ..ALL }.plugin_kind(), Some(PluginKind::Middleware));
     assert_eq!(ALL.plugin_kind(), None);
     assert_eq!(names(Exported { middleware: true, ..Exported::default() }), ["plugin"]);
+    assert_eq!(names(Exported { hook: true, ..Exported::default() }), ["plugin"]);
     assert_eq!(names(Exported { command: true, ..Exported::default() }), Vec::<String>::new());
 }
 

@@ -11,6 +11,7 @@ mod config_vars;
 mod formations;
 mod forms;
 mod grants;
+mod hooks;
 mod ids;
 mod manifests;
 mod names;

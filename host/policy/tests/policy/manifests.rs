@@ -116,7 +116,7 @@ fn a_plugin_has_a_version_and_one_process_type() {
     let settings =
         PluginSettings { time_limit: Duration::from_millis(500), ..PluginSettings::new("1.2.0".parse().unwrap()) };
     assert_eq!(manifest.plugin, Some(settings));
-    assert_eq!((manifest.processes["plugin"].entry, manifest.processes["plugin"].max), (Entry::Middleware, Some(4)));
+    assert_eq!((manifest.processes["plugin"].entry, manifest.processes["plugin"].max), (Entry::Hook, Some(4)));
     assert_eq!(Manifest::parse(&manifest.to_toml()).expect("it reads back"), manifest);
     let json = serde_json::to_value(&manifest).expect("it serialises");
     assert_eq!(

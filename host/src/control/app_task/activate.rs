@@ -127,7 +127,7 @@ impl AppTask {
 
     /// Delivers the events that waited for a release.
     fn deliver_events(&self, running: &ActiveRelease) {
-        if running.takes_events() {
+        if running.has_deliveries() {
             self.services.events.wake(&self.app);
         }
     }

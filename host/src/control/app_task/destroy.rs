@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use futures::future::join_all;
 use isopod_policy::AppCommand;
+use isopod_store::NewActivity;
 use serde_json::json;
 
 use super::AppTask;
@@ -16,9 +17,11 @@ use crate::runtime::ActiveRelease;
 
 impl AppTask {
     /// Deletes the app from the store, and then takes it out of service.
-    pub(super) async fn delete_stored(&mut self) -> Result<(), DeployError> {
+    pub(super) async fn delete_stored(&mut self, by: &str) -> Result<(), DeployError> {
         self.services.activity.flush().await;
-        self.change(AppCommand::Destroy, "requested").await?;
+        let decision = self.decide(AppCommand::Destroy).map_err(|denied| self.denied(denied))?;
+        self.services.store.delete_app(&self.app.name, self.destroyed_activity(by)).await?;
+        self.perform(decision, "requested", None);
         self.services.schedules.unschedule(&self.app.name);
         self.services.directory.remove(&self.app.name);
         Ok(())
@@ -43,11 +46,14 @@ impl AppTask {
         let Some((by, reply)) = self.destroyed_by.take() else { return };
         tracing::info!(app = %self.app.name, by, "an app was destroyed with its data");
         // Only published to subscribers: the stored activity of the app is deleted with it.
-        let text = "destroyed with all its data: requested".to_owned();
-        let activity = activity_of(&self.app, APP_DESTROYED, text, json!({ "by": by }));
-        self.services.activity.publish(activity);
+        self.services.activity.publish(self.destroyed_activity(&by));
         // The client may have disconnected.
         drop(reply.send(Ok(())));
+    }
+
+    fn destroyed_activity(&self, by: &str) -> NewActivity {
+        let text = "destroyed with all its data: requested".to_owned();
+        activity_of(&self.app, APP_DESTROYED, text, json!({ "by": by }))
     }
 
     /// Drains the work of a destroyed app, including releases that were replaced or stopped before.

@@ -3,9 +3,11 @@
 pub(super) mod activity_log;
 pub(super) mod crash_reports;
 pub(super) mod data_watch;
+pub(super) mod dead_letters;
 pub(super) mod event_pruner;
 pub(super) mod freezer;
 pub(super) mod gc;
+pub(super) mod hooks;
 pub(super) mod scaler;
 pub(crate) mod scheduler;
 pub(super) mod usage;

@@ -2,13 +2,16 @@
 
 use std::sync::Arc;
 
-use super::{delivery::Delivery, intake::Intake, settling::Settling, tasks::Start};
+use tokio::sync::mpsc;
+
+use super::{dead_letter::DeadLetter, delivery::Delivery, intake::Intake, settling::Settling, tasks::Start};
 use crate::control::shutdown::Shutdown;
 
 /// Starts a delivery task for each app with events to deliver.
 pub(in crate::control) struct Deliveries {
     pub(super) intake: Arc<Intake>,
     pub(super) shutdown: Shutdown,
+    pub(super) dead_letters: mpsc::Sender<DeadLetter>,
 }
 
 impl Deliveries {
@@ -17,7 +20,8 @@ impl Deliveries {
         loop {
             let Start { app, registration } = self.intake.tasks.next_start().await;
             let (intake, shutdown) = (Arc::clone(&self.intake), self.shutdown.clone());
-            let delivery = Arc::new(Delivery { intake, shutdown, app, registration, settling: Settling::new() });
+            let (dead_letters, settling) = (self.dead_letters.clone(), Settling::new());
+            let delivery = Arc::new(Delivery { intake, shutdown, app, registration, settling, dead_letters });
             let cut_off = self.shutdown.cut_off.clone();
             tokio::spawn(self.shutdown.deliveries.track_future(async move {
                 cut_off.run_until_cancelled(delivery.run()).await;

@@ -16,10 +16,11 @@ use isopod_executor::Class;
 use isopod_policy::{Process, ProcessName, RequestId, RetryPolicy};
 use isopod_store::{Claim, Effects, Lease, Outcome, QueueStats, Settled, StoreError};
 use jiff::Timestamp;
-use tokio::task::JoinSet;
+use tokio::{sync::mpsc, task::JoinSet};
 
 use super::{
     conversion,
+    dead_letter::DeadLetter,
     intake::Intake,
     next_check::{NextCheck, QueueState},
     outcome::{Attempt, Failure},
@@ -42,6 +43,8 @@ pub(super) struct Delivery {
     pub(super) app: Arc<AppRecord>,
     pub(super) registration: Registration,
     pub(super) settling: Arc<Settling<(Lease, Outcome)>>,
+    /// The queue of reports about dead letters.
+    pub(super) dead_letters: mpsc::Sender<DeadLetter>,
 }
 
 /// The running deliveries, and the result of the last check.
@@ -316,6 +319,11 @@ impl Delivery {
             if self.shutdown.cut_off.run_until_cancelled(pause).await.is_none() {
                 return;
             }
+        }
+        if let Outcome::Dead { error } = outcome {
+            let (app, event) = (Arc::clone(&self.app), claim.event.id.clone());
+            // A full queue drops the report instead of delaying the delivery.
+            drop(self.dead_letters.try_send(DeadLetter { app, event, error }));
         }
     }
 

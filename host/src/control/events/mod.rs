@@ -10,6 +10,7 @@
 
 pub(crate) mod attributes;
 mod conversion;
+mod dead_letter;
 mod deliveries;
 mod delivery;
 mod error;
@@ -32,11 +33,14 @@ use isopod_store::{
     StoreError, StoredEvent, Swept,
 };
 use jiff::Timestamp;
+use tokio::sync::mpsc;
 
 pub(crate) use self::conversion::request_id;
 pub(crate) use self::error::EventsError;
 use self::{conversion::Sent, intake::Intake, tasks::Tasks};
-pub(in crate::control) use self::{deliveries::Deliveries, intake::ProcessEvents, sink::AppEvents};
+pub(in crate::control) use self::{
+    dead_letter::DeadLetter, deliveries::Deliveries, intake::ProcessEvents, sink::AppEvents,
+};
 use crate::{
     control::{AppRecord, app_table::AppTable, shutdown::Shutdown},
     runtime::{Directory, StoredEvents},
@@ -56,15 +60,17 @@ pub(crate) struct IncomingEvent {
 #[derive(Clone)]
 pub(crate) struct Events(Arc<Intake>);
 
-/// Creates the handle to the events of all apps, and the service that delivers the events.
+/// Creates the handle to the events of all apps, and the service that delivers the events and
+/// reports dead letters.
 pub(in crate::control) fn open(
     queue: Arc<dyn EventQueue>,
     directory: Arc<Directory>,
     app_table: AppTable,
     shutdown: Shutdown,
+    dead_letters: mpsc::Sender<DeadLetter>,
 ) -> (Events, Deliveries) {
     let intake = Arc::new(Intake { queue, directory, app_table, tasks: Tasks::default(), prunable: Arc::default() });
-    let deliveries = Deliveries { intake: Arc::clone(&intake), shutdown };
+    let deliveries = Deliveries { intake: Arc::clone(&intake), shutdown, dead_letters };
     (Events(intake), deliveries)
 }
 

@@ -76,9 +76,11 @@ impl Releases {
         let app_type = app.fields().app_type;
         let planned = formation.into_iter().map(|(name, process)| {
             let program = match process.entry {
-                ProcessEntry::Http | ProcessEntry::Events | ProcessEntry::Middleware | ProcessEntry::Provider => {
-                    program.clone()
-                }
+                ProcessEntry::Http
+                | ProcessEntry::Events
+                | ProcessEntry::Middleware
+                | ProcessEntry::Provider
+                | ProcessEntry::Hook => program.clone(),
                 ProcessEntry::Command => {
                     let args = std::iter::once(name.to_string()).chain(process.args.iter().cloned()).collect();
                     self.engine.program(component, Sandbox { args, ..shared.clone() })?

@@ -117,8 +117,10 @@ fn verify(kind: BundleKind, bytes: Vec<u8>, present: Manifest) -> Result<ValidBu
     set_plugin_entry(&mut manifest, &info.entries);
     let formation = formation_of(&manifest, &info.entries)?;
     if manifest.kind == AppKind::Plugin {
-        if manifest.plugin.is_none() {
-            return Err(Failure::NoPluginManifest);
+        let Some(settings) = &manifest.plugin else { return Err(Failure::NoPluginManifest) };
+        let is_hook = formation.values().any(|process| process.entry == Entry::Hook);
+        if !is_hook && !settings.subscribe.is_all() {
+            return Err(Failure::SubscriptionWithoutHook);
         }
         // Stored with the release, so that the kind of the plugin is known without its component.
         manifest.processes = formation;
@@ -204,6 +206,7 @@ fn all_exported(entries: &Entries) -> Exported {
         command: entries.command,
         middleware: entries.middleware,
         provider: entries.provider,
+        hook: entries.hook,
     }
 }
 
@@ -242,6 +245,7 @@ mod tests {
         health: false,
         middleware: false,
         provider: false,
+        hook: false,
     };
     const COMMAND: Entries = Entries { http: None, command: true, ..HTTP };
 

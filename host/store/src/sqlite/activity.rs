@@ -3,6 +3,7 @@
 use isopod_policy::AppName;
 use rusqlite::{Connection, Row, params};
 
+use super::hooks;
 use crate::StoreError;
 use crate::limits::{ACTIVITY_ENTRIES_MAX, ACTIVITY_TRIM_EVERY, PAGE_ITEMS_MAX};
 use crate::model::{Activity, CALLS_REFUSED, NewActivity};
@@ -22,6 +23,7 @@ fn make(row: &Row<'_>) -> Sql<Activity> {
     })
 }
 
+/// Stores an entry, also for the hooks that receive it.
 pub(crate) fn append(connection: &Connection, new: NewActivity) -> Sql<Activity> {
     // The id is known only after the insertion.
     let mut entry = new.into_entry(0);
@@ -39,6 +41,7 @@ pub(crate) fn append(connection: &Connection, new: NewActivity) -> Sql<Activity>
     let id = u64::try_from(connection.last_insert_rowid()).map_err(StoreError::damaged)?;
     make_room(connection, &Kept::of(&entry))?;
     entry.id = id;
+    hooks::record(connection, &entry)?;
     Ok(entry)
 }
 

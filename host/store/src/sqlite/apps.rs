@@ -4,7 +4,7 @@ use isopod_policy::{AppName, AppType, Ceiling, ConfigVars, CoresOverride, Releas
 use jiff::Timestamp;
 use rusqlite::{Connection, Row, params};
 
-use super::activity;
+use super::{activity, hooks};
 use crate::model::{App, Intended, NewApp};
 use crate::page::{Page, Paged};
 use crate::sql::{Sql, all, first, json, parsed, time, to_json};
@@ -74,6 +74,8 @@ pub(crate) fn names(connection: &Connection) -> Sql<Vec<AppName>> {
 /// `tokens::forget_app` changes them.
 pub(crate) fn delete(connection: &Connection, name: &AppName) -> Sql<()> {
     connection.prepare_cached("DELETE FROM apps WHERE name = ?1")?.execute([name.as_str()])?;
+    // The app may have been the hook that had received the fewest events.
+    hooks::trim(connection)?;
     activity::forget(connection, name)
 }
 

@@ -3,6 +3,7 @@
 
 pub(crate) mod activity;
 pub(crate) mod apps;
+pub(crate) mod hooks;
 pub(crate) mod pushes;
 mod reader;
 pub(crate) mod releases;

@@ -8,8 +8,8 @@ use isopod_policy::{AppName, ReleaseEvent, ReleaseNumber};
 use jiff::Timestamp;
 use rusqlite::{Connection, Row, params};
 
-use super::apps;
 use super::schema::FINAL;
+use super::{apps, hooks};
 use crate::limits::PAGE_ITEMS_MAX;
 use crate::model::{
     App, DamagedRelease, InterfaceUse, ListedRelease, NewRelease, PluginUse, Reason, Release, beyond_bound,
@@ -253,6 +253,7 @@ pub(crate) fn put_in_service(
         save(connection, &existing(connection, app, before)?.superseded(at))?;
     }
     apps::set_release(connection, app, number, at)?;
+    hooks::follow(connection, &serving)?;
     Ok(serving)
 }
 
@@ -277,6 +278,7 @@ pub(crate) fn return_to(
     let serving = existing(connection, app, good)?.put_in_service(at).map_err(StoreError::from)?;
     save(connection, &serving)?;
     apps::set_release(connection, app, good, at)?;
+    hooks::follow(connection, &serving)?;
     apps::set_config(connection, app, &serving.config, at)
 }
 

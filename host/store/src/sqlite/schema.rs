@@ -13,8 +13,10 @@ pub(super) const FINAL: &str = "('completed', 'failed', 'cancelled')";
 /// The current format.
 pub(crate) const FORMAT: i64 = MIGRATIONS.len() as i64;
 /// The steps from an empty database to the current format; the first leads to format 1.
-const MIGRATIONS: &[&str] =
-    &[FORMAT_1, FORMAT_2, FORMAT_3, FORMAT_4, FORMAT_5, FORMAT_6, FORMAT_7, FORMAT_8, FORMAT_9, FORMAT_10, FORMAT_11];
+const MIGRATIONS: &[&str] = &[
+    FORMAT_1, FORMAT_2, FORMAT_3, FORMAT_4, FORMAT_5, FORMAT_6, FORMAT_7, FORMAT_8, FORMAT_9, FORMAT_10, FORMAT_11,
+    FORMAT_12,
+];
 
 const FORMAT_1: &str = "
     CREATE TABLE apps (
@@ -212,6 +214,25 @@ const FORMAT_10: &str = "
 /// Adds the assets of releases. Earlier releases have none.
 const FORMAT_11: &str = "
     ALTER TABLE releases ADD COLUMN assets TEXT;
+";
+
+/// Adds hooks, and the events that they have not received yet. Earlier versions had no hooks.
+const FORMAT_12: &str = "
+    CREATE TABLE hooks (
+        plugin   TEXT PRIMARY KEY REFERENCES apps (name) ON DELETE CASCADE,
+        received INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+
+    -- A number is never used again, so that a gap after the last received event shows dropped ones.
+    CREATE TABLE hook_events (
+        number INTEGER PRIMARY KEY AUTOINCREMENT,
+        id     TEXT NOT NULL,
+        app    TEXT NOT NULL,
+        kind   TEXT NOT NULL,
+        text   TEXT NOT NULL,
+        data   TEXT NOT NULL,
+        at     TEXT NOT NULL
+    ) STRICT;
 ";
 
 /// Migrates the database to the current format, one step per transaction, so that a crash between

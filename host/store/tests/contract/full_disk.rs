@@ -43,7 +43,7 @@ async fn a_database_at_its_limit_refuses_and_recovers() {
     let refused = fill_keys(&store, &value).await;
     assert!(matches!(refused, StoreError::DiskFull { .. }), "{refused}");
 
-    store.delete_app(&name("greedy")).await.expect("deleting works on a full disk");
+    store.delete_app(&name("greedy"), crate::destroyed()).await.expect("deleting works on a full disk");
     store.append_activity(new_activity(Some("other"), "room again")).await.expect("writing works again");
     drop(store);
     let again = Store::open(folder.path()).expect("the store opens again");

@@ -149,7 +149,7 @@ async fn a_deleted_apps_keys_are_removed() {
     backend.store.create_app(new_app("greeter")).await.expect("the app is created");
     backend.store.kv().set(&app, "", "k", b"old").await.expect("the key is set");
     assert!(backend.folder.path().join("apps/greeter/kv.db").exists());
-    backend.store.delete_app(&app).await.expect("it is deleted");
+    backend.store.delete_app(&app, crate::destroyed()).await.expect("it is deleted");
     let kv = backend.store.kv().clone();
     // A call may still be running after its caller was cancelled.
     let late = futures::future::join_all((0..50).map(|_| kv.set(&app, "", "k", b"late")));

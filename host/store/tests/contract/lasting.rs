@@ -85,7 +85,7 @@ async fn the_folder_of_a_deleted_app_is_removed_at_the_next_start() {
         backend.store.create_app(new_app(app)).await.expect("the app is created");
         backend.store.kv().set(&name(app), "", "k", b"v").await.expect("the key is set");
     }
-    backend.store.delete_app(&name("gone")).await.expect("it is deleted");
+    backend.store.delete_app(&name("gone"), crate::destroyed()).await.expect("it is deleted");
     drop(backend.store);
     let again = Store::open(backend.folder.path()).expect("the store opens again");
     assert_eq!(again.folder_report().removed, [name("gone")]);

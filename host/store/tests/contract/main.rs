@@ -85,6 +85,11 @@ fn new_release(app: &str, second: i64) -> NewRelease {
     }
 }
 
+/// The activity of a deletion, which no hook receives here.
+fn destroyed() -> NewActivity {
+    new_activity(None, "destroyed")
+}
+
 fn new_activity(app: Option<&str>, text: &str) -> NewActivity {
     let data = serde_json::json!({ "cores": 3, "why": text });
     NewActivity { app: app.map(name), kind: "app-scaled".to_owned(), text: text.to_owned(), data, at: at(9) }

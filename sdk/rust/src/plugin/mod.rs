@@ -22,14 +22,18 @@
 //! # fn main() {}
 //! ```
 //!
+//! A [hook](crate::hook!) receives the activity of apps as events: see [`Activity`].
+//!
 //! An instance serves several apps. It parses the settings of each app once and caches them.
 
 pub mod assets;
 pub mod counters;
+pub(crate) mod hook;
 pub(crate) mod middleware;
 pub(crate) mod settings;
 
 pub use assets::AssetResponse;
+pub use hook::{__handle, Activity};
 pub use middleware::{
     __check_handlers, __pass_response, AppRequest, Decision, RequestChanges, ResponseChanges, ResponseDecision,
     ResponseHead,

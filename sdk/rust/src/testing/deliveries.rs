@@ -93,6 +93,14 @@ impl TestHost {
         delivery
     }
 
+    /// Delivers one event to a hook, in a transaction as [`TestHost::deliver`] does.
+    pub fn deliver_to_hook<F>(&self, event: Event, hook: impl Fn(Event) -> F) -> Delivery
+    where
+        F: Future<Output = Result<(), EventError>>,
+    {
+        self.deliver(event, |event| crate::plugin::__handle(hook(event)))
+    }
+
     /// Stores an event, as a sender outside of the app does, and returns its id. [`TestHost::run`]
     /// delivers it.
     pub fn send(&self, event: NewEvent) -> String {

@@ -1,5 +1,5 @@
-//! The exports `isopod:app/event-handler`, `isopod:app/health` and `isopod:app/init`: the canonical
-//! ABI of their functions. Never decides what an error means.
+//! The exports `isopod:app/event-handler`, `isopod:plugin/hook`, `isopod:app/health` and
+//! `isopod:app/init`: the canonical ABI of their functions. Never decides what an error means.
 
 use std::cell::UnsafeCell;
 use std::future::Future;

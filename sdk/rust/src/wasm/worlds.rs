@@ -72,6 +72,20 @@ pod:plugin/middleware@0.1.0\x05\0\x04\0%isopod:plugin/middleware-plugin@0.1.0\x0
 \0\x0b\x17\x01\0\x11middleware-plugin\x03\0\0\0G\x09producers\x01\x0cprocessed-b\
 y\x02\x0dwit-component\x070.259.0\x10wit-bindgen-rust\x060.62.0";
 
+/// The world that exports `isopod:plugin/hook`.
+#[rustfmt::skip]
+#[allow(clippy::octal_escapes)]
+pub const HOOK: [u8; 425] = *b"\
+\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\xa7\x02\x01A\x02\x01\
+A\x02\x01B\x0d\x01ks\x01p}\x01k\x01\x01o\x02ss\x01p\x03\x01r\x0a\x02ids\x06sourc\
+es\x04types\x07subject\0\x04time\0\x11data-content-type\0\x0bdata-schema\0\x04da\
+ta\x02\x0aextensions\x04\x07attempty\x04\0\x05event\x03\0\x05\x01o\x02sw\x01q\x04\
+\x09permanent\x01s\0\x05retry\x01s\0\x0bretry-after\x01\x07\0\x06snooze\x01\x07\0\
+\x04\0\x07failure\x03\0\x08\x01j\0\x01\x09\x01@\x01\x05event\x06\0\x0a\x04\0\x08\
+on-event\x01\x0b\x04\0\x18isopod:plugin/hook@0.1.0\x05\0\x04\0\x1fisopod:plugin/\
+hook-plugin@0.1.0\x04\0\x0b\x11\x01\0\x0bhook-plugin\x03\0\0\0G\x09producers\x01\
+\x0cprocessed-by\x02\x0dwit-component\x070.259.0\x10wit-bindgen-rust\x060.62.0";
+
 /// The world that exports `isopod:plugin/config`.
 #[rustfmt::skip]
 #[allow(clippy::octal_escapes)]

@@ -84,7 +84,7 @@ async fn operations_on_an_unknown_app_are_refused() {
     let store = &backend.store;
     let ghost = name("ghost");
     let unknown = StoreError::UnknownApp { name: ghost.clone() };
-    assert_eq!(store.delete_app(&ghost).await, Err(unknown.clone()));
+    assert_eq!(store.delete_app(&ghost, crate::destroyed()).await, Err(unknown.clone()));
     assert_eq!(store.set_app_type(&ghost, AppType::Dev, at(1)).await, Err(unknown.clone()));
     assert_eq!(store.set_intended(&ghost, Intended::Stopped, at(1)).await, Err(unknown.clone()));
     assert_eq!(store.set_app_config(&ghost, config("hi"), at(1)).await, Err(unknown.clone()));
@@ -115,7 +115,7 @@ async fn a_deleted_app_leaves_no_records() {
     store.put_usage(&app, month("2026-11"), usage(1)).await.expect("it is recorded");
     store.append_activity(new_activity(Some("greeter"), "scaled")).await.expect("it is recorded");
     store.append_activity(new_activity(None, "host started")).await.expect("it is recorded");
-    store.delete_app(&app).await.expect("it is deleted");
+    store.delete_app(&app, crate::destroyed()).await.expect("it is deleted");
 
     assert_eq!(store.app(&app).await, Ok(None));
     assert_eq!(store.push(&push_id(1)).await, Ok(None));

@@ -1,6 +1,7 @@
 //! The contract of the control store.
 
 mod apps;
+mod hooks;
 mod pushes;
 mod records;
 mod releases;

@@ -218,7 +218,7 @@ async fn a_token_is_removed_with_its_last_app() {
     store.insert_token(token("both", &["greeter", "other"])).await.expect("it is stored");
     let unknown = store.insert_token(token("none", &["unknown"])).await;
     assert_eq!(unknown, Err(StoreError::UnknownApp { name: name("unknown") }));
-    store.delete_app(&name("greeter")).await.expect("it is deleted");
+    store.delete_app(&name("greeter"), crate::destroyed()).await.expect("it is deleted");
     let again = store.create_app(new_app("greeter")).await.expect("the app is created");
     assert_ne!(again.id, ids[0]);
     assert_eq!(store.token("one").await, Ok(None));

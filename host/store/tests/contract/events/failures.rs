@@ -295,7 +295,7 @@ async fn a_destroyed_app_has_no_events() {
     let (folder, store) = store_of_bot().await;
     backend(&store).accept([event("1"), event("2")], 0).await;
     let claims = backend(&store).claim(0).await;
-    store.delete_app(&name("bot")).await.expect("it is deleted");
+    store.delete_app(&name("bot"), crate::destroyed()).await.expect("it is deleted");
     store.remove_data(&name("bot")).await.expect("its data is removed");
     let settled = store.events().settle(&name("bot"), claims[0].lease, done(), at(0)).await;
     assert_eq!(settled, Ok(Settled::LeaseLost));

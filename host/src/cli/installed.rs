@@ -1,0 +1,52 @@
+//! Describes a plugin that is installed: what it asks for, and how it is used. Never installs one.
+
+use isopod_policy::{Manifest, Subscription};
+use serde_json::Value;
+
+use super::{build, output};
+
+/// Describes what a plugin asks for.
+pub(super) fn requests_of(manifest: &Manifest) -> String {
+    let grants = build::grants(&manifest.grants);
+    let grants = if grants.is_empty() { "no grants".to_owned() } else { grants.join(", ") };
+    format!("{} asks for {grants}", titled(manifest))
+}
+
+/// Returns the name of a plugin with its version.
+fn titled(manifest: &Manifest) -> String {
+    let version = manifest.plugin.as_ref().map(|plugin| format!(" {}", plugin.version));
+    format!("{}{}", manifest.name, version.unwrap_or_default())
+}
+
+/// Returns the interfaces that a provider offers.
+pub(super) fn interfaces(plugin: &Value) -> Vec<&str> {
+    plugin["interfaces"].as_array().into_iter().flatten().filter_map(Value::as_str).collect()
+}
+
+/// Describes the events that a hook receives.
+fn received(manifest: &Manifest) -> String {
+    let Subscription { events, apps } =
+        manifest.plugin.as_ref().map(|plugin| plugin.subscribe.clone()).unwrap_or_default();
+    let listed = |items: Vec<String>, all: &str| if items.is_empty() { all.to_owned() } else { items.join(", ") };
+    let events = listed(events.iter().map(ToString::to_string).collect(), "all events");
+    let apps = listed(apps.iter().map(ToString::to_string).collect(), "all apps");
+    format!("it receives {events} of {apps} from now on")
+}
+
+/// Reports an installed plugin, and how an app uses it.
+pub(super) fn report(manifest: &Manifest, push: &Value, plugin: &Value) -> String {
+    let done = output::done(&format!("{} is installed as {}", titled(manifest), output::release(push, "release")));
+    if plugin["kind"] == "hook" {
+        return format!("{done}\n{}", received(manifest));
+    }
+    let hint = "to use it in an app, add these lines to the app's isopod.toml:";
+    let interfaces = interfaces(plugin);
+    let lines = match interfaces.is_empty() {
+        true => format!("  [[middleware]]\n  use = \"{}\"", manifest.name),
+        false => {
+            let lines = interfaces.iter().map(|interface| format!("\n  \"{interface}\" = \"{}\"", manifest.name));
+            format!("  [grants.interfaces]{}", lines.collect::<String>())
+        }
+    };
+    format!("{done}\n{hint}\n{lines}")
+}
