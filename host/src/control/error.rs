@@ -161,8 +161,9 @@ pub(crate) enum Failure {
     )]
     NoPluginExport,
     #[error(
-        "the component is a plugin: it serves neither HTTP nor events. Add kind = \"plugin\" and a [plugin] table with \
-         a version to isopod.toml, and install it with `isopod plugins install`"
+        "the component serves neither HTTP nor events: it exports only interfaces of plugins, or interfaces of its \
+         own. If it is a plugin, add kind = \"plugin\" and a [plugin] table with a version to isopod.toml, and install \
+         it with `isopod plugins install`. Otherwise, export a handler; with the Rust SDK: `isopod_sdk::http!(handler)`"
     )]
     PluginWithoutKind,
     #[error(

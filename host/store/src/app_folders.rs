@@ -11,7 +11,7 @@ use isopod_policy::AppName;
 use jiff::Timestamp;
 
 use crate::StoreError;
-use crate::files::{exists, names, private_file, private_folder, remove_folder, sync_folder};
+use crate::files::{empty_folder, exists, names, private_file, private_folder, remove_folder, sync_folder};
 use crate::loss::{KEY_VALUE, LostData};
 
 /// The folder in the data folder with a folder for each app.
@@ -157,17 +157,17 @@ impl AppFolders {
         self.remove_remains(app)
     }
 
-    /// Removes the copies of a destroyed app's database, and then its renamed folder. If the copies
-    /// can't be removed, the folder remains without its content, so that the next start tries
-    /// again.
+    /// Removes the content of a destroyed app's renamed folder, the copies of its database, and
+    /// then the folder. If the copies can't be removed, or the host ends before that, the folder
+    /// remains, so that the next start tries again.
     fn remove_remains(&self, app: &AppName) -> Result<(), StoreError> {
         let doomed = self.apps.join(doomed_name(app));
-        let copies = self.remove_copies(app);
-        remove_folder(&doomed)?;
-        if copies.is_err() {
+        empty_folder(&doomed)?;
+        if let Err(error) = self.remove_copies(app) {
             private_folder(&doomed)?;
+            return Err(error);
         }
-        copies
+        remove_folder(&doomed)
     }
 
     /// Removes the copies of an app's database from `lost+found/`.
@@ -401,6 +401,25 @@ mod tests {
         assert_eq!(moved, ["file", "unknown"].map(|name| lost.join(format!("{name}-19700101T000000Z"))));
         assert_eq!(fs::read(moved[1].join("kv.db")).expect("readable file"), b"unknown/kv.db");
         assert_eq!(names(&folders.apps), Ok(vec!["kept".to_owned()]));
+    }
+
+    #[test]
+    fn the_folder_of_a_destroyed_app_stays_until_the_copies_of_its_database_are_removed() {
+        use std::os::unix::fs::MetadataExt;
+        let (data, folders) = folders(&["a/kv.db"]);
+        // While it is open, no new folder has its inode.
+        let opened = fs::File::open(folders.folder(&app("a"))).expect("it is opened");
+        // Not a folder, so the copies can't be listed.
+        fs::write(data.path().join("lost+found"), "").expect("it is written");
+        folders.mark_destroyed(&app("a")).expect("it is marked");
+        folders.remove(&app("a")).expect_err("the copies can't be listed");
+        let doomed = folders.apps.join(doomed_name(&app("a")));
+        assert_eq!(names(&doomed), Ok(vec![]));
+        let inode = |found: std::io::Result<fs::Metadata>| found.expect("it exists").ino();
+        assert_eq!(inode(fs::metadata(&doomed)), inode(opened.metadata()), "it was never removed");
+        fs::remove_file(data.path().join("lost+found")).expect("it is removed");
+        assert_eq!(settled(&folders, &[], false).stuck, vec![]);
+        assert_eq!(names(&folders.apps), Ok(vec![]));
     }
 
     #[test]

@@ -121,6 +121,24 @@ pub(crate) fn remove_folder(path: &Path) -> Result<(), StoreError> {
     }
 }
 
+/// Removes the content of a folder. A missing folder is not an error.
+pub(crate) fn empty_folder(path: &Path) -> Result<(), StoreError> {
+    let entries = match fs::read_dir(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        read => read.map_err(|error| StoreError::file(path, &error))?,
+    };
+    for entry in entries {
+        let entry = entry.map_err(|error| StoreError::file(path, &error))?;
+        let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
+        let entry = entry.path();
+        match if is_folder { fs::remove_dir_all(&entry) } else { fs::remove_file(&entry) } {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(StoreError::file(&entry, &error)),
+            Ok(()) | Err(_) => {}
+        }
+    }
+    Ok(())
+}
+
 /// Returns the names in a folder that are valid text; the host creates no others.
 pub(crate) fn names(folder: &Path) -> Result<Vec<String>, StoreError> {
     let failed = |error| StoreError::file(folder, &error);
