@@ -26,7 +26,10 @@ Examples:
   isopod broadcast users.ndjson              sends each line, which is a CloudEvent as JSON
   isopod broadcast users.ndjson --dry-run    checks the file, and sends nothing
   make-events | isopod broadcast -           sends the lines of standard input
-  isopod broadcast users.ndjson --from 4001  continues at a line; events already stored are harmless";
+  isopod broadcast users.ndjson --from 4001  continues at a line
+
+Repeating lines is safe: the host recognises the source and id of an event that was accepted within the last day, but
+remembers at most 1,000,000 events that have ended. Continue a larger broadcast with --from, as failures print it.";
 
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
