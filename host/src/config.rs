@@ -11,7 +11,7 @@ use std::{
 };
 
 use isopod_engine::limits as engine;
-use isopod_policy::{Ceiling, Cores, MiddlewareUse, connections::ConnectionTimes, limits as policy};
+use isopod_policy::{Ceiling, Cores, GateUse, MiddlewareUse, connections::ConnectionTimes, limits as policy};
 
 use self::file::ConfigFile;
 use crate::{
@@ -47,6 +47,8 @@ pub(crate) struct Config {
     pub(crate) outbound: Outbound,
     /// The middleware of all apps.
     pub(crate) middleware: Vec<MiddlewareUse>,
+    /// The gates that decide about the releases of apps.
+    pub(crate) gates: Vec<GateUse>,
 }
 
 /// The timeouts and limits of connections to both addresses.
@@ -240,6 +242,7 @@ fn resolve(
         },
         trusted_proxies: TrustedProxies::read(&file.trusted_proxies)?,
         middleware: file.middleware,
+        gates: file.gates,
     };
     check_ranges(&config)?;
     check_addresses(&config)?;
@@ -256,7 +259,7 @@ fn default_memory() -> u64 {
 #[expect(clippy::too_many_lines, reason = "one list of all ranges")]
 fn check_ranges(config: &Config) -> Result<(), ConfigError> {
     let seconds = |span: Duration| format!("{} s", span.as_secs());
-    let checks: [(&'static str, bool, String, &'static str); 16] = [
+    let checks: [(&'static str, bool, String, &'static str); 17] = [
         ("pushes.parallel", (1..=64).contains(&config.pushes.parallel), config.pushes.parallel.to_string(), "1 to 64"),
         (
             "pushes.queued_max",
@@ -331,6 +334,12 @@ fn check_ranges(config: &Config) -> Result<(), ConfigError> {
             "middleware",
             config.middleware.len() <= policy::MIDDLEWARE_MAX,
             format!("a list of {}", config.middleware.len()),
+            "0 to 16 entries",
+        ),
+        (
+            "gates",
+            config.gates.len() <= policy::GATES_MAX,
+            format!("a list of {}", config.gates.len()),
             "0 to 16 entries",
         ),
     ];

@@ -147,6 +147,7 @@ impl Platform {
             pushes: config.pushes,
             freeze_after: config.freeze_after,
             required_middleware: config.middleware,
+            gates: config.gates,
         };
         let control = control::Service::open(options, visitors)
             .map_err(|source| PlatformError::Io { doing: "failed to create the folder for uploads", source })?;

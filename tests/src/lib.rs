@@ -14,6 +14,7 @@ pub mod database;
 pub mod disk;
 pub mod dns;
 pub mod faults;
+pub mod gates;
 pub mod guests;
 pub mod h2c;
 pub mod host;

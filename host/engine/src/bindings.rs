@@ -55,6 +55,16 @@ pub(crate) mod hook {
     pub(crate) use exports::isopod::plugin::hook::{Event, Failure};
 }
 
+pub(crate) mod gate {
+    wasmtime::component::bindgen!({
+        path: "../../sdk/wit/plugin",
+        world: "isopod:plugin/gate-plugin",
+        ownership: Borrowing { duplicate_if_necessary: false },
+        exports: { default: async },
+    });
+    pub(crate) use exports::isopod::plugin::gate::{Cause, Decision, Release};
+}
+
 pub(crate) mod plugin_config {
     wasmtime::component::bindgen!({
         path: "../../sdk/wit/plugin",

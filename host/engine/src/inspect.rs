@@ -34,6 +34,7 @@ const EVENTS: &str = "isopod:app/events@0.1.";
 /// The interfaces of plugins.
 const MIDDLEWARE: &str = "isopod:plugin/middleware@0.1.";
 const HOOK: &str = "isopod:plugin/hook@0.1.";
+const GATE: &str = "isopod:plugin/gate@0.1.";
 pub(crate) const PLUGIN_CONFIG: &str = "isopod:plugin/config@0.1.";
 const PLUGIN_ASSETS: &str = "isopod:plugin/assets@0.1.";
 
@@ -102,6 +103,9 @@ pub struct Entries {
     /// Whether it exports middleware, as a plugin.
     #[serde(default)]
     pub middleware: bool,
+    /// Whether it exports a gate, as a plugin.
+    #[serde(default)]
+    pub gate: bool,
     /// Whether it can offer interfaces to apps, as a plugin.
     #[serde(default)]
     pub provider: bool,
@@ -112,8 +116,8 @@ pub struct Entries {
 
 impl Entries {
     fn can_run(&self) -> bool {
-        let Self { http, events, command, health: _, middleware, provider, hook } = *self;
-        http.is_some() || events || command || middleware || provider || hook
+        let Self { http, events, command, health: _, middleware, gate, provider, hook } = *self;
+        http.is_some() || events || command || middleware || gate || provider || hook
     }
 }
 
@@ -397,6 +401,7 @@ fn entries_of(exports: &[String]) -> Entries {
         command: has("wasi:cli/run@0."),
         health: has("isopod:app/health@0.1."),
         middleware: has(MIDDLEWARE),
+        gate: has(GATE),
         provider: false,
         hook: has(HOOK),
     }

@@ -318,6 +318,10 @@ pub const HEAD_FIELDS_MAX: usize = 512;
 /// Bytes of the context that a middleware returns for the response. More make its decision invalid.
 pub const RESPONSE_CONTEXT_BYTES_MAX: usize = 16 * 1024;
 
+/// Bytes of a gate's reason to refuse a release. The rest is cut off: the reason is stored with the
+/// release, and people read it.
+pub const GATE_REASON_BYTES_MAX: usize = 2 * 1024;
+
 /// Bytes of the key of a plugin's token bucket. A call with a longer key fails, since each call
 /// hashes its key.
 pub const COUNTER_KEY_BYTES_MAX: usize = 256;

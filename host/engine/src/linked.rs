@@ -31,6 +31,7 @@ pub(crate) struct Exports {
     pub(crate) wasi03: Option<wasi03::ServiceIndices>,
     pub(crate) events: Option<EventExport>,
     pub(crate) middleware: Option<bindings::middleware::MiddlewarePluginIndices>,
+    pub(crate) gate: Option<bindings::gate::GatePluginIndices>,
     pub(crate) plugin_config: Option<bindings::plugin_config::ConfigPluginIndices>,
     /// The functions of a provider.
     pub(crate) offered: Offered,
@@ -85,6 +86,12 @@ impl Linked {
                 .entries
                 .middleware
                 .then(|| bindings::middleware::MiddlewarePluginIndices::new(&pre))
+                .transpose()
+                .map_err(broken)?,
+            gate: info
+                .entries
+                .gate
+                .then(|| bindings::gate::GatePluginIndices::new(&pre))
                 .transpose()
                 .map_err(broken)?,
             plugin_config: has(PLUGIN_CONFIG)

@@ -106,7 +106,7 @@ impl Instance {
     }
 
     /// Ends a call. Converts its result, which must be valid.
-    fn settle<T, D>(
+    pub(crate) fn settle<T, D>(
         mut self: Box<Self>,
         called: wasmtime::Result<Result<T, String>>,
         convert: impl FnOnce(T, &Program) -> Result<D, Fault>,

@@ -36,6 +36,8 @@ pub struct Exported {
     pub command: bool,
     /// The component is middleware, which only a plugin may be.
     pub middleware: bool,
+    /// The component is a gate, which only a plugin may be.
+    pub gate: bool,
     /// The component exports interfaces that a plugin may offer to apps.
     pub provider: bool,
     /// The component is a hook, which only a plugin may be.
@@ -50,6 +52,7 @@ impl Exported {
             Entry::Events => self.events,
             Entry::Command => self.command,
             Entry::Middleware => self.middleware,
+            Entry::Gate => self.gate,
             Entry::Provider => self.provider,
             Entry::Hook => self.hook,
         }
@@ -60,12 +63,13 @@ impl Exported {
     #[must_use]
     pub fn usable_by(self, kind: AppKind) -> Self {
         match kind {
-            AppKind::App => Self { middleware: false, provider: false, hook: false, ..self },
+            AppKind::App => Self { middleware: false, gate: false, provider: false, hook: false, ..self },
             AppKind::Plugin => {
                 let kind = self.plugin_kind();
                 let is = |other| kind == Some(other);
                 Self {
                     middleware: is(PluginKind::Middleware),
+                    gate: is(PluginKind::Gate),
                     provider: is(PluginKind::Provider),
                     hook: is(PluginKind::Hook),
                     ..Self::default()
@@ -78,6 +82,7 @@ impl Exported {
     pub fn plugin_kind(self) -> Option<PluginKind> {
         let kinds = [
             (self.middleware, PluginKind::Middleware),
+            (self.gate, PluginKind::Gate),
             (self.hook, PluginKind::Hook),
             (self.provider, PluginKind::Provider),
         ];
@@ -89,7 +94,7 @@ impl Exported {
 /// handles events, `plugin` for a plugin. A command runs only if a process type requests it.
 #[expect(clippy::expect_used, reason = "all names are valid")]
 pub fn default_for(exported: Exported) -> Formation {
-    let plugin = [Entry::Middleware, Entry::Provider, Entry::Hook].map(|entry| (PLUGIN_PROCESS, entry));
+    let plugin = [Entry::Middleware, Entry::Gate, Entry::Provider, Entry::Hook].map(|entry| (PLUGIN_PROCESS, entry));
     [("web", Entry::Http), ("worker", Entry::Events)]
         .into_iter()
         .chain(plugin)

@@ -20,6 +20,7 @@ pub mod connections;
 mod cores;
 mod encoding;
 pub mod formation;
+mod gate;
 mod grants;
 mod health;
 mod hook;
@@ -64,6 +65,7 @@ pub use config_vars::{
 };
 pub use cores::{Cores, CoresError, CoresOverride};
 pub use formation::{Exported, Formation, FormationChange, FormationError, NewProcess};
+pub use gate::{AppPattern, AppPatternError, GateUse, ReleaseCause};
 pub use grants::{Access, FolderError, Grant, Grants, HttpGrant, HttpGrantError, Reach};
 pub use health::{Health, HealthError};
 pub use hook::{EventPattern, EventPatternError, Subscription, event_type};

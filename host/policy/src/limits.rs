@@ -54,6 +54,10 @@ pub const MIDDLEWARE_CONFIG_BYTES_MAX: usize = 64 << 10;
 /// A hook's subscription with more types or more apps is rejected: each event is compared with all
 /// of them.
 pub const SUBSCRIPTION_ITEMS_MAX: usize = 64;
+/// Host settings with more gates are rejected: each adds a plugin call to every release.
+pub const GATES_MAX: usize = 16;
+/// A gate with more patterns of apps is rejected: each release scans the list.
+pub const GATE_APPS_MAX: usize = 256;
 /// A plugin's manifest with a time limit outside this range is rejected. A call delays a request to
 /// an app, so the limit is short.
 pub const PLUGIN_TIME_LIMIT: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(10);

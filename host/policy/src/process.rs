@@ -126,7 +126,7 @@ impl Process {
         let most = limits.instances_max.max(1);
         let min = self.min.unwrap_or_else(|| u32::from(self.runs_by_default(app_type)));
         let max = self.max.unwrap_or(match self.entry {
-            Entry::Http | Entry::Events | Entry::Middleware | Entry::Provider | Entry::Hook => most,
+            Entry::Http | Entry::Events | Entry::Middleware | Entry::Gate | Entry::Provider | Entry::Hook => most,
             // Copies of a command share no work, so load never requires a second one.
             Entry::Command => min,
         });
@@ -141,7 +141,7 @@ impl Process {
         match (self.entry, app_type) {
             (Entry::Command, _) | (_, AppType::Production) => scale,
             (
-                Entry::Http | Entry::Events | Entry::Middleware | Entry::Provider | Entry::Hook,
+                Entry::Http | Entry::Events | Entry::Middleware | Entry::Gate | Entry::Provider | Entry::Hook,
                 AppType::Dev | AppType::Staging,
             ) => Scale { max: scale.min.max(1), ..scale },
         }
@@ -152,16 +152,15 @@ impl Process {
         if self.schedule.is_some() {
             return false;
         }
-        match (self.entry, app_type) {
+        match self.entry {
             // Callers wait for production apps, so one instance stays warm.
-            (Entry::Http | Entry::Events | Entry::Middleware | Entry::Provider, AppType::Production) => true,
-            (Entry::Http | Entry::Events | Entry::Middleware | Entry::Provider, AppType::Dev | AppType::Staging) => {
-                false
+            Entry::Http | Entry::Events | Entry::Middleware | Entry::Gate | Entry::Provider => {
+                app_type == AppType::Production
             }
             // Its events wait in the queue meanwhile.
-            (Entry::Hook, AppType::Dev | AppType::Staging | AppType::Production) => false,
+            Entry::Hook => false,
             // No request would ever start it.
-            (Entry::Command, AppType::Dev | AppType::Staging | AppType::Production) => true,
+            Entry::Command => true,
         }
     }
 }
@@ -178,6 +177,8 @@ pub enum Entry {
     Command,
     /// Sees the requests and responses of other apps, as a plugin.
     Middleware,
+    /// Decides whether releases of other apps are activated, as a plugin.
+    Gate,
     /// Offers interfaces to other apps, as a plugin.
     Provider,
     /// Receives the activity of apps, as a plugin.
@@ -186,7 +187,8 @@ pub enum Entry {
 
 impl Entry {
     /// Every entry.
-    pub const ALL: [Self; 6] = [Self::Http, Self::Events, Self::Command, Self::Middleware, Self::Provider, Self::Hook];
+    pub const ALL: [Self; 7] =
+        [Self::Http, Self::Events, Self::Command, Self::Middleware, Self::Gate, Self::Provider, Self::Hook];
 
     /// Returns the entry's name.
     pub fn as_str(self) -> &'static str {
@@ -195,6 +197,7 @@ impl Entry {
             Self::Events => "events",
             Self::Command => "command",
             Self::Middleware => "middleware",
+            Self::Gate => "gate",
             Self::Provider => "provider",
             Self::Hook => "hook",
         }
@@ -204,6 +207,7 @@ impl Entry {
     pub fn plugin_kind(self) -> Option<PluginKind> {
         match self {
             Self::Middleware => Some(PluginKind::Middleware),
+            Self::Gate => Some(PluginKind::Gate),
             Self::Provider => Some(PluginKind::Provider),
             Self::Hook => Some(PluginKind::Hook),
             Self::Http | Self::Events | Self::Command => None,
@@ -242,7 +246,7 @@ mod tests {
 
     #[test]
     fn only_production_keeps_an_instance_warm_by_default() {
-        for entry in [Entry::Http, Entry::Events, Entry::Middleware, Entry::Provider] {
+        for entry in [Entry::Http, Entry::Events, Entry::Middleware, Entry::Gate, Entry::Provider] {
             let process = Process::new(entry);
             assert_eq!(AppType::ALL.map(|app_type| scale(&process, app_type)), [(0, 10), (0, 10), (1, 10)]);
         }

@@ -112,7 +112,7 @@ impl Authorised {
             Role::Admin => Authority::Administrator,
             Role::Read | Role::Send | Role::Operate | Role::Deploy => Authority::Limited(self.row.ceiling.clone()),
         };
-        Requester { by: self.name.clone(), authority, accepts_grants: false }
+        Requester { by: self.name.clone(), authority, accepts_grants: false, skips_gates: false }
     }
 }
 

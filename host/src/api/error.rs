@@ -382,6 +382,12 @@ fn deploy(error: &DeployError, detail: String) -> Problem {
                 .hint("see docs/manifest.md for all grants")
         }
         DeployError::NotRolledOut { failure, .. } if failure.is_of_full_disk() => disk_full(detail),
+        DeployError::NotRolledOut { app, failure } if failure.is_of_gate() => {
+            let title = "A gate did not allow the release";
+            Problem::new(StatusCode::UNPROCESSABLE_ENTITY, failure.code(), title, detail).app(app).hint(
+                "the previous release is still active; an administrator can skip the gates of a rollback or a deploy",
+            )
+        }
         DeployError::NotRolledOut { app, failure } => {
             Problem::new(StatusCode::UNPROCESSABLE_ENTITY, failure.code(), "The change was not rolled out", detail)
                 .app(app)
@@ -407,7 +413,9 @@ fn deploy(error: &DeployError, detail: String) -> Problem {
                     "wait for the end of the rollout watch of these apps, about 10 seconds after their last change, \
                           and try again"
                 }
-                true => "first remove its [[middleware]] table from the host's settings and from these apps",
+                true => {
+                    "first remove its table from the host's settings, and its [[middleware]] tables from these apps"
+                }
                 false => {
                     "first remove its [[middleware]] table or its interfaces from the isopod.toml of these apps, \
                           and deploy them"

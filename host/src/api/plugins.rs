@@ -25,7 +25,7 @@ use super::{
     pushes::{self, CreateParams, PushHeaders},
     request::{BadRequest, List, PageParams, Params, Path, app_name},
 };
-use crate::control::{Plugin, PluginRelease, Requester};
+use crate::control::{Plugin, PluginRelease};
 
 /// A plugin as the API shows it.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
@@ -41,7 +41,7 @@ pub(crate) struct PluginView {
     error: Option<ErrorView>,
     /// The apps whose current release uses it. A token for some apps sees only those apps.
     used_by: Vec<AppName>,
-    /// Whether the host's settings require it for all apps.
+    /// Whether the host's settings require it for all apps, or use it as a gate.
     required: bool,
     grants: Option<Grants>,
     /// The interfaces that a provider offers to apps.
@@ -106,7 +106,7 @@ pub(super) async fn install(
     let kind = pushes::kind_of(request.headers())?;
     pushes::check_encoding(request.headers())?;
     let key = pushes::idempotency_key(request.headers())?;
-    let requester = Requester { accepts_grants: params.accept_grants, ..token.requester() };
+    let requester = params.requester(&token)?;
     let received = pushes::receive(&api, None, &token, request).await?;
     let accepted = api.control.pushes.install_plugin(received, kind, &requester, key).await?;
     pushes::respond(&api, accepted, params, gone).await

@@ -19,6 +19,7 @@ use super::{
     error::Error,
     openapi::ReleaseWanted,
     path::{AppPath, ReleasePath},
+    pushes::gate_skipper,
     request::{BadRequest, List, Object, PageParams, Params, Path, app_name},
 };
 use crate::control::{Change, DeployError};
@@ -74,6 +75,14 @@ pub(super) struct Rollback {
     /// Accepts 3, "3" and "v3".
     #[schema(value_type = ReleaseWanted)]
     release: Value,
+}
+
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct RollbackParams {
+    /// Skips the gates of the host's settings. Needs the role `admin`.
+    #[serde(default)]
+    skip_gates: bool,
 }
 
 /// A release in a list. A damaged release doesn't prevent listing the others.
@@ -196,7 +205,7 @@ pub(super) async fn diff(
     path = "/v1/apps/{app}/rollback",
     operation_id = "roll_back",
     summary = "Creates a new release from an earlier one",
-    params(AppPath),
+    params(AppPath, RollbackParams),
     request_body = Rollback,
     responses(
         (status = 200, description = "The new release", body = ReleaseView),
@@ -206,9 +215,11 @@ pub(super) async fn rollback(
     State(api): State<Arc<Api>>,
     Subscriber(token): Subscriber,
     Path(app): Path<String>,
+    Params(params): Params<RollbackParams>,
     Object(wanted): Object<Rollback>,
 ) -> Result<axum::Json<ReleaseView>, Error> {
     let app = app_name(&app)?;
+    let requester = gate_skipper(&token, params.skip_gates)?;
     let text = match wanted.release {
         Value::Number(number) => {
             whole(&Value::Number(number.clone())).map_or_else(|| number.to_string(), |whole| whole.to_string())
@@ -221,7 +232,7 @@ pub(super) async fn rollback(
     };
     let given = || text.chars().take(80).collect();
     let number = text.parse::<ReleaseNumber>().map_err(|_| Error::BadRelease { app: app.clone(), given: given() })?;
-    let record = api.control.settings.change(&app, Change::Rollback(number), &token.requester()).await?;
+    let record = api.control.settings.change(&app, Change::Rollback(number), &requester).await?;
     let unknown = || DeployError::UnknownRelease { app: app.clone(), release: text.clone() };
     let present = record.fields().release.ok_or_else(unknown)?;
     Ok(axum::Json(ReleaseView::of(find(&api, &app, &present.to_string()).await?, None, &api.urls)))

@@ -1,5 +1,5 @@
-//! Implements `isopod deploy`: builds a project's bundle or reads a file, uploads it, and follows
-//! the push job until it ends. Installs a plugin in the same way. Never runs the app.
+//! Implements `isopod deploy`: builds a project's bundle or reads a file, uploads it, and waits for
+//! the end of the push job. Installs a plugin in the same way. Never runs the app.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -15,8 +15,8 @@ use super::failure::Failure;
 use super::output::{self, field};
 use super::progress::Step;
 use super::project::{AppArgs, Project};
-use super::waiting::{self, Goal, POLL_EVERY};
-use super::{accept_grants, apps, build, installed, interrupt};
+use super::waiting::{self, Goal};
+use super::{accept_grants, apps, build, following_push, installed, interrupt};
 use crate::api::limits::IDEMPOTENCY_KEY_CHARS_MAX;
 
 const EXAMPLES: &str = "\
@@ -25,6 +25,7 @@ Examples:
   isopod deploy --wait                     returns when the app runs its new release
   isopod deploy app.wasm --app shop        deploys a component without building
   isopod deploy --accept-grants            also accepts grants that the app doesn't have yet
+  isopod deploy --skip-gates               deploys although a gate would refuse it; needs the role admin
   isopod deploy shop.tar.gz                deploys a bundle to the app named in its isopod.toml, or installs a plugin
   isopod deploy --idempotency-key $COMMIT  can be repeated: same key and bundle, same push job, unless it failed";
 
@@ -51,6 +52,9 @@ pub(crate) struct DeployArgs {
     /// Accept grants that the app doesn't have yet
     #[arg(long)]
     accept_grants: bool,
+    /// Skip the gates of the host's settings; needs a token with the role admin
+    #[arg(long)]
+    skip_gates: bool,
     #[command(flatten)]
     app: AppArgs,
     #[command(flatten)]
@@ -71,13 +75,15 @@ struct Upload {
     bytes: Vec<u8>,
     /// Whether the user accepts wider grants.
     accepts_grants: bool,
+    skips_gates: bool,
 }
 
 impl DeployArgs {
     /// Returns the arguments that install a plugin.
     pub(crate) fn of_plugin(source: PathBuf, no_build: bool, accept_grants: bool, host: HostArgs, json: bool) -> Self {
         let (app, idempotency_key) = (AppArgs { app: None }, None);
-        Self { source, wait: false, detach: false, no_build, accept_grants, idempotency_key, app, host, json }
+        let (wait, detach, skip_gates) = (false, false, false);
+        Self { source, wait, detach, no_build, accept_grants, skip_gates, idempotency_key, app, host, json }
     }
 }
 
@@ -122,7 +128,7 @@ fn deploy(args: &DeployArgs, client: &Client, upload: Upload) -> Result<ExitCode
         }
         return Ok(ExitCode::SUCCESS);
     }
-    let push = follow(client, &upload.app, push)?;
+    let push = following_push::follow(client, &upload.app, push)?;
     if field(&push, "state") != "completed" {
         return if args.json {
             output::json(&push);
@@ -166,6 +172,7 @@ fn deploy(args: &DeployArgs, client: &Client, upload: Upload) -> Result<ExitCode
 }
 
 fn prepare(args: &DeployArgs, client: &Client) -> Result<Upload, Failure> {
+    let skips_gates = args.skip_gates;
     if args.source.is_dir() {
         // Check first what the host would refuse, since a build takes long.
         let project = Project::open(&args.source)?;
@@ -179,7 +186,7 @@ fn prepare(args: &DeployArgs, client: &Client) -> Result<Upload, Failure> {
         let plugin = (manifest.kind == AppKind::Plugin).then(|| Box::new(manifest.clone()));
         let app_type = plugin.is_none().then_some(manifest.app_type);
         let (media_type, bytes) = ("application/gzip", built.pack()?);
-        return Ok(Upload { app, plugin, app_type, media_type, bytes, accepts_grants });
+        return Ok(Upload { app, plugin, app_type, media_type, bytes, accepts_grants, skips_gates });
     }
     let (media_type, bytes) = read(&args.source)?;
     let file = &args.source;
@@ -187,7 +194,7 @@ fn prepare(args: &DeployArgs, client: &Client) -> Result<Upload, Failure> {
         check_plugin_name(&manifest, args.app.app.as_ref())?;
         let accepts_grants = accept_grants::confirm(client, &manifest.name, &manifest.grants, args.accept_grants)?;
         let (app, plugin) = (manifest.name.clone(), Some(manifest));
-        return Ok(Upload { app, plugin, app_type: None, media_type, bytes, accepts_grants });
+        return Ok(Upload { app, plugin, app_type: None, media_type, bytes, accepts_grants, skips_gates });
     }
     let app = args.app.resolve_or(|unnamed| name_inside(file, &bytes)?.ok_or_else(|| suggest_name(unnamed, file)))?;
     let accepts_grants = match grants_inside(&bytes) {
@@ -195,7 +202,7 @@ fn prepare(args: &DeployArgs, client: &Client) -> Result<Upload, Failure> {
         None => args.accept_grants,
     };
     // A component contains no app type: the host creates a missing app as `dev`.
-    Ok(Upload { app, plugin: None, app_type: None, media_type, bytes, accepts_grants })
+    Ok(Upload { app, plugin: None, app_type: None, media_type, bytes, accepts_grants, skips_gates })
 }
 
 /// Refuses a name other than the manifest's, because apps refer to the plugin by that name.
@@ -345,10 +352,13 @@ fn idempotency_key(text: &str) -> Result<String, String> {
 fn send(client: &Client, upload: &Upload, idempotency_key: Option<&str>) -> Result<Value, Failure> {
     let length = upload.bytes.len() as u64;
     let step = Step::upload(&format!("uploading {}", upload.app), length);
-    let accepts = if upload.accepts_grants { "?accept_grants=true" } else { "" };
+    let accepts = upload.accepts_grants.then_some("accept_grants=true");
+    let skips = upload.skips_gates.then_some("skip_gates=true");
+    let query: String =
+        accepts.into_iter().chain(skips).zip("?&".chars()).map(|(pair, mark)| format!("{mark}{pair}")).collect();
     let path = match upload.plugin {
-        Some(_) => format!("/v1/plugins{accepts}"),
-        None => format!("/v1/apps/{}/pushes{accepts}", upload.app),
+        Some(_) => format!("/v1/plugins{query}"),
+        None => format!("/v1/apps/{}/pushes{query}", upload.app),
     };
     let mut body = step.reader(upload.bytes.as_slice());
     let answer = client.upload(&path, upload.media_type, idempotency_key, length, &mut body);
@@ -364,88 +374,6 @@ fn detached_message(app: &AppName, id: &str) -> String {
     )
 }
 
-/// Follows a push job until it ends, with a line for each state and for each line of its log.
-fn follow(client: &Client, app: &AppName, push: Value) -> Result<Value, Failure> {
-    let path = format!("/v1/apps/{app}/pushes/{}", field(&push, "id"));
-    let mut display = PushDisplay::new(&push);
-    let mut last = push;
-    display.update(&last);
-    if is_final(&last) {
-        return Ok(last);
-    }
-    if let Ok(events) = client.follow(&format!("{path}?follow=true")) {
-        for event in events {
-            // A broken stream says nothing about the push job, so polling continues below.
-            let Ok(event) = event else { break };
-            let Ok(push) = serde_json::from_str(&event) else { continue };
-            last = push;
-            display.update(&last);
-        }
-    }
-    while !is_final(&last) {
-        std::thread::sleep(POLL_EVERY);
-        last = client.get(&path)?.success()?;
-        display.update(&last);
-    }
-    Ok(last)
-}
-
-fn is_final(push: &Value) -> bool {
-    matches!(field(push, "state").as_str(), "completed" | "failed" | "cancelled")
-}
-
-/// The parts of a push job that were already shown.
-struct PushDisplay {
-    step: Step,
-    state: String,
-    lines: usize,
-    steps: usize,
-}
-
-impl PushDisplay {
-    fn new(push: &Value) -> PushDisplay {
-        // The initial state was already printed.
-        let (state, steps) = (field(push, "state"), push["steps"].as_array().map_or(0, Vec::len));
-        PushDisplay { step: Step::spinner("following the push"), state, lines: 0, steps }
-    }
-
-    fn update(&mut self, push: &Value) {
-        for line in self.new_lines(push) {
-            self.step.line(&line);
-        }
-    }
-
-    /// Returns the new lines of a push job, in the order in which they happened.
-    fn new_lines(&mut self, push: &Value) -> Vec<String> {
-        let list = |name: &str| push.get(name).and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
-        let (log, steps) = (list("log"), list("steps"));
-        let mut lines = Vec::new();
-        for step in steps.iter().skip(self.steps) {
-            let before = step["log_lines"].as_u64().and_then(|lines| usize::try_from(lines).ok()).unwrap_or(0);
-            self.log_until(&log[..before.min(log.len())], &mut lines);
-            self.state(field(step, "state"), &mut lines);
-        }
-        self.steps = self.steps.max(steps.len());
-        self.log_until(log, &mut lines);
-        // A push job that ended before the first request has no recorded steps.
-        self.state(field(push, "state"), &mut lines);
-        lines
-    }
-
-    fn log_until(&mut self, log: &[Value], new_lines: &mut Vec<String>) {
-        let lines = log.iter().skip(self.lines);
-        new_lines.extend(lines.map(|line| output::dim(&format!("  | {}", output::log_text(line)))));
-        self.lines = self.lines.max(log.len());
-    }
-
-    fn state(&mut self, state: String, lines: &mut Vec<String>) {
-        if state != self.state {
-            lines.push(format!("push is {state}"));
-            self.state = state;
-        }
-    }
-}
-
 fn failed(app: &AppName, push: &Value, has_release: bool) -> Failure {
     let reason = match push.get("reason") {
         Some(reason @ Value::Object(_)) => output::first_field(reason, &["detail", "message", "code"]),
@@ -453,7 +381,11 @@ fn failed(app: &AppName, push: &Value, has_release: bool) -> Failure {
     };
     let failure = Failure::new(format!("push {} of {app} {}", field(push, "id"), field(push, "state")));
     let failure = if reason.is_empty() { failure } else { failure.why(reason) };
+    let is_of_gate = ["gate-refused", "gate-failed"].contains(&field(push, "reason_code").as_str());
     failure.next(match has_release {
+        _ if is_of_gate => {
+            "deploy again once the gate allows it; an administrator can deploy with --skip-gates".to_owned()
+        }
         true => format!("fix the cause and deploy again; {app} keeps its current release"),
         false => "fix the cause and deploy again".to_owned(),
     })
@@ -513,7 +445,15 @@ mod tests {
         let host = FakeHost::responding([(202, json!({"id": "p-1", "state": "queued"})), (202, json!({}))]);
         let app = host.app("shop");
         let (media_type, bytes) = ("application/wasm", b"\0asm".to_vec());
-        let upload = Upload { app: app.name, plugin: None, app_type: None, media_type, bytes, accepts_grants: false };
+        let upload = Upload {
+            app: app.name,
+            plugin: None,
+            app_type: None,
+            media_type,
+            bytes,
+            accepts_grants: false,
+            skips_gates: true,
+        };
         assert_eq!(field(&send(&app.client, &upload, Some("abc")).unwrap(), "id"), "p-1");
         send(&app.client, &upload, None).unwrap();
         let keys: Vec<bool> = host
@@ -522,6 +462,7 @@ mod tests {
             .map(|request| request.headers.contains(&("idempotency-key".into(), "abc".into())))
             .collect();
         assert_eq!(keys, [true, false]);
+        assert_eq!(host.requests()[0].line, "POST /v1/apps/shop/pushes?skip_gates=true");
     }
 
     #[test]
@@ -531,35 +472,13 @@ mod tests {
     }
 
     #[test]
-    fn log_lines_and_states_of_a_push_are_shown_in_order() {
-        let mut display = PushDisplay::new(&json!({"state": "queued"}));
-        let said = |text: &str| output::dim(&format!("  | {text}"));
-        let is = |state: &str| format!("push is {state}");
-        let step = |state: &str, log_lines: u32| json!({"state": state, "log_lines": log_lines});
-        let first = json!({"state": "running", "log": ["received"], "steps": [step("running", 1)]});
-        assert_eq!(display.new_lines(&first), [said("received"), is("running")]);
-        let steps = [step("running", 1), step("building", 2), step("deploying", 3)];
-        let log = ["received", "a component", "compiled", "started"];
-        let then = json!({"state": "deploying", "log": log, "steps": steps});
-        let expected = [said("a component"), is("building"), said("compiled"), is("deploying"), said("started")];
-        assert_eq!(display.new_lines(&then), expected);
-        let without_steps = json!({"state": "completed", "log": log});
-        assert_eq!(display.new_lines(&without_steps), [is("completed")]);
-    }
-
-    #[test]
-    fn a_push_is_final_in_three_states() {
-        let last = ["queued", "running", "building", "deploying", "completed", "failed", "cancelled"];
-        let finals = last.map(|state| is_final(&json!({"state": state})));
-        assert_eq!(finals, [false, false, false, false, true, true, true]);
-    }
-
-    #[test]
     fn a_failed_push_shows_its_reason() {
         let push = json!({"id": "p-1", "state": "failed", "reason": "unknown import x"});
         let text = |has_release| failed(&"hello".parse().unwrap(), &push, has_release);
         assert_eq!(text(true).one_line(), "push p-1 of hello failed: unknown import x");
         assert!(text(true).text().contains("keeps its current release"));
         assert!(!text(false).text().contains("keeps"), "without a release there is nothing to keep");
+        let refused = json!({"id": "p-1", "state": "failed", "reason": "`x` refused", "reason_code": "gate-refused"});
+        assert!(failed(&"hello".parse().unwrap(), &refused, true).text().contains("--skip-gates"));
     }
 }

@@ -39,6 +39,10 @@ pub(super) fn report(manifest: &Manifest, push: &Value, plugin: &Value) -> Strin
     if plugin["kind"] == "hook" {
         return format!("{done}\n{}", received(manifest));
     }
+    if plugin["kind"] == "gate" {
+        let hint = "to use it, add these lines to the host's settings, and restart the host:";
+        return format!("{done}\n{hint}\n  [[gates]]\n  use = \"{}\"", manifest.name);
+    }
     let hint = "to use it in an app, add these lines to the app's isopod.toml:";
     let interfaces = interfaces(plugin);
     let lines = match interfaces.is_empty() {

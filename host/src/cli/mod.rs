@@ -24,6 +24,7 @@ mod failure;
 mod fake;
 mod finding;
 mod following;
+mod following_push;
 mod formation;
 mod grants;
 mod guest;

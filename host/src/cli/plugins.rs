@@ -106,7 +106,8 @@ fn row(plugin: &Value) -> Vec<String> {
 
 /// Returns the users of a plugin.
 fn users(plugin: &Value) -> String {
-    let host = (plugin["required"] == true).then_some("all apps");
+    let by_host = if plugin["kind"] == "gate" { "the host" } else { "all apps" };
+    let host = (plugin["required"] == true).then_some(by_host);
     let apps = plugin["used_by"].as_array().into_iter().flatten().filter_map(Value::as_str);
     host.into_iter().chain(apps).collect::<Vec<_>>().join(", ")
 }
@@ -153,6 +154,8 @@ mod tests {
         for shown in ["500 ms", "id.example.org", "all apps, shop, wiki", "v3"] {
             assert!(text.contains(shown), "{shown} is not in:\n{text}");
         }
+        let gate = json!({"kind": "gate", "required": true, "used_by": []});
+        assert_eq!(users(&gate), "the host");
         let bare = json!({"name": "new", "kind": null, "version": null, "release": null, "state": "stopped"});
         assert!(info(&bare).contains("new"));
     }

@@ -17,25 +17,30 @@ is started and checked like any other before it serves.
 Examples:
   isopod releases                lists the releases
   isopod releases diff v5 v3     what a rollback from v5 to v3 would change
-  isopod rollback v3";
+  isopod rollback v3
+  isopod rollback v3 --skip-gates     although a gate would refuse it; needs the role admin";
 
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct RollbackArgs {
     /// The release to roll back to, such as v3
     release: ReleaseNumber,
+    /// Skip the gates of the host's settings; needs a token with the role admin
+    #[arg(long)]
+    skip_gates: bool,
     #[command(flatten)]
     target: Target,
 }
 
 pub(crate) fn run(args: &RollbackArgs) -> Result<(), Failure> {
     let app = args.target.change()?;
-    let made = roll_back(&app, args.release)?;
+    let made = roll_back(&app, args.release, args.skip_gates)?;
     app.show(&made, || Ok(format!("{}\n", text(&app, args.release, &made)?)))
 }
 
-fn roll_back(app: &RemoteApp, to: ReleaseNumber) -> Result<Value, Failure> {
-    app.rolling_out(|| app.post("/rollback", Some(&json!({"release": to}))))
+fn roll_back(app: &RemoteApp, to: ReleaseNumber, skips_gates: bool) -> Result<Value, Failure> {
+    let path = if skips_gates { "/rollback?skip_gates=true" } else { "/rollback" };
+    app.rolling_out(|| app.post(path, Some(&json!({"release": to}))))
 }
 
 fn text(app: &RemoteApp, to: ReleaseNumber, made: &Value) -> Result<String, Failure> {
@@ -44,10 +49,10 @@ fn text(app: &RemoteApp, to: ReleaseNumber, made: &Value) -> Result<String, Fail
         true => format!("{name} is stopped; it serves {release}, a copy of {to}, after a start"),
         false => format!("{name} serves {release}, a copy of {to}"),
     });
-    // The release's cause lists the effects on secrets.
+    // The release's cause lists the effects on secrets, and whether gates were skipped.
     let cause = output::field(made, "cause");
-    let secrets = cause.split("; ").skip(1).map(|secrets| format!("\n{secrets}"));
-    Ok(secrets.fold(text, |text, secrets| text + &secrets))
+    let notes = cause.split("; ").skip(1).map(|note| format!("\n{note}"));
+    Ok(notes.fold(text, |text, note| text + &note))
 }
 
 #[cfg(test)]
@@ -62,7 +67,7 @@ mod tests {
         let host = FakeHost::responding([(200, made), app("running"), app("stopped")]);
         let app = host.app("shop");
         let to = "v3".parse().unwrap();
-        let made = roll_back(&app, to).unwrap();
+        let made = roll_back(&app, to, false).unwrap();
         let request = &host.requests()[0];
         assert_eq!((request.line.as_str(), &request.body), ("POST /v1/apps/shop/rollback", &json!({"release": 3})));
         assert!(text(&app, to, &made).unwrap().contains("shop serves v5, a copy of v3"));
@@ -76,7 +81,8 @@ mod tests {
     fn a_refused_rollback_shows_the_cause() {
         let problem = json!({"title": "Conflict", "detail": "v3 is in build_error", "hint": "choose another release"});
         let host = FakeHost::responding([(409, problem)]);
-        let failure = roll_back(&host.app("shop"), "v3".parse().unwrap()).unwrap_err();
+        let failure = roll_back(&host.app("shop"), "v3".parse().unwrap(), true).unwrap_err();
+        assert_eq!(host.requests()[0].line, "POST /v1/apps/shop/rollback?skip_gates=true");
         assert!(failure.text().contains("v3 is in build_error") && failure.text().contains("choose another"));
     }
 }

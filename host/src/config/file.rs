@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use isopod_policy::{Ceiling, CoresOverride, MiddlewareUse};
+use isopod_policy::{Ceiling, CoresOverride, GateUse, MiddlewareUse};
 use serde::Deserialize;
 use toml::de::DeTable;
 
@@ -47,6 +47,8 @@ pub(super) struct ConfigFile {
     pub(super) outbound: OutboundSection,
     #[serde(default)]
     pub(super) middleware: Vec<MiddlewareUse>,
+    #[serde(default)]
+    pub(super) gates: Vec<GateUse>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use isopod_policy::{AppType, ChangeId, ConfigVars, Manifest, PushId, ReleaseNumber};
+use isopod_policy::{AppType, ChangeId, ConfigVars, Manifest, PushId, ReleaseCause, ReleaseNumber};
 use serde_json::Value;
 use tokio::sync::oneshot;
 
@@ -130,6 +130,7 @@ impl ChangePermit {
 /// Why a release is created, and by whom.
 #[derive(Debug, Clone)]
 pub(in crate::control) struct Origin {
+    pub(in crate::control) kind: ReleaseCause,
     /// The cause, such as `push p-7f3k2m9q0z`.
     pub(in crate::control) cause: String,
     pub(in crate::control) by: String,

@@ -203,6 +203,13 @@ pub(crate) enum Failure {
     PluginConfigOfUser { plugin: AppName, user: String, why: String },
     #[error("plugins, or the apps that use the plugin, changed during each of the last checks: try again")]
     PluginsChanging,
+    #[error("`{gate}` refused the release: {why}")]
+    GateRefused { gate: AppName, why: String },
+    #[error(
+        "the gate `{gate}` failed, so it can't allow the release: {why}. See `isopod plugins info {gate}` and `isopod \
+         logs --app {gate}`"
+    )]
+    GateFailed { gate: AppName, why: String },
     #[error("a new instance did not start: {0}")]
     Start(Fault),
     #[error("the health check of process `{process}` failed: {detail}")]
@@ -248,6 +255,8 @@ impl Failure {
             Self::PluginConfig { .. } | Self::PluginConfigOfUser { .. } => "plugin-config",
             Self::PluginInterface { .. } | Self::PluginInterfaceOfUsers { .. } => "plugin-interface",
             Self::PluginsChanging => "plugins-changing",
+            Self::GateRefused { .. } => "gate-refused",
+            Self::GateFailed { .. } => "gate-failed",
             Self::Start(Fault::NoRoom { .. }) => "no-room",
             Self::Start(_) => "start-failed",
             Self::Health { .. } => "health-check",
@@ -296,6 +305,8 @@ impl Failure {
             | Self::PluginInterface { .. }
             | Self::PluginInterfaceOfUsers { .. }
             | Self::PluginsChanging
+            | Self::GateRefused { .. }
+            | Self::GateFailed { .. }
             | Self::Start(_)
             | Self::Health { .. }
             | Self::TakenOutOfService { .. }
@@ -323,6 +334,11 @@ impl Failure {
             Self::Rejected(rejected) => matches!(rejected, Rejected::Cache { .. }),
             _ => false,
         }
+    }
+
+    /// Returns whether a gate refused the release, or failed.
+    pub(crate) fn is_of_gate(&self) -> bool {
+        matches!(self, Self::GateRefused { .. } | Self::GateFailed { .. })
     }
 
     /// Returns whether the host's disk is full.
@@ -357,6 +373,8 @@ impl Failure {
             | Self::PluginInterface { .. }
             | Self::PluginInterfaceOfUsers { .. }
             | Self::PluginsChanging
+            | Self::GateRefused { .. }
+            | Self::GateFailed { .. }
             | Self::SecretsLost { .. }
             | Self::Assets(_)
             | Self::TimeLimit(_)

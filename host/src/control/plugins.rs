@@ -3,6 +3,7 @@
 //! a plugin for a request.
 
 mod commit_lock;
+mod gates;
 mod providers;
 mod required;
 mod unfit;
@@ -11,7 +12,8 @@ use std::sync::{Arc, Mutex};
 
 use isopod_engine::ComponentInfo;
 use isopod_policy::{
-    AppKind, AppName, Grants, Manifest, MiddlewareUse, PluginKind, PluginReference, PluginSettings, ReleaseNumber,
+    AppKind, AppName, GateUse, Grants, Manifest, MiddlewareUse, PluginKind, PluginReference, PluginSettings,
+    ReleaseNumber,
 };
 use isopod_store::{Store, StoreError};
 use semver::Version;
@@ -38,6 +40,8 @@ pub(in crate::control) struct Options {
     pub(in crate::control) directory: Arc<Directory>,
     /// The middleware that the operator requires for all apps.
     pub(in crate::control) required: Vec<MiddlewareUse>,
+    /// The gates that decide about the releases of apps.
+    pub(in crate::control) gates: Vec<GateUse>,
 }
 
 /// The plugins of the host. Cheap to clone.
@@ -131,7 +135,7 @@ impl Plugins {
 
     /// Returns whether the host's settings require a plugin with this name.
     pub(in crate::control) fn is_required(&self, name: &AppName) -> bool {
-        self.0.options.required.iter().any(|used| used.plugin.name == *name)
+        self.host_uses().any(|(plugin, _)| plugin.name == *name)
     }
 
     /// Checks a new release before the build. The middleware of an app must be installed and accept
@@ -185,7 +189,8 @@ impl Plugins {
         let called = self.0.options.store.interface_uses(Some(plugin)).await?.into_iter();
         let called = called.filter(|found| !found.provider.accepts(version)).map(|found| found.app);
         let apps = sorted(uses.filter(|found| refuses(&found.used)).map(|found| found.app).chain(called));
-        let users = Users { apps, is_required: self.0.options.required.iter().any(refuses), ..Users::default() };
+        let of_host = |used: &PluginReference| used.name == *plugin && !used.accepts(version);
+        let users = Users { apps, is_required: self.host_uses().any(|(used, _)| of_host(used)), ..Users::default() };
         if users.is_none() {
             return Ok(());
         }

@@ -4,7 +4,7 @@
 
 use std::{sync::Arc, task::Poll, time::Instant};
 
-use isopod_policy::{BundleKind, PushEvent};
+use isopod_policy::{BundleKind, PushEvent, ReleaseCause};
 use serde_json::json;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
@@ -87,7 +87,8 @@ impl PushRunner {
             // The push was cancelled while it waited.
             return Ok(());
         }
-        let origin = Origin { cause: format!("push {}", live.id()), by: live.created_by() };
+        let cause = format!("push {}", live.id());
+        let origin = Origin { kind: ReleaseCause::Push, cause, by: live.created_by() };
         // Kept until the job ends.
         let received = Arc::new(received);
         let spec = ReleaseSpec { source: ReleaseSource::Bundle(Arc::clone(&received), kind), origin, requester };

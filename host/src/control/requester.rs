@@ -13,6 +13,8 @@ pub(crate) struct Requester {
     pub(crate) authority: Authority,
     /// Whether a push may widen the grants of its app.
     pub(crate) accepts_grants: bool,
+    /// Whether its releases skip the gates, which only an administrator may.
+    pub(crate) skips_gates: bool,
 }
 
 /// What the role of a token permits, beyond the role that the route needs.

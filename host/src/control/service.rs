@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use isopod_engine::Engine;
-use isopod_policy::{Ceiling, Cores, MiddlewareUse};
+use isopod_policy::{Ceiling, Cores, GateUse, MiddlewareUse};
 use isopod_store::Store;
 use tokio::{sync::mpsc, task::JoinHandle};
 use tokio_util::task::TaskTracker;
@@ -59,6 +59,8 @@ pub(crate) struct Options {
     pub(crate) freeze_after: Duration,
     /// The middleware that the operator requires for all apps.
     pub(crate) required_middleware: Vec<MiddlewareUse>,
+    /// The gates that decide about the releases of apps.
+    pub(crate) gates: Vec<GateUse>,
 }
 
 /// The handles of the control plane's services, for the API. Cheap to clone.
@@ -167,6 +169,7 @@ impl Service {
         let (apps, directory) = (self.handles.apps.clone(), Arc::clone(&self.directory));
         let restored = Startup { apps, app_table, store, schedules, directory, late }.restore().await?;
         plugins.report_required().await;
+        plugins.report_gates().await;
         Ok(restored)
     }
 
@@ -318,6 +321,7 @@ fn plugins(options: &Options, app_table: &AppTable) -> Plugins {
         store: options.store.clone(),
         directory: Arc::clone(&options.directory),
         required: options.required_middleware.clone(),
+        gates: options.gates.clone(),
     })
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use isopod_policy::{
     AppKind, AppName, AppType, ConfigChange, ConfigVars, Formation, FormationChange, Limits, Manifest, NewProcess,
-    ProcessName, ReleaseNumber, ReleaseState, config_vars::Applied, formation, json::explain,
+    ProcessName, ReleaseCause, ReleaseNumber, ReleaseState, config_vars::Applied, formation, json::explain,
 };
 use isopod_store::Release;
 use serde_json::{Value, json};
@@ -41,6 +41,19 @@ pub(crate) enum Change {
     Rollback(ReleaseNumber),
     /// The approval of a release that asks for more than its ceiling allows.
     Approve(ReleaseNumber),
+}
+
+impl Change {
+    /// Returns the cause of a release that the change creates.
+    fn cause(&self) -> ReleaseCause {
+        match self {
+            Self::Config(_) => ReleaseCause::Config,
+            Self::Formation(_) | Self::NewProcess(_) | Self::RemoveProcess(_) => ReleaseCause::Formation,
+            Self::Grants(_) => ReleaseCause::Grants,
+            Self::Rollback(_) => ReleaseCause::Rollback,
+            Self::Approve(_) => ReleaseCause::Approval,
+        }
+    }
 }
 
 /// The content of the release that a change creates.
@@ -78,6 +91,7 @@ impl Settings {
         let permit = tokio::time::timeout(limits::CHANGE_WAIT, permit).await.map_err(|_| busy())?;
         let permit = permit.map_err(|_| app.unknown())?;
         let present = self.releases.current_release(&app.record).await?;
+        let kind = change.cause();
         let changed = match (change, present) {
             (Change::Config(change), None) => {
                 self.set_initial_config(&app, change, &requester.by).await?;
@@ -88,7 +102,7 @@ impl Settings {
             (change, Some(present)) => self.changed(&app.record, change, present).await?,
         };
         if let Some(changed) = changed {
-            let work = self.roll_out(app.clone(), permit, changed, requester.clone());
+            let work = self.roll_out(app.clone(), permit, (kind, changed), requester.clone());
             work.await
                 .map_err(|failure| DeployError::NotRolledOut { app: name.clone(), failure: Box::new(failure) })?;
         }
@@ -223,7 +237,7 @@ impl Settings {
         &self,
         app: AppHandle,
         permit: ChangePermit,
-        changed: Changed,
+        (kind, changed): (ReleaseCause, Changed),
         requester: Requester,
     ) -> Result<(), Failure> {
         let (pipeline, activity) = (self.pipeline.clone(), self.activity.clone());
@@ -231,7 +245,7 @@ impl Settings {
             let record = Arc::clone(&app.record);
             let pipeline = ReleasePipeline::new(pipeline, app, permit, None);
             let Changed { verified, config, cause } = changed;
-            let origin = Origin { cause, by: requester.by.clone() };
+            let origin = Origin { kind, cause, by: requester.by.clone() };
             let source = ReleaseSource::Stored(Box::new(verified), config);
             let spec = ReleaseSpec { source, origin: origin.clone(), requester };
             let done = pipeline.run(spec, "the change was not applied").await.map(drop);
@@ -240,7 +254,7 @@ impl Settings {
             if let Err(failure) = &done
                 && failure.code() != NOT_ALLOWED
             {
-                let Origin { cause, by } = origin;
+                let Origin { cause, by, .. } = origin;
                 let text = format!("a change was not applied: {cause}: {failure}");
                 let data = json!({ "code": failure.code(), "cause": cause, "by": by });
                 activity.record(&record, "change-failed", text, data).await;

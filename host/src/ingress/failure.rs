@@ -5,8 +5,7 @@ use crate::{
     http::problem::{self, Problem},
     invoke_problem::{self, Interface},
     runtime::{
-        ActiveRelease, AssetFailure, BodyBudgetExceeded, InvokeError,
-        middleware::{PluginFailure, PluginFailureReason},
+        ActiveRelease, AssetFailure, BodyBudgetExceeded, InvokeError, PluginFailureReason, middleware::PluginFailure,
     },
 };
 use http::{HeaderValue, StatusCode, header};
@@ -55,6 +54,7 @@ pub(super) fn not_http(running: &ActiveRelease, instance: &InstanceId) -> Option
         Entry::Command => ("runs a command", "see its output with `isopod logs`"),
         Entry::Provider => ("is a plugin", "grant its interfaces to an app in its manifest, under [grants]"),
         Entry::Hook => ("is a hook", "see its events with `isopod events`"),
+        Entry::Gate => ("is a plugin", "name the plugin in the host's settings, under [[gates]]"),
         Entry::Middleware => ("is a plugin", "name the plugin in the manifest of an app, under [[middleware]]"),
     };
     let detail = format!("`{instance}` is an instance of `{process}`, which {does} and takes no HTTP requests");

@@ -6,7 +6,7 @@ use isopod_policy::{AppName, MiddlewareUse};
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU32, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -38,13 +38,16 @@ pub(crate) enum PluginOutcome {
     Pass,
     Change,
     Respond,
+    /// A gate refused a release.
+    Refuse,
     /// A provider returned its results.
     Return,
     Failure,
 }
 
 impl PluginOutcome {
-    pub(crate) const ALL: [Self; 5] = [Self::Pass, Self::Change, Self::Respond, Self::Return, Self::Failure];
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Pass, Self::Change, Self::Respond, Self::Refuse, Self::Return, Self::Failure];
 
     /// Returns its name in metrics.
     pub(crate) fn as_str(self) -> &'static str {
@@ -52,6 +55,7 @@ impl PluginOutcome {
             Self::Pass => "pass",
             Self::Change => "change",
             Self::Respond => "respond",
+            Self::Refuse => "refuse",
             Self::Return => "return",
             Self::Failure => "failure",
         }
@@ -61,6 +65,8 @@ impl PluginOutcome {
 /// The calls of one plugin on behalf of one app, in all releases of both.
 pub(crate) struct PluginCalls {
     plugin: AppName,
+    /// Whether the counters outlive the releases that refer to them.
+    is_kept: AtomicBool,
     outcomes: [AtomicU64; PluginOutcome::ALL.len()],
     cpu_ns: AtomicU64,
     /// The calls that may begin now: `size`, less those in progress.
@@ -78,6 +84,7 @@ impl PluginCalls {
     pub(super) fn new(plugin: AppName) -> Self {
         Self {
             plugin,
+            is_kept: AtomicBool::new(false),
             outcomes: Default::default(),
             cpu_ns: AtomicU64::new(0),
             slots: Semaphore::new(0),
@@ -90,6 +97,15 @@ impl PluginCalls {
 
     pub(crate) fn plugin(&self) -> &AppName {
         &self.plugin
+    }
+
+    /// Keeps the counters for as long as the app exists. No release refers to those of a gate.
+    pub(super) fn keep(&self) {
+        self.is_kept.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_kept(&self) -> bool {
+        self.is_kept.load(Ordering::Relaxed)
     }
 
     pub(super) fn counters(&self) -> Arc<Counters> {
@@ -270,7 +286,7 @@ mod tests {
         calls.count(PluginOutcome::Failure);
         calls.add_cpu(Duration::from_micros(3));
         calls.add_cpu(Duration::from_micros(4));
-        assert_eq!(PluginOutcome::ALL.map(|outcome| calls.with_outcome(outcome)), [1, 1, 1, 1, 2]);
+        assert_eq!(PluginOutcome::ALL.map(|outcome| calls.with_outcome(outcome)), [1, 1, 1, 1, 1, 2]);
         assert_eq!(calls.cpu(), Duration::from_micros(7));
     }
 }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Weak};
 
 use async_trait::async_trait;
 use isopod_engine::{Instance, ProviderCall, ProviderError, ProviderErrorKind, ProviderResults, Providers};
-use isopod_policy::{AppName, GrantedInterfaces, InterfaceName, PluginReference};
+use isopod_policy::{AppName, Entry, GrantedInterfaces, InterfaceName, PluginReference};
 
 use super::{
     call,
@@ -14,7 +14,7 @@ use super::{
     error::InvokeError,
     invoke::Input,
     limits,
-    middleware::{Payer, PluginFailureReason, call_pool},
+    plugin_call::{Payer, PluginFailureReason, call_pool},
     plugin_use::{PluginCalls, PluginOutcome},
     resources::AppResources,
 };
@@ -68,7 +68,7 @@ impl AppProviders {
         let provider = provider.ok_or(PluginFailureReason::Missing)?;
         let release = directory.serving(&provider).await.map_err(PluginFailureReason::Unavailable)?;
         release.ensure_accepted(used)?;
-        let pool = release.provider_pool().ok_or(PluginFailureReason::Missing)?;
+        let pool = release.plugin_pool(Entry::Provider).ok_or(PluginFailureReason::Missing)?;
         let payer = Payer { resources: &self.resources, class, depth: depth + 1 };
         let input = Input::of_bytes(call.argument_bytes());
         let request_id = request_id.to_owned();

@@ -42,7 +42,7 @@ pub(crate) struct ActiveRelease {
     /// The pools that take the app's HTTP requests and its events.
     pub(super) http: Option<Arc<Pool>>,
     pub(super) events: Option<Arc<Pool>>,
-    /// The pool that handles requests to apps, if this is a release of a plugin.
+    /// The pool that serves the calls of a plugin, if this is a release of one.
     plugin: Option<Arc<Pool>>,
     /// Whether its code can find the assets of apps, as a middleware.
     finds_assets: bool,
@@ -81,7 +81,7 @@ impl ActiveRelease {
                 Entry::Command => {
                     commands.push(Arc::new(Command::new(name, process, scale, program, Arc::clone(&resources))))
                 }
-                Entry::Http | Entry::Events | Entry::Middleware | Entry::Provider | Entry::Hook => {
+                Entry::Http | Entry::Events | Entry::Middleware | Entry::Gate | Entry::Provider | Entry::Hook => {
                     let pool = Pool::new(context.clone(), name, process, program, scale);
                     warm.into_iter().for_each(|instance| pool.add_instance(instance));
                     let pool = Arc::new(pool);
@@ -159,17 +159,14 @@ impl ActiveRelease {
         self.middleware.as_deref()
     }
 
-    /// Returns the pool that handles requests to apps, if this is a release of a plugin.
-    pub(super) fn middleware_pool(&self) -> Option<&Arc<Pool>> {
-        self.plugin_pool(Entry::Middleware)
+    /// Returns the pool that checks configs, if this is a release of a plugin with a config.
+    pub(super) fn checking_pool(&self) -> Option<&Arc<Pool>> {
+        self.plugin_pool(Entry::Middleware).or_else(|| self.plugin_pool(Entry::Gate))
     }
 
-    /// Returns the pool that serves calls of other apps, if this is a release of a provider.
-    pub(super) fn provider_pool(&self) -> Option<&Arc<Pool>> {
-        self.plugin_pool(Entry::Provider)
-    }
-
-    fn plugin_pool(&self, entry: Entry) -> Option<&Arc<Pool>> {
+    /// Returns the pool that serves the calls of a plugin with this entry, if this is a release of
+    /// such a plugin.
+    pub(super) fn plugin_pool(&self, entry: Entry) -> Option<&Arc<Pool>> {
         self.plugin.as_ref().filter(|pool| pool.entry() == entry)
     }
 

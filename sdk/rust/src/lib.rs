@@ -21,6 +21,7 @@
 //! | prepare an instance before its first request | [`init!`] |
 //! | receive requests before an app does | [`middleware!`], in a plugin |
 //! | receive the activity of apps | [`hook!`], in a plugin |
+//! | decide whether releases are activated | [`gate!`], in a plugin |
 //! | limit the rate of requests | [`plugin::counters`], in a plugin |
 //! | read config vars | [`config`] |
 //! | store data | [`kv`] |

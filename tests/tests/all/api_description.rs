@@ -47,7 +47,7 @@ fn every_body_and_answer_of_the_api_has_a_schema() {
             let kind = &parameter["schema"]["type"];
             let wanted = match parameter["name"].as_str().expect("a name") {
                 "limit" => "integer",
-                "follow" | "wait" | "effective" | "audit" | "accept_grants" => "boolean",
+                "follow" | "wait" | "effective" | "audit" | "accept_grants" | "skip_gates" => "boolean",
                 _ => "string",
             };
             assert_eq!(kind, wanted, "{id} {parameter}");

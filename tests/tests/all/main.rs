@@ -72,6 +72,8 @@ mod folders;
 mod formation;
 mod freezing;
 mod full_output;
+mod gate_failures;
+mod gates;
 mod greed;
 mod guest_languages;
 mod guest_threads;

@@ -60,6 +60,7 @@ pub enum FormationError {
             Entry::Events => "handles no events",
             Entry::Command => "is not a command",
             Entry::Middleware => "is not middleware of a plugin",
+            Entry::Gate => "is not a gate",
             Entry::Provider => "is not a provider",
             Entry::Hook => "is not a hook",
         }

@@ -13,10 +13,12 @@ use super::tree::{Found, Outcome, Table, read_text};
 use super::{Manifest, ManifestProblem};
 use crate::app_limits::WrittenLimit;
 use crate::formation::PLUGIN_PROCESS;
-use crate::limits::{MIDDLEWARE_MAX, MIDDLEWARE_PATHS_MAX, PLUGIN_TIME_LIMIT, SUBSCRIPTION_ITEMS_MAX};
+use crate::limits::{GATE_APPS_MAX, MIDDLEWARE_MAX, MIDDLEWARE_PATHS_MAX, PLUGIN_TIME_LIMIT, SUBSCRIPTION_ITEMS_MAX};
 use crate::plugin::parse_version;
 use crate::units::{parse_duration, show_duration};
-use crate::{AppKind, AppType, Entry, MiddlewareConfig, MiddlewareUse, PluginSettings, ProcessName, Subscription};
+use crate::{
+    AppKind, AppType, Entry, GateUse, MiddlewareConfig, MiddlewareUse, PluginSettings, ProcessName, Subscription,
+};
 
 impl<'de> Deserialize<'de> for MiddlewareUse {
     /// Deserialises one `[[middleware]]` table from JSON or another format through TOML, so that a
@@ -26,6 +28,16 @@ impl<'de> Deserialize<'de> for MiddlewareUse {
         let table = toml::Table::deserialize(deserializer)?;
         let text = toml::to_string(&table).map_err(D::Error::custom)?;
         read_text(&text, read_use).map_err(|error| D::Error::custom(error.problem))
+    }
+}
+
+impl<'de> Deserialize<'de> for GateUse {
+    /// Deserialises one `[[gates]]` table of the host's settings by the rules of manifests.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        use serde::de::Error;
+        let table = toml::Table::deserialize(deserializer)?;
+        let text = toml::to_string(&table).map_err(D::Error::custom)?;
+        read_text(&text, read_gate).map_err(|error| D::Error::custom(error.problem))
     }
 }
 
@@ -123,6 +135,29 @@ fn read_use(table: &Table<'_, '_>) -> Outcome<MiddlewareUse> {
     Ok(used)
 }
 
+fn read_gate(table: &Table<'_, '_>) -> Outcome<GateUse> {
+    table.only(GateUse::KEYS)?;
+    let plugin = table.parsed("use")?.ok_or_else(|| table.missing("use", "use = \"deploy-window\""))?;
+    let mut used = GateUse::new(plugin);
+    if let Some(found) = table.find("config") {
+        used.config = MiddlewareConfig::new(&found.json()?).map_err(|why| found.invalid(why))?;
+    }
+    used.on_failure = table.parsed("on_failure")?.unwrap_or_default();
+    if let Some(found) = table.find("apps") {
+        used.apps = found.list(GATE_APPS_MAX)?.iter().map(Found::parsed).collect::<Outcome<_>>()?;
+        if used.apps.is_empty() {
+            return Err(found.invalid("the list is empty; remove the key to apply the gate to all apps"));
+        }
+    }
+    if let Some(found) = table.find("types") {
+        used.types = found.list(AppType::ALL.len())?.iter().map(Found::parsed).collect::<Outcome<_>>()?;
+        if used.types.is_empty() {
+            return Err(found.invalid("the list is empty; remove the key to apply the gate to apps of all types"));
+        }
+    }
+    Ok(used)
+}
+
 /// Checks the name of a process type: a plugin has only one.
 pub(super) fn check_process(found: &Found<'_, '_>, name: &ProcessName, kind: AppKind) -> Outcome<()> {
     match kind {
@@ -137,13 +172,13 @@ pub(super) fn check_process(found: &Found<'_, '_>, name: &ProcessName, kind: App
 pub(super) fn check_entry(table: &Table<'_, '_>, entry: Entry, kind: AppKind) -> Outcome<()> {
     let Some(found) = table.find("entry") else { return Ok(()) };
     match (entry, kind) {
-        (Entry::Middleware | Entry::Provider | Entry::Hook, AppKind::App) => {
+        (Entry::Middleware | Entry::Gate | Entry::Provider | Entry::Hook, AppKind::App) => {
             Err(found.invalid(format_args!("the entry \"{entry}\" requires kind = \"plugin\"")))
         }
         (Entry::Http | Entry::Events | Entry::Command, AppKind::Plugin) => {
             Err(found.invalid("the entry of a plugin's process type follows from its exports; remove the key"))
         }
-        (Entry::Middleware | Entry::Provider | Entry::Hook, AppKind::Plugin)
+        (Entry::Middleware | Entry::Gate | Entry::Provider | Entry::Hook, AppKind::Plugin)
         | (Entry::Http | Entry::Events | Entry::Command, AppKind::App) => Ok(()),
     }
 }

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 const ALL: Exported =
-    Exported { http: true, events: true, command: true, middleware: false, provider: false, hook: false };
+    Exported { http: true, events: true, command: true, middleware: false, gate: false, provider: false, hook: false };
 
 fn name(text: &str) -> ProcessName {
     text.parse().expect("the name is valid")
@@ -234,6 +234,7 @@ fn the_default_formation_follows_the_components_exports() {
     assert_eq!(names(ALL), ["web", "worker"]);
     assert_eq!(names(Exported { events: true, ..Exported::default() }), ["worker"]);
     assert_eq!(Exported { middleware: true, ..ALL }.plugin_kind(), Some(PluginKind::Middleware));
+    assert_eq!(Exported { gate: true, provider: true, ..ALL }.plugin_kind(), Some(PluginKind::Gate));
     assert_eq!(ALL.plugin_kind(), None);
     assert_eq!(names(Exported { middleware: true, ..Exported::default() }), ["plugin"]);
     assert_eq!(names(Exported { hook: true, ..Exported::default() }), ["plugin"]);

@@ -93,7 +93,7 @@ fn deployed(
     number: ReleaseNumber,
     push: Option<&LivePush>,
     size_bytes: u64,
-    Origin { cause, by }: &Origin,
+    Origin { cause, by, .. }: &Origin,
 ) -> NewActivity {
     let fields = app.fields();
     let before = fields.release;

@@ -73,7 +73,7 @@ impl Service {
                 self.report_dropped(&app, &firing).await;
                 self.run_commands(&app, &firing, None).await;
             }
-            Entry::Events | Entry::Http | Entry::Middleware | Entry::Provider | Entry::Hook => {
+            Entry::Events | Entry::Http | Entry::Middleware | Entry::Gate | Entry::Provider | Entry::Hook => {
                 let stored = self.store_runs(&app, &firing).await;
                 self.firing_is_stored(&firing, at).await;
                 self.report_dropped(&app, &firing).await;

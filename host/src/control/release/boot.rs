@@ -79,6 +79,7 @@ impl Releases {
                 ProcessEntry::Http
                 | ProcessEntry::Events
                 | ProcessEntry::Middleware
+                | ProcessEntry::Gate
                 | ProcessEntry::Provider
                 | ProcessEntry::Hook => program.clone(),
                 ProcessEntry::Command => {

@@ -1,6 +1,7 @@
 //! Releases, from a verified bundle to the rollout watch. Never receives an upload.
 
 pub(super) mod boot;
+mod gates;
 pub(super) mod last_good;
 pub(super) mod load;
 pub(super) mod loader;

@@ -3,9 +3,9 @@
 //! serves before its commit, the last step that can fail.
 //!
 //! ```text
-//!  Received ──verify──▶ Verified ──build──▶ Built ──boot──▶ Booted ──commit──▶ Committed
-//!                                                                                  │
-//!                          back to the former release ◀──worse── Watched ◀──watch──┘
+//!  Received ──verify──▶ Verified ──build──▶ Built ──gates, boot──▶ Booted ──commit──▶ Committed
+//!                                                                                         │
+//!                                 back to the former release ◀──worse── Watched ◀──watch──┘
 //! ```
 //!
 //! Each stage is a type, and each step consumes it. The app's task performs the commit
@@ -18,8 +18,8 @@ use std::{
 
 use isopod_engine::{ComponentInfo, Program};
 use isopod_policy::{
-    AppType, BundleKind, ConfigVars, Excess, Formation, Limits, Manifest, PushEvent, ReleaseEvent, ReleaseNumber,
-    ceiling::Asked,
+    AppType, BundleKind, ConfigVars, Excess, Formation, Limits, Manifest, PushEvent, ReleaseCause, ReleaseEvent,
+    ReleaseNumber, ceiling::Asked,
 };
 use isopod_store::{Digest, NewRelease, Reason, Release, StoreError, StoredAssets};
 use jiff::Timestamp;
@@ -119,14 +119,19 @@ impl ReleasePipeline {
 
     /// Runs the pipeline to the commit. On a failure, ends the app's deployment with `abort_cause`
     /// as its cause, and marks the release as failed.
-    pub(in crate::control) async fn run(&self, spec: ReleaseSpec, abort_cause: &str) -> Result<Committed, Failure> {
+    pub(in crate::control) async fn run(&self, mut spec: ReleaseSpec, abort_cause: &str) -> Result<Committed, Failure> {
         let limit = self.options.time_limit;
+        let kind = spec.origin.kind;
+        let skips_gates = self.skips_gates(&mut spec);
         let booting = async {
             let mut verified = Received(spec).verify(self).await?;
             let excesses = std::mem::take(&mut verified.excesses);
             let built = verified.build(self).await?;
             if !excesses.is_empty() {
                 return Err(Failure::NotAllowed { excesses, waiting: Some(built.number) });
+            }
+            if !skips_gates {
+                self.pass_gates(built.number, kind).await?;
             }
             built.boot(self).await
         };
@@ -144,6 +149,24 @@ impl ReleasePipeline {
             Err(failure) => self.abort(failure, abort_cause).await,
         }
         committed
+    }
+
+    /// Returns whether the requester skips gates that apply to the app, and records this in the
+    /// cause of the release.
+    fn skips_gates(&self, spec: &mut ReleaseSpec) -> bool {
+        let skips = spec.requester.skips_gates;
+        let gates = self.options.releases.plugins.gates_of(&self.app.record);
+        let skipped: Vec<&str> = gates.filter(|_| skips).map(|used| used.plugin.name.as_str()).collect();
+        if !skipped.is_empty() {
+            spec.origin.cause.push_str("; gates skipped");
+            self.log(format!("gates skipped: {}", skipped.join(", ")));
+        }
+        skips
+    }
+
+    async fn pass_gates(&self, number: ReleaseNumber, kind: ReleaseCause) -> Result<(), Failure> {
+        let Options { releases, directory, .. } = &self.options;
+        releases.pass_gates(directory, &self.app.record, (number, kind), |text| self.log(text)).await
     }
 
     async fn abort(&self, failure: &Failure, cause: &str) {

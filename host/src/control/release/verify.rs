@@ -205,6 +205,7 @@ fn all_exported(entries: &Entries) -> Exported {
         events: entries.events,
         command: entries.command,
         middleware: entries.middleware,
+        gate: entries.gate,
         provider: entries.provider,
         hook: entries.hook,
     }
@@ -244,6 +245,7 @@ mod tests {
         command: false,
         health: false,
         middleware: false,
+        gate: false,
         provider: false,
         hook: false,
     };

@@ -1,23 +1,21 @@
 //! The path of a request and its response through a chain of middlewares. If a middleware fails,
 //! the app's manifest decides whether it is skipped or the request ends.
 
-use super::call::CallError;
 use crate::{
     http::{discarded_body, field_classes::REAL_IP},
     runtime::{
         app::App,
         assets::{AssetFailure, Assets},
         directory::Directory,
-        error::InvokeError,
         invoke::Id,
+        plugin_call::{CallError, PluginFailureReason},
         plugin_use::{Chain, ChainLink, PluginOutcome},
         release::ActiveRelease,
     },
 };
 use http::{Response, Uri, request, response, uri::PathAndQuery};
-use isopod_engine::{Decision, Fault, PluginRequest, RequestChanges, ResponseBody, ResponseDecision};
-use isopod_policy::{AppName, OnFailure, PluginReference};
-use semver::Version;
+use isopod_engine::{Decision, PluginRequest, RequestChanges, ResponseBody, ResponseDecision};
+use isopod_policy::{AppName, Entry, OnFailure};
 use std::sync::Arc;
 
 /// The decision of the middlewares about a request, and which of them wait for the response.
@@ -64,25 +62,6 @@ pub(crate) struct PluginFailure {
     pub(crate) reason: PluginFailureReason,
 }
 
-/// Why a plugin failed.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum PluginFailureReason {
-    #[error("no plugin with this name and kind is installed")]
-    Missing,
-    #[error("its version {0} is outside the range that the app accepts")]
-    Version(Version),
-    /// No release of the plugin is serving.
-    #[error("it is unavailable: {0}")]
-    Unavailable(String),
-    /// All instances that the app may use are in use.
-    #[error("all of its instances that the app may use are in use")]
-    Busy,
-    #[error(transparent)]
-    Invoke(InvokeError),
-    #[error("it responds with the static file `{0}`, which the app doesn't have")]
-    UnknownAsset(String),
-}
-
 /// Why a middleware gave no decision that the host can carry out.
 enum Unanswered {
     Plugin(PluginFailureReason),
@@ -104,30 +83,6 @@ impl From<CallError> for Unanswered {
 impl From<AssetFailure> for Unanswered {
     fn from(failure: AssetFailure) -> Self {
         Self::Assets(failure)
-    }
-}
-
-impl From<CallError> for PluginFailureReason {
-    fn from(error: CallError) -> Self {
-        match error {
-            CallError::NoMiddleware => Self::Missing,
-            CallError::ShareInUse => Self::Busy,
-            CallError::Invoke(
-                InvokeError::QueueFull(_) | InvokeError::QueueTimeout(_) | InvokeError::Fault(Fault::NoRoom { .. }),
-            ) => Self::Busy,
-            CallError::Invoke(refused) => Self::Invoke(refused),
-        }
-    }
-}
-
-impl ActiveRelease {
-    /// Checks that the version of this plugin is within the range of a user. A deploy checks it
-    /// too; an automatic return, or a release that serves at its own URL, may violate the range.
-    pub(in crate::runtime) fn ensure_accepted(&self, by: &PluginReference) -> Result<(), PluginFailureReason> {
-        match self.plugin_version() {
-            Some(version) if !by.accepts(version) => Err(PluginFailureReason::Version(version.clone())),
-            Some(_) | None => Ok(()),
-        }
     }
 }
 
@@ -259,12 +214,20 @@ impl ChainLink {
         };
         let (config, asked, app_name, id) =
             (self.used.config.text(), Arc::clone(head), app.name().clone(), request_id.clone());
-        let decided = release.call_middleware(app.resources(), &self.calls, request_id, move |instance| async move {
-            let client_address = asked.headers.get(REAL_IP).and_then(|address| address.to_str().ok());
-            let (app, request_id) = (app_name.as_str(), id.as_ref());
-            let assets = index.as_ref();
-            instance.on_request(&config, PluginRequest { head: &asked, client_address, app, request_id, assets }).await
-        });
+        let decided = release.call_plugin(
+            Entry::Middleware,
+            app.resources(),
+            &self.calls,
+            request_id,
+            move |instance| async move {
+                let client_address = asked.headers.get(REAL_IP).and_then(|address| address.to_str().ok());
+                let (app, request_id) = (app_name.as_str(), id.as_ref());
+                let assets = index.as_ref();
+                instance
+                    .on_request(&config, PluginRequest { head: &asked, client_address, app, request_id, assets })
+                    .await
+            },
+        );
         Ok(match (decided.await?, assets) {
             (Decision::Pass, _) => Answered::Pass,
             (Decision::Change(changes), _) => Answered::Change(changes),
@@ -288,9 +251,13 @@ impl ChainLink {
     ) -> Result<ResponseDecision, PluginFailureReason> {
         let release = self.release(directory).await?;
         let (config, head, id) = (self.used.config.text(), Arc::clone(head), request_id.clone());
-        let decided = release.call_middleware(app.resources(), &self.calls, request_id, move |instance| async move {
-            instance.on_response(&config, &context, &head, id.as_ref()).await
-        });
+        let decided = release.call_plugin(
+            Entry::Middleware,
+            app.resources(),
+            &self.calls,
+            request_id,
+            move |instance| async move { instance.on_response(&config, &context, &head, id.as_ref()).await },
+        );
         Ok(decided.await?)
     }
 }

@@ -2,8 +2,6 @@
 //! runs in an instance of its plugin, on the CPU account of the app. Never chooses the response to
 //! a failure of a plugin: the ingress does.
 
-mod call;
 mod chain;
 
-pub(super) use call::{Payer, call_pool};
-pub(crate) use chain::{Asked, Completed, PluginFailure, PluginFailureReason, RequestOutcome};
+pub(crate) use chain::{Asked, Completed, PluginFailure, RequestOutcome};

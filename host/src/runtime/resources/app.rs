@@ -224,7 +224,7 @@ impl AppResources {
     /// in memory uses.
     pub(crate) fn plugin_calls(&self, plugin: &AppName) -> Arc<PluginCalls> {
         let mut plugins = self.lock_plugins();
-        plugins.retain(|calls| calls.plugin() == plugin || Arc::strong_count(calls) > 1);
+        plugins.retain(|calls| calls.plugin() == plugin || calls.is_kept() || Arc::strong_count(calls) > 1);
         if let Some(calls) = plugins.iter().find(|calls| calls.plugin() == plugin) {
             return Arc::clone(calls);
         }

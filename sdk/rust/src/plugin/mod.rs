@@ -24,10 +24,13 @@
 //!
 //! A [hook](crate::hook!) receives the activity of apps as events: see [`Activity`].
 //!
+//! A [`gate`] decides about the releases of apps.
+//!
 //! An instance serves several apps. It parses the settings of each app once and caches them.
 
 pub mod assets;
 pub mod counters;
+pub mod gate;
 pub(crate) mod hook;
 pub(crate) mod middleware;
 pub(crate) mod settings;

@@ -38,6 +38,28 @@ impl Slice {
     }
 }
 
+/// `option<string>` or `option<list<u8>>`.
+#[repr(C)]
+pub(super) struct RawOption {
+    is_some: u8,
+    value: Slice,
+}
+
+impl RawOption {
+    /// The host wrote the value for this call, and the caller takes it only once.
+    pub(super) unsafe fn into_vec(self) -> Option<Vec<u8>> {
+        // SAFETY: the caller's promise.
+        (self.is_some != 0).then(|| unsafe { self.value.into_vec() })
+    }
+
+    /// # Safety
+    /// As above, for a string.
+    pub(super) unsafe fn into_string(self) -> Option<String> {
+        // SAFETY: the caller's promise.
+        (self.is_some != 0).then(|| unsafe { self.value.into_string() })
+    }
+}
+
 /// Frees a list whose elements have been moved out.
 ///
 /// # Safety

@@ -5,33 +5,11 @@ use std::cell::UnsafeCell;
 use std::future::Future;
 use std::time::Duration;
 
-use super::abi::{Area, Slice, free_list};
+use super::abi::{Area, RawOption, Slice, free_list};
 use super::exports::run_constructors;
 use super::reactor;
 use crate::events::{Event, EventError, Next, Reply};
 use crate::{Result, logging};
-
-/// `option<string>` or `option<list<u8>>`.
-#[repr(C)]
-struct RawOption {
-    is_some: u8,
-    value: Slice,
-}
-
-impl RawOption {
-    /// The host wrote the value for this call, and the caller takes it only once.
-    unsafe fn into_vec(self) -> Option<Vec<u8>> {
-        // SAFETY: the caller's promise.
-        (self.is_some != 0).then(|| unsafe { self.value.into_vec() })
-    }
-
-    /// # Safety
-    /// As above, for a string.
-    unsafe fn into_string(self) -> Option<String> {
-        // SAFETY: the caller's promise.
-        (self.is_some != 0).then(|| unsafe { self.value.into_string() })
-    }
-}
 
 /// The record `event`. It is passed by pointer, since it has more words than a call's parameters.
 #[repr(C)]

@@ -3,6 +3,7 @@
 pub use super::event_export::{done_or_not, handle_event};
 #[cfg(not(feature = "wasi-03"))]
 pub use super::flat::handle as handle_flat;
+pub use super::gate_export::{before_activate, validate_gate_config};
 #[cfg(feature = "wasi-03")]
 pub use super::handler03::{handle_streaming, handle_whole};
 #[cfg(not(feature = "wasi-03"))]

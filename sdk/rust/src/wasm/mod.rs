@@ -11,6 +11,7 @@ pub(crate) mod exports;
 mod fetch;
 #[cfg_attr(feature = "wasi-03", allow(dead_code, reason = "0.3 replaces it"))]
 mod flat;
+mod gate_export;
 #[cfg(feature = "wasi-03")]
 mod handler03;
 mod http;

@@ -86,6 +86,22 @@ on-event\x01\x0b\x04\0\x18isopod:plugin/hook@0.1.0\x05\0\x04\0\x1fisopod:plugin/
 hook-plugin@0.1.0\x04\0\x0b\x11\x01\0\x0bhook-plugin\x03\0\0\0G\x09producers\x01\
 \x0cprocessed-by\x02\x0dwit-component\x070.259.0\x10wit-bindgen-rust\x060.62.0";
 
+/// The world that exports `isopod:plugin/gate`.
+#[rustfmt::skip]
+#[allow(clippy::octal_escapes)]
+pub const GATE: [u8; 524] = *b"\
+\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\x8a\x03\x01A\x02\x01\
+A\x02\x01B\x0c\x01m\x06\x04push\x08rollback\x06config\x09formation\x06grants\x08\
+approval\x04\0\x05cause\x03\0\0\x01ky\x01ps\x01ks\x01r\x0e\x03apps\x08app-types\x06\
+numbery\x07current\x02\x05cause\x01\x0bdescriptions\x0acreated-bys\x0dmanifest-n\
+ames\x06digests\x0asize-bytesw\x0amiddleware\x03\x06grantss\x0ecurrent-grants\x04\
+\x0ewidened-grants\x03\x04\0\x07release\x03\0\x05\x01q\x02\x05allow\0\0\x06refus\
+e\x01s\0\x04\0\x08decision\x03\0\x07\x01j\x01\x08\x01s\x01@\x02\x06configs\x07re\
+lease\x06\0\x09\x04\0\x0fbefore-activate\x01\x0a\x04\0\x18isopod:plugin/gate@0.1\
+.0\x05\0\x04\0\x1fisopod:plugin/gate-plugin@0.1.0\x04\0\x0b\x11\x01\0\x0bgate-pl\
+ugin\x03\0\0\0G\x09producers\x01\x0cprocessed-by\x02\x0dwit-component\x070.259.0\
+\x10wit-bindgen-rust\x060.62.0";
+
 /// The world that exports `isopod:plugin/config`.
 #[rustfmt::skip]
 #[allow(clippy::octal_escapes)]

@@ -91,7 +91,7 @@ impl Service {
             let ListedSchedule { process, entry, timetable, last_run, next_run, commands } = schedule;
             let runs = match entry {
                 Entry::Command => commands.into_iter().map(ScheduleRun::from).collect(),
-                Entry::Events | Entry::Http | Entry::Middleware | Entry::Provider | Entry::Hook => {
+                Entry::Events | Entry::Http | Entry::Middleware | Entry::Gate | Entry::Provider | Entry::Hook => {
                     self.event_runs(&app, &process).await?
                 }
             };

@@ -1,6 +1,6 @@
-//! One call of a plugin: a lease of an instance from the plugin's pool, then the plugin's work on
-//! the CPU account of the app that uses it, within the plugin's time limit. Counts and logs a
-//! failure as the plugin's.
+//! One call of a plugin of any kind: a lease of an instance from the plugin's pool, then the
+//! plugin's work on the CPU account of the app that uses it, within the plugin's time limit. Counts
+//! and logs a failure as the plugin's.
 
 use crate::runtime::{
     error::InvokeError,
@@ -12,17 +12,51 @@ use crate::runtime::{
 };
 use isopod_engine::{Fault, Instance};
 use isopod_executor::Class;
+use isopod_policy::{Entry, PluginReference};
+use semver::Version;
 use std::sync::Arc;
 
 /// Why a plugin gave no decision.
 #[derive(Debug, thiserror::Error)]
 pub(in crate::runtime) enum CallError {
-    #[error("the plugin is not middleware")]
-    NoMiddleware,
+    #[error("the plugin is of another kind")]
+    OtherKind,
     #[error("the app already uses its share of the plugin's instances")]
     ShareInUse,
     #[error(transparent)]
     Invoke(#[from] InvokeError),
+}
+
+/// Why a plugin failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PluginFailureReason {
+    #[error("no plugin with this name and kind is installed")]
+    Missing,
+    #[error("its version {0} is outside the range that the app accepts")]
+    Version(Version),
+    /// No release of the plugin is serving.
+    #[error("it is unavailable: {0}")]
+    Unavailable(String),
+    /// All instances that the app may use are in use.
+    #[error("all of its instances that the app may use are in use")]
+    Busy,
+    #[error(transparent)]
+    Invoke(InvokeError),
+    #[error("it responds with the static file `{0}`, which the app doesn't have")]
+    UnknownAsset(String),
+}
+
+impl From<CallError> for PluginFailureReason {
+    fn from(error: CallError) -> Self {
+        match error {
+            CallError::OtherKind => Self::Missing,
+            CallError::ShareInUse => Self::Busy,
+            CallError::Invoke(
+                InvokeError::QueueFull(_) | InvokeError::QueueTimeout(_) | InvokeError::Fault(Fault::NoRoom { .. }),
+            ) => Self::Busy,
+            CallError::Invoke(refused) => Self::Invoke(refused),
+        }
+    }
 }
 
 /// The app that a plugin is called for, which pays for the CPU time.
@@ -79,9 +113,20 @@ where
 }
 
 impl ActiveRelease {
-    /// Calls an instance of this middleware for an app with these resources.
-    pub(super) async fn call_middleware<T, F>(
+    /// Checks that the version of this plugin is within the range of a user. A deploy checks it
+    /// too; an automatic return, or a release that serves at its own URL, may violate the range.
+    pub(super) fn ensure_accepted(&self, by: &PluginReference) -> Result<(), PluginFailureReason> {
+        match self.plugin_version() {
+            Some(version) if !by.accepts(version) => Err(PluginFailureReason::Version(version.clone())),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// Calls an instance of this plugin for an app with these resources. `entry` is the plugin's
+    /// kind.
+    pub(super) async fn call_plugin<T, F>(
         &self,
+        entry: Entry,
         resources: &AppResources,
         calls: &PluginCalls,
         request_id: &impl Id,
@@ -91,7 +136,7 @@ impl ActiveRelease {
         T: Send + 'static,
         F: Future<Output = (Result<T, Fault>, Option<Box<Instance>>)> + Send + 'static,
     {
-        let pool = self.middleware_pool().ok_or(CallError::NoMiddleware)?;
+        let pool = self.plugin_pool(entry).ok_or(CallError::OtherKind)?;
         let payer = Payer { resources, class: Class::Pull, depth: 0 };
         let counters = calls.counters();
         let work = move |mut instance: Box<Instance>| {
@@ -104,7 +149,7 @@ impl ActiveRelease {
     /// Calls this plugin's check of a config. The inner error is the plugin's message. Runs on the
     /// plugin's CPU account.
     pub(crate) async fn validate_config(&self, config: &str) -> Result<Result<(), String>, InvokeError> {
-        let pool = self.middleware_pool().ok_or(InvokeError::NoProcess("requests of apps"))?;
+        let pool = self.checking_pool().ok_or(InvokeError::NoProcess("calls of the host"))?;
         let (deadline, config) = (pool.deadline(), config.to_owned());
         let validated = match ready_lease(pool, Class::Pull, 0, deadline).await {
             Ok(mut lease) => {

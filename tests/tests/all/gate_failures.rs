@@ -1,0 +1,135 @@
+//! Tests gates that fail or are missing: only the releases of apps that they decide about are
+//! affected.
+
+use isopod_tests::{
+    Bundle, Host, Load, Neighbour,
+    gates::{gate_settings, host_with_gate, probe_gate},
+    guest, wait_for,
+};
+use serde_json::json;
+
+const FAILING: &str =
+    "{ error = { error = \"out of tea\" }, trap = \"trap\", spin = \"spin\", sleep = { sleep = 60000 } }";
+
+fn hello() -> Bundle {
+    Bundle::component(guest("hello"))
+}
+
+#[test]
+fn a_failing_gate_refuses_the_release_and_affects_no_other_app() {
+    let host = host_with_gate(FAILING, "");
+    let neighbour = Neighbour::beside(&host);
+    for (app, words) in [("error", "out of tea"), ("trap", "trapped"), ("spin", "500 ms"), ("sleep", "500 ms")] {
+        let push = host.push(app, &hello());
+        host.deploy("blog", hello());
+        let failed = host.ended(&push);
+        assert_eq!(failed.reason_code.as_deref(), Some("gate-failed"), "{failed:?}");
+        let reason = failed.reason.expect("it has a reason");
+        assert!(reason.contains("the gate `probe-gate` failed") && reason.contains(words), "{app}: {reason}");
+        assert_eq!(host.state(app), "stopped");
+    }
+    assert_eq!(host.get("blog", "/").expect(200).text(), "Hello, world!");
+    neighbour.finish();
+}
+
+#[test]
+fn a_failing_gate_is_skipped_with_a_note_if_its_settings_say_so() {
+    let host = host_with_gate(FAILING, "on_failure = \"pass\"");
+    for app in ["error", "trap", "spin"] {
+        let push = host.deploy(app, hello());
+        let is_note = |line: &&String| line.starts_with("note: the gate probe-gate failed and was skipped");
+        assert!(push.log.iter().any(|line| is_note(&line)), "{push:?}");
+    }
+    let failures = "isopod_app_plugin_calls_total{app=\"trap\",plugin=\"probe-gate\",outcome=\"failure\"}";
+    assert_eq!(host.get("trap", "/").expect(200).text(), "Hello, world!");
+    assert_eq!(host.metric(failures), 1.0);
+}
+
+#[test]
+fn releases_fail_while_a_gate_is_missing_or_stopped() {
+    let host = Host::start_with("", &gate_settings("{}", ""));
+    assert!(host.said().contains("name a gate that can't be asked"), "{}", host.said());
+    let (code, reason) = host.deploy_failing("shop", &hello());
+    assert!(code == "gate-failed" && reason.contains("it is not installed"), "{code}: {reason}");
+    host.upload("probe-gate", &hello(), "").problem(409, "reserved-name");
+    host.installed(&probe_gate("1.0.0", ""));
+    host.deploy("shop", hello());
+    host.stop_app("probe-gate");
+    let (code, reason) = host.deploy_failing("shop", &hello());
+    assert!(code == "gate-failed" && reason.contains("unavailable"), "{code}: {reason}");
+    host.set_config("shop", &json!({ "KEY": "value" })).problem(422, "gate-failed");
+    host.start_app("probe-gate");
+    host.until_state("probe-gate", "running");
+    host.set_config("shop", &json!({ "KEY": "value" })).expect(200);
+    let passing = Host::start_with("", &gate_settings("{}", "on_failure = \"pass\""));
+    passing.deploy("shop", hello());
+}
+
+#[test]
+fn a_plugin_of_another_kind_is_not_a_gate() {
+    let host = Host::start_with("", &gate_settings("{ request = \"pass\" }", ""));
+    let manifest = "name = \"probe-gate\"\nkind = \"plugin\"\nplugin = { version = \"1.0.0\" }\n";
+    host.installed(&Bundle::archive(manifest, &guest("probe-plugin")));
+    let (code, reason) = host.deploy_failing("shop", &hello());
+    assert!(code == "gate-failed" && reason.contains("its kind is not gate"), "{code}: {reason}");
+}
+
+#[test]
+fn a_config_that_the_gate_rejects_fails_its_installation() {
+    let host = Host::start_with("", &gate_settings("{ shop = \"explode\" }", ""));
+    let refused = host.install(&probe_gate("1.0.0", ""), "?wait=true").problem(422, "push-failed");
+    assert_eq!(refused["push"]["reason_code"], "plugin-config", "{refused}");
+    assert!(refused["push"]["reason"].as_str().is_some_and(|why| why.contains("explode")), "{refused}");
+}
+
+/// The gate can't be asked, and the app returns nevertheless.
+#[test]
+fn the_return_to_the_former_release_passes_no_gate() {
+    let host = host_with_gate("{}", "");
+    host.create("shop", "production");
+    host.deploy("shop", Bundle::shape(&[("GREETING", "good")]));
+    host.set_config("shop", &json!({ "SHAPE": "trap" })).expect(200);
+    host.stop_app("probe-gate");
+    let load = Load::on(&host, "shop", 4, |_| true);
+    wait_for("the return to the former release", || (host.current("shop") == [1]).then_some(()));
+    drop(load.end());
+    host.set_config("shop", &json!({ "KEY": "value" })).problem(422, "gate-failed");
+}
+
+#[test]
+fn releases_pass_a_gate_while_it_is_upgraded() {
+    let host = host_with_gate("{ shop = { sleep = 20 } }", "");
+    host.deploy("shop", hello());
+    std::thread::scope(|scope| {
+        let upgrades =
+            scope.spawn(|| (1..6).for_each(|minor| drop(host.installed(&probe_gate(&format!("1.{minor}.0"), "")))));
+        let mut deploys = 0;
+        while !upgrades.is_finished() || deploys < 3 {
+            host.deploy("shop", hello());
+            deploys += 1;
+        }
+        upgrades.join().expect("the upgrades succeed");
+    });
+    assert_eq!(host.plugin("probe-gate")["version"], "1.5.0");
+}
+
+#[test]
+fn invalid_gates_in_the_hosts_settings_are_reported() {
+    let folder = tempfile::tempdir().expect("a folder can be made");
+    let file = folder.path().join("host.toml");
+    for (text, words) in [
+        ("[[gates]]\nuse = \"Gate\"\n", "line 1"),
+        ("[[gates]]\nues = \"gate\"\n", "did you mean \"use\"?"),
+        ("[[gates]]\nuse = \"gate\"\napps = []\n", "the list is empty"),
+        ("[[gates]]\nuse = \"gate\"\napps = [\"Shop\"]\n", "matches no app"),
+        ("[[gates]]\nuse = \"gate\"\ntypes = [\"prod\"]\n", "\"production\""),
+        (&"[[gates]]\nuse = \"gate\"\n".repeat(17), "0 to 16 entries"),
+    ] {
+        std::fs::write(&file, text).expect("a file can be written");
+        let data = folder.path().join("data");
+        let (data, file) = (data.to_str().expect("it is text"), file.to_str().expect("it is text"));
+        let output = isopod_tests::program::run(&["up", "--data", data, "--config", file]);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && said.contains(words), "{words}: {said}");
+    }
+}
