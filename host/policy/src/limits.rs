@@ -200,6 +200,12 @@ pub const RETRY_MAX_DEFAULT: Duration = Duration::from_secs(3600);
 /// The rollout watch ends after this time. A bad release shows in a few seconds of traffic, and a
 /// longer watch keeps the old release in memory.
 pub const SWAP_WATCH: Duration = Duration::from_secs(10);
+/// After this many calls by the first apps, all apps use the new release of a plugin. Enough for a
+/// verdict about a release that fails often.
+pub const CANARY_CALLS: u64 = 50;
+/// All apps use the new release of a plugin after this time, also if the first apps called it
+/// rarely.
+pub const CANARY_WATCH: Duration = Duration::from_secs(5);
 /// Fewer failures than this are not significant, for any number of requests.
 pub const SWAP_FAILURES_MIN: u64 = 5;
 /// A release is worse only if its failure rate is more than this many times that of the release

@@ -5,8 +5,8 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::limits::{
-    SWAP_FAILURES_MIN, SWAP_SIZE_BYTES, SWAP_SIZE_PART, SWAP_WATCH, SWAP_WORSE_FACTOR, SWAP_WORSE_MORE,
-    SWAP_WORSE_UNKNOWN,
+    CANARY_CALLS, CANARY_WATCH, SWAP_FAILURES_MIN, SWAP_SIZE_BYTES, SWAP_SIZE_PART, SWAP_WATCH, SWAP_WORSE_FACTOR,
+    SWAP_WORSE_MORE, SWAP_WORSE_UNKNOWN,
 };
 
 /// The number of a release's requests, and of its own failures.
@@ -57,6 +57,12 @@ pub fn judge(old: &Counts, new: &Counts, elapsed: Duration) -> Verdict {
         return Verdict::Worse(Worse { new: *new, old: *old, bound });
     }
     if elapsed >= SWAP_WATCH { Verdict::Passed } else { Verdict::Watching }
+}
+
+/// Returns whether the first phase of a plugin's upgrade has ended, in which only a few apps use the
+/// new release, by the counts of that release since the swap, `elapsed` ago.
+pub fn is_canary_complete(new: &Counts, elapsed: Duration) -> bool {
+    new.requests >= CANARY_CALLS || elapsed >= CANARY_WATCH
 }
 
 /// Returns whether an out-of-memory fault on a job of this size is due to the size, and therefore
@@ -116,6 +122,12 @@ mod tests {
         assert_eq!(judge(&old, &new, Duration::from_millis(9_999)), Verdict::Watching);
         assert_eq!(judge(&old, &new, Duration::from_secs(10)), Verdict::Passed);
         assert_eq!(judge(&Counts::default(), &Counts::default(), Duration::MAX), Verdict::Passed);
+    }
+
+    #[test]
+    fn a_few_apps_use_a_new_plugin_until_enough_calls_or_enough_time() {
+        let complete = |calls, millis| is_canary_complete(&counts(calls, 0), Duration::from_millis(millis));
+        assert!(!complete(49, 4_999) && complete(50, 0) && complete(0, 5_000));
     }
 
     #[test]

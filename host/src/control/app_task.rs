@@ -73,7 +73,8 @@ enum Done {
 /// A release that a command puts in service.
 enum Incoming {
     /// The former release, or `beside` if none serves, stays on standby during the rollout watch.
-    New { running: Arc<ActiveRelease>, beside: Option<Arc<ActiveRelease>> },
+    /// An upgrade of a plugin serves one app first.
+    New { running: Arc<ActiveRelease>, beside: Option<Arc<ActiveRelease>>, is_upgrade: bool },
     /// The release in service is wound down.
     Return { running: Arc<ActiveRelease>, is_loaded: bool },
 }

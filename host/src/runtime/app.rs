@@ -1,10 +1,11 @@
 //! One app, as seen by traffic: the release that serves, its previews, and all its instances. Never
 //! changes which release serves (`app/swap.rs`).
 
+mod canary;
 mod swap;
 
 pub(super) use self::swap::Availability;
-use self::swap::Serving;
+use self::{canary::Canary, swap::Serving};
 use super::{
     preview::Previews, release::ActiveRelease, resident::ResidentReleases, resources::AppResources,
     status::LiveInstance,
@@ -22,6 +23,8 @@ pub(crate) struct App {
     kind: AppKind,
     resources: Arc<AppResources>,
     serving: ArcSwap<Serving>,
+    /// The first phase of a plugin's upgrade, while it is in progress.
+    canary: ArcSwapOption<Canary>,
     /// All releases that have taken jobs, including those that drain.
     resident: Arc<ResidentReleases>,
     /// The output of the latest build if it failed. Shown in a browser at the app's URL.
@@ -41,6 +44,7 @@ impl App {
             kind,
             resources,
             serving: ArcSwap::from_pointee(Serving::nothing_deployed()),
+            canary: ArcSwapOption::empty(),
             previews: Arc::new(Previews::new(Arc::clone(&resident))),
             resident,
             build_error: ArcSwapOption::empty(),

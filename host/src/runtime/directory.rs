@@ -8,7 +8,7 @@ use super::{
 };
 use crate::runtime::limits;
 use arc_swap::ArcSwap;
-use isopod_policy::{AppName, ReleaseNumber};
+use isopod_policy::{AppName, PluginReference, ReleaseNumber};
 use std::{
     collections::HashMap,
     sync::{
@@ -53,6 +53,22 @@ impl Directory {
             Availability::Unavailable { reason } => Err(reason),
             // Boxed, so that the future of the other cases stays small.
             Availability::Cold(_) => Box::pin(self.load_cold(app)).await,
+        }
+    }
+
+    /// Returns the release of a plugin that an app uses. Like [`Self::serving`], except during the
+    /// first phase of the plugin's upgrade: then it may be the former release, if the app accepts
+    /// its version.
+    pub(crate) async fn serving_for(
+        &self,
+        plugin: &App,
+        app: &AppName,
+        used: &PluginReference,
+    ) -> Result<Arc<ActiveRelease>, String> {
+        let former = plugin.former_for(app).filter(|former| former.ensure_accepted(used).is_ok());
+        match former {
+            Some(former) => Ok(former),
+            None => self.serving(plugin).await,
         }
     }
 

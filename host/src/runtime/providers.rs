@@ -9,6 +9,7 @@ use isopod_engine::{Instance, ProviderCall, ProviderError, ProviderErrorKind, Pr
 use isopod_policy::{AppName, Entry, GrantedInterfaces, InterfaceName, PluginReference};
 
 use super::{
+    app::App,
     call,
     directory::Directory,
     error::InvokeError,
@@ -22,6 +23,7 @@ use super::{
 /// The providers of one app. A release in memory holds it, so it refers weakly to the directory of
 /// releases.
 pub(crate) struct AppProviders {
+    app: AppName,
     directory: Weak<Directory>,
     resources: Arc<AppResources>,
     links: Vec<ProviderLink>,
@@ -37,18 +39,19 @@ struct ProviderLink {
 impl AppProviders {
     /// Returns the providers of these interfaces; `None` without any.
     pub(crate) fn shared(
+        app: &App,
         directory: &Arc<Directory>,
-        resources: &Arc<AppResources>,
         granted: &GrantedInterfaces,
     ) -> Option<Arc<dyn Providers>> {
+        let resources = app.resources();
         let links = granted.iter().map(|(interface, provider)| ProviderLink {
             interface: interface.clone(),
             provider: provider.clone(),
             calls: resources.plugin_calls(&provider.name),
         });
         let links: Vec<_> = links.collect();
-        let (directory, resources) = (Arc::downgrade(directory), Arc::clone(resources));
-        (!links.is_empty()).then(|| Arc::new(Self { directory, resources, links }) as Arc<dyn Providers>)
+        let (app, directory, resources) = (app.name().clone(), Arc::downgrade(directory), Arc::clone(resources));
+        (!links.is_empty()).then(|| Arc::new(Self { app, directory, resources, links }) as Arc<dyn Providers>)
     }
 
     async fn call(
@@ -66,7 +69,8 @@ impl AppProviders {
         // An app with the name of a plugin must not be loaded for its calls.
         let provider = directory.get(used.name.as_str()).filter(|app| app.is_plugin());
         let provider = provider.ok_or(PluginFailureReason::Missing)?;
-        let release = directory.serving(&provider).await.map_err(PluginFailureReason::Unavailable)?;
+        let release =
+            directory.serving_for(&provider, &self.app, used).await.map_err(PluginFailureReason::Unavailable)?;
         release.ensure_accepted(used)?;
         let pool = release.plugin_pool(Entry::Provider).ok_or(PluginFailureReason::Missing)?;
         let payer = Payer { resources: &self.resources, class, depth: depth + 1 };

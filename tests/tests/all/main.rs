@@ -123,6 +123,7 @@ mod plugin_checks;
 mod plugin_races;
 mod plugin_returns;
 mod plugin_roles;
+mod plugin_upgrades;
 mod plugins;
 mod policy;
 mod power_failures;

@@ -42,6 +42,8 @@ fn a_plugin_that_returns_fails_only_the_apps_that_it_does_not_fit() {
     host.deploy("breaker", app("breaker", &used("{ request = \"trap\" }", "")));
     host.get("old", "/").expect(200);
     host.installed(&probe_plugin("1.1.0", "[config]\nFEATURE = \"1\"\n"));
+    // The first app that calls the new version is the one that uses it first.
+    drop(host.get("breaker", "/"));
     host.deploy("ranged", app("ranged", &ranged("^1.1")));
     host.deploy("configured", app("configured", &used("{ request = \"pass\", needs = \"FEATURE\" }", "")));
     for name in ["ranged", "configured"] {
@@ -62,7 +64,7 @@ fn a_plugin_that_returns_fails_only_the_apps_that_it_does_not_fit() {
     // The apps serve again with a version that fits.
     host.installed(&probe_plugin("1.2.0", "[config]\nFEATURE = \"1\"\n"));
     for name in ["ranged", "configured"] {
-        host.get(name, "/").expect(200);
+        wait_for(name, || (host.get(name, "/").status == 200).then_some(()));
     }
 }
 

@@ -33,7 +33,7 @@ impl AppTask {
                     self.app.traffic.put_on_standby(beside);
                     beside.supervise(&self.services.crash_reports);
                 }
-                let incoming = Incoming::New { running: Arc::new(running), beside };
+                let incoming = Incoming::New { running: Arc::new(running), beside, is_upgrade: false };
                 let cause = format!("{release} serves");
                 if self.step(AppCommand::Loaded(load), &cause, Some(incoming)).is_ok() {
                     if !is_restored {
@@ -81,9 +81,12 @@ impl AppTask {
     /// theirs in time.
     pub(super) fn serve(&mut self, incoming: Incoming) {
         let running = match incoming {
-            Incoming::New { running, beside } => {
+            Incoming::New { running, beside, is_upgrade } => {
                 running.supervise(&self.services.crash_reports);
-                let former = self.app.traffic.install(Arc::clone(&running));
+                let former = match is_upgrade {
+                    true => self.app.traffic.install_canary(Arc::clone(&running)),
+                    false => self.app.traffic.install(Arc::clone(&running)),
+                };
                 self.standby.extend(former.or(beside));
                 if self.standby.len() > limits::STANDBY_RELEASES_MAX {
                     // The oldest passed its watch, so it is kept.

@@ -53,6 +53,8 @@ impl AppTask {
                 }
             }
             Watched::Healthy | Watched::Superseded => {
+                // A release that is superseded, for example frozen, may not have passed this phase.
+                self.app.traffic.end_canary();
                 let standby = std::mem::take(&mut self.standby);
                 self.publish_standby();
                 self.services.shutdown.in_background(async move {

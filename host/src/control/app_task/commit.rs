@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use futures::future::join_all;
-use isopod_policy::{AppCommand, ChangeId, Denied, Intended, ReleaseNumber};
+use isopod_policy::{AppCommand, AppKind, ChangeId, Denied, Intended, ReleaseNumber};
 use isopod_store::{NewActivity, StoreError};
 use jiff::Timestamp;
 use serde_json::json;
@@ -43,7 +43,10 @@ impl AppTask {
         let (cause, incoming) = match intended {
             Intended::Running => {
                 running.mark_fresh();
-                (format!("{number} serves"), Some(Incoming::New { running: Arc::new(running), beside: None }))
+                // A setting or a rollback applies to all apps immediately.
+                let is_upgrade = app.kind == AppKind::Plugin && push.is_some();
+                let running = Arc::new(running);
+                (format!("{number} serves"), Some(Incoming::New { running, beside: None, is_upgrade }))
             }
             Intended::Stopped => (format!("{number} is ready and will serve once the app is started"), None),
         };

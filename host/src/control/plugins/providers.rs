@@ -91,7 +91,19 @@ impl Plugins {
         app: &AppRecord,
         granted: &GrantedInterfaces,
     ) -> Option<Arc<dyn Providers>> {
-        AppProviders::shared(&self.0.options.directory, app.traffic.resources(), granted)
+        AppProviders::shared(&app.traffic, &self.0.options.directory, granted)
+    }
+
+    /// Lets an app use the new releases of its plugins whose upgrade serves only some apps so far.
+    /// The app's release was checked against them.
+    pub(in crate::control) fn include_in_canaries(&self, app: &AppName, manifest: &Manifest) {
+        let middleware = manifest.middleware.iter().map(|used| &used.plugin.name);
+        let providers = manifest.grants.interfaces.values().map(|provider| &provider.name);
+        for plugin in middleware.chain(providers) {
+            if let Some(plugin) = self.0.options.directory.get(plugin.as_str()) {
+                plugin.include_in_canary(app);
+            }
+        }
     }
 
     /// Returns the apps that use an interface of a provider.

@@ -383,6 +383,7 @@ impl Booted {
         let (change, accepted) = (pipeline.permit.change, std::mem::take(&mut self.accepted));
         let plugins = &pipeline.options.releases.plugins;
         let _guard = plugins.lock_commit(&pipeline.app.record, &self.manifest, &self.running, accepted).await?;
+        plugins.include_in_canaries(&pipeline.app.record.name, &self.manifest);
         let committed = pipeline.app.ask(|reply| Command::Commit { change, booted: Box::new(self), reply }).await;
         committed.unwrap_or_else(|no_reply| Err(no_reply.into()))
     }

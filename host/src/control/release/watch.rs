@@ -1,16 +1,19 @@
 //! Owns the rollout watch after a commit: compares the new release with the former release on
-//! standby. Never changes which release serves: the app's task does
-//! (`app_task/automatic_rollback.rs`).
+//! standby. Ends the first phase of a plugin's upgrade. Never changes which release serves: the
+//! app's task does (`app_task/automatic_rollback.rs`).
 
 use std::{sync::Arc, time::Instant};
 
 use isopod_policy::{
     AppType,
-    swap_watch::{Counts, Verdict, judge},
+    swap_watch::{Counts, Verdict, is_canary_complete, judge},
 };
 
 use crate::control::{app::AppRecord, limits};
-use crate::runtime::{ActiveRelease, PoolCounters};
+use crate::{
+    observe::logs::LogLine,
+    runtime::{ActiveRelease, PoolCounters},
+};
 
 /// The result of a rollout watch.
 pub(in crate::control) enum Watched {
@@ -38,11 +41,24 @@ pub(in crate::control) async fn watch_outcome(
         if !serving.is_some_and(|serving| Arc::ptr_eq(&serving, now)) {
             return Watched::Superseded;
         }
-        match judge(&old, &counts(now.counters()), started_at.elapsed()) {
+        let (new, elapsed) = (counts(now.counters()), started_at.elapsed());
+        let verdict = judge(&old, &new, elapsed);
+        if !matches!(verdict, Verdict::Worse(_)) && is_canary_complete(&new, elapsed) {
+            end_canary(app, now);
+        }
+        match verdict {
             Verdict::Watching => tokio::time::sleep(limits::ROLLOUT_CHECK_INTERVAL).await,
             Verdict::Passed => return Watched::Healthy,
             Verdict::Worse(worse) => return Watched::Worse(worse.to_string()),
         }
+    }
+}
+
+/// Lets all apps use a new release of a plugin, if only the first ones have used it so far.
+fn end_canary(app: &AppRecord, now: &ActiveRelease) {
+    if let (Some(first), Some(release)) = (app.traffic.end_canary(), now.release()) {
+        let text = format!("{release} serves all apps; `{first}` used it first");
+        app.log.write(LogLine::host(&app.name, text));
     }
 }
 

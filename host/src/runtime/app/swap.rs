@@ -40,6 +40,12 @@ impl App {
     /// Puts a release in service. Returns the previous release, which completes the jobs it has
     /// accepted.
     pub(crate) fn install(&self, release: Arc<ActiveRelease>) -> Option<Arc<ActiveRelease>> {
+        let previous = self.put_in_service(release);
+        self.end_canary();
+        previous
+    }
+
+    pub(super) fn put_in_service(&self, release: Arc<ActiveRelease>) -> Option<Arc<ActiveRelease>> {
         if let Some(number) = release.release() {
             self.previews.remove(number);
         }
@@ -81,6 +87,7 @@ impl App {
     /// accepted.
     pub(crate) fn set_stopped(&self, reason: impl Into<String>) -> Option<Arc<ActiveRelease>> {
         self.previews.clear();
+        self.end_canary();
         self.replace(Serving::Nothing { reason: reason.into() })
     }
 

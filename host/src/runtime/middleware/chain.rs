@@ -187,12 +187,15 @@ impl ChainLink {
         }
     }
 
-    /// Returns the plugin's serving release.
-    async fn release(&self, directory: &Directory) -> Result<Arc<ActiveRelease>, PluginFailureReason> {
+    /// Returns the plugin's release that the app uses.
+    async fn release(&self, app: &App, directory: &Directory) -> Result<Arc<ActiveRelease>, PluginFailureReason> {
         // An app with the name of a plugin must not be loaded for its requests.
         let plugin = directory.get(self.plugin().as_str()).filter(|app| app.is_plugin());
         let plugin = plugin.ok_or(PluginFailureReason::Missing)?;
-        let release = directory.serving(&plugin).await.map_err(PluginFailureReason::Unavailable)?;
+        let release = directory
+            .serving_for(&plugin, app.name(), &self.used.plugin)
+            .await
+            .map_err(PluginFailureReason::Unavailable)?;
         release.ensure_accepted(&self.used.plugin)?;
         Ok(release)
     }
@@ -205,7 +208,7 @@ impl ChainLink {
         head: &Arc<request::Parts>,
         request_id: &impl Id,
     ) -> Result<Answered, Unanswered> {
-        let release = self.release(directory).await?;
+        let release = self.release(app, directory).await?;
         // A middleware that can't find assets doesn't depend on them.
         let assets = assets.filter(|_| release.finds_assets());
         let index = match assets {
@@ -249,7 +252,7 @@ impl ChainLink {
         head: &Arc<response::Parts>,
         request_id: &impl Id,
     ) -> Result<ResponseDecision, PluginFailureReason> {
-        let release = self.release(directory).await?;
+        let release = self.release(app, directory).await?;
         let (config, head, id) = (self.used.config.text(), Arc::clone(head), request_id.clone());
         let decided = release.call_plugin(
             Entry::Middleware,

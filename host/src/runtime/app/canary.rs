@@ -1,0 +1,86 @@
+//! The first phase of a plugin's upgrade: a few apps use the new release, and all others the former
+//! one. Never decides when the phase ends: the rollout watch does (`control/release/watch.rs`).
+
+use std::sync::{Arc, PoisonError, RwLock};
+
+use isopod_policy::AppName;
+
+use super::App;
+use crate::runtime::release::ActiveRelease;
+
+/// The releases of a plugin whose upgrade is in its first phase.
+pub(super) struct Canary {
+    /// The release that the other apps use.
+    former: Arc<ActiveRelease>,
+    users: RwLock<Users>,
+}
+
+/// The apps that use the new release.
+#[derive(Default)]
+struct Users {
+    /// The first app that called the plugin in this phase.
+    first: Option<AppName>,
+    /// Those that were deployed in this phase: their releases were checked against the new release.
+    deployed: Vec<AppName>,
+}
+
+impl Canary {
+    fn new(former: Arc<ActiveRelease>) -> Self {
+        Self { former, users: RwLock::default() }
+    }
+
+    /// Returns the former release, unless this app uses the new one.
+    fn former_for(&self, app: &AppName) -> Option<Arc<ActiveRelease>> {
+        let users = self.users.read().unwrap_or_else(PoisonError::into_inner);
+        let uses_new = match &users.first {
+            Some(first) => first == app || users.deployed.contains(app),
+            None => {
+                drop(users);
+                let mut users = self.users.write().unwrap_or_else(PoisonError::into_inner);
+                users.first.get_or_insert_with(|| app.clone()) == app || users.deployed.contains(app)
+            }
+        };
+        (!uses_new).then(|| Arc::clone(&self.former))
+    }
+
+    fn include(&self, app: &AppName) {
+        let mut users = self.users.write().unwrap_or_else(PoisonError::into_inner);
+        if !users.deployed.contains(app) {
+            users.deployed.push(app.clone());
+        }
+    }
+}
+
+impl App {
+    /// Puts a new release of a plugin in service for one app: the first one that calls it. Until
+    /// [`Self::end_canary`], all other apps use the release that serves now. Returns that release.
+    /// Without one, or if it is frozen or cold, all apps use the new release immediately.
+    pub(crate) fn install_canary(&self, release: Arc<ActiveRelease>) -> Option<Arc<ActiveRelease>> {
+        // Apps that use an earlier release than the one that serves continue to use it.
+        let earlier = self.canary.load().as_ref().map(|canary| Arc::clone(&canary.former));
+        let canary = earlier.or_else(|| self.active()).map(|former| Arc::new(Canary::new(former)));
+        // Stored before the swap, so that no other app calls the new release.
+        self.canary.store(canary);
+        self.put_in_service(release)
+    }
+
+    /// Ends the first phase of an upgrade: all apps use the release that serves. Returns the app
+    /// that used it first, if the phase was in progress and an app called the plugin.
+    pub(crate) fn end_canary(&self) -> Option<AppName> {
+        let canary = self.canary.swap(None)?;
+        let users = canary.users.read().unwrap_or_else(PoisonError::into_inner);
+        users.first.clone()
+    }
+
+    /// Lets an app use the release that serves, before the app's own new release does.
+    pub(crate) fn include_in_canary(&self, app: &AppName) {
+        if let Some(canary) = &*self.canary.load() {
+            canary.include(app);
+        }
+    }
+
+    /// Returns the former release of this plugin if an app still uses it.
+    pub(in crate::runtime) fn former_for(&self, app: &AppName) -> Option<Arc<ActiveRelease>> {
+        self.canary.load().as_ref()?.former_for(app)
+    }
+}
