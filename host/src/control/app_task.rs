@@ -83,7 +83,9 @@ enum Incoming {
 struct Load {
     id: LoadId,
     work: AbortHandle,
-    /// Dropped once the result is known.
+    /// Whether the release served before the host's start.
+    is_restored: bool,
+    /// Dropped once the result of the first attempt is known.
     done: Option<oneshot::Sender<()>>,
 }
 
@@ -271,7 +273,7 @@ impl AppTask {
                 if self.step(AppCommand::Load, "the host has started", None).is_ok()
                     && let Some(load) = &mut self.load
                 {
-                    load.done = Some(done);
+                    (load.is_restored, load.done) = (true, Some(done));
                 }
             }
             Command::ColdLoaded { running, reply } => send_reply(reply, self.cold_loaded(&running)),
@@ -426,7 +428,7 @@ impl AppTask {
             }
             Done::Loaded(id, release, Box::new(releases.load_to_serve(&app, release).await))
         });
-        self.load = Some(Load { id, work, done: None });
+        self.load = Some(Load { id, work, is_restored: false, done: None });
     }
 
     /// Begins to load the release that replaces a bad one, and ends an earlier search for one.
@@ -472,7 +474,7 @@ impl AppTask {
                 // Dropped last, since the host's start waits until the result is published.
                 let ended = self.load.take_if(|load| load.work.id() == id);
                 if let Some(ended) = &ended {
-                    self.loaded(load, release, *result, ended.done.is_some()).await;
+                    self.loaded(load, release, *result, ended.is_restored).await;
                 }
             }
             // The outcome of an earlier watch is void.

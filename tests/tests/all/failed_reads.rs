@@ -140,10 +140,31 @@ fn an_unreadable_bundle_strands_no_event() {
     assert_eq!(host.api(redrive()).expect(200).json()["events"], 1);
 }
 
+/// A stored bundle that can't be read.
+struct Hidden {
+    blob: PathBuf,
+    aside: PathBuf,
+}
+
+impl Hidden {
+    fn of(host: &Host, component: &str) -> Self {
+        let digest: String = Sha256::digest(guest(component)).iter().map(|byte| format!("{byte:02x}")).collect();
+        let (blob, aside) = (host.data().join("blobs").join(digest), host.data().join("aside"));
+        std::fs::rename(&blob, &aside).expect("it is moved");
+        // The read of a folder fails, and it is not an absent file.
+        std::fs::create_dir(&blob).expect("it is created");
+        Self { blob, aside }
+    }
+
+    fn restore(self) {
+        std::fs::remove_dir(&self.blob).expect("it is removed");
+        std::fs::rename(&self.aside, &self.blob).expect("it is moved");
+    }
+}
+
 /// Creates an app whose first release serves, whose second release can't be read, and whose third
-/// release crashes. Returns the path of the second release's bundle, and of the file moved from
-/// there.
-fn app_with_an_unreadable_release(host: &Host) -> (PathBuf, PathBuf) {
+/// release crashes.
+fn app_with_an_unreadable_release(host: &Host) -> Hidden {
     host.create("shop", "staging");
     host.deploy("shop", Bundle::shape(&[("GREETING", "older")]));
     let manifest = "name = \"shop\"\n[processes.web]\nentry = \"http\"\n";
@@ -151,14 +172,9 @@ fn app_with_an_unreadable_release(host: &Host) -> (PathBuf, PathBuf) {
     // While stopped, the app runs nothing, so that no release is on standby afterwards.
     host.stop_app("shop");
     host.deploy("shop", crashing("1"));
-    let digest: String = Sha256::digest(guest("hello")).iter().map(|byte| format!("{byte:02x}")).collect();
-    let blob = host.data().join("blobs").join(digest);
-    let aside = host.data().join("aside");
-    std::fs::rename(&blob, &aside).expect("it is moved");
-    // The read of a folder fails, and it is not an absent file.
-    std::fs::create_dir(&blob).expect("it is created");
+    let hidden = Hidden::of(host, "hello");
     host.start_app("shop");
-    (blob, aside)
+    hidden
 }
 
 /// While the disk can't be read, an app neither enters the state `error` nor returns to an older
@@ -166,11 +182,10 @@ fn app_with_an_unreadable_release(host: &Host) -> (PathBuf, PathBuf) {
 #[test]
 fn an_automatic_return_waits_until_the_good_release_can_be_read() {
     let host = Host::start();
-    let (blob, aside) = app_with_an_unreadable_release(&host);
+    let hidden = app_with_an_unreadable_release(&host);
     wait_for("a failed read", || host.said().contains("the last good release can't be loaded now").then_some(()));
     assert_eq!((host.current("shop"), host.state("shop").as_str()), (vec![3], "running"));
-    std::fs::remove_dir(&blob).expect("it is removed");
-    std::fs::rename(&aside, &blob).expect("it is moved");
+    hidden.restore();
     let reported = host.activity_of("shop", "release-returned");
     assert_eq!((&reported["data"]["release"], &reported["data"]["bad"]), (&json!(2), &json!(3)), "{reported}");
     assert_eq!(host.get("shop", "/").expect(200).text(), "Hello, world!");
@@ -186,6 +201,37 @@ fn an_automatic_return_skips_a_release_that_stays_unreadable() {
     let said = host.said();
     let deferred = said.matches("the last good release can't be loaded now").count();
     assert_eq!(deferred, 1, "the same reason is logged once: {said}");
+}
+
+/// The second attempt to load the release at the host's start is still a part of that start.
+#[test]
+fn stranded_events_are_not_reported_again_when_a_start_is_deferred() {
+    let host = Host::start();
+    host.deploy("outbox", outbox("outbox", "", ""));
+    let mut event = event_of_steps("later", None, &json!([]));
+    event["isopoddelay"] = json!("10h");
+    host.api(ask_to_store("outbox", &event)).expect(202);
+    let without = |process: &str| {
+        let web = "[processes.web]\nentry = \"http\"\nmin = 1\n";
+        let manifest = format!("name = \"outbox\"\n{web}[processes.{process}]\nentry = \"events\"\n");
+        Bundle::archive(&format!("{manifest}[grants]\nkeyvalue = true\n"), &guest("outbox"))
+    };
+    let reports = |host: &Host| {
+        let reported = host.activity("outbox").into_iter().filter(|entry| entry["kind"] == "events-stranded");
+        reported.map(|entry| entry["data"]["release"].as_u64().expect("a release")).collect::<Vec<_>>()
+    };
+    host.deploy("outbox", without("jobs"));
+    host.activity_of("outbox", "events-stranded");
+    let mut hidden = None;
+    let host = host.restart_after(|host| hidden = Some(Hidden::of(host, "outbox")));
+    wait_for("a deferred start", || host.said().contains("a release can't be loaded now").then_some(()));
+    hidden.expect("it is hidden").restore();
+    wait_for("the app to serve", || (host.state("outbox") == "running").then_some(()));
+    host.deploy("outbox", without("other"));
+    wait_for("the report about the new release", || reports(&host).contains(&3).then_some(()));
+    let mut reported = reports(&host);
+    reported.sort_unstable();
+    assert_eq!(reported, [2, 3]);
 }
 
 #[test]

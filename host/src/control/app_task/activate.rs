@@ -45,6 +45,9 @@ impl AppTask {
             Err(failure) if failure.is_passing() => {
                 log_deferred_load(&self.app, release, &failure);
                 self.step_or_warn(AppCommand::LoadDeferred(load), "the host tries again");
+                if let Some(next) = &mut self.load {
+                    next.is_restored = is_restored;
+                }
             }
             Err(failure) => {
                 let command = AppCommand::LoadFailed(load, failure.cause());
