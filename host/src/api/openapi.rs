@@ -158,6 +158,7 @@ fn rendered(description: &OpenApi) -> Value {
         if method == "get" {
             describe_cursor(operation);
         }
+        require_body_objects(operation);
         links::add(operation);
     }
     document
@@ -174,6 +175,20 @@ fn allow_absent_parts(schema: &mut Value, described: &Value) {
             let required = name.and_then(|name| described[name]["required"].as_array()).into_iter().flatten();
             let one_present: Vec<Value> = required.map(|member| json!({ "required": [member] })).collect();
             *part = json!({ "anyOf": [present, { "not": { "anyOf": one_present } }] });
+        }
+    }
+}
+
+/// Describes an optional body as absent or an object: utoipa describes it as an object or null, but
+/// null is refused.
+fn require_body_objects(operation: &mut Value) {
+    let content = operation.pointer_mut("/requestBody/content").and_then(Value::as_object_mut);
+    for (_, media_type) in content.into_iter().flatten() {
+        let either = media_type["schema"]["oneOf"].as_array().cloned().unwrap_or_default();
+        if let [null, object] = either.as_slice()
+            && *null == json!({ "type": "null" })
+        {
+            media_type["schema"] = object.clone();
         }
     }
 }

@@ -61,8 +61,7 @@ impl<T: DeserializeOwned + Default> FromRequest<Arc<Api>> for OptionalObject<T> 
         if request.body().is_end_stream() {
             return Ok(Self(T::default()));
         }
-        let bytes = json_body(request, api).await?;
-        if bytes.trim_ascii() == b"null" { Ok(Self(T::default())) } else { Ok(Self(object(&bytes)?)) }
+        Ok(Self(object(&json_body(request, api).await?)?))
     }
 }
 

@@ -3,6 +3,7 @@
 
 use std::{
     collections::BTreeMap,
+    mem::discriminant,
     sync::{Arc, atomic::Ordering},
 };
 
@@ -12,6 +13,7 @@ use axum::{
     response::IntoResponse,
 };
 use isopod_policy::{AppName, AppState, ReleaseNumber};
+use isopod_store::StoreError;
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -54,7 +56,7 @@ pub(super) struct HostStatus {
     apps_in_error: Vec<AppName>,
     pushes_under_way: usize,
     log_lines_dropped: u64,
-    /// The problems of the data folder, each with its remedy.
+    /// The problems of the data folder and its disk, each with its remedy.
     data_folder_problems: Vec<String>,
     /// The middleware of the host's settings that can't handle requests.
     middleware_problems: Vec<MiddlewareProblem>,
@@ -135,18 +137,22 @@ pub(super) async fn ready(State(api): State<Arc<Api>>) -> (StatusCode, axum::Jso
 pub(super) async fn host(State(api): State<Arc<Api>>) -> (StatusCode, axum::Json<HostStatus>) {
     let records = api.control.apps.with_plugins();
     let mut states = BTreeMap::<&str, u32>::new();
-    let mut in_error = Vec::new();
+    let (mut in_error, mut problems) = (Vec::new(), Vec::from_iter(api.store.control_problem()));
     for record in &records {
         let state = record.fields().state;
         if record.kind.is_app() {
             *states.entry(state.as_str()).or_default() += 1;
         }
-        if matches!(state, AppState::Error(_)) || api.store.app_data_error(&record.name).is_some() {
+        let data_error = api.store.app_data_error(&record.name);
+        if matches!(state, AppState::Error(_)) || data_error.is_some() {
             in_error.push(record.name.clone());
         }
+        // A full disk concerns many apps: one of them is enough.
+        let is_new = |error: &StoreError| problems.iter().all(|known| discriminant(known) != discriminant(error));
+        problems.extend(data_error.filter(|error| error.is_of_unwritable_disk() && is_new(error)));
     }
-    let problems = api.control.plugins.middleware_problems().await.into_iter();
-    let problems = problems.map(|control::MiddlewareProblem { plugin, why }| MiddlewareProblem { plugin, why });
+    let middleware = api.control.plugins.middleware_problems().await.into_iter();
+    let middleware = middleware.map(|control::MiddlewareProblem { plugin, why }| MiddlewareProblem { plugin, why });
     let up = in_error.is_empty() && api.ready.load(Ordering::Acquire) && !api.stop.is_cancelled();
     let body = HostStatus {
         status: word(up),
@@ -157,8 +163,8 @@ pub(super) async fn host(State(api): State<Arc<Api>>) -> (StatusCode, axum::Json
         apps_in_error: in_error,
         pushes_under_way: api.control.pushes.count(),
         log_lines_dropped: api.logs.dropped(),
-        data_folder_problems: api.store.control_problem().iter().map(ToString::to_string).collect(),
-        middleware_problems: problems.collect(),
+        data_folder_problems: problems.iter().map(ToString::to_string).collect(),
+        middleware_problems: middleware.collect(),
     };
     (status(up), axum::Json(body))
 }

@@ -232,7 +232,7 @@ pub(super) async fn cancel(
         Cancelled::Cancelled => Ok(axum::Json(found(&api, &app, event.id, Some(&event.source)).await?.into())),
         Cancelled::Running => Err(EventError::Running { app, id: event.id }.into()),
         Cancelled::Ended(state) => Err(EventError::Ended { app, id: event.id, state }.into()),
-        Cancelled::Unknown => Err(EventError::Unknown { app, id: event.id }.into()),
+        Cancelled::Unknown => Err(EventError::Unknown { app, id: event.id, of: Some(event.source) }.into()),
     }
 }
 
@@ -252,5 +252,6 @@ pub(super) fn refused(app: &str, error: EventsError) -> Error {
 async fn found(api: &Api, app: &str, id: String, source: Option<&str>) -> Result<StoredEvent, Error> {
     let record = api.control.apps.app(&app_name(app)?)?;
     let event = api.control.events.get(&record, &id, source).await.map_err(|error| refused(app, error))?;
-    event.ok_or_else(|| EventError::Unknown { app: app.to_owned(), id }.into())
+    let of = source.map(str::to_owned);
+    event.ok_or_else(|| EventError::Unknown { app: app.to_owned(), id, of }.into())
 }

@@ -1,6 +1,7 @@
 //! Implements `isopod broadcast`: sends the events of a file, one per line, in several requests.
 //! Continues after an interrupted request. Never changes an event.
 
+use std::borrow::Cow;
 use std::io::{IsTerminal as _, Read};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -11,6 +12,7 @@ use serde_json::{Value, json};
 use ureq::http::HeaderMap;
 
 use super::failure::Failure;
+use super::interrupt;
 use super::limits;
 use super::output;
 use super::progress::Step;
@@ -53,14 +55,15 @@ pub(crate) fn run(args: &BroadcastArgs) -> Result<(), Failure> {
         return check(&mut source, args.target.is_json());
     }
     let app = args.target.change()?;
+    let interrupt = interrupt::with_message(interrupted(&source.name, args.from, &app));
     let step = Step::lines(&format!("sending events to {}", app.name), source.size);
     let mut sending = Sending { app: &app, step, started: Instant::now(), accepted: 0, duplicates: 0 };
     loop {
         let chunk = source.chunk().map_err(|failure| sending.unreadable(failure, source.next_line(), &source.name))?;
-        if chunk.is_empty() {
-            break;
-        }
+        let Some(first) = chunk.first() else { break };
+        interrupt.set(interrupted(&source.name, first.number, &app));
         sending.send(chunk, source.bytes_read, &source.name)?;
+        interrupt.set(interrupted(&source.name, source.next_line(), &app));
     }
     source.check_from()?;
     let Sending { step, started, accepted, duplicates, .. } = sending;
@@ -69,6 +72,19 @@ pub(crate) fn run(args: &BroadcastArgs) -> Result<(), Failure> {
         let rate = rate(accepted, started.elapsed());
         Ok(format!("{}\n", output::done(&format!("{} ({rate})", summary(accepted, duplicates)))))
     })
+}
+
+/// Returns the message of an interrupted broadcast. The host may have stored some events from this
+/// line onwards, and recognises them as duplicates.
+fn interrupted(file: &str, line: u64, app: &RemoteApp) -> String {
+    format!("the broadcast was interrupted at line {line}; to continue: {}", command(file, line, app))
+}
+
+/// Returns the command that sends the events from this line onwards, quoted for a shell.
+fn command(file: &str, line: u64, app: &RemoteApp) -> String {
+    // Only a NUL can't be quoted, and no path contains one.
+    let file = shlex::try_quote(file).unwrap_or(Cow::Borrowed(file));
+    format!("isopod broadcast {file} --from {line} --app {}", app.name)
 }
 
 /// The lines of the file.
@@ -276,8 +292,7 @@ impl Sending<'_> {
     /// Adds to a failure how many events are stored, and the command that sends the others.
     fn to_continue(&self, failure: Failure, advice: &str, line: u64, file: &str) -> Failure {
         let so_far = format!("{} stored; nothing from line {line} onwards", output::events(self.accepted));
-        let name = &self.app.name;
-        failure.log([so_far]).next(format!("{advice}isopod broadcast {file} --from {line} --app {name}"))
+        failure.log([so_far]).next(format!("{advice}{}", command(file, line, self.app)))
     }
 }
 
@@ -395,6 +410,14 @@ mod tests {
             assert!(text.contains(shown), "{shown} is not in {text}");
         }
         assert!(!text.contains("line 2"), "{text}");
+    }
+
+    #[test]
+    fn the_command_that_continues_a_broadcast_can_be_pasted_into_a_shell() {
+        let host = FakeHost::responding([]);
+        let shown = command("/tmp/a file's.ndjson", 2, &host.app("shop"));
+        assert_eq!(shown, r#"isopod broadcast "/tmp/a file's.ndjson" --from 2 --app shop"#);
+        assert_eq!(command("a.ndjson", 3, &host.app("shop")), "isopod broadcast a.ndjson --from 3 --app shop");
     }
 
     #[test]

@@ -93,6 +93,7 @@ pub(crate) fn run(args: &DeadLettersArgs) -> Result<(), Failure> {
                 confirm(&app, std::io::stdin().is_terminal())?;
             }
             let answer = app.delete(&format!("/dead-letters{}", filter.query()))?;
+            check_found(filter, &answer)?;
             app.show(&answer, || Ok(changed("dropped", &answer)))
         }
     }
@@ -108,8 +109,22 @@ fn redrive(app: &RemoteApp, filter: &Filter) -> Result<(), Failure> {
     let wanted: Map<String, Value> =
         filter.attributes().into_iter().map(|(name, value)| (name.to_owned(), json!(value))).collect();
     let answer = app.post("/dead-letters/redrive", Some(&Value::Object(wanted)))?;
+    check_found(filter, &answer)?;
     note_missing(answer["missing_processes"].as_array().into_iter().flatten().filter_map(Value::as_str));
     app.show(&answer, || Ok(changed("redrove", &answer)))
+}
+
+/// Fails if no dead letter with the selected id was changed, so that a script notices a wrong id.
+fn check_found(filter: &Filter, answer: &Value) -> Result<(), Failure> {
+    let id = filter.attributes().into_iter().find_map(|(name, value)| (name == "id").then_some(value));
+    match id {
+        Some(id) if answer["events"] == 0 => {
+            Err(Failure::new(format!("no dead letter with the id `{}` was found", output::flat(id)))
+                .why("no event was changed")
+                .next("check the id and the other filters; `isopod dead-letters` lists the dead letters"))
+        }
+        Some(_) | None => Ok(()),
+    }
 }
 
 /// Prints a note about dead letters that can't be redriven.
@@ -153,6 +168,9 @@ fn redrive_slowly(app: &RemoteApp, filter: &Filter, rate: NonZeroU32) -> Result<
     let missing: BTreeSet<&str> = stranded.iter().filter_map(|event| event["process"].as_str()).collect();
     note_missing(missing.iter().copied());
     let answer = json!({ "events": events, "missing_processes": missing });
+    if missing.is_empty() {
+        check_found(filter, &answer)?;
+    }
     app.show(&answer, || Ok(changed("redrove", &answer)))
 }
 

@@ -41,6 +41,13 @@ pub(crate) fn with_message(text: String) -> Interrupt {
     Interrupt(message)
 }
 
+impl Interrupt {
+    /// Replaces the text.
+    pub(crate) fn set(&self, text: String) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(text);
+    }
+}
+
 impl Drop for Interrupt {
     fn drop(&mut self) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take();

@@ -62,6 +62,9 @@ pub(crate) fn run(args: &LogsArgs) -> Result<(), Failure> {
         output::json(&answer);
         return Ok(());
     }
+    if let (Some(id), []) = (&args.event, output::items(&answer)) {
+        output::note(&format!("the log has no lines of the event `{}`", output::flat(id)));
+    }
     for entry in output::items(&answer) {
         output::emit(&line(entry));
     }

@@ -112,8 +112,11 @@ fn cell(text: &str) -> String {
 }
 
 /// Formats rows below their headings, with aligned columns and no trailing spaces. A long cell is
-/// truncated.
+/// truncated. Without rows, returns nothing: a note says what is missing.
 pub(crate) fn table(headings: &[&str], rows: &[Vec<String>]) -> String {
+    if rows.is_empty() {
+        return String::new();
+    }
     let rows: Vec<Vec<String>> = rows.iter().map(|row| row.iter().map(|text| cell(text)).collect()).collect();
     let mut widths: Vec<usize> = headings.iter().map(|heading| heading.chars().count()).collect();
     for row in &rows {

@@ -263,6 +263,9 @@ pub(crate) const QUEUE_COUNT_INTERVAL: Duration = Duration::from_millis(100);
 /// detected within it.
 pub(crate) const QUEUE_CHECK_INTERVAL_MAX: Duration = Duration::from_secs(20);
 
+/// The shortest interval between two warnings that an app's queue can't be read or written.
+pub(crate) const QUEUE_WARNING_INTERVAL: Duration = Duration::from_secs(10);
+
 /// How long the outcome of a delivery waits for the outcomes of the app's other deliveries, to
 /// share a commit with them. It doesn't wait if no other delivery runs.
 pub(crate) const OUTCOME_WAIT: Duration = Duration::from_millis(2);

@@ -20,13 +20,16 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
-    /// Calls `note` with the job's error, if it failed, and later with the commit's error, if that
-    /// failed. Each call happens before the reply to the caller.
-    pub(crate) fn noting(self, note: impl Fn(&StoreError) + Send + 'static) -> Self {
-        self.error.iter().for_each(&note);
+    /// Calls `note` with the job's error, if it failed, and later with the result of the commit,
+    /// unless only the job failed. Each call happens before the reply to the caller.
+    pub(crate) fn noting(self, note: impl Fn(Result<(), &StoreError>) + Send + 'static) -> Self {
+        self.error.iter().for_each(|error| note(Err(error)));
         let Self { reply, error } = self;
+        let has_failed = error.is_some();
         let both = move |committed: Result<(), StoreError>| {
-            committed.as_ref().err().into_iter().for_each(note);
+            if committed.is_err() || !has_failed {
+                note(committed.as_ref().map(drop));
+            }
             reply(committed);
         };
         Self { reply: Box::new(both), error }
@@ -276,9 +279,9 @@ mod tests {
         let mut noted = [(fails, failed), (orphan, orphaned)].into_iter().map(|(job, outcome)| {
             let outcome = Mutex::new(outcome);
             let (noted, notes) = mpsc::sync_channel(2);
-            let note = move |error: &StoreError| {
+            let note = move |result: Result<(), &StoreError>| {
                 let answer = outcome.lock().map(|mut outcome| outcome.try_recv());
-                let _ = noted.send((error.clone(), matches!(answer, Ok(Err(_)))));
+                let _ = noted.send((result.expect_err("it failed").clone(), matches!(answer, Ok(Err(_)))));
             };
             let job: Job = Box::new(move |connection| job(connection).noting(note));
             commit_group(&connection, path, job, || None);

@@ -134,6 +134,9 @@ pub const RESCUE_ERRORS_MAX: u32 = 100_000;
 /// on a full disk. Then the next call tries again. Also how long the host ignores further errors
 /// that suggest damage after it found the database intact.
 pub const RESCUE_RETRY_AFTER: Duration = Duration::from_secs(60);
+/// Free bytes below which a disk that refused a write is still reported as full, although a later
+/// small write succeeded.
+pub const DISK_FULL_BYTES: u64 = 1024 * 1024;
 /// Calls of one app's database that are queued or running. Further calls wait for a permit before
 /// they are queued.
 pub const CALLS_WAITING_MAX: usize = 256;

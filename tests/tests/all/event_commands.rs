@@ -1,6 +1,12 @@
 //! F4, J5: tests the commands for stored events: `events`, `broadcast` and `dead-letters`.
 
-use isopod_tests::{Bundle, Host, Queue, guest, outbox::outbox, program, pty::run_on_terminal, wait_for};
+use isopod_tests::{
+    Bundle, Host, Queue, guest,
+    outbox::outbox,
+    program::{self, Running},
+    pty::run_on_terminal,
+    wait_for,
+};
 use serde_json::{Value, json};
 use std::{
     io::Write as _,
@@ -122,7 +128,7 @@ fn the_log_lines_of_one_event_are_shown_also_of_successful_attempts() {
     let request = host.stored_event("greedy", &first)["request_id"].as_str().expect("a request id").to_owned();
     assert!(has_only_first(&said(&host, &["logs", "--request", &request])));
     assert!(has_only_first(&said(&host, &["logs", "--event", &first, "--source", "/test"])));
-    assert!(failed(&host, &["logs", "--event", &first, "--source", "/other"]).contains("no stored event"));
+    assert!(failed(&host, &["logs", "--event", &first, "--source", "/other"]).contains("and the source \"/other\""));
     assert!(failed(&host, &["logs", "--event", "none"]).contains("no stored event"));
     assert!(failed(&host, &["logs", "--request", "none"]).contains("request_id"));
 }
@@ -150,9 +156,37 @@ fn dead_letters_are_listed_redriven_at_a_rate_and_dropped() {
         host.until_event("greedy", event, "dead");
     }
     assert!(said(&host, &["dead-letters", "redrive", "--type", "other"]).contains("redrove 0 events"));
+    for change in [&["redrive"][..], &["redrive", "--rate", "5"], &["drop"]] {
+        let refused = failed(&host, &[&["dead-letters"], change, &["--id", "typo"]].concat());
+        assert!(refused.contains("no dead letter with the id `typo` was found"), "{refused}");
+    }
+    assert_eq!(said(&host, &["dead-letters", "--type", "other"]), "", "headings without rows");
     assert!(failed(&host, &["dead-letters", "drop"]).contains("isopod dead-letters drop --yes --app greedy"));
     assert!(said(&host, &["dead-letters", "drop", "--id", &events[0]]).contains("dropped 1 event\n"));
     assert!(said(&host, &["dead-letters", "drop", "--yes"]).contains("dropped 2 events"));
+}
+
+#[test]
+fn an_interrupted_broadcast_prints_the_command_that_continues_it() {
+    let host = start();
+    let folder = tempfile::tempdir().expect("a folder");
+    let pipe = folder.path().join("the events");
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+    assert!(made.is_ok_and(|status| status.success()), "no named pipe");
+    let mut sending = Running::start(command(&host, &["broadcast", &pipe.display().to_string()]));
+    let mut writer = std::fs::OpenOptions::new().write(true).open(&pipe).expect("the command reads the pipe");
+    let line = |id: usize| {
+        format!(r#"{{"specversion":"1.0","id":"{id}","source":"/test","type":"t","isopoddelay":"1h"}}"#) + "\n"
+    };
+    // One request has up to 20,000 lines. The pipe has no room for the other lines until the
+    // command reads on.
+    let lines: String = (1..=30_000).map(line).collect();
+    writer.write_all(lines.as_bytes()).expect("the command reads");
+    sending.signal(libc::SIGINT);
+    assert_eq!(sending.end().code(), Some(130), "{}", sending.said());
+    let shown = format!("isopod broadcast '{}' --from 20001 --app greedy", pipe.display());
+    assert!(sending.said().contains(&shown), "{}", sending.said());
+    assert!(host.has_stored_event("greedy", "id=20000") && !host.has_stored_event("greedy", "id=20001"));
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Tests stored events on a disk that is full or read-only: acknowledged events survive, others are
 //! refused, and requests are answered meanwhile.
 
-use isopod_tests::{Host, Neighbour, SmallDisk, limits::PATIENCE, outbox, program, wait_for};
+use isopod_tests::{Ask, Host, Neighbour, SmallDisk, limits::PATIENCE, outbox, program, wait_for};
 use serde_json::{Value, json};
 use std::process::Command;
 
@@ -38,6 +38,12 @@ fn acknowledged_events_survive_a_full_disk() {
         Some(answer)
     });
     refused.problem(507, "disk-full");
+    let status = host.api(Ask::get("/v1/status")).expect(503).json();
+    assert_eq!((&status["status"], &status["apps_in_error"]), (&json!("down"), &json!(["outbox"])), "{status}");
+    assert!(status["data_folder_problems"][0].as_str().is_some_and(|why| why.contains("disk is full")), "{status}");
+    let status = host.api(Ask::get("/v1/apps/outbox/status")).expect(503).json();
+    assert_eq!((&status["status"], &status["state"]), (&json!("down"), &json!("running")), "{status}");
+    assert_eq!(host.api(Ask::get("/readyz")).status, 200);
     let answers = neighbour.answers();
     wait_for("requests on a full disk", || (neighbour.answers() > answers + 20).then_some(()));
     assert_eq!(host.state("outbox"), "running");
@@ -50,6 +56,8 @@ fn acknowledged_events_survive_a_full_disk() {
     assert_eq!(count(&host.value("outbox", "handled")), acknowledged);
     pushed("after".to_owned()).expect(202);
     host.until_event("outbox", "after", "done");
+    wait_for("a status without the full disk", || (host.api(Ask::get("/v1/status")).status == 200).then_some(()));
+    assert_eq!(host.api(Ask::get("/v1/status")).json()["data_folder_problems"], json!([]));
     neighbour.finish();
     let host = host.kill_and_restart();
     assert_eq!(count(&host.value("outbox", "handled")), acknowledged + 1);

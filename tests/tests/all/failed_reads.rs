@@ -91,7 +91,14 @@ fn calls_of_an_app_fail_while_its_database_cannot_be_read() {
         let detail = refused["detail"].as_str().expect("it has a detail");
         assert!(detail.contains("apps/outbox/kv.db") && detail.contains("check the disk"), "{detail}");
     }
+    let status = host.api(Ask::get("/v1/status")).expect(503).json();
+    assert_eq!(status["apps_in_error"], json!(["outbox"]), "{status}");
+    assert!(status["data_folder_problems"][0].as_str().is_some_and(|why| why.contains("outbox/kv.db")), "{status}");
+    let error = host.api(Ask::get("/v1/apps/outbox/status")).expect(503).json()["error"].to_string();
+    assert!(error.contains("the disk failed"), "{error}");
     host.faults().end_errors();
+    host.api(Ask::get("/v1/apps/outbox/events")).expect(200);
+    host.api(Ask::get("/v1/status")).expect(200);
     assert_intact(&host, &[]);
 }
 

@@ -147,6 +147,7 @@ mod request_bodies;
 mod request_forms;
 mod requests;
 mod required_middleware;
+mod reserved_sources;
 mod response_rules;
 mod resumed_watch;
 mod revoked_tokens;

@@ -204,7 +204,7 @@ fn dead_letters_are_redriven_and_dropped() {
     assert_eq!(redrive(json!({ "type": "other" })), 0);
     let nulls =
         ["type", "subject", "id", "source", "process", "limit"].map(|member| json!({ member: null }).to_string());
-    for refused in nulls.iter().map(String::as_str).chain(["[]"]) {
+    for refused in nulls.iter().map(String::as_str).chain(["[]", "null"]) {
         let ask = Ask::post("/v1/apps/greedy/dead-letters/redrive").body("application/json", refused);
         host.api(ask).problem(400, "bad-json");
     }

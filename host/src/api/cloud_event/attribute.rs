@@ -52,6 +52,9 @@ impl Attributes {
     /// Sets an attribute.
     pub(super) fn set(&mut self, name: &str, value: String) -> Result<(), BadRequest> {
         attributes::check(name, &value).map_err(|why| named(name, why))?;
+        if name == "source" {
+            attributes::check_sender(&value, None).map_err(|why| named(name, why))?;
+        }
         let event = &mut self.event;
         match name {
             "specversion" => self.specversion = Some(value),

@@ -11,8 +11,9 @@ use crate::http::problem::{Problem, Source};
 pub(crate) enum EventError {
     #[error("`{app}` refused the event: {message}")]
     Refused { app: String, message: String },
-    #[error("`{app}` has no stored event with the id {id:?}")]
-    Unknown { app: String, id: String },
+    #[error("`{app}` has no stored event with the id {id:?}{}", of_source(of.as_deref()))]
+    /// `of` is the source that the request selects.
+    Unknown { app: String, id: String, of: Option<String> },
     #[error("the event {id:?} is being delivered")]
     Running { app: String, id: String },
     #[error("the event {id:?} is {state}")]
@@ -25,6 +26,11 @@ pub(crate) enum EventError {
     NoProcess { app: String, processes: Vec<ProcessName> },
     #[error("the previous run of `{process}` is in progress")]
     RunInProgress { app: String, process: String },
+}
+
+/// Returns the end of a sentence about an event that a request selects by its source too.
+fn of_source(source: Option<&str>) -> String {
+    source.map_or_else(String::new, |source| format!(" and the source {source:?}"))
 }
 
 /// Returns the problem of the error.

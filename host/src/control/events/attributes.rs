@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use iri_string::types::{IriReferenceStr, IriStr};
-use isopod_policy::{limits::TEXT_NAME_BYTES_SHOWN, text::line_excerpt};
+use isopod_policy::{AppName, limits::TEXT_NAME_BYTES_SHOWN, text::line_excerpt};
 use jiff::{SignedDuration, Timestamp};
 
 use crate::control::limits;
@@ -62,6 +62,34 @@ pub(crate) fn check(name: &str, value: &str) -> Result<(), String> {
         return Ok(());
     }
     Err(format!("the attribute `{name}` is not {wanted}: `{}`", line_excerpt(value, TEXT_NAME_BYTES_SHOWN)))
+}
+
+/// The prefix of the default sources of apps: [`app_source`].
+const APP_SOURCES: &str = "/apps/";
+
+/// The prefix of the sources of scheduled runs and of events that wait to be forwarded.
+const HOST_SOURCES: &str = "isopod/";
+
+/// Returns the default source of the events that an app sends.
+pub(crate) fn app_source(app: &AppName) -> String {
+    format!("{APP_SOURCES}{app}")
+}
+
+/// Refuses a source that the host gives to its own events, unless it is the default source of the
+/// sending app. Otherwise a sender could store an event with the source and id of a later event of
+/// the host, which the host would then discard as a duplicate. The error is a sentence.
+pub(crate) fn check_sender(source: &str, sender: Option<&AppName>) -> Result<(), String> {
+    let Some(prefix) = [APP_SOURCES, HOST_SOURCES].into_iter().find(|prefix| source.starts_with(prefix)) else {
+        return Ok(());
+    };
+    if sender.is_some_and(|app| app_source(app) == source) {
+        return Ok(());
+    }
+    Err(format!(
+        "the attribute `source` begins with `{prefix}`, which is reserved for the host's own events; choose another \
+         source: `{}`",
+        line_excerpt(source, TEXT_NAME_BYTES_SHOWN)
+    ))
 }
 
 /// Checks an extension attribute of an event whose other attributes are separate fields.
@@ -170,6 +198,19 @@ mod tests {
         check("tenant", "").expect("an extension may be empty");
         let error = check("source", &format!("not a uri %{}", "a".repeat(900))).expect_err("is not a URI");
         assert!(error.starts_with("the attribute `source` is not a URI reference") && error.len() < 300, "{error}");
+    }
+
+    #[test]
+    fn only_an_app_itself_may_use_its_default_source() {
+        let app: AppName = "shop".parse().expect("a valid name");
+        for source in ["/apps/shop", "/apps/billing", "/apps/", "isopod/shop/nightly", "isopod/forward/billing//x"] {
+            let error = check_sender(source, None).expect_err(source);
+            assert!(error.starts_with("the attribute `source` begins with `") && error.contains("reserved"), "{error}");
+            assert_eq!(check_sender(source, Some(&app)).is_ok(), source == "/apps/shop", "{source}");
+        }
+        for source in ["/shop", "/apps", "/application/x", "isopod-cli", "isopod", "https://example.org/apps/shop"] {
+            check_sender(source, None).expect(source);
+        }
     }
 
     #[test]

@@ -178,9 +178,17 @@ pub(super) struct Sent {
     pub(super) expires_at: Option<Timestamp>,
 }
 
-/// Checks an event that a guest sends. Returns the times of its earliest delivery and its expiry.
-pub(super) fn check(event: &EmittedEvent, now: Timestamp) -> Result<(Option<Timestamp>, Option<Timestamp>), EmitError> {
+/// Checks an event that a guest of `app` sends. Returns the times of its earliest delivery and its
+/// expiry.
+pub(super) fn check(
+    event: &EmittedEvent,
+    app: &AppName,
+    now: Timestamp,
+) -> Result<(Option<Timestamp>, Option<Timestamp>), EmitError> {
     check_attributes(event).map_err(EmitError::Invalid)?;
+    if let Some(source) = &event.source {
+        attributes::check_sender(source, Some(app)).map_err(EmitError::Invalid)?;
+    }
     let later = |name: &str, duration: Option<Duration>| {
         let Some(duration) = duration else { return Ok(None) };
         let time = attributes::time_after(duration, now);
@@ -216,7 +224,7 @@ fn check_attributes(event: &EmittedEvent) -> Result<(), String> {
 
 /// Returns the event that a guest of `app` sends, or the error of an invalid event.
 pub(super) fn from_guest(event: EmittedEvent, app: &AppName, now: Timestamp) -> Result<Sent, EmitError> {
-    let (not_before, expires_at) = check(&event, now)?;
+    let (not_before, expires_at) = check(&event, app, now)?;
     let payload = EventPayload {
         time: Some(event.time.unwrap_or_else(|| now.to_string())),
         data_content_type: event.data_content_type,
@@ -224,7 +232,7 @@ pub(super) fn from_guest(event: EmittedEvent, app: &AppName, now: Timestamp) -> 
         extensions: event.extensions,
         data: event.data,
     };
-    let source = event.source.unwrap_or_else(|| format!("/apps/{app}"));
+    let source = event.source.unwrap_or_else(|| attributes::app_source(app));
     let event = Event { id: event.id, source, event_type: event.event_type, subject: event.subject, payload };
     Ok(Sent { event, not_before, expires_at })
 }
@@ -306,10 +314,16 @@ mod tests {
         let hours = |hours: u64| Some(Duration::from_secs(hours * 3_600));
         from_guest(EmittedEvent { delay: hours(1), expires_after: hours(8_784), ..valid() }, &sender, now)
             .expect("is valid");
+        from_guest(EmittedEvent { source: text("/apps/shop"), ..valid() }, &sender, now).expect("its own source");
         for (event, words) in [
             (EmittedEvent { id: String::new(), ..valid() }, "`id` is empty"),
             (EmittedEvent { event_type: "a\0".to_owned(), ..valid() }, "`type` has control characters"),
             (EmittedEvent { source: text("not a uri %"), ..valid() }, "`source` is not a URI reference"),
+            (
+                EmittedEvent { source: text("/apps/billing"), ..valid() },
+                "`source` begins with `/apps/`, which is reserved",
+            ),
+            (EmittedEvent { source: text("isopod/shop/x"), ..valid() }, "`source` begins with `isopod/`, which is"),
             (EmittedEvent { subject: text(""), ..valid() }, "`subject` is empty"),
             (EmittedEvent { time: text("noon"), ..valid() }, "`time` is not an RFC 3339 time"),
             (EmittedEvent { data_content_type: text("json"), ..valid() }, "`datacontenttype` is not a media type"),

@@ -28,6 +28,7 @@ use super::{
     settling::{Running, Settling},
     single_attempts::SingleAttempts,
     tasks::Registration,
+    warnings::Warnings,
 };
 use crate::{
     control::{self, AppRecord, limits, shutdown::Shutdown},
@@ -45,6 +46,7 @@ pub(super) struct Delivery {
     pub(super) settling: Arc<Settling<(Lease, Outcome)>>,
     /// The queue of reports about dead letters.
     pub(super) dead_letters: mpsc::Sender<DeadLetter>,
+    pub(super) warnings: Warnings,
 }
 
 /// The running deliveries, and the result of the last check.
@@ -118,7 +120,9 @@ impl Delivery {
                 NextCheck::Later
             }
             Err(error) => {
-                tracing::warn!(app = %self.app.name, %error, "the app's event queue can't be read; retrying");
+                if self.warnings.is_due(Instant::now()) {
+                    tracing::warn!(app = %self.app.name, %error, "the app's event queue can't be read; retrying");
+                }
                 NextCheck::At(after(limits::QUEUE_RETRY_INTERVAL))
             }
         }
@@ -314,7 +318,9 @@ impl Delivery {
             self.app.log.write(LogLine { request_id: Some(request_id.to_string()), ..line });
         }
         while let Err(error) = self.settle(claim.lease, outcome.clone(), running).await {
-            tracing::warn!(app = %self.app.name, %error, "the outcome of a delivery can't be stored; retrying");
+            if self.warnings.is_due(Instant::now()) {
+                tracing::warn!(app = %self.app.name, %error, "the outcome of a delivery can't be stored; retrying");
+            }
             let pause = tokio::time::sleep(limits::QUEUE_RETRY_INTERVAL);
             if self.shutdown.cut_off.run_until_cancelled(pause).await.is_none() {
                 return;

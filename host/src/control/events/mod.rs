@@ -24,6 +24,7 @@ mod single_attempts;
 mod sink;
 mod stranded;
 mod tasks;
+mod warnings;
 
 use std::{collections::HashSet, sync::Arc};
 

@@ -48,7 +48,7 @@ impl AppEvents {
 impl EventSink for AppEvents {
     async fn check(&self, event: &EmittedEvent) -> Result<(), EmitError> {
         self.target(event)?;
-        conversion::check(event, Timestamp::now()).map(drop)
+        conversion::check(event, &self.app, Timestamp::now()).map(drop)
     }
 
     async fn emit(&self, event: EmittedEvent) -> Result<(), EmitError> {

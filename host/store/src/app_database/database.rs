@@ -15,7 +15,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use super::checker::CheckerHandle;
 use super::checkpoint::{Checkpoints, checkpoint_if_long, disable_automatic};
 use super::closer::{CloserHandle, ClosingFiles};
-use super::health::Health;
+use super::health::{Call, Health};
 use super::journal::{self, journal_of};
 use super::lane::{Lane, Read, locked};
 use super::open_connection::OpenConnection;
@@ -138,12 +138,14 @@ impl AppDatabase {
     ) -> Result<T, StoreError> {
         let (of_app, of_all) = self.permits().await?;
         let (reply, outcome) = oneshot::channel();
-        let (path, note) = (self.path.clone(), self.note());
+        let (path, note) = (self.path.clone(), self.note(Call::Read));
         let read: Read = Box::new(move |connection| {
             let _permit = of_app;
             let read = |connection| caught(|| work(connection))?.map_err(|error| error.explain(&path));
             // The caller may have been cancelled.
-            let _ = reply.send(connection.and_then(read).inspect_err(note).map_err(for_caller));
+            let outcome = connection.and_then(read);
+            note(outcome.as_ref().map(drop));
+            let _ = reply.send(outcome.map_err(for_caller));
         });
         if self.reads.put(read, of_all) {
             self.queue_reads();
@@ -167,7 +169,7 @@ impl AppDatabase {
         work: impl FnOnce(&Connection) -> Sql<T> + Send + 'static,
     ) -> Result<T, StoreError> {
         let (of_app, of_all) = self.permits().await?;
-        let note = self.note();
+        let note = self.note(Call::Write);
         let (job, outcome) = group::job(&self.path, work);
         let write: Job = Box::new(move |connection| job(connection).noting(note).then(move || drop(of_app)));
         if self.writes.put((durability, write), of_all) {
@@ -185,16 +187,19 @@ impl AppDatabase {
         Ok((of_app, self.shared.workers.permit().await?))
     }
 
-    /// Returns a function that records the error of a call. If the error reports damage, the store
+    /// Returns a function that records the result of a call. If an error reports damage, the store
     /// replaces the database before its next call. The function must be called during the call's
     /// turn, because a new database may replace the damaged one afterwards.
-    fn note(self: &Arc<Self>) -> impl Fn(&StoreError) + Send + use<> {
+    fn note(self: &Arc<Self>, call: Call) -> impl Fn(Result<(), &StoreError>) + Send + use<> {
         let database = Arc::downgrade(self);
-        move |error| {
-            let StoreError::Damaged { detail } = error else { return };
+        move |result| {
             // The turn holds a reference to the database, so this succeeds.
             let Some(database) = database.upgrade() else { return };
-            database.shared.health.suspect(&database.app, detail);
+            let health = &database.shared.health;
+            let Err(error) = result else { return health.note_succeeded(&database.app, call) };
+            health.note_failed(&database.app, call, error);
+            let StoreError::Damaged { detail } = error else { return };
+            health.suspect(&database.app, detail);
             if database.needs_rescue() {
                 database.queue_rescue();
             }

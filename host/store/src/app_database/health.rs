@@ -1,5 +1,5 @@
 //! Tracks the health of the apps' databases in this run of the host: whether a database was
-//! checked, may be damaged, or could not be replaced. Never reads a file.
+//! checked, may be damaged, could not be replaced, or fails. Never reads a file.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,7 +9,8 @@ use std::time::Instant;
 use isopod_policy::AppName;
 
 use crate::StoreError;
-use crate::limits::RESCUE_RETRY_AFTER;
+use crate::limits::{DISK_FULL_BYTES, RESCUE_RETRY_AFTER};
+use crate::probe::free_bytes;
 
 /// The finding about a database that may be damaged.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,6 +20,13 @@ pub(super) struct Suspicion {
     pub(super) is_of_journal: bool,
 }
 
+/// The kinds of calls. Each fails by itself: a full disk refuses only writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Call {
+    Read,
+    Write,
+}
+
 /// The health of all databases. An app without an entry has had no call yet.
 #[derive(Debug, Default)]
 pub(crate) struct Health {
@@ -26,6 +34,9 @@ pub(crate) struct Health {
     /// Whether any database may be damaged. While it is false, calls skip the lock. Changed only
     /// under the lock.
     has_suspects: AtomicBool,
+    /// Whether calls of any database fail. While it is false, successful calls skip the lock.
+    /// Changed only under the lock.
+    has_failing: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -42,6 +53,9 @@ struct Known {
     intact: HashMap<AppName, Instant>,
     /// Apps whose database can't be used, with the last error and its time.
     unusable: HashMap<AppName, (StoreError, Instant)>,
+    /// Apps whose last call of a kind failed because of the disk or the file, with the error and
+    /// its time.
+    failing: HashMap<(AppName, Call), (StoreError, Instant)>,
 }
 
 impl Health {
@@ -119,12 +133,39 @@ impl Health {
         }
     }
 
+    /// Records that a call of an app's database failed. Ignores errors that say nothing about the
+    /// disk or the file.
+    pub(super) fn note_failed(&self, app: &AppName, call: Call, error: &StoreError) {
+        if error.is_of_unwritable_disk() || matches!(error, StoreError::File { .. }) {
+            let mut known = self.lock();
+            known.failing.insert((app.clone(), call), (error.clone(), Instant::now()));
+            self.has_failing.store(true, Ordering::SeqCst);
+        }
+    }
+
+    /// Records that a call of an app's database succeeded. On a full disk, it may have needed no
+    /// space.
+    pub(super) fn note_succeeded(&self, app: &AppName, call: Call) {
+        if self.has_failing.load(Ordering::SeqCst) {
+            let mut known = self.lock();
+            let key = (app.clone(), call);
+            if known.failing.get(&key).is_some_and(|(error, _)| !is_of_full_disk_now(error)) {
+                known.failing.remove(&key);
+                self.has_failing.store(!known.failing.is_empty(), Ordering::SeqCst);
+            }
+        }
+    }
+
     /// Returns why an app's database can't be used. A transient error is returned only for a
-    /// limited time, since only the next call shows whether it persists.
+    /// limited time or while the disk is full, since only the next call shows whether it persists.
     pub(crate) fn unusable(&self, app: &AppName) -> Option<StoreError> {
         let known = self.lock();
-        let (error, at) = known.unusable.get(app)?;
-        (!error.is_passing() || at.elapsed() < RESCUE_RETRY_AFTER).then(|| error.clone())
+        let of_calls = [Call::Write, Call::Read].map(|call| known.failing.get(&(app.clone(), call)));
+        let mut found = known.unusable.get(app).into_iter().chain(of_calls.into_iter().flatten());
+        let is_present = |(error, at): &&(StoreError, Instant)| {
+            !error.is_passing() || at.elapsed() < RESCUE_RETRY_AFTER || is_of_full_disk_now(error)
+        };
+        found.find(is_present).map(|(error, _)| error.clone())
     }
 
     pub(super) fn refuse(&self, app: &AppName, error: StoreError) {
@@ -164,13 +205,39 @@ impl Health {
         known.suspects.remove(app);
         known.refused.remove(app);
         known.unusable.remove(app);
+        known.failing.retain(|(of, _), _| of != app);
+        self.has_failing.store(!known.failing.is_empty(), Ordering::SeqCst);
         self.has_suspects.store(!known.suspects.is_empty(), Ordering::SeqCst);
     }
+}
+
+/// Returns whether the error is of a full disk that still has hardly any space.
+fn is_of_full_disk_now(error: &StoreError) -> bool {
+    let StoreError::DiskFull { folder } = error else { return false };
+    free_bytes(folder).is_some_and(|free| free < DISK_FULL_BYTES)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_database_is_unusable_while_its_last_call_of_a_kind_failed_because_of_the_disk() {
+        let health = Health::default();
+        let app: AppName = "one".parse().expect("the name is valid");
+        let error = StoreError::DiskFailed { detail: "kv.db".to_owned() };
+        health.note_failed(&app, Call::Write, &error);
+        health.note_succeeded(&app, Call::Read);
+        assert_eq!(health.unusable(&app), Some(error.clone()), "a read shows nothing about writes");
+        health.note_succeeded(&app, Call::Write);
+        assert_eq!(health.unusable(&app), None);
+        health.note_failed(&app, Call::Read, &StoreError::EventQueueFull);
+        assert_eq!(health.unusable(&app), None, "the disk did not fail");
+        health.note_failed(&app, Call::Read, &error);
+        health.forget(&app);
+        assert_eq!(health.unusable(&app), None);
+        assert!(!health.has_failing.load(Ordering::SeqCst), "calls skip the lock again");
+    }
 
     #[test]
     fn calls_skip_the_lock_while_no_database_is_suspect() {

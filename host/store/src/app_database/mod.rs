@@ -161,6 +161,7 @@ impl AppDatabases {
     /// Records that an app's database can't be read.
     pub(crate) fn note_unreadable(&self, app: &AppName, error: &StoreError) {
         self.inner.shared.health.note_opened(app, Err(error));
+        self.inner.shared.health.note_failed(app, health::Call::Read, error);
     }
 
     /// Returns the apps with a folder.
