@@ -456,13 +456,13 @@ mod tests {
         };
         assert_eq!(field(&send(&app.client, &upload, Some("abc")).unwrap(), "id"), "p-1");
         send(&app.client, &upload, None).unwrap();
-        let keys: Vec<bool> = host
-            .requests()
+        let requests = host.requests();
+        let keys: Vec<bool> = requests
             .iter()
             .map(|request| request.headers.contains(&("idempotency-key".into(), "abc".into())))
             .collect();
         assert_eq!(keys, [true, false]);
-        assert_eq!(host.requests()[0].line, "POST /v1/apps/shop/pushes?skip_gates=true");
+        assert_eq!(requests[0].line, "POST /v1/apps/shop/pushes?skip_gates=true");
     }
 
     #[test]
