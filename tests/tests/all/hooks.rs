@@ -329,7 +329,7 @@ fn an_invalid_subscription_is_refused() {
     let refused = host.install(&middleware, "?wait=true").problem(422, "invalid-plugin");
     assert!(refused.to_string().contains("isopod_sdk::hook!"), "{refused}");
     let refused = host.upload("shop", &Bundle::component(guest("notify")), "").problem(422, "invalid-plugin");
-    assert!(refused.to_string().contains("the component is a plugin"), "{refused}");
+    assert!(refused.to_string().contains("it exports only interfaces of plugins"), "{refused}");
 }
 
 #[test]

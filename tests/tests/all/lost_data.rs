@@ -310,7 +310,7 @@ fn missing_bundles_are_reported_with_a_remedy() {
     let host = host.restart_after(|host| {
         fs::remove_dir_all(host.data().join("blobs")).expect("it exists");
         let (detail, fix) = finding(host.data(), "blobs");
-        assert!(detail.contains("1 bundle") && fix.contains("backup") && fix.contains("deploy"), "{detail}: {fix}");
+        assert!(detail.contains("1 component") && fix.contains("backup") && fix.contains("deploy"), "{detail}: {fix}");
     });
     let warned = warning(&host, "no file in blobs/").unwrap_or_else(|| panic!("{}", host.said()));
     assert!(warned.contains("backup"), "{warned}");

@@ -46,13 +46,13 @@ fn a_handler_cannot_send_an_event_with_the_source_of_another_app() {
     }
     for source in &RESERVED[1..] {
         for app in [None, Some("audit")] {
-            let steps = json!([["emit", { "id": "same", "source": source, "app": app, "steps": [] }]]);
+            let steps = json!([["strict"], ["emit", { "id": "same", "source": source, "app": app, "steps": [] }]]);
             let event = host.push_steps("outbox", None, &steps);
             let dead = host.until_event("outbox", &event, "dead");
             assert!(dead["error"].as_str().is_some_and(|error| error.contains("reserved")), "{dead}");
         }
     }
-    let steps = json!([["emit", { "id": "same", "source": RESERVED[0], "app": "audit", "steps": [] }]]);
+    let steps = json!([["strict"], ["emit", { "id": "same", "source": RESERVED[0], "app": "audit", "steps": [] }]]);
     let event = host.push_steps("outbox", None, &steps);
     host.until_event("outbox", &event, "done");
     assert_eq!(host.until_event("audit", "same", "done")["source"], RESERVED[0]);
