@@ -69,12 +69,10 @@ mod tests {
     #[test]
     fn the_first_rule_for_the_app_decides() {
         let rules = "shop=on, wiki = off,on";
-        assert_eq!([Some("shop"), Some("wiki"), Some("blog"), None].map(|app| decide(rules, "f", app, None)), [
-            Ok(true),
-            Ok(false),
-            Ok(true),
-            Ok(true)
-        ]);
+        assert_eq!(
+            [Some("shop"), Some("wiki"), Some("blog"), None].map(|app| decide(rules, "f", app, None)),
+            [Ok(true), Ok(false), Ok(true), Ok(true)]
+        );
         assert_eq!(decide("shop=on", "f", Some("wiki"), None), Ok(false), "without a rule, the flag is off");
     }
 

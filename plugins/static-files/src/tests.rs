@@ -116,8 +116,7 @@ fn responses_that_depend_on_accept_vary_by_it() {
         }
     };
     let (plain, pages) = ("{}", r#"{"fallback": "index.html"}"#);
-    let (missing, both) =
-        (r#"{"not_found": "404.html"}"#, r#"{"fallback": "index.html", "not_found": "404.html"}"#);
+    let (missing, both) = (r#"{"not_found": "404.html"}"#, r#"{"fallback": "index.html", "not_found": "404.html"}"#);
     for accept in ["text/html", "application/json"] {
         for (config, expected) in [(plain, None), (missing, None), (pages, Some("accept")), (both, Some("accept"))] {
             assert_eq!(vary(config, "/orders/7", accept).as_deref(), expected, "{config} {accept}");

@@ -44,6 +44,7 @@ mod tests {
             "probe-caller",
             "probe-events",
             "probe-flat",
+            "probe-gate",
             "probe-js",
             "probe-plugin",
             "probe-provider",
