@@ -96,7 +96,7 @@ fn broadcast(isopod: &Isopod, file: &Path, events: u64) -> Result<Broadcast> {
     let mut child = command.stdout(Stdio::piped()).spawn().context("cannot start `isopod broadcast`")?;
     let mut command_mib = f64::NAN;
     while child.try_wait()?.is_none() {
-        // The figure is no longer available after the command exits.
+        // Read now: the figure disappears when the command exits.
         command_mib = machine::peak_resident_mib(child.id()).unwrap_or(command_mib);
         std::thread::sleep(LOOK_EVERY);
     }

@@ -345,7 +345,7 @@ fn many_urls_do_not_evict_the_keys_of_a_url_in_use() {
     let fetches = provider.fetches();
     assert!(sent(&named("a"), &remote()).is_ok());
     assert_eq!(provider.fetches(), fetches);
-    // Later, sets that are no longer in use make room.
+    // Later, unused sets make room.
     host.advance(Duration::from_secs(61));
     other(0);
     other(2 * remote::SETS_MAX);
