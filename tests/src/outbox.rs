@@ -52,6 +52,14 @@ impl Host {
         id
     }
 
+    /// Waits until an event that `from` sent to `to` was forwarded and handled, and returns it as
+    /// `to` has it. The event can reach `to` after its sending handler is done.
+    #[track_caller]
+    pub fn until_forwarded(&self, from: &str, to: &str, id: &str) -> Value {
+        self.until_event(from, id, "done");
+        self.until_event(to, id, "done")
+    }
+
     /// Runs steps in a request, and returns the result of each.
     ///
     /// # Panics

@@ -123,8 +123,7 @@ fn an_event_to_another_app_is_forwarded_once() {
     let other = host.push_steps("outbox", None, &forwarded("other"));
     repeated.iter().chain([&other]).for_each(|id| drop(host.until_event("outbox", id, "done")));
     for id in ["same", "other"] {
-        host.until_event("outbox", id, "done");
-        let done = host.until_event("audit", id, "done");
+        let done = host.until_forwarded("outbox", "audit", id);
         assert_eq!((&done["source"], &done["attempt"]), (&json!("/apps/outbox"), &json!(1)), "{done}");
     }
     assert_eq!(host.stored_events("audit", "").len(), 2);
@@ -135,8 +134,7 @@ fn an_event_to_another_app_is_forwarded_once() {
     host.until_event("outbox", &late, "done");
     host.until_event("outbox", "late", "delayed");
     host.api(Ask::post("/v1/apps/audit/start")).expect(202);
-    host.until_event("outbox", "late", "done");
-    host.until_event("audit", "late", "done");
+    host.until_forwarded("outbox", "audit", "late");
     assert_eq!(host.value("audit", "audited"), "3");
 }
 

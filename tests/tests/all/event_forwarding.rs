@@ -43,12 +43,6 @@ fn until_postponed(host: &Host, id: &str, why: &str) -> Value {
     event
 }
 
-/// Waits until the event was forwarded and handled, and returns it.
-fn until_handled(host: &Host, id: &str) -> Value {
-    host.until_event("outbox", id, "done");
-    host.until_event("audit", id, "done")
-}
-
 /// Returns the step that sends an event to an app, or to the sender's own handler.
 fn emitting(app: Option<&str>) -> Value {
     json!(["emit", { "id": "same", "source": "/test", "app": app, "steps": [["increment", "received"]] }])
@@ -117,7 +111,7 @@ fn an_event_for_an_app_that_does_not_serve_waits_for_it() {
     send(&host, "first", 0);
     until_postponed(&host, "first", "the event can't be forwarded to `audit`: ");
     deploy_audit(&host);
-    until_handled(&host, "first");
+    host.until_forwarded("outbox", "audit", "first");
     host.stop_app("audit");
     send(&host, "second", 0);
     let waiting = until_postponed(&host, "second", "stopped");
@@ -126,7 +120,7 @@ fn an_event_for_an_app_that_does_not_serve_waits_for_it() {
     let own = host.push_steps("outbox", Some("ann"), &json!([["set", "own", "yes"]]));
     host.until_event("outbox", &own, "done");
     host.start_app("audit");
-    assert_eq!(until_handled(&host, "second")["subject"], "ann");
+    assert_eq!(host.until_forwarded("outbox", "audit", "second")["subject"], "ann");
     assert_eq!(host.value("audit", "audited"), "second");
 }
 
@@ -140,7 +134,7 @@ fn an_event_for_a_full_queue_waits_until_there_is_room() {
     send(&host, "late", 0);
     until_postponed(&host, "late", "queue is full");
     let host = host.restart_after(|host| host.empty_event_queue("audit"));
-    until_handled(&host, "late");
+    host.until_forwarded("outbox", "audit", "late");
 }
 
 #[test]
@@ -159,7 +153,7 @@ fn a_redriven_event_for_another_app_does_not_expire() {
     deploy_audit(&host);
     let redrive = Ask::post("/v1/apps/outbox/dead-letters/redrive").json(&json!({ "id": "late" }));
     assert_eq!(host.api(redrive).expect(200).json()["events"], 1);
-    assert_eq!(until_handled(&host, "late")["expires_at"], Value::Null);
+    assert_eq!(host.until_forwarded("outbox", "audit", "late")["expires_at"], Value::Null);
     assert_eq!(host.value("audit", "received"), "1");
 }
 
@@ -184,6 +178,6 @@ fn an_event_for_a_destroyed_app_never_reaches_a_new_app_of_the_same_name() {
     assert!(letter["error"].as_str().is_some_and(|error| error.contains("was destroyed")), "{letter}");
     assert_eq!((host.value("audit", "audited"), host.stored_events("audit", "")), (Value::Null, vec![]));
     send(&host, "new", 0);
-    until_handled(&host, "new");
+    host.until_forwarded("outbox", "audit", "new");
     assert_eq!(host.value("audit", "audited"), "new");
 }
