@@ -47,7 +47,7 @@ pub(crate) struct Config {
     pub(crate) outbound: Outbound,
     /// The middleware of all apps.
     pub(crate) middleware: Vec<MiddlewareUse>,
-    /// The gates that decide about the releases of apps.
+    /// The gates that may refuse releases of apps.
     pub(crate) gates: Vec<GateUse>,
 }
 

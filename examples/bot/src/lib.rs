@@ -203,7 +203,8 @@ fn summary(user: &str, chat: Chat) -> Result<()> {
     send_later(user, format!("Messages from you today: {messages}"), chat)
 }
 
-/// Calls `act` with each user of one page. Returns the last key of the page if another one follows.
+/// Calls `act` with each user of one page. Returns the last key of the page if another page
+/// follows.
 fn each_user(after: Option<String>, act: impl Fn(&str, User) -> Result<()>) -> Result<Option<String>> {
     let bucket = kv::open("default")?;
     let mut users: Vec<String> = bucket.keys()?.into_iter().filter(|key| key.starts_with("user/")).collect();

@@ -39,7 +39,7 @@ async fn handle(request: Request) -> Result<Response> {
     }))
 }
 
-/// Calls the provider, which does what the event's data names.
+/// Calls the provider with the data of the event, which names its misbehaviour.
 async fn on_event(event: Event) -> Result<Option<Reply>, EventError> {
     probe::misbehave(&event.json::<String>()?);
     Ok(None)

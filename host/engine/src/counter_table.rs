@@ -41,7 +41,7 @@ impl Default for Counters {
 }
 
 impl Counters {
-    /// Takes tokens from the bucket of a key. A larger table is charged to the memory budget.
+    /// Takes tokens from the bucket of a key. Charges a table that grows to the memory budget.
     pub(crate) fn take(&self, key: &str, tokens: u32, rate: Rate, memory: &Arc<Budget>) -> Result<Taken, NoBucket> {
         let hash = self.hasher.hash_one(key);
         let mut table = self.lock();
@@ -66,7 +66,7 @@ impl Counters {
 struct Table {
     /// A power of two of sets.
     sets: Vec<[Slot; WAYS]>,
-    /// The part of the memory budget that the table takes.
+    /// The table's reservation in the memory budget.
     reservation: Option<Reservation>,
 }
 
@@ -120,7 +120,8 @@ impl Table {
         self.sets.iter().flatten().all(|slot| slot.bucket.is_full(now))
     }
 
-    /// Reserves memory for a table of twice the size. A small table is free of charge.
+    /// Reserves memory for a table of twice the size. A small table isn't charged. Returns whether
+    /// the budget has room.
     fn reserve_double(&mut self, memory: &Arc<Budget>) -> bool {
         let bytes = size_of_val(&*self.sets);
         let charged = if bytes > limits::COUNTERS_BYTES_UNCHARGED { bytes } else { 0 };

@@ -63,8 +63,8 @@ impl Component {
         &self.info
     }
 
-    /// Returns this component for an app, which offers no interfaces. Their signatures would
-    /// otherwise stay in the memory of each of its releases.
+    /// Returns the component without its exported interfaces. An app offers none, and each of its
+    /// releases would otherwise keep their signatures in memory.
     #[must_use]
     pub fn without_exported_interfaces(mut self) -> Self {
         self.info.exported_interfaces.clear();

@@ -50,7 +50,7 @@ pub struct Reply {
     pub data: Vec<u8>,
 }
 
-/// A failure that the handler reports. Its message has at most `EVENT_ERROR_BYTES_MAX` bytes.
+/// A failure that the handler reports. Its message has at most `GUEST_ERROR_BYTES_MAX` bytes.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EventFailure {
     /// Another delivery would fail again.

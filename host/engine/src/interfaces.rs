@@ -126,7 +126,7 @@ impl<'a> Reader<'a> {
 
 /// Why a function has no signature.
 enum Unwritten {
-    /// A type can't be passed on.
+    /// The function has a type, or is of a kind, that providers don't support.
     Unsupported(&'static str),
     /// The component's interfaces are too large.
     TooLarge,

@@ -119,7 +119,7 @@ pub const CONCURRENT_ENTRIES_MAX: usize = 10_000;
 pub const HOST_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
 /// Bytes of the names and written-out signatures of all interfaces that a component imports from
-/// providers or offers as one. A deploy with larger interfaces is refused.
+/// providers, or exports as a provider. A deploy with larger interfaces is refused.
 pub const INTERFACES_BYTES_MAX: usize = 256 * 1024;
 
 /// Bytes that a host call copies out of the guest or into it: about as much as can be copied
@@ -311,14 +311,14 @@ pub const RESPONSE_HEADERS_BYTES_MAX: usize = 128 * 1024;
 /// Header changes of one decision of a middleware. More make the decision invalid.
 pub const DECISION_CHANGES_MAX: usize = 128;
 
-/// Header fields of a head after the changes of a middleware. With more, its decision is invalid.
-/// The total size of the fields has the same limit as in a flat response.
+/// Header fields of a head after the changes of a middleware. A decision that leads to more is
+/// invalid. The total size of the fields has the same limit as in a flat response.
 pub const HEAD_FIELDS_MAX: usize = 512;
 
 /// Bytes of the context that a middleware returns for the response. More make its decision invalid.
 pub const RESPONSE_CONTEXT_BYTES_MAX: usize = 16 * 1024;
 
-/// Bytes of a gate's reason to refuse a release. The rest is cut off: the reason is stored with the
+/// Bytes of a gate's reason for a refusal. A longer reason is truncated: it is stored with the
 /// release, and people read it.
 pub const GATE_REASON_BYTES_MAX: usize = 2 * 1024;
 
@@ -327,7 +327,7 @@ pub const GATE_REASON_BYTES_MAX: usize = 2 * 1024;
 pub const COUNTER_KEY_BYTES_MAX: usize = 256;
 
 /// Token buckets of one plugin for one app. A new key beyond it, or in a full part of their table,
-/// evicts the bucket that will be full soonest, so that keys that take few tokens don't free a
+/// evicts the bucket that will be full soonest, so that keys that take few tokens don't unblock a
 /// client that has used up its tokens. Together, the buckets take 256 KiB.
 pub const COUNTERS_MAX: usize = 16 * 1024;
 

@@ -20,7 +20,7 @@ pub const HEAD_BYTES: usize = MAGIC.len() + size_of::<u32>();
 /// The bytes of a digest in an ETag: enough that two versions of a file never have the same one.
 const ETAG_BYTES: usize = 16;
 
-/// The overhead of the two allocations of an asset, at most.
+/// The maximum overhead of the two allocations of an asset.
 const ALLOCATIONS_BYTES: usize = 32;
 
 /// The assets of a release, by path.

@@ -1,5 +1,5 @@
-//! How the host uses gates: the plugin, its config, the apps whose releases it decides about, and
-//! the reaction to a failure. Never calls a plugin.
+//! How the host uses gates: the plugin, its config, the apps that it applies to, and the reaction
+//! to a failure. Never calls a plugin.
 
 use std::fmt;
 use std::str::FromStr;
@@ -17,9 +17,9 @@ pub struct GateUse {
     pub config: MiddlewareConfig,
     /// What happens to a release if the plugin fails.
     pub on_failure: OnFailure,
-    /// The apps whose releases the gate decides about; if empty, all.
+    /// The apps that the gate applies to; if empty, all.
     pub apps: Vec<AppPattern>,
-    /// The types of these apps; if empty, all.
+    /// The app types that the gate applies to; if empty, all.
     pub types: Vec<AppType>,
 }
 
@@ -33,17 +33,17 @@ impl GateUse {
         Self { plugin, config, on_failure, apps: Vec::new(), types: Vec::new() }
     }
 
-    /// Returns whether the gate decides about the releases of this app.
+    /// Returns whether the gate applies to this app.
     pub fn applies_to(&self, app: &AppName, app_type: AppType) -> bool {
         let is_named = self.apps.is_empty() || self.apps.iter().any(|pattern| pattern.matches(app));
         is_named && (self.types.is_empty() || self.types.contains(&app_type))
     }
 }
 
-/// A pattern of app names: one name, or the start of names, followed by `*`.
+/// A pattern of app names: a name, or a prefix followed by `*`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AppPattern {
-    /// The name or its start, without the `*`.
+    /// The name or the prefix, without the `*`.
     name: String,
     is_prefix: bool,
 }

@@ -88,7 +88,7 @@ pub const BUNDLE_ENTRIES_MAX: usize = 64;
 pub const ASSET_ENTRIES_MAX: usize = 10_000;
 /// A bundle whose assets have longer paths in total is rejected, for the same reason.
 pub const ASSET_PATHS_BYTES_MAX: usize = 1 << 20;
-/// A pack of assets with a larger index counts as damaged: no valid bundle leads to one.
+/// A pack of assets with a larger index counts as damaged: no valid bundle produces one.
 pub const ASSET_INDEX_BYTES_MAX: usize = 2 * ASSET_PATHS_BYTES_MAX + 128 * ASSET_ENTRIES_MAX;
 /// A bundle with a longer path is rejected: no file of a bundle needs one.
 pub const BUNDLE_PATH_BYTES_MAX: usize = 512;
@@ -203,7 +203,7 @@ pub const SWAP_WATCH: Duration = Duration::from_secs(10);
 /// After this many calls by the first apps, all apps use the new release of a plugin. Enough for a
 /// verdict about a release that fails often.
 pub const CANARY_CALLS: u64 = 50;
-/// All apps use the new release of a plugin after this time, also if the first apps called it
+/// All apps use the new release of a plugin after this time, even if the first apps called it
 /// rarely.
 pub const CANARY_WATCH: Duration = Duration::from_secs(5);
 /// Fewer failures than this are not significant, for any number of requests.

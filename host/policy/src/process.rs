@@ -157,7 +157,7 @@ impl Process {
             Entry::Http | Entry::Events | Entry::Middleware | Entry::Gate | Entry::Provider => {
                 app_type == AppType::Production
             }
-            // Its events wait in the queue meanwhile.
+            // No caller waits: events stay in the queue until an instance has started.
             Entry::Hook => false,
             // No request would ever start it.
             Entry::Command => true,

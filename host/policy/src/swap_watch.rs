@@ -59,8 +59,8 @@ pub fn judge(old: &Counts, new: &Counts, elapsed: Duration) -> Verdict {
     if elapsed >= SWAP_WATCH { Verdict::Passed } else { Verdict::Watching }
 }
 
-/// Returns whether the first phase of a plugin's upgrade has ended, in which only a few apps use
-/// the new release, by the counts of that release since the swap, `elapsed` ago.
+/// Returns whether the canary phase of a plugin's upgrade has ended, in which only a few apps use
+/// the new release. `new` counts the calls of that release since the swap, `elapsed` ago.
 pub fn is_canary_complete(new: &Counts, elapsed: Duration) -> bool {
     new.requests >= CANARY_CALLS || elapsed >= CANARY_WATCH
 }

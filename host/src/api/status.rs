@@ -147,7 +147,7 @@ pub(super) async fn host(State(api): State<Arc<Api>>) -> (StatusCode, axum::Json
         if matches!(state, AppState::Error(_)) || data_error.is_some() {
             in_error.push(record.name.clone());
         }
-        // A full disk concerns many apps: one of them is enough.
+        // A full disk affects many apps, but is listed once.
         let is_new = |error: &StoreError| problems.iter().all(|known| discriminant(known) != discriminant(error));
         problems.extend(data_error.filter(|error| error.is_of_unwritable_disk() && is_new(error)));
     }

@@ -1,5 +1,5 @@
 //! Reads the assets of a project: the files below `static/` beside its manifest. Follows no links.
-//! What the host would refuse is refused before it is packed.
+//! Refuses before packing what the host would refuse.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -112,7 +112,7 @@ fn cell(text: &str) -> String {
 }
 
 /// Formats rows below their headings, with aligned columns and no trailing spaces. A long cell is
-/// truncated. Without rows, returns nothing: a note says what is missing.
+/// truncated. Returns an empty text without rows.
 pub(crate) fn table(headings: &[&str], rows: &[Vec<String>]) -> String {
     if rows.is_empty() {
         return String::new();

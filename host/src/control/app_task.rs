@@ -63,7 +63,7 @@ use crate::{
 enum Done {
     Loaded(LoadId, ReleaseNumber, Box<Result<Loaded, Failure>>),
     Watched(Arc<ActiveRelease>, Watched),
-    /// A release must be replaced, and the lock for it is held.
+    /// A release must be replaced, under the commit lock.
     Locked(Box<Replacing>, CommitGuard),
     ReplacementLoaded(ReleaseNumber, LastGoodSearch, Result<Option<LastGood>, Failure>, CommitGuard),
     /// The host shuts down.
@@ -483,7 +483,7 @@ impl AppTask {
                     self.watched(running, outcome).await;
                 }
             }
-            // The lock is released once the return is stored.
+            // The lock is released once the rollback is stored.
             Ok((_, Done::Locked(replacing, _guard))) => self.replace_locked(*replacing).await,
             Ok((_, Done::ReplacementLoaded(bad, search, good, _guard))) => {
                 self.replacement_loaded(bad, search, good).await;

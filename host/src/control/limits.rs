@@ -87,15 +87,15 @@ pub(crate) const DEAD_LETTERS_COMBINED: Duration = Duration::from_secs(60);
 /// Activities that one step passes to a hook. The next step follows immediately.
 pub(crate) const HOOK_EVENTS_PER_STEP: usize = 32;
 
-/// Bytes of an activity's figures, as JSON, in the event for hooks. Larger ones are left out.
+/// Bytes of an activity's details, as JSON, in the event for hooks. Larger details are left out.
 pub(crate) const HOOK_EVENT_DETAILS_BYTES_MAX: usize = 64 << 10;
 
 /// The longest interval between two checks for events that a hook has not received. An activity
 /// causes a check immediately.
 pub(crate) const HOOK_CHECK_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Pause before events are passed again to a hook that could not take them: it is stopped, or its
-/// queue is full.
+/// Pause before the host passes events again to a hook that can't receive them: it is stopped, or
+/// its queue is full.
 pub(crate) const HOOK_RETRY_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Activities in the queue to the store, all apps together. A further activity is dropped, with a
@@ -136,17 +136,17 @@ pub(crate) const ROLLOUT_CHECK_INTERVAL: Duration = Duration::from_millis(100);
 /// Earlier releases that an automatic rollback tries, latest first. Then the app is in error.
 pub(crate) const ROLLBACK_CANDIDATES_MAX: usize = 3;
 
-/// The longest pause before an automatic return again tries to load a release that the host could
+/// The longest pause before an automatic rollback tries again to load a release that the host could
 /// not read. The first pause is `RESTORE_RETRY_INTERVAL`, and each further one is twice as long.
 pub(crate) const RETURN_RETRY_MAX: Duration = Duration::from_secs(60);
 
-/// Time for which an automatic return waits for a release that the host can't read. Then it tries
+/// Time for which an automatic rollback waits for a release that the host can't read. Then it tries
 /// an earlier release.
 pub(crate) const RETURN_READS_TIMEOUT: Duration = Duration::from_secs(600);
 
-/// Rounds of checks before a commit of a release. A further round follows if a plugin of the app,
-/// or an app that uses the plugin, changed during the round before. Beyond it the change fails, and
-/// can be repeated.
+/// Rounds of checks before the commit of a release. A further round follows if a plugin of the app,
+/// or an app that uses the plugin, changed during the round before. Beyond it, the change fails,
+/// and can be repeated.
 pub(crate) const COMMIT_CHECKS_MAX: usize = 8;
 
 /// The longest interval between two checks of the clock for schedules: a jump of the clock is
@@ -229,9 +229,9 @@ pub(crate) const SAME_TRAPS_MAX: u32 = 3;
 /// The time until the next attempt if the handler could not be called.
 pub(crate) const DELIVERY_POSTPONED: Duration = Duration::from_secs(1);
 
-/// The longest time until an event is forwarded again to an app that is stopped, has no release, or
-/// has a full queue, or is delivered again whose provider was unavailable. Below it, the event
-/// waits again for about as long as it has waited so far.
+/// The longest delay before an event is forwarded again to an app that was stopped, had no release
+/// or had a full queue, or delivered again after its provider was unavailable. Below it, the delay
+/// is about as long as the event has waited so far.
 pub(crate) const OUTAGE_POSTPONED_MAX: Duration = Duration::from_secs(60);
 
 /// The shortest time for which a handler can postpone an event. A shorter time is extended.

@@ -40,7 +40,7 @@ pub(in crate::control) struct Options {
     pub(in crate::control) directory: Arc<Directory>,
     /// The middleware that the operator requires for all apps.
     pub(in crate::control) required: Vec<MiddlewareUse>,
-    /// The gates that decide about the releases of apps.
+    /// The gates that may refuse releases of apps.
     pub(in crate::control) gates: Vec<GateUse>,
 }
 
@@ -51,7 +51,7 @@ pub(crate) struct Plugins(Arc<Service>);
 struct Service {
     options: Options,
     /// Held shared while an app commits a release, and exclusively while a plugin commits a release
-    /// or is destroyed (`commit_lock.rs`). An automatic return counts as a commit.
+    /// or is destroyed (`commit_lock.rs`). An automatic rollback counts as a commit.
     uses: Arc<RwLock<()>>,
     /// The required configs that plugins rejected at the last check.
     rejected: Mutex<Vec<RejectedConfig>>,

@@ -59,7 +59,7 @@ pub(crate) struct Options {
     pub(crate) freeze_after: Duration,
     /// The middleware that the operator requires for all apps.
     pub(crate) required_middleware: Vec<MiddlewareUse>,
-    /// The gates that decide about the releases of apps.
+    /// The gates that may refuse releases of apps.
     pub(crate) gates: Vec<GateUse>,
 }
 

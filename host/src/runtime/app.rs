@@ -23,7 +23,7 @@ pub(crate) struct App {
     kind: AppKind,
     resources: Arc<AppResources>,
     serving: ArcSwap<Serving>,
-    /// The first phase of a plugin's upgrade, while it is in progress.
+    /// The canary phase of a plugin's upgrade, while it is in progress.
     canary: ArcSwapOption<Canary>,
     /// All releases that have taken jobs, including those that drain.
     resident: Arc<ResidentReleases>,

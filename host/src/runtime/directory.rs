@@ -57,7 +57,7 @@ impl Directory {
     }
 
     /// Returns the release of a plugin that an app uses. Like [`Self::serving`], except during the
-    /// first phase of the plugin's upgrade: then it may be the former release, if the app accepts
+    /// canary phase of the plugin's upgrade: then it may be the former release, if the app accepts
     /// its version.
     pub(crate) async fn serving_for(
         &self,

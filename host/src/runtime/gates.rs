@@ -14,7 +14,7 @@ pub(crate) async fn ask_gate(
     release: GatedRelease,
 ) -> Result<GateDecision, PluginFailureReason> {
     let calls = app.resources().plugin_calls(&used.plugin.name);
-    // The number of gates is limited, so is the number of counters that an app keeps.
+    // The number of gates is limited, and so is the number of counters that an app keeps.
     calls.keep();
     let call = async {
         let plugin = directory.get(used.plugin.name.as_str()).filter(|app| app.is_plugin());

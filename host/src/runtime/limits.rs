@@ -42,7 +42,7 @@ pub(crate) const FILE_RUNTIMES_MAX: usize = 128;
 /// Size of the chunks in which an asset is read. A response holds at most one chunk in memory.
 pub(crate) const ASSET_CHUNK_BYTES: usize = 128 << 10;
 
-/// Bytes of one app's assets that are being sent, one chunk or less for each response. A response
+/// Bytes of one app's assets that are being sent, at most one chunk for each response. A response
 /// beyond it is refused with 503: slow clients of one app must not use up the budget of all apps.
 pub(crate) const ASSET_BYTES_PER_APP: u64 = 128 << 20;
 
@@ -60,14 +60,14 @@ pub(crate) const ASSET_READS_ALL: usize = 32;
 /// index is dropped, and read again when a request needs it.
 pub(crate) const ASSET_INDEX_BYTES_ALL: u64 = 64 << 20;
 
-/// Indexes of assets in memory for which the table has room when the host starts. It grows.
+/// Indexes of assets for which the cache reserves space when the host starts. The cache grows
+/// beyond it.
 pub(crate) const ASSET_INDEXES_EXPECTED: usize = 256;
 
 /// Size of the pieces in which a pack of assets is read to verify it.
 pub(crate) const ASSET_VERIFIED_BYTES: usize = 1 << 20;
 
-/// Time after a logged failure to read a pack of assets in which the host logs no further one.
-/// Access lines show every failure.
+/// Interval between two logged failures to read a pack of assets. Access lines show every failure.
 pub(crate) const ASSET_FAILURES_LOGGED: Duration = Duration::from_secs(10);
 
 /// Timeout of one read of an asset, including its wait for a thread. Then the response fails.

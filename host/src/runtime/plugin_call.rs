@@ -114,7 +114,7 @@ where
 
 impl ActiveRelease {
     /// Checks that the version of this plugin is within the range of a user. A deploy checks it
-    /// too; an automatic return, or a release that serves at its own URL, may violate the range.
+    /// too. An automatic rollback, or a release that serves at its own URL, may violate the range.
     pub(super) fn ensure_accepted(&self, by: &PluginReference) -> Result<(), PluginFailureReason> {
         match self.plugin_version() {
             Some(version) if !by.accepts(version) => Err(PluginFailureReason::Version(version.clone())),

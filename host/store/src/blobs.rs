@@ -156,7 +156,8 @@ impl Blobs {
         .await
     }
 
-    /// Renews the time of a blob, so that a sweep doesn't remove it before its use is recorded.
+    /// Renews the modification time of a blob, so that a sweep doesn't remove it before its use is
+    /// recorded.
     pub async fn touch(&self, digest: &Digest) -> Result<(), StoreError> {
         let (path, digest) = (self.path(digest), digest.clone());
         blocking(move || {

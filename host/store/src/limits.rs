@@ -141,8 +141,8 @@ pub const DISK_FULL_BYTES: u64 = 1024 * 1024;
 /// they are queued.
 pub const CALLS_WAITING_MAX: usize = 256;
 
-/// Events that are kept for hooks which can't receive them, such as a stopped hook. Beyond it the
-/// oldest are dropped and reported: activity never waits for a hook.
+/// Events that the host keeps for hooks that can't receive them, such as a stopped hook. Beyond it,
+/// the oldest are dropped and reported: activity never waits for a hook.
 pub const HOOK_EVENTS_MAX: i64 = 10_000;
 
 /// Events of an app that have not ended, and dead letters. Beyond it further events are refused:

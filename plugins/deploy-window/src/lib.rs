@@ -1,5 +1,5 @@
-//! Allows releases only at certain times of the week. Outside of them, it refuses a release and
-//! names the next time at which one is allowed.
+//! Allows releases only in weekly windows. Outside them, it refuses a release and states when the
+//! next window begins.
 //!
 //! The keys of its config:
 //!
@@ -13,8 +13,8 @@
 //! | `rollbacks` | `true` | whether rollbacks are allowed at any time |
 //! | `settings` | `false` | whether changes of config vars, process types and grants are allowed at any time |
 //!
-//! If the clock skips the time at which a window begins or ends, it does so as much later. If the
-//! clock repeats that time, the first one counts.
+//! If a clock change skips the start or end of a window, it moves later by the length of the gap.
+//! If a clock change repeats it, the first occurrence counts.
 
 use isopod_sdk::plugin::gate::{Cause, Decision, Release};
 use isopod_sdk::prelude::*;
@@ -129,9 +129,9 @@ async fn before_activate(release: &Release, settings: &Settings) -> Result<Decis
     Ok(if is_free { Decision::Allow } else { decide(&now.to_zoned(settings.zone.clone()), settings) })
 }
 
-/// Decides about a release at a time.
+/// Decides about a release at this time.
 fn decide(now: &Zoned, settings: &Settings) -> Decision {
-    // A window of yesterday may last until today, and each window begins within a week.
+    // A window that began yesterday may last until today, and each window begins within a week.
     let days = (-1..=8).filter_map(|day| now.date().checked_add(SignedDuration::from_hours(24 * day)).ok());
     let on = |date| settings.allow.iter().filter_map(move |window| window.on(date, &settings.zone));
     let windows: Vec<std::ops::Range<Timestamp>> = days.flat_map(on).collect();

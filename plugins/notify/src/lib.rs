@@ -1,5 +1,5 @@
 //! Notifications: posts the activity of apps to a webhook, such as one of Slack. Never loses an
-//! event: one that the webhook doesn't take is posted again, or becomes a dead letter.
+//! event: if the webhook doesn't accept it, it is posted again, or becomes a dead letter.
 //!
 //! Its config vars:
 //!
@@ -11,9 +11,10 @@
 //! The plugin needs a grant for the server of the webhook. `subscribe` in its manifest selects the
 //! events.
 //!
-//! A status 2xx completes the event. 408, 429, 5xx and failed connections are retried, after
-//! `retry-after` if the webhook sends it. Another status makes the event a dead letter. The field
-//! `idempotency-key` contains the event's id, which is the same in each attempt.
+//! A response with a 2xx status completes the event. After 408, 429, 5xx or a failed connection,
+//! the event is posted again, after `retry-after` if the webhook sends it. Any other status makes
+//! the event a dead letter. The header `idempotency-key` contains the event's id, which is the same
+//! in each attempt.
 
 use isopod_sdk::plugin::Activity;
 use isopod_sdk::prelude::*;
@@ -82,7 +83,7 @@ fn message(event: &Event, activity: &Activity) -> String {
         "isopod.app.alert" | "isopod.app.release-returned" | "isopod.app.push-failed" => ":warning: ",
         _ => "",
     };
-    // Slack reads these characters as its own markup.
+    // Slack interprets these characters as markup.
     let what = what.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
     format!("{mark}{app}: {what}")
 }

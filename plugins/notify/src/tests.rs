@@ -8,7 +8,7 @@ use std::rc::Rc;
 
 const URL: &str = "https://hooks.example/T1";
 
-/// A host whose webhook gives this response and notes the requests.
+/// A host whose webhook gives this response, and the requests that it has received.
 fn host(response: impl Fn() -> Result<Response> + 'static) -> (TestHost, Rc<RefCell<Vec<Request>>>) {
     let (host, requests) = (TestHost::new(), Rc::<RefCell<Vec<Request>>>::default());
     host.set_config("WEBHOOK_URL", URL);

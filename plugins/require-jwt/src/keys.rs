@@ -32,7 +32,7 @@ pub(crate) fn of_secret(var: &str) -> Result<Key, String> {
     let set = format!("set it with `isopod config set {var}=… --secret --app require-jwt`");
     let secret = config::get(var).ok_or_else(|| format!("the plugin has no config var {var}; {set}"))?;
     if secret.len() < SECRET_BYTES_MIN {
-        // Without its length: the config is an app's, and the secret may not be meant for it.
+        // Doesn't state the length: the app's config may name a secret that is not meant for it.
         return Err(format!("the secret {var} is shorter than {SECRET_BYTES_MIN} bytes, which HS256 requires; {set}"));
     }
     let key = DecodingKey::from_secret(secret.as_bytes()).map_err(|error| format!("the secret {var}: {error}"))?;

@@ -6,7 +6,7 @@
 //! | key | meaning |
 //! | --- | --- |
 //! | `key` | a public key in PEM: RSA (RS256), P-256 (ES256) or Ed25519 (EdDSA) |
-//! | `jwks` | a JSON Web Key Set, as identity providers publish it; other keys are ignored |
+//! | `jwks` | a JSON Web Key Set, as identity providers publish it; unusable keys are ignored |
 //! | `jwks_url` | the `https` URL of a JSON Web Key Set; the plugin needs a grant for its host |
 //! | `jwks_interval` | the shortest time between two fetches, `1s` to `10m`; by default `30s` |
 //! | `secret_var` | the name of the plugin's config var with the secret for HS256, at least 32 bytes |

@@ -21,7 +21,7 @@ const FETCH_TIMEOUT: Duration = Duration::from_millis(700);
 const FIRST_INTERVAL: Duration = Duration::from_secs(1);
 /// The age at which a key set is fetched again, so that removed keys don't stay valid.
 const SET_KEPT_FOR: Duration = Duration::from_secs(600);
-/// Key sets of an instance. Beyond it, those that were not used for the longest time are evicted.
+/// Key sets of an instance. Beyond it, the least recently used ones are evicted.
 pub(crate) const SETS_MAX: usize = 256;
 /// The size of these key sets in JSON. Beyond it, they are evicted in the same way.
 const SETS_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -116,7 +116,7 @@ thread_local! {
     static FETCHED: RefCell<Vec<Entry>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Returns the keys of a URL, and notes that they are in use.
+/// Returns the keys of a URL, and marks them as used now.
 fn get(url: &str) -> Fetched {
     FETCHED.with_borrow_mut(|entries| {
         let Some(entry) = entries.iter_mut().find(|entry| entry.url == url) else { return Fetched::default() };

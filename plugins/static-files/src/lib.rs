@@ -12,8 +12,8 @@
 //! | --- | --- | --- |
 //! | `prefix` | `/` | the start of the paths that are served: with `/ui/`, `/ui/a.css` is `static/a.css` |
 //! | `index` | `index.html` | the file that is sent for a folder |
-//! | `fallback` | none | the file that is sent, with status 200, if a browser requests a page without a file: `index.html` |
-//! | `not_found` | none | the file that is sent, with status 404, for other paths without a file. Without this key, the app answers |
+//! | `fallback` | none | the file that is sent, with status 200, if a browser requests a page that has no file: `index.html` |
+//! | `not_found` | none | the file that is sent, with status 404, for other paths that have no file. Without this key, the app answers |
 //! | `cache` | none | `cache-control` by pattern: `{ "/assets/*" = "max-age=31536000, immutable" }` |
 //!
 //! A pattern of `cache` is a path, such as `/css/site.css` for `static/css/site.css`, the start of
@@ -107,8 +107,8 @@ async fn serve(request: &AppRequest, Settings(config): &Settings) -> Result<Deci
     }
 }
 
-/// Adds `vary` to a response of the app where browsers get the fallback: a cache must not send one
-/// in place of the other.
+/// Adds `vary` to a response of the app for a path at which browsers get the fallback: a cache must
+/// not send one in place of the other.
 async fn add_vary(_: &ResponseHead, _: &[u8], _: &Settings) -> Result<ResponseDecision> {
     Ok(ResponseChanges::new().append_header("vary", "accept").into())
 }

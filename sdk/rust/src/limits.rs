@@ -27,7 +27,7 @@ pub(crate) const SETTINGS_SMALL_BYTES: usize = 4 * 1024;
 /// time, so an update fails only if hundreds of instances keep changing one key.
 pub(crate) const UPDATE_TRIES_MAX: u32 = 1_000;
 
-/// The longest delay and expiry of an event in native tests: the host refuses longer ones.
+/// The longest delay and expiry of an event in native tests: the host refuses longer ones too.
 #[cfg(not(target_family = "wasm"))]
 pub(crate) const EVENT_TIME_AHEAD_MAX: Duration = Duration::from_secs(366 * 24 * 3_600);
 

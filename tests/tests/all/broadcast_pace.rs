@@ -22,7 +22,7 @@ const LINES: usize = 32 << 10;
 /// The lines that the client sends at a time.
 const PART_LINES: usize = 64;
 
-/// The polls without a change after which the upload has stalled.
+/// The polls without a change after which the upload counts as stalled.
 const STALLED_POLLS: u32 = 20;
 
 /// The events that the host stores in one transaction.

@@ -1,5 +1,4 @@
-//! Tests gates that fail or are missing: only the releases of apps that they decide about are
-//! affected.
+//! Tests gates that fail or are missing: only releases of the apps that they apply to are affected.
 
 use isopod_tests::{
     Bundle, Host, Load, Neighbour,
@@ -82,7 +81,7 @@ fn a_config_that_the_gate_rejects_fails_its_installation() {
     assert!(refused["push"]["reason"].as_str().is_some_and(|why| why.contains("explode")), "{refused}");
 }
 
-/// The gate can't be asked, and the app returns nevertheless.
+/// The gate is stopped, so that a call of it would fail.
 #[test]
 fn the_return_to_the_former_release_passes_no_gate() {
     let host = host_with_gate("{}", "");

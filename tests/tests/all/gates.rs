@@ -1,4 +1,4 @@
-//! Tests gates: which releases a gate decides about, what it receives, and what its decisions do.
+//! Tests gates: which releases a gate applies to, what it receives, and what its decisions do.
 //! `gate_failures.rs` tests gates that fail.
 
 use isopod_tests::{

@@ -31,8 +31,8 @@ fn until_deploying(host: &Host, push: &Push) {
     });
 }
 
-/// Both operations pause while they hold the lock, and the removal arrives at another step of the
-/// push in each round.
+/// Both operations pause while they hold the lock, and the removal arrives at a different step of
+/// the push in each round.
 #[test]
 fn a_plugin_is_not_removed_while_an_app_begins_to_use_it() {
     let host = Host::start_pausing("release-commits=sleep(150);plugin-unused=sleep(150)");

@@ -1,5 +1,5 @@
-//! Tests automatic returns to a former release, of a plugin and of an app: calls between releases
-//! that don't fit fail, and the activity names the apps.
+//! Tests automatic rollbacks of a plugin and of an app: if the releases don't fit each other, calls
+//! between them fail, and the activity names the apps.
 
 use isopod_tests::{
     Ask, Bundle, Host,
@@ -42,7 +42,7 @@ fn a_plugin_that_returns_fails_only_the_apps_that_it_does_not_fit() {
     host.deploy("breaker", app("breaker", &used("{ request = \"trap\" }", "")));
     host.get("old", "/").expect(200);
     host.installed(&probe_plugin("1.1.0", "[config]\nFEATURE = \"1\"\n"));
-    // The first app that calls the new version is the one that uses it first.
+    // The first app that calls the plugin uses the new version first.
     drop(host.get("breaker", "/"));
     host.deploy("ranged", app("ranged", &ranged("^1.1")));
     host.deploy("configured", app("configured", &used("{ request = \"pass\", needs = \"FEATURE\" }", "")));

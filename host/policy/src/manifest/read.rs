@@ -115,8 +115,8 @@ fn check_relative_path(path: &str) -> Result<(), &'static str> {
     Ok(())
 }
 
-/// The entry of a plugin's process type until the component's exports are known: the one that
-/// allows most settings.
+/// The entry of a plugin's process type until the component's exports are known: the entry that
+/// allows the most settings.
 const UNKNOWN_PLUGIN: Entry = Entry::Hook;
 
 fn read_process(table: &Table<'_, '_>, name: &ProcessName, manifest: &Manifest) -> Outcome<Process> {

@@ -53,7 +53,7 @@ impl AppTask {
                 }
             }
             Watched::Healthy | Watched::Superseded => {
-                // A release that is superseded, for example frozen, may not have passed this phase.
+                // The canary phase may still be in progress, for example if the release was frozen.
                 self.app.traffic.end_canary();
                 let standby = std::mem::take(&mut self.standby);
                 self.publish_standby();
@@ -89,8 +89,9 @@ impl AppTask {
         self.services.activity.record(&self.app, "process-failing", text, data).await;
     }
 
-    /// Replaces a release once no plugin and no app that uses it commits a release. The wait is on
-    /// another task, since a commit holds the lock while it waits for this task.
+    /// Replaces a release under the commit lock, so that no plugin and no app that uses it commits
+    /// meanwhile. Another task waits for the lock, since a commit holds it while it waits for this
+    /// task.
     fn replace(&mut self, replacing: Replacing) {
         let (plugins, kind) = (self.services.releases.plugins.clone(), self.app.kind);
         self.begin(async move { Done::Locked(Box::new(replacing), plugins.lock(kind).await) });
@@ -182,7 +183,7 @@ impl AppTask {
         self.report_unfit_plugins(running, replacing.bad);
     }
 
-    /// Stores the return from a bad release to a good release.
+    /// Stores the rollback from a bad release to a good release.
     async fn store_return(&self, (bad, good): (ReleaseNumber, ReleaseNumber), reason: Reason, activity: NewActivity) {
         let services = &self.services;
         services.activity.flush().await;

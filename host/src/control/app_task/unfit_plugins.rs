@@ -1,6 +1,6 @@
-//! Reports what doesn't fit after an automatic return: the apps that need a newer release of a
-//! plugin, and the plugins that have changed since a release of an app served. Never changes a
-//! release: the one that the return replaced fails.
+//! Reports plugins and apps that don't fit each other after an automatic rollback: the apps that
+//! need a newer release of a plugin, and the plugins that have changed since a release of an app
+//! served. Never replaces a release: the rollback has just replaced a failing one.
 
 use std::sync::Arc;
 
@@ -12,8 +12,8 @@ use crate::control::{app::AppRecord, plugins::UnfitPlugin};
 use crate::{observe::logs::LogLine, runtime::ActiveRelease};
 
 impl AppTask {
-    /// Checks a release that serves again in place of `bad`, and reports what doesn't fit. In the
-    /// background, since the checks may call a plugin.
+    /// Checks a release that has replaced `bad`, and reports the plugins or apps that it doesn't
+    /// fit. Runs in the background, since the checks may call a plugin.
     pub(super) fn report_unfit_plugins(&self, running: Arc<ActiveRelease>, bad: Arc<ActiveRelease>) {
         let (services, app) = (Arc::clone(&self.services), Arc::clone(&self.app));
         self.services.shutdown.in_background(async move {

@@ -70,8 +70,9 @@ async fn until(end: Option<Instant>) {
 }
 
 impl<L: Clone> Windows<L> {
-    /// Adds a dead letter of an app. The first one is due immediately. Dead letters that are due
-    /// are returned with their number, of which only the last is known.
+    /// Adds a dead letter of an app. If the app has no open window, opens one, and returns the dead
+    /// letter with the count 1, to be recorded immediately. Otherwise, counts it, and keeps only
+    /// the last one.
     fn add(&mut self, app: String, letter: L, now: Instant) -> Option<(u32, L)> {
         if let Some(window) = self.0.get_mut(&app) {
             window.unrecorded = window.unrecorded.saturating_add(1);
@@ -87,8 +88,8 @@ impl<L: Clone> Windows<L> {
         self.0.values().map(|window| window.ends_at).min()
     }
 
-    /// Ends the windows whose time is over, and returns their dead letters. A window with dead
-    /// letters begins again.
+    /// Ends the windows that are over. If a window has unrecorded dead letters, returns their count
+    /// and the last one, and begins the window again.
     fn end(&mut self, now: Instant) -> Vec<(u32, L)> {
         let mut due = Vec::new();
         self.0.retain(|_, window| {

@@ -1,7 +1,8 @@
 //! Passes the activity of apps to hooks: reads the events that a hook has not received yet, and
 //! stores those of its subscription in the hook's own queue, which delivers them. If the host ends
-//! in between, the next start stores them again, and the queue recognises the duplicates. Never
-//! delays an activity: each hook has a task of its own, which waits while its hook takes no events.
+//! before it has recorded them as received, it stores them again after its start, and the queue
+//! discards the duplicates. Never delays an activity: each hook has its own task, which waits while
+//! the hook can't receive events.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -135,7 +136,7 @@ impl Service {
         self.activity.record(app, "hook-events-dropped", text, json!({ "events": dropped })).await;
     }
 
-    /// Returns the settings of a hook. `None` if its current release isn't a hook by now.
+    /// Returns the settings of a hook; `None` if its current release is not a hook.
     async fn hook(&self, app: &AppRecord) -> Result<Option<Hook>, StoreError> {
         let Some(number) = app.fields().release else { return Ok(None) };
         let release = self.store.release(&app.name, number).await?;

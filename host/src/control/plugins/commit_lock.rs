@@ -1,6 +1,6 @@
 //! The lock that keeps plugins and the apps that use them consistent: a release commits only after
 //! it was checked with the current releases of the other side. Owns the lock and the checks of a
-//! commit. An automatic return takes the lock too, so that it doesn't change what a commit has
+//! commit. An automatic rollback takes the lock too, so that it doesn't change what a commit has
 //! checked. Never calls a plugin while it holds the lock.
 //!
 //! The order of locks: the lock is taken before a command is sent to the task of an app or a
@@ -82,8 +82,8 @@ impl Plugins {
     }
 
     /// Takes the lock of a commit, and checks under the lock what the commit combines: versions,
-    /// interfaces, and that each config was accepted. Validates further configs without the lock,
-    /// and then begins again.
+    /// interfaces, and that each config was accepted. If a config was not, releases the lock, calls
+    /// the plugin to check it, and begins again.
     pub(in crate::control) async fn lock_commit(
         &self,
         app: &AppRecord,
@@ -117,7 +117,7 @@ impl Plugins {
         Err(Failure::PluginsChanging)
     }
 
-    /// Waits for the lock of a commit, or of an automatic return.
+    /// Waits for the lock of a commit or of an automatic rollback.
     pub(in crate::control) async fn lock(&self, kind: AppKind) -> CommitGuard {
         let uses = Arc::clone(&self.0.uses);
         match kind {

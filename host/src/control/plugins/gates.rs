@@ -7,8 +7,8 @@ use super::{Options, Plugins};
 use crate::control::{app::AppRecord, error::Failure};
 
 impl Plugins {
-    /// Returns the gates that decide about the releases of an app. A plugin has none: a gate that
-    /// refuses every release must not prevent its own replacement.
+    /// Returns the gates that apply to an app. None apply to a plugin: a gate that refuses every
+    /// release must not prevent its own replacement.
     pub(in crate::control) fn gates_of(&self, app: &AppRecord) -> impl Iterator<Item = &GateUse> {
         let (name, kind, app_type) = (app.name.clone(), app.kind, app.fields().app_type);
         let applies = move |used: &&GateUse| kind == AppKind::App && used.applies_to(&name, app_type);
@@ -22,7 +22,7 @@ impl Plugins {
         required.chain(gates.iter().map(|used| (&used.plugin, &used.config)))
     }
 
-    /// Logs which gates can't decide about releases.
+    /// Logs a warning for each gate that can't be called.
     pub(in crate::control) async fn report_gates(&self) {
         for used in &self.0.options.gates {
             if let Err(why) = self.check_gate(used).await {

@@ -94,8 +94,8 @@ impl Plugins {
         AppProviders::shared(&app.traffic, &self.0.options.directory, granted)
     }
 
-    /// Lets an app use the new releases of its plugins whose upgrade serves only some apps so far.
-    /// The app's release was checked against them.
+    /// Adds an app to the canary phases of its plugins' upgrades: it uses the new releases, with
+    /// which its own release was checked.
     pub(in crate::control) fn include_in_canaries(&self, app: &AppName, manifest: &Manifest) {
         let middleware = manifest.middleware.iter().map(|used| &used.plugin.name);
         let providers = manifest.grants.interfaces.values().map(|provider| &provider.name);
@@ -113,8 +113,8 @@ impl Plugins {
     }
 }
 
-/// Returns why apps that use an interface of a provider can't use it of another release: what
-/// differs from the present interfaces.
+/// Returns why apps that use an interface of a provider's present release can't use that of a new
+/// release; `None` if they can.
 pub(super) fn difference(
     interface: &str,
     kind: Option<PluginKind>,

@@ -60,7 +60,7 @@ impl Plugins {
     }
 
     /// Checks the configs of the required middleware with the releases that serve, and logs those
-    /// that are rejected. Called after the plugins are loaded, and after an automatic return of a
+    /// that are rejected. Called after the plugins are loaded, and after an automatic rollback of a
     /// plugin.
     pub(in crate::control) async fn check_required(&self) {
         let mut rejected = Vec::new();

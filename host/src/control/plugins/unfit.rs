@@ -1,6 +1,6 @@
-//! Finds what doesn't fit after an automatic return of a plugin or an app to its former release. A
-//! deploy refuses such combinations; a return doesn't, since the release that it replaces fails for
-//! all its users. Never changes a release.
+//! Finds the plugins and apps that don't fit each other after an automatic rollback of a plugin or
+//! an app. A deploy refuses such combinations. An automatic rollback doesn't, since the release
+//! that it replaces fails for all its users. Never changes a release.
 
 use isopod_engine::ComponentInfo;
 use isopod_policy::{AppKind, AppName, Manifest, MiddlewareUse, PluginKind, PluginReference};
@@ -22,8 +22,8 @@ pub(in crate::control) struct UnfitPlugin {
 }
 
 impl Plugins {
-    /// Returns the uses of plugins that don't fit a release of an app or a plugin, which serves
-    /// again in place of `bad`. At most one for each user of a plugin.
+    /// Returns the uses of plugins that don't fit a release of an app or a plugin, which has
+    /// replaced `bad`. At most one for each user of a plugin.
     pub(in crate::control) async fn unfit(
         &self,
         app: &AppRecord,

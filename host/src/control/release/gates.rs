@@ -1,6 +1,6 @@
 //! The gates of a release: plugins that may refuse its activation, once it is built and before its
 //! first instance starts. Owns what a gate receives, and what its decision or failure means. Never
-//! applies to a return to a former release or to the start of the host: neither creates a release.
+//! applies to an automatic rollback or to the start of the host: neither creates a release.
 
 use isopod_engine::{GateDecision, GatedRelease};
 use isopod_policy::{GateUse, OnFailure, ReleaseCause, ReleaseNumber};
@@ -8,7 +8,7 @@ use isopod_policy::{GateUse, OnFailure, ReleaseCause, ReleaseNumber};
 use crate::control::{app::AppRecord, error::Failure, release::releases::Releases};
 use crate::runtime::{Directory, ask_gate};
 
-/// Why a gate doesn't let a release pass.
+/// Why a release doesn't pass a gate.
 enum Stop {
     Refused(String),
     Failed(String),

@@ -1,6 +1,6 @@
-//! Finds and loads the release that an app can return to, and decides how long a release that can't
-//! be read holds the return up. Never puts a release in service: the app's task does
-//! (`app_task/automatic_rollback.rs`).
+//! Finds and loads the release to which an app can return, and decides how long an automatic
+//! rollback waits for a release that can't be read. Never puts a release in service: the app's task
+//! does (`app_task/automatic_rollback.rs`).
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -15,17 +15,17 @@ use crate::control::{
 };
 use crate::{observe::logs::LogLine, runtime::ActiveRelease};
 
-/// A loaded release that an app can return to.
+/// A loaded release to which an app can return.
 pub(in crate::control) type LastGood = (ReleaseNumber, Arc<ActiveRelease>);
 
 /// The attempts to find the release that replaces a bad one.
 #[derive(Default)]
 pub(in crate::control) struct LastGoodSearch {
-    /// The time of the first attempt that the host's own files ended.
+    /// The time of the first attempt that failed because the host couldn't read its own files.
     deferred_since: Option<Instant>,
     /// The number of such attempts.
     deferrals: u32,
-    /// The last line about each release.
+    /// The last log line about each release.
     lines: BTreeMap<ReleaseNumber, String>,
 }
 
@@ -50,7 +50,7 @@ impl LastGoodSearch {
         }
     }
 
-    /// Returns whether the return has waited long enough for a release that can't be read.
+    /// Returns whether the rollback has waited long enough for a release that can't be read.
     fn waits_no_longer(&self) -> bool {
         let limit = failpoint::interval("return-reads", limits::RETURN_READS_TIMEOUT);
         self.deferred_since.is_some_and(|since| since.elapsed() >= limit)

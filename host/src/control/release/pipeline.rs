@@ -151,8 +151,8 @@ impl ReleasePipeline {
         committed
     }
 
-    /// Returns whether the requester skips gates that apply to the app, and records this in the
-    /// cause of the release.
+    /// Returns whether the requester skips the gates. If any would apply to the app, records this
+    /// in the cause of the release.
     fn skips_gates(&self, spec: &mut ReleaseSpec) -> bool {
         let skips = spec.requester.skips_gates;
         let gates = self.options.releases.plugins.gates_of(&self.app.record);
@@ -390,8 +390,8 @@ impl Booted {
 }
 
 impl Releases {
-    /// Stores the assets of a bundle. Those that are stored must exist, and their time is renewed:
-    /// the release that they were stored with may be deleted meanwhile.
+    /// Stores the assets of a bundle. Assets that are already stored must exist. Their modification
+    /// time is renewed, since the release that they were stored with may be deleted meanwhile.
     async fn store_assets(&self, assets: BundleAssets) -> Result<Option<StoredAssets>, Failure> {
         match assets {
             BundleAssets::None => Ok(None),

@@ -1,5 +1,5 @@
 //! Owns the rollout watch after a commit: compares the new release with the former release on
-//! standby. Ends the first phase of a plugin's upgrade. Never changes which release serves: the
+//! standby. Ends the canary phase of a plugin's upgrade. Never changes which release serves: the
 //! app's task does (`app_task/automatic_rollback.rs`).
 
 use std::{sync::Arc, time::Instant};
@@ -54,7 +54,7 @@ pub(in crate::control) async fn watch_outcome(
     }
 }
 
-/// Lets all apps use a new release of a plugin, if only the first ones have used it so far.
+/// Lets all apps use a new release of a plugin, if its canary phase is in progress.
 fn end_canary(app: &AppRecord, now: &ActiveRelease) {
     if let (Some(first), Some(release)) = (app.traffic.end_canary(), now.release()) {
         let text = format!("{release} serves all apps; `{first}` used it first");

@@ -1,5 +1,6 @@
-//! The first phase of a plugin's upgrade: a few apps use the new release, and all others the former
-//! one. Never decides when the phase ends: the rollout watch does (`control/release/watch.rs`).
+//! The canary phase of a plugin's upgrade: a few apps use the new release, and all others the
+//! former one. Never decides when the phase ends: the rollout watch does
+//! (`control/release/watch.rs`).
 
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -8,7 +9,7 @@ use isopod_policy::AppName;
 use super::App;
 use crate::runtime::release::ActiveRelease;
 
-/// The releases of a plugin whose upgrade is in its first phase.
+/// The state of a canary phase.
 pub(super) struct Canary {
     /// The release that the other apps use.
     former: Arc<ActiveRelease>,
@@ -20,7 +21,7 @@ pub(super) struct Canary {
 struct Users {
     /// The first app that called the plugin in this phase.
     first: Option<AppName>,
-    /// Those that were deployed in this phase: their releases were checked against the new release.
+    /// The apps that were deployed in this phase: their releases were checked with the new release.
     deployed: Vec<AppName>,
 }
 
@@ -29,7 +30,8 @@ impl Canary {
         Self { former, users: RwLock::default() }
     }
 
-    /// Returns the former release, unless this app uses the new one.
+    /// Returns the former release, unless this app uses the new one. The first app that asks uses
+    /// the new one.
     fn former_for(&self, app: &AppName) -> Option<Arc<ActiveRelease>> {
         let users = self.users.read().unwrap_or_else(PoisonError::into_inner);
         let uses_new = match &users.first {
@@ -52,7 +54,7 @@ impl Canary {
 }
 
 impl App {
-    /// Puts a new release of a plugin in service for one app: the first one that calls it. Until
+    /// Puts a new release of a plugin in service for one app: the first app that calls it. Until
     /// [`Self::end_canary`], all other apps use the release that serves now. Returns that release.
     /// Without one, or if it is frozen or cold, all apps use the new release immediately.
     pub(crate) fn install_canary(&self, release: Arc<ActiveRelease>) -> Option<Arc<ActiveRelease>> {
@@ -64,22 +66,22 @@ impl App {
         self.put_in_service(release)
     }
 
-    /// Ends the first phase of an upgrade: all apps use the release that serves. Returns the app
-    /// that used it first, if the phase was in progress and an app called the plugin.
+    /// Ends the canary phase: all apps use the release that serves. Returns the app that used it
+    /// first, if the phase was in progress and an app called the plugin.
     pub(crate) fn end_canary(&self) -> Option<AppName> {
         let canary = self.canary.swap(None)?;
         let users = canary.users.read().unwrap_or_else(PoisonError::into_inner);
         users.first.clone()
     }
 
-    /// Lets an app use the release that serves, before the app's own new release does.
+    /// Lets an app use the release that serves. Called before the app's own new release serves.
     pub(crate) fn include_in_canary(&self, app: &AppName) {
         if let Some(canary) = &*self.canary.load() {
             canary.include(app);
         }
     }
 
-    /// Returns the former release of this plugin if an app still uses it.
+    /// Returns the former release of this plugin if the app uses it in a canary phase.
     pub(in crate::runtime) fn former_for(&self, app: &AppName) -> Option<Arc<ActiveRelease>> {
         self.canary.load().as_ref()?.former_for(app)
     }

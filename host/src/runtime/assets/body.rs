@@ -1,5 +1,6 @@
 //! The body of a response with an asset: a part of a pack, read in chunks while it is sent. Holds
-//! at most one chunk in memory: it reads the next one once the last byte of the former is sent.
+//! at most one chunk in memory: it reads the next one after the last byte of the previous one is
+//! sent.
 
 use super::pack::Pack;
 use crate::runtime::{limits, resources::AssetBytes};
@@ -22,8 +23,8 @@ pub(super) struct AssetBody {
     left: u64,
     /// The bytes of one chunk.
     reserved: Arc<AssetBytes>,
-    /// The read in progress. None begins before the first poll: a client that accepts no content
-    /// makes the host read none.
+    /// The read in progress. No read begins before the first poll, so a client that accepts no
+    /// content causes none.
     reading: Option<Reading>,
     /// Completes once the memory of the last chunk is free.
     sending: Option<oneshot::Receiver<()>>,

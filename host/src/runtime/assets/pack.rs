@@ -107,7 +107,7 @@ impl Pack {
         self.budgets.read(move || read(File::open(path)?)).await
     }
 
-    /// Logs a failed read, unless one was logged a short time ago: clients can repeat requests.
+    /// Logs a failed read, unless one was logged recently: clients can repeat requests.
     fn log(&self, error: &io::Error) {
         if self.budgets.is_closed() {
             return;

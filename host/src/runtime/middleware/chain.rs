@@ -32,7 +32,8 @@ pub(crate) enum RequestOutcome {
     Respond { plugin: AppName, response: Response<ResponseBody> },
     /// A middleware failed, and the app's manifest doesn't allow skipping it.
     Refuse(PluginFailure),
-    /// The host can't send the app's assets. The manifest has no influence: no middleware failed.
+    /// The host can't send the app's assets. `on_failure` doesn't apply, since no middleware
+    /// failed.
     Fail(AssetFailure),
 }
 

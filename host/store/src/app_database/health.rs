@@ -20,7 +20,7 @@ pub(super) struct Suspicion {
     pub(super) is_of_journal: bool,
 }
 
-/// The kinds of calls. Each fails by itself: a full disk refuses only writes.
+/// The kinds of calls. Each can fail while the other succeeds: a full disk refuses only writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Call {
     Read,
@@ -143,8 +143,8 @@ impl Health {
         }
     }
 
-    /// Records that a call of an app's database succeeded. On a full disk, it may have needed no
-    /// space.
+    /// Records that a call of an app's database succeeded. On a full disk, such a call may have
+    /// needed no space, so the error remains.
     pub(super) fn note_succeeded(&self, app: &AppName, call: Call) {
         if self.has_failing.load(Ordering::SeqCst) {
             let mut known = self.lock();
@@ -211,7 +211,7 @@ impl Health {
     }
 }
 
-/// Returns whether the error is of a full disk that still has hardly any space.
+/// Returns whether the error reports a full disk that still has hardly any space.
 fn is_of_full_disk_now(error: &StoreError) -> bool {
     let StoreError::DiskFull { folder } = error else { return false };
     free_bytes(folder).is_some_and(|free| free < DISK_FULL_BYTES)

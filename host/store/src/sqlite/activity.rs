@@ -23,7 +23,7 @@ fn make(row: &Row<'_>) -> Sql<Activity> {
     })
 }
 
-/// Stores an entry, also for the hooks that receive it.
+/// Stores an entry, and its event for hooks.
 pub(crate) fn append(connection: &Connection, new: NewActivity) -> Sql<Activity> {
     // The id is known only after the insertion.
     let mut entry = new.into_entry(0);

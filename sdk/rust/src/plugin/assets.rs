@@ -35,8 +35,8 @@ pub struct Asset {
     pub encodings: Vec<String>,
 }
 
-/// Returns the asset with exactly this path below `static/`, such as `css/site.css`. Outside the
-/// handler of requests, no asset is found.
+/// Returns the asset with exactly this path below `static/`, such as `css/site.css`. Outside a
+/// handler of requests, returns `None`.
 pub fn find(path: &str) -> Option<Asset> {
     platform::find_asset(path)
 }

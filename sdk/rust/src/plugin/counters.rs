@@ -70,8 +70,8 @@ pub struct Taken {
 /// Takes tokens from the bucket with this key, if it has that many. A new bucket is full.
 ///
 /// Fails if the key is longer than 256 bytes, or if the rate or the number of tokens is outside its
-/// range. The host keeps a limited number of buckets. Beyond it, the bucket that will be full
-/// soonest counts as full.
+/// range. The host keeps a limited number of buckets. Beyond it, the host drops the bucket that
+/// will be full soonest, which then counts as full.
 pub fn take(key: &str, tokens: u32, rate: &Rate) -> Result<Taken> {
     platform::take_tokens(key, tokens, rate)
 }

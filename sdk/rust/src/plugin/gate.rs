@@ -1,5 +1,5 @@
-//! Gates: the releases of apps as a plugin receives them before their activation, and its decisions
-//! about them; the macro that exports a gate. Never calls a handler.
+//! Gates: the release that a gate receives before its activation, the gate's decision, and the
+//! macro that exports a gate. Never calls a handler.
 //!
 //! ```
 //! use isopod_sdk::plugin::NoSettings;
@@ -117,12 +117,12 @@ impl Decision {
 }
 
 /// Exports a gate: an `async fn(&Release, &Settings) -> Result<Decision>` that may refuse the
-/// activation of a release. The component is a plugin, which the host's settings name.
+/// activation of a release. The component is a plugin that the host's settings name.
 ///
 /// The gate defines the type of its settings. The SDK deserialises them from the `config` in the
-/// host's settings. A config that can't be deserialised fails the installation of the plugin. A
-/// gate without settings takes [`NoSettings`](crate::plugin::NoSettings). An error is a failure of
-/// the plugin and not a refusal.
+/// host's settings. If that fails, the plugin can't be installed. A gate without settings takes
+/// [`NoSettings`](crate::plugin::NoSettings). An error is a failure of the plugin and not a
+/// refusal.
 ///
 /// ```
 /// use isopod_sdk::plugin::NoSettings;

@@ -40,8 +40,8 @@ pub struct Activity {
     pub kind: String,
     /// A sentence for people: what happened and why.
     pub text: String,
-    /// The figures behind the text, an object that depends on the kind. Null if they are too large
-    /// for an event.
+    /// The details of the activity: an object whose members depend on the kind. Null if they are
+    /// too large for an event.
     pub details: Value,
 }
 

@@ -24,7 +24,7 @@
 //!
 //! A [hook](crate::hook!) receives the activity of apps as events: see [`Activity`].
 //!
-//! A [`gate`] decides about the releases of apps.
+//! A [`gate`] decides whether releases of apps are activated.
 //!
 //! An instance serves several apps. It parses the settings of each app once and caches them.
 
