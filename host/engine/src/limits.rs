@@ -327,7 +327,7 @@ pub const GATE_REASON_BYTES_MAX: usize = 2 * 1024;
 pub const COUNTER_KEY_BYTES_MAX: usize = 256;
 
 /// Token buckets of one plugin for one app. A new key beyond it, or in a full part of their table,
-/// evicts the bucket that will be full soonest, so that keys that take few tokens don't unblock a
+/// evicts the bucket that will be full soonest. Keys that take few tokens therefore don't unblock a
 /// client that has used up its tokens. Together, the buckets take 256 KiB.
 pub const COUNTERS_MAX: usize = 16 * 1024;
 

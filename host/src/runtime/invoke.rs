@@ -432,9 +432,9 @@ fn report(pool: &Pool, fault: &Fault, request_id: &str, input: &Input) {
     if matches!(fault, Fault::ClientGone | Fault::BadRequest { .. }) {
         return;
     }
-    // These faults must not take a release out of service: the host was full, a provider failed
-    // (the failure counts against its own release), the app was too busy to give the guest enough
-    // time, or a large request used up what the guest may hold.
+    // These faults must not take a release out of service. The host was full, or a provider failed,
+    // which counts against the provider's own release. Or the app was too busy to give the guest
+    // enough time, or a large request used up what the guest may hold.
     let counts_against_release = match fault {
         Fault::NoRoom { .. } | Fault::Provider { .. } => false,
         Fault::Timeout { limit } => pool.had_enough_time(*limit),

@@ -1,6 +1,6 @@
-//! One call of a plugin of any kind: a lease of an instance from the plugin's pool, then the
-//! plugin's work on the CPU account of the app that uses it, within the plugin's time limit. Counts
-//! and logs a failure as the plugin's.
+//! One call of a plugin of any kind. Leases an instance from the plugin's pool, and runs the
+//! plugin's work on the CPU account of the calling app, within the plugin's time limit. Counts and
+//! logs a failure as the plugin's.
 
 use crate::runtime::{
     error::InvokeError,

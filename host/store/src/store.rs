@@ -139,8 +139,7 @@ impl Store {
     }
 
     /// Returns why an app's database can't be used, if the reason is known: a newer version has
-    /// written it, it is damaged and can't be replaced, or its last calls failed because of the
-    /// disk.
+    /// written it, it is damaged and can't be replaced, or the disk has made its last calls fail.
     pub fn app_data_error(&self, app: &AppName) -> Option<StoreError> {
         self.inner.databases.unusable(app)
     }

@@ -1,4 +1,4 @@
-//! Tests that the host reads the body of a broadcast no faster than it stores the events: while a
+//! Tests that the host reads the body of a broadcast no faster than it stores the events. While a
 //! sync doesn't end, the upload stalls, and the rest of the body stays with its sender.
 
 use crate::broadcasts::{event, with_greedy};

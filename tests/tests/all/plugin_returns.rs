@@ -1,4 +1,4 @@
-//! Tests automatic rollbacks of a plugin and of an app: if the releases don't fit each other, calls
+//! Tests automatic rollbacks of a plugin and of an app. If the releases don't fit each other, calls
 //! between them fail, and the activity names the apps.
 
 use isopod_tests::{

@@ -1,4 +1,4 @@
-//! Tests the start of a host whose settings require middleware that can't handle requests: the host
+//! Tests the start of a host whose settings require middleware that can't handle requests. The host
 //! starts, logs a warning, and lists the problem in its status.
 
 use isopod_tests::{

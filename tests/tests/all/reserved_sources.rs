@@ -1,6 +1,6 @@
-//! Tests that no sender can use the sources of the host's own events. With them, it could store an
-//! event with the source and id of a later emitted event or scheduled run, which the host would
-//! then discard as a duplicate.
+//! Tests that no sender can use the sources of the host's own events. With them, a sender could
+//! store an event with the source and id of a later event of the host, such as a scheduled run. The
+//! host would then discard its own event as a duplicate.
 
 use isopod_tests::{
     Ask, Host,

@@ -1,6 +1,7 @@
-//! Reports plugins and apps that don't fit each other after an automatic rollback: the apps that
-//! need a newer release of a plugin, and the plugins that have changed since a release of an app
-//! served. Never replaces a release: the rollback has just replaced a failing one.
+//! Reports plugins and apps that don't fit each other after an automatic rollback. If a plugin was
+//! rolled back, these are the apps that need a newer release of it. If an app was rolled back,
+//! these are the plugins that have changed since. Never replaces a release: the rollback has just
+//! replaced a failing one.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! Passes the activity of apps to hooks: reads the events that a hook has not received yet, and
+//! Passes the activity of apps to hooks. Reads the events that a hook has not received yet, and
 //! stores those of its subscription in the hook's own queue, which delivers them. If the host ends
 //! before it has recorded them as received, it stores them again after its start, and the queue
 //! discards the duplicates. Never delays an activity: each hook has its own task, which waits while

@@ -1,10 +1,10 @@
-//! The lock that keeps plugins and the apps that use them consistent: a release commits only after
+//! The lock that keeps plugins and the apps that use them consistent. A release commits only after
 //! it was checked with the current releases of the other side. Owns the lock and the checks of a
 //! commit. An automatic rollback takes the lock too, so that it doesn't change what a commit has
 //! checked. Never calls a plugin while it holds the lock.
 //!
-//! The order of locks: the lock is taken before a command is sent to the task of an app or a
-//! plugin, and its holder waits for the task. A task never waits for the lock.
+//! The order of locks: a commit takes the lock before it sends a command to the task of an app or a
+//! plugin, and then waits for the task. A task never waits for the lock.
 
 use std::sync::Arc;
 

@@ -1,5 +1,5 @@
 //! The budgets for the assets of apps: the bytes of responses that are being sent, and the reads in
-//! progress, each per app and on the whole host; and the indexes in memory. Never reads a pack.
+//! progress, each per app and for the whole host. Also the indexes in memory. Never reads a pack.
 
 use crate::{
     http::byte_budget::{ByteBudget, Exceeded},

@@ -1,6 +1,6 @@
 //! A data folder of each earlier format is migrated with its rows. Owns a copy of the statements of
-//! format 2 and later, so that no change of the source can change a released format, and the rows
-//! that hosts of each format stored.
+//! format 2 and later, so that no change of the source can change a released format. Also owns the
+//! rows that hosts of each format stored.
 //!
 //! A new format needs an entry in [`FORMATS`] and its rows in [`check_rows`].
 
