@@ -185,11 +185,9 @@ fn require_body_objects(operation: &mut Value) {
     let content = operation.pointer_mut("/requestBody/content").and_then(Value::as_object_mut);
     for (_, media_type) in content.into_iter().flatten() {
         let either = media_type["schema"]["oneOf"].as_array().cloned().unwrap_or_default();
-        let null = json!({ "type": "null" });
-        if let [object, other] | [other, object] = either.as_slice()
-            && *other == null
-        {
-            media_type["schema"] = object.clone();
+        let objects: Vec<_> = either.iter().filter(|schema| **schema != json!({ "type": "null" })).collect();
+        if let [object] = objects.as_slice() {
+            media_type["schema"] = Value::clone(object);
         }
     }
 }
