@@ -313,6 +313,13 @@ mod tests {
     }
 
     #[test]
+    fn a_bound_of_captured_lifetimes_is_no_import() {
+        let one = ("a/src/one.rs", "fn f() -> impl Sized + use<'_> { g() } fn h(two: Two) {} use super::two::Two;");
+        let two = ("a/src/two.rs", "use super::one::f; pub struct Two;");
+        assert_eq!(findings(&[("a/src/lib.rs", ""), one, two]).len(), 1);
+    }
+
+    #[test]
     fn paths_in_macros_are_found() {
         let one = ("a/src/one.rs", "use super::two;");
         let two = ("a/src/two.rs", "fn f() { vec![crate::one::g::<u8>()]; }");

@@ -75,7 +75,8 @@ impl Imports {
                 TokenTree::Ident(word) if word == "pub" => {
                     1 + usize::from(tokens.get(at + 1).is_some_and(is_parentheses))
                 }
-                TokenTree::Ident(word) if word == "use" => {
+                // `impl Future + use<'_>` is a bound, not a declaration.
+                TokenTree::Ident(word) if word == "use" && !is_angle(tokens.get(at + 1)) => {
                     let is_public = at.checked_sub(1).is_some_and(|before| ends_visibility(&tokens[before]));
                     1 + self.read_use(&tokens[at + 1..], (module, children), is_public)
                 }
@@ -207,6 +208,10 @@ fn ends_visibility(token: &TokenTree) -> bool {
         TokenTree::Ident(word) => word == "pub",
         token => is_parentheses(token),
     }
+}
+
+fn is_angle(token: Option<&TokenTree>) -> bool {
+    matches!(token, Some(TokenTree::Punct(punct)) if punct.as_char() == '<')
 }
 
 fn is_parentheses(token: &TokenTree) -> bool {
