@@ -8,11 +8,11 @@ use serde_json::Value;
 use tokio::sync::oneshot;
 
 use crate::control::{
+    accepted_configs::AcceptedConfigs,
     app::AppRecord,
     error::{DeployError, Failure},
     mailbox::{Closed, Mailbox},
     plugin_users::UnusedPlugin,
-    plugins::AcceptedConfigs,
     push::{
         progress::{LivePush, PushNow},
         request::{Accepted, PushRequest},

@@ -2,6 +2,7 @@
 //! lifecycle of apps (create, push, start, stop, destroy). Never contains policy rules, guest code
 //! or SQL: the crates `policy`, `engine` and `store` do.
 
+mod accepted_configs;
 mod app;
 mod app_command;
 mod app_table;

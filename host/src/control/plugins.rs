@@ -21,11 +21,9 @@ use tokio::sync::RwLock;
 
 pub(crate) use self::required::MiddlewareProblem;
 use self::required::RejectedConfig;
-pub(in crate::control) use self::{
-    commit_lock::{AcceptedConfigs, CommitGuard},
-    unfit::UnfitPlugin,
-};
+pub(in crate::control) use self::{commit_lock::CommitGuard, unfit::UnfitPlugin};
 use crate::control::{
+    accepted_configs::AcceptedConfigs,
     app::AppRecord,
     app_table::AppTable,
     error::{DeployError, Failure},

@@ -14,6 +14,7 @@ use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard};
 
 use super::Plugins;
 use crate::control::{
+    accepted_configs::{AcceptedConfigs, has_same_config},
     app::AppRecord,
     error::{DeployError, Failure},
     failpoint::reached,
@@ -30,27 +31,12 @@ pub(in crate::control) enum CommitGuard {
     Plugin(#[expect(dead_code, reason = "held until it is dropped")] OwnedRwLockWriteGuard<()>),
 }
 
-/// The configs that plugins have accepted during one change.
-#[derive(Default)]
-pub(in crate::control) struct AcceptedConfigs(Vec<(Option<ReleaseNumber>, MiddlewareUse)>);
-
 /// A config that a plugin must accept before the commit.
 enum UncheckedConfig {
     /// Of the app that commits.
     OfApp(MiddlewareUse),
     /// Of a user of the plugin that commits.
     OfUser(String, MiddlewareUse),
-}
-
-impl AcceptedConfigs {
-    /// Returns whether this release of the plugin has accepted the config.
-    fn contains(&self, release: Option<ReleaseNumber>, used: &MiddlewareUse) -> bool {
-        self.0.iter().any(|(by, accepted)| *by == release && has_same_config(accepted, used))
-    }
-
-    pub(super) fn add(&mut self, release: Option<ReleaseNumber>, used: MiddlewareUse) {
-        self.0.push((release, used));
-    }
 }
 
 impl Plugins {
@@ -195,10 +181,6 @@ impl Plugins {
 pub(super) async fn validate_config(running: &ActiveRelease, used: &MiddlewareUse) -> Result<(), String> {
     let validated = running.validate_config(used.config.as_str()).await;
     validated.unwrap_or_else(|failed| Err(format!("the check failed: {failed}")))
-}
-
-pub(super) fn has_same_config(one: &MiddlewareUse, other: &MiddlewareUse) -> bool {
-    one.plugin.name == other.plugin.name && one.config == other.config
 }
 
 fn uses(manifest: &Manifest, plugin: &AppName) -> bool {

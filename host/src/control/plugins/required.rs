@@ -5,11 +5,11 @@ use std::sync::PoisonError;
 
 use isopod_policy::{AppName, AppState, MiddlewareUse, PluginKind, ReleaseNumber};
 
-use super::{
-    Plugins,
-    commit_lock::{AcceptedConfigs, has_same_config},
+use super::Plugins;
+use crate::control::{
+    accepted_configs::{AcceptedConfigs, has_same_config},
+    error::Failure,
 };
-use crate::control::error::Failure;
 
 /// Why a required middleware can't handle requests.
 pub(crate) struct MiddlewareProblem {

@@ -5,12 +5,8 @@
 use isopod_engine::ComponentInfo;
 use isopod_policy::{AppKind, AppName, Manifest, MiddlewareUse, PluginKind, PluginReference};
 
-use super::{
-    Plugins,
-    commit_lock::{AcceptedConfigs, validate_config},
-    providers::difference,
-};
-use crate::control::{app::AppRecord, error::Failure};
+use super::{Plugins, commit_lock::validate_config, providers::difference};
+use crate::control::{accepted_configs::AcceptedConfigs, app::AppRecord, error::Failure};
 use crate::runtime::ActiveRelease;
 
 /// A use of a plugin that doesn't fit the plugin's current release.

@@ -25,11 +25,11 @@ use isopod_store::{Digest, NewRelease, Reason, Release, StoreError, StoredAssets
 use jiff::Timestamp;
 
 use crate::control::{
+    accepted_configs::AcceptedConfigs,
     app::AppRecord,
     app_command::{AppHandle, Booted, ChangePermit, Command, Committed, Origin},
     error::Failure,
     failpoint::reached,
-    plugins::AcceptedConfigs,
     push::{progress::LivePush, upload::Received as Upload},
     release::{
         boot,
