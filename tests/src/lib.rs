@@ -59,5 +59,5 @@ pub use sse::Followed;
 pub use torture::{Survived, Torture};
 pub use torture_plan::Hazards;
 pub use upstream::Upstream;
-pub use wait::{wait_for, wait_up_to};
+pub use wait::{wait_for, wait_up_to, wait_while_it_progresses};
 pub use wire::Wire;

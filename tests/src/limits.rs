@@ -43,8 +43,8 @@ pub const FILES_FOR_THE_REST: usize = 400;
 /// client.
 pub const HELD_BYTES: usize = 16 << 20;
 
-/// How long a torture waits for an acknowledgement, and for the delivery of all events. Long, since
-/// each kill costs a start of the host, and the backlog may have thousands of events.
+/// How long a torture waits for an acknowledgement, and for the next delivery of its backlog. Long,
+/// since each kill costs a start of the host.
 pub const TORTURE_DRAIN: Duration = Duration::from_secs(600);
 
 /// The values that a torture reads with one request.

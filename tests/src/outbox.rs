@@ -1,7 +1,7 @@
 //! Drives the example `outbox`, whose handlers run the steps that an event or a request lists.
 //! Never interprets the result of a step.
 
-use crate::{Ask, Bundle, Host, guest, wait_for, wait_up_to};
+use crate::{Ask, Bundle, Host, guest, wait_for, wait_while_it_progresses};
 use serde_json::{Value, json};
 use std::{
     sync::atomic::{AtomicU64, Ordering},
@@ -99,10 +99,12 @@ impl Host {
         });
     }
 
-    /// Waits until each event of an app is done, cancelled or a dead letter.
+    /// Waits until each event of an app is done, cancelled or a dead letter. The patience starts
+    /// again with each delivery.
     #[track_caller]
     pub fn until_no_event_waits(&self, app: &str, patience: Duration) {
-        wait_up_to(patience, &format!("the end of all events of {app}"), || {
+        let delivered = || self.metric(&format!("isopod_events_total{{app=\"{app}\",queue=\"push\"}}"));
+        wait_while_it_progresses(patience, &format!("the end of all events of {app}"), delivered, || {
             let waits = |state: &&str| self.has_stored_event(app, &format!("state={state}"));
             // An event changes its state between two requests, but never back to an earlier one
             // without a wait.

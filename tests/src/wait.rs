@@ -25,3 +25,28 @@ pub fn wait_up_to<T>(timeout: Duration, what: &str, mut look: impl FnMut() -> Op
         std::thread::sleep(LOOK_AGAIN);
     }
 }
+
+/// Polls with a timeout that starts again with each change of `progress`, for work whose length
+/// depends on the speed of the machine.
+///
+/// # Panics
+/// If `progress` doesn't change for this time.
+pub fn wait_while_it_progresses<T>(
+    timeout: Duration,
+    what: &str,
+    mut progress: impl FnMut() -> f64,
+    mut look: impl FnMut() -> Option<T>,
+) -> T {
+    let (mut before, mut since) = (progress(), Instant::now());
+    loop {
+        if let Some(seen) = look() {
+            return seen;
+        }
+        let now = progress();
+        if now != before {
+            (before, since) = (now, Instant::now());
+        }
+        assert!(since.elapsed() < timeout, "no progress for {} s while waiting for {what}", timeout.as_secs());
+        std::thread::sleep(LOOK_AGAIN);
+    }
+}
