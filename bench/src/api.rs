@@ -1,12 +1,18 @@
 //! A client of the host's API, as far as the benchmarks need it. Never measures.
 
 use std::net::SocketAddr;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
 use super::client::{NUMBER, Request};
 use super::flood::StoredEvents;
+
+/// The timeout of a start or a stop of an app.
+const SWITCHED_WITHIN: Duration = Duration::from_secs(30);
+
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 #[derive(Clone)]
 pub(super) struct Api {
@@ -35,6 +41,29 @@ impl Api {
     /// Pushes a component and waits until it serves. Creates a missing app with the type `dev`.
     pub(super) fn push(&self, app: &str, component: &[u8]) -> Result<()> {
         self.post(&format!("/v1/apps/{app}/pushes?wait=true"), "application/wasm", component)
+    }
+
+    /// Starts or stops an app, and waits until it has the state.
+    pub(super) fn switch(&self, app: &str, action: &str, state: &str) -> Result<()> {
+        self.post(&format!("/v1/apps/{app}/{action}"), "application/json", b"")?;
+        let asked = Instant::now();
+        while self.get(&format!("/v1/apps/{app}"))?["state"] != state {
+            if asked.elapsed() > SWITCHED_WITHIN {
+                bail!("{app} is not {state} within {SWITCHED_WITHIN:?}");
+            }
+            std::thread::sleep(LOOK_EVERY);
+        }
+        Ok(())
+    }
+
+    /// Sets a config var of an app.
+    pub(super) fn set_config(&self, app: &str, key: &str, value: &str) -> Result<()> {
+        let path = format!("/v1/apps/{app}/config");
+        let request = ureq::patch(self.url(&path))
+            .header("authorization", self.authorization())
+            .header("content-type", "application/json");
+        request.send(json!({ key: value }).to_string()).with_context(|| format!("PATCH {path} failed"))?;
+        Ok(())
     }
 
     /// Returns one page of a route, as JSON.

@@ -13,6 +13,9 @@ use super::folder;
 use super::server::{Server, free_address};
 use xtask::step;
 
+/// The manifest of a plugin without further settings.
+pub(super) const PLUGIN: &str = "kind = \"plugin\"\n[plugin]\nversion = \"1.0.0\"\n";
+
 pub(super) struct Host {
     server: Server,
     program: PathBuf,
@@ -62,14 +65,28 @@ impl Host {
     /// Deploys a component with its own manifest, except for the manifest's name, component and
     /// build.
     pub(super) fn deploy(&self, app: &str, manifest: &str, component: &Path) -> Result<()> {
-        let project = self.folder.join(app);
-        folder::make(&project)?;
-        fs::copy(component, project.join("app.wasm"))
-            .with_context(|| format!("cannot copy {}", component.display()))?;
-        fs::write(project.join("isopod.toml"), manifest_of(app, manifest))?;
+        let project = self.project(app, manifest, component)?;
         let mut deploy = self.command();
         deploy.args(["deploy", "--no-build", "--wait"]).arg(&project);
         step::run(&mut deploy, "the host's message above says why")
+    }
+
+    /// Installs a plugin with this manifest, except for the manifest's name, component and build.
+    pub(super) fn install(&self, name: &str, manifest: &str, component: &Path) -> Result<()> {
+        let project = self.project(name, manifest, component)?;
+        let mut install = self.command();
+        install.args(["plugins", "install", "--no-build"]).arg(&project);
+        step::run(&mut install, "the host's message above says why")
+    }
+
+    /// Writes a project and returns its folder.
+    fn project(&self, name: &str, manifest: &str, component: &Path) -> Result<PathBuf> {
+        let project = self.folder.join(name);
+        folder::make(&project)?;
+        fs::copy(component, project.join("app.wasm"))
+            .with_context(|| format!("cannot copy {}", component.display()))?;
+        fs::write(project.join("isopod.toml"), manifest_of(name, manifest))?;
+        Ok(project)
     }
 
     /// Returns a command of the host's program that uses this host. The caller adds its arguments.

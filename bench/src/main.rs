@@ -70,7 +70,8 @@ enum Benchmark {
     Scale(scale::Arguments),
     /// Acknowledged and handled events per second, beside NATS JetStream and Redis streams
     Events(events::Arguments),
-    /// Requests per second of an app with none, one and three middlewares, beside native axum
+    /// Requests per second of an app with none, one and three middlewares, beside native axum;
+    /// deploys with a gate, and deliveries of a hook
     Plugins(plugins::Arguments),
     /// Instructions per request, which are independent of the machine's load
     Instructions(instructions::Arguments),

@@ -1,6 +1,9 @@
 //! `cargo xtask bench plugins`: measures an SDK app with no, one and three middlewares, and native
-//! axum with the same number. Each middleware sets a header of the request. Never runs two servers
-//! at the same time.
+//! axum with the same number; deploys without and with a gate; and the deliveries of a hook. Each
+//! middleware sets a header of the request. Never runs two servers at the same time.
+
+mod gates;
+mod hooks;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -10,7 +13,7 @@ use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
 use super::contender::GREETING;
-use super::host::{Host, name_of};
+use super::host::{Host, PLUGIN, name_of};
 use super::peers::{self, Peers};
 use super::server::{Server, free_address};
 use super::verdict::{self, Bound, Verdict};
@@ -24,12 +27,18 @@ pub(super) struct Arguments {
     /// Folder of the other server's program, which is built if missing [default: target/peers]
     #[arg(long, value_name = "DIR")]
     peers: Option<PathBuf>,
-    /// Number of rounds
+    /// Number of rounds of requests; 0 measures only the gate and the hook
     #[arg(long, default_value_t = 5)]
     rounds: u32,
     /// Seconds of each measurement, after a warm-up of a second
     #[arg(long, default_value_t = 5)]
     seconds: u32,
+    /// Number of deploys without and with a gate
+    #[arg(long, default_value_t = 20)]
+    deploys: u32,
+    /// Number of events for the hook
+    #[arg(long, default_value_t = 2000, value_parser = clap::value_parser!(u32).range(2..=5000))]
+    events: u32,
 }
 
 const WARM_UP_SECONDS: u32 = 1;
@@ -40,21 +49,45 @@ const MIDDLEWARES: [u32; 3] = [0, 1, 3];
 /// The limit of the CPU time of one call of a middleware, in microseconds.
 const CALL_US_MAX: f64 = 8.0;
 
-const PLUGIN: &str = "name = \"probe-plugin\"\nkind = \"plugin\"\ncomponent = \"app.wasm\"\n\
-                      [plugin]\nversion = \"1.0.0\"\n";
-
 pub(super) fn run(arguments: &Arguments) -> Result<()> {
+    let isopod = arguments.common.host()?;
+    let [hello, plugin, gate, hook] = components::built(["hello", "probe-plugin", "probe-gate", "notify"])?;
+    let deploys = gates::measure(&isopod, &hello, &gate, arguments.deploys)?;
+    let deliveries = hooks::measure(&isopod, &hook, arguments.events)?;
+    let mut figures = [Subject::Isopod, Subject::Axum].map(Figures::new);
+    if arguments.rounds > 0 {
+        measure_requests(arguments, &isopod, &hello, &plugin, &mut figures)?;
+    }
+    let verdicts = verdicts(&figures);
+    figures.iter().filter(|figures| !figures.runs[0].is_empty()).for_each(Figures::show);
+    verdict::show(&verdicts);
+    deploys.show();
+    deliveries.show();
+    arguments.common.write_json(&json!({
+        "rounds": arguments.rounds,
+        "seconds": arguments.seconds,
+        "servers": figures.iter().map(Figures::json).collect::<Vec<_>>(),
+        "deploys": deploys.json(),
+        "hook": deliveries.json(),
+        "targets": verdict::json(&verdicts),
+    }))
+}
+
+fn measure_requests(
+    arguments: &Arguments,
+    isopod: &Path,
+    hello: &Path,
+    plugin: &Path,
+    figures: &mut [Figures; 2],
+) -> Result<()> {
     peers::wrk()?;
     let axum = Peers::find(arguments.peers.as_deref())?.axum()?;
-    let isopod = arguments.common.host()?;
-    let [hello, plugin] = components::built(["hello", "probe-plugin"])?;
     let folder = folder::fresh("plugins")?;
-    deploy(&isopod, &folder, &hello, &plugin)?;
-    let mut figures = [Subject::Isopod, Subject::Axum].map(Figures::new);
+    deploy(isopod, &folder, hello, plugin)?;
     for round in 1..=arguments.rounds {
         step::announce(&format!("round {round} of {}", arguments.rounds));
         for number in MIDDLEWARES {
-            let mut host = Host::start(&isopod, &folder, "")?;
+            let mut host = Host::start(isopod, &folder, "")?;
             host.wait_for(&app(number), GREETING)?;
             let run = measure(host.server(), host.listen(), &name_of(&app(number)), arguments.seconds)?;
             host.stop()?;
@@ -69,15 +102,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
             figures[1].add(number, run);
         }
     }
-    let verdicts = verdicts(&figures);
-    figures.iter().for_each(Figures::show);
-    verdict::show(&verdicts);
-    arguments.common.write_json(&json!({
-        "rounds": arguments.rounds,
-        "seconds": arguments.seconds,
-        "servers": figures.iter().map(Figures::json).collect::<Vec<_>>(),
-        "targets": verdict::json(&verdicts),
-    }))
+    Ok(())
 }
 
 /// Returns the name of the app with this number of middlewares.
@@ -88,14 +113,7 @@ fn app(middlewares: u32) -> String {
 /// Installs the plugin and deploys the apps, which the host restores at each start.
 fn deploy(isopod: &Path, folder: &Path, hello: &Path, plugin: &Path) -> Result<()> {
     let host = Host::start(isopod, folder, "")?;
-    let project = folder.join("probe-plugin");
-    folder::make(&project)?;
-    std::fs::copy(plugin, project.join("app.wasm"))?;
-    std::fs::write(project.join("isopod.toml"), PLUGIN)?;
-    let mut install = Command::new(isopod);
-    install.args(["plugins", "install", "--no-build"]).arg(&project);
-    install.env("ISOPOD_HOST", format!("http://{}", host.api().address())).env("ISOPOD_TOKEN", host.api().token());
-    step::run(&mut install, "the host's message above says why")?;
+    host.install("probe-plugin", PLUGIN, plugin)?;
     for number in MIDDLEWARES {
         let uses = (0..number).map(|index| {
             format!(

@@ -1,17 +1,21 @@
-//! `cargo xtask demo`: builds everything, starts a host with its own data folder, deploys the
-//! examples, shows a response of each, and runs until Ctrl-C. Never touches another host's data.
+//! `cargo xtask demo`: builds the host, the examples and the shipped plugins. Starts a host with
+//! its own data folder, installs the plugins, deploys the examples, shows a response of each, and
+//! runs until Ctrl-C. Never touches another host's data.
 
 mod answers;
+mod ask;
+mod plugins;
 mod running;
 mod shown;
 
-use std::path::Path;
 use std::process::Command;
+use std::time::SystemTime;
 
 use anyhow::Result;
 use isopod_toolchain::guest_file;
 
 use crate::guests::{self, Example, Linker};
+use crate::webhook::Webhook;
 use crate::{host, setup, step};
 use running::RunningHost;
 
@@ -25,10 +29,12 @@ pub(crate) struct Arguments {
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     setup::run()?;
     let program = host::build()?;
-    let examples = guests::build_examples(Linker::BuiltWithTheWorkspace)?;
+    let examples = guests::find_all()?.into_iter().filter(|example| shown::is_shown(&example.name)).collect();
+    let built = guests::build_available(examples, Linker::BuiltWithTheWorkspace)?;
     let stopped = running::signals();
-    let mut host = RunningHost::start(Command::new(&program))?;
-    let outcome = show(&host, &program, &examples);
+    let webhook = Webhook::start()?;
+    let mut host = RunningHost::start(Command::new(program), &plugins::settings(SystemTime::now()))?;
+    let outcome = deploy(&host, &built, &webhook).and_then(|()| show(&host, &built, &webhook));
     if outcome.is_ok() && !arguments.once {
         println!("\nThe host runs until Ctrl-C, which also deletes its data. Data and log: {}", host.data().display());
         host.wait_until(stopped)?;
@@ -38,22 +44,39 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     outcome
 }
 
-fn show(host: &RunningHost, program: &Path, examples: &[Example]) -> Result<()> {
-    let shown = shown::of(examples);
-    for (app, _) in shown.iter().filter(|(example, _)| !answers::is_program(&example.name)) {
-        step::announce(&format!("deploying {}", app.name));
-        let mut deploy = Command::new(program);
-        deploy.args(["deploy", "--no-build", "--wait"]).arg(&app.folder);
-        deploy.envs(host.environment()?);
-        step::run_quietly(&mut deploy, &format!("the host's log is {}", host.log().display()))?;
+/// Installs the plugins first, since some examples use them.
+fn deploy(host: &RunningHost, built: &[Example], webhook: &Webhook) -> Result<()> {
+    let log = format!("the host's log is {}", host.log().display());
+    for (plugin, _) in shown::plugins(built) {
+        step::announce(&format!("installing {}", plugin.name));
+        let mut install = host.command(&["plugins", "install", "--no-build"])?;
+        step::run_quietly(install.arg(&plugin.folder), &log)?;
     }
+    plugins::configure(host, webhook, &log)?;
+    let apps = shown::examples(built).into_iter().filter(|(example, _)| !answers::is_program(&example.name));
+    let apps = apps.map(|(app, _)| (app.name.clone(), app.folder.clone()));
+    for (name, folder) in apps.chain([(plugins::SHOP.to_owned(), plugins::write_shop(host)?)]) {
+        step::announce(&format!("deploying {name}"));
+        step::run_quietly(host.command(&["deploy", "--no-build", "--wait"])?.arg(folder), &log)?;
+    }
+    Ok(())
+}
+
+fn show(host: &RunningHost, built: &[Example], webhook: &Webhook) -> Result<()> {
     println!();
-    for (example, what) in shown {
+    for (example, what) in shown::examples(built) {
         let answer = match answers::is_program(&example.name) {
-            true => answers::of_program(program, &guest_file(&step::root(), &example.name))?,
+            true => answers::of_program(host, &guest_file(&step::root(), &example.name))?,
             false => answers::of(host, &example.name)?,
         };
         println!("{}: {what}\n{answer}", example.name);
+    }
+    println!("\n{}", plugins::introduction(host)?);
+    for (plugin, what) in shown::plugins(built) {
+        println!("{}: {what}", plugin.name);
+        for answer in plugins::answers(host, webhook, &plugin.name)? {
+            println!("{answer}");
+        }
     }
     println!("\nTo use this host from another terminal: {}", host.exports()?);
     Ok(())

@@ -47,24 +47,22 @@ pub fn run(names: &[String]) -> Result<()> {
 /// Builds the examples and shipped plugins with these names, or all. Returns those that are built.
 /// Skips an example that needs npm or Python if that is not installed.
 pub fn build(names: &[String], linker: Linker) -> Result<Vec<Example>> {
-    let mut examples = Vec::new();
-    for folder in FOLDERS {
-        examples.extend(find(&step::root().join(folder))?);
-    }
-    build_of(examples, names, linker)
-}
-
-/// Builds all examples but no shipped plugin. Otherwise works like [`build`].
-pub fn build_examples(linker: Linker) -> Result<Vec<Example>> {
-    build_of(find(&step::root().join("examples"))?, &[], linker)
-}
-
-fn build_of(mut examples: Vec<Example>, names: &[String], linker: Linker) -> Result<Vec<Example>> {
+    let mut examples = find_all()?;
     if let Some(unknown) = names.iter().find(|name| !examples.iter().any(|example| example.name == **name)) {
         let known: Vec<&str> = examples.iter().map(|example| example.name.as_str()).collect();
         bail!("unknown example {unknown:?}; the examples are {}", known.join(", "));
     }
     examples.retain(|example| names.is_empty() || names.contains(&example.name));
+    build_each(examples, !names.is_empty(), linker)
+}
+
+/// Builds some examples and shipped plugins, and returns those that are built. Skips an example if
+/// its packages can't be downloaded.
+pub fn build_available(examples: Vec<Example>, linker: Linker) -> Result<Vec<Example>> {
+    build_each(examples, false, linker)
+}
+
+fn build_each(examples: Vec<Example>, are_required: bool, linker: Linker) -> Result<Vec<Example>> {
     let mut toolchain = None;
     let (mut built, mut up_to_date) = (Vec::new(), Vec::new());
     for example in examples {
@@ -86,7 +84,7 @@ fn build_of(mut examples: Vec<Example>, names: &[String], linker: Linker) -> Res
             Ok(()) => built.push(example),
             // Packages are downloaded, and no other part of the project needs these examples. So a
             // failed download skips the example, unless the caller asked for it by name.
-            Err(error) if example.packager().is_some() && names.is_empty() => {
+            Err(error) if example.packager().is_some() && !are_required => {
                 let _ = fs::remove_file(&output);
                 step::announce(&format!("skipping {}: {error:#}", example.name));
             }
@@ -113,7 +111,7 @@ fn find_toolchain(linker: Linker) -> Result<Toolchain> {
 
 fn build_one(example: &Example, toolchain: &Toolchain, output: &Path) -> Result<()> {
     let began = SystemTime::now();
-    step::announce(&format!("building example {}", example.name));
+    step::announce(&format!("building {}", example.name));
     let result = toolchain.build(&example.folder, &example.build, |line| println!("         {line}"));
     result.with_context(|| {
         format!("cannot build the example {}; its build command runs in {}", example.name, example.folder.display())
@@ -129,6 +127,15 @@ fn build_one(example: &Example, toolchain: &Toolchain, output: &Path) -> Result<
     fs::write(&fresh, bytes)?;
     fs::File::options().append(true).open(&fresh)?.set_modified(began)?;
     fs::rename(&fresh, output).with_context(|| format!("cannot write {}", output.display()))
+}
+
+/// Returns all examples and shipped plugins.
+pub fn find_all() -> Result<Vec<Example>> {
+    let mut examples = Vec::new();
+    for folder in FOLDERS {
+        examples.extend(find(&step::root().join(folder))?);
+    }
+    Ok(examples)
 }
 
 /// Returns all examples in a folder, sorted by name. Ignores a folder without a manifest.

@@ -12,7 +12,7 @@ mod torture;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use xtask::{guests, host, setup, step};
+use xtask::{guests, host, setup, step, webhook};
 
 /// Builds, checks and demonstrates Isopod
 #[derive(Parser)]
@@ -34,7 +34,7 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
-    /// Build everything, start a host with the examples deployed, and show a response of each
+    /// Build everything, start a host with the examples and plugins, and show a response of each
     Demo(demo::Arguments),
     /// Build the examples and the shipped plugins into target/guests
     Guests {

@@ -3,37 +3,33 @@
 
 use std::fmt;
 use std::path::Path;
-use std::process::Command;
-use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use ureq::http::{Request, Response};
 
+use super::ask::{self, Ask};
 use super::running::RunningHost;
 use crate::step;
 
-/// A URL to open or a command to type, with its response.
-pub(crate) struct Answer {
-    question: String,
-    text: String,
+/// A URL to open or a command to type, with its response, which may be empty.
+pub(super) struct Answer {
+    pub(super) question: String,
+    pub(super) text: String,
 }
 
 /// The part of a response that is shown; a page may be longer than a screen.
 const SHOWN_LINES_MAX: usize = 3;
-const SHOWN_CHARS_MAX: usize = 300;
-
-/// The timeout of a request. The first call of an app may wait for its compilation.
-const ANSWER_WITHIN: Duration = Duration::from_secs(60);
+const SHOWN_CHARS_MAX: usize = 400;
 
 /// Returns whether the example is a program that runs once, instead of an app that is deployed.
-pub(crate) fn is_program(example: &str) -> bool {
+pub(super) fn is_program(example: &str) -> bool {
     example == "command"
 }
 
 /// Runs a program in the same sandbox as apps.
-pub(crate) fn of_program(host_program: &Path, component: &Path) -> Result<Answer> {
-    let mut command = Command::new(host_program);
-    command.arg("run").arg(component).args(["--", "hello", "world"]);
-    let output = command.output().with_context(|| format!("cannot start {}", host_program.display()))?;
+pub(super) fn of_program(host: &RunningHost, component: &Path) -> Result<Answer> {
+    let mut command = host.command(&["run"])?;
+    let output = command.arg(component).args(["--", "hello", "world"]).output().context("cannot start the program")?;
     if !output.status.success() {
         bail!("{} exited with {}: {}", component.display(), output.status, String::from_utf8_lossy(&output.stderr));
     }
@@ -44,7 +40,7 @@ pub(crate) fn of_program(host_program: &Path, component: &Path) -> Result<Answer
     })
 }
 
-pub(crate) fn of(host: &RunningHost, app: &str) -> Result<Answer> {
+pub(super) fn of(host: &RunningHost, app: &str) -> Result<Answer> {
     let url = format!("http://{app}.localhost:{}/", host.listen.port());
     let (question, text) = match app {
         "bot" => {
@@ -53,30 +49,22 @@ pub(crate) fn of(host: &RunningHost, app: &str) -> Result<Answer> {
         }
         "guestbook" => {
             let form = "application/x-www-form-urlencoded";
-            page(host, app, "POST", "/entries", (form, "name=Ada&text=Hello+from+the+demo"))?;
-            (format!("{url} (and {url}entries, signed once)"), page(host, app, "GET", "/entries", ("", ""))?)
+            page(host, &Ask::new(app, "POST", "/entries").body(form, "name=Ada&text=Hello+from+the+demo"))?;
+            (format!("{url} (and {url}entries, signed once)"), page(host, &Ask::get(app, "/entries"))?)
         }
-        "search" => (format!("{url}?q=forty+two"), page(host, app, "GET", "/?q=forty+two", ("", ""))?),
-        _ => (url, page(host, app, "GET", "/", ("", ""))?),
+        "search" => (format!("{url}?q=forty+two"), page(host, &Ask::get(app, "/?q=forty+two"))?),
+        _ => (url, page(host, &Ask::get(app, "/"))?),
     };
     Ok(Answer { question, text })
 }
 
-/// Connects to the address and sends the name as `Host`, since some systems don't resolve names
-/// below `localhost`.
-fn page(host: &RunningHost, app: &str, method: &str, path: &str, (media_type, body): (&str, &str)) -> Result<String> {
-    let mut request = ureq::http::Request::builder()
-        .method(method)
-        .uri(format!("http://{}{path}", host.listen))
-        .header("host", format!("{app}.localhost:{}", host.listen.port()));
-    if !media_type.is_empty() {
-        request = request.header("content-type", media_type);
-    }
-    answer(app, request.body(body.to_owned())?)
+/// Returns the body of a response, which must be a success or a redirect.
+pub(super) fn page(host: &RunningHost, ask: &Ask<'_>) -> Result<String> {
+    successful(ask.app, ask.send(host)?)
 }
 
 fn event(host: &RunningHost, app: &str) -> Result<String> {
-    let request = ureq::http::Request::builder()
+    let request = Request::builder()
         .method("POST")
         .uri(format!("http://{}/v1/apps/{app}/events", host.admin))
         .header("authorization", format!("Bearer {}", host.token()?))
@@ -85,21 +73,13 @@ fn event(host: &RunningHost, app: &str) -> Result<String> {
         r#"{"specversion":"1.0","id":"demo-1","source":"demo","type":"message","#,
         r#""subject":"ada","data":{"text":"hello"}}"#,
     );
-    answer(app, request.body(event.to_owned())?)
+    successful(app, ask::response(app, request.body(event.to_owned())?)?)
 }
 
-fn answer(app: &str, request: ureq::http::Request<String>) -> Result<String> {
-    let agent: ureq::Agent = ureq::Agent::config_builder()
-        .http_status_as_error(false)
-        .max_redirects(0)
-        .max_redirects_will_error(false)
-        .timeout_global(Some(ANSWER_WITHIN))
-        .build()
-        .into();
-    let mut response = agent.run(request).with_context(|| format!("no response from {app}"))?;
-    let text = response.body_mut().read_to_string().with_context(|| format!("incomplete response from {app}"))?;
-    if !response.status().is_success() && !response.status().is_redirection() {
-        bail!("{app} responded with {}: {}", response.status(), text.trim());
+fn successful(app: &str, response: Response<String>) -> Result<String> {
+    let (status, text) = (response.status(), response.into_body());
+    if !status.is_success() && !status.is_redirection() {
+        bail!("{app} responded with {status}: {}", text.trim());
     }
     Ok(text)
 }

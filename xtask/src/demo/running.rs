@@ -25,29 +25,33 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 pub(crate) struct RunningHost {
     child: Child,
+    program: PathBuf,
     data: PathBuf,
     pub(crate) listen: SocketAddr,
     pub(crate) admin: SocketAddr,
 }
 
 impl RunningHost {
-    /// Starts a host; `command` is the program without arguments. If the host fails to start, its
-    /// folder with the log remains.
-    pub(crate) fn start(command: Command) -> Result<RunningHost> {
-        RunningHost::start_in(fresh_folder()?, command)
+    /// Starts a host with these settings (TOML); `command` is the program without arguments. If the
+    /// host fails to start, its folder with the log remains.
+    pub(crate) fn start(command: Command, settings: &str) -> Result<RunningHost> {
+        RunningHost::start_in(fresh_folder()?, command, settings)
     }
 
-    fn start_in(data: PathBuf, mut command: Command) -> Result<RunningHost> {
+    fn start_in(data: PathBuf, mut command: Command, settings: &str) -> Result<RunningHost> {
         fs::create_dir_all(&data).with_context(|| format!("cannot create {}", data.display()))?;
+        let config = data.join("config.toml");
+        fs::write(&config, settings).with_context(|| format!("cannot write {}", config.display()))?;
         let (listen, admin) = (free_or_any("app traffic", 8080), free_or_any("the API", 8081));
         step::announce("starting the host");
-        command.arg("up").arg("--data").arg(data.join("data"));
+        let program = PathBuf::from(command.get_program());
+        command.arg("up").arg("--data").arg(data.join("data")).arg("--config").arg(config);
         command.args(["--listen", &listen, "--admin", &admin]);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(File::create(data.join("host.log"))?);
         separate_group(&mut command);
         let child = command.spawn().with_context(|| format!("cannot start {}", command.get_program().display()))?;
         let unset = SocketAddr::from(([127, 0, 0, 1], 0));
-        let mut host = RunningHost { child, data, listen: unset, admin: unset };
+        let mut host = RunningHost { child, program, data, listen: unset, admin: unset };
         (host.listen, host.admin) = host
             .ready_addresses()
             .with_context(|| format!("the host did not start; its log is {}", host.log().display()))?;
@@ -85,9 +89,12 @@ impl RunningHost {
         Ok(text.trim().to_owned())
     }
 
-    /// Returns the environment variables that connect `isopod` commands to this host.
-    pub(crate) fn environment(&self) -> Result<[(&'static str, String); 2]> {
-        Ok([("ISOPOD_HOST", format!("http://{}", self.admin)), ("ISOPOD_TOKEN", self.token()?)])
+    /// Returns an `isopod` command that uses this host.
+    pub(crate) fn command(&self, words: &[&str]) -> Result<Command> {
+        let mut command = Command::new(&self.program);
+        command.args(words).stdin(Stdio::null());
+        command.env("ISOPOD_HOST", format!("http://{}", self.admin)).env("ISOPOD_TOKEN", self.token()?);
+        Ok(command)
     }
 
     pub(crate) fn exports(&self) -> Result<String> {
@@ -237,7 +244,7 @@ mod tests {
     fn a_stopped_host_leaves_no_files() {
         let ready =
             "trap 'exit 0' TERM; echo isopod ready listen=127.0.0.1:1 admin=127.0.0.1:2; while :; do sleep 0.05; done";
-        let host = RunningHost::start(fake_host(ready)).expect("it starts");
+        let host = RunningHost::start(fake_host(ready), "").expect("it starts");
         let data = host.data().to_owned();
         assert_eq!((host.listen.port(), host.admin.port()), (1, 2));
         host.stop().expect("it stops");
@@ -249,7 +256,7 @@ mod tests {
     fn a_host_that_exits_immediately_is_reported_with_its_log() {
         let data = fresh_folder().expect("a name");
         let command = fake_host("echo 'error: no room' >&2; exit 1");
-        let error = RunningHost::start_in(data.clone(), command).err().expect("it does not start");
+        let error = RunningHost::start_in(data.clone(), command, "").err().expect("it does not start");
         let log = fs::read_to_string(data.join("host.log")).expect("a log");
         fs::remove_dir_all(&data).expect("the folder goes");
         assert_eq!(log, "error: no room\n");
