@@ -1,8 +1,10 @@
 //! Checks rules about the source that no compiler checks: dependencies between parts, import
-//! cycles, file lengths, forbidden words, language, the index of limits. `cargo xtask tidy` prints
-//! the violations, and a test of this package fails on them. Never changes a source file.
+//! cycles, file lengths, forbidden words, language, the code map, the index of limits. `cargo xtask
+//! tidy` prints the violations, and a test of this package fails on them. Never changes a source
+//! file.
 
 mod code;
+mod code_map;
 mod language;
 mod limits_index;
 mod modules;
@@ -74,7 +76,9 @@ pub(crate) fn write_limits() -> Result<()> {
 }
 
 fn findings(files: &[SourceFile]) -> Vec<Finding> {
-    [rules::broken(files), language::broken(files), limits_index::broken(files), modules::broken(files)].concat()
+    let checks: [fn(&[SourceFile]) -> Vec<Finding>; 5] =
+        [rules::broken, language::broken, code_map::broken, limits_index::broken, modules::broken];
+    checks.iter().flat_map(|broken| broken(files)).collect()
 }
 
 /// Folders of build outputs, downloads and tools.

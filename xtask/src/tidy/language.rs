@@ -1,16 +1,19 @@
-//! The rules about language: how many vague phrases the prose of each part contains, and how wide
-//! lines are. Prose is the comments of Rust files and the text of Markdown files without their
-//! code. Never changes a file.
+//! The rules about language: how many vague phrases the prose of each part contains, how wide lines
+//! are, and how long the cells of tables are. Prose is the comments of Rust files and the text of
+//! Markdown files without their code. Never changes a file.
 
 use std::collections::BTreeMap;
 
-use super::{Finding, SourceFile, code};
+use super::{Finding, SourceFile, code, limits_index};
 
 /// The limit of vague phrases per 1,000 words of a part. Good technical documentation has 1 to 2; a
 /// few of the phrases are sometimes the right words.
 const PHRASES_PER_THOUSAND_WORDS_MAX: usize = 3;
 
 const COLUMNS_MAX: usize = 120;
+
+/// The limit of words in a cell of a table: a cell is a phrase. More belong into a paragraph.
+const CELL_WORDS_MAX: usize = 30;
 
 /// The limit for whole-line comments, which rustfmt doesn't wrap.
 const COMMENT_COLUMNS_MAX: usize = 100;
@@ -97,6 +100,7 @@ pub(super) fn broken(files: &[SourceFile]) -> Vec<Finding> {
     let stale = stale(&parts, &wide, NOT_YET_CLEAN, NOT_YET_WRAPPED);
     vague(&parts)
         .chain(wide.into_iter().filter(|line| !NOT_YET_WRAPPED.contains(&part(&line.path))))
+        .chain(files.iter().flat_map(long_cells))
         .chain(stale)
         .collect()
 }
@@ -283,6 +287,24 @@ fn too_wide_in(file: &SourceFile) -> Vec<Finding> {
     findings
 }
 
+/// Returns the lines of Markdown with a cell of a table that is too long. The cells of the index of
+/// limits are comments of the source.
+fn long_cells(file: &SourceFile) -> Vec<Finding> {
+    let mut in_code = false;
+    let mut findings = Vec::new();
+    for (at, line) in file.text.lines().enumerate() {
+        in_code ^= line.trim_start().starts_with("```");
+        let is_row = file.path.ends_with(".md") && file.path != limits_index::PATH && line.starts_with('|');
+        let words = |cell: &str| cell.split_whitespace().count();
+        let longest = line.replace("\\|", "").split('|').map(words).max().unwrap_or_default();
+        if is_row && !in_code && longest > CELL_WORDS_MAX {
+            let rule = format!("a cell of the table has {longest} words; at most {CELL_WORDS_MAX}");
+            findings.push(Finding { path: file.path.clone(), line: at + 1, rule });
+        }
+    }
+    findings
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -351,6 +373,15 @@ mod tests {
                 "`vague` follows the rule now: remove it from NOT_YET_WRAPPED"
             ]
         );
+    }
+
+    #[test]
+    fn long_cells_of_tables_are_found() {
+        let row = |words: usize| format!("| word | {}|\n", "word ".repeat(words));
+        let lines = |path: &str, text: &str| long_cells(&SourceFile::new(path, text)).len();
+        assert_eq!((lines("clean/README.md", &row(30)), lines("clean/README.md", &row(31))), (0, 1));
+        assert_eq!(lines("clean/README.md", &format!("```\n{}```\n", row(31))), 0);
+        assert_eq!((lines(limits_index::PATH, &row(31)), lines("clean/a.rs", &row(31))), (0, 0));
     }
 
     #[test]
