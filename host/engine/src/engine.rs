@@ -12,6 +12,7 @@ use crate::{
     kind::{Flavour, KINDS, Kind, Speed},
     linker,
     outbound::Network,
+    shared_code::SharedCode,
     state::HostState,
     ticker::Ticker,
 };
@@ -36,6 +37,7 @@ struct Inner {
     memory: Arc<Budget>,
     instances: Arc<Budget>,
     frozen_code: FrozenCode,
+    shared_code: SharedCode,
     network: Arc<Network>,
     /// Counter for spreading values between instances; need not be random.
     started: AtomicU32,
@@ -88,6 +90,7 @@ impl Engine {
             memory,
             instances,
             frozen_code: FrozenCode::new(config.frozen_code_bytes_max),
+            shared_code: SharedCode::default(),
             network: Network::new(&config),
             started: AtomicU32::new(0),
             _ticker: ticker,
@@ -164,6 +167,11 @@ impl Engine {
     /// Returns the cache of recently frozen programs' code.
     pub(crate) fn frozen_code(&self) -> &FrozenCode {
         &self.0.frozen_code
+    }
+
+    /// Returns the code of the programs in memory.
+    pub(crate) fn shared_code(&self) -> &SharedCode {
+        &self.0.shared_code
     }
 
     /// Returns the budget of instance slots over all apps.

@@ -60,6 +60,7 @@ mod provider_link;
 mod purity;
 mod response_body;
 mod sandbox;
+mod shared_code;
 mod slots;
 mod snapshot;
 mod state;

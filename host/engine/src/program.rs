@@ -47,18 +47,24 @@ struct FrozenInner {
 }
 
 impl FrozenProgram {
-    /// Maps the code again, unless the cache of recently frozen code still has it. Blocks for about
-    /// as long as opening a file.
+    /// Maps the code again, unless another program or the cache of recently frozen code still has
+    /// it. Blocks for about as long as opening a file.
     pub fn thaw(&self) -> Result<Program, Rejected> {
+        if let Some(linked) = self.linked() {
+            return Ok(Program(Arc::new(Inner { frozen: self.clone(), linked })));
+        }
+        let code = self.0.engine.map(self.0.kind, &self.0.file)?;
+        Program::link(self.clone(), &code)
+    }
+
+    /// Returns the component's code if it is in memory and linked.
+    fn linked(&self) -> Option<Arc<Linked>> {
         let engine = &self.0.engine;
         // The code may be that of an app with the same component, which offers no interfaces.
         let is_whole =
             |linked: &Arc<Linked>| self.info().exported_interfaces.is_empty() || !linked.exports.offered.is_empty();
-        if let Some(linked) = engine.frozen_code().find(&self.0.file).filter(is_whole) {
-            return Ok(Program(Arc::new(Inner { frozen: self.clone(), linked })));
-        }
-        let code = engine.map(self.0.kind, &self.0.file)?;
-        Program::of(self.clone(), &code, engine.linker(self.0.kind))
+        let shared = engine.shared_code().find(&self.0.file).filter(is_whole);
+        shared.or_else(|| engine.frozen_code().find(&self.0.file).filter(is_whole))
     }
 
     /// Returns the component's properties.
@@ -77,8 +83,11 @@ impl Engine {
 impl Program {
     pub(crate) fn new(engine: &Engine, component: &Component, sandbox: Sandbox) -> Result<Self, Rejected> {
         component.info.check_interfaces(&sandbox.grants, sandbox.providers.is_some())?;
-        let linker = engine.linker(component.kind);
-        Self::of(Self::frozen(engine, component, sandbox, None), &component.code, linker)
+        let frozen = Self::frozen(engine, component, sandbox, None);
+        match frozen.linked() {
+            Some(linked) => Ok(Self(Arc::new(Inner { frozen, linked }))),
+            None => Self::link(frozen, &component.code),
+        }
     }
 
     /// Creates a program for the instance that is prepared for a snapshot.
@@ -112,6 +121,15 @@ impl Program {
             purity,
             opening: Arc::new(Semaphore::new(limits::FOLDERS_OPENED_AT_ONCE)),
         }))
+    }
+
+    /// Links the code with the host's functions, for all programs with this component.
+    fn link(frozen: FrozenProgram, code: &wasmtime::component::Component) -> Result<Self, Rejected> {
+        let engine = frozen.0.engine.clone();
+        let linker = engine.linker(frozen.0.kind);
+        let program = Self::of(frozen, code, linker)?;
+        engine.shared_code().add(&program.0.frozen.0.file, &program.0.linked);
+        Ok(program)
     }
 
     /// Links the code with the host's functions.
@@ -215,21 +233,49 @@ mod tests {
         fn line(&self, _: OutputLine<'_>) {}
     }
 
+    /// Returns a component that exports an interface with this name.
+    fn offering(interface: &str) -> Vec<u8> {
+        let text = format!(
+            r#"(component
+                (core module $m (func (export "f")))
+                (core instance $c (instantiate $m))
+                (func $f (canon lift (core func $c "f")))
+                (instance $i (export "f" (func $f)))
+                (export "acme:math/{interface}" (instance $i)))"#
+        );
+        wat::parse_str(text).unwrap()
+    }
+
+    fn bare() -> Sandbox {
+        snapshot::bare("math".to_owned(), Limits::default(), Arc::new(Silent))
+    }
+
     #[tokio::test]
     async fn a_provider_is_not_thawed_with_the_code_of_an_app() {
-        let text = r#"(component
-            (core module $m (func (export "f")))
-            (core instance $c (instantiate $m))
-            (func $f (canon lift (core func $c "f")))
-            (instance $i (export "f" (func $f)))
-            (export "acme:math/one" (instance $i)))"#;
         let engine = Engine::new(EngineConfig { instances_max: 10, ..EngineConfig::default() }).unwrap();
-        let component = engine.load(wat::parse_str(text).unwrap().into(), Speed::Quick).await.unwrap();
-        let sandbox = || snapshot::bare("math".to_owned(), Limits::default(), Arc::new(Silent));
-        let app = engine.program(&component.clone().without_exported_interfaces(), sandbox()).unwrap();
-        let provider = engine.program(&component, sandbox()).unwrap();
+        let component = engine.load(offering("one").into(), Speed::Quick).await.unwrap();
+        let app = engine.program(&component.clone().without_exported_interfaces(), bare()).unwrap();
+        let provider = engine.program(&component, bare()).unwrap();
         let (frozen, of_app) = (provider.freeze(), app.freeze());
         assert!(app.exports().offered.is_empty() && of_app.info().exported_interfaces.is_empty());
         assert!(!frozen.thaw().unwrap().exports().offered.is_empty());
+    }
+
+    #[tokio::test]
+    async fn programs_with_the_same_component_share_its_code_while_one_has_it() {
+        let config = EngineConfig { instances_max: 10, frozen_code_bytes_max: 0, ..EngineConfig::default() };
+        let engine = Engine::new(config).unwrap();
+        let component = engine.load(offering("one").into(), Speed::Quick).await.unwrap();
+        let [one, two] = [(); 2].map(|()| engine.program(&component, bare()).unwrap());
+        assert!(Arc::ptr_eq(&one.0.linked, &two.0.linked));
+        let component = engine.load(offering("two").into(), Speed::Quick).await.unwrap();
+        let other = engine.program(&component, bare()).unwrap();
+        assert!(!Arc::ptr_eq(&one.0.linked, &other.0.linked));
+        let (gone, frozen) = (Arc::downgrade(&one.0.linked), one.freeze());
+        drop(one);
+        assert!(Arc::ptr_eq(&frozen.thaw().unwrap().0.linked, &two.0.linked));
+        drop(two);
+        assert!(gone.upgrade().is_none(), "the list of shared code keeps none alive");
+        assert!(frozen.thaw().is_ok(), "the code is mapped again");
     }
 }
