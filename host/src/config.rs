@@ -41,6 +41,8 @@ pub(crate) struct Config {
     pub(crate) frozen_code_bytes_max: u64,
     pub(crate) scale_window: Duration,
     pub(crate) trusted_proxies: TrustedProxies,
+    /// Further host names of the admin address, for browsers.
+    pub(crate) admin_names: Vec<String>,
     /// Whether to start although `control.db` doesn't match the data folder.
     pub(crate) adopt: bool,
     pub(crate) connections: Connections,
@@ -105,6 +107,8 @@ pub(crate) enum ConfigError {
     SameAddress { listen: SocketAddr, admin: SocketAddr },
     #[error("invalid domain `{value}`: {reason}")]
     BadDomain { value: String, reason: &'static str },
+    #[error("admin_names: {0}")]
+    AdminName(Box<Self>),
     #[error("trusted_proxies: {0}")]
     Proxies(#[from] BadProxies),
     #[error("`{name}` is {value}, but must be in the range {range}")]
@@ -130,6 +134,7 @@ impl ConfigError {
         let name = match &self {
             Self::BadAddress { name, .. } | Self::OutOfRange { name, .. } => name,
             Self::BadDomain { .. } => "domain",
+            Self::AdminName(_) => "admin_names",
             Self::Proxies(_) => "trusted_proxies",
             _ => return self,
         };
@@ -241,6 +246,7 @@ fn resolve(
             idle_time: file.outbound.idle_time.map_or(engine::OUTBOUND_IDLE_TIME, |span| span.0),
         },
         trusted_proxies: TrustedProxies::read(&file.trusted_proxies)?,
+        admin_names: admin_names(&file.admin_names)?,
         middleware: file.middleware,
         gates: file.gates,
     };
@@ -259,7 +265,7 @@ fn default_memory() -> u64 {
 #[expect(clippy::too_many_lines, reason = "one list of all ranges")]
 fn check_ranges(config: &Config) -> Result<(), ConfigError> {
     let seconds = |span: Duration| format!("{} s", span.as_secs());
-    let checks: [(&'static str, bool, String, &'static str); 17] = [
+    let checks: [(&'static str, bool, String, &'static str); 18] = [
         ("pushes.parallel", (1..=64).contains(&config.pushes.parallel), config.pushes.parallel.to_string(), "1 to 64"),
         (
             "pushes.queued_max",
@@ -335,6 +341,12 @@ fn check_ranges(config: &Config) -> Result<(), ConfigError> {
             config.middleware.len() <= policy::MIDDLEWARE_MAX,
             format!("a list of {}", config.middleware.len()),
             "0 to 16 entries",
+        ),
+        (
+            "admin_names",
+            config.admin_names.len() <= crate::api::limits::ADMIN_NAMES_MAX,
+            format!("a list of {}", config.admin_names.len()),
+            "0 to 64 entries",
         ),
         (
             "gates",
@@ -428,6 +440,11 @@ pub(crate) fn domain_name(value: &str) -> Result<String, ConfigError> {
         return Err(bad("each part between dots must be 1 to 63 letters, digits or inner dashes"));
     }
     Ok(domain)
+}
+
+/// Checks the further names of the admin address, which have the form of a domain.
+fn admin_names(names: &[String]) -> Result<Vec<String>, ConfigError> {
+    names.iter().map(|name| domain_name(name).map_err(|error| ConfigError::AdminName(Box::new(error)))).collect()
 }
 
 #[cfg(test)]
@@ -533,6 +550,7 @@ mod tests {
             ("listen = \"nonsense\"", "listen"),
             ("trusted_proxies = [\"10.0.0.0/99\"]", "10.0.0.0/99"),
             ("trusted_proxies = [\"proxy.example.org\"]", "trusted_proxies"),
+            ("admin_names = [\"isopod.example.org:8081\"]", "admin_names"),
         ] {
             let error = resolved(text, Overrides::default()).expect_err(text);
             assert!(error.to_string().contains(name), "{text}: {error}");

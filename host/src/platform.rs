@@ -170,6 +170,7 @@ impl Platform {
             logs: logs.handle(),
             metrics,
             tokens,
+            admin_names: api::AdminNames::new(&config.domain, config.admin_names),
             urls: Urls { domain: config.domain, port: listen.port() },
             ready: Arc::clone(&ready),
             subscribers: Shares::new(api::limits::SUBSCRIBERS_MAX, api::limits::SUBSCRIBERS_PER_TOKEN),

@@ -260,19 +260,22 @@ impl Tokens {
     /// Looks the token up by its hash, so that the time of the comparison doesn't depend on a
     /// token.
     fn caller(&self, headers: &HeaderMap) -> Result<KnownToken, Refused> {
-        let mut values = headers.get_all(header::AUTHORIZATION).iter();
-        let value = values.next().ok_or(Refused::NoToken)?;
-        if values.next().is_some() {
-            return Err(Refused::SeveralTokens);
-        }
-        let value = value.to_str().map_err(|_| Refused::UnknownToken)?;
-        let (scheme, token) = value.split_once(' ').ok_or(Refused::NoToken)?;
-        if !scheme.eq_ignore_ascii_case("bearer") {
-            return Err(Refused::NoToken);
-        }
+        let token = bearer(headers)?;
         let known = self.0.known.read().unwrap_or_else(PoisonError::into_inner);
-        known.get(&hash(token.trim())).cloned().ok_or(Refused::UnknownToken)
+        known.get(&hash(token)).cloned().ok_or(Refused::UnknownToken)
     }
+}
+
+/// Returns the token of a request.
+pub(crate) fn bearer(headers: &HeaderMap) -> Result<&str, Refused> {
+    let mut values = headers.get_all(header::AUTHORIZATION).iter();
+    let value = values.next().ok_or(Refused::NoToken)?;
+    if values.next().is_some() {
+        return Err(Refused::SeveralTokens);
+    }
+    let value = value.to_str().map_err(|_| Refused::UnknownToken)?;
+    let (scheme, token) = value.split_once(' ').ok_or(Refused::NoToken)?;
+    if scheme.eq_ignore_ascii_case("bearer") { Ok(token.trim()) } else { Err(Refused::NoToken) }
 }
 
 /// Returns the existing apps of a token. Compares ids, since a later app may have the same name.

@@ -14,7 +14,10 @@ use isopod_policy::RequestId;
 use jiff::Timestamp;
 
 pub(crate) use super::caller::Caller;
-use super::{Api, auth, caller::ClientAddress, error::Error, refused_calls::RefusedCall, route_roles};
+use super::{
+    Api, auth, browser::RequestAuthority, caller::ClientAddress, error::Error, refused_calls::RefusedCall, route_roles,
+    session,
+};
 use crate::{
     http::problem::Problem,
     http::response_rules::{self, REQUEST_ID},
@@ -24,16 +27,18 @@ use crate::{
 /// Assigns the request its id. Adds the id to the response and, for a problem, its body.
 pub(crate) async fn identify(State(api): State<Arc<Api>>, mut request: Request, next: Next) -> Response<Body> {
     let id = new_request_id();
-    let wants_html = wants_html(&request);
     let started = std::time::Instant::now();
     let (method, version, path) = (request.method().clone(), request.version(), request.uri().path().to_owned());
     request.extensions_mut().insert(RequestIdText(id.clone()));
     let mut response = match ingress::checked(&request, Some(&Authority::from_static("localhost"))) {
-        Ok(_) => next.run(request).await,
+        Ok(authority) => {
+            request.extensions_mut().insert(RequestAuthority(authority));
+            next.run(request).await
+        }
         Err(problem) => problem.into_response(),
     };
     if let Some(problem) = response.extensions_mut().remove::<Problem>() {
-        describe(&mut response, &problem, &id, wants_html);
+        describe(&mut response, &problem, &id);
         // A response without a problem, such as that of an uptime monitor, names no request.
         if problem.status.is_server_error() {
             api.failures.record(&method, &path, &problem, &id);
@@ -81,6 +86,13 @@ impl<S: Send + Sync> FromRequestParts<S> for Subscriber {
 pub(crate) async fn authorise(State(api): State<Arc<Api>>, mut request: Request, next: Next) -> Response<Body> {
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let need = route_roles::needed(&method, &path).for_kind(&method, |app| api.is_plugin(app));
+    match session::authorization(&api.admin_names, &request) {
+        Ok(authorization) => {
+            let authorization = authorization.map(|value| (header::AUTHORIZATION, value));
+            request.headers_mut().extend(authorization);
+        }
+        Err(refused) => return Error::from(refused).into_response(),
+    }
     let address = ClientAddress::of(request.extensions(), request.headers(), &api.trusted_proxies);
     let checked = api.tokens.check(request.headers(), &need, &|app| api.app_id(app), Timestamp::now());
     let (token, response) = match checked {
@@ -108,18 +120,7 @@ fn is_refusal(problem: &Problem) -> bool {
     matches!(problem.status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) || problem.code == "grant-not-allowed"
 }
 
-fn describe(response: &mut Response<Body>, problem: &Problem, request_id: &str, wants_html: bool) {
-    // A browser at the root page gets instructions as HTML; every other client gets JSON.
-    if wants_html && problem.status == StatusCode::UNAUTHORIZED {
-        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
-        *response.body_mut() = Body::from(super::index::UNAUTHORISED);
-        return;
-    }
+fn describe(response: &mut Response<Body>, problem: &Problem, request_id: &str) {
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
     *response.body_mut() = Body::from(problem.json(request_id).to_string());
-}
-
-fn wants_html(request: &Request) -> bool {
-    let accept = request.headers().get(header::ACCEPT).and_then(|value| value.to_str().ok());
-    request.uri().path() == "/" && accept.is_some_and(|accept| accept.contains("text/html"))
 }

@@ -16,6 +16,7 @@ use super::{
     auth,
     bad_request::{BadRequest, EventPosition},
     broadcast_view::Broadcast,
+    browser,
     push_view::PushView,
     token_end::EndedBy,
 };
@@ -32,6 +33,8 @@ pub(crate) enum Error {
     Request(#[from] BadRequest),
     #[error(transparent)]
     Auth(#[from] auth::Refused),
+    #[error(transparent)]
+    Browser(#[from] browser::Refused),
     #[error(transparent)]
     Deploy(#[from] DeployError),
     #[error(transparent)]
@@ -110,6 +113,7 @@ impl Error {
         match self {
             Self::Request(error) => request(error, detail),
             Self::Auth(why) => refused(why, detail),
+            Self::Browser(why) => why.problem(detail),
             Self::Deploy(error) => deploy(error, detail),
             Self::Event(error) => event::problem(error, detail),
             Self::Logs(LogsError::Unavailable) => {

@@ -17,6 +17,10 @@ pub(crate) const ADMIN_CONNECTIONS_MAX: usize = 512;
 /// `Retry-After` of a refused connection: a crowded listener soon closes idle connections.
 pub(crate) const CONNECTIONS_RETRY_AFTER: Duration = Duration::from_secs(5);
 
+/// Further host names of the admin address in the host's settings. A longer list is refused at the
+/// start, since each request of a browser is compared with the whole list.
+pub(crate) const ADMIN_NAMES_MAX: usize = 64;
+
 /// Connections in the kernel's backlog of the admin address. The kernel refuses further
 /// connections.
 pub(crate) const ADMIN_BACKLOG: u32 = 256;

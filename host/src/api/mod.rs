@@ -11,19 +11,20 @@ pub(crate) mod bad_request;
 mod body;
 mod broadcast_view;
 mod broadcasts;
+mod browser;
 mod build_error;
 mod caller;
 pub(crate) mod changes;
 pub(crate) mod cloud_event;
 mod config;
 mod cores;
+mod dashboard;
 mod dead_letters;
 mod edge;
 mod error;
 mod events;
 mod failure_log;
 mod formation;
-mod index;
 mod instances;
 pub(crate) mod limits;
 mod logs;
@@ -42,6 +43,8 @@ mod request;
 mod route_roles;
 mod schedules;
 pub(crate) mod server;
+mod session;
+mod sign_in;
 mod sse;
 mod state;
 mod status;
@@ -58,6 +61,7 @@ use utoipa::openapi::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 pub(crate) use self::admin_token::{TokenError, load as load_tokens};
+pub(crate) use self::browser::AdminNames;
 use self::{error::Error, query::KnownQueries};
 pub(crate) use self::{
     failure_log::FailureLog, refused_calls::RefusedCalls, state::Api, token_upkeep::Service as TokenUpkeep, urls::Urls,
@@ -66,13 +70,14 @@ pub(crate) use self::{
 /// Returns all routes and their description. A handler without a description does not compile here.
 fn described() -> (Router<Arc<Api>>, Router<Arc<Api>>, OpenApi) {
     let (routes, mut description) = OpenApiRouter::with_openapi(openapi::base())
-        .routes(routes!(index::show))
+        .routes(routes!(dashboard::show))
         .routes(routes!(status::live))
         .routes(routes!(status::ready))
         .routes(routes!(status::metrics))
         .routes(routes!(openapi::show))
         .routes(routes!(status::host))
         .routes(routes!(metrics::list))
+        .routes(routes!(sign_in::show, sign_in::create, sign_in::delete))
         .routes(routes!(tokens::list, tokens::create))
         .routes(routes!(tokens::delete))
         .routes(routes!(tokens::rotate))
@@ -133,6 +138,7 @@ pub(crate) fn router(api: Arc<Api>) -> Router {
         .method_not_allowed_fallback(wrong_method);
     routes
         .layer(middleware::from_fn_with_state(Arc::clone(&api), edge::authorise))
+        .layer(middleware::from_fn_with_state(Arc::clone(&api), dashboard::serve))
         .layer(middleware::from_fn_with_state(Arc::clone(&api), edge::identify))
         .with_state(api)
 }

@@ -44,6 +44,8 @@ pub(crate) fn needed(method: &Method, path: &str) -> Need {
     let need = |any_of, app: Option<&str>, all_apps| Need::Role { any_of, app: app.map(str::to_owned), all_apps };
     match segments.as_slice() {
         ["livez" | "readyz"] => Need::Nothing,
+        // A session has the role of its token.
+        ["v1", "session"] => need(&[Role::Read, Role::Send], None, false),
         ["v1", "tokens", ..] => need(&[Role::Admin], None, true),
         // A token for some apps may list apps: the list contains only its apps.
         ["v1", "apps"] if reads => need(&[Role::Read], None, false),

@@ -6,7 +6,9 @@ use isopod_policy::{AppKind, AppName};
 use isopod_store::Store;
 use tokio_util::sync::CancellationToken;
 
-use super::{auth, changes::Changes, failure_log::FailureLog, refused_calls::RefusedCalls, urls::Urls};
+use super::{
+    auth, browser::AdminNames, changes::Changes, failure_log::FailureLog, refused_calls::RefusedCalls, urls::Urls,
+};
 use crate::{
     control::ControlPlane,
     http::shares::Shares,
@@ -35,6 +37,8 @@ pub(crate) struct Api {
     /// The refused calls that the audit trail doesn't contain yet.
     pub(crate) refused_calls: Arc<RefusedCalls>,
     pub(crate) trusted_proxies: TrustedProxies,
+    /// The host names under which browsers may use this address.
+    pub(crate) admin_names: AdminNames,
     /// Ends the event streams at a stop.
     pub(crate) stop: CancellationToken,
     /// Checks the host's own threads.

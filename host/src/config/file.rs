@@ -34,6 +34,8 @@ pub(super) struct ConfigFile {
     #[serde(default)]
     pub(super) trusted_proxies: Vec<String>,
     #[serde(default)]
+    pub(super) admin_names: Vec<String>,
+    #[serde(default)]
     pub(super) pushes: PushesSection,
     #[serde(default)]
     pub(super) logs: LogsSection,

@@ -82,6 +82,11 @@ pub(crate) fn client_address(headers: &HeaderMap, peer: IpAddr, proxies: &Truste
     client.to_str().ok().and_then(|text| text.parse().ok()).unwrap_or(peer.address)
 }
 
+/// Returns whether a trusted proxy reports that its client uses HTTPS.
+pub(crate) fn is_https(headers: &HeaderMap, peer: IpAddr, proxies: &TrustedProxies) -> bool {
+    proxies.contains(peer) && Claims::read(headers).scheme == Some(Scheme::HTTPS)
+}
+
 /// Returns whether the field has the standard spelling, without `_`.
 fn is_exact(name: &HeaderName) -> bool {
     !name.as_str().contains('_')

@@ -26,7 +26,7 @@ mod router;
 mod trusted;
 
 pub(crate) use config::Config;
-pub(crate) use forwarded::client_address;
+pub(crate) use forwarded::{client_address, is_https};
 pub(crate) use normalise::checked;
 pub(crate) use trusted::{BadProxies, TrustedProxies};
 

@@ -33,6 +33,7 @@ mod connections;
 mod cores;
 mod crashes;
 mod damaged_databases;
+mod dashboard;
 mod data_folder;
 mod databases;
 mod deploy;

@@ -1,0 +1,99 @@
+// The page of one app: its state, its actions, and one view at a time.
+
+import { html } from "./lib.js";
+import { call, ofApp } from "./api.js";
+import { NONE, bytes, ms, number, percent } from "./format.js";
+import { useAction, usePoll } from "./hooks.js";
+import { link } from "./route.js";
+import { ActionResult, Badge, ConfirmButton, Loading } from "./ui.js";
+import { Activity } from "./activity.js";
+import { Config } from "./config.js";
+import { DeadLetters, Events } from "./events.js";
+import { Formation } from "./formation.js";
+import { Instances } from "./instances.js";
+import { Load } from "./load.js";
+import { Logs } from "./logs.js";
+import { Pushes } from "./pushes.js";
+import { Releases } from "./releases.js";
+import { Schedules } from "./schedules.js";
+
+const VIEWS = [
+  ["load", "Load", Load],
+  ["instances", "Instances", Instances],
+  ["releases", "Releases", Releases],
+  ["pushes", "Push jobs", Pushes],
+  ["activity", "Activity", Activity],
+  ["logs", "Logs", Logs],
+  ["formation", "Formation", Formation],
+  ["config", "Config", Config],
+  ["schedules", "Schedules", Schedules],
+  ["events", "Events", Events],
+  ["dead-letters", "Dead letters", DeadLetters],
+];
+
+export function AppPage({ name, view = "load", query, may }) {
+  const app = usePoll(`app ${name}`, (options) => call(ofApp(name), options), 2000);
+  const [key, title, View] = VIEWS.find(([key]) => key === view) ?? VIEWS[0];
+  return html`<main id="main">
+    <nav aria-label="Path" class="crumbs"><a href="#/">Apps</a> <span aria-hidden="true">/</span></nav>
+    ${app.data
+      ? html`<${Head} app=${app.data} may=${may} reload=${app.reload} />`
+      : html`<h1>${name}</h1>`}
+    <${Loading} of=${app} />
+    <nav aria-label="Views of the app" class="tabs">
+      ${VIEWS.map(([one, text]) => html`<a key=${one} href=${link(["apps", name, one])}
+        aria-current=${one === key ? "page" : undefined}>${text}</a>`)}
+    </nav>
+    ${app.problem?.status !== 404 && html`<section aria-labelledby="view-title">
+      <h2 id="view-title" class="unseen">${title}</h2>
+      <${View} key=${`${name} ${key}`} app=${name} info=${app.data} query=${query} may=${may} />
+    </section>`}
+  </main>`;
+}
+
+function Head({ app, may, reload }) {
+  const action = useAction(reload);
+  const post = (what, done) => action.run(async () => {
+    await call(ofApp(app.name, `/${what}`), { method: "POST" });
+    return done;
+  });
+  return html`<div>
+    <div class="row">
+      <h1>${app.name} <${Badge} state=${app.state} /></h1>
+      ${may("operate") && (app.state === "stopped" || app.state === "error"
+        ? html`<button type="button" disabled=${action.busy}
+            onClick=${() => post("start", "The app starts.")}>Start</button>`
+        : html`<${ConfirmButton} label="Stop" danger title=${`Stop ${app.name}?`} disabled=${action.busy}
+            act=${() => post("stop", "The app stops.")}>
+            <p>The app completes its accepted work and then takes no requests until it is started again.</p>
+          <//>`)}
+    </div>
+    <${ActionResult} action=${action} />
+    <dl class="facts">
+      <div><dt>Type</dt><dd>${app.type}</dd></div>
+      <div><dt>Release</dt><dd>${app.release === null ? NONE : `v${app.release}`}</dd></div>
+      <${Now} app=${app.name} />
+      ${app.urls.map((url) => html`<div><dt>URL</dt><dd><a href=${url} rel="noreferrer">${url}</a></dd></div>`)}
+    </dl>
+    ${app.error && html`<div class="problem"><strong>${app.error.message}</strong>
+      ${app.error.detail && html`<pre>${app.error.detail}</pre>`}</div>`}
+    ${app.build_error && html`<div class="problem"><strong>The newest code could not be built</strong>
+      <pre>${app.build_error}</pre></div>`}
+  </div>`;
+}
+
+function Now({ app }) {
+  const { data } = usePoll(`now ${app}`, (options) => call(ofApp(app, "/metrics"), options), 2000);
+  if (data === null) return null;
+  const cores = ({ active_cores: active, cores: allowed }) => `${active} of ${allowed}`;
+  const facts = [
+    ["Instances", number(data.instances)],
+    ["p99 pull", ms(data.pull.latency_ms.p99)],
+    ["Cores pull", cores(data.pull)],
+    ["Cores push", cores(data.push)],
+    ["Buffered pull", number(data.pull.buffered)],
+    ["CPU", percent(data.cpu_percent)],
+    ["Memory", bytes(data.memory_bytes)],
+  ];
+  return facts.map(([name, value]) => html`<div key=${name}><dt>${name}</dt><dd>${value}</dd></div>`);
+}

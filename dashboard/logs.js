@@ -1,0 +1,140 @@
+// The log of an app: search, filters by level, source, instance and request, and new lines as they
+// arrive.
+
+import { html, useEffect, useMemo, useRef, useState } from "./lib.js";
+import { call, ofApp, query as queryOf } from "./api.js";
+import { clock, moment } from "./format.js";
+import { useAction, useFollow, usePoll } from "./hooks.js";
+import { setFilters } from "./route.js";
+import { ActionResult, ChoiceFilter, Loading, StreamState, TextFilter } from "./ui.js";
+
+const PAGE = 500;
+// Lines that the page keeps. The oldest lines leave first.
+const LINES_MAX = 5000;
+const SHOWN_MAX = 1000;
+
+const LEVELS = ["trace", "debug", "info", "warn", "error", "critical"];
+const REQUEST_ID = /^[0-9a-hjkmnp-tv-z]{16}$/;
+
+// The lines of one selection of the host. New lines are gathered and shown four times a second,
+// since a busy app writes thousands.
+function useLines(app, request) {
+  const path = ofApp(app, "/logs");
+  const request_id = REQUEST_ID.test(request) ? request : "";
+  const [, setCount] = useState(0);
+  const held = useRef({ lines: [], next: null, skipped: 0 });
+  const first = usePoll(`log ${app} ${request_id}`, async (options) => {
+    const page = await call(`${path}${queryOf({ limit: PAGE, request_id })}`, options);
+    held.current = { lines: page.items.map(numbered), next: page.next, lastId: page.end ?? "" };
+    return page;
+  }, 0);
+  const state = useFollow(first.data && `${path}${queryOf({ follow: true, limit: 1, request_id })}`, (line, id) => {
+    held.current.lines.push(numbered(line));
+    held.current.lastId = id;
+    if (held.current.lines.length > LINES_MAX) held.current.lines.splice(0, held.current.lines.length - LINES_MAX);
+    held.current.changed = true;
+  }, () => held.current.lastId ?? "");
+  useEffect(() => {
+    const timer = setInterval(() => {
+      if (!held.current.changed) return;
+      held.current.changed = false;
+      setCount((before) => before + 1);
+    }, 250);
+    return () => clearInterval(timer);
+  }, []);
+  const older = async () => {
+    const page = await call(`${path}${queryOf({ limit: PAGE, request_id, cursor: held.current.next })}`);
+    held.current.lines.unshift(...page.items.map(numbered));
+    held.current.next = page.next;
+    setCount((before) => before + 1);
+  };
+  return { first, state, lines: held.current.lines, next: held.current.next, older };
+}
+
+let lastNumber = 0;
+const numbered = (line) => ({ ...line, number: (lastNumber += 1) });
+
+function selects({ q, level, stream, instance }) {
+  const text = q.toLowerCase();
+  const least = LEVELS.indexOf(level);
+  return (line) => (text === "" || line.message.toLowerCase().includes(text)) &&
+    (stream === "" || line.stream === stream) && (instance === "" || line.instance === instance) &&
+    (least < 0 || severity(line) >= least);
+}
+
+// A line without a level counts by its source: a failed request is an error.
+function severity(line) {
+  if (line.level) return LEVELS.indexOf(line.level.toLowerCase());
+  if (line.fault || line.status >= 500) return LEVELS.indexOf("error");
+  return LEVELS.indexOf(line.stream === "stderr" ? "warn" : "info");
+}
+
+export function Logs({ app, query }) {
+  const { q = "", level = "", stream = "", instance = "", request = "", follow = "" } = query;
+  const { first, state, lines, next, older } = useLines(app, request);
+  const action = useAction();
+  const matching = lines.filter(selects({ q, level, stream, instance }));
+  const shown = matching.slice(-SHOWN_MAX);
+  const box = useRef(null);
+  const atEnd = useRef(true);
+  const keepsEnd = follow !== "no";
+  const newest = shown[shown.length - 1]?.number;
+  useEffect(() => {
+    if (keepsEnd && atEnd.current && box.current) box.current.scrollTop = box.current.scrollHeight;
+  }, [newest, shown.length, keepsEnd]);
+  const onScroll = ({ currentTarget: it }) => {
+    atEnd.current = it.scrollHeight - it.scrollTop - it.clientHeight < 40;
+  };
+  return html`<div class="filters" role="search">
+      <${TextFilter} name="q" label="Search" value=${q} placeholder="text of a line" />
+      <${ChoiceFilter} name="level" label="At least" value=${level} choices=${LEVELS} none="any level" />
+      <${ChoiceFilter} name="stream" label="Source" value=${stream} none="all"
+        choices=${["log", "stdout", "stderr", "access", "host"]} />
+      <${TextFilter} name="instance" label="Instance" value=${instance} placeholder="web-7f3k2" />
+      <${TextFilter} name="request" label="Request id" value=${request} />
+      <label class="check"><input type="checkbox" checked=${keepsEnd}
+        onChange=${(event) => setFilters({ follow: event.currentTarget.checked ? "" : "no" })} /> Follow</label>
+    </div>
+    <p class="row"><${StreamState} state=${state} />
+      <span class="quiet">${matching.length} of ${lines.length} loaded lines match
+        ${matching.length > shown.length && `, the newest ${shown.length} are shown`}</span>
+      ${next && html`<button type="button" disabled=${action.busy}
+        onClick=${() => action.run(older)}>Older lines</button>`}
+    </p>
+    <${Loading} of=${first} /><${ActionResult} action=${action} />
+    <div class="lines" role="log" aria-live="off" aria-label=${`Log of ${app}`} tabindex="0" ref=${box}
+      onScroll=${onScroll}>
+      ${shown.map((line) => html`<${Line} key=${line.number} line=${line} text=${q} />`)}
+      ${first.data && shown.length === 0 && html`<p class="empty">No line matches.</p>`}
+    </div>`;
+}
+
+function Line({ line, text }) {
+  return useMemo(() => {
+    const rank = severity(line);
+    const tone = rank >= LEVELS.indexOf("error") ? "bad" : rank >= LEVELS.indexOf("warn") ? "warn" : "";
+    return html`<div class=${`line ${tone}`}>
+      <time datetime=${line.time} title=${moment(line.time)}>${clock(line.time, true)}</time>
+      <span class="source">${line.stream}${line.level ? ` ${line.level}` : ""}${line.release ? ` v${line.release}` : ""}
+        ${line.instance ? ` ${line.instance}` : ""}</span>
+      <span class="message">${marked(line.message, text)}${line.fault && ` fault=${line.fault}`}</span>
+      ${line.request_id && html`<button type="button" class="plain" title="Show the lines of this request"
+        aria-label=${`Lines of request ${line.request_id}`}
+        onClick=${() => setFilters({ request: line.request_id })}>${line.request_id}</button>`}
+    </div>`;
+  }, [line, text]);
+}
+
+// Returns the message with each occurrence of the searched text marked.
+function marked(message, text) {
+  if (text === "") return message;
+  const parts = [];
+  const lower = message.toLowerCase();
+  const wanted = text.toLowerCase();
+  let from = 0;
+  for (let at = lower.indexOf(wanted); at >= 0; at = lower.indexOf(wanted, from)) {
+    parts.push(message.slice(from, at), html`<mark>${message.slice(at, at + wanted.length)}</mark>`);
+    from = at + wanted.length;
+  }
+  return [...parts, message.slice(from)];
+}

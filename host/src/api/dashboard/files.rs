@@ -1,0 +1,86 @@
+//! The files of the dashboard, which the program contains. Never serves one.
+
+/// A file of the dashboard.
+pub(super) struct File {
+    /// The path below the folder `dashboard`.
+    pub(super) path: &'static str,
+    pub(super) bytes: &'static [u8],
+    pub(super) content_type: &'static str,
+}
+
+const SCRIPT: &str = "text/javascript; charset=utf-8";
+const STYLE: &str = "text/css; charset=utf-8";
+const TEXT: &str = "text/plain; charset=utf-8";
+
+macro_rules! file {
+    ($path:literal, $content_type:expr) => {
+        File {
+            path: $path,
+            bytes: include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/../dashboard/", $path)),
+            content_type: $content_type,
+        }
+    };
+}
+
+pub(super) const PAGE: File = file!("index.html", "text/html; charset=utf-8");
+
+pub(super) const FILES: &[File] = &[
+    file!("activity.js", SCRIPT),
+    file!("api.js", SCRIPT),
+    file!("app-page.js", SCRIPT),
+    file!("app.js", SCRIPT),
+    file!("chart.js", SCRIPT),
+    file!("config.js", SCRIPT),
+    file!("counters.js", SCRIPT),
+    file!("events.js", SCRIPT),
+    file!("format.js", SCRIPT),
+    file!("formation.js", SCRIPT),
+    file!("hooks.js", SCRIPT),
+    file!("icon.svg", "image/svg+xml"),
+    file!("instances.js", SCRIPT),
+    file!("lib.js", SCRIPT),
+    file!("load.js", SCRIPT),
+    file!("logs.js", SCRIPT),
+    file!("overview.js", SCRIPT),
+    file!("pushes.js", SCRIPT),
+    file!("releases.js", SCRIPT),
+    file!("route.js", SCRIPT),
+    file!("schedules.js", SCRIPT),
+    file!("style.css", STYLE),
+    file!("ui.js", SCRIPT),
+    file!("vendor/LICENSE-htm", TEXT),
+    file!("vendor/LICENSE-preact", TEXT),
+    file!("vendor/LICENSE-uplot", TEXT),
+    file!("vendor/htm.js", SCRIPT),
+    file!("vendor/preact-hooks.js", SCRIPT),
+    file!("vendor/preact.js", SCRIPT),
+    file!("vendor/uplot.css", STYLE),
+    file!("vendor/uplot.js", SCRIPT),
+];
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeSet, fs, path::Path};
+
+    use super::*;
+
+    fn add_all(folder: &Path, below: &str, found: &mut BTreeSet<String>) {
+        for entry in fs::read_dir(folder).expect("the folder is read") {
+            let entry = entry.expect("the entry is read");
+            let name = format!("{below}{}", entry.file_name().to_string_lossy());
+            match entry.path().is_dir() {
+                true => add_all(&entry.path(), &format!("{name}/"), found),
+                false => drop(found.insert(name)),
+            }
+        }
+    }
+
+    #[test]
+    fn the_program_contains_every_file_of_the_dashboard() {
+        let mut found = BTreeSet::new();
+        add_all(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../dashboard"), "", &mut found);
+        found.retain(|path| !path.ends_with(".md"));
+        let known = FILES.iter().chain([&PAGE]).map(|file| file.path.to_owned());
+        assert_eq!(known.collect::<BTreeSet<_>>(), found);
+    }
+}
