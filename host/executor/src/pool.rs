@@ -60,6 +60,7 @@ impl<T: Queued> Pool<T> {
     /// Deregisters a call.
     pub(crate) fn leave(&self) {
         let mut state = self.lock();
+        debug_assert!(state.live_calls > 0, "a call that leaves was registered");
         state.live_calls -= 1;
         if state.is_drained() {
             self.work.notify_all();
@@ -117,6 +118,7 @@ impl<T: Queued> Pool<T> {
             }
             state.sleeping += 1;
             state = self.work.wait(state).unwrap_or_else(PoisonError::into_inner);
+            debug_assert!(state.sleeping > 0, "a worker that wakes up was counted as sleeping");
             state.sleeping -= 1;
             state.woken = state.woken.saturating_sub(1);
         }

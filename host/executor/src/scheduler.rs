@@ -128,6 +128,7 @@ impl<T: Queued> Scheduler<T> {
         account.classes[class].running += 1;
         let ahead = account.ledger.charge_ahead(class, self.slice_ns);
         let order = &mut self.classes[class];
+        debug_assert!(order.waiting > 0, "work that starts was counted as waiting");
         order.waiting -= 1;
         order.minimum_ns = order.minimum_ns.max(virtual_ns);
         if is_contended {
@@ -143,7 +144,9 @@ impl<T: Queued> Scheduler<T> {
         let StartedSlice { account: id, class, ahead, is_contended } = slice;
         if let Some(account) = self.active.get_mut(&id) {
             account.ledger.settle(class, ahead, cpu_ns);
-            account.classes[class].running -= 1;
+            let running = &mut account.classes[class].running;
+            debug_assert!(*running > 0, "a slice that ends was counted as running");
+            *running -= 1;
         }
         if is_contended {
             self.minimum_share.charge(class, cpu_ns.cast_signed().wrapping_sub(self.slice_ns.cast_signed()));
@@ -160,6 +163,7 @@ impl<T: Queued> Scheduler<T> {
         let waiting = &mut self.active.get_mut(&id)?.classes[class].waiting;
         let at = waiting.binary_search_by_key(&ticket, |(ticket, _)| *ticket).ok()?;
         let (_, work) = waiting.remove(at)?;
+        debug_assert!(self.classes[class].waiting > 0, "work that is withdrawn was counted as waiting");
         self.classes[class].waiting -= 1;
         self.reposition(id);
         self.remove_if_idle(id, class);
@@ -228,6 +232,7 @@ impl<T: Queued> Scheduler<T> {
             return;
         }
         account.ledger.set_active(class, false);
+        debug_assert!(self.classes[class].active > 0, "an account that becomes idle was active");
         self.classes[class].active -= 1;
         if Class::ALL.iter().all(|class| account.classes[*class].is_idle()) {
             self.active.remove(&id);
