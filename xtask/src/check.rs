@@ -6,8 +6,11 @@ use anyhow::Result;
 
 use crate::{setup, step, test, tidy};
 
+/// The workspace of the shipped plugins.
+const PLUGINS: &str = "plugins/Cargo.toml";
 /// The workspaces whose programs and components are shipped.
-const WORKSPACES: [&str; 2] = ["Cargo.toml", "plugins/Cargo.toml"];
+const WORKSPACES: [&str; 2] = ["Cargo.toml", PLUGINS];
+const CLIPPY_ADVICE: &str = "each warning above names what to change";
 
 pub(crate) fn run() -> Result<()> {
     step::announce("format");
@@ -22,7 +25,10 @@ pub(crate) fn run() -> Result<()> {
     step::announce("clippy");
     let mut clippy = step::cargo();
     clippy.args(["clippy", "--workspace", "--all-targets", "--features", step::FEATURES, "--", "-D", "warnings"]);
-    step::run(&mut clippy, "each warning above names what to change")?;
+    step::run(&mut clippy, CLIPPY_ADVICE)?;
+    let mut plugins = step::cargo();
+    plugins.args(["clippy", "--manifest-path", PLUGINS, "--workspace", "--all-targets", "--", "-D", "warnings"]);
+    step::run(plugins.env_remove("CARGO_TARGET_DIR"), CLIPPY_ADVICE)?;
     licences()?;
     step::announce("documentation");
     let mut doc = step::cargo();

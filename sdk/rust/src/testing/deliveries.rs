@@ -32,6 +32,7 @@ impl Delivery {
     /// Returns the handler's reply.
     ///
     /// If the handler did not succeed.
+    #[expect(clippy::panic, reason = "a test fails by a panic")]
     pub fn reply(self) -> Option<Reply> {
         match self {
             Self::Done(reply) => reply,
@@ -43,6 +44,7 @@ impl Delivery {
     /// Returns the handler's failure.
     ///
     /// If the handler did not fail.
+    #[expect(clippy::panic, reason = "a test fails by a panic")]
     pub fn failure(self) -> EventError {
         match self {
             Self::Failed(error) => error,
