@@ -6,7 +6,10 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Request};
 use http_body::Frame;
 use http_body_util::BodyExt;
-use hyper::client::conn::http2::{SendRequest, handshake};
+use hyper::{
+    body::Incoming,
+    client::conn::http2::{Builder, SendRequest},
+};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use std::{
     convert::Infallible,
@@ -15,25 +18,64 @@ use std::{
     pin::Pin,
     task::{Context, Poll},
 };
-use tokio::{net::TcpStream, runtime::Runtime, time::timeout};
+use tokio::{net::TcpStream, runtime::Runtime, task::JoinHandle, time::timeout};
 
 /// A connection that many requests share.
 pub struct H2c {
     runtime: Runtime,
     sender: SendRequest<Ready>,
+    /// Completes at the end of the connection.
+    connection: JoinHandle<hyper::Result<()>>,
 }
+
+/// Responses whose bodies a client doesn't read.
+pub type Unread = Vec<http::Response<Incoming>>;
 
 impl H2c {
     /// Connects with prior knowledge of HTTP/2.
     pub fn open(to: SocketAddr) -> Result<Self, Box<dyn Error>> {
+        Self::with(to, Builder::new(TokioExecutor::new()))
+    }
+
+    /// As [`Self::open`], but the client permits the host only one byte of each response that it
+    /// doesn't read.
+    pub fn open_reluctant(to: SocketAddr) -> Result<Self, Box<dyn Error>> {
+        let mut client = Builder::new(TokioExecutor::new());
+        client.initial_stream_window_size(1);
+        Self::with(to, client)
+    }
+
+    fn with(to: SocketAddr, client: Builder<TokioExecutor>) -> Result<Self, Box<dyn Error>> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let sender = runtime.block_on(async {
+        let (sender, connection) = runtime.block_on(async {
             let stream = TokioIo::new(TcpStream::connect(to).await?);
-            let (sender, connection) = handshake(TokioExecutor::new(), stream).await?;
-            tokio::spawn(connection);
-            Ok::<_, Box<dyn Error>>(sender)
+            let (sender, connection) = client.handshake(stream).await?;
+            Ok::<_, Box<dyn Error>>((sender, tokio::spawn(connection)))
         })?;
-        Ok(Self { runtime, sender })
+        Ok(Self { runtime, sender, connection })
+    }
+
+    /// Sends these requests concurrently, and returns the responses once their heads have arrived.
+    pub fn begin(&mut self, app: &str, asks: &[Ask]) -> Result<Unread, Box<dyn Error>> {
+        let mut coming = Vec::new();
+        for ask in asks {
+            coming.push(self.sender.send_request(request(app, ask, &[])?));
+        }
+        self.runtime.block_on(async {
+            let tasks: Vec<_> = coming.into_iter().map(tokio::spawn).collect();
+            let mut responses = Vec::new();
+            for task in tasks {
+                responses.push(timeout(PATIENCE, task).await???);
+            }
+            Ok(responses)
+        })
+    }
+
+    /// Waits until the host closes the connection.
+    pub fn until_closed(self) -> Result<(), Box<dyn Error>> {
+        // A reset and a close are both an end.
+        let _ = self.runtime.block_on(async { timeout(PATIENCE, self.connection).await })?;
+        Ok(())
     }
 
     /// Sends these requests concurrently and returns their responses. `trailers` follow each body.
@@ -96,7 +138,7 @@ impl http_body::Body for Ready {
     }
 }
 
-async fn whole(response: http::Response<hyper::body::Incoming>) -> Result<Answer, hyper::Error> {
+async fn whole(response: http::Response<Incoming>) -> Result<Answer, hyper::Error> {
     let (parts, body) = response.into_parts();
     let collected = body.collect().await?;
     let trailers = collected.trailers().map(fields).unwrap_or_default();

@@ -1,6 +1,7 @@
 //! Decides which new connections a listener admits, and when an open one is closed for being idle,
 //! slow or old. Never reads a clock and never touches a socket.
 
+use crate::limits::UNREAD_STREAM_RESET;
 use std::{
     net::{IpAddr, Ipv6Addr},
     time::Duration,
@@ -68,7 +69,8 @@ pub struct ConnectionTimes {
     pub head: Duration,
     /// The age at which GOAWAY is sent on an HTTP/2 connection.
     pub age: Duration,
-    /// How long bytes of a response may wait for a client that doesn't read.
+    /// How long bytes of a response may wait for a client that doesn't read. On an HTTP/2
+    /// connection, GOAWAY is then sent, and the connection is reset after five times as long.
     pub write: Duration,
 }
 
@@ -88,6 +90,9 @@ pub struct Activity {
     pub quiet: Duration,
     /// Since the kernel accepted no further bytes of a response, because the client doesn't read.
     pub write_blocked: Option<Duration>,
+    /// Since the client of an HTTP/2 connection last permitted bytes of a response. Of several
+    /// unread responses, the longest time.
+    pub unread: Option<Duration>,
 }
 
 /// What a connection's timer does next.
@@ -101,7 +106,8 @@ pub enum Expiry {
     SlowHead,
     /// The client has read nothing of a response for too long.
     Unread,
-    /// An HTTP/2 connection is idle for too long, or too old: it takes no new requests.
+    /// An HTTP/2 connection is idle for too long or too old, or has a response that its client
+    /// doesn't read: it takes no new requests.
     Retire,
 }
 
@@ -109,18 +115,19 @@ impl ConnectionTimes {
     /// Returns what has expired. On a crowded listener, the head timeout also applies to idle
     /// connections and to unread responses.
     pub fn expiry(&self, activity: &Activity, is_crowded: bool) -> Expiry {
-        let Activity { is_http2, age, has_asked, is_busy, in_head, quiet, write_blocked } = *activity;
+        let Activity { is_http2, age, has_asked, is_busy, in_head, quiet, write_blocked, unread } = *activity;
         // A connection's state changes without its timer being set again, so the timer fires at
         // least this often.
         let mut soon = self.head.max(Duration::from_millis(1));
-        if let Some(blocked) = write_blocked {
-            let limit = if is_crowded { self.write.min(self.head) } else { self.write };
-            match limit.checked_sub(blocked) {
-                Some(left) if !left.is_zero() => soon = soon.min(left),
-                _ => return Expiry::Unread,
+        let write = if is_crowded { self.write.min(self.head) } else { self.write };
+        for (since, limit) in [(write_blocked, write), (unread, write.saturating_mul(UNREAD_STREAM_RESET))] {
+            match since.map(|since| limit.saturating_sub(since)) {
+                Some(left) if left.is_zero() => return Expiry::Unread,
+                Some(left) => soon = soon.min(left),
+                None => {}
             }
         }
-        if is_http2 && age >= self.age {
+        if is_http2 && (age >= self.age || unread.is_some_and(|unread| unread >= write)) {
             return Expiry::Retire;
         }
         if is_busy {
@@ -155,6 +162,7 @@ mod tests {
         in_head: None,
         quiet: secs(0),
         write_blocked: None,
+        unread: None,
     };
 
     const fn secs(seconds: u64) -> Duration {
@@ -217,6 +225,19 @@ mod tests {
             assert_eq!(blocked(9, true, true), Expiry::LookAgain(secs(1)));
             assert_eq!(blocked(10, true, is_busy), Expiry::Unread);
         }
+    }
+
+    /// Other responses on the connection have the time after GOAWAY to complete.
+    #[test]
+    fn an_unread_response_retires_its_http2_connection_and_ends_it_later() {
+        let unread = |since, crowded| {
+            let busy = Activity { is_http2: true, is_busy: true, unread: Some(secs(since)), ..IDLE };
+            TIMES.expiry(&busy, crowded)
+        };
+        assert_eq!(unread(59, false), Expiry::LookAgain(secs(10)));
+        assert_eq!((unread(60, false), unread(299, false)), (Expiry::Retire, Expiry::Retire));
+        assert_eq!(unread(300, false), Expiry::Unread);
+        assert_eq!((unread(10, true), unread(50, true)), (Expiry::Retire, Expiry::Unread));
     }
 
     #[test]

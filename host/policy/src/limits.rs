@@ -197,6 +197,11 @@ pub const RETRY_FIRST_DEFAULT: Duration = Duration::from_secs(1);
 /// Default of the longest delay between two attempts. A longer computed delay is shortened to it.
 pub const RETRY_MAX_DEFAULT: Duration = Duration::from_secs(3600);
 
+/// A client that reads nothing of a response on an HTTP/2 connection has this many times
+/// `connections.write` until the connection is reset. GOAWAY is sent after one such time: the other
+/// responses of the connection can complete meanwhile.
+pub const UNREAD_STREAM_RESET: u32 = 5;
+
 /// The rollout watch ends after this time. A bad release shows in a few seconds of traffic, and a
 /// longer watch keeps the old release in memory.
 pub const SWAP_WATCH: Duration = Duration::from_secs(10);

@@ -22,7 +22,8 @@ pub(crate) const CONNECTION_HEAD: Duration = Duration::from_secs(10);
 pub(crate) const CONNECTION_AGE: Duration = Duration::from_secs(3600);
 
 /// How long bytes of a response wait for a client that doesn't read, unless configured. Then the
-/// connection is reset. On a crowded listener, the head timeout applies instead.
+/// connection is reset; an HTTP/2 connection gets GOAWAY first. On a crowded listener, the head
+/// timeout applies instead.
 pub(crate) const CONNECTION_WRITE: Duration = Duration::from_secs(60);
 
 /// Bytes of one request's head. A larger head is refused with 431.

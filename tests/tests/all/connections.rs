@@ -126,6 +126,23 @@ fn an_old_http2_connection_takes_no_new_requests() {
     assert_eq!(connection.ask("hello", &[Ask::get("/")], &[]).expect("an answer")[0].status, 200);
 }
 
+/// The response is larger than the one byte that the client permits, and small enough for hyper to
+/// take it at a time.
+#[test]
+fn an_http2_connection_whose_client_does_not_read_a_response_is_closed() {
+    let host = host_with("head = \"100ms\"\nwrite = \"200ms\"\n");
+    let mut stuck = H2c::open_reluctant(host.listen).expect("the host speaks h2c");
+    let unread = stuck.begin("hello", &[Ask::get("/")]).expect("a response");
+    stuck.until_closed().expect("it is closed");
+    drop(unread);
+    // An idle connection is not closed at this time.
+    let mut idle = H2c::open(host.listen).expect("the host speaks h2c");
+    for _ in 0..2 {
+        assert_eq!(idle.ask("hello", &[Ask::get("/")], &[]).expect("an answer")[0].status, 200);
+        open(host.listen).until_end().expect("no reset");
+    }
+}
+
 #[test]
 fn liveness_is_answered_while_every_connection_is_taken() {
     let host = host_with("admin_max = 8\nhead = \"10min\"\n");

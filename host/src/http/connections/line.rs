@@ -13,8 +13,10 @@
 //! Both are part of the response that follows.
 
 mod exchange;
+mod unread;
 
 pub(crate) use exchange::Exchange;
+pub(crate) use unread::Unread;
 
 use super::refusal;
 use crate::http::limits;
@@ -73,6 +75,8 @@ pub(super) struct Line {
     /// When the kernel first accepted no further bytes since the last write, in milliseconds after
     /// `accepted`, plus 1; 0 if it accepts them.
     write_blocked_ms: AtomicU64,
+    /// The responses that the client of an HTTP/2 connection hasn't read to their end.
+    unread: unread::Responses,
     ending: AtomicU8,
     /// Whether hyper has read the end of the client's side.
     has_ended: AtomicBool,
@@ -124,6 +128,7 @@ impl Line {
             head_begun_ms: AtomicU64::new(0),
             quiet_since_ms: AtomicU64::new(0),
             write_blocked_ms: AtomicU64::new(0),
+            unread: unread::Responses::default(),
             ending: AtomicU8::new(OPEN),
             has_ended: AtomicBool::new(false),
             is_flushed: AtomicBool::new(true),
@@ -154,6 +159,7 @@ impl Line {
             in_head: self.head_begun_ms.load(Relaxed).checked_sub(1).map(since),
             quiet: since(self.quiet_since_ms.load(Relaxed)),
             write_blocked: self.write_blocked_ms.load(Relaxed).checked_sub(1).map(since),
+            unread: unread::longest(&self.unread, now_ms),
         }
     }
 

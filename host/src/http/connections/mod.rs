@@ -11,20 +11,22 @@
 //! [`ConnectionTimes::idle`]. [`ConnectionTimes::head`] is the timeout of a head that has begun,
 //! and of the first request of a connection. At [`ConnectionTimes::age`], the host sends GOAWAY on
 //! an HTTP/2 connection. It resets a connection whose client doesn't read a response for
-//! [`ConnectionTimes::write`]. An idle connection is closed only while nothing is readable, by
-//! shutting down this side first.
+//! [`ConnectionTimes::write`]. Responses share an HTTP/2 connection, so the host first sends GOAWAY
+//! there, and resets the connection later. An idle connection is closed only while nothing is
+//! readable, by shutting down this side first.
 
 mod admission;
 mod drained_body;
 mod line;
 mod refusal;
+mod response_body;
 
 pub(crate) use admission::{Accepted, ConnectionPermit, Listener};
 pub(crate) use drained_body::{DrainedBody, expects_continue};
 
 use crate::http::limits;
 use http::{HeaderValue, Method, Request, Response, Version, header};
-use http_body::{Body, Frame, SizeHint};
+use http_body::Body;
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
     rt::{TokioExecutor, TokioTimer},
@@ -32,6 +34,7 @@ use hyper_util::{
 };
 use isopod_policy::connections::{ConnectionTimes, Expiry};
 use line::{Exchange, HangUp, Line, Socket};
+use response_body::ResponseBody;
 use std::{
     convert::Infallible,
     error::Error,
@@ -208,7 +211,8 @@ impl<F: Future<Output = Response<B>> + Unpin, B: Body> Future for Responding<F, 
         let is_streamed = !this.is_head && is_streamed(&response);
         exchange.response_begins(this.version == Version::HTTP_11 && is_streamed);
         let is_ended_by_close = this.version == Version::HTTP_10 && is_streamed;
-        Poll::Ready(Ok(response.map(|body| ResponseBody { body, is_ended_by_close, ends: Ends(exchange) })))
+        let is_http2 = this.version == Version::HTTP_2;
+        Poll::Ready(Ok(response.map(|body| ResponseBody::new(body, is_http2, is_ended_by_close, exchange))))
     }
 }
 
@@ -416,46 +420,5 @@ impl Watch {
         }
         timer.reset(next);
         std::ops::ControlFlow::Continue(())
-    }
-}
-
-pin_project_lite::pin_project! {
-    /// A response's body. Keeps the request in progress until it is dropped.
-    struct ResponseBody<B> {
-        #[pin]
-        body: B,
-        // HTTP/1.0 has no chunks: without a length, the end of the connection ends the body.
-        is_ended_by_close: bool,
-        ends: Ends,
-    }
-}
-
-struct Ends(Exchange);
-
-impl Drop for Ends {
-    fn drop(&mut self) {
-        self.0.response_ends();
-    }
-}
-
-impl<B: Body> Body for ResponseBody<B> {
-    type Data = B::Data;
-    type Error = B::Error;
-
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
-        let this = self.project();
-        let frame = ready!(this.body.poll_frame(cx));
-        if *this.is_ended_by_close && matches!(frame, Some(Err(_))) {
-            this.ends.0.reset_at_close();
-        }
-        Poll::Ready(frame)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
     }
 }

@@ -1,7 +1,7 @@
 //! A request in progress on a connection, as its response and its body report it. Never reads or
 //! writes the socket.
 
-use super::{Line, MAYBE_CHUNKED, OTHER, PARTS, REST};
+use super::{Line, MAYBE_CHUNKED, OTHER, PARTS, REST, Unread};
 use std::sync::{Arc, atomic::Ordering::Relaxed};
 
 /// A request in progress. Held by its response and its body.
@@ -35,6 +35,11 @@ impl Exchange {
         let may_be_chunked = is_streamed && self.0.is_flushed.load(Relaxed);
         self.0.response.store(if may_be_chunked { MAYBE_CHUNKED } else { OTHER }, Relaxed);
         self.0.unwritten.store(PARTS, Relaxed);
+    }
+
+    /// Records a response that the client of an HTTP/2 connection has to read.
+    pub(in crate::http::connections) fn unread(&self) -> Unread {
+        Unread::new(Arc::clone(&self.0))
     }
 
     /// Records that the response is complete, although the rest of the request may still be read.

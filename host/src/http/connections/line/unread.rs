@@ -1,0 +1,92 @@
+//! A response that the client of an HTTP/2 connection hasn't read to its end. The client permits
+//! each byte by flow control, so the kernel doesn't show that it reads nothing. Never resets a
+//! connection.
+
+use super::Line;
+use slab::Slab;
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+/// The unread responses of a connection.
+pub(super) type Responses = Mutex<Slab<Progress>>;
+
+/// The progress of a response.
+pub(super) struct Progress {
+    /// When the client last accepted bytes, in milliseconds after the connection was accepted.
+    since_ms: u64,
+    /// The pieces of the body that hyper holds.
+    pieces: usize,
+    /// Whether the body has no further piece now. If hyper holds none either, the client has
+    /// nothing to read.
+    is_paused: bool,
+}
+
+/// A response that isn't read to its end. Held by its body, and by the pieces of it that hyper
+/// holds.
+pub(crate) struct Unread {
+    line: Arc<Line>,
+    key: usize,
+}
+
+impl Unread {
+    /// Records a response whose client can read from now on.
+    pub(super) fn new(line: Arc<Line>) -> Self {
+        let progress = Progress { since_ms: line.now_ms(), pieces: 0, is_paused: false };
+        let key = locked(&line.unread).insert(progress);
+        Self { line, key }
+    }
+
+    /// Records that hyper takes a piece of the body.
+    pub(in crate::http::connections) fn piece_begins(&self) {
+        self.update(|progress| (progress.pieces, progress.is_paused) = (progress.pieces + 1, false));
+    }
+
+    /// Records that the client accepts bytes.
+    pub(in crate::http::connections) fn advance(&self) {
+        self.update(|_| {});
+    }
+
+    /// Records that hyper has sent or dropped a piece.
+    pub(in crate::http::connections) fn piece_ends(&self) {
+        self.update(|progress| {
+            debug_assert!(progress.pieces > 0, "a piece ended that hadn't begun");
+            progress.pieces = progress.pieces.saturating_sub(1);
+        });
+    }
+
+    /// Records that the body has no further piece now. This is no progress of the client.
+    pub(in crate::http::connections) fn pause(&self) {
+        if let Some(progress) = locked(&self.line.unread).get_mut(self.key) {
+            progress.is_paused = true;
+        }
+    }
+
+    fn update(&self, update: impl FnOnce(&mut Progress)) {
+        let now_ms = self.line.now_ms();
+        if let Some(progress) = locked(&self.line.unread).get_mut(self.key) {
+            progress.since_ms = now_ms;
+            update(progress);
+        }
+    }
+}
+
+impl Drop for Unread {
+    fn drop(&mut self) {
+        let removed = locked(&self.line.unread).try_remove(self.key);
+        debug_assert!(removed.is_some(), "an unread response ended twice");
+    }
+}
+
+/// Returns how long the client has read nothing of the response for which it waits longest.
+pub(super) fn longest(unread: &Responses, now_ms: u64) -> Option<Duration> {
+    let responses = locked(unread);
+    let unread = responses.iter().filter(|(_, progress)| progress.pieces > 0 || !progress.is_paused);
+    let oldest = unread.map(|(_, progress)| progress.since_ms).min()?;
+    Some(Duration::from_millis(now_ms.saturating_sub(oldest)))
+}
+
+fn locked(unread: &Responses) -> MutexGuard<'_, Slab<Progress>> {
+    unread.lock().unwrap_or_else(PoisonError::into_inner)
+}
