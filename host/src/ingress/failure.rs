@@ -5,7 +5,8 @@ use crate::{
     http::problem::{self, Problem},
     invoke_problem::{self, Interface},
     runtime::{
-        ActiveRelease, AssetFailure, BodyBudgetExceeded, InvokeError, PluginFailureReason, middleware::PluginFailure,
+        ActiveRelease, AssetBudgetExceeded, AssetFailure, BodyBudgetExceeded, InvokeError, PluginFailureReason,
+        middleware::PluginFailure,
     },
 };
 use http::{HeaderValue, StatusCode, header};
@@ -105,8 +106,12 @@ pub(super) fn plugin_failed(failure: &PluginFailure, is_dev: bool) -> Failed {
 pub(super) fn assets_failed(failure: &AssetFailure) -> Failed {
     let (status, code, title) = match failure {
         AssetFailure::Unreadable(_) => (StatusCode::INTERNAL_SERVER_ERROR, "disk", "The disk failed"),
-        AssetFailure::TooMany(_) => {
-            (StatusCode::SERVICE_UNAVAILABLE, "too-many-files", "Too many concurrent responses with files")
+        AssetFailure::TooMany(exceeded) => {
+            let status = match exceeded {
+                AssetBudgetExceeded::Client | AssetBudgetExceeded::ClientOfAll => StatusCode::TOO_MANY_REQUESTS,
+                AssetBudgetExceeded::App | AssetBudgetExceeded::Host => StatusCode::SERVICE_UNAVAILABLE,
+            };
+            (status, "too-many-files", "Too many concurrent responses with files")
         }
     };
     let problem = Problem::new(status, code, title, failure.to_string());

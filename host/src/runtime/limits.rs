@@ -46,9 +46,17 @@ pub(crate) const ASSET_CHUNK_BYTES: usize = 128 << 10;
 /// beyond it is refused with 503: slow clients of one app must not use up the budget of all apps.
 pub(crate) const ASSET_BYTES_PER_APP: u64 = 128 << 20;
 
+/// Bytes of one app's assets that are being sent to one client. A response beyond it is refused
+/// with 429: a client that reads nothing must not use up the budget of an app.
+pub(crate) const ASSET_BYTES_PER_CLIENT: u64 = ASSET_BYTES_PER_APP / 4;
+
 /// Bytes of all apps' assets that are being sent. A response beyond it is refused with 503. The
 /// limit bounds the memory that anonymous clients can make the host use.
 pub(crate) const ASSET_BYTES_ALL: u64 = 512 << 20;
+
+/// Bytes of all apps' assets that are being sent to one client. A response beyond it is refused
+/// with 429: a client that reads nothing must not use up the budget of the host.
+pub(crate) const ASSET_BYTES_PER_CLIENT_ALL: u64 = ASSET_BYTES_ALL / 8;
 
 /// Reads of one app's assets that are in progress. Further reads of this app wait.
 pub(crate) const ASSET_READS_PER_APP: usize = 4;

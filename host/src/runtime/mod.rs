@@ -52,7 +52,8 @@ pub(crate) use preview::{LoadRequest, LoadedRelease, PreviewError};
 pub(crate) use providers::AppProviders;
 pub(crate) use release::ActiveRelease;
 pub(crate) use resources::{
-    AppResources, BodyBudgetExceeded, GuestRuntimes, HostResources, IncomingBody, Latency, StoredEvents,
+    AppResources, AssetBudgetExceeded, BodyBudgetExceeded, GuestRuntimes, HostResources, IncomingBody, Latency,
+    StoredEvents,
 };
 pub(crate) use status::{LiveInstance, STOPPED};
 pub(crate) use supervisor::CrashReport;

@@ -183,5 +183,6 @@ mod token_roles;
 mod token_shares;
 mod trailers;
 mod types;
+mod unread_files;
 mod updates;
 mod waiting_runs;

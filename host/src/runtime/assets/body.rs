@@ -109,7 +109,7 @@ mod tests {
     use http_body_util::BodyExt;
 
     fn body(pack: &Arc<Pack>, offset: usize, length: usize) -> AssetBody {
-        let reserved = pack.budgets.reserve(limits::ASSET_CHUNK_BYTES as u64).expect("there is room");
+        let reserved = pack.budgets.reserve(limits::ASSET_CHUNK_BYTES as u64, None).expect("there is room");
         AssetBody::new(Arc::clone(pack), offset as u64, length as u64, reserved)
     }
 
@@ -145,9 +145,9 @@ mod tests {
             reading.await
         };
         drop(body);
-        assert!(!pack.budgets.has_room_for(limits::ASSET_BYTES_PER_APP), "the chunk counts longer than its body");
+        assert!(!pack.budgets.has_room_for(limits::ASSET_BYTES_PER_CLIENT), "the chunk counts longer than its body");
         drop(second);
-        assert!(pack.budgets.has_room_for(limits::ASSET_BYTES_PER_APP));
+        assert!(pack.budgets.has_room_for(limits::ASSET_BYTES_PER_CLIENT));
     }
 
     #[tokio::test]

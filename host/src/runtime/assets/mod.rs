@@ -7,21 +7,41 @@ mod response;
 
 pub(crate) use pack::Pack;
 
-use crate::{http::byte_budget::Exceeded, runtime::limits};
+use crate::{
+    http::field_classes::REAL_IP,
+    runtime::{limits, resources::AssetBudgetExceeded},
+};
 use body::{AssetBody, Chunk};
 use bytes::Bytes;
 use http::{Method, Response, request};
 use isopod_engine::{AssetResponse, ResponseBody};
 use isopod_policy::AssetIndex;
 use response::Content;
-use std::{io, sync::Arc};
+use std::{io, net::IpAddr, sync::Arc, time::Instant};
 use tokio::sync::Mutex;
 
 /// The assets of a release.
 pub(crate) struct Assets {
     pack: Arc<Pack>,
-    /// Held while the index is read.
-    reading: Mutex<()>,
+    /// Held while the index is read. Contains the last failure.
+    reading: Mutex<Option<ReadFailure>>,
+}
+
+/// A read of the index that failed.
+struct ReadFailure {
+    at: Instant,
+    kind: io::ErrorKind,
+    text: String,
+}
+
+impl ReadFailure {
+    fn of(error: &io::Error) -> Self {
+        Self { at: Instant::now(), kind: error.kind(), text: error.to_string() }
+    }
+
+    fn error(&self) -> io::Error {
+        io::Error::new(self.kind, self.text.clone())
+    }
 }
 
 /// Why the host can't send an asset.
@@ -29,16 +49,8 @@ pub(crate) struct Assets {
 pub(crate) enum AssetFailure {
     #[error("the app's static files can't be read: {0}")]
     Unreadable(#[from] io::Error),
-    #[error("{}; try again later", too_many(.0))]
-    TooMany(Exceeded),
-}
-
-fn too_many(exceeded: &Exceeded) -> String {
-    let (whose, most) = match exceeded {
-        Exceeded::Own => ("the app's static files", limits::ASSET_BYTES_PER_APP),
-        Exceeded::Shared => ("the static files of this host", limits::ASSET_BYTES_ALL),
-    };
-    format!("the responses with {whose} that are being sent would use more than {} MiB", most >> 20)
+    #[error("{0}; try again later")]
+    TooMany(#[from] AssetBudgetExceeded),
 }
 
 impl Assets {
@@ -61,11 +73,20 @@ impl Assets {
         if let Some(index) = self.pack.known_index() {
             return Ok(index);
         }
-        let _reading = self.reading.lock().await;
-        match self.pack.known_index() {
-            Some(index) => Ok(index),
-            None => self.pack.read_index().await,
+        let asked = Instant::now();
+        let mut failed = self.reading.lock().await;
+        if let Some(index) = self.pack.known_index() {
+            return Ok(index);
         }
+        // A read takes up to its timeout while the disk doesn't respond. Requests that waited for
+        // a failed read therefore fail too: if each of them read again, the last would wait for
+        // all others.
+        if let Some(failed) = failed.as_ref().filter(|failed| failed.at >= asked) {
+            return Err(failed.error());
+        }
+        let read = self.pack.read_index().await;
+        *failed = read.as_ref().err().map(ReadFailure::of);
+        read
     }
 
     /// Returns the response to a request that a middleware answers with an asset; `None` if the
@@ -81,7 +102,7 @@ impl Assets {
         let body = match content {
             // A response to HEAD has the length of the content in its head.
             Content::Bytes { offset, length } if length > 0 && request.method != Method::HEAD => {
-                self.body(offset, length).await?
+                self.body(offset, length, client_of(request)).await?
             }
             Content::Bytes { .. } | Content::None => ResponseBody::full(Bytes::new()),
         };
@@ -90,15 +111,20 @@ impl Assets {
 
     /// Returns a body with a part of the pack. A part that fits into one chunk is read before the
     /// head is sent, so that a failed read has its own response.
-    async fn body(&self, offset: u64, length: u64) -> Result<ResponseBody, AssetFailure> {
+    async fn body(&self, offset: u64, length: u64, client: Option<IpAddr>) -> Result<ResponseBody, AssetFailure> {
         let chunk = usize::try_from(length).unwrap_or(usize::MAX).min(limits::ASSET_CHUNK_BYTES);
-        let reserved = self.pack.budgets.reserve(chunk as u64).map_err(AssetFailure::TooMany)?;
+        let reserved = self.pack.budgets.reserve(chunk as u64, client)?;
         if chunk as u64 == length {
             let bytes = self.pack.read(offset, chunk).await?;
             return Ok(ResponseBody::full(Chunk::whole(bytes, reserved)));
         }
         Ok(ResponseBody::file(AssetBody::new(Arc::clone(&self.pack), offset, length, reserved)))
     }
+}
+
+/// Returns the address of a request's client, as the ingress has set it.
+fn client_of(request: &request::Parts) -> Option<IpAddr> {
+    request.headers.get(REAL_IP)?.to_str().ok()?.parse().ok()
 }
 
 #[cfg(test)]
@@ -108,6 +134,7 @@ pub(super) mod tests {
     use http::{HeaderMap, Request, StatusCode};
     use isopod_policy::assets;
     use sha2::{Digest, Sha256};
+    use std::task::Poll;
 
     /// Content without a short period, so that a wrong part of it is noticed.
     pub(super) fn varied(bytes: usize) -> Vec<u8> {
@@ -134,6 +161,23 @@ pub(super) mod tests {
     }
 
     #[tokio::test]
+    async fn requests_that_waited_for_a_failed_read_do_not_read_again() {
+        let files = [("a".to_owned(), varied(1))].into();
+        let (file, pack) = pack_of(&assets::pack(&files), budgets());
+        let assets = Assets::new(pack);
+        let content = std::fs::read(file.path()).expect("the pack is a file");
+        std::fs::remove_file(file.path()).expect("the pack is a file");
+        let stuck = assets.pack.budgets.occupy_reads().await;
+        let (mut reading, mut waiting) = (Box::pin(assets.index()), Box::pin(assets.index()));
+        assert!(futures::poll!(reading.as_mut()).is_pending() && futures::poll!(waiting.as_mut()).is_pending());
+        drop(stuck);
+        assert!(reading.await.is_err());
+        assert!(matches!(futures::poll!(waiting.as_mut()), Poll::Ready(Err(_))));
+        std::fs::write(file.path(), content).expect("it is written");
+        assert!(assets.index().await.is_ok(), "a later request reads it");
+    }
+
+    #[tokio::test]
     async fn responses_that_no_client_reads_use_a_bounded_memory() {
         let files = [("small", 1_000), ("large", 2 * limits::ASSET_CHUNK_BYTES)];
         let files = files.map(|(path, bytes)| (path.to_owned(), varied(bytes))).into();
@@ -147,8 +191,8 @@ pub(super) mod tests {
                 Err(refused) => break refused,
             }
         };
-        assert!(matches!(refused, AssetFailure::TooMany(Exceeded::Own)), "{refused}");
-        assert_eq!(unread.len() as u64, limits::ASSET_BYTES_PER_APP / limits::ASSET_CHUNK_BYTES as u64);
+        assert!(matches!(refused, AssetFailure::TooMany(AssetBudgetExceeded::Client)), "{refused}");
+        assert_eq!(unread.len() as u64, limits::ASSET_BYTES_PER_CLIENT / limits::ASSET_CHUNK_BYTES as u64);
         assert!(get(&assets, "small").await.is_err(), "all bytes count");
         unread.pop();
         assert!(get(&assets, "small").await.is_ok());

@@ -1,13 +1,17 @@
-//! The budgets for the assets of apps: the bytes of responses that are being sent, and the reads in
-//! progress, each per app and for the whole host. Also the indexes in memory. Never reads a pack.
+//! The budgets for the assets of apps: the bytes of responses that are being sent, per client, per
+//! app and for the whole host; the reads in progress, per app and for the whole host. Also the
+//! indexes in memory. Never reads a pack.
 
 use crate::{
-    http::byte_budget::{ByteBudget, Exceeded},
+    http::{
+        byte_budget::Exceeded,
+        shares::{Share, Shares},
+    },
     runtime::limits,
 };
-use isopod_policy::AssetIndex;
+use isopod_policy::{AssetIndex, connections::client_of};
 use quick_cache::{OptionsBuilder, Weighter, sync::Cache};
-use std::{io, sync::Arc, time::Duration};
+use std::{io, net::IpAddr, sync::Arc, time::Duration};
 use tokio::{
     runtime::{Builder, Runtime},
     sync::Semaphore,
@@ -16,7 +20,8 @@ use tokio::{
 
 /// The host's budgets, for all apps together.
 pub(super) struct HostAssets {
-    bytes: ByteBudget,
+    /// By client.
+    bytes: Arc<Shares>,
     reads: Arc<Semaphore>,
     threads: ReadThreads,
     indexes: Indexes,
@@ -25,14 +30,33 @@ pub(super) struct HostAssets {
 /// The budgets of one app.
 pub(crate) struct AppAssets {
     host: Arc<HostAssets>,
-    bytes: ByteBudget,
+    /// By client.
+    bytes: Arc<Shares>,
     reads: Arc<Semaphore>,
 }
 
 /// The bytes that one response may hold in memory. They count until this is dropped.
+#[derive(Debug)]
 pub(crate) struct AssetBytes {
-    owner: Arc<AppAssets>,
-    bytes: u64,
+    _of_app: Share,
+    _of_host: Share,
+}
+
+/// Which budget has no room for a response.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum AssetBudgetExceeded {
+    #[error("the responses with the app's static files that are being sent to this client would use more than {} MiB",
+        limits::ASSET_BYTES_PER_CLIENT >> 20)]
+    Client,
+    #[error("the responses with static files that are being sent to this client would use more than {} MiB",
+        limits::ASSET_BYTES_PER_CLIENT_ALL >> 20)]
+    ClientOfAll,
+    #[error("the responses with the app's static files that are being sent would use more than {} MiB",
+        limits::ASSET_BYTES_PER_APP >> 20)]
+    App,
+    #[error("the responses with the static files of this host that are being sent would use more than {} MiB",
+        limits::ASSET_BYTES_ALL >> 20)]
+    Host,
 }
 
 /// The threads that read, as the blocking threads of a runtime without tasks. `None` if the runtime
@@ -68,7 +92,7 @@ impl Default for HostAssets {
             .thread_name("isopod-assets")
             .build();
         Self {
-            bytes: ByteBudget::new(limits::ASSET_BYTES_ALL),
+            bytes: Shares::new(limits::ASSET_BYTES_ALL, limits::ASSET_BYTES_PER_CLIENT_ALL),
             reads: Arc::new(Semaphore::new(limits::ASSET_READS_ALL)),
             threads: ReadThreads(threads.ok()),
             indexes: Indexes::default(),
@@ -85,19 +109,27 @@ impl Drop for ReadThreads {
 impl AppAssets {
     pub(super) fn new(host: Arc<HostAssets>) -> Arc<Self> {
         let reads = Arc::new(Semaphore::new(limits::ASSET_READS_PER_APP));
-        Arc::new(Self { host, bytes: ByteBudget::new(limits::ASSET_BYTES_PER_APP), reads })
+        let bytes = Shares::new(limits::ASSET_BYTES_PER_APP, limits::ASSET_BYTES_PER_CLIENT);
+        Arc::new(Self { host, bytes, reads })
     }
 
-    /// Charges the bytes of a response. Fails immediately if a budget has no room for them now.
-    pub(crate) fn reserve(self: &Arc<Self>, bytes: u64) -> Result<AssetBytes, Exceeded> {
-        if !self.bytes.charge(bytes) {
-            return Err(Exceeded::Own);
-        }
-        if !self.host.bytes.charge(bytes) {
-            self.bytes.release(bytes);
-            return Err(Exceeded::Shared);
-        }
-        Ok(AssetBytes { owner: Arc::clone(self), bytes })
+    /// Charges the bytes of a response to a client. Fails immediately if a budget has no room for
+    /// them now. Clients whose address is unknown share one budget.
+    pub(crate) fn reserve(&self, bytes: u64, client: Option<IpAddr>) -> Result<AssetBytes, AssetBudgetExceeded> {
+        let client = client.map_or_else(String::new, |address| client_of(address).to_string());
+        let charge = |shares: &Arc<Shares>| {
+            let mut share = shares.up_to(&client, bytes)?;
+            share.grow_to(bytes).map(|()| share)
+        };
+        let of_app = charge(&self.bytes).map_err(|exceeded| match exceeded {
+            Exceeded::Own => AssetBudgetExceeded::Client,
+            Exceeded::Shared => AssetBudgetExceeded::App,
+        })?;
+        let of_host = charge(&self.host.bytes).map_err(|exceeded| match exceeded {
+            Exceeded::Own => AssetBudgetExceeded::ClientOfAll,
+            Exceeded::Shared => AssetBudgetExceeded::Host,
+        })?;
+        Ok(AssetBytes { _of_app: of_app, _of_host: of_host })
     }
 
     /// Returns the index of the pack with this digest, if it is in memory.
@@ -159,20 +191,19 @@ impl AppAssets {
         Self::new(Arc::default())
     }
 
+    /// Makes all reads of the app wait until the permits are dropped.
+    pub(in crate::runtime) async fn occupy_reads(&self) -> tokio::sync::OwnedSemaphorePermit {
+        let permits = u32::try_from(limits::ASSET_READS_PER_APP).expect("a small number");
+        Arc::clone(&self.reads).acquire_many_owned(permits).await.expect("the app exists")
+    }
+
     pub(in crate::runtime) fn reads_in_progress(&self) -> usize {
         limits::ASSET_READS_PER_APP - self.reads.available_permits()
     }
 
-    /// Returns whether this many more bytes can be reserved now.
-    pub(in crate::runtime) fn has_room_for(self: &Arc<Self>, bytes: u64) -> bool {
-        self.reserve(bytes).is_ok()
-    }
-}
-
-impl Drop for AssetBytes {
-    fn drop(&mut self) {
-        self.owner.bytes.release(self.bytes);
-        self.owner.host.bytes.release(self.bytes);
+    /// Returns whether this many more bytes can be reserved now, for a client without an address.
+    pub(in crate::runtime) fn has_room_for(&self, bytes: u64) -> bool {
+        self.reserve(bytes, None).is_ok()
     }
 }
 
@@ -183,20 +214,53 @@ mod tests {
     use isopod_policy::assets;
     use std::sync::{Mutex, mpsc};
 
+    /// Returns the address of a client with this number.
+    fn client(number: u64) -> Option<IpAddr> {
+        Some(IpAddr::from([10, 0, 0, u8::try_from(number).expect("a small number")]))
+    }
+
+    fn refused(app: &AppAssets, bytes: u64, client: Option<IpAddr>) -> Option<AssetBudgetExceeded> {
+        app.reserve(bytes, client).err()
+    }
+
     #[test]
     fn an_app_exceeds_neither_its_own_budget_nor_the_shared_one() {
         let host = Arc::<HostAssets>::default();
         let apps: Vec<_> = (0..=limits::ASSET_BYTES_ALL / limits::ASSET_BYTES_PER_APP)
             .map(|_| AppAssets::new(Arc::clone(&host)))
             .collect();
-        let refused = |app: &Arc<AppAssets>, bytes| app.reserve(bytes).err();
+        let clients = limits::ASSET_BYTES_PER_APP / limits::ASSET_BYTES_PER_CLIENT;
         let (last, others) = apps.split_last().expect("there are apps");
-        let mut held: Vec<_> = others.iter().map(|app| app.reserve(limits::ASSET_BYTES_PER_APP).ok()).collect();
-        assert!(held.iter().all(Option::is_some));
-        assert_eq!((refused(&others[0], 1), refused(last, 1)), (Some(Exceeded::Own), Some(Exceeded::Shared)));
+        let each = (0..).step_by(clients as usize).zip(others);
+        let all = each.flat_map(|(first, app)| (first..first + clients).map(move |number| (app, client(number))));
+        let mut held: Vec<_> = all.map(|(app, client)| app.reserve(limits::ASSET_BYTES_PER_CLIENT, client)).collect();
+        assert!(held.iter().all(Result::is_ok), "{held:?}");
+        let stranger = client(200);
+        assert_eq!(refused(&others[0], 1, stranger), Some(AssetBudgetExceeded::App));
+        assert_eq!(refused(last, 1, stranger), Some(AssetBudgetExceeded::Host));
         held.pop();
-        assert_eq!(refused(last, limits::ASSET_BYTES_PER_APP), None, "refused bytes do not count");
-        assert_eq!(refused(last, limits::ASSET_BYTES_PER_APP), None, "dropped bytes do not count");
+        for fact in ["refused bytes do not count", "dropped bytes do not count"] {
+            assert_eq!(refused(last, limits::ASSET_BYTES_PER_CLIENT, stranger), None, "{fact}");
+        }
+    }
+
+    #[test]
+    fn one_client_uses_up_neither_the_budget_of_an_app_nor_that_of_the_host() {
+        let host = Arc::<HostAssets>::default();
+        let apps: Vec<_> = (0..limits::ASSET_BYTES_PER_CLIENT_ALL / limits::ASSET_BYTES_PER_CLIENT)
+            .map(|_| AppAssets::new(Arc::clone(&host)))
+            .collect();
+        let (one, other) = (client(1), client(2));
+        let held: Vec<_> = apps.iter().map(|app| app.reserve(limits::ASSET_BYTES_PER_CLIENT, one)).collect();
+        assert!(held.iter().all(Result::is_ok), "{held:?}");
+        assert_eq!(refused(&apps[0], 1, one), Some(AssetBudgetExceeded::Client));
+        let unused = AppAssets::new(host);
+        assert_eq!(refused(&unused, 1, one), Some(AssetBudgetExceeded::ClientOfAll));
+        for app in apps.iter().chain([&unused]) {
+            assert_eq!(refused(app, limits::ASSET_BYTES_PER_CLIENT, other), None);
+        }
+        drop(held);
+        assert_eq!(refused(&unused, 1, one), None);
     }
 
     #[test]

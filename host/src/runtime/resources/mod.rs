@@ -17,7 +17,7 @@ mod stored_events;
 mod waits;
 
 pub(crate) use app::AppResources;
-pub(crate) use assets::{AppAssets, AssetBytes};
+pub(crate) use assets::{AppAssets, AssetBudgetExceeded, AssetBytes};
 pub(crate) use bodies::{BodyBudgetExceeded, IncomingBody};
 pub(crate) use guest_runtime::GuestRuntimes;
 pub(crate) use host::HostResources;
