@@ -66,6 +66,20 @@ pub fn refused_start(data: &Path) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
+/// Starts a host with a settings file that it must refuse, with an error that contains these words.
+///
+/// # Panics
+/// If it starts, or refuses the file for another reason.
+#[track_caller]
+pub fn refuses_settings(text: &str, words: &str) {
+    let folder = tempfile::tempdir().expect("a folder can be made");
+    let [file, data] = ["host.toml", "data"].map(|name| folder.path().join(name));
+    std::fs::write(&file, text).expect("a file can be written");
+    let output = command(&["up"]).arg("--data").arg(data).arg("--config").arg(file).output().expect("it can be run");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && said.contains(words), "{words}: {said}");
+}
+
 /// A running program. It is killed on drop.
 pub struct Running {
     child: Child,

@@ -114,8 +114,6 @@ fn releases_pass_a_gate_while_it_is_upgraded() {
 
 #[test]
 fn invalid_gates_in_the_hosts_settings_are_reported() {
-    let folder = tempfile::tempdir().expect("a folder can be made");
-    let file = folder.path().join("host.toml");
     for (text, words) in [
         ("[[gates]]\nuse = \"Gate\"\n", "line 1"),
         ("[[gates]]\nues = \"gate\"\n", "did you mean \"use\"?"),
@@ -124,11 +122,6 @@ fn invalid_gates_in_the_hosts_settings_are_reported() {
         ("[[gates]]\nuse = \"gate\"\ntypes = [\"prod\"]\n", "\"production\""),
         (&"[[gates]]\nuse = \"gate\"\n".repeat(17), "0 to 16 entries"),
     ] {
-        std::fs::write(&file, text).expect("a file can be written");
-        let data = folder.path().join("data");
-        let (data, file) = (data.to_str().expect("it is text"), file.to_str().expect("it is text"));
-        let output = isopod_tests::program::run(&["up", "--data", data, "--config", file]);
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(!output.status.success() && said.contains(words), "{words}: {said}");
+        isopod_tests::program::refuses_settings(text, words);
     }
 }

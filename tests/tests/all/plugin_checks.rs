@@ -74,19 +74,12 @@ fn plugins_are_installed_and_removed_only_by_administrators() {
 
 #[test]
 fn invalid_middleware_in_the_hosts_settings_is_reported_with_its_line() {
-    let folder = tempfile::tempdir().expect("a folder can be made");
-    let file = folder.path().join("host.toml");
     for (text, words) in [
         ("[[middleware]]\nuse = \"Cors\"\n", "line 1"),
         ("[[middleware]]\nuse = \"cors\"\non_failure = \"retry\"\n", "\"refuse\" or \"pass\""),
         ("[[middleware]]\nues = \"cors\"\n", "did you mean \"use\"?"),
         (&"[[middleware]]\nuse = \"cors\"\n".repeat(17), "0 to 16 entries"),
     ] {
-        std::fs::write(&file, text).expect("a file can be written");
-        let data = folder.path().join("data");
-        let (data, file) = (data.to_str().expect("it is text"), file.to_str().expect("it is text"));
-        let output = isopod_tests::program::run(&["up", "--data", data, "--config", file]);
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(!output.status.success() && said.contains(words), "{words}: {said}");
+        isopod_tests::program::refuses_settings(text, words);
     }
 }
