@@ -132,8 +132,7 @@ impl Fault {
         if let Some(exit) = error.downcast_ref::<wasmtime_wasi::I32Exit>() {
             return Self::Exited { code: exit.0 };
         }
-        if let Some(failed) = error.downcast_ref::<ProviderError>() {
-            let ProviderError { provider, why, kind } = failed.clone();
+        if let Some(ProviderError::Failed { provider, why, kind }) = error.downcast_ref::<ProviderError>().cloned() {
             return Self::Provider { provider, why, kind };
         }
         if error.is::<wasmtime::PoolConcurrencyLimitError>() {

@@ -54,11 +54,13 @@ fn bytes_in_guest(value: &Val) -> u64 {
 
 /// Why a call to a provider has no results. It ends the app's call.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the provider `{provider}` failed: {why}")]
-pub struct ProviderError {
-    pub provider: String,
-    pub why: String,
-    pub kind: ProviderErrorKind,
+pub enum ProviderError {
+    /// The provider failed, or could not be called.
+    #[error("the provider `{provider}` failed: {why}")]
+    Failed { provider: String, why: String, kind: ProviderErrorKind },
+    /// The app may not call the interface, so it has no provider.
+    #[error("the interface `{interface}` is not granted")]
+    NotGranted { interface: String },
 }
 
 /// Whether a provider was called and failed, or could not be called.

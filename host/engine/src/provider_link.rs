@@ -4,7 +4,7 @@
 
 use crate::{
     inspect::ComponentInfo,
-    provider_call::{ProviderCall, ProviderResults},
+    provider_call::{ProviderCall, ProviderError, ProviderResults},
     sandbox::Providers,
     state::HostState,
 };
@@ -39,7 +39,7 @@ async fn call(
 ) -> wasmtime::Result<()> {
     let state = store.data_mut();
     let Some(providers) = state.providers_of(&interface) else {
-        wasmtime::bail!("the interface `{interface}` of a provider can't be called here");
+        return Err(ProviderError::NotGranted { interface: interface.to_string() }.into());
     };
     state.account.begin_call();
     state.hold_values(arguments)?;

@@ -87,8 +87,7 @@ impl Providers for AppProviders {
     async fn call(&self, call: ProviderCall, request_id: &str) -> Result<ProviderResults, ProviderError> {
         let link = self.links.iter().find(|link| link.interface.as_str() == call.interface());
         let Some(link) = link else {
-            let why = format!("`{}` is not granted", call.interface());
-            return Err(ProviderError { provider: "none".to_owned(), why, kind: ProviderErrorKind::Failed });
+            return Err(ProviderError::NotGranted { interface: call.interface().to_owned() });
         };
         let called = self.call(link, call, request_id).await;
         link.calls.count(if called.is_ok() { PluginOutcome::Return } else { PluginOutcome::Failure });
@@ -109,7 +108,7 @@ enum CallFailure {
 
 impl CallFailure {
     fn of(&self, provider: &AppName) -> ProviderError {
-        ProviderError { provider: provider.to_string(), why: self.to_string(), kind: self.kind() }
+        ProviderError::Failed { provider: provider.to_string(), why: self.to_string(), kind: self.kind() }
     }
 
     fn kind(&self) -> ProviderErrorKind {
