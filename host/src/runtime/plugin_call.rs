@@ -11,10 +11,10 @@ use crate::runtime::{
     resources::AppResources,
 };
 use isopod_engine::{Fault, Instance};
-use isopod_executor::Class;
+use isopod_executor::{Class, CpuCounter};
 use isopod_policy::{Entry, PluginReference};
 use semver::Version;
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 /// Why a plugin gave no decision.
 #[derive(Debug, thiserror::Error)]
@@ -68,6 +68,27 @@ pub(in crate::runtime) struct Payer<'a> {
     pub(in crate::runtime) depth: u32,
 }
 
+/// The CPU time of a call. Dropping it adds the time to the calls of the app, also if the call was
+/// cancelled because the client of the request disconnected.
+struct CpuUse<'a> {
+    calls: &'a PluginCalls,
+    /// The counter of a slot, which is leased to this call only.
+    cpu: CpuCounter,
+    before: Duration,
+}
+
+impl<'a> CpuUse<'a> {
+    fn begin(calls: &'a PluginCalls, cpu: &CpuCounter) -> Self {
+        Self { calls, cpu: cpu.clone(), before: cpu.time() }
+    }
+}
+
+impl Drop for CpuUse<'_> {
+    fn drop(&mut self) {
+        self.calls.add_cpu(self.cpu.time().saturating_sub(self.before));
+    }
+}
+
 /// Calls an instance of a plugin's pool for an app.
 pub(in crate::runtime) async fn call_pool<T, F>(
     pool: &Arc<Pool>,
@@ -87,7 +108,7 @@ where
     let outcome = match ready_lease(pool, Class::Pull, 0, deadline).await {
         Ok(mut lease) => {
             let (cpu, admitted) = (lease.cpu.clone(), lease.admitted);
-            let before = cpu.time();
+            let used = CpuUse::begin(calls, &cpu);
             let work = Box::pin(current_call(pool, &lease, payer.depth).scope(async move {
                 let (decided, instance) = match lease.instance().await {
                     Ok(instance) => work(instance).await,
@@ -96,11 +117,9 @@ where
                 lease.put_instance(instance);
                 (decided, lease)
             }));
-            let run = payer.resources.run(payer.class, pool.program(), work).counted_in(cpu.clone());
+            let run = payer.resources.run(payer.class, pool.program(), work).counted_in(cpu);
             let outcome = run_within(deadline, pool, admitted, run).await;
-            // The slot is leased to this call only, so its counter shows the call's own time, also
-            // if the call didn't complete.
-            calls.add_cpu(cpu.time().saturating_sub(before));
+            drop(used);
             outcome.and_then(|((decided, _lease), _)| decided.map_err(InvokeError::from))
         }
         Err(refused) => Err(refused),
@@ -138,9 +157,9 @@ impl ActiveRelease {
     {
         let pool = self.plugin_pool(entry).ok_or(CallError::OtherKind)?;
         let payer = Payer { resources, class: Class::Pull, depth: 0 };
-        let counters = calls.counters();
+        let counters = (entry == Entry::Middleware).then(|| calls.counters());
         let work = move |mut instance: Box<Instance>| {
-            instance.set_counters(counters);
+            counters.into_iter().for_each(|counters| instance.set_counters(counters));
             work(instance)
         };
         call_pool(pool, payer, calls, (request_id, &Input::none()), work).await
