@@ -65,6 +65,15 @@ pub fn is_canary_complete(new: &Counts, elapsed: Duration) -> bool {
     new.requests >= CANARY_CALLS || elapsed >= CANARY_WATCH
 }
 
+/// Returns the counts with which a new release is compared: those of its predecessor. In the canary
+/// phase of a plugin, its failures may be those of one app, such as one whose server of keys is
+/// down. `first` are the calls of the predecessor by the first app of that phase. They count
+/// instead if they failed more often.
+pub fn reference(old: Counts, first: Option<Counts>) -> Counts {
+    let fails_more = |first: &Counts| first.failures >= SWAP_FAILURES_MIN && first.failure_rate() > old.failure_rate();
+    first.filter(fails_more).unwrap_or(old)
+}
+
 /// Returns whether an out-of-memory fault on a job of this size is due to the size, and therefore
 /// doesn't count against the release.
 pub fn is_by_size(input_bytes: u64, memory_bytes: u64) -> bool {
@@ -128,6 +137,15 @@ mod tests {
     fn a_few_apps_use_a_new_plugin_until_enough_calls_or_enough_time() {
         let complete = |calls, millis| is_canary_complete(&counts(calls, 0), Duration::from_millis(millis));
         assert!(!complete(49, 4_999) && complete(50, 0) && complete(0, 5_000));
+    }
+
+    #[test]
+    fn a_plugin_is_compared_with_the_first_app_that_already_failed_more_often() {
+        let old = counts(100, 5);
+        assert_eq!(reference(old, None), old);
+        assert_eq!(reference(old, Some(counts(10, 9))), counts(10, 9));
+        assert_eq!(reference(old, Some(counts(4, 4))), old, "a few failures are not significant");
+        assert_eq!(reference(old, Some(counts(1_000, 10))), old);
     }
 
     #[test]

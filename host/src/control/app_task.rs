@@ -79,6 +79,13 @@ enum Incoming {
     Return { running: Arc<ActiveRelease>, is_loaded: bool },
 }
 
+impl Incoming {
+    fn running(&self) -> &Arc<ActiveRelease> {
+        let (Self::New { running, .. } | Self::Return { running, .. }) = self;
+        running
+    }
+}
+
 /// The load in progress.
 struct Load {
     id: LoadId,

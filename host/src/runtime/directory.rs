@@ -3,6 +3,7 @@
 
 use super::{
     app::{App, Availability},
+    plugin_use::PluginCalls,
     preview::{LoadSender, Loads, PreviewError, too_many},
     release::ActiveRelease,
 };
@@ -58,14 +59,15 @@ impl Directory {
 
     /// Returns the release of a plugin that an app uses. Like [`Self::serving`], except during the
     /// canary phase of the plugin's upgrade: then it may be the former release, if the app accepts
-    /// its version.
+    /// its version. `calls` are the app's calls of the plugin.
     pub(crate) async fn serving_for(
         &self,
         plugin: &App,
         app: &AppName,
         used: &PluginReference,
+        calls: &PluginCalls,
     ) -> Result<Arc<ActiveRelease>, String> {
-        let former = plugin.former_for(app).filter(|former| former.ensure_accepted(used).is_ok());
+        let former = plugin.former_for(app, calls).filter(|former| former.ensure_accepted(used).is_ok());
         match former {
             Some(former) => Ok(former),
             None => self.serving(plugin).await,

@@ -2,7 +2,7 @@
 //! calls, and its share of a plugin's instances. Never calls a plugin.
 
 use isopod_engine::Counters;
-use isopod_policy::{AppName, MiddlewareUse};
+use isopod_policy::{AppName, MiddlewareUse, swap_watch::Counts};
 use std::{
     sync::{
         Arc,
@@ -128,6 +128,12 @@ impl PluginCalls {
     /// Returns the number of calls with an outcome.
     pub(crate) fn with_outcome(&self, outcome: PluginOutcome) -> u64 {
         self.outcomes[outcome as usize].load(Ordering::Relaxed)
+    }
+
+    /// Returns the number of all calls, and of those that failed.
+    pub(super) fn counts(&self) -> Counts {
+        let requests = PluginOutcome::ALL.iter().map(|outcome| self.with_outcome(*outcome)).sum();
+        Counts { requests, failures: self.with_outcome(PluginOutcome::Failure) }
     }
 
     /// Returns the CPU time of all calls.
@@ -288,5 +294,6 @@ mod tests {
         calls.add_cpu(Duration::from_micros(4));
         assert_eq!(PluginOutcome::ALL.map(|outcome| calls.with_outcome(outcome)), [1, 1, 1, 1, 1, 2]);
         assert_eq!(calls.cpu(), Duration::from_micros(7));
+        assert_eq!(calls.counts(), Counts { requests: 7, failures: 2 });
     }
 }

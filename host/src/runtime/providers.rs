@@ -69,8 +69,8 @@ impl AppProviders {
         // An app with the name of a plugin must not be loaded for its calls.
         let provider = directory.get(used.name.as_str()).filter(|app| app.is_plugin());
         let provider = provider.ok_or(PluginFailureReason::Missing)?;
-        let release =
-            directory.serving_for(&provider, &self.app, used).await.map_err(PluginFailureReason::Unavailable)?;
+        let release = directory.serving_for(&provider, &self.app, used, calls).await;
+        let release = release.map_err(PluginFailureReason::Unavailable)?;
         release.ensure_accepted(used)?;
         let pool = release.plugin_pool(Entry::Provider).ok_or(PluginFailureReason::Missing)?;
         let payer = Payer { resources: &self.resources, class, depth: depth + 1 };

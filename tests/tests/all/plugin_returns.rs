@@ -61,11 +61,15 @@ fn a_plugin_that_returns_fails_only_the_apps_that_it_does_not_fit() {
         assert_eq!(problem["plugin"], "probe", "{problem}");
     }
     assert_eq!(host.get("old", "/").expect(200).text(), "Hello, world!");
-    // The apps serve again with a version that fits.
+    // The apps serve again with a version that fits, also while all others use the former one.
     host.installed(&probe_plugin("1.2.0", "[config]\nFEATURE = \"1\"\n"));
+    host.get("old", "/").expect(200);
     for name in ["ranged", "configured"] {
         wait_for(name, || (host.get(name, "/").status == 200).then_some(()));
     }
+    let is_canary_phase =
+        !host.log("probe").iter().any(|line| line["message"] == "v3 serves all apps; `old` used it first");
+    assert!(is_canary_phase, "they did not wait for the end of the canary phase");
 }
 
 #[test]

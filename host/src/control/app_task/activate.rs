@@ -83,6 +83,7 @@ impl AppTask {
     /// until the new release passes its watch, together with earlier releases that did not pass
     /// theirs in time.
     pub(super) fn serve(&mut self, incoming: Incoming) {
+        let at_swap = incoming.running().counters();
         let running = match incoming {
             Incoming::New { running, beside, is_upgrade } => {
                 running.supervise(&self.services.crash_reports);
@@ -90,6 +91,7 @@ impl AppTask {
                     true => self.app.traffic.install_canary(Arc::clone(&running)),
                     false => self.app.traffic.install(Arc::clone(&running)),
                 };
+                self.include_unfit_users(&running);
                 self.standby.extend(former.or(beside));
                 if self.standby.len() > limits::STANDBY_RELEASES_MAX {
                     // The oldest passed its watch, so it is kept.
@@ -117,7 +119,7 @@ impl AppTask {
             Some(before) => {
                 let app = Arc::clone(&self.app);
                 self.begin_watch(async move {
-                    let outcome = watch_outcome(&app, &before, &running).await;
+                    let outcome = watch_outcome(&app, &before, (&running, at_swap)).await;
                     Done::Watched(running, outcome)
                 });
             }

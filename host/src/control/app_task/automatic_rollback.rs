@@ -166,9 +166,7 @@ impl AppTask {
             self.standby.pop();
         }
         let (bad, detail, code) = (replacing.number, &replacing.detail, replacing.code);
-        let running = match &incoming {
-            Incoming::Return { running, .. } | Incoming::New { running, .. } => Arc::clone(running),
-        };
+        let running = Arc::clone(incoming.running());
         // Traffic switches first, since clients wait. The store follows within milliseconds.
         self.perform(decision, detail, Some(incoming));
         self.report_stranded_events();

@@ -1,7 +1,8 @@
 //! Reports plugins and apps that don't fit each other after an automatic rollback. If a plugin was
 //! rolled back, these are the apps that need a newer release of it. If an app was rolled back,
-//! these are the plugins that have changed since. Never replaces a release: the rollback has just
-//! replaced a failing one.
+//! these are the plugins that have changed since. Lets the apps that don't fit a plugin use its
+//! next release in the canary phase. Never replaces a release: the rollback has just replaced a
+//! failing one.
 
 use std::sync::Arc;
 
@@ -24,6 +25,24 @@ impl AppTask {
                 Err(failure) => {
                     tracing::warn!(app = %app.name, %failure, "failed to check the plugins after an automatic return");
                 }
+            }
+        });
+    }
+
+    /// Lets the apps that the former release of a plugin doesn't fit use the new one in the canary
+    /// phase: their calls of the former one fail. In the background, since the checks call the
+    /// former release.
+    pub(super) fn include_unfit_users(&self, running: &Arc<ActiveRelease>) {
+        let Some(former) = self.app.traffic.canary_former() else { return };
+        let (services, app, running) = (Arc::clone(&self.services), Arc::clone(&self.app), Arc::clone(running));
+        self.services.shutdown.in_background(async move {
+            match services.releases.plugins.unfit(&app, &former, &running).await {
+                Ok(unfit) => unfit.into_iter().for_each(|UnfitPlugin { user, .. }| match user {
+                    Some(user) => app.traffic.include_in_canary(&user),
+                    // The host's settings are those of all apps.
+                    None => drop(app.traffic.end_canary()),
+                }),
+                Err(failure) => tracing::warn!(app = %app.name, %failure, "failed to check the users of a plugin"),
             }
         });
     }

@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Instant};
 
 use isopod_policy::{
     AppType,
-    swap_watch::{Counts, Verdict, is_canary_complete, judge},
+    swap_watch::{Counts, Verdict, is_canary_complete, judge, reference},
 };
 
 use crate::control::{app::AppRecord, limits};
@@ -24,27 +24,32 @@ pub(in crate::control) enum Watched {
     Superseded,
 }
 
-/// Compares a new release with the release before it until there is a verdict.
+/// Compares a new release with the release before it until there is a verdict. `at_swap` are the
+/// counters of the new release when it went into service: a plugin's check of configs was counted
+/// before.
 pub(in crate::control) async fn watch_outcome(
     app: &AppRecord,
     before: &ActiveRelease,
-    now: &Arc<ActiveRelease>,
+    (now, at_swap): (&Arc<ActiveRelease>, PoolCounters),
 ) -> Watched {
     if app.fields().app_type == AppType::Dev {
         // Dev apps deploy every few seconds, and broken code is expected.
         return Watched::Healthy;
     }
     let started_at = Instant::now();
-    let old = counts(before.counters());
+    let (old, mut start) = (counts(before.counters()), at_swap);
     loop {
         let serving = app.traffic.active();
         if !serving.is_some_and(|serving| Arc::ptr_eq(&serving, now)) {
             return Watched::Superseded;
         }
-        let (new, elapsed) = (counts(now.counters()), started_at.elapsed());
-        let verdict = judge(&old, &new, elapsed);
-        if !matches!(verdict, Verdict::Worse(_)) && is_canary_complete(&new, elapsed) {
-            end_canary(app, now);
+        let (counters, elapsed) = (now.counters(), started_at.elapsed());
+        let new = counts(counters.since(start));
+        let verdict = judge(&reference(old, app.traffic.canary_before()), &new, elapsed);
+        let is_worse = matches!(verdict, Verdict::Worse(_));
+        if !is_worse && is_canary_complete(&new, elapsed) && end_canary(app, now) {
+            // The calls of the first app must not count against the release in the other phase.
+            start = counters;
         }
         match verdict {
             Verdict::Watching => tokio::time::sleep(limits::ROLLOUT_CHECK_INTERVAL).await,
@@ -54,12 +59,15 @@ pub(in crate::control) async fn watch_outcome(
     }
 }
 
-/// Lets all apps use a new release of a plugin, if its canary phase is in progress.
-fn end_canary(app: &AppRecord, now: &ActiveRelease) {
-    if let (Some(first), Some(release)) = (app.traffic.end_canary(), now.release()) {
+/// Lets all apps use a new release of a plugin, if its canary phase is in progress. Returns whether
+/// an app used it.
+fn end_canary(app: &AppRecord, now: &ActiveRelease) -> bool {
+    let first = app.traffic.end_canary();
+    if let (Some(first), Some(release)) = (&first, now.release()) {
         let text = format!("{release} serves all apps; `{first}` used it first");
         app.log.write(LogLine::host(&app.name, text));
     }
+    first.is_some()
 }
 
 fn counts(tally: PoolCounters) -> Counts {

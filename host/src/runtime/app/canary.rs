@@ -4,10 +4,10 @@
 
 use std::sync::{Arc, PoisonError, RwLock};
 
-use isopod_policy::AppName;
+use isopod_policy::{AppName, swap_watch::Counts};
 
 use super::App;
-use crate::runtime::release::ActiveRelease;
+use crate::runtime::{plugin_use::PluginCalls, release::ActiveRelease};
 
 /// The state of a canary phase.
 pub(super) struct Canary {
@@ -20,9 +20,17 @@ pub(super) struct Canary {
 #[derive(Default)]
 struct Users {
     /// The first app that called the plugin in this phase.
-    first: Option<AppName>,
-    /// The apps that were deployed in this phase: their releases were checked with the new release.
-    deployed: Vec<AppName>,
+    first: Option<FirstUser>,
+    /// The apps that were deployed in this phase, whose releases were checked with the new release,
+    /// and those that the former release doesn't fit.
+    included: Vec<AppName>,
+}
+
+/// The first app that uses the new release.
+struct FirstUser {
+    app: AppName,
+    /// Its calls of the plugin before.
+    before: Counts,
 }
 
 impl Canary {
@@ -32,14 +40,15 @@ impl Canary {
 
     /// Returns the former release, unless this app uses the new one. The first app that asks uses
     /// the new one.
-    fn former_for(&self, app: &AppName) -> Option<Arc<ActiveRelease>> {
+    fn former_for(&self, app: &AppName, calls: &PluginCalls) -> Option<Arc<ActiveRelease>> {
         let users = self.users.read().unwrap_or_else(PoisonError::into_inner);
         let uses_new = match &users.first {
-            Some(first) => first == app || users.deployed.contains(app),
+            Some(first) => first.app == *app || users.included.contains(app),
             None => {
                 drop(users);
                 let mut users = self.users.write().unwrap_or_else(PoisonError::into_inner);
-                users.first.get_or_insert_with(|| app.clone()) == app || users.deployed.contains(app)
+                let this = || FirstUser { app: app.clone(), before: calls.counts() };
+                users.first.get_or_insert_with(this).app == *app || users.included.contains(app)
             }
         };
         (!uses_new).then(|| Arc::clone(&self.former))
@@ -47,8 +56,8 @@ impl Canary {
 
     fn include(&self, app: &AppName) {
         let mut users = self.users.write().unwrap_or_else(PoisonError::into_inner);
-        if !users.deployed.contains(app) {
-            users.deployed.push(app.clone());
+        if !users.included.contains(app) {
+            users.included.push(app.clone());
         }
     }
 }
@@ -71,7 +80,20 @@ impl App {
     pub(crate) fn end_canary(&self) -> Option<AppName> {
         let canary = self.canary.swap(None)?;
         let users = canary.users.read().unwrap_or_else(PoisonError::into_inner);
-        users.first.clone()
+        users.first.as_ref().map(|first| first.app.clone())
+    }
+
+    /// Returns the first app's calls of this plugin before the canary phase. `None` if the phase
+    /// isn't in progress, or no app has called the plugin in it.
+    pub(crate) fn canary_before(&self) -> Option<Counts> {
+        let canary = self.canary.load();
+        let users = canary.as_ref()?.users.read().unwrap_or_else(PoisonError::into_inner);
+        users.first.as_ref().map(|first| first.before)
+    }
+
+    /// Returns the former release of this plugin if a canary phase is in progress.
+    pub(crate) fn canary_former(&self) -> Option<Arc<ActiveRelease>> {
+        self.canary.load().as_ref().map(|canary| Arc::clone(&canary.former))
     }
 
     /// Lets an app use the release that serves. Called before the app's own new release serves.
@@ -81,8 +103,9 @@ impl App {
         }
     }
 
-    /// Returns the former release of this plugin if the app uses it in a canary phase.
-    pub(in crate::runtime) fn former_for(&self, app: &AppName) -> Option<Arc<ActiveRelease>> {
-        self.canary.load().as_ref()?.former_for(app)
+    /// Returns the former release of this plugin if the app uses it in a canary phase. `calls` are
+    /// those of the app.
+    pub(in crate::runtime) fn former_for(&self, app: &AppName, calls: &PluginCalls) -> Option<Arc<ActiveRelease>> {
+        self.canary.load().as_ref()?.former_for(app, calls)
     }
 }

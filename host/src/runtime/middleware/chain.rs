@@ -194,7 +194,7 @@ impl ChainLink {
         let plugin = directory.get(self.plugin().as_str()).filter(|app| app.is_plugin());
         let plugin = plugin.ok_or(PluginFailureReason::Missing)?;
         let release = directory
-            .serving_for(&plugin, app.name(), &self.used.plugin)
+            .serving_for(&plugin, app.name(), &self.used.plugin, &self.calls)
             .await
             .map_err(PluginFailureReason::Unavailable)?;
         release.ensure_accepted(&self.used.plugin)?;

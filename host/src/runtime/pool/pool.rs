@@ -78,6 +78,16 @@ pub(crate) struct PoolCounters {
     pub(crate) failures: u64,
 }
 
+impl PoolCounters {
+    /// Returns what was counted after these earlier counters were read.
+    pub(crate) fn since(self, earlier: Self) -> Self {
+        Self {
+            requests: self.requests.saturating_sub(earlier.requests),
+            failures: self.failures.saturating_sub(earlier.failures),
+        }
+    }
+}
+
 impl Pool {
     pub(crate) fn new(
         context: PoolContext,
