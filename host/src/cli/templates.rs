@@ -70,6 +70,10 @@ pub(crate) enum Template {
     Bot,
     /// A plugin that receives the requests to apps before the apps do
     Middleware,
+    /// A plugin that receives the activity of apps as events
+    Hook,
+    /// A plugin that decides whether releases of apps are activated
+    Gate,
 }
 
 impl Template {
@@ -77,7 +81,7 @@ impl Template {
     pub(crate) fn is_plugin(self) -> bool {
         match self {
             Self::Http | Self::Events | Self::Bot => false,
-            Self::Middleware => true,
+            Self::Middleware | Self::Hook | Self::Gate => true,
         }
     }
 }
@@ -110,20 +114,30 @@ pub(crate) fn files(template: Template, name: &AppName) -> Vec<File> {
         ),
         Template::Middleware => (
             include_str!("templates/middleware.rs.in"),
-            include_str!("templates/plugin.toml.in"),
+            include_str!("templates/middleware.toml.in"),
             include_str!("templates/middleware.md.in"),
+        ),
+        Template::Hook => (
+            include_str!("templates/hook.rs.in"),
+            include_str!("templates/hook.toml.in"),
+            include_str!("templates/hook.md.in"),
+        ),
+        Template::Gate => (
+            include_str!("templates/gate.rs.in"),
+            include_str!("templates/gate.toml.in"),
+            include_str!("templates/gate.md.in"),
         ),
     };
     let (manifest_head, readme_head) = match template.is_plugin() {
-        true => ("", ""),
+        true => ("", include_str!("templates/plugin.md.in")),
         false => (include_str!("templates/isopod.toml.in"), include_str!("templates/head.md.in")),
     };
     let manifest = format!("{manifest_head}{manifest}");
     let readme = format!("{readme_head}{readme}{}", include_str!("templates/foot.md.in"));
-    // The simplest template depends only on the SDK.
+    // The simplest templates depend only on the SDK.
     let libraries = match template {
-        Template::Http => "",
-        Template::Events | Template::Bot | Template::Middleware => {
+        Template::Http | Template::Hook => "",
+        Template::Events | Template::Bot | Template::Middleware | Template::Gate => {
             "serde = { version = \"1\", features = [\"derive\"] }\n"
         }
     };
@@ -182,6 +196,7 @@ mod tests {
             let files = files(*template, &"my-app".parse().unwrap());
             let manifest = Manifest::parse(&text(&files, "isopod.toml")).unwrap();
             assert_eq!(manifest.name.to_string(), "my-app");
+            assert_eq!(manifest.plugin.is_some(), template.is_plugin());
             assert_eq!(manifest.component.as_deref(), Some("target/wasm32-wasip2/release/my_app.wasm"));
             let cargo: toml::Table = text(&files, "Cargo.toml").parse().unwrap();
             assert_eq!(cargo["package"]["name"].as_str(), Some("my-app"));

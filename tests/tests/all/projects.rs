@@ -2,8 +2,9 @@
 //! dev` deploys each saved change.
 
 use isopod_tests::{
-    Answer, Ask, Bundle, Host, guest,
+    Answer, Ask, Bundle, Host, Upstream, guest,
     program::{self, Running},
+    upstream::{Then, response},
     wait_for,
 };
 use serde_json::Value;
@@ -55,7 +56,7 @@ fn projects_share_their_compiled_dependencies() {
 #[test]
 fn every_new_project_passes_its_own_tests() {
     let folder = tempfile::tempdir().expect("a folder can be made");
-    for template in ["http", "events", "bot", "middleware"] {
+    for template in ["http", "events", "bot", "middleware", "hook", "gate"] {
         let project = new_project(folder.path(), &format!("new-{template}"), template);
         let mut tests = Command::new("cargo");
         // A shared target folder: the dependencies are identical.
@@ -64,21 +65,68 @@ fn every_new_project_passes_its_own_tests() {
     }
 }
 
+/// Installs the plugin of a new project with the command that `isopod new` shows.
+#[track_caller]
+fn install(host: &Host, project: &Path) -> String {
+    let (address, token) = (format!("http://{}", host.admin), host.token.clone());
+    succeeds(program::command(&["plugins", "install", "--host", &address, "--token", &token]).current_dir(project))
+}
+
+/// Returns the first block in this language of a project's README.
+fn block_of_readme(project: &Path, language: &str) -> String {
+    let readme = fs::read_to_string(project.join("README.md")).expect("it was written");
+    let block = readme.split(&format!("```{language}\n")).nth(1).and_then(|rest| rest.split_once("```"));
+    block.expect("it shows a use").0.to_owned()
+}
+
 #[test]
 fn a_new_middleware_is_installed_and_refuses_requests_to_an_app() {
     let folder = tempfile::tempdir().expect("a folder can be made");
     let project = new_project(folder.path(), "require-header", "middleware");
     let host = Host::start();
-    let (address, token) = (format!("http://{}", host.admin), host.token.clone());
-    let install = ["plugins", "install", "--host", &address, "--token", &token];
-    let text = succeeds(program::command(&install).current_dir(&project));
+    let text = install(&host, &project);
     assert!(text.contains("require-header 0.1.0 is installed as v1"), "{text}");
-    let readme = fs::read_to_string(project.join("README.md")).expect("it was written");
-    let uses = readme.split("```toml\n").nth(1).and_then(|rest| rest.split_once("```")).expect("it shows a use").0;
+    let uses = block_of_readme(&project, "toml");
     host.deploy("shop", Bundle::archive(&format!("name = \"shop\"\n{uses}"), &guest("hello")));
     let refused = host.get("shop", "/").expect(400);
     assert_eq!(refused.text(), "the header x-key is missing\n");
     host.app("shop", Ask::get("/").header("x-key", "42")).expect(200);
+}
+
+#[test]
+fn a_new_hook_is_installed_and_posts_a_deploy_to_a_webhook() {
+    let folder = tempfile::tempdir().expect("a folder can be made");
+    let project = new_project(folder.path(), "post-deploys", "hook");
+    let (host, webhook) = (Host::start(), Upstream::start(|_| Then::Send(response("ok"))));
+    let text = install(&host, &project);
+    assert!(text.contains("post-deploys 0.1.0 is installed as v1"), "{text}");
+    let (address, token) = (format!("http://{}", host.admin), host.token.clone());
+    let server = webhook.address.to_string();
+    for line in block_of_readme(&project, "sh").lines() {
+        let line = line.replace("https://hooks.example.org", &format!("http://{server}"));
+        let line = line.replace("hooks.example.org", &server);
+        let words: Vec<&str> = line.split_whitespace().skip(1).collect();
+        succeeds(program::command(&words).args(["--host", &address, "--token", &token]));
+    }
+    host.deploy("shop", Bundle::component(guest("hello")));
+    let request = wait_for("a request to the webhook", || webhook.requests().into_iter().next());
+    let line = String::from_utf8_lossy(&request.body).into_owned();
+    assert!(line.starts_with("shop: v1 is in service"), "{line}");
+    assert_eq!(request.header("idempotency-key").len(), 1, "{}", request.head);
+}
+
+#[test]
+fn a_new_gate_is_installed_and_refuses_a_release_that_adds_a_grant() {
+    let folder = tempfile::tempdir().expect("a folder can be made");
+    let project = new_project(folder.path(), "keep-grants", "gate");
+    let host = Host::start_with("", &block_of_readme(&project, "toml"));
+    let text = install(&host, &project);
+    assert!(text.contains("keep-grants 0.1.0 is installed as v1"), "{text}");
+    let with = |grant: &str| Bundle::archive(&format!("name = \"shop\"\n[grants]\n{grant}\n"), &guest("hello"));
+    host.deploy("shop", with("keyvalue = true"));
+    let (code, reason) = host.deploy_failing("blog", &with("http = [\"b.org\"]"));
+    assert_eq!(code, "gate-refused", "{reason}");
+    assert!(reason.ends_with("`keep-grants` refused the release: it adds the grant http \"b.org\""), "{reason}");
 }
 
 /// Returns a block of Rust from a page of the documentation that contains `text`.
