@@ -36,6 +36,7 @@ const EVENT_TYPES: &[(&str, &[&str])] = &[
             "data-unreadable",
             "dead-letters",
             "events-stranded",
+            "plugin-unfit",
             "process-failing",
             "release-interrupted",
             "schedule-failed",
@@ -146,6 +147,7 @@ mod tests {
         }
         assert_eq!(event_type("app-deployed"), Some("isopod.app.deployed"));
         assert_eq!(event_type("process-failing"), Some("isopod.app.alert"));
+        assert_eq!(event_type("plugin-unfit"), Some("isopod.app.alert"));
         assert_eq!(event_type("calls-refused"), None);
     }
 

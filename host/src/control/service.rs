@@ -159,6 +159,7 @@ impl Service {
     /// app serves yet.
     pub(crate) async fn restore(&self) -> Result<Restored, DeployError> {
         let Core { store, app_table, plugins, activity, schedules, events, shutdown } = self.core.clone();
+        let dispatcher = hooks::Service::new(store.clone(), app_table.clone(), events.clone(), activity.clone());
         let late = LateServices {
             gc: gc::Service { app_table: app_table.clone(), store: store.clone() },
             data_watch: data_watch::Service { app_table: app_table.clone(), activity, store: store.clone() },
@@ -168,6 +169,8 @@ impl Service {
         };
         let (apps, directory) = (self.handles.apps.clone(), Arc::clone(&self.directory));
         let restored = Startup { apps, app_table, store, schedules, directory, late }.restore().await?;
+        // Not before, since events may wait for hooks that are not registered yet.
+        self.core.shutdown.in_background(dispatcher.run());
         plugins.report_required().await;
         plugins.report_gates().await;
         Ok(restored)
@@ -341,12 +344,10 @@ fn scheduler(options: &Options, core: &Core) -> scheduler::Service {
 
 /// Runs the services that work for all apps, until the host shuts down.
 fn run_services(options: &Options, core: &Core) {
-    let Core { store, app_table, activity, events, shutdown, .. } = core;
+    let Core { app_table, activity, events, shutdown, .. } = core;
     let (app_table, activity) = (|| app_table.clone(), || activity.clone());
     let pruner = event_pruner::Service { app_table: app_table(), events: events.clone() };
     shutdown.in_background(pruner.run());
-    let dispatcher = hooks::Service::new(store.clone(), app_table(), events.clone(), activity());
-    shutdown.in_background(dispatcher.run());
     let freeze_after = options.freeze_after;
     let host = options.machine.clone();
     shutdown.in_background(freezer::Service { app_table: app_table(), activity: activity(), host, freeze_after }.run());

@@ -52,8 +52,9 @@ impl Store {
         let delete = move |connection: &Connection| {
             let app = apps::existing(connection, &deleted)?;
             folders.mark_destroyed(&deleted)?;
-            apps::delete(connection, &deleted)?;
+            // Before the deletion, which removes a hook: hooks don't receive the activity of hooks.
             hooks::record(connection, &activity.clone().into_entry(0))?;
+            apps::delete(connection, &deleted)?;
             tokens::forget_app(connection, &deleted, &app.id)
         };
         let outcome = self.write_in_reserve(delete).await;

@@ -57,6 +57,7 @@ impl Service {
         loop {
             match self.store.hook_backlogs().await {
                 Ok(backlogs) => {
+                    self.forget_others(&backlogs);
                     for backlog in backlogs {
                         if !busy.values().any(|hook| *hook == backlog.plugin) {
                             let (service, hook) = (self.clone(), backlog.plugin.clone());
@@ -79,6 +80,7 @@ impl Service {
 
     /// Dispatches the events of one hook. After a failure, waits before the next attempt.
     async fn dispatch_or_wait(&self, backlog: HookBacklog) {
+        // An app leaves the table after its row in the store, so the backlog of a removed hook ends.
         let Ok(app) = self.app_table.app(&backlog.plugin) else { return };
         let dispatched = self.dispatch(&app, &backlog).await;
         let is_full = matches!(&dispatched, Err(EventsError::Store(StoreError::EventQueueFull)));
@@ -93,6 +95,12 @@ impl Service {
                 () = app.destroyed() => {}
             }
         }
+    }
+
+    /// Forgets full queues of hooks that have received all events, or were removed.
+    fn forget_others(&self, backlogs: &[HookBacklog]) {
+        let mut full = self.full.lock().unwrap_or_else(PoisonError::into_inner);
+        full.retain(|hook| backlogs.iter().any(|backlog| backlog.plugin == *hook));
     }
 
     /// Notes whether the queue of a hook is full. Returns whether that is to be reported.

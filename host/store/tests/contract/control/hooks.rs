@@ -87,6 +87,22 @@ async fn events_are_removed_once_all_hooks_have_received_them() {
 }
 
 #[tokio::test]
+async fn the_removal_of_a_hook_is_no_event_for_other_hooks() {
+    let (backend, first) = store_with_hook().await;
+    let store = &backend.store;
+    let second = create(store, "log").await;
+    install(store, &second, "hook").await;
+    record(store, Some("shop"), "one").await;
+    for app in [second, create(store, "wiki").await] {
+        let text = format!("{app} is destroyed");
+        let destroyed = NewActivity { kind: "app-destroyed".to_owned(), ..new_activity(Some(app.as_str()), &text) };
+        store.delete_app(&app, destroyed).await.expect("it is deleted");
+    }
+    assert_eq!(texts(store, 0).await, ["one", "wiki is destroyed"]);
+    assert_eq!(backlog(store).await.into_iter().map(|hook| hook.plugin).collect::<Vec<_>>(), [first]);
+}
+
+#[tokio::test]
 async fn a_plugin_that_is_no_hook_any_more_receives_nothing() {
     let (backend, hook) = store_with_hook().await;
     let store = &backend.store;
