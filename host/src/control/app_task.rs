@@ -232,7 +232,9 @@ impl AppTask {
         self.commands.close();
         while self.commands.try_recv().is_ok() {}
         self.waiting.clear();
-        self.work.abort_all();
+        // Also drops the results that have arrived. They may hold the lock of a commit, for which
+        // the change in progress waits.
+        drop(std::mem::take(&mut self.work));
         Box::pin(self.remove()).await;
     }
 
