@@ -17,6 +17,7 @@ use super::{
     edge::Subscriber,
     error::Error,
     path::AppPath,
+    pushes::GateParams,
     request::{BadRequest, List, Object, PageParams, Params, Path, app_name},
 };
 use crate::control::{AppRecord, Fields};
@@ -168,7 +169,7 @@ pub(super) async fn show(State(api): State<Arc<Api>>, Path(app): Path<String>) -
     path = "/v1/apps/{app}",
     operation_id = "change_app",
     summary = "Changes the type of a stopped app",
-    params(AppPath),
+    params(AppPath, GateParams),
     request_body(content((Change = "application/json"), (Change = "application/merge-patch+json"))),
     responses(
         (status = 200, description = "The app", body = AppView),
@@ -178,9 +179,11 @@ pub(super) async fn change(
     State(api): State<Arc<Api>>,
     Subscriber(token): Subscriber,
     Path(app): Path<String>,
+    Params(params): Params<GateParams>,
     Object(change): Object<Change>,
 ) -> Result<Shown, Error> {
-    let record = api.control.apps.set_type(&app_name(&app)?, change.app_type, &token.requester()).await?;
+    let requester = params.requester(&token)?;
+    let record = api.control.apps.set_type(&app_name(&app)?, change.app_type, &requester).await?;
     Ok(axum::Json(AppView::of(&record, &api.urls)))
 }
 

@@ -389,7 +389,8 @@ fn deploy(error: &DeployError, detail: String) -> Problem {
         DeployError::NotRolledOut { app, failure } if failure.is_of_gate() => {
             let title = "A gate did not allow the release";
             Problem::new(StatusCode::UNPROCESSABLE_ENTITY, failure.code(), title, detail).app(app).hint(
-                "the previous release is still active; an administrator can skip the gates of a rollback or a deploy",
+                "nothing has changed; an administrator can skip the gates of a deploy, a rollback or a change of the \
+                 type",
             )
         }
         DeployError::NotRolledOut { app, failure } => {

@@ -64,8 +64,24 @@ impl CreateParams {
     }
 }
 
+/// The parameters of a change about which gates decide.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct GateParams {
+    /// Skips the gates of the host's settings. Needs the role `admin`.
+    #[serde(default)]
+    skip_gates: bool,
+}
+
+impl GateParams {
+    /// Returns the requester of the change.
+    pub(super) fn requester(&self, token: &Authorised) -> Result<Requester, Error> {
+        gate_skipper(token, self.skip_gates)
+    }
+}
+
 /// Returns the requester of a change. Refuses to skip gates without the role `admin`.
-pub(super) fn gate_skipper(token: &Authorised, skips_gates: bool) -> Result<Requester, Error> {
+fn gate_skipper(token: &Authorised, skips_gates: bool) -> Result<Requester, Error> {
     if skips_gates {
         token.ensure(Role::Admin)?;
     }

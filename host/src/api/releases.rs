@@ -19,7 +19,7 @@ use super::{
     error::Error,
     openapi::ReleaseWanted,
     path::{AppPath, ReleasePath},
-    pushes::gate_skipper,
+    pushes::GateParams,
     request::{BadRequest, List, Object, PageParams, Params, Path, app_name},
 };
 use crate::control::{Change, DeployError};
@@ -75,14 +75,6 @@ pub(super) struct Rollback {
     /// Accepts 3, "3" and "v3".
     #[schema(value_type = ReleaseWanted)]
     release: Value,
-}
-
-#[derive(Debug, Deserialize, utoipa::IntoParams)]
-#[into_params(parameter_in = Query)]
-pub(super) struct RollbackParams {
-    /// Skips the gates of the host's settings. Needs the role `admin`.
-    #[serde(default)]
-    skip_gates: bool,
 }
 
 /// A release in a list. A damaged release doesn't prevent listing the others.
@@ -205,7 +197,7 @@ pub(super) async fn diff(
     path = "/v1/apps/{app}/rollback",
     operation_id = "roll_back",
     summary = "Creates a new release from an earlier one",
-    params(AppPath, RollbackParams),
+    params(AppPath, GateParams),
     request_body = Rollback,
     responses(
         (status = 200, description = "The new release", body = ReleaseView),
@@ -215,11 +207,11 @@ pub(super) async fn rollback(
     State(api): State<Arc<Api>>,
     Subscriber(token): Subscriber,
     Path(app): Path<String>,
-    Params(params): Params<RollbackParams>,
+    Params(params): Params<GateParams>,
     Object(wanted): Object<Rollback>,
 ) -> Result<axum::Json<ReleaseView>, Error> {
     let app = app_name(&app)?;
-    let requester = gate_skipper(&token, params.skip_gates)?;
+    let requester = params.requester(&token)?;
     let text = match wanted.release {
         Value::Number(number) => {
             whole(&Value::Number(number.clone())).map_or_else(|| number.to_string(), |whole| whole.to_string())

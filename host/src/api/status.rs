@@ -12,7 +12,7 @@ use axum::{
     http::{HeaderMap, StatusCode, header},
     response::IntoResponse,
 };
-use isopod_policy::{AppName, AppState, ReleaseNumber};
+use isopod_policy::{AppName, AppState, PluginKind, ReleaseNumber};
 use isopod_store::StoreError;
 use jiff::Timestamp;
 use serde::Serialize;
@@ -59,14 +59,24 @@ pub(super) struct HostStatus {
     /// The problems of the data folder and its disk, each with its remedy.
     data_folder_problems: Vec<String>,
     /// The middleware of the host's settings that can't handle requests.
-    middleware_problems: Vec<MiddlewareProblem>,
+    middleware_problems: Vec<PluginProblem>,
+    /// The gates of the host's settings that can't decide about releases.
+    gate_problems: Vec<PluginProblem>,
 }
 
-/// A middleware of the host's settings that can't handle requests.
+/// A plugin of the host's settings that can't be called.
 #[derive(Serialize, utoipa::ToSchema)]
-pub(super) struct MiddlewareProblem {
+pub(super) struct PluginProblem {
     plugin: AppName,
     why: String,
+}
+
+impl PluginProblem {
+    /// Returns the problems of the plugins of this kind.
+    async fn of(api: &Api, kind: PluginKind) -> Vec<Self> {
+        let problems = api.control.plugins.problems(kind).await.into_iter();
+        problems.map(|control::PluginProblem { plugin, why }| Self { plugin, why }).collect()
+    }
 }
 
 /// The status of an app.
@@ -151,8 +161,6 @@ pub(super) async fn host(State(api): State<Arc<Api>>) -> (StatusCode, axum::Json
         let is_new = |error: &StoreError| problems.iter().all(|known| discriminant(known) != discriminant(error));
         problems.extend(data_error.filter(|error| error.is_of_unwritable_disk() && is_new(error)));
     }
-    let middleware = api.control.plugins.middleware_problems().await.into_iter();
-    let middleware = middleware.map(|control::MiddlewareProblem { plugin, why }| MiddlewareProblem { plugin, why });
     let up = in_error.is_empty() && api.ready.load(Ordering::Acquire) && !api.stop.is_cancelled();
     let body = HostStatus {
         status: word(up),
@@ -164,7 +172,8 @@ pub(super) async fn host(State(api): State<Arc<Api>>) -> (StatusCode, axum::Json
         pushes_under_way: api.control.pushes.count(),
         log_lines_dropped: api.logs.dropped(),
         data_folder_problems: problems.iter().map(ToString::to_string).collect(),
-        middleware_problems: middleware.collect(),
+        middleware_problems: PluginProblem::of(&api, PluginKind::Middleware).await,
+        gate_problems: PluginProblem::of(&api, PluginKind::Gate).await,
     };
     (status(up), axum::Json(body))
 }

@@ -61,6 +61,9 @@ enum AppsCommand {
         /// dev, staging or production
         #[arg(value_name = "TYPE")]
         app_type: Option<AppType>,
+        /// Skip the gates of the host's settings; needs a token with the role admin
+        #[arg(long, requires = "app_type")]
+        skip_gates: bool,
         #[command(flatten)]
         one: One,
     },
@@ -124,7 +127,7 @@ pub(crate) fn run(args: &AppsArgs) -> Result<(), Failure> {
         }
         Some(AppsCommand::Info(one)) => info(common, one),
         Some(AppsCommand::Destroy { one, yes }) => destroy(common, one, *yes),
-        Some(AppsCommand::Type { app_type, one }) => {
+        Some(AppsCommand::Type { app_type, skip_gates, one }) => {
             let name = one.resolve()?;
             let (client, path) = (Client::new(&common.host)?, format!("/v1/apps/{name}"));
             let Some(app_type) = app_type else {
@@ -133,6 +136,7 @@ pub(crate) fn run(args: &AppsArgs) -> Result<(), Failure> {
                 return Ok(());
             };
             let body = json!({"type": app_type});
+            let path = if *skip_gates { format!("{path}?skip_gates=true") } else { path };
             let answer = client.send(Method::PATCH, &path, Some(&body))?.success()?;
             show(common, &answer, &output::done(&format!("{name} is now {}", field(&answer, "type"))));
             Ok(())

@@ -24,6 +24,16 @@ use crate::runtime::{ActiveRelease, CrashReport};
 /// The reply to a request.
 pub(in crate::control) type Reply<T> = oneshot::Sender<Result<T, DeployError>>;
 
+/// A change of an app's type, about which the gates have decided.
+pub(in crate::control) struct TypeChange {
+    pub(in crate::control) app_type: AppType,
+    /// The app's type and release when the gates were asked.
+    pub(in crate::control) from: AppType,
+    pub(in crate::control) release: Option<ReleaseNumber>,
+    /// Whether gates were skipped.
+    pub(in crate::control) skips_gates: bool,
+}
+
 /// A command to the task of an app.
 pub(in crate::control) enum Command {
     Start {
@@ -35,7 +45,7 @@ pub(in crate::control) enum Command {
         reply: Reply<()>,
     },
     SetType {
-        app_type: AppType,
+        change: TypeChange,
         by: String,
         reply: Reply<()>,
     },

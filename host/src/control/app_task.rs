@@ -253,7 +253,7 @@ impl AppTask {
         match command {
             Command::Start { by, reply } => send_reply(reply, self.start(&by).await),
             Command::Stop { by, reply } => send_reply(reply, self.stop(&by).await),
-            Command::SetType { app_type, by, reply } => send_reply(reply, self.set_type(app_type, &by).await),
+            Command::SetType { change, by, reply } => send_reply(reply, self.set_type(change, &by).await),
             Command::SetCeiling { change, by, reply } => send_reply(reply, self.set_ceiling(&change, &by).await),
             Command::SetCores { change, by, reply } => send_reply(reply, self.set_cores(&change, &by).await),
             Command::SetBuildError { message, reply } => send_reply(reply, self.set_build_error(message)),

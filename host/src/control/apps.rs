@@ -3,7 +3,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use isopod_policy::{AppKind, AppName, AppType, Ceiling, Cores, CoresOverride, InstanceId, ProcessName};
+use isopod_policy::{AppKind, AppName, AppState, AppType, Ceiling, Cores, CoresOverride, InstanceId, ProcessName};
 use isopod_store::{App, Intended, NewApp, Store, StoreError};
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -11,7 +11,7 @@ use tokio::sync::Mutex;
 
 use crate::control::{
     app::AppRecord,
-    app_command::{AppHandle, Command, Reply},
+    app_command::{AppHandle, Command, Reply, TypeChange},
     app_table::AppTable,
     app_task::{self, AppTask},
     background::activity_log::ActivityLog,
@@ -165,7 +165,31 @@ impl Apps {
         if app.fields().app_type != app_type {
             requester.check_type(name, &self.ceiling(&app), app_type)?;
         }
-        self.request(name, &requester.by, |by, reply| Command::SetType { app_type, by, reply }).await
+        let change = self.gated(&app, app_type, requester).await?;
+        self.request(name, &requester.by, |by, reply| Command::SetType { change, by, reply }).await
+    }
+
+    /// Asks the gates that an app has with another type about its current release. Otherwise a
+    /// release could avoid them by a deploy to an app of another type.
+    async fn gated(
+        &self,
+        app: &AppRecord,
+        app_type: AppType,
+        requester: &Requester,
+    ) -> Result<TypeChange, DeployError> {
+        let Options { plugins, directory, task_services, .. } = &self.0.options;
+        let fields = app.fields();
+        let (from, release, name) = (fields.app_type, fields.release, || app.name.clone());
+        let has_gates = from != app_type && plugins.gates_of(app, app_type).next().is_some();
+        let skips_gates = has_gates && requester.skips_gates;
+        if let (Some(number), true, false) = (release, has_gates, skips_gates) {
+            if fields.state != AppState::Stopped {
+                return Err(DeployError::NotStopped { app: name(), state: fields.state });
+            }
+            let asked = task_services.releases.pass_gates_of_type(directory, app, (number, app_type), &requester.by);
+            asked.await.map_err(|failure| DeployError::NotRolledOut { app: name(), failure: Box::new(failure) })?;
+        }
+        Ok(TypeChange { app_type, from, release, skips_gates })
     }
 
     /// Overrides the operator's core counts for an app. Needs no new release: waiting jobs start at

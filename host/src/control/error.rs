@@ -190,6 +190,11 @@ pub(crate) enum Failure {
          install a version within it"
     )]
     PluginVersionOfUsers { plugin: AppName, version: Version, users: String },
+    #[error(
+        "the plugin `{plugin}` is used as another kind of plugin by: {users}. Install this one under another name, or \
+         remove the plugin there first"
+    )]
+    PluginKindOfUsers { plugin: AppName, users: String },
     #[error("the interface `{interface}` of the plugin `{plugin}` doesn't fit the app: {why}")]
     PluginInterface { plugin: AppName, interface: String, why: String },
     #[error(
@@ -197,7 +202,7 @@ pub(crate) enum Failure {
          Offer a changed interface under another version of its package, beside the present one"
     )]
     PluginInterfaceOfUsers { plugin: AppName, interface: String, why: String, users: String },
-    #[error("the middleware `{plugin}` rejects its config: {why}")]
+    #[error("the plugin `{plugin}` rejects its config: {why}")]
     PluginConfig { plugin: AppName, why: String },
     #[error("this version of the plugin `{plugin}` rejects the current config of {user}: {why}")]
     PluginConfigOfUser { plugin: AppName, user: String, why: String },
@@ -246,7 +251,7 @@ impl Failure {
             Self::TooManyWarmInstances { .. } => "too-many-instances",
             Self::NotAllowed { .. } => NOT_ALLOWED,
             Self::Widened { .. } => "grants-widened",
-            Self::PluginToApp { .. } | Self::AppToPlugin { .. } => "wrong-kind",
+            Self::PluginToApp { .. } | Self::AppToPlugin { .. } | Self::PluginKindOfUsers { .. } => "wrong-kind",
             Self::NoPluginManifest | Self::NoPluginExport | Self::PluginWithoutKind | Self::SubscriptionWithoutHook => {
                 "invalid-plugin"
             }
@@ -300,6 +305,7 @@ impl Failure {
             | Self::PluginNotServing { .. }
             | Self::PluginVersion { .. }
             | Self::PluginVersionOfUsers { .. }
+            | Self::PluginKindOfUsers { .. }
             | Self::PluginConfig { .. }
             | Self::PluginConfigOfUser { .. }
             | Self::PluginInterface { .. }
@@ -368,6 +374,7 @@ impl Failure {
             | Self::PluginNotServing { .. }
             | Self::PluginVersion { .. }
             | Self::PluginVersionOfUsers { .. }
+            | Self::PluginKindOfUsers { .. }
             | Self::PluginConfig { .. }
             | Self::PluginConfigOfUser { .. }
             | Self::PluginInterface { .. }

@@ -36,7 +36,7 @@ pub(crate) use self::{
     app::{APP_DESTROYED, AppRecord, Fields},
     background::scheduler as schedules,
     error::{DeployError, Failure},
-    plugins::{MiddlewareProblem, Plugin, PluginRelease},
+    plugins::{Plugin, PluginProblem, PluginRelease},
     push::progress::PushNow,
     push::pushes::PushLimits,
     push::request::Accepted,

@@ -19,7 +19,7 @@ use isopod_store::{Store, StoreError};
 use semver::Version;
 use tokio::sync::RwLock;
 
-pub(crate) use self::required::MiddlewareProblem;
+pub(crate) use self::required::PluginProblem;
 use self::required::RejectedConfig;
 pub(in crate::control) use self::{commit_lock::CommitGuard, unfit::UnfitPlugin};
 use crate::control::{
@@ -133,13 +133,13 @@ impl Plugins {
 
     /// Returns whether the host's settings require a plugin with this name.
     pub(in crate::control) fn is_required(&self, name: &AppName) -> bool {
-        self.host_uses().any(|(plugin, _)| plugin.name == *name)
+        self.host_uses().any(|used| used.plugin.name == *name)
     }
 
     /// Checks a new release before the build. The middleware of an app must be installed and accept
     /// its config, and its providers must offer the interfaces that it imports. The version of a
-    /// plugin must be within the ranges of the apps that use it, and a provider must still offer
-    /// their interfaces. Returns the configs that were accepted.
+    /// plugin must be within the ranges of the apps that use it, its kind must stay the same, and a
+    /// provider must still offer their interfaces. Returns the configs that were accepted.
     pub(in crate::control) async fn check(
         &self,
         app: &AppRecord,
@@ -162,6 +162,7 @@ impl Plugins {
         let Some(settings) = &manifest.plugin else { return Ok(()) };
         self.check_users(&app.name, &settings.version).await?;
         let kind = manifest.processes.values().find_map(|process| process.entry.plugin_kind());
+        self.check_kind(&app.name, kind).await?;
         self.check_interfaces_of_users(app, kind, info).await
     }
 
@@ -188,7 +189,7 @@ impl Plugins {
         let called = called.filter(|found| !found.provider.accepts(version)).map(|found| found.app);
         let apps = sorted(uses.filter(|found| refuses(&found.used)).map(|found| found.app).chain(called));
         let of_host = |used: &PluginReference| used.name == *plugin && !used.accepts(version);
-        let users = Users { apps, is_required: self.host_uses().any(|(used, _)| of_host(used)), ..Users::default() };
+        let users = Users { apps, is_required: self.host_uses().any(|used| of_host(used.plugin)), ..Users::default() };
         if users.is_none() {
             return Ok(());
         }
@@ -197,5 +198,20 @@ impl Plugins {
             version: version.clone(),
             users: users.to_string(),
         })
+    }
+
+    /// Checks that a plugin is of the kind as which the host's settings and apps use it.
+    /// [`Self::check_interfaces_of_users`] checks those that use it as a provider.
+    async fn check_kind(&self, plugin: &AppName, kind: Option<PluginKind>) -> Result<(), Failure> {
+        let uses = match kind {
+            Some(PluginKind::Middleware) => Vec::new(),
+            _ => self.0.options.store.plugin_uses(Some(plugin)).await?,
+        };
+        let is_required = self.host_uses().any(|used| used.plugin.name == *plugin && Some(used.kind) != kind);
+        let users = Users { apps: sorted(uses.into_iter().map(|found| found.app)), is_required, ..Users::default() };
+        if users.is_none() {
+            return Ok(());
+        }
+        Err(Failure::PluginKindOfUsers { plugin: plugin.clone(), users: users.to_string() })
     }
 }

@@ -171,8 +171,7 @@ impl Service {
         let restored = Startup { apps, app_table, store, schedules, directory, late }.restore().await?;
         // Not before, since events may wait for hooks that are not registered yet.
         self.core.shutdown.in_background(dispatcher.run());
-        plugins.report_required().await;
-        plugins.report_gates().await;
+        plugins.report_host_uses().await;
         Ok(restored)
     }
 

@@ -210,12 +210,12 @@ pub(crate) struct Restored {
 
 impl Restored {
     /// Loads the plugins. Called before the host accepts traffic, since a cold app serves
-    /// immediately and its requests need its plugins. Checks the required middleware in the
-    /// background.
+    /// immediately and its requests need its plugins. Checks the configs of the host's settings in
+    /// the background.
     pub(crate) async fn load_plugins(&self) {
         load(&self.plugins).await;
         let plugins = self.late.plugins.clone();
-        self.late.shutdown.in_background(async move { plugins.check_required().await });
+        self.late.shutdown.in_background(async move { plugins.check_host_configs().await });
     }
 
     /// Loads the apps, a bounded number concurrently, and then starts garbage collection and the

@@ -1,11 +1,11 @@
 //! Tests gates that fail or are missing: only releases of the apps that they apply to are affected.
 
 use isopod_tests::{
-    Bundle, Host, Load, Neighbour,
+    Ask, Bundle, Host, Load, Neighbour,
     gates::{gate_settings, host_with_gate, probe_gate},
     guest, wait_for,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 const FAILING: &str =
     "{ error = { error = \"out of tea\" }, trap = \"trap\", spin = \"spin\", sleep = { sleep = 60000 } }";
@@ -44,16 +44,40 @@ fn a_failing_gate_is_skipped_with_a_note_if_its_settings_say_so() {
     assert_eq!(host.metric(failures), 1.0);
 }
 
+fn problems(host: &Host) -> Value {
+    host.api(Ask::get("/v1/status")).expect(200).json()["gate_problems"].clone()
+}
+
+/// Waits for a problem whose reason contains these words, and checks that it is the only one.
+#[track_caller]
+fn has_problem(host: &Host, words: &str) {
+    let is_it = |why: &&str| why.contains(words);
+    wait_for(words, || problems(host)[0]["why"].as_str().filter(is_it).map(drop));
+    let listed = problems(host);
+    assert_eq!((listed.as_array().map(Vec::len), &listed[0]["plugin"]), (Some(1), &json!("probe-gate")), "{listed}");
+}
+
+/// Starts the host again with these settings.
+fn with_settings(host: Host, settings: &str) -> Host {
+    host.restart_after(|host| {
+        let file = host.data().parent().expect("a folder").join("host.toml");
+        std::fs::write(file, settings).expect("a file can be written");
+    })
+}
+
 #[test]
 fn releases_fail_while_a_gate_is_missing_or_stopped() {
     let host = Host::start_with("", &gate_settings("{}", ""));
     assert!(host.said().contains("name a gate that can't be asked"), "{}", host.said());
+    has_problem(&host, "it is not installed");
     let (code, reason) = host.deploy_failing("shop", &hello());
     assert!(code == "gate-failed" && reason.contains("it is not installed"), "{code}: {reason}");
     host.upload("probe-gate", &hello(), "").problem(409, "reserved-name");
     host.installed(&probe_gate("1.0.0", ""));
+    assert_eq!(problems(&host), json!([]));
     host.deploy("shop", hello());
     host.stop_app("probe-gate");
+    has_problem(&host, "its state is stopped");
     let (code, reason) = host.deploy_failing("shop", &hello());
     assert!(code == "gate-failed" && reason.contains("unavailable"), "{code}: {reason}");
     host.set_config("shop", &json!({ "KEY": "value" })).problem(422, "gate-failed");
@@ -64,13 +88,39 @@ fn releases_fail_while_a_gate_is_missing_or_stopped() {
     passing.deploy("shop", hello());
 }
 
+fn middleware_named_as_a_gate(version: &str) -> Bundle {
+    let manifest = format!("name = \"probe-gate\"\nkind = \"plugin\"\nplugin = {{ version = \"{version}\" }}\n");
+    Bundle::archive(&manifest, &guest("probe-plugin"))
+}
+
 #[test]
 fn a_plugin_of_another_kind_is_not_a_gate() {
-    let host = Host::start_with("", &gate_settings("{ request = \"pass\" }", ""));
-    let manifest = "name = \"probe-gate\"\nkind = \"plugin\"\nplugin = { version = \"1.0.0\" }\n";
-    host.installed(&Bundle::archive(manifest, &guest("probe-plugin")));
+    let host = Host::start_with("", "");
+    host.installed(&middleware_named_as_a_gate("1.0.0"));
+    let host = with_settings(host, &gate_settings("{ request = \"pass\" }", ""));
+    has_problem(&host, "its kind is not gate");
     let (code, reason) = host.deploy_failing("shop", &hello());
     assert!(code == "gate-failed" && reason.contains("its kind is not gate"), "{code}: {reason}");
+}
+
+/// The middleware accepts the config of the gate.
+#[test]
+fn a_gate_is_not_replaced_by_a_plugin_of_another_kind() {
+    let host = host_with_gate("{ request = \"show\" }", "");
+    let refused = host.install(&middleware_named_as_a_gate("1.1.0"), "?wait=true").problem(422, "push-failed");
+    let push = &refused["push"];
+    assert_eq!(push["reason_code"], "wrong-kind", "{refused}");
+    assert!(push["reason"].as_str().is_some_and(|why| why.contains("the host's settings")), "{refused}");
+    host.deploy("shop", hello());
+}
+
+#[test]
+fn a_gate_that_rejects_its_config_after_a_start_is_a_problem() {
+    let host = host_with_gate("{}", "");
+    let host = with_settings(host, &gate_settings("{ shop = \"explode\" }", ""));
+    has_problem(&host, "explode");
+    let host = with_settings(host, &gate_settings("{ shop = \"allow\" }", "").replace("@^1", "@^2"));
+    has_problem(&host, "1.0.0");
 }
 
 #[test]

@@ -96,6 +96,40 @@ fn a_gate_decides_about_the_apps_and_types_of_its_settings() {
     assert_eq!(code, "gate-refused");
 }
 
+#[test]
+fn a_change_of_the_type_passes_the_gates_of_the_new_type() {
+    let refuse = "{ shop = \"show\", blog = \"allow\" }";
+    let host = host_with_gate(refuse, "types = [\"production\"]");
+    for app in ["shop", "blog", "new"] {
+        host.create(app, "staging");
+    }
+    let manifest = "name = \"shop\"\n[grants]\nkeyvalue = true\n";
+    host.deploy("shop", Bundle::archive(manifest, &guest("hello")));
+    host.deploy("blog", hello());
+    host.set_type("shop", "production").problem(409, "not-stopped");
+    ["shop", "blog", "new"].iter().for_each(|app| host.stop_app(app));
+    let problem = host.set_type("shop", "production").problem(422, "gate-refused");
+    let shown = text(&problem["detail"]);
+    for words in [
+        "app: \"shop\", app_type: \"production\", number: 1, current: None, cause: Push",
+        "description: \"type changed from staging to production\", created_by: \"admin\"",
+        "widened_grants: [\"keyvalue\"]",
+    ] {
+        assert!(shown.contains(words), "{words} is not in {shown}");
+    }
+    assert_eq!(host.show("shop")["type"], "staging");
+    host.set_type("shop", "dev").expect(200);
+    for app in ["blog", "new"] {
+        host.set_type(app, "production").expect(200);
+    }
+    let skip = Ask::new("PATCH", "/v1/apps/shop?skip_gates=true").json(&json!({ "type": "production" }));
+    let token = host.api(Ask::post("/v1/tokens").json(&json!({ "name": "ci", "role": "deploy" }))).expect(201).json();
+    host.api_with(text(&token["token"]), skip.clone()).problem(403, "role-too-small");
+    host.api(skip).expect(200);
+    let changed = host.activity_of("shop", "app-type");
+    assert!(text(&changed["text"]).ends_with("requested; gates skipped"), "{changed}");
+}
+
 /// A gate that refuses every release can be replaced.
 #[test]
 fn gates_do_not_apply_to_plugins() {

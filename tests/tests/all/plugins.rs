@@ -177,6 +177,21 @@ fn a_stopped_plugin_does_not_prevent_other_changes_of_an_app() {
 }
 
 #[test]
+fn a_plugin_in_use_keeps_its_kind() {
+    let host = Host::start();
+    host.installed(&plugin("1.0.0", ""));
+    host.deploy("shop", app("probe"));
+    let manifest = "name = \"probe\"\nkind = \"plugin\"\nplugin = { version = \"1.1.0\" }\n";
+    let gate = Bundle::archive(manifest, &guest("probe-gate"));
+    let (code, reason) = host.deploy_failing("probe", &gate);
+    assert!(code == "wrong-kind" && reason.contains("shop"), "{code}: {reason}");
+    assert_eq!(host.get("shop", "/").expect(200).text(), "Hello, world!");
+    host.api(Ask::new("DELETE", "/v1/apps/shop")).expect(204);
+    host.installed(&gate);
+    assert_eq!(host.plugin("probe")["kind"], "gate");
+}
+
+#[test]
 fn a_plugin_that_the_host_requires_is_not_removed() {
     let settings = middleware("probe@^1", "{ request = \"pass\" }");
     let host = Host::start_with("", &settings);

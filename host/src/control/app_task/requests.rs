@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::AppTask;
-use crate::control::{app::BuildError, error::DeployError, failpoint::reached};
+use crate::control::{app::BuildError, app_command::TypeChange, error::DeployError, failpoint::reached};
 
 impl AppTask {
     pub(super) async fn start(&mut self, by: &str) -> Result<(), DeployError> {
@@ -38,13 +38,18 @@ impl AppTask {
         Ok(())
     }
 
-    pub(super) async fn set_type(&mut self, app_type: AppType, by: &str) -> Result<(), DeployError> {
+    pub(super) async fn set_type(&mut self, change: TypeChange, by: &str) -> Result<(), DeployError> {
         self.forget_withdrawn();
+        let TypeChange { app_type, from, release, skips_gates } = change;
         let before = self.app.fields().app_type;
         // Checked before the slots: a running app's type never changes.
         let decided = self.decide(AppCommand::SetType(app_type)).map_err(|denied| self.denied(denied))?;
         if decided.store.is_none() {
             return Ok(());
+        }
+        if (before, self.app.fields().release) != (from, release) {
+            // The gates have decided about another change.
+            return Err(DeployError::Busy(self.app.name.clone()));
         }
         // A production app keeps an instance of each process type warm.
         let (processes, limits) = self.services.releases.current_processes(&self.app).await?;
@@ -55,7 +60,8 @@ impl AppTask {
             .map_err(|failure| DeployError::NotRolledOut { app: self.app.name.clone(), failure: Box::new(failure) })?;
         self.change(AppCommand::SetType(app_type), "requested").await?;
         self.app.traffic.resources().set_type(app_type);
-        let text = format!("type changed from {before} to {app_type}: requested");
+        let note = if skips_gates { "; gates skipped" } else { "" };
+        let text = format!("type changed from {before} to {app_type}: requested{note}");
         self.services
             .activity
             .record(&self.app, "app-type", text, json!({ "from": before, "to": app_type, "by": by }))

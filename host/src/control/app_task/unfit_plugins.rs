@@ -60,7 +60,7 @@ async fn report(services: &Services, app: &AppRecord, unfit: Vec<UnfitPlugin>) {
     }
     for UnfitPlugin { user, plugin, failure } in unfit {
         if user.is_none() {
-            services.releases.plugins.check_required().await;
+            services.releases.plugins.check_host_configs().await;
         }
         // The app may have been destroyed meanwhile.
         let Some(user) = user.and_then(|user| services.app_table.app(&user).ok()) else { continue };

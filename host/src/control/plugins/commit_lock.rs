@@ -143,10 +143,8 @@ impl Plugins {
         accepted: &AcceptedConfigs,
     ) -> Result<Vec<UncheckedConfig>, Failure> {
         let uses = self.0.options.store.plugin_uses(Some(plugin)).await?;
-        let of_host = self.host_uses().filter(|(used, _)| used.name == *plugin).map(|(used, config)| {
-            let used = MiddlewareUse { config: config.clone(), ..MiddlewareUse::new(used.clone()) };
-            ("the host's settings".to_owned(), used)
-        });
+        let of_host = self.host_uses().filter(|used| used.plugin.name == *plugin);
+        let of_host = of_host.map(|used| ("the host's settings".to_owned(), used.config_use()));
         let of_apps = uses.into_iter().map(|found| (format!("the app `{}`", found.app), found.used));
         let mut unchecked: Vec<(String, MiddlewareUse)> = Vec::new();
         for (user, used) in of_host.chain(of_apps) {

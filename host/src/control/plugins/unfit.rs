@@ -73,10 +73,10 @@ impl Plugins {
             Some(Failure::PluginVersion { used: Box::new(used.clone()), version })
         };
         let uses = self.0.options.store.plugin_uses(Some(&plugin.name)).await?;
-        let required = self.0.options.required.iter().filter(|used| used.plugin.name == plugin.name);
-        let required = required.map(|used| (None, used.clone()));
+        let of_host = self.host_uses().filter(|used| used.plugin.name == plugin.name);
+        let of_host = of_host.map(|used| (None, used.config_use()));
         let mut validated = Vec::<(MiddlewareUse, Result<(), String>)>::new();
-        for (user, used) in required.chain(uses.into_iter().map(|found| (Some(found.app), found.used))) {
+        for (user, used) in of_host.chain(uses.into_iter().map(|found| (Some(found.app), found.used))) {
             if let Some(failure) = outside(&used.plugin) {
                 add(user, Some(failure));
                 continue;

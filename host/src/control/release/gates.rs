@@ -1,9 +1,11 @@
 //! The gates of a release: plugins that may refuse its activation, once it is built and before its
-//! first instance starts. Owns what a gate receives, and what its decision or failure means. Never
-//! applies to an automatic rollback or to the start of the host: neither creates a release.
+//! first instance starts, or when the type of its app changes. Owns what a gate receives, and what
+//! its decision or failure means. Never applies to an automatic rollback or to the start of the
+//! host: neither creates a release.
 
 use isopod_engine::{GateDecision, GatedRelease};
-use isopod_policy::{GateUse, OnFailure, ReleaseCause, ReleaseNumber};
+use isopod_policy::{AppType, GateUse, OnFailure, ReleaseCause, ReleaseNumber};
+use isopod_store::Release;
 
 use crate::control::{app::AppRecord, error::Failure, release::releases::Releases};
 use crate::runtime::{Directory, ask_gate};
@@ -15,8 +17,7 @@ enum Stop {
 }
 
 impl Releases {
-    /// Asks the gates of an app about a release, in the order of the host's settings, until one
-    /// refuses it. `log` writes to the log of the push.
+    /// Asks the gates of an app about a new release. `log` writes to the log of the push.
     pub(super) async fn pass_gates(
         &self,
         directory: &Directory,
@@ -24,11 +25,44 @@ impl Releases {
         (number, cause): (ReleaseNumber, ReleaseCause),
         log: impl Fn(String),
     ) -> Result<(), Failure> {
-        let gates: Vec<&GateUse> = self.plugins.gates_of(app).collect();
+        let gates: Vec<&GateUse> = self.plugins.gates_of(app, app.fields().app_type).collect();
         if gates.is_empty() {
             return Ok(());
         }
-        let release = self.gated_release(app, number, cause).await?;
+        let current = self.current_release(app).await?;
+        let release = self.gated_release(app, number, cause, current.as_ref()).await?;
+        self.ask_all(directory, app, gates, release, log).await
+    }
+
+    /// Asks the gates that an app has with another type about its current release. To them, this is
+    /// a push of the first release: they have not decided about a release of this type yet.
+    pub(in crate::control) async fn pass_gates_of_type(
+        &self,
+        directory: &Directory,
+        app: &AppRecord,
+        (number, app_type): (ReleaseNumber, AppType),
+        by: &str,
+    ) -> Result<(), Failure> {
+        let gates: Vec<&GateUse> = self.plugins.gates_of(app, app_type).collect();
+        if gates.is_empty() {
+            return Ok(());
+        }
+        let release = self.gated_release(app, number, ReleaseCause::Push, None).await?;
+        let description = format!("type changed from {} to {app_type}", app.fields().app_type);
+        let release = GatedRelease { app_type, description, created_by: by.to_owned(), ..release };
+        self.ask_all(directory, app, gates, release, |_| {}).await
+    }
+
+    /// Asks gates about a release, in the order of the host's settings, until one refuses it.
+    async fn ask_all(
+        &self,
+        directory: &Directory,
+        app: &AppRecord,
+        gates: Vec<&GateUse>,
+        release: GatedRelease,
+        log: impl Fn(String),
+    ) -> Result<(), Failure> {
+        let number = release.number;
         for used in gates {
             let gate = &used.plugin.name;
             match self.ask(directory, app, used, release.clone()).await? {
@@ -37,7 +71,7 @@ impl Releases {
                 Err(Stop::Failed(why)) => match used.on_failure {
                     OnFailure::Refuse => return Err(Failure::GateFailed { gate: gate.clone(), why }),
                     OnFailure::Pass => {
-                        tracing::warn!(app = %app.name, %number, %gate, "a gate failed and was skipped: {why}");
+                        tracing::warn!(app = %app.name, number, %gate, "a gate failed and was skipped: {why}");
                         log(format!(
                             "note: the gate {gate} failed and was skipped, by its on_failure = \"pass\": {why}"
                         ));
@@ -68,17 +102,17 @@ impl Releases {
         })
     }
 
-    /// Returns a stored release as gates receive it.
+    /// Returns a stored release as gates receive it, compared with the current one.
     async fn gated_release(
         &self,
         app: &AppRecord,
         number: ReleaseNumber,
         cause: ReleaseCause,
+        current: Option<&Release>,
     ) -> Result<GatedRelease, Failure> {
         let missing = || Failure::Internal(format!("{number} is not stored"));
         let release = self.store.release(&app.name, number).await?.ok_or_else(missing)?;
-        let current = self.current_release(app).await?;
-        let before = current.as_ref().map(|current| &current.manifest.grants);
+        let before = current.map(|current| &current.manifest.grants);
         let grants = &release.manifest.grants;
         let json = |grants| serde_json::to_string(grants).map_err(|error| Failure::Internal(error.to_string()));
         let widened = grants.beyond(before.unwrap_or(&Default::default()));
@@ -86,7 +120,7 @@ impl Releases {
             app: app.name.to_string(),
             app_type: app.fields().app_type,
             number: number.get(),
-            current: current.as_ref().map(|current| current.number.get()),
+            current: current.map(|current| current.number.get()),
             cause,
             manifest_name: release.manifest.name.to_string(),
             digest: release.bundle.as_str().to_owned(),

@@ -155,7 +155,8 @@ impl ReleasePipeline {
     /// in the cause of the release.
     fn skips_gates(&self, spec: &mut ReleaseSpec) -> bool {
         let skips = spec.requester.skips_gates;
-        let gates = self.options.releases.plugins.gates_of(&self.app.record);
+        let app = &self.app.record;
+        let gates = self.options.releases.plugins.gates_of(app, app.fields().app_type);
         let skipped: Vec<&str> = gates.filter(|_| skips).map(|used| used.plugin.name.as_str()).collect();
         if !skipped.is_empty() {
             spec.origin.cause.push_str("; gates skipped");
