@@ -3,12 +3,18 @@
 
 use std::time::Duration;
 
-/// Runs the action that `FAILPOINTS` sets for this step.
+/// Runs the action that `FAILPOINTS` sets for this step. As in `release-booted=return(FILE)`, a
+/// test can hold the step until it removes the file, which the host creates.
 #[cfg(feature = "failpoints")]
 pub(crate) async fn reached(step: &'static str) {
     // On a thread for blocking work, since a test may pause the step indefinitely.
-    let paused = tokio::task::spawn_blocking(move || fail::eval(step, |_| ()));
-    drop(paused.await);
+    let paused = tokio::task::spawn_blocking(move || fail::eval(step, |file| file).flatten());
+    let Ok(Some(file)) = paused.await else { return };
+    if tokio::fs::write(&file, "").await.is_ok() {
+        while tokio::fs::try_exists(&file).await.unwrap_or(false) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
 }
 
 #[cfg(not(feature = "failpoints"))]

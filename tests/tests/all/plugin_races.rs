@@ -1,10 +1,10 @@
 //! Tests concurrent changes of plugins and of the apps that use them: each commit is checked with
-//! the releases that are current when it is stored. Failpoints widen the gaps between two steps.
+//! the releases that are current when it is stored. Failpoints widen the gaps between two steps, or
+//! hold a step.
 
 use isopod_tests::{
-    Ask, Bundle, Host, Push, guest,
+    Ask, Bundle, HeldStep, Host, Push, guest,
     middleware::{probe_plugin, used},
-    wait_for,
 };
 
 const ROUNDS: usize = 12;
@@ -15,20 +15,6 @@ const FEATURE: &str = "[config]\nFEATURE = \"1\"\n";
 
 fn app(name: &str, config: &str) -> Bundle {
     Bundle::archive(&format!("name = \"{name}\"\n{}", used(config, "")), &guest("hello"))
-}
-
-/// Sends a new version of the plugin, and waits until its instances have started.
-fn install_in_progress(host: &Host, bundle: &Bundle) -> Push {
-    let push = Push::from(host.install(bundle, "").expect(202).json());
-    until_deploying(host, &push);
-    push
-}
-
-fn until_deploying(host: &Host, push: &Push) {
-    wait_for("the push to start instances", || {
-        let now = host.push_now(push);
-        (now.state == "deploying" || now.is_final()).then_some(())
-    });
 }
 
 /// Both operations pause while they hold the lock, and the removal arrives at a different step of
@@ -62,31 +48,36 @@ fn a_plugin_is_not_removed_while_an_app_begins_to_use_it() {
 /// The new version of the plugin has been checked with the app `old` when `shop` is deployed.
 #[test]
 fn a_config_that_is_deployed_during_an_upgrade_is_checked() {
-    let host = Host::start_pausing("configs-accepted=1*sleep(3000)->off");
+    let checked = HeldStep::at("configs-accepted");
+    let host = Host::start_pausing(&checked.failpoint(0));
     host.installed(&probe_plugin("1.0.0", FEATURE));
     host.deploy("old", app("old", "{ request = \"pass\" }"));
-    let upgrade = install_in_progress(&host, &probe_plugin("1.1.0", ""));
-    let push = host.ended(&host.push("shop", &app("shop", NEEDS_FEATURE)));
-    let upgrade = host.ended(&upgrade);
-    only_one_succeeds(&push, &upgrade);
-    if push.state == "completed" {
-        assert!(upgrade.reason.is_some_and(|reason| reason.contains("shop") && reason.contains("FEATURE")));
-    }
+    let upgrade = Push::from(host.install(&probe_plugin("1.1.0", ""), "").expect(202).json());
+    checked.until_reached();
+    host.deploy("shop", app("shop", NEEDS_FEATURE));
+    checked.release();
+    let reason = rejected(&host.ended(&upgrade));
+    assert!(reason.contains("`shop`") && reason.contains("FEATURE"), "{reason}");
+    assert_eq!(host.get("shop", "/").expect(200).text(), "Hello, world!");
 }
 
 /// The app has been checked with the former version of the plugin when the new one is installed.
 #[test]
 fn an_upgrade_of_a_plugin_during_a_deploy_checks_the_config_again() {
-    let host = Host::start_pausing("release-booted=1*off->1*sleep(3000)->off");
+    let booted = HeldStep::at("release-booted");
+    let host = Host::start_pausing(&booted.failpoint(1));
     host.installed(&probe_plugin("1.0.0", FEATURE));
     let push = host.push("shop", &app("shop", NEEDS_FEATURE));
-    until_deploying(&host, &push);
-    let upgrade = host.ended(&install_in_progress(&host, &probe_plugin("1.1.0", "")));
-    only_one_succeeds(&host.ended(&push), &upgrade);
+    booted.until_reached();
+    host.installed(&probe_plugin("1.1.0", ""));
+    booted.release();
+    let reason = rejected(&host.ended(&push));
+    assert!(reason.contains("FEATURE"), "{reason}");
 }
 
-fn only_one_succeeds(push: &Push, upgrade: &Push) {
-    let (failed, other) = if push.state == "failed" { (push, upgrade) } else { (upgrade, push) };
-    assert_eq!((failed.state.as_str(), other.state.as_str()), ("failed", "completed"), "{push:?} {upgrade:?}");
-    assert_eq!(failed.reason_code.as_deref(), Some("plugin-config"), "{failed:?}");
+/// Returns the reason of a push that failed because of a config.
+#[track_caller]
+fn rejected(push: &Push) -> String {
+    assert_eq!((push.state.as_str(), push.reason_code.as_deref()), ("failed", Some("plugin-config")), "{push:?}");
+    push.reason.clone().expect("it has a reason")
 }
