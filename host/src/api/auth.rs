@@ -257,6 +257,11 @@ impl Tokens {
             .is_ok_and(|KnownToken { row, .. }| row.scope == Scope::All || row.app_ids.contains(&app.id))
     }
 
+    /// Returns whether the caller of an authorised request may see all apps.
+    pub(crate) fn may_see_all(&self, headers: &HeaderMap) -> bool {
+        self.caller(headers).is_ok_and(|KnownToken { row, .. }| row.scope == Scope::All)
+    }
+
     /// Looks the token up by its hash, so that the time of the comparison doesn't depend on a
     /// token.
     fn caller(&self, headers: &HeaderMap) -> Result<KnownToken, Refused> {

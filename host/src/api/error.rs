@@ -413,15 +413,19 @@ fn deploy(error: &DeployError, detail: String) -> Problem {
         }
         DeployError::PluginInUse { plugin, users } => {
             let apps: Vec<&str> = users.apps.iter().chain(&users.on_standby).map(AppName::as_str).collect();
-            let hint = match users.is_required {
-                false if users.apps.is_empty() => {
+            let hint = match (users.is_required, apps.is_empty()) {
+                (true, true) => {
+                    "first remove its [[middleware]] or [[gates]] table from the host's settings, and restart the host"
+                }
+                (true, false) => {
+                    "first remove its [[middleware]] or [[gates]] table from the host's settings, restart the host, \
+                     and remove the plugin from the isopod.toml of these apps"
+                }
+                (false, _) if users.apps.is_empty() => {
                     "wait for the end of the rollout watch of these apps, about 10 seconds after their last change, \
                           and try again"
                 }
-                true => {
-                    "first remove its table from the host's settings, and its [[middleware]] tables from these apps"
-                }
-                false => {
+                (false, _) => {
                     "first remove its [[middleware]] table or its interfaces from the isopod.toml of these apps, \
                           and deploy them"
                 }

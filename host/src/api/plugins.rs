@@ -8,7 +8,7 @@ use axum::{
     extract::{Request, State},
     http::{HeaderMap, Response, StatusCode},
 };
-use isopod_policy::{AppName, AppState, Grants, PluginKind, ReleaseNumber};
+use isopod_policy::{AppName, AppState, Grants, PluginKind, ReleaseNumber, Subscription};
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -46,9 +46,29 @@ pub(crate) struct PluginView {
     grants: Option<Grants>,
     /// The interfaces that a provider offers to apps.
     interfaces: Vec<String>,
+    /// The events that a hook receives; null for other plugins.
+    subscription: Option<SubscriptionView>,
     /// The timeout of each call.
     time_limit_ms: Option<u64>,
     created_at: Timestamp,
+}
+
+/// The events that a hook receives.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+#[schema(as = Subscription)]
+pub(crate) struct SubscriptionView {
+    /// The types of events; null for all.
+    events: Option<Vec<String>>,
+    /// The apps; null for all. A token for some apps sees only those apps.
+    apps: Option<Vec<AppName>>,
+}
+
+impl SubscriptionView {
+    fn of(Subscription { events, apps }: &Subscription, may_see: impl Fn(&AppName) -> bool) -> Self {
+        let types = || events.iter().map(ToString::to_string).collect();
+        let names = || apps.iter().filter(|app| may_see(app)).cloned().collect();
+        Self { events: (!events.is_empty()).then(types), apps: (!apps.is_empty()).then(names) }
+    }
 }
 
 impl PluginView {
@@ -62,6 +82,8 @@ impl PluginView {
             }
             None => (None, None, None, None, Vec::new()),
         };
+        let is_hook = kind == Some(PluginKind::Hook);
+        let subscribe = settings.as_ref().filter(|_| is_hook).map(|settings| &settings.subscribe);
         Self {
             name: record.name.clone(),
             kind,
@@ -69,19 +91,21 @@ impl PluginView {
             release: number,
             state: fields.state,
             error: ErrorView::of(&fields),
-            used_by: users.apps.into_iter().filter(may_see).collect(),
+            used_by: users.apps.into_iter().filter(&may_see).collect(),
             required: users.is_required,
             grants,
             interfaces,
+            subscription: subscribe.map(|subscribe| SubscriptionView::of(subscribe, &may_see)),
             time_limit_ms: settings.map(|settings| milliseconds(settings.time_limit)),
             created_at: record.created_at,
         }
     }
 }
 
-/// Returns a function that checks whether the caller may see an app.
+/// Returns a function that checks whether the caller may see an app, which may not exist yet.
 fn visible<'a>(api: &'a Api, headers: &'a HeaderMap) -> impl Fn(&AppName) -> bool + 'a {
-    |app| api.control.apps.app(app).is_ok_and(|record| api.tokens.may_see(headers, &record))
+    let sees_all = api.tokens.may_see_all(headers);
+    move |app| sees_all || api.control.apps.app(app).is_ok_and(|record| api.tokens.may_see(headers, &record))
 }
 
 #[utoipa::path(

@@ -1,6 +1,6 @@
 //! Describes a plugin that is installed: what it asks for, and how it is used. Never installs one.
 
-use isopod_policy::{Manifest, Subscription};
+use isopod_policy::Manifest;
 use serde_json::Value;
 
 use super::{build, output};
@@ -23,21 +23,24 @@ pub(super) fn interfaces(plugin: &Value) -> Vec<&str> {
     plugin["interfaces"].as_array().into_iter().flatten().filter_map(Value::as_str).collect()
 }
 
-/// Describes the events that a hook receives.
-fn received(manifest: &Manifest) -> String {
-    let Subscription { events, apps } =
-        manifest.plugin.as_ref().map(|plugin| plugin.subscribe.clone()).unwrap_or_default();
-    let listed = |items: Vec<String>, all: &str| if items.is_empty() { all.to_owned() } else { items.join(", ") };
-    let events = listed(events.iter().map(ToString::to_string).collect(), "all events");
-    let apps = listed(apps.iter().map(ToString::to_string).collect(), "all apps");
-    format!("it receives {events} of {apps} from now on")
+/// Describes the events that a hook receives. Empty for other plugins.
+pub(super) fn received(plugin: &Value) -> String {
+    let subscription = &plugin["subscription"];
+    let listed = |name: &str, all: &str| match subscription[name].as_array() {
+        Some(items) => items.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(", "),
+        None => all.to_owned(),
+    };
+    match subscription.is_object() {
+        true => format!("{} of {}", listed("events", "all events"), listed("apps", "all apps")),
+        false => String::new(),
+    }
 }
 
 /// Reports an installed plugin, and how an app uses it.
 pub(super) fn report(manifest: &Manifest, push: &Value, plugin: &Value) -> String {
     let done = output::done(&format!("{} is installed as {}", titled(manifest), output::release(push, "release")));
     if plugin["kind"] == "hook" {
-        return format!("{done}\n{}", received(manifest));
+        return format!("{done}\nit receives {} from now on", received(plugin));
     }
     if plugin["kind"] == "gate" {
         let hint = "to use it, add these lines to the host's settings, and restart the host:";

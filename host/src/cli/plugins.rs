@@ -122,6 +122,7 @@ fn info(plugin: &Value) -> String {
         ("error", error(plugin)),
         ("used by", users(plugin)),
         ("offers", installed::interfaces(plugin).join(", ")),
+        ("receives", installed::received(plugin)),
         ("time limit", plugin["time_limit_ms"].as_u64().map(|limit| format!("{limit} ms")).unwrap_or_default()),
         ("created", output::time(&field(plugin, "created_at"))),
     ];
@@ -154,6 +155,8 @@ mod tests {
         for shown in ["500 ms", "id.example.org", "all apps, shop, wiki", "v3"] {
             assert!(text.contains(shown), "{shown} is not in:\n{text}");
         }
+        let hook = json!({"kind": "hook", "subscription": {"events": null, "apps": ["shop", "wiki"]}});
+        assert!(info(&hook).contains("all events of shop, wiki") && !text.contains("receives"));
         let gate = json!({"kind": "gate", "required": true, "used_by": []});
         assert_eq!(users(&gate), "the host");
         let bare = json!({"name": "new", "kind": null, "version": null, "release": null, "state": "stopped"});

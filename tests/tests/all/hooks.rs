@@ -313,6 +313,27 @@ fn apps_and_clients_cannot_send_events_to_a_hook() {
 }
 
 #[test]
+fn the_api_shows_the_subscription_of_a_hook() {
+    let webhook = Webhook::start(200);
+    let host = webhook.host();
+    let subscription = || host.plugin("notify")["subscription"].clone();
+    assert_eq!(subscription(), json!({ "events": null, "apps": null }));
+    let selected = "[plugin.subscribe]\nevents = [\"isopod.app.alert\"]\napps = [\"shop\", \"wiki\", \"future\"]\n";
+    host.installed(&webhook.plugin(selected));
+    assert_eq!(subscription(), json!({ "events": ["isopod.app.alert"], "apps": ["shop", "wiki", "future"] }));
+    for app in ["shop", "wiki"] {
+        host.create(app, "dev");
+    }
+    let token = json!({ "name": "shop", "role": "read", "apps": ["shop"] });
+    let token = host.api(Ask::post("/v1/tokens").json(&token)).expect(201).json();
+    let token = token["token"].as_str().expect("a token");
+    let seen = host.api_with(token, Ask::get("/v1/plugins/notify")).expect(200).json();
+    assert_eq!(seen["subscription"], json!({ "events": ["isopod.app.alert"], "apps": ["shop"] }));
+    host.installed(&shipped_plugin("cors", ""));
+    assert_eq!(host.plugin("cors")["subscription"], Value::Null);
+}
+
+#[test]
 fn an_invalid_subscription_is_refused() {
     let host = Host::start();
     let webhook = Webhook::start(200);

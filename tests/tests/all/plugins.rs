@@ -200,6 +200,8 @@ fn a_plugin_that_the_host_requires_is_not_removed() {
     assert_eq!(host.plugin("probe")["required"], true);
     let refused = host.remove_plugin("probe").problem(409, "plugin-in-use");
     assert!(refused["detail"].as_str().unwrap().contains("the host's settings"), "{refused}");
+    let hint = "first remove its [[middleware]] or [[gates]] table from the host's settings, and restart the host";
+    assert_eq!((&refused["hint"], &refused["used_by"]), (&json!(hint), &json!([])));
     let (code, reason) = host.deploy_failing("probe", &plugin("2.0.0", ""));
     assert_eq!(code, "plugin-version", "{reason}");
     assert!(reason.contains("the host's settings"), "{reason}");
