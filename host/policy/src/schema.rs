@@ -80,7 +80,7 @@ fn string() -> ObjectBuilder {
 }
 
 fn duration(example: &str) -> ObjectBuilder {
-    string().pattern(Some(r"^\s*[0-9]+\s*(ms|s|m|h)\s*$")).examples([json!(example)])
+    string().pattern(Some(r"^\s*[0-9]+\s*(ms|s|m|h|d)\s*$")).examples([json!(example)])
 }
 
 /// The table of a health check.

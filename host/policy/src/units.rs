@@ -40,10 +40,10 @@ const BYTES: Family = Family {
 
 const MILLISECONDS: Family = Family {
     what: "duration",
-    known: "ms, s, m, h",
+    known: "ms, s, m, h, d",
     example: "30s",
     suggested: "s",
-    units: &[("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000)],
+    units: &[("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)],
 };
 
 /// How much of a refused text an error repeats.
@@ -120,6 +120,7 @@ mod tests {
         assert_eq!(parse_duration("30s"), Ok(Duration::from_secs(30)));
         assert_eq!(parse_duration("500ms"), Ok(Duration::from_millis(500)));
         assert_eq!(parse_duration("2m"), Ok(Duration::from_secs(120)));
+        assert_eq!(parse_duration("2d"), parse_duration("48h"));
     }
 
     #[test]

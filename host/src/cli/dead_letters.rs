@@ -102,7 +102,7 @@ pub(crate) fn run(args: &DeadLettersArgs) -> Result<(), Failure> {
 fn list(app: &RemoteApp, args: &ListArgs) -> Result<(), Failure> {
     let limit = args.limit.get();
     let answer = app.all(&format!("/dead-letters{}", args.filter.query()), limit.into())?;
-    app.show(&answer, || Ok(stored::table(&answer, limit, "no dead letters")))
+    app.show(&answer, || Ok(stored::dead_letters(&answer, limit)))
 }
 
 fn redrive(app: &RemoteApp, filter: &Filter) -> Result<(), Failure> {

@@ -5,6 +5,7 @@ use std::io::Read as _;
 use std::time::SystemTime;
 
 use clap::{Args, ValueEnum};
+use jiff::Timestamp;
 use rand::RngExt as _;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, value::RawValue};
@@ -45,7 +46,7 @@ pub(super) struct SendArgs {
     #[arg(long, value_name = "TIME")]
     delay: Option<String>,
     /// Store the event, and cancel it if it has not been delivered by this time: a duration such as
-    /// 1h, or an RFC 3339 time
+    /// 2d, or a future RFC 3339 time
     #[arg(long, value_name = "TIME")]
     expires: Option<String>,
 }
@@ -75,6 +76,7 @@ enum Queue {
 }
 
 pub(super) fn run(app: &RemoteApp, args: &SendArgs) -> Result<(), Failure> {
+    check_expiry(args.expires.as_deref(), Timestamp::now())?;
     let query = if args.is_stored()? { "?queue=push" } else { "" };
     let data = args.data.as_deref().map(read_data).transpose()?;
     let id = args.id.clone().unwrap_or_else(|| format!("{:016x}", rand::rng().random::<u64>()));
@@ -95,6 +97,16 @@ pub(super) fn run(app: &RemoteApp, args: &SendArgs) -> Result<(), Failure> {
         output::emit(&reply_text(&raw));
     }
     Ok(())
+}
+
+/// Refuses an expiry in the past: the host would accept the event, and never deliver it.
+fn check_expiry(expires: Option<&str>, now: Timestamp) -> Result<(), Failure> {
+    match expires.and_then(|time| time.parse::<Timestamp>().ok()) {
+        Some(time) if time <= now => Err(Failure::usage("the event has expired")
+            .why(format!("the time of --expires, {time}, has passed"))
+            .next("use a future time, or a duration such as 1h")),
+        Some(_) | None => Ok(()),
+    }
 }
 
 /// Returns the line about a stored event.
@@ -180,7 +192,7 @@ fn cloud_event<'a>(args: &'a SendArgs, id: &'a str, data: Option<String>, now: S
         id,
         source: &args.source,
         event_type: &args.event_type,
-        time: jiff::Timestamp::try_from(now).map(|time| time.to_string()).unwrap_or_default(),
+        time: Timestamp::try_from(now).map(|time| time.to_string()).unwrap_or_default(),
         subject: args.subject.as_deref(),
         isopoddelay: args.delay.as_deref(),
         isopodexpires: args.expires.as_deref(),
@@ -278,6 +290,19 @@ mod tests {
             let found = args(&[&["x", "tick"], words].concat()).is_stored();
             let found = found.map_err(|failure| failure.problem()["title"].as_str().unwrap().to_owned());
             assert_eq!(found.as_ref().map_err(String::as_str), is_stored.as_ref().map_err(|title| *title), "{words:?}");
+        }
+    }
+
+    #[test]
+    fn an_event_that_has_expired_is_not_sent() {
+        let now = "2026-12-01T08:00:00Z".parse().unwrap();
+        for future in [None, Some("1h"), Some("2026-12-01T08:00:01Z"), Some("2026-12-01T09:00:01+01:00"), Some("soon")]
+        {
+            assert!(check_expiry(future, now).is_ok(), "{future:?}");
+        }
+        for past in ["2026-12-01T08:00:00Z", "2026-12-01T08:59:59+01:00"] {
+            let refused = check_expiry(Some(past), now).unwrap_err().text();
+            assert!(refused.contains("--expires") && refused.contains("has passed"), "{refused}");
         }
     }
 

@@ -15,6 +15,9 @@ use super::super::target::RemoteApp;
 
 const HEADINGS: [&str; 6] = ["ID", "STATE", "TYPE", "SUBJECT", "ACCEPTED", "ERROR"];
 
+/// The headings of dead letters, whose last attempt ended at the time in the last but one column.
+const DEAD_HEADINGS: [&str; 7] = ["ID", "STATE", "TYPE", "SUBJECT", "ACCEPTED", "DEAD SINCE", "ERROR"];
+
 /// The number of rows that fit on a screen.
 pub(crate) const EVENTS_SHOWN: NonZeroU16 = NonZeroU16::new(20).unwrap();
 
@@ -170,14 +173,23 @@ pub(crate) fn counts(queue: &Value) -> Option<String> {
 }
 
 /// Formats a list of events. Prints a note on standard error if the list is empty or incomplete.
-pub(crate) fn table(answer: &Value, limit: u16, none: &str) -> String {
+pub(super) fn table(answer: &Value, limit: u16, none: &str) -> String {
+    table_of(answer, limit, none, (&HEADINGS, row))
+}
+
+/// Formats a list of dead letters like [`table`].
+pub(crate) fn dead_letters(answer: &Value, limit: u16) -> String {
+    table_of(answer, limit, "no dead letters", (&DEAD_HEADINGS, dead_row))
+}
+
+fn table_of(answer: &Value, limit: u16, none: &str, (headings, row): (&[&str], fn(&Value) -> Vec<String>)) -> String {
     let rows: Vec<Vec<String>> = output::items(answer).iter().map(row).collect();
     if rows.is_empty() {
         output::note(none);
     } else if !field(answer, "next").is_empty() {
         output::note(&output::more(limit));
     }
-    output::table(&HEADINGS, &rows)
+    output::table(headings, &rows)
 }
 
 pub(crate) fn show(app: &RemoteApp, args: &OneArgs) -> Result<(), Failure> {
@@ -251,6 +263,12 @@ fn row(event: &Value) -> Vec<String> {
         output::time(&field(event, "accepted_at")),
         error.lines().next().unwrap_or_default().to_owned(),
     ]
+}
+
+fn dead_row(event: &Value) -> Vec<String> {
+    let (mut row, since) = (row(event), output::time(&field(event, "ended_at")));
+    row.insert(row.len() - 1, since);
+    row
 }
 
 fn info(event: &Value) -> String {
@@ -330,6 +348,9 @@ mod tests {
     fn an_event_is_one_row_and_is_shown_with_its_whole_error() {
         let expected = ["42", "dead (attempt 2 of 10)", "order", "ann", "2026-01-02 03:04:05", "the shop is closed"];
         assert_eq!(row(&event("dead")), expected);
+        let mut dead = event("dead");
+        dead["ended_at"] = json!("2026-01-02T05:06:07.890Z");
+        assert_eq!(dead_row(&dead)[4..], ["2026-01-02 03:04:05", "2026-01-02 05:06:07", "the shop is closed"]);
         let text = info(&event("dead"));
         assert!(text.ends_with("\nerror\n  the shop is closed\n      at shop::open\n"), "{text}");
         assert!(text.contains("attempts  2 of 10\n") && !text.contains("expires"), "{text}");
