@@ -1,5 +1,5 @@
-//! Bundles of the example `probe-gate`, and the host's settings that use it. Its config selects how
-//! it decides about the releases of each app.
+//! Bundles of the example `probe-gate`, and the host's settings that use it. Its config selects its
+//! decision for each app.
 
 use crate::{Bundle, Host, guest};
 

@@ -249,7 +249,7 @@ mod tests {
         assert_eq!(sets(&counters[0]) * WAYS, limits::COUNTERS_MAX);
         assert!(
             sets(&counters[19]) * WAYS * size_of::<Slot>() >= limits::COUNTERS_BYTES_UNCHARGED,
-            "a small table is free"
+            "a small table isn't charged"
         );
         counters.iter().for_each(Counters::drop_full);
         assert_eq!(sets(&counters[0]) * WAYS, limits::COUNTERS_MAX, "its buckets are not full");

@@ -41,7 +41,7 @@ impl From<EmitError> for wit::Error {
 }
 
 fn bounded(text: String) -> String {
-    isopod_policy::text::excerpt(&text, limits::EVENT_ERROR_BYTES_MAX).into_owned()
+    isopod_policy::text::excerpt(&text, limits::GUEST_ERROR_BYTES_MAX).into_owned()
 }
 
 /// Offers `isopod:app/emit` to guests.

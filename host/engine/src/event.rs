@@ -87,7 +87,7 @@ impl EventFailure {
         | Self::Retry { message }
         | Self::RetryAfter { message, .. }
         | Self::Snooze { message, .. }) = &mut self;
-        if let Cow::Owned(excerpt) = excerpt(message, limits::EVENT_ERROR_BYTES_MAX) {
+        if let Cow::Owned(excerpt) = excerpt(message, limits::GUEST_ERROR_BYTES_MAX) {
             *message = excerpt;
         }
         self
@@ -142,7 +142,7 @@ mod tests {
 
     #[test]
     fn a_long_failure_message_is_truncated_at_a_character() {
-        let most = limits::EVENT_ERROR_BYTES_MAX;
+        let most = limits::GUEST_ERROR_BYTES_MAX;
         let long = "é".repeat(most);
         let failure = EventFailure::Snooze { message: long.clone(), after: Duration::ZERO }.bounded();
         assert!(

@@ -153,7 +153,8 @@ pub enum Rejected {
         "the component exports nothing that can be run (it exports {exports}). Export one of \
          wasi:http/incoming-handler@0.2, wasi:http/handler@0.3, isopod:app/http@0.1.0, \
          isopod:app/event-handler@0.1.0, wasi:cli/run, or for a plugin isopod:plugin/middleware@0.1.0, \
-         isopod:plugin/hook@0.1.0 or an interface of its own; with the Rust SDK: `isopod_sdk::http!(handler)`"
+         isopod:plugin/hook@0.1.0, isopod:plugin/gate@0.1.0 or an interface of its own; with the Rust SDK: \
+         `isopod_sdk::http!(handler)`"
     )]
     NothingToRun { exports: String },
     #[error(

@@ -105,7 +105,7 @@ impl<'a> Reader<'a> {
                     }
                 }
                 ComponentEntityType::Type { created: ComponentAnyTypeId::Resource(_), .. } => {
-                    format!("it has the resource `{name}`, which can't be passed on")
+                    format!("it has the resource `{name}`, which providers don't support")
                 }
                 ComponentEntityType::Type { .. } => continue,
                 _ => format!("its item `{name}` is not a function"),
@@ -187,7 +187,7 @@ impl Writer<'_> {
     fn primitive(&mut self, primitive: wasmparser::PrimitiveValType) -> Result<(), Unwritten> {
         match primitive {
             wasmparser::PrimitiveValType::ErrorContext => {
-                Err(Unwritten::Unsupported("uses an error context, which can't be passed on"))
+                Err(Unwritten::Unsupported("uses an error context, which providers don't support"))
             }
             value => self.push(&value.to_string()),
         }
@@ -217,13 +217,13 @@ impl Writer<'_> {
             ComponentDefinedType::Option { ty, .. } => self.generic("option", [Some(ty)]),
             ComponentDefinedType::Result { ok, err, .. } => self.generic("result", [ok.as_ref(), err.as_ref()]),
             ComponentDefinedType::Own(_) | ComponentDefinedType::Borrow(_) => {
-                Err(Unwritten::Unsupported("uses a resource, which can't be passed on"))
+                Err(Unwritten::Unsupported("uses a resource, which providers don't support"))
             }
             ComponentDefinedType::Future { .. } => {
-                Err(Unwritten::Unsupported("uses a future, which can't be passed on"))
+                Err(Unwritten::Unsupported("uses a future, which providers don't support"))
             }
             ComponentDefinedType::Stream { .. } => {
-                Err(Unwritten::Unsupported("uses a stream, which can't be passed on"))
+                Err(Unwritten::Unsupported("uses a stream, which providers don't support"))
             }
         }
     }

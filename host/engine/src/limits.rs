@@ -165,9 +165,8 @@ pub const BUCKET_NAME_BYTES_MAX: usize = 128;
 /// Keys that a key-value call takes. A call with more fails.
 pub const KEYS_PER_CALL_MAX: usize = 1_000;
 
-/// Bytes of an event handler's error text, and of an error text about an event. Longer texts are
-/// truncated.
-pub const EVENT_ERROR_BYTES_MAX: usize = 8 * 1024;
+/// Bytes of a guest's error text, such as that of an event handler. A longer text is truncated.
+pub const GUEST_ERROR_BYTES_MAX: usize = 8 * 1024;
 
 /// Bytes of an event that a guest sends. The call fails for a larger event.
 pub const EMITTED_EVENT_BYTES_MAX: u64 = 1024 * 1024;

@@ -114,7 +114,7 @@ impl Instance {
         match called {
             Ok(Ok(decided)) => (convert(decided, &self.program), self.finished()),
             Ok(Err(message)) => {
-                let message = excerpt(&message, limits::EVENT_ERROR_BYTES_MAX).into_owned();
+                let message = excerpt(&message, limits::GUEST_ERROR_BYTES_MAX).into_owned();
                 (Err(Fault::Failed { message }), self.finished())
             }
             Err(error) => (Err(self.fault(&error)), None),

@@ -492,7 +492,7 @@ async fn the_changes_of_a_delivery_are_bounded_and_charged() {
 async fn a_long_error_of_a_handler_is_truncated() {
     let app = App::outbox().await;
     let failure = app.deliver(json!([["fail", "long", "", 100_000]])).await.unwrap().err().unwrap();
-    assert!(failure.message().len() <= limits::EVENT_ERROR_BYTES_MAX + "…".len());
+    assert!(failure.message().len() <= limits::GUEST_ERROR_BYTES_MAX + "…".len());
 }
 
 #[tokio::test]

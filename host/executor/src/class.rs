@@ -61,13 +61,13 @@ impl Weight {
 
     /// Converts CPU time to virtual time: the heavier the account, the smaller the result.
     pub(crate) fn weigh(self, cpu_ns: u64) -> u64 {
-        cpu_ns.saturating_mul(u64::from(limits::WEIGHT_DEFAULT)) / u64::from(self.0)
+        cpu_ns.saturating_mul(u64::from(limits::ACCOUNT_WEIGHT_DEFAULT)) / u64::from(self.0)
     }
 }
 
 impl Default for Weight {
     fn default() -> Self {
-        Self(limits::WEIGHT_DEFAULT)
+        Self(limits::ACCOUNT_WEIGHT_DEFAULT)
     }
 }
 

@@ -19,8 +19,8 @@ pub const WORKERS_MAX: usize = 1_024;
 /// A weight outside this range is rejected. The range is that of cgroups, so that weights have
 /// their familiar meaning.
 pub const WEIGHT: RangeInclusive<u32> = 1..=10_000;
-/// The default weight of an account.
-pub const WEIGHT_DEFAULT: u32 = 100;
+/// The weight of an account for which none is set.
+pub const ACCOUNT_WEIGHT_DEFAULT: u32 = 100;
 
 /// Default minimum share of the CPU for push work while pull work waits, in percent.
 pub const PUSH_MINIMUM_PERCENT: u32 = 10;

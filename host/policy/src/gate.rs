@@ -60,7 +60,7 @@ impl AppPattern {
 
 /// A text that no app's name can match.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{given:?} matches no app; write a name, or the start of names such as \"pay-*\"")]
+#[error("{given:?} matches no app; write the name of an app, or a prefix such as \"pay-*\"")]
 pub struct AppPatternError {
     given: String,
 }
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pattern_is_a_name_or_the_start_of_names() {
+    fn a_pattern_is_a_name_or_a_prefix() {
         assert!(pattern("shop").matches(&app("shop")) && !pattern("shop").matches(&app("shop2")));
         assert!(pattern("pay-*").matches(&app("pay-in")) && !pattern("pay-*").matches(&app("pay")));
         assert!(pattern("*").matches(&app("any")) && !pattern("shop").matches(&app("sho")));
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn a_gate_decides_about_the_apps_and_types_that_it_names() {
+    fn a_gate_applies_to_the_apps_and_types_in_its_settings() {
         let mut used = GateUse::new(app("deploy-window").into());
         assert!(used.applies_to(&app("shop"), AppType::Dev));
         used.apps = vec![pattern("shop"), pattern("pay-*")];

@@ -76,10 +76,10 @@ impl fmt::Display for EventPattern {
     }
 }
 
-/// A text that matches no type of events.
+/// A text that matches no event type.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{given:?} matches no type of events; {}",
+    "{given:?} matches no event type; {}",
     match nearest {
         Some(nearest) => format!("did you mean {nearest:?}?"),
         None => "write a type, such as \"isopod.app.deployed\", or \"isopod.app.*\" for all".to_owned(),

@@ -71,11 +71,12 @@ pub const TEXT_BYTES_MAX: usize = 4 << 10;
 /// A larger upload is rejected. It is held in memory while it is received, so its size is limited
 /// before it is unpacked.
 pub const BUNDLE_BYTES_MAX: usize = 64 << 20;
-/// A larger component is rejected: compiling it takes memory in proportion to its size.
-pub const COMPONENT_BYTES_MAX: usize = 64 << 20;
+/// A bundle with a larger component is rejected: compiling it takes memory in proportion to its
+/// size.
+pub const BUNDLE_COMPONENT_BYTES_MAX: usize = 64 << 20;
 /// A bundle with more bytes besides its assets is rejected. The limit fits the largest component
 /// and a manifest.
-pub const BUNDLE_REST_BYTES_MAX: usize = COMPONENT_BYTES_MAX + (1 << 20);
+pub const BUNDLE_REST_BYTES_MAX: usize = BUNDLE_COMPONENT_BYTES_MAX + (1 << 20);
 /// A bundle whose assets have more bytes is rejected: every release stores a copy of its assets.
 pub const ASSET_BYTES_MAX: usize = 64 << 20;
 /// An archive that unpacks to more bytes is rejected as an archive bomb.

@@ -64,7 +64,7 @@ fn check(text: &str) -> Result<(), &'static str> {
     if version.is_some_and(|version| semver::Version::parse(version).is_err()) {
         return Err("the text after '@' is not a semantic version");
     }
-    if namespace == "isopod" { Err("the host itself offers the interfaces of the namespace isopod") } else { Ok(()) }
+    if namespace == "isopod" { Err("the namespace isopod is reserved for interfaces of the host") } else { Ok(()) }
 }
 
 impl fmt::Display for InterfaceName {

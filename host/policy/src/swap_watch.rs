@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn a_few_apps_use_a_new_plugin_until_enough_calls_or_enough_time() {
+    fn the_canary_phase_ends_after_enough_calls_or_enough_time() {
         let complete = |calls, millis| is_canary_complete(&counts(calls, 0), Duration::from_millis(millis));
         assert!(!complete(49, 4_999) && complete(50, 0) && complete(0, 5_000));
     }

@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_static_that_is_a_link_is_refused() {
+    fn a_static_folder_that_is_a_link_is_refused() {
         let folder = project(&["dist/index.html"]);
         std::os::unix::fs::symlink(folder.path().join("dist"), folder.path().join("static")).unwrap();
         let refused = read(folder.path()).unwrap_err().text();

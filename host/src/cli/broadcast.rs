@@ -30,8 +30,8 @@ Examples:
   make-events | isopod broadcast -           sends the lines of standard input
   isopod broadcast users.ndjson --from 4001  continues at a line
 
-Repeating lines is safe: the host recognises the source and id of an event that was accepted within the last day, but
-remembers at most 1,000,000 events that have ended. Continue a larger broadcast with --from, as failures print it.";
+Sending lines again is safe: the host recognises an event by its source and id for a day after it was accepted, but
+remembers at most 1,000,000 events that have ended. Continue a larger broadcast with the --from that a failure prints.";
 
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
@@ -126,7 +126,7 @@ impl Source {
     }
 
     fn of(reader: Box<dyn Read>, name: String, size: Option<u64>, from: u64) -> Self {
-        let lines = Some(Lines::after(from.saturating_sub(1), limits::EVENT_BYTES_MAX));
+        let lines = Some(Lines::after(from.saturating_sub(1), limits::SENT_EVENT_BYTES_MAX));
         Self { reader, name, size, bytes_read: 0, lines, rest: Bytes::new(), last: 0, from, skipped: 0, failed: None }
     }
 
@@ -427,7 +427,7 @@ mod tests {
         assert!(text.contains("on line 1: ") && text.contains("on line 2: "), "{text}");
         let valid = "{\"specversion\":\"1.0\",\"id\":\"1\",\"source\":\"/\",\"type\":\"t\"}\n";
         assert!(check(&mut source(valid, 1), false).is_ok());
-        let too_long = format!("{{}}\n{}\n{valid}", "x".repeat(limits::EVENT_BYTES_MAX + 1)).leak();
+        let too_long = format!("{{}}\n{}\n{valid}", "x".repeat(limits::SENT_EVENT_BYTES_MAX + 1)).leak();
         let text = check(&mut source(too_long, 1), false).unwrap_err().text();
         assert!(text.contains("invalid event on line 2") && text.contains("on line 1: "), "{text}");
         assert!(check(&mut source(too_long, 3), false).is_ok(), "skipped lines may have any length");
@@ -450,7 +450,7 @@ mod tests {
 
     #[test]
     fn a_line_that_is_too_long_is_reported_with_the_stored_events_and_the_line_to_continue_from() {
-        let text = format!("a\n\n{}\nb\n", "x".repeat(limits::EVENT_BYTES_MAX + 1));
+        let text = format!("a\n\n{}\nb\n", "x".repeat(limits::SENT_EVENT_BYTES_MAX + 1));
         let mut source = source(text.leak(), 1);
         assert_eq!(numbers(&source.chunk().unwrap()), [1]);
         let failure = source.chunk().unwrap_err();

@@ -16,8 +16,9 @@ pub(crate) const RESPONSE_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// shorter.
 pub(crate) const STREAM_EVENT_BYTES_MAX: usize = 4 * 1024 * 1024;
 
-/// The largest event to send. A larger one fails before it is sent, since the host would refuse it.
-pub(crate) const EVENT_BYTES_MAX: usize = crate::api::limits::EVENT_BODY_BYTES;
+/// The largest event that a command sends. A larger event fails before it is sent, since the host
+/// would refuse it.
+pub(crate) const SENT_EVENT_BYTES_MAX: usize = crate::api::limits::EVENT_BODY_BYTES;
 /// Events that one request of `isopod broadcast` sends. The next request sends further events.
 pub(crate) const BROADCAST_REQUEST_EVENTS: usize = 20_000;
 /// Bytes of the lines of one request of `isopod broadcast`, unless a single line is longer.

@@ -206,7 +206,7 @@ pub(crate) enum Failure {
     PluginConfig { plugin: AppName, why: String },
     #[error("this version of the plugin `{plugin}` rejects the current config of {user}: {why}")]
     PluginConfigOfUser { plugin: AppName, user: String, why: String },
-    #[error("plugins, or the apps that use the plugin, changed during each of the last checks: try again")]
+    #[error("the plugins of the app, or the apps that use the plugin, changed during each check: try again")]
     PluginsChanging,
     #[error("`{gate}` refused the release: {why}")]
     GateRefused { gate: AppName, why: String },

@@ -138,11 +138,11 @@ pub(crate) const ROLLBACK_CANDIDATES_MAX: usize = 3;
 
 /// The longest pause before an automatic rollback tries again to load a release that the host could
 /// not read. The first pause is `RESTORE_RETRY_INTERVAL`, and each further one is twice as long.
-pub(crate) const RETURN_RETRY_MAX: Duration = Duration::from_secs(60);
+pub(crate) const ROLLBACK_RETRY_MAX: Duration = Duration::from_secs(60);
 
 /// Time for which an automatic rollback waits for a release that the host can't read. Then it tries
 /// an earlier release.
-pub(crate) const RETURN_READS_TIMEOUT: Duration = Duration::from_secs(600);
+pub(crate) const ROLLBACK_READS_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// Rounds of checks before the commit of a release. A further round follows if a plugin of the app,
 /// or an app that uses the plugin, changed during the round before. Beyond it, the change fails,

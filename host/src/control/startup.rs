@@ -129,7 +129,7 @@ impl Startup {
     async fn stored_apps(&self) -> Result<Vec<App>, DeployError> {
         let (mut rows, mut cursor) = (Vec::new(), None);
         loop {
-            let page = self.store.apps(Page { cursor, limit: Some(isopod_store::limits::PAGE_ITEMS_MAX) }).await?;
+            let page = self.store.apps(Page { cursor, limit: Some(isopod_store::limits::ROWS_PER_PAGE_MAX) }).await?;
             rows.extend(page.items);
             cursor = page.next;
             if cursor.is_none() {
@@ -142,8 +142,9 @@ impl Startup {
         let control = &self.store;
         let (mut pushes, mut cursor): (Vec<Push>, _) = (Vec::new(), None);
         loop {
-            let page =
-                control.unfinished_pushes(Page { cursor, limit: Some(isopod_store::limits::PAGE_ITEMS_MAX) }).await?;
+            let page = control
+                .unfinished_pushes(Page { cursor, limit: Some(isopod_store::limits::ROWS_PER_PAGE_MAX) })
+                .await?;
             pushes.extend(page.items);
             cursor = page.next;
             if cursor.is_none() {

@@ -121,7 +121,7 @@ pub(super) fn assets_failed(failure: &AssetFailure) -> Failed {
         }
         AssetFailure::TooMany(_) => problem
             .retry_after(crate::http::limits::BODIES_RETRY_AFTER.as_secs())
-            .hint("retry the request, with fewer files at a time"),
+            .hint("retry the request, and request fewer files at a time"),
     };
     (problem, Some(code))
 }

@@ -19,8 +19,8 @@ pub(crate) const LOG_GATHERING_TIME: Duration = Duration::from_millis(5);
 /// doesn't fill the queue.
 pub(crate) const LOG_GATHERED_LINES: usize = 64;
 
-/// Bytes of one log line. The rest is cut off, and the line ends with an ellipsis.
-pub(crate) const LOG_LINE_BYTES: usize = 8 * 1024;
+/// Bytes of a line in an app's log. The rest is cut off, and the line ends with an ellipsis.
+pub(crate) const STORED_LINE_BYTES_MAX: usize = 8 * 1024;
 
 /// Bytes of a `dev` app's standard error for a failed request, as its error page shows it. The rest
 /// is cut off.

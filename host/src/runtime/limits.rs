@@ -121,13 +121,6 @@ pub(crate) const NO_ROOM_PAUSE: Duration = Duration::from_secs(1);
 /// Pause before the supervisor restarts a process type that crashes in a loop.
 pub(crate) const CRASH_LOOP_PAUSE: Duration = Duration::from_secs(60);
 
-/// Interval of an instance's health check, unless the process type sets an interval.
-pub(crate) const HEALTH_INTERVAL: Duration = Duration::from_secs(10);
-
-/// Consecutive failed health checks after which an instance is replaced, unless the process type
-/// sets a number.
-pub(crate) const HEALTH_THRESHOLD: u32 = 3;
-
 /// Attempts to evict an instance for a new instance while other jobs take the freed slots. Then
 /// 503.
 pub(crate) const EVICTION_ATTEMPTS: usize = 4;

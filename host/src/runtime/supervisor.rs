@@ -5,7 +5,7 @@ use super::{health, pool::Pool};
 use crate::runtime::limits;
 use isopod_engine::{Fault, Level, OutputLine, Stream};
 use isopod_executor::Class;
-use isopod_policy::{Next, ProcessName, ReleaseNumber, Restarts};
+use isopod_policy::{Next, ProcessName, ReleaseNumber, Restarts, limits as policy};
 use std::{sync::Arc, time::Duration};
 use tokio::{
     sync::mpsc,
@@ -56,7 +56,7 @@ pub(super) async fn supervise(pool: Arc<Pool>, release: Option<ReleaseNumber>, r
                 }
             }
         }
-        let interval = health.as_ref().map_or(limits::HEALTH_INTERVAL, |health| health.interval);
+        let interval = health.as_ref().map_or(policy::HEALTH_INTERVAL_USUAL, |health| health.interval);
         tokio::select! {
             () = pool.instance_ended.notified() => {}
             () = sleep(interval), if health.is_some() || has_own_check => {
@@ -65,7 +65,7 @@ pub(super) async fn supervise(pool: Arc<Pool>, release: Option<ReleaseNumber>, r
                     continue;
                 };
                 consecutive_failures += 1;
-                let threshold = health.as_ref().map_or(limits::HEALTH_THRESHOLD, |health| health.threshold);
+                let threshold = health.as_ref().map_or(policy::HEALTH_THRESHOLD_USUAL, |health| health.threshold);
                 if consecutive_failures < threshold {
                     continue;
                 }

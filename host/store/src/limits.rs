@@ -27,10 +27,10 @@ pub const JOURNAL_BYTES_KEPT: u32 = 16 << 20;
 /// copies the pages to the database file before the app's next commit.
 pub(crate) const JOURNAL_PAGES_MAX: i64 = 1_000;
 
-/// Items on one page of a list. A longer list continues on the next page.
-pub const PAGE_ITEMS_MAX: u32 = 1_000;
-/// Items on one page of a list for a request without a limit.
-pub const PAGE_ITEMS_DEFAULT: u32 = 100;
+/// Rows on one page of a list that the store returns. A longer list continues on the next page.
+pub const ROWS_PER_PAGE_MAX: u32 = 1_000;
+/// Rows on one page of a list for a caller that sets no limit.
+pub const ROWS_PER_PAGE_DEFAULT: u32 = 100;
 /// Lines of one push's log in `control.db`. Further lines are dropped and counted, so that a noisy
 /// build can't fill the disk.
 pub const PUSH_LINES_STORED_MAX: u32 = 10_000;
@@ -46,10 +46,10 @@ pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;
 pub const IDEMPOTENCY_KEPT: Duration = Duration::from_secs(24 * 3_600);
 /// Bytes of the cause of a release. A longer cause is truncated.
 pub const CAUSE_BYTES_MAX: usize = 8 << 10;
-/// Releases of one app. Beyond it the app's failed and oldest releases are removed, never the
-/// current release. The policy's own rule removes most releases long before; this limit applies to
-/// an app that is deployed all day.
-pub const RELEASES_KEPT: u32 = 200;
+/// Releases of one app in the store. Beyond it, the app's failed and oldest releases are removed,
+/// never the current release. The policy's own rule removes most releases long before; this limit
+/// applies to an app that is deployed all day.
+pub const RELEASES_STORED_MAX: u32 = 200;
 /// Newest releases of an app that are never removed, in any state.
 pub const NEWEST_RELEASES_KEPT: usize = 20;
 /// Bytes of the text of an activity entry. A longer text is truncated.

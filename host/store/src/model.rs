@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::limits::{
     ACTIVITY_TEXT_BYTES_MAX, CAUSE_BYTES_MAX, IDEMPOTENCY_KEPT, IDEMPOTENCY_KEY_BYTES_MAX, NEWEST_RELEASES_KEPT,
-    PUSH_LOG_LINE_BYTES_MAX, REASON_BYTES_MAX, RELEASES_KEPT,
+    PUSH_LOG_LINE_BYTES_MAX, REASON_BYTES_MAX, RELEASES_STORED_MAX,
 };
 use crate::{Digest, StoreError};
 
@@ -342,7 +342,7 @@ impl Release {
 /// that served the longest ago. The current release and the newest are never removed, since users
 /// may be about to inspect them. A release in progress is removed only if there is no other.
 pub(crate) fn beyond_bound(mut releases: Vec<StoredRelease>, current: Option<ReleaseNumber>) -> Vec<ReleaseNumber> {
-    let surplus = releases.len().saturating_sub(RELEASES_KEPT as usize);
+    let surplus = releases.len().saturating_sub(RELEASES_STORED_MAX as usize);
     releases.sort_by_key(|release| std::cmp::Reverse(release.number));
     releases.drain(..releases.len().min(NEWEST_RELEASES_KEPT));
     releases.retain(|release| Some(release.number) != current);

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::StoreError;
 use crate::error::shown;
-use crate::limits::{PAGE_ITEMS_DEFAULT, PAGE_ITEMS_MAX};
+use crate::limits::{ROWS_PER_PAGE_DEFAULT, ROWS_PER_PAGE_MAX};
 
 /// The most digits of a cursor. Every such number fits into the database's integers.
 const CURSOR_DIGITS_MAX: usize = 18;
@@ -23,7 +23,7 @@ pub struct Page {
 impl Page {
     /// Returns the requested number of items, within the limits.
     pub(crate) fn items(&self) -> u32 {
-        self.limit.unwrap_or(PAGE_ITEMS_DEFAULT).clamp(1, PAGE_ITEMS_MAX)
+        self.limit.unwrap_or(ROWS_PER_PAGE_DEFAULT).clamp(1, ROWS_PER_PAGE_MAX)
     }
 
     /// Returns the cursor of a list with numeric cursors. Without a cursor the list begins at

@@ -142,7 +142,7 @@ fn decide(now: &Zoned, settings: &Settings) -> Decision {
     let shown = |time: &Zoned| time.strftime("%a %Y-%m-%d %H:%M").to_string();
     let next = next.map_or_else(|| "later".to_owned(), |next| shown(&next.to_zoned(settings.zone.clone())));
     let zone = settings.zone.iana_name().unwrap_or("UTC");
-    Decision::refuse(format!("no releases at this time ({} in {zone}); the next time is {next}", shown(now)))
+    Decision::refuse(format!("releases are not allowed now ({} in {zone}); the next window begins {next}", shown(now)))
 }
 
 #[cfg(test)]

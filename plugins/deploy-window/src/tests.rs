@@ -20,7 +20,7 @@ fn at(time: &str, settings: &Settings) -> Decision {
 #[track_caller]
 fn expect_next(time: &str, settings: &Settings, next: &str) {
     match at(time, settings) {
-        Decision::Refuse(why) => assert!(why.ends_with(&format!("the next time is {next}")), "{time}: {why}"),
+        Decision::Refuse(why) => assert!(why.ends_with(&format!("the next window begins {next}")), "{time}: {why}"),
         Decision::Allow => panic!("{time} is allowed"),
     }
 }
@@ -33,10 +33,10 @@ fn a_release_is_allowed_within_a_window() {
 }
 
 #[test]
-fn a_refusal_names_the_present_and_the_next_time() {
+fn a_refusal_states_the_current_time_and_the_next_window() {
     let Decision::Refuse(why) = at("2026-11-27T18:03+01:00", &office_hours()) else { panic!("it is allowed") };
-    let words =
-        "no releases at this time (Fri 2026-11-27 18:03 in Europe/Berlin); the next time is Mon 2026-11-30 09:00";
+    let words = "releases are not allowed now (Fri 2026-11-27 18:03 in Europe/Berlin); \
+                 the next window begins Mon 2026-11-30 09:00";
     assert_eq!(why, words);
     expect_next("2026-11-30T08:59:59+01:00", &office_hours(), "Mon 2026-11-30 09:00");
     expect_next("2026-11-30T17:00+01:00", &office_hours(), "Tue 2026-12-01 09:00");

@@ -64,7 +64,7 @@ fn a_slack_message_is_one_readable_line() {
 }
 
 #[test]
-fn only_a_failure_that_may_pass_is_retried() {
+fn only_temporary_failures_are_retried() {
     for (status, next) in
         [(400, Next::Never), (404, Next::Never), (302, Next::Never), (408, Next::Retry), (500, Next::Retry)]
     {

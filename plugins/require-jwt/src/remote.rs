@@ -79,7 +79,7 @@ impl RemoteSet {
             }
             // A new error, so that it counts as a failure of the plugin. An error with a status
             // would be a response to the client.
-            (Err(error), None) => Err(Error::msg(format!("fetching the keys at {}: {error}", self.url))),
+            (Err(error), None) => Err(Error::msg(format!("failed to fetch the keys at {}: {error}", self.url))),
         }
     }
 

@@ -29,7 +29,7 @@ pub(crate) const UPDATE_TRIES_MAX: u32 = 1_000;
 
 /// The longest delay and expiry of an event in native tests: the host refuses longer ones too.
 #[cfg(not(target_family = "wasm"))]
-pub(crate) const EVENT_TIME_AHEAD_MAX: Duration = Duration::from_secs(366 * 24 * 3_600);
+pub(crate) const TEST_EVENT_TIME_AHEAD_MAX: Duration = Duration::from_secs(366 * 24 * 3_600);
 
 /// The size of one read of a body from the host.
 #[cfg(target_family = "wasm")]

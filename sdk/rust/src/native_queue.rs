@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
 use crate::events::{Event, EventError, NewEvent, Next, Reply};
-use crate::limits::EVENT_TIME_AHEAD_MAX;
+use crate::limits::TEST_EVENT_TIME_AHEAD_MAX;
 use crate::native::{Buckets, World, step, with};
 use crate::{Error, Result};
 
@@ -214,7 +214,7 @@ fn check_grant(event: &NewEvent) -> Result<()> {
 /// Refuses the delays and expiries that the host refuses.
 fn check_times(event: &NewEvent) -> Result<()> {
     let (delay, expiry) = (event.delay, event.expiry);
-    if delay.max(expiry).is_some_and(|time| time > EVENT_TIME_AHEAD_MAX) {
+    if delay.max(expiry).is_some_and(|time| time > TEST_EVENT_TIME_AHEAD_MAX) {
         return Err(Error::msg("the delay or the expiry of the event is more than 366 days ahead"));
     }
     if delay.is_some() && expiry.is_some() && expiry <= delay {

@@ -122,7 +122,7 @@ fn the_admin_sends_a_broadcast() {
 }
 
 #[test]
-fn users_get_a_summary_at_night_in_their_time_zone() {
+fn users_get_a_summary_in_the_evening_of_their_time_zone() {
     let host = Host::start();
     let network = network(|_| false);
     deploy(&host, &network);

@@ -187,7 +187,7 @@ fn app_with_an_unreadable_release(host: &Host) -> Hidden {
 /// While the disk can't be read, an app neither enters the state `error` nor returns to an older
 /// release.
 #[test]
-fn an_automatic_return_waits_until_the_good_release_can_be_read() {
+fn an_automatic_rollback_waits_until_the_good_release_can_be_read() {
     let host = Host::start();
     let hidden = app_with_an_unreadable_release(&host);
     wait_for("a failed read", || host.said().contains("the last good release can't be loaded now").then_some(()));
@@ -199,8 +199,8 @@ fn an_automatic_return_waits_until_the_good_release_can_be_read() {
 }
 
 #[test]
-fn an_automatic_return_skips_a_release_that_stays_unreadable() {
-    let host = Host::start_pausing("return-reads=return(2500)");
+fn an_automatic_rollback_skips_a_release_that_stays_unreadable() {
+    let host = Host::start_pausing("rollback-reads=return(2500)");
     app_with_an_unreadable_release(&host);
     let reported = host.activity_of("shop", "release-returned");
     assert_eq!((&reported["data"]["release"], &reported["data"]["bad"]), (&json!(1), &json!(3)), "{reported}");

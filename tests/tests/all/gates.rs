@@ -19,7 +19,7 @@ fn text(value: &Value) -> &str {
 }
 
 #[test]
-fn a_refused_release_fails_with_the_words_of_the_gate() {
+fn a_refused_release_fails_with_the_reason_of_the_gate() {
     let host = host_with_gate("{ shop = { refuse = \"not on Fridays\" } }", "");
     let (code, reason) = host.deploy_failing("shop", &hello());
     assert_eq!(code, "gate-refused");
@@ -41,7 +41,7 @@ fn a_refused_release_fails_with_the_words_of_the_gate() {
 }
 
 #[test]
-fn rollbacks_and_changes_of_settings_pass_the_gates() {
+fn gates_apply_to_rollbacks_and_settings_changes() {
     let config = "{ \"shop/rollback\" = { refuse = \"no\" }, \"shop/config\" = { refuse = \"no\" }, \
                   \"shop/formation\" = { refuse = \"no\" }, \"shop/grants\" = { refuse = \"no\" } }";
     let host = host_with_gate(config, "");
@@ -85,7 +85,7 @@ fn a_gate_receives_the_release_and_what_it_changes() {
 }
 
 #[test]
-fn a_gate_decides_about_the_apps_and_types_of_its_settings() {
+fn a_gate_applies_to_the_apps_and_types_in_its_settings() {
     let refuse = "{ shop = { refuse = \"no\" }, pay-in = { refuse = \"no\" }, pay-out = { refuse = \"no\" } }";
     let host = host_with_gate(refuse, "apps = [\"pay-*\"]\ntypes = [\"production\"]");
     host.create("pay-in", "production");
@@ -141,7 +141,7 @@ fn gates_do_not_apply_to_plugins() {
 }
 
 #[test]
-fn a_gate_in_use_is_not_removed_or_replaced_by_another_version() {
+fn a_gate_in_use_is_not_removed_or_replaced_by_a_version_outside_its_range() {
     let host = host_with_gate("{}", "");
     let shown = host.plugin("probe-gate");
     assert_eq!((&shown["kind"], &shown["required"]), (&json!("gate"), &json!(true)));
@@ -152,7 +152,7 @@ fn a_gate_in_use_is_not_removed_or_replaced_by_another_version() {
 }
 
 #[test]
-fn a_long_reason_is_cut() {
+fn a_long_reason_is_truncated() {
     let host = host_with_gate("{ shop = { long = 65536 } }", "");
     let (code, reason) = host.deploy_failing("shop", &hello());
     assert_eq!(code, "gate-refused");
@@ -230,7 +230,7 @@ fn the_command_line_shows_a_refusal_and_skips_the_gates() {
 }
 
 #[test]
-fn a_deploy_window_refuses_releases_and_names_the_next_time() {
+fn a_deploy_window_refuses_releases_and_states_the_next_window() {
     let settings = |config: &str| format!("[[gates]]\nuse = \"deploy-window@^0.1\"\nconfig = {config}\n");
     // A window that begins on the day after tomorrow.
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("it is after 1970");
@@ -240,7 +240,7 @@ fn a_deploy_window_refuses_releases_and_names_the_next_time() {
     host.installed(&shipped_plugin("deploy-window", ""));
     let (code, reason) = host.deploy_failing("shop", &hello());
     assert_eq!(code, "gate-refused", "{reason}");
-    assert!(reason.contains("no releases at this time") && reason.ends_with(" 12:00"), "{reason}");
+    assert!(reason.contains("releases are not allowed now") && reason.ends_with(" 12:00"), "{reason}");
     let open = Host::start_with("", &settings("{ allow = [{}], time_zone = \"Europe/Berlin\" }"));
     open.installed(&shipped_plugin("deploy-window", ""));
     open.deploy("shop", hello());

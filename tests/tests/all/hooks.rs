@@ -197,7 +197,7 @@ fn deploys_complete_while_a_hook_never_responds() {
 }
 
 #[test]
-fn a_webhook_that_fails_for_a_time_gets_the_event_again() {
+fn a_webhook_that_fails_temporarily_receives_the_event_again() {
     let webhook = Webhook::start(503);
     let host = Host::start();
     host.installed(
@@ -232,7 +232,7 @@ fn a_hook_receives_no_events_about_hooks() {
 }
 
 #[test]
-fn a_hook_receives_only_events_after_its_install() {
+fn a_hook_receives_only_events_after_its_installation() {
     let webhook = Webhook::start(200);
     let host = Host::start();
     deploy(&host, "shop");
@@ -276,7 +276,7 @@ fn a_stopped_hook_receives_its_events_after_its_start_and_dropped_ones_are_repor
 }
 
 #[test]
-fn a_full_queue_pauses_its_hook_and_no_deploy() {
+fn a_full_queue_pauses_its_hook_but_no_deploy() {
     let webhook = Webhook::start(200);
     let host = webhook.host();
     deploy(&host, "shop");
@@ -371,7 +371,7 @@ fn notify_posts_readable_messages_to_slack() {
 }
 
 #[test]
-fn a_data_folder_from_before_hooks_gets_them() {
+fn a_data_folder_of_the_format_before_hooks_is_migrated() {
     let webhook = Webhook::start(200);
     let host = Host::start();
     deploy(&host, "shop");

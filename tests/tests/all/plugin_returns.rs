@@ -35,7 +35,7 @@ fn text(entry: &Value) -> &str {
 
 /// `breaker` makes the new version fail. The others are deployed during its rollout watch.
 #[test]
-fn a_plugin_that_returns_fails_only_the_apps_that_it_does_not_fit() {
+fn an_automatic_rollback_of_a_plugin_fails_only_the_apps_that_it_does_not_fit() {
     let host = Host::start();
     host.installed(&probe_plugin("1.0.0", ""));
     host.deploy("old", app("old", &used(PASS, "")));
@@ -73,7 +73,7 @@ fn a_plugin_that_returns_fails_only_the_apps_that_it_does_not_fit() {
 }
 
 #[test]
-fn an_app_that_returns_to_a_release_with_an_unfit_plugin_is_reported() {
+fn an_automatic_rollback_of_an_app_to_a_release_with_an_unfit_plugin_is_reported() {
     let host = Host::start();
     host.create("shop", "production");
     host.installed(&probe_plugin("1.0.0", ""));
@@ -110,7 +110,7 @@ fn a_plugin_of_a_release_on_standby_is_not_removed() {
 
 /// A release that serves at its own URL may use a plugin outside its range.
 #[test]
-fn a_former_release_does_not_use_a_version_outside_its_range() {
+fn an_earlier_release_does_not_use_a_version_outside_its_range() {
     let host = Host::start();
     host.installed(&probe_plugin("1.0.0", ""));
     host.deploy("shop", app("shop", &ranged("^1")));

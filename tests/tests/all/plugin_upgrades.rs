@@ -22,7 +22,7 @@ fn app() -> Bundle {
 }
 
 #[test]
-fn a_plugins_upgrade_that_fails_affects_one_app_and_is_taken_back() {
+fn a_plugins_upgrade_that_fails_affects_one_app_and_is_rolled_back() {
     let host = Host::start();
     host.installed(&plugin("1.0.0", "10s"));
     ["shop", "blog"].iter().for_each(|name| drop(host.deploy(name, app())));
@@ -73,7 +73,7 @@ fn a_check_of_configs_is_not_a_call_of_a_plugins_upgrade() {
 }
 
 #[test]
-fn an_app_that_fails_with_each_version_does_not_take_back_an_upgrade() {
+fn an_app_that_fails_with_each_version_does_not_roll_back_an_upgrade() {
     let host = Host::start();
     host.installed(&probe_plugin("1.0.0", ""));
     let deploy = |name: &str, act: &str| {

@@ -135,7 +135,7 @@ fn an_upgrade_of_a_provider_applies_to_its_apps_without_a_failed_request() {
 
 /// A release that serves at its own URL may use a provider outside its range.
 #[test]
-fn a_former_release_does_not_call_a_version_outside_its_range() {
+fn an_earlier_release_does_not_call_a_version_outside_its_range() {
     let host = host_with_probe();
     host.deploy("shop", caller("shop", "probe@^1"));
     host.deploy("shop", Bundle::archive("name = \"shop\"\n", &guest("hello")));

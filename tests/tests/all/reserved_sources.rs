@@ -13,7 +13,7 @@ const RESERVED: [&str; 4] =
     ["/apps/outbox", "/apps/audit", "isopod/forward/audit//apps/outbox", "isopod/outbox/worker"];
 
 #[test]
-fn a_sent_event_with_a_source_of_the_host_is_refused_with_the_prefix() {
+fn an_event_with_a_reserved_source_is_refused() {
     let host = Host::start();
     host.deploy("outbox", outbox("outbox", "", ""));
     let refused = |ask: Ask, source: &str| {

@@ -7,7 +7,7 @@ use std::io::Write;
 
 use flate2::{Compression, write::GzEncoder};
 use isopod_policy::bundle::{self, BundleKind};
-use isopod_policy::limits::{COMPONENT_BYTES_MAX, MANIFEST_BYTES_MAX};
+use isopod_policy::limits::{BUNDLE_COMPONENT_BYTES_MAX, MANIFEST_BYTES_MAX};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
@@ -21,7 +21,7 @@ fuzz_target!(|bytes: &[u8]| {
 
 fn check(kind: BundleKind, bytes: &[u8]) {
     let Ok(bundle) = bundle::read(kind, bytes) else { return };
-    assert!(!bundle.component.is_empty() && bundle.component.len() <= COMPONENT_BYTES_MAX);
+    assert!(!bundle.component.is_empty() && bundle.component.len() <= BUNDLE_COMPONENT_BYTES_MAX);
     assert_eq!(bundle.manifest.is_some(), bundle.manifest_text.is_some());
     assert!(bundle.manifest_text.is_none_or(|text| text.len() <= MANIFEST_BYTES_MAX));
 }

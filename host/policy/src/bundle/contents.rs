@@ -5,7 +5,7 @@
 use super::archive::{Files, normal_path};
 use super::{ASSETS_FOLDER, BundleError, COMPONENT_FILE, MANIFEST_FILE};
 use crate::limits::{
-    ASSET_BYTES_MAX, ASSET_PATHS_BYTES_MAX, BUNDLE_REST_BYTES_MAX, COMPONENT_BYTES_MAX, TEXT_NAME_BYTES_SHOWN,
+    ASSET_BYTES_MAX, ASSET_PATHS_BYTES_MAX, BUNDLE_COMPONENT_BYTES_MAX, BUNDLE_REST_BYTES_MAX, TEXT_NAME_BYTES_SHOWN,
 };
 use crate::text;
 
@@ -103,8 +103,11 @@ impl Contents {
             None => self.only_component()?,
         };
         let component = self.files.remove(&path).unwrap_or_default();
-        if component.len() > COMPONENT_BYTES_MAX {
-            return Err(BundleError::ComponentTooLarge { bytes: component.len(), bytes_max: COMPONENT_BYTES_MAX });
+        if component.len() > BUNDLE_COMPONENT_BYTES_MAX {
+            return Err(BundleError::ComponentTooLarge {
+                bytes: component.len(),
+                bytes_max: BUNDLE_COMPONENT_BYTES_MAX,
+            });
         }
         if component.is_empty() {
             let path = self.in_archive(&path);

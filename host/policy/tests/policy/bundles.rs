@@ -197,9 +197,9 @@ fn an_archive_bomb_is_refused() {
 
 #[test]
 fn a_component_above_the_size_limit_is_refused() {
-    let large = vec![0; limits::COMPONENT_BYTES_MAX + 1];
+    let large = vec![0; limits::BUNDLE_COMPONENT_BYTES_MAX + 1];
     let refused = read(&Archive::default().file("a.wasm", &large).gz());
-    let expected = BundleError::ComponentTooLarge { bytes: large.len(), bytes_max: limits::COMPONENT_BYTES_MAX };
+    let expected = BundleError::ComponentTooLarge { bytes: large.len(), bytes_max: limits::BUNDLE_COMPONENT_BYTES_MAX };
     assert_eq!(refused, Err(expected));
     let refused = bundle::read(BundleKind::Component, &large);
     assert!(matches!(refused, Err(BundleError::TooLarge { .. })), "{refused:?}");
@@ -241,7 +241,7 @@ proptest! {
             tar[at] = byte;
         }
         if let Ok(bundle) = read(&gzip(&tar)) {
-            prop_assert!(!bundle.component.is_empty() && bundle.component.len() <= limits::COMPONENT_BYTES_MAX);
+            prop_assert!(!bundle.component.is_empty() && bundle.component.len() <= limits::BUNDLE_COMPONENT_BYTES_MAX);
         }
     }
 }

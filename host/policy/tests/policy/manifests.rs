@@ -348,7 +348,7 @@ fn granted_interfaces_name_their_providers() {
         ("[\"shouter\"]", "\"grants.interfaces\" is a list, but must be a table"),
         ("{ shout = \"shouter\" }", "is not the name of an interface"),
         ("{ \"acme:text/shout\" = \"Shouter\" }", "invalid app name \"Shouter\""),
-        ("{ \"isopod:app/emit@0.1.0\" = \"shouter\" }", "the host itself offers"),
+        ("{ \"isopod:app/emit@0.1.0\" = \"shouter\" }", "reserved for interfaces of the host"),
     ] {
         let error = Manifest::parse(&format!("name = \"a\"\n[grants]\ninterfaces = {written}")).expect_err(written);
         assert!(error.to_string().contains(words), "{error}");

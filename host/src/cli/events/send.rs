@@ -118,7 +118,7 @@ fn read_data(written: &str) -> Result<String, Failure> {
     let read = |mut reader: Box<dyn std::io::Read>| {
         let mut text = String::new();
         // Reads one byte more than the limit, so that a longer event is refused, not truncated.
-        reader.as_mut().take(limits::EVENT_BYTES_MAX as u64 + 1).read_to_string(&mut text).map(|_| text)
+        reader.as_mut().take(limits::SENT_EVENT_BYTES_MAX as u64 + 1).read_to_string(&mut text).map(|_| text)
     };
     let text = match written {
         "-" => read(Box::new(std::io::stdin())),
@@ -132,11 +132,11 @@ fn read_data(written: &str) -> Result<String, Failure> {
 
 /// Refuses an event that is larger than the host's limit, before it is sent.
 fn check_size(bytes: usize) -> Result<(), Failure> {
-    if bytes <= limits::EVENT_BYTES_MAX {
+    if bytes <= limits::SENT_EVENT_BYTES_MAX {
         return Ok(());
     }
     Err(Failure::new("the event is too large")
-        .why(format!("an event has at most {}", output::size(limits::EVENT_BYTES_MAX as u64)))
+        .why(format!("an event has at most {}", output::size(limits::SENT_EVENT_BYTES_MAX as u64)))
         .next("store larger data where the app can fetch it, and send its address"))
 }
 
@@ -308,8 +308,8 @@ mod tests {
 
     #[test]
     fn an_event_over_the_hosts_limit_is_not_sent() {
-        assert!(check_size(limits::EVENT_BYTES_MAX).is_ok());
-        assert!(check_size(limits::EVENT_BYTES_MAX + 1).unwrap_err().text().contains("1.0 MiB"));
+        assert!(check_size(limits::SENT_EVENT_BYTES_MAX).is_ok());
+        assert!(check_size(limits::SENT_EVENT_BYTES_MAX + 1).unwrap_err().text().contains("1.0 MiB"));
     }
 
     #[test]

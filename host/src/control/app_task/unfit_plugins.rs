@@ -23,7 +23,7 @@ impl AppTask {
                 Ok(unfit) if unfit.is_empty() => {}
                 Ok(unfit) => report(&services, &app, unfit).await,
                 Err(failure) => {
-                    tracing::warn!(app = %app.name, %failure, "failed to check the plugins after an automatic return");
+                    tracing::warn!(app = %app.name, %failure, "can't check plugins after an automatic rollback");
                 }
             }
         });
@@ -53,8 +53,8 @@ async fn report(services: &Services, app: &AppRecord, unfit: Vec<UnfitPlugin>) {
         let users = unfit.iter().map(|unfit| unfit.user.as_ref().map_or("the host's settings", AppName::as_str));
         let users = text::list(users, APP_NAME_CHARS_MAX);
         let text = format!(
-            "the release that serves again doesn't fit: {users}. Calls of the plugin by these apps may fail until they \
-             have a release that fits, or another version is installed"
+            "the restored release doesn't fit {users}: their calls of the plugin may fail until a version that fits is \
+             installed, or the apps are deployed for this version"
         );
         record(services, app, text, json!({ "plugin": app.name, "users": users })).await;
     }
@@ -64,7 +64,7 @@ async fn report(services: &Services, app: &AppRecord, unfit: Vec<UnfitPlugin>) {
         }
         // The app may have been destroyed meanwhile.
         let Some(user) = user.and_then(|user| services.app_table.app(&user).ok()) else { continue };
-        let text = format!("since an automatic return of `{}`, a plugin doesn't fit: {failure}", app.name);
+        let text = format!("after an automatic rollback of `{}`, a plugin doesn't fit: {failure}", app.name);
         let data = json!({ "plugin": plugin, "returned": app.name, "code": failure.code() });
         record(services, &user, text, data).await;
     }

@@ -139,7 +139,8 @@ impl Service {
     async fn report_dropped(&self, app: &AppRecord, dropped: u64) {
         let noun = if dropped == 1 { "event" } else { "events" };
         let most = isopod_store::limits::HOOK_EVENTS_MAX;
-        let text = format!("{dropped} {noun} of apps were dropped before this hook took them: the host keeps {most}");
+        let text =
+            format!("{dropped} {noun} of apps dropped before this hook received them: the host keeps at most {most}");
         tracing::warn!(hook = %app.name, "{text}");
         self.activity.record(app, "hook-events-dropped", text, json!({ "events": dropped })).await;
     }
@@ -219,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn an_activity_outside_of_the_subscription_is_no_event() {
+    fn an_activity_outside_the_subscription_is_not_an_event() {
         assert!(hook(&["isopod.app.alert"]).event(activity("app-deployed", json!({}))).is_none());
         assert!(hook(&["isopod.app.alert"]).event(activity("process-failing", json!({}))).is_some());
         assert!(hook(&[]).event(activity("hook-paused", json!({}))).is_none());

@@ -32,7 +32,7 @@ pub(in crate::control) struct LastGoodSearch {
 impl LastGoodSearch {
     /// Returns the delay before the next attempt. `random` is a uniformly distributed number.
     pub(in crate::control) fn delay(&self, random: u32) -> Option<Duration> {
-        let delay = back_off(limits::RESTORE_RETRY_INTERVAL, limits::RETURN_RETRY_MAX, self.deferrals, random);
+        let delay = back_off(limits::RESTORE_RETRY_INTERVAL, limits::ROLLBACK_RETRY_MAX, self.deferrals, random);
         (self.deferrals > 0).then_some(delay)
     }
 
@@ -52,7 +52,7 @@ impl LastGoodSearch {
 
     /// Returns whether the rollback has waited long enough for a release that can't be read.
     fn waits_no_longer(&self) -> bool {
-        let limit = failpoint::interval("return-reads", limits::RETURN_READS_TIMEOUT);
+        let limit = failpoint::interval("rollback-reads", limits::ROLLBACK_READS_TIMEOUT);
         self.deferred_since.is_some_and(|since| since.elapsed() >= limit)
     }
 

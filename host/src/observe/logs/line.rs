@@ -82,8 +82,8 @@ impl LogLine {
 
 /// Truncates a message to its limit at a character boundary, and marks the cut with `…`.
 fn shortened(mut message: String) -> String {
-    if message.len() > limits::LOG_LINE_BYTES {
-        message.truncate(message.floor_char_boundary(limits::LOG_LINE_BYTES));
+    if message.len() > limits::STORED_LINE_BYTES_MAX {
+        message.truncate(message.floor_char_boundary(limits::STORED_LINE_BYTES_MAX));
         message.push('…');
     }
     message
@@ -95,8 +95,8 @@ mod tests {
 
     #[test]
     fn a_long_message_is_truncated_at_a_character_boundary() {
-        let cut = shortened("ä".repeat(limits::LOG_LINE_BYTES));
-        assert!(cut.len() <= limits::LOG_LINE_BYTES + '…'.len_utf8());
+        let cut = shortened("ä".repeat(limits::STORED_LINE_BYTES_MAX));
+        assert!(cut.len() <= limits::STORED_LINE_BYTES_MAX + '…'.len_utf8());
         assert!(cut.ends_with("ä…"));
     }
 

@@ -289,9 +289,10 @@ mod tests {
         let log = logs.app(&name("hello"));
         let wanted = isopod_policy::RequestId::from_random(1);
         log.write(LogLine { request_id: Some(wanted.to_string()), ..LogLine::host(log.app(), "first".to_owned()) });
-        let lines = usize::try_from(limits::LOG_SEARCH_BYTES).expect("a small number") / limits::LOG_LINE_BYTES + 300;
+        let lines =
+            usize::try_from(limits::LOG_SEARCH_BYTES).expect("a small number") / limits::STORED_LINE_BYTES_MAX + 300;
         for number in 0..lines {
-            log.write(LogLine::host(log.app(), "x".repeat(limits::LOG_LINE_BYTES)));
+            log.write(LogLine::host(log.app(), "x".repeat(limits::STORED_LINE_BYTES_MAX)));
             if number % (limits::LOG_QUEUE_LINES_PER_APP / 2) == 0 {
                 logs.end(log.app()).await.expect("the writer answers");
             }

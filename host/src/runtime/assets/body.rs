@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_next_chunk_is_read_once_the_former_is_sent() {
+    async fn the_next_chunk_is_read_after_the_previous_one_is_sent() {
         let (_file, pack) = pack_of(&varied(2 * limits::ASSET_CHUNK_BYTES), budgets());
         let mut body = body(&pack, 0, 2 * limits::ASSET_CHUNK_BYTES);
         let mut next = async || body.frame().await.expect("a frame").expect("it is read").into_data().expect("data");

@@ -178,7 +178,7 @@ pub(super) mod tests {
     }
 
     #[tokio::test]
-    async fn responses_that_no_client_reads_use_a_bounded_memory() {
+    async fn unread_responses_use_bounded_memory() {
         let files = [("small", 1_000), ("large", 2 * limits::ASSET_CHUNK_BYTES)];
         let files = files.map(|(path, bytes)| (path.to_owned(), varied(bytes))).into();
         let budgets = budgets();

@@ -132,7 +132,7 @@ mod tests {
     use isopod_policy::assets;
 
     #[tokio::test]
-    async fn a_pack_is_verified_before_its_first_use_only() {
+    async fn a_pack_is_verified_only_before_its_first_use() {
         let content = varied(3 * limits::ASSET_VERIFIED_BYTES / 2);
         let packed = assets::pack(&[("large".to_owned(), content)].into());
         let mut damaged = packed.clone();

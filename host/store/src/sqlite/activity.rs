@@ -5,7 +5,7 @@ use rusqlite::{Connection, Row, params};
 
 use super::hooks;
 use crate::StoreError;
-use crate::limits::{ACTIVITY_ENTRIES_MAX, ACTIVITY_TRIM_EVERY, PAGE_ITEMS_MAX};
+use crate::limits::{ACTIVITY_ENTRIES_MAX, ACTIVITY_TRIM_EVERY, ROWS_PER_PAGE_MAX};
 use crate::model::{Activity, CALLS_REFUSED, NewActivity};
 use crate::page::{Page, Paged};
 use crate::sql::{Sql, all, first, json, parsed_if_any, time, to_json};
@@ -127,11 +127,11 @@ pub(crate) fn after(connection: &Connection, app: Option<&AppName>, id: u64) -> 
     match app {
         Some(app) => {
             let sql = format!("SELECT {COLUMNS} FROM activity WHERE app = ?1 AND id > ?2 ORDER BY id LIMIT ?3");
-            all(connection, &sql, params![app.as_str(), id, PAGE_ITEMS_MAX], make)
+            all(connection, &sql, params![app.as_str(), id, ROWS_PER_PAGE_MAX], make)
         }
         None => {
             let sql = format!("SELECT {COLUMNS} FROM activity WHERE id > ?1 ORDER BY id LIMIT ?2");
-            all(connection, &sql, params![id, PAGE_ITEMS_MAX], make)
+            all(connection, &sql, params![id, ROWS_PER_PAGE_MAX], make)
         }
     }
 }

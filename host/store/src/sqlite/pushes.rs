@@ -8,7 +8,7 @@ use rusqlite::{Connection, Row, params, types::ValueRef};
 
 use super::schema::FINAL;
 use super::{apps, releases};
-use crate::limits::{PAGE_ITEMS_MAX, PUSH_LINES_STORED_MAX, PUSHES_KEPT};
+use crate::limits::{PUSH_LINES_STORED_MAX, PUSHES_KEPT, ROWS_PER_PAGE_MAX};
 use crate::model::{Idempotency, Inserted, LogLine, NewPush, Push, PushStep, Reason};
 use crate::page::{Page, Paged};
 use crate::sql::{Sql, all, first, json, parsed, parsed_if_any, reason, time};
@@ -203,7 +203,7 @@ pub(crate) fn append_log(connection: &Connection, id: &PushId, text: &str, at: T
 pub(crate) fn log(connection: &Connection, id: &PushId, after: u32) -> Sql<Vec<LogLine>> {
     let push = existing(connection, id)?.number;
     let sql = "SELECT number, at, text FROM push_log WHERE push = ?1 AND number > ?2 ORDER BY number LIMIT ?3";
-    all(connection, sql, params![push, after, PAGE_ITEMS_MAX], |row| {
+    all(connection, sql, params![push, after, ROWS_PER_PAGE_MAX], |row| {
         Ok(LogLine { number: row.get("number")?, at: time(row, "at")?, text: row.get("text")? })
     })
 }

@@ -10,7 +10,7 @@ use rusqlite::{Connection, Row, params};
 
 use super::schema::FINAL;
 use super::{apps, hooks};
-use crate::limits::PAGE_ITEMS_MAX;
+use crate::limits::ROWS_PER_PAGE_MAX;
 use crate::model::{
     App, DamagedRelease, InterfaceUse, ListedRelease, NewRelease, PluginUse, Reason, Release, beyond_bound,
     listed_number,
@@ -203,7 +203,7 @@ pub(crate) fn interrupted_sql() -> String {
 }
 
 pub(crate) fn interrupted(connection: &Connection) -> Sql<Vec<Release>> {
-    all(connection, &interrupted_sql(), [PAGE_ITEMS_MAX], make)
+    all(connection, &interrupted_sql(), [ROWS_PER_PAGE_MAX], make)
 }
 
 /// Writes the fields of a release that can change.

@@ -96,7 +96,7 @@ impl Release {
 
     /// Parses the grants.
     pub fn grants<T: DeserializeOwned>(&self) -> Result<T> {
-        serde_json::from_str(&self.grants).map_err(Error::from).context("the grants have another form")
+        serde_json::from_str(&self.grants).map_err(Error::from).context("the grants don't have the expected form")
     }
 }
 
@@ -226,6 +226,6 @@ mod tests {
         }
         let release = Release { grants: r#"{"http":["b.org"],"keyvalue":true}"#.to_owned(), ..Release::new("shop") };
         assert_eq!(release.grants::<Grants>().unwrap().http, ["b.org"]);
-        assert!(Release::new("shop").grants::<Grants>().unwrap_err().to_string().contains("another form"));
+        assert!(Release::new("shop").grants::<Grants>().unwrap_err().to_string().contains("the expected form"));
     }
 }

@@ -42,13 +42,13 @@ async fn the_oldest_releases_are_removed_beyond_the_limit_except_the_current_rel
         .step_release(&app, number(3), ReleaseEvent::BuildFails, Some(reason("build-failed")), at(13))
         .await
         .expect("it fails");
-    let more = (3..limits::RELEASES_KEPT).map(|_| store.insert_release(new_release("greeter", 14)));
+    let more = (3..limits::RELEASES_STORED_MAX).map(|_| store.insert_release(new_release("greeter", 14)));
     for made in futures::future::join_all(more).await {
         made.expect("the release is created");
     }
     let oldest = async || {
         let stamps = store.release_stamps(&app).await.expect("they are read");
-        assert_eq!(stamps.len(), limits::RELEASES_KEPT as usize);
+        assert_eq!(stamps.len(), limits::RELEASES_STORED_MAX as usize);
         stamps.iter().map(|stamp| stamp.number.get()).take(3).collect::<Vec<_>>()
     };
     assert_eq!(oldest().await, [1, 2, 3], "all are within the limit");
