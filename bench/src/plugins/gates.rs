@@ -12,7 +12,7 @@ use crate::host::{Host, PLUGIN};
 use crate::times::Times;
 use xtask::step;
 
-/// The app whose releases the gate decides about, and the app without a gate.
+/// The app to which the gate applies, and the app without a gate.
 const APPS: [&str; 2] = ["free", "gated"];
 
 const SETTINGS: &str = "[[gates]]\nuse = \"probe-gate\"\nconfig = {}\napps = [\"gated\"]\n";

@@ -28,7 +28,7 @@ const SECRET: &str = "a-secret-of-the-demo-with-40-characters.";
 /// An origin that the shop permits.
 const ORIGIN: &str = "https://app.example.org";
 
-/// The most requests until one is refused; the shop permits 3 per minute.
+/// The maximum number of requests until one is refused; the shop permits 3 per minute.
 const REQUESTS_MAX: usize = 5;
 
 /// The timeout of a hook's message.
