@@ -168,8 +168,8 @@ mod tests {
     #[test]
     fn an_error_names_the_key_and_its_range() {
         let table = [
-            ("first", "10ms", "first = 10ms is out of range: choose from 100ms to 168h"),
-            ("max", "169h", "max = 169h is out of range: choose from 100ms to 168h"),
+            ("first", "10ms", "first = 10ms is out of range: choose from 100ms to 7d"),
+            ("max", "169h", "max = 169h is out of range: choose from 100ms to 7d"),
             ("max", "5", "max: \"5\" has no unit; write \"5s\""),
         ];
         let mut policy = RetryPolicy::default();

@@ -242,7 +242,7 @@ fn every_error_of_schedules_and_events_names_the_key_and_a_remedy() {
         ("entry = \"events\"\nretry = { frist = \"1s\" }", "did you mean \"processes.w.retry.first\"?"),
         ("entry = \"events\"\nretry = { attempts = 101 }", "choose from 1 to 100"),
         ("entry = \"events\"\nretry = { first = 1 }", "in quotes, such as \"1s\""),
-        ("entry = \"events\"\nretry = { max = \"200h\" }", "choose from 100ms to 168h"),
+        ("entry = \"events\"\nretry = { max = \"200h\" }", "choose from 100ms to 7d"),
         ("entry = \"events\"\nretry = { max = \"500ms\" }", "first = 1s exceeds max = 500ms; set both"),
         (
             "entry = \"events\"\ntime_zone = \"UTC\"",

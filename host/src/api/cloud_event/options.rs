@@ -118,7 +118,7 @@ mod tests {
         for (value, words) in [
             ("90", "\"90\" has no unit; write \"90s\""),
             ("", "neither a duration, such as 90s, nor an RFC 3339 time"),
-            ("1d", "unknown unit"),
+            ("1w", "unknown unit"),
             ("-5s", "whole number"),
             ("tomorrow", "whole number"),
             ("2026-12-01", "unknown unit"),
