@@ -182,7 +182,10 @@ pub(crate) fn dead_letters(answer: &Value, limit: u16) -> String {
     table_of(answer, limit, "no dead letters", (&DEAD_HEADINGS, dead_row))
 }
 
-fn table_of(answer: &Value, limit: u16, none: &str, (headings, row): (&[&str], fn(&Value) -> Vec<String>)) -> String {
+/// The headings of a table, and the function that formats the row of an event.
+type Columns<'a> = (&'a [&'a str], fn(&Value) -> Vec<String>);
+
+fn table_of(answer: &Value, limit: u16, none: &str, (headings, row): Columns<'_>) -> String {
     let rows: Vec<Vec<String>> = output::items(answer).iter().map(row).collect();
     if rows.is_empty() {
         output::note(none);
