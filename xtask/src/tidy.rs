@@ -75,9 +75,11 @@ pub(crate) fn write_limits() -> Result<()> {
     fs::write(root.join(limits_index::PATH), text).with_context(|| format!("cannot write {}", limits_index::PATH))
 }
 
+/// A rule: returns where the files break it.
+type Check = fn(&[SourceFile]) -> Vec<Finding>;
+
 fn findings(files: &[SourceFile]) -> Vec<Finding> {
-    let checks: [fn(&[SourceFile]) -> Vec<Finding>; 5] =
-        [rules::broken, language::broken, code_map::broken, limits_index::broken, modules::broken];
+    let checks: [Check; 5] = [rules::broken, language::broken, code_map::broken, limits_index::broken, modules::broken];
     checks.iter().flat_map(|broken| broken(files)).collect()
 }
 

@@ -78,7 +78,10 @@ async fn events_are_removed_once_all_hooks_have_received_them() {
     store.advance_hook(&first, last).await.expect("it advances");
     assert_eq!(texts(store, 0).await, ["two"], "the second hook was installed after the first event");
     store.advance_hook(&first, 0).await.expect("it is ignored");
-    assert_eq!(backlog(store).await.into_iter().map(|hook| hook.plugin).collect::<Vec<_>>(), [second.clone()]);
+    assert_eq!(
+        backlog(store).await.into_iter().map(|hook| hook.plugin).collect::<Vec<_>>(),
+        std::slice::from_ref(&second)
+    );
     store.delete_app(&second, crate::destroyed()).await.expect("it is deleted");
     assert_eq!((texts(store, 0).await, backlog(store).await), (vec![], vec![]));
     record(store, Some("shop"), "three").await;
