@@ -22,7 +22,7 @@ pub enum Linker {
 /// The folders of guests: each is a separate workspace.
 const FOLDERS: [&str; 2] = ["examples", "plugins"];
 
-/// An example or a shipped plugin: a folder below one of [`FOLDERS`].
+/// An example or a shipped plugin: a folder below one of `FOLDERS`.
 pub struct Example {
     pub name: String,
     pub folder: PathBuf,

@@ -101,7 +101,7 @@ fn happened_at(entry: &Value) -> Option<Timestamp> {
     output::field(entry, "at").parse().ok()
 }
 
-/// Formats an entry like [`line`], with the name of its app before the text.
+/// Formats an entry like [`line()`], with the name of its app before the text.
 fn line_of_app(entry: &Value, app: &str) -> String {
     let mut entry = entry.clone();
     entry["text"] = format!("{app}: {}", output::first_field(&entry, &["text"])).into();
