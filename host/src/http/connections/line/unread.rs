@@ -23,8 +23,8 @@ pub(super) struct Progress {
     is_paused: bool,
 }
 
-/// A response that isn't read to its end. Held by its body, and by the pieces of it that hyper
-/// holds.
+/// A response that its client has not yet received in full. The response's body holds it, and so do
+/// the pieces of the body that hyper buffers.
 pub(crate) struct Unread {
     line: Arc<Line>,
     key: usize,
@@ -56,7 +56,7 @@ impl Unread {
         });
     }
 
-    /// Records that the body has no further piece now. This is no progress of the client.
+    /// Records that the body has no further piece yet. Doesn't restart the time without progress.
     pub(in crate::http::connections) fn pause(&self) {
         if let Some(progress) = locked(&self.line.unread).get_mut(self.key) {
             progress.is_paused = true;
