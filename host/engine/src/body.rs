@@ -1,6 +1,6 @@
 //! Reads a request's body for a guest, within its limits. Never handles a response.
 
-use crate::fault::Fault;
+use crate::{fault::Fault, host_body};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
@@ -239,6 +239,7 @@ impl Body for RequestBody {
 
 impl FromClient {
     pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        host_body::note_poll();
         if !self.monitor.ask() {
             self.monitor.note(BadBody::Broken { detail: NOT_SENT.to_owned() });
             return Poll::Ready(Some(Err(BodyError::NotSent)));

@@ -36,6 +36,7 @@ mod functions;
 mod gate;
 mod head;
 mod head_sender;
+mod host_body;
 mod http_abi;
 mod http_outcome;
 mod inspect;

@@ -343,6 +343,11 @@ pub const RESPONSE_BYTES_UNCHARGED: usize = 64 * 1024;
 /// streamed.
 pub const RESPONSE_TAKEN_AT_ONCE_BYTES: u64 = 64 * 1024;
 
+/// Time slices that a guest may use after the head of its response before the host sends the head
+/// and the part of the body that is available. A guest that waits within a slice has its response
+/// begun then.
+pub const RESPONSE_BEGIN_SLICES_MAX: u32 = 8;
+
 /// How long the head of a response waits for the guest to read a body that the client sends only
 /// then (`Expect: 100-continue`), at most half of the app's `request_timeout`. Then the response
 /// begins, and the body can no longer be read.

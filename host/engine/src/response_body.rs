@@ -4,8 +4,8 @@
 //! ```text
 //!            open             settle: the guest returned
 //! Unopened ────────> Guest ──────────────────────────────> Whole    the guest ended its body
-//!                     │  └───> Held ──> Guest               a host's body, passed on
-//!                     │          └────> Broken              the guest left its body open
+//!                     │  ├────────────────────────────────> Guest    a host's body, passed on
+//!                     │  └────────────────────────────────> Broken   the guest left its body open
 //!                     └── fail, or the body's own error ──> Broken
 //! ```
 
@@ -16,7 +16,7 @@ mod progress;
 use crate::{
     body::{BodyError, BodyMonitor},
     fault::Fault,
-    limits,
+    host_body, limits,
 };
 use bytes::Bytes;
 use file::FileBody;
@@ -143,8 +143,6 @@ enum Source {
     #[default]
     Unopened,
     Guest(WasiBody),
-    /// The guest has returned; it isn't known yet whether the body depends on the guest.
-    Held,
     /// The guest ended the body; no frame follows.
     Whole,
     /// The guest did not end the body; no frame follows.
@@ -154,15 +152,18 @@ enum Source {
 /// The state in which a guest left its body.
 pub(crate) enum Settled {
     Ended,
-    /// Not ended: pass the body to [`Link::release`] once the guest's store is dropped.
-    Open(WasiBody),
+    /// The guest passes on a body of the host, which has not ended. It needs no guest.
+    PassedOn,
     Broken(Fault),
 }
 
 /// The state of a body after all available frames were taken.
 enum Drained {
     Ended,
-    Open,
+    /// Only its guest can end this body.
+    GuestOpen,
+    /// The host reads this body from a connection.
+    HostOpen,
     Broken(Fault),
 }
 
@@ -171,18 +172,22 @@ impl Pipe {
     fn drain(&mut self, body: &mut WasiBody) -> Drained {
         let mut bytes = 0;
         let mut cx = Context::from_waker(Waker::noop());
-        while bytes <= limits::RESPONSE_LEFT_BYTES_MAX {
-            match Pin::new(&mut *body).poll_frame(&mut cx) {
+        loop {
+            let (polled, is_of_host) = host_body::watch(|| Pin::new(&mut *body).poll_frame(&mut cx));
+            let open = if is_of_host { Drained::HostOpen } else { Drained::GuestOpen };
+            match polled {
                 Poll::Ready(Some(Ok(frame))) => {
                     bytes += frame.data_ref().map_or(0, Bytes::len);
                     self.ahead.push_back(frame);
                 }
                 Poll::Ready(Some(Err(error))) => return Drained::Broken(body_fault(&error)),
                 Poll::Ready(None) => return Drained::Ended,
-                Poll::Pending => return Drained::Open,
+                Poll::Pending => return open,
+            }
+            if bytes > limits::RESPONSE_LEFT_BYTES_MAX {
+                return open;
             }
         }
-        Drained::Open
     }
 }
 
@@ -219,9 +224,9 @@ impl Link {
             Source::Whole => Source::Whole,
             Source::Guest(mut body) => match pipe.drain(&mut body) {
                 Drained::Ended => Source::Whole,
-                Drained::Open | Drained::Broken(_) => Source::Broken,
+                Drained::GuestOpen | Drained::HostOpen | Drained::Broken(_) => Source::Broken,
             },
-            Source::Unopened | Source::Held | Source::Broken => Source::Broken,
+            Source::Unopened | Source::Broken => Source::Broken,
         };
         if matches!(source, Source::Broken) {
             // A later fault follows from the first.
@@ -233,7 +238,7 @@ impl Link {
     /// Takes the rest of a returned guest's body, and determines whether the guest ended it.
     pub(crate) fn settle(&self) -> Settled {
         let mut pipe = self.lock();
-        let mut body = match mem::replace(&mut pipe.source, Source::Held) {
+        let mut body = match mem::take(&mut pipe.source) {
             Source::Guest(body) => body,
             source => {
                 let fault = self.fault.get().filter(|_| matches!(source, Source::Broken));
@@ -241,39 +246,21 @@ impl Link {
                 return fault.cloned().map_or(Settled::Ended, Settled::Broken);
             }
         };
-        match pipe.drain(&mut body) {
+        let fault = match pipe.drain(&mut body) {
             Drained::Ended => {
                 Self::end(pipe, Source::Whole);
-                Settled::Ended
+                return Settled::Ended;
             }
-            Drained::Broken(fault) => {
-                let fault = self.break_with(fault).clone();
-                Self::end(pipe, Source::Broken);
-                Settled::Broken(fault)
-            }
-            Drained::Open => {
-                Self::end(pipe, Source::Held);
-                Settled::Open(body)
-            }
-        }
-    }
-
-    /// Takes back a body that was open when its guest returned, after the guest's store was
-    /// dropped. A body that the guest wrote has ended with the store. A body that the guest passes
-    /// on from the host has not.
-    pub(crate) fn release(&self, mut body: WasiBody) -> Result<(), Fault> {
-        let mut pipe = self.lock();
-        match pipe.drain(&mut body) {
-            Drained::Open => {
+            Drained::HostOpen => {
                 Self::end(pipe, Source::Guest(body));
-                Ok(())
+                return Settled::PassedOn;
             }
-            Drained::Ended | Drained::Broken(_) => {
-                let fault = self.break_with(Fault::BodyLeftOpen).clone();
-                Self::end(pipe, Source::Broken);
-                Err(fault)
-            }
-        }
+            Drained::GuestOpen => Fault::BodyLeftOpen,
+            Drained::Broken(fault) => fault,
+        };
+        let fault = self.break_with(fault).clone();
+        Self::end(pipe, Source::Broken);
+        Settled::Broken(fault)
     }
 
     /// Polls the next frame, the end, or the fault that broke the body.
@@ -284,7 +271,7 @@ impl Link {
         }
         let polled = match &mut pipe.source {
             Source::Guest(body) => Pin::new(body).poll_frame(cx),
-            Source::Unopened | Source::Held => Poll::Pending,
+            Source::Unopened => Poll::Pending,
             Source::Whole => return Poll::Ready(None),
             Source::Broken => return Poll::Ready(self.fault.get().cloned().map(Err)),
         };
@@ -481,8 +468,11 @@ mod tests {
 
     type Frames = mpsc::Receiver<Result<Frame<Bytes>, wasmtime_wasi_http::Error>>;
 
-    /// A body that lasts as long as its sender, like a guest's body.
-    struct Sent(Frames);
+    /// A body that lasts as long as its sender.
+    struct Sent {
+        frames: Frames,
+        is_of_host: bool,
+    }
 
     impl Body for Sent {
         type Data = Bytes;
@@ -492,21 +482,33 @@ mod tests {
             mut self: Pin<&mut Self>,
             cx: &mut Context<'_>,
         ) -> Poll<Option<Result<Frame<Bytes>, wasmtime_wasi_http::Error>>> {
-            self.0.poll_recv(cx)
+            if self.is_of_host {
+                host_body::note_poll();
+            }
+            self.frames.poll_recv(cx)
         }
     }
 
-    type Guest = mpsc::Sender<Result<Frame<Bytes>, wasmtime_wasi_http::Error>>;
+    type Sender = mpsc::Sender<Result<Frame<Bytes>, wasmtime_wasi_http::Error>>;
 
-    /// Creates a link to a guest that has written these frames.
-    fn written(words: &[&'static str]) -> (Link, Guest) {
-        let (guest, frames) = mpsc::channel(3);
+    fn opened(words: &[&'static str], is_of_host: bool) -> (Link, Sender) {
+        let (sender, frames) = mpsc::channel(3);
         for word in words {
-            guest.try_send(Ok(Frame::data(Bytes::from_static(word.as_bytes())))).expect("the body is open");
+            sender.try_send(Ok(Frame::data(Bytes::from_static(word.as_bytes())))).expect("the body is open");
         }
         let link = Link::default();
-        link.open(WasiBody::new(Sent(frames)));
-        (link, guest)
+        link.open(WasiBody::new(Sent { frames, is_of_host }));
+        (link, sender)
+    }
+
+    /// Creates a link to a guest that has written these frames.
+    fn written(words: &[&'static str]) -> (Link, Sender) {
+        opened(words, false)
+    }
+
+    /// Creates a link to a guest that passes on these frames of the host's.
+    fn received(words: &[&'static str]) -> (Link, Sender) {
+        opened(words, true)
     }
 
     fn next(link: &Link) -> Poll<Option<Result<Bytes, &'static str>>> {
@@ -527,21 +529,16 @@ mod tests {
     }
 
     #[test]
-    fn a_body_that_ends_with_its_guests_store_was_left_open() {
-        let (link, guest) = written(&["one"]);
-        let Settled::Open(body) = link.settle() else { panic!("the body is still open") };
-        assert_eq!([next(&link), next(&link)], [data("one"), Poll::Pending], "no end is seen before the store is gone");
-        drop(guest);
-        assert_eq!(next(&link), Poll::Pending);
-        assert!(matches!(link.release(body), Err(Fault::BodyLeftOpen)));
-        assert_eq!(next(&link), Poll::Ready(Some(Err("body-left-open"))));
+    fn a_body_that_its_guest_has_not_ended_was_left_open() {
+        let (link, _guest) = written(&["one"]);
+        assert!(matches!(link.settle(), Settled::Broken(Fault::BodyLeftOpen)));
+        assert_eq!([next(&link), next(&link)], [data("one"), Poll::Ready(Some(Err("body-left-open")))]);
     }
 
     #[test]
-    fn a_body_that_outlives_its_guests_store_is_passed_on() {
-        let (link, host) = written(&["one"]);
-        let Settled::Open(body) = link.settle() else { panic!("the body is still open") };
-        assert!(link.release(body).is_ok());
+    fn a_body_of_the_host_is_passed_on_after_its_guest_has_returned() {
+        let (link, host) = received(&["one"]);
+        assert!(matches!(link.settle(), Settled::PassedOn));
         host.try_send(Ok(Frame::data(Bytes::from_static(b"two")))).expect("the body is open");
         drop(host);
         assert_eq!([next(&link), next(&link), next(&link)], [data("one"), data("two"), Poll::Ready(None)]);

@@ -15,6 +15,7 @@ use crate::{
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Frame;
+use isopod_executor::slice;
 use isopod_policy::Limits;
 use std::{
     collections::VecDeque,
@@ -77,10 +78,8 @@ async fn run(
     match link.settle() {
         Settled::Ended => Ok(instance),
         Settled::Broken(fault) => Err(fault),
-        Settled::Open(body) => {
-            drop(instance);
-            link.release(body).map(|()| None)
-        }
+        // The instance is dropped, since the rest of the response needs no guest.
+        Settled::PassedOn => Ok(None),
     }
 }
 
@@ -183,7 +182,8 @@ impl Drop for Unread {
 
 /// Polls the guest and takes its output until neither can continue without waiting. A short
 /// response is then complete, and needs neither a task nor a timer. If the guest has ended,
-/// everything is taken, since it is already available.
+/// everything is taken, since it is already available. A guest whose slice has expired doesn't
+/// wait, so it is polled for a number of further slices.
 async fn take_available(
     call: &mut GuestCall,
     finished: &mut Option<Finished>,
@@ -191,6 +191,7 @@ async fn take_available(
     unread: &mut Unread,
 ) -> Available {
     let mut available = Available::default();
+    let mut slices_left = limits::RESPONSE_BEGIN_SLICES_MAX;
     poll_fn(|cx| {
         loop {
             let mut moved = false;
@@ -222,9 +223,14 @@ async fn take_available(
             if is_done || is_enough {
                 return Poll::Ready(());
             }
-            if !moved {
-                return unread.poll_may_begin(cx);
+            if moved {
+                continue;
             }
+            if finished.is_none() && slices_left > 0 && slice::has_yielded() {
+                slices_left -= 1;
+                return Poll::Pending;
+            }
+            return unread.poll_may_begin(cx);
         }
     })
     .await;

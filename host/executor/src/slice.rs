@@ -48,6 +48,12 @@ pub fn expired() -> bool {
     CURRENT.get().is_none_or(|slice| slice.clock.age_ns() >= slice.length_ns / 2)
 }
 
+/// Returns whether the current guest stopped because its slice expired, rather than to wait.
+#[inline(never)]
+pub fn has_yielded() -> bool {
+    CURRENT.get().is_some_and(|slice| slice.has_yielded)
+}
+
 /// Yields because the slice expired. The call then moves to the worker threads, or waits there for
 /// its next slice.
 pub fn yield_now() -> Yield {

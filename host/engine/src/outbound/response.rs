@@ -2,6 +2,7 @@
 //! connection failures to errors of `wasi:http`. Never sends anything.
 
 use super::pool::RequestPermit;
+use crate::host_body;
 use bytes::Bytes;
 use http_body::{Body, Frame};
 use std::{
@@ -34,6 +35,7 @@ impl Body for TimedBody {
     type Error = Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        host_body::note_poll();
         match Pin::new(&mut self.incoming).poll_frame(cx) {
             Poll::Ready(frame) => {
                 let deadline = Instant::now() + self.wait;
