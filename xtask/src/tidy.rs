@@ -37,8 +37,9 @@ impl SourceFile {
         self.path.ends_with(".rs")
     }
 
+    /// Returns whether the file is in the folder, or the file of the module with this folder.
     fn is_below(&self, folder: &str) -> bool {
-        self.path.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/'))
+        self.path.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/') || rest == ".rs")
     }
 }
 

@@ -11,8 +11,8 @@ use crate::{
 use std::sync::Arc;
 use wasmtime::component::{HasData, Linker, Resource, ResourceTable};
 
-/// An open bucket. Public because the generated code re-exports it.
-#[expect(unreachable_pub)]
+/// An open bucket.
+#[expect(unreachable_pub, reason = "the generated code re-exports it")]
 pub struct Bucket {
     name: String,
     /// Positions where a listing continues, for the draft with numeric cursors.
@@ -28,8 +28,7 @@ impl Bucket {
 }
 
 /// A compare-and-swap handle: replaces a value only if it is unchanged since the guest read it.
-/// Public because the generated code re-exports it.
-#[expect(unreachable_pub)]
+#[expect(unreachable_pub, reason = "the generated code re-exports it")]
 pub struct Cas {
     bucket: String,
     key: String,

@@ -238,7 +238,7 @@ mod tests {
 
     #[test]
     fn no_route_is_added_without_a_description() {
-        let router = include_str!("mod.rs");
+        let router = include_str!("../api.rs");
         assert!(!router.contains(".route("), "add routes by `.routes(routes!(…))`, which includes the description");
     }
 

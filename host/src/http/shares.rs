@@ -84,8 +84,10 @@ impl Drop for Share {
             return;
         }
         let mut held = self.shares.lock();
+        debug_assert!(held.all >= self.amount, "a released share was counted");
         held.all -= self.amount;
         if let Some(own) = held.by_holder.get_mut(&self.holder) {
+            debug_assert!(*own >= self.amount, "a released share was counted for its holder");
             *own -= self.amount;
             if *own == 0 {
                 held.by_holder.remove(&self.holder);

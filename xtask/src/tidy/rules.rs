@@ -228,6 +228,8 @@ mod tests {
         assert!(breaks("host/src/api/apps.rs", "Store::open(folder)"));
         assert!(!breaks("host/src/platform.rs", "Store::open(folder)"));
         assert!(breaks("host/src/ingress/route.rs", "use isopod_store::Store;"));
+        assert!(breaks("host/src/ingress.rs", "use isopod_store::Store;"));
+        assert!(!breaks("host/src/ingress_pages.rs", "use isopod_store::Store;"));
     }
 
     #[test]

@@ -286,7 +286,10 @@ impl<S> Drop for ConnectionPermit<S> {
         let mut state = pool.lock();
         debug_assert!(state.open > 0, "an open connection is counted");
         state.open -= 1;
-        state.change(app, upstream, |used| used.connections -= 1);
+        state.change(app, upstream, |used| {
+            debug_assert!(used.connections > 0, "an open connection is counted for its app");
+            used.connections -= 1;
+        });
         drop(state);
         pool.changed.notify_waiters();
     }
@@ -295,7 +298,10 @@ impl<S> Drop for ConnectionPermit<S> {
 impl<S> Drop for RequestPermit<S> {
     fn drop(&mut self) {
         let Counted { pool, app, upstream } = &self.0;
-        pool.lock().change(app, upstream, |used| used.requests -= 1);
+        pool.lock().change(app, upstream, |used| {
+            debug_assert!(used.requests > 0, "a request in progress is counted for its app");
+            used.requests -= 1;
+        });
     }
 }
 

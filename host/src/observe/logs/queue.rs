@@ -112,7 +112,8 @@ impl AppLog {
     fn send(self: &Arc<Self>, message: Message) {
         let pending = self.pending.fetch_add(1, Ordering::Relaxed);
         if pending >= limits::LOG_QUEUE_LINES_PER_APP || self.queue.try_send(message).is_err() {
-            self.pending.fetch_sub(1, Ordering::Relaxed);
+            let before = self.pending.fetch_sub(1, Ordering::Relaxed);
+            debug_assert!(before > 0, "a line that is left out was counted");
             self.dropped_by_all.fetch_add(1, Ordering::Relaxed);
             self.leave_out(&self.dropped);
         } else if pending % limits::LOG_GATHERED_LINES == limits::LOG_GATHERED_LINES - 1 {

@@ -453,7 +453,9 @@ impl Lessor for Pool {
         let ReleasedLease { index, instance, class, counts_as_request, duration, is_unused } = returned;
         let instance = instance.filter(|_| self.context.isolation == Isolation::Reuse);
         let mut state = self.lock();
-        state.busy[class_index(class)] -= 1;
+        let busy = &mut state.busy[class_index(class)];
+        debug_assert!(*busy > 0, "a returned slot was leased");
+        *busy -= 1;
         self.resources().release_core(class);
         state.requests += u64::from(counts_as_request);
         duration.iter().for_each(|&duration| state.durations.note(duration));

@@ -91,6 +91,7 @@ impl Queue {
 
     fn pop(&mut self, resources: &AppResources, class: Class) -> Option<QueuedJob> {
         let job = self.jobs.pop_front()?;
+        debug_assert!(self.bytes >= job.bytes, "the bytes of a dequeued job were counted");
         self.bytes -= job.bytes;
         resources.host().release_bytes(job.bytes);
         resources.note_dequeued(class, 1);
