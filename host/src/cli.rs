@@ -174,6 +174,10 @@ fn wants_json(matches: &ArgMatches) -> bool {
 }
 
 fn run(command: Command) -> Result<ExitCode, Failure> {
+    if !matches!(command, Command::Up(_) | Command::Serve(_) | Command::Run(_)) {
+        // The programs that a command starts, such as compilers, inherit the setting.
+        crate::os::set_huge_pages(true);
+    }
     match command {
         Command::Up(args) => return Ok(up::run(args)?),
         Command::Serve(args) => return Ok(serve::run(args)?),

@@ -21,6 +21,7 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     // First, since the guest toolchain links components by running this program under another name.
     isopod_toolchain::run_as_linker_if_asked();
+    os::set_huge_pages(false);
     // The faults that a test injects by the variable `FAILPOINTS`.
     #[cfg(feature = "failpoints")]
     let _failpoints = fail::FailScenario::setup();

@@ -1,6 +1,6 @@
-//! Owns this process's kernel settings: disables huge pages, raises the limit of open files, and
-//! divides the files between uses. Reads the machine's memory and the disposition of SIGHUP. Never
-//! fails: a refusal by the kernel is logged or ignored.
+//! Owns this process's kernel settings: enables or disables huge pages, raises the limit of open
+//! files, and divides the files between uses. Reads the machine's memory and the disposition of
+//! SIGHUP. Never fails: a refusal by the kernel is logged or ignored.
 
 use crate::limits;
 
@@ -40,16 +40,20 @@ pub(crate) fn memory_bytes() -> u64 {
     if bytes == 0 { u64::MAX } else { bytes }
 }
 
-/// Disables transparent huge pages for this process. The kernel clears a huge page at its first
-/// access while the thread waits. On a virtual machine that takes milliseconds if the hypervisor
-/// has yet to provide the memory: a burst of new connections would delay all requests on the same
-/// thread.
-pub(crate) fn disable_huge_pages() {
-    let (yes, none) = (1 as libc::c_ulong, 0 as libc::c_ulong);
+/// Enables or disables transparent huge pages for this process and the processes that it starts. A
+/// host disables them before its first allocation, since huge pages that are in use stay.
+///
+/// The kernel clears a huge page at its first access while the thread waits. On a virtual machine
+/// that takes milliseconds if the hypervisor has yet to provide the memory: a burst of new
+/// connections would delay all requests on the same thread. The allocator also asks for huge pages,
+/// of which an idle host needs only a small part.
+pub(crate) fn set_huge_pages(enabled: bool) {
+    let none = 0 as libc::c_ulong;
     // SAFETY: it takes plain numbers.
-    let refused = unsafe { libc::prctl(libc::PR_SET_THP_DISABLE, yes, none, none, none) } != 0;
+    let refused =
+        unsafe { libc::prctl(libc::PR_SET_THP_DISABLE, libc::c_ulong::from(!enabled), none, none, none) } != 0;
     if refused {
-        tracing::debug!(error = %std::io::Error::last_os_error(), "the kernel can't disable huge pages");
+        tracing::debug!(error = %std::io::Error::last_os_error(), enabled, "the kernel can't change the use of huge pages");
     }
 }
 
@@ -83,11 +87,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn huge_pages_are_disabled() {
+    fn huge_pages_are_disabled_and_enabled() {
         let none = 0 as libc::c_ulong;
-        disable_huge_pages();
-        // SAFETY: it takes plain numbers.
-        assert_eq!(unsafe { libc::prctl(libc::PR_GET_THP_DISABLE, none, none, none, none) }, 1);
+        for (enabled, is_disabled) in [(false, 1), (true, 0)] {
+            set_huge_pages(enabled);
+            // SAFETY: it takes plain numbers.
+            assert_eq!(unsafe { libc::prctl(libc::PR_GET_THP_DISABLE, none, none, none, none) }, is_disabled);
+        }
     }
 
     #[test]

@@ -76,7 +76,6 @@ impl Platform {
     /// `guests` is a runtime that only guests use.
     #[expect(clippy::too_many_lines, reason = "the order of all services is read in one place")]
     pub(crate) async fn start(config: Config, guests: GuestRuntimes) -> Result<Self, PlatformError> {
-        os::disable_huge_pages();
         let open_files = os::raise_open_files();
         if open_files < limits::FILES_MIN {
             return Err(PlatformError::FewFiles { open_files });

@@ -52,7 +52,6 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
 }
 
 async fn serve(args: Args) -> Result<ExitCode> {
-    os::disable_huge_pages();
     let directory = {
         // Without a receiver: there are no other releases to preview.
         let (previews, _) = tokio::sync::mpsc::channel(1);
