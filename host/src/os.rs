@@ -53,7 +53,8 @@ pub(crate) fn set_huge_pages(enabled: bool) {
     let refused =
         unsafe { libc::prctl(libc::PR_SET_THP_DISABLE, libc::c_ulong::from(!enabled), none, none, none) } != 0;
     if refused {
-        tracing::debug!(error = %std::io::Error::last_os_error(), enabled, "the kernel can't change the use of huge pages");
+        let error = std::io::Error::last_os_error();
+        tracing::debug!(%error, enabled, "the kernel can't change the use of huge pages");
     }
 }
 
