@@ -9,6 +9,7 @@ mod language;
 mod limits_index;
 mod modules;
 mod rules;
+mod terms;
 
 use std::fmt;
 use std::fs;

@@ -1,14 +1,21 @@
-//! The rules about language: how many vague phrases the prose of each part contains, how wide lines
-//! are, and how long the cells of tables are. Prose is the comments of Rust files and the text of
-//! Markdown files without their code. Never changes a file.
+//! The rules about language: how many vague phrases and technical terms the prose of each part
+//! contains, how wide lines are, and how long the cells of tables are. Prose is the comments of
+//! Rust and WIT files and the text of Markdown files, without code. Never changes a file.
 
 use std::collections::BTreeMap;
 
-use super::{Finding, SourceFile, code, limits_index};
+use super::{Finding, SourceFile, code, limits_index, terms};
 
 /// The limit of vague phrases per 1,000 words of a part. Good technical documentation has 1 to 2; a
 /// few of the phrases are sometimes the right words.
 const PHRASES_PER_THOUSAND_WORDS_MAX: usize = 3;
+
+/// The minimum of technical terms per 1,000 words of a part. Prose with fewer describes mechanisms
+/// without naming them.
+const TERMS_PER_THOUSAND_WORDS_MIN: usize = 35;
+
+/// The minimum of words for which the number of technical terms is significant.
+const WORDS_JUDGED_MIN: usize = 250;
 
 const COLUMNS_MAX: usize = 120;
 
@@ -93,12 +100,13 @@ const PHRASES: &[&str] = &[
     "whose",
 ];
 
-/// Returns every phrase of the parts that have too many, every line that is too wide, and the
-/// entries of the two lists that are no longer needed.
+/// Returns every phrase of the parts that have too many, the parts that have too few terms, every
+/// line that is too wide, and the entries of the two lists that are no longer needed.
 pub(super) fn broken(files: &[SourceFile]) -> Vec<Finding> {
     let (parts, wide) = (parts(files), too_wide(files));
     let stale = stale(&parts, &wide, NOT_YET_CLEAN, NOT_YET_WRAPPED);
     vague(&parts)
+        .chain(plain(&parts))
         .chain(wide.into_iter().filter(|line| !NOT_YET_WRAPPED.contains(&part(&line.path))))
         .chain(files.iter().flat_map(long_cells))
         .chain(stale)
@@ -108,6 +116,12 @@ pub(super) fn broken(files: &[SourceFile]) -> Vec<Finding> {
 fn vague<'a>(parts: &'a BTreeMap<&str, Prose<'_>>) -> impl Iterator<Item = Finding> + 'a {
     let is_checked = |(name, prose): &(&&str, &Prose<'_>)| !NOT_YET_CLEAN.contains(*name) && !prose.is_clean();
     parts.iter().filter(is_checked).flat_map(|(name, prose)| prose.findings(name))
+}
+
+/// Returns the parts whose prose has too few technical terms.
+fn plain(parts: &BTreeMap<&str, Prose<'_>>) -> Vec<Finding> {
+    let is_plain = |(_, prose): &(&&str, &Prose<'_>)| prose.is_plain();
+    parts.iter().filter(is_plain).map(|(name, prose)| prose.too_plain(name)).collect()
 }
 
 fn stale(
@@ -132,20 +146,35 @@ fn stale(
 #[derive(Default)]
 struct Prose<'a> {
     words: usize,
+    terms: usize,
     /// Path, line and phrase.
     vague: Vec<(&'a str, usize, &'static str)>,
 }
 
 impl<'a> Prose<'a> {
     fn add(&mut self, path: &'a str, paragraph: &Paragraph) {
-        let is_word = |word: &&str| word.contains(char::is_alphanumeric);
-        self.words += paragraph.text.split_whitespace().filter(is_word).count();
+        let words = paragraph.text.split_whitespace().filter(|word| word.contains(char::is_alphanumeric));
+        self.words += words.clone().count();
+        self.terms += words.filter(|word| terms::is_term(word)).count();
         self.vague
             .extend(phrases_in(&paragraph.text).into_iter().map(|(at, phrase)| (path, paragraph.line_of(at), phrase)));
     }
 
     fn is_clean(&self) -> bool {
         self.vague.len() * 1000 <= self.words * PHRASES_PER_THOUSAND_WORDS_MAX
+    }
+
+    fn is_plain(&self) -> bool {
+        self.words >= WORDS_JUDGED_MIN && self.terms * 1000 < self.words * TERMS_PER_THOUSAND_WORDS_MIN
+    }
+
+    fn too_plain(&self, part: &str) -> Finding {
+        let (count, words) = (self.terms, self.words);
+        let rule = format!(
+            "{count} technical terms in {words} words; at least {TERMS_PER_THOUSAND_WORDS_MIN} per 1,000: name each \
+             mechanism by its term (xtask/src/tidy/terms.rs)"
+        );
+        Finding { path: part.to_owned(), line: 1, rule }
     }
 
     fn findings(&self, part: &str) -> impl Iterator<Item = Finding> {
@@ -219,6 +248,7 @@ impl Paragraph {
 fn paragraphs(file: &SourceFile) -> Vec<Paragraph> {
     let (text, prefixes): (_, &[&str]) = match () {
         () if file.is_rust() => (code::comments(&file.text), &["///", "//!", "//", "/*"]),
+        () if file.path.ends_with(".wit") => (wit_comments(&file.text), &["///", "//"]),
         () if file.path.ends_with(".md") => (file.text.clone(), &[]),
         () => return Vec::new(),
     };
@@ -227,7 +257,7 @@ fn paragraphs(file: &SourceFile) -> Vec<Paragraph> {
     for (at, line) in text.lines().enumerate() {
         let comment = prefixes.iter().find_map(|prefix| line.trim().strip_prefix(prefix));
         // A block of code in a comment ends with the comment.
-        in_code &= !file.is_rust() || comment.is_some();
+        in_code &= prefixes.is_empty() || comment.is_some();
         let prose = comment.unwrap_or(line).trim();
         let is_fence = prose.starts_with("```");
         in_code ^= is_fence;
@@ -239,6 +269,12 @@ fn paragraphs(file: &SourceFile) -> Vec<Paragraph> {
     }
     paragraphs.retain(|paragraph| !paragraph.text.is_empty());
     paragraphs.into_iter().map(Paragraph::without_code).collect()
+}
+
+/// Returns the comments of WIT, which has no strings. Other lines become empty.
+fn wit_comments(text: &str) -> String {
+    let comment = |line: &str| line.find("//").map_or(String::new(), |at| line[at..].to_owned());
+    text.lines().map(comment).collect::<Vec<_>>().join("\n")
 }
 
 /// Returns the phrases of a text with their offsets. Of two at the same word the longer one counts.
@@ -335,6 +371,20 @@ mod tests {
     }
 
     #[test]
+    fn a_part_with_too_few_technical_terms_is_found() {
+        let text = |terms: usize, words: usize| format!("{}{}\n", "a queue ".repeat(terms), "word ".repeat(words));
+        let plain = |text: &str| plain(&parts(&[SourceFile::new("clean/README.md", text)]));
+        assert!(plain(&text(35, 930)).is_empty());
+        let found = plain(&text(34, 932));
+        assert_eq!(
+            found.iter().map(|finding| (finding.path.as_str(), finding.line)).collect::<Vec<_>>(),
+            [("clean", 1)]
+        );
+        assert!(found[0].rule.starts_with("34 technical terms in 1000 words"), "{found:?}");
+        assert!(plain(&text(0, WORDS_JUDGED_MIN - 1)).is_empty());
+    }
+
+    #[test]
     fn only_prose_is_counted() {
         for text in [
             "let whoever = \"nobody // nobody\";",
@@ -345,6 +395,7 @@ mod tests {
         }
         assert!(found("clean/README.md", "```sh\n# nobody\n```\n").is_empty());
         assert_eq!(vague_lines("clean/a.rs", "/// ```\n/// // Nobody.\nfn f() {}\n// Nobody.\n"), [4]);
+        assert_eq!(vague_lines("clean/a.wit", "/// Nobody.\nnobody: func();\nf: func(); // Nobody.\n"), [1, 3]);
     }
 
     #[test]
