@@ -46,11 +46,11 @@ async function send(path, { method = "GET", body, headers = {}, signal } = {}) {
     response = await fetch(path, options);
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new Problem(0, { detail: "the host doesn't answer", hint: "the dashboard reconnects by itself" });
+    throw new Problem(0, { detail: "the host doesn't respond", hint: "the dashboard reconnects automatically" });
   }
   if (response.ok) return response;
   const problem = await problemOf(response);
-  // A session that another tab has replaced since is not ended.
+  // Doesn't end a session that another tab has replaced meanwhile.
   if (response.status === 401 && key !== null && localStorage.getItem(KEY) === key) endSession(problem.message);
   throw problem;
 }

@@ -62,10 +62,10 @@ function Head({ app, may, reload }) {
       <h1>${app.name} <${Badge} state=${app.state} /></h1>
       ${may("operate") && (app.state === "stopped" || app.state === "error"
         ? html`<button type="button" disabled=${action.busy}
-            onClick=${() => post("start", "The app starts.")}>Start</button>`
+            onClick=${() => post("start", "The app is starting.")}>Start</button>`
         : html`<${ConfirmButton} label="Stop" danger title=${`Stop ${app.name}?`} disabled=${action.busy}
-            act=${() => post("stop", "The app stops.")}>
-            <p>The app completes its accepted work and then takes no requests until it is started again.</p>
+            act=${() => post("stop", "The app is stopping.")}>
+            <p>The app refuses new requests, completes its accepted work and then stops.</p>
           <//>`)}
     </div>
     <${ActionResult} action=${action} />
@@ -77,7 +77,7 @@ function Head({ app, may, reload }) {
     </dl>
     ${app.error && html`<div class="problem"><strong>${app.error.message}</strong>
       ${app.error.detail && html`<pre>${app.error.detail}</pre>`}</div>`}
-    ${app.build_error && html`<div class="problem"><strong>The newest code could not be built</strong>
+    ${app.build_error && html`<div class="problem"><strong>The latest build failed</strong>
       <pre>${app.build_error}</pre></div>`}
   </div>`;
 }

@@ -29,8 +29,8 @@ const columns = (app) => [
   { name: "Process", cell: (it) => it.process },
   { name: "State", cell: (it) => html`<${Badge} state=${it.state} />
       ${it.state === "delayed" && html` <span class="quiet">due ${time(it.due_at)}</span>`}
-      ${it.is_blocked && html` <span class="quiet">waits for its subject</span>`}
-      ${it.is_stranded && html` <span class="bad-text">no such process type</span>`}` },
+      ${it.is_blocked && html` <span class="quiet">waits for an earlier event of its subject</span>`}
+      ${it.is_stranded && html` <span class="bad-text">its process type is missing</span>`}` },
   { name: "Attempts", numeric: true, cell: (it) => `${it.attempt} of ${it.attempts_max}` },
   { name: "Accepted", cell: (it) => time(it.accepted_at) },
   { name: "Error", wide: true, cell: (it) => it.error },
@@ -55,13 +55,13 @@ export function Events({ app, query, may }) {
   const cancel = ({ id, source }) => action.run(async () => {
     const route = ofApp(app, `/events/${encodeURIComponent(id)}/cancel${queryOf({ source })}`);
     await call(route, { method: "POST" });
-    return `${id} is cancelled.`;
+    return `${id} was cancelled.`;
   });
   const withCancel = [
     ...columns(app),
     { name: "Cancel", cell: (it) => ["ready", "delayed"].includes(it.state) && html`<${ConfirmButton}
         label="Cancel event" name=${`Cancel event ${it.id}`} title=${`Cancel event ${it.id}?`} danger
-        disabled=${action.busy} act=${() => cancel(it)}><p>The event is not delivered.</p><//>` },
+        disabled=${action.busy} act=${() => cancel(it)}><p>The event will not be delivered.</p><//>` },
   ];
   return html`<${Filters} query=${query}>
       <${ChoiceFilter} name="state" label="State" value=${state} choices=${STATES} /><//>
@@ -82,11 +82,11 @@ export function DeadLetters({ app, query, may }) {
     const result = await call(ofApp(app, "/dead-letters/redrive"), { method: "POST", body });
     const missing = result.missing_processes ?? [];
     const rest = missing.length > 0 ? ` The current release lacks the process types ${missing.join(", ")}.` : "";
-    return `${number(result.events)} events are ready again.${rest}`;
+    return `Dead letters redriven: ${number(result.events)}.${rest}`;
   });
   const drop = (wanted) => action.run(async () => {
     const result = await call(`${ofApp(app, "/dead-letters")}${queryOf(wanted)}`, { method: "DELETE" });
-    return `${number(result.events)} dead letters are deleted.`;
+    return `Dead letters deleted: ${number(result.events)}.`;
   });
   const isFiltered = Object.values(filters).some((value) => value);
   const which = isFiltered ? "matching dead letters" : "all dead letters";

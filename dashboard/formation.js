@@ -33,7 +33,7 @@ function Process({ app, name, process, may, type, reload }) {
     return action.run(async () => {
       const body = { [name]: { min: Number(min), max: Number(max) } };
       await call(ofApp(app, "/formation"), { method: "PATCH", body });
-      return `${name} runs ${min} to ${max} instances.`;
+      return `${name} now runs ${min} to ${max} instances.`;
     });
   };
   const changed = Number(min) !== process.min || Number(max) !== process.max;
@@ -59,8 +59,8 @@ function Process({ app, name, process, may, type, reload }) {
       <button type="submit" class="primary" disabled=${!changed || action.busy}>Scale</button>
       <${ActionResult} action=${action} />
     </form>`}
-    ${type && type !== "production" && html`<p class="quiet">A ${type} app doesn't scale by itself: the maximum takes
-      effect in a production app.</p>`}
+    ${type && type !== "production" && html`<p class="quiet">A ${type} app doesn't scale: the maximum takes effect
+      only in a production app.</p>`}
   </section>`;
 }
 
@@ -74,13 +74,13 @@ function Cores({ app, cores, may, reload }) {
     event.preventDefault();
     return action.run(async () => {
       await call(ofApp(app, "/cores"), { method: "PATCH", body: { pull: Number(pull), push: Number(push) } });
-      return "The cores are changed.";
+      return "The cores were changed.";
     });
   };
   const changed = Number(pull) !== cores.pull || Number(push) !== cores.push;
   return html`<section class="panel" aria-label="Cores">
     <h3>Cores</h3>
-    <p class="quiet">How many jobs of each queue run at a time.</p>
+    <p class="quiet">The maximum number of jobs of each queue that run concurrently.</p>
     ${may("admin")
       ? html`<form class="row" onSubmit=${change}>
           <label class="field small"><span>Pull</span>

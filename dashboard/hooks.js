@@ -35,7 +35,7 @@ export function usePoll(key, load, everyMs) {
         if (abort.signal.aborted) return;
         setState((before) => ({ key, data: before.key === key ? before.data : null, problem }));
       }
-      // A slow host, or a host with many apps, is asked less often.
+      // A slow host, or a host with many apps, is polled less often.
       if (everyMs) timer = setTimeout(run, Math.max(everyMs, 10 * (performance.now() - started)));
     };
     run();

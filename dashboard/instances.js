@@ -32,5 +32,5 @@ export function Instances({ app, may }) {
   ];
   return html`<${Loading} of=${polled} /><${ActionResult} action=${action} />
     ${polled.data && html`<${Table} caption=${`Instances of ${app}`} columns=${columns} rows=${polled.data.items}
-      keyOf=${(it) => it.id} empty="No instance runs. The next request starts one." />`}`;
+      keyOf=${(it) => it.id} empty="No instance is running." />`}`;
 }

@@ -60,10 +60,11 @@ export function Load({ app }) {
   return html`<div>
     <p class="row"><${StreamState} state=${state} />
       <span class="quiet">${last.instances} ${last.instances === 1 ? "instance" : "instances"},
-        ${` ${ms(last.cpu_ms)}`} of CPU time since the host started</span></p>
+        ${` ${ms(last.cpu_ms)}`} of CPU time since the start of the host</span></p>
     <div class="columns">${queue("pull")}${queue("push")}</div>
     <div class="columns">
-      <${Chart} title="CPU, of one processor" series=${CPU} format=${percent} data=${data((it) => it.cpu_percent)} />
+      <${Chart} title="CPU (100 % is one processor)" series=${CPU} format=${percent}
+        data=${data((it) => it.cpu_percent)} />
       <${Chart} title="Memory of its instances" series=${MEMORY} format=${bytes} unit="bytes"
         data=${data((it) => it.memory_bytes)} />
     </div>

@@ -9,7 +9,7 @@ import { setFilters } from "./route.js";
 import { ActionResult, ChoiceFilter, Loading, StreamState, TextFilter } from "./ui.js";
 
 const PAGE = 500;
-// Lines that the page keeps. The oldest lines leave first.
+// Lines that the page keeps. The oldest lines are dropped first.
 const LINES_MAX = 5000;
 const SHOWN_MAX = 1000;
 

@@ -13,7 +13,7 @@ const PAGE = 1000;
 // Rows of the table. Filters select among all apps.
 const ROWS_MAX = 500;
 
-// Returns all apps with their metrics. An app that sleeps has none.
+// Returns all apps with their metrics. Only apps that are awake have metrics.
 async function load(options) {
   const [apps, metrics] = await Promise.all([allApps(options), call(`/v1/metrics?limit=${PAGE}`, options)]);
   const loads = new Map(metrics.items.map((load) => [load.app, load]));
@@ -125,7 +125,8 @@ export function Overview({ query }) {
   </main>`;
 }
 
-// The status is for tokens of all apps, and has the status 503 while something is wrong.
+// Returns the host's status, or null if the token is limited to some apps. The response is 503
+// while the host has a problem.
 async function statusOf(options) {
   const response = await call("/v1/status", options).catch((problem) => problem.body ?? null);
   return response?.version ? response : null;
@@ -150,6 +151,7 @@ function Problems({ status }) {
   const problems = [
     ...status.data_folder_problems,
     ...status.middleware_problems.map(({ plugin, why }) => `middleware ${plugin}: ${why}`),
+    ...status.gate_problems.map(({ plugin, why }) => `gate ${plugin}: ${why}`),
     ...(status.apps_in_error.length > 0 ? [`apps in error: ${status.apps_in_error.join(", ")}`] : []),
   ];
   if (problems.length === 0) return null;

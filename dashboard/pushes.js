@@ -15,7 +15,7 @@ export function Pushes({ app, query, may }) {
   const action = useAction(polled.reload);
   const cancel = (id) => action.run(async () => {
     await call(ofApp(app, `/pushes/${encodeURIComponent(id)}/cancel`), { method: "POST" });
-    return `${id} is cancelled.`;
+    return `${id} was cancelled.`;
   });
   const columns = [
     { name: "Push job", cell: (it) => html`<a href=${link(["apps", app, "pushes"], { push: it.id })}>${it.id}</a>` },

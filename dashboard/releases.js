@@ -7,7 +7,7 @@ import { useAction, usePoll } from "./hooks.js";
 import { link, setFilters } from "./route.js";
 import { ActionResult, Badge, ConfirmButton, Loading, Table } from "./ui.js";
 
-// A rollback to these is refused by the host.
+// The host refuses a rollback to a release in one of these states.
 const UNUSABLE = ["build_error", "deployment_error"];
 
 export function Releases({ app, info, query, may }) {
@@ -15,7 +15,7 @@ export function Releases({ app, info, query, may }) {
   const action = useAction(polled.reload);
   const rollBack = (release) => action.run(async () => {
     const created = await call(ofApp(app, "/rollback"), { method: "POST", body: { release } });
-    return `${created.name} serves, with the content of v${release}.`;
+    return `${created.name}, a copy of v${release}, serves.`;
   });
   const compared = query.diff;
   const columns = [

@@ -12,7 +12,7 @@ export function Schedules({ app, may }) {
   const action = useAction(polled.reload);
   const run = (process) => action.run(async () => {
     await call(ofApp(app, `/schedules/${encodeURIComponent(process)}/run`), { method: "POST" });
-    return `${process} runs now.`;
+    return `A run of ${process} was requested.`;
   });
   const items = polled.data?.items ?? [];
   return html`<${Loading} of=${polled} /><${ActionResult} action=${action} />
@@ -26,8 +26,8 @@ export function Schedules({ app, may }) {
         <div><dt>Next run</dt><dd>${moment(it.next_run_at)} <span class="quiet">${ago(it.next_run_at)}</span></dd></div>
         <div><dt>Last run</dt><dd>${moment(it.last_run_at)}
           ${it.last_state && html` <${Badge} state=${it.last_state} />`}</dd></div>
-        <div><dt>Missed runs</dt><dd>${it.missed}</dd></div>
-        <div><dt>Overlap</dt><dd>${it.overlap}</dd></div>
+        <div><dt>Policy for missed runs</dt><dd>${it.missed}</dd></div>
+        <div><dt>Policy for overlapping runs</dt><dd>${it.overlap}</dd></div>
       </dl>
       <${Table} caption=${`Runs of ${it.process}`} columns=${columns(app)} rows=${it.runs} empty="No run yet."
         keyOf=${(one) => `${one.started_at} ${one.event}`} />
