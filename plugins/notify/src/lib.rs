@@ -12,9 +12,9 @@
 //! events.
 //!
 //! A response with a 2xx status completes the event. After 408, 429, 5xx or a failed connection,
-//! the event is posted again, after `retry-after` if the webhook sends it. Any other status makes
-//! the event a dead letter. The header `idempotency-key` contains the event's id, which is the same
-//! in each attempt.
+//! the event is posted again, after `retry-after` if the webhook sends it, but at most an hour
+//! later. Any other status makes the event a dead letter. The header `idempotency-key` contains the
+//! event's id, which is the same in each attempt.
 
 use isopod_sdk::plugin::Activity;
 use isopod_sdk::prelude::*;
@@ -25,6 +25,9 @@ isopod_sdk::hook!(on_event);
 
 /// The longest time for a request, shorter than the time limit of a call.
 const TIMEOUT: Duration = Duration::from_secs(8);
+
+/// The longest delay of an attempt that a webhook can request.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(60 * 60);
 
 async fn on_event(event: Event) -> Result<(), EventError> {
     // A missing config var can be set before the next attempt.
@@ -47,7 +50,7 @@ async fn on_event(event: Event) -> Result<(), EventError> {
     match response.status {
         200..=299 => Ok(()),
         408 | 429 | 500.. => match response.headers.get("retry-after").and_then(|seconds| seconds.parse().ok()) {
-            Some(seconds) => Err(failed()).retry_after(Duration::from_secs(seconds)),
+            Some(seconds) => Err(failed()).retry_after(Duration::from_secs(seconds).min(RETRY_AFTER_MAX)),
             None => Err(failed()).retry(),
         },
         _ => Err(failed()).permanent(),

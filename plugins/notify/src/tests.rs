@@ -73,9 +73,15 @@ fn only_temporary_failures_are_retried() {
         assert_eq!(failure.next(), next, "{status}");
         assert!(failure.to_string().contains(&status.to_string()), "{failure}");
     }
-    let (host, _) = host(|| Ok(Response::new(429).with_header("retry-after", "7")));
-    let failure = host.deliver_to_hook(deployed(), on_event).failure();
-    assert_eq!(failure.next(), Next::RetryAfter(Duration::from_secs(7)));
+}
+
+#[test]
+fn a_webhook_delays_an_event_by_at_most_an_hour() {
+    for (header, seconds) in [("7", 7), ("3600", 3_600), ("31536000", 3_600), ("18446744073709551615", 3_600)] {
+        let (host, _) = host(move || Ok(Response::new(429).with_header("retry-after", header)));
+        let failure = host.deliver_to_hook(deployed(), on_event).failure();
+        assert_eq!(failure.next(), Next::RetryAfter(Duration::from_secs(seconds)), "{header}");
+    }
 }
 
 #[test]
