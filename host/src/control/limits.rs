@@ -28,6 +28,10 @@ pub(crate) const UPLOADS_PER_TOKEN: u64 = UPLOADS_MAX / 2;
 /// single app can't take all permits.
 pub(crate) const UPLOADS_PER_APP: u64 = UPLOADS_MAX / 2;
 
+/// Bundles of new apps and of plugins that are read at the same time, before their push jobs.
+/// Further ones wait: reading a bundle takes several times its size.
+pub(crate) const NEW_BUNDLES_READ_MAX: usize = 2;
+
 /// `Retry-After` of a refused upload.
 pub(crate) const UPLOADS_RETRY_AFTER: Duration = Duration::from_secs(2);
 

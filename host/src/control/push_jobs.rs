@@ -73,7 +73,10 @@ impl PushJobs {
         key: Option<String>,
     ) -> Result<Accepted, DeployError> {
         self.shutdown.ensure_open()?;
-        let name = verify::read_plugin_name(&received, kind).await.map_err(unusable)?;
+        let name = {
+            let _reading = self.pushes.acquire_reading().await;
+            verify::read_plugin_name(&received, kind).await.map_err(unusable)?
+        };
         let (app, created_app) = match self.app_table.handle(&name) {
             Ok(app) => (app, false),
             Err(DeployError::UnknownApp(_)) => {
@@ -119,9 +122,13 @@ impl PushJobs {
             Err(DeployError::UnknownApp(_)) => {}
             Err(error) => return Err(error),
         }
-        let verified = verify::read(&received, kind, Manifest::new(name.clone())).await.map_err(unusable)?;
-        // The manifest selects the type. A bare component, typically a first try, makes a dev app.
-        let app_type = if verified.has_manifest { verified.manifest.app_type } else { AppType::Dev };
+        let app_type = {
+            let _reading = self.pushes.acquire_reading().await;
+            let verified = verify::read(&received, kind, Manifest::new(name.clone())).await.map_err(unusable)?;
+            // The manifest selects the type. A bare component, typically a first try, makes a dev
+            // app.
+            if verified.has_manifest { verified.manifest.app_type } else { AppType::Dev }
+        };
         match self.apps.create(name, app_type, "created by its first push", requester).await {
             Ok(_) => {
                 let app = self.app_table.handle(name).map_err(|_| DeployError::BeingDestroyed(name.clone()))?;

@@ -44,6 +44,8 @@ struct Table {
     queued: Arc<Semaphore>,
     /// Permits of push jobs that run.
     running: Semaphore,
+    /// Permits to read the bundle of a new app or of a plugin before its push job.
+    reading: Semaphore,
     uploads_by_token: Arc<Shares>,
     uploads_by_app: Arc<Shares>,
 }
@@ -57,6 +59,7 @@ impl Pushes {
             live: Mutex::default(),
             queued: Arc::new(Semaphore::new(options.queued_max)),
             running: Semaphore::new(options.parallel),
+            reading: Semaphore::new(limits::NEW_BUNDLES_READ_MAX),
             uploads_by_token: Shares::new(limits::UPLOADS_MAX, limits::UPLOADS_PER_TOKEN),
             uploads_by_app: Shares::new(limits::UPLOADS_MAX, limits::UPLOADS_PER_APP),
             options,
@@ -94,6 +97,12 @@ impl Pushes {
     pub(in crate::control) async fn acquire_running(&self) -> Option<SemaphorePermit<'_>> {
         // The semaphore is never closed.
         self.0.running.acquire().await.ok()
+    }
+
+    /// Waits for the permit to read the bundle of a new app or of a plugin.
+    pub(in crate::control) async fn acquire_reading(&self) -> Option<SemaphorePermit<'_>> {
+        // The semaphore is never closed.
+        self.0.reading.acquire().await.ok()
     }
 
     /// Returns the current state of a push job of an app that exists.
