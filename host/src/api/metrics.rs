@@ -59,6 +59,8 @@ pub(super) struct AppMetrics {
     instances: usize,
     /// CPU time of its guests since the host started.
     cpu_ms: u64,
+    /// The part of `cpu_ms` that middleware and providers used for the app.
+    plugin_cpu_ms: u64,
     /// In percent of one processor, in the last second.
     cpu_percent: f64,
     memory_bytes: usize,
@@ -158,6 +160,7 @@ impl AppMetrics {
             app_type,
             state,
             cpu_ms: millis(resources.cpu()),
+            plugin_cpu_ms: millis(resources.plugin_cpu()),
             cpu_percent: resources.cpu_percent(),
             memory_bytes: instances.iter().map(|instance| instance.status.memory_bytes).sum(),
             instances: count(&instances),

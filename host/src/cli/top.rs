@@ -103,7 +103,7 @@ fn app_text(app: &AppSample) -> String {
         ("type", app.kind.clone()),
         ("state", app.state.clone()),
         ("instances", app.instances.to_string()),
-        ("CPU", format!("{} %, {} total", percent(app.cpu_percent), output::duration(app.cpu_ms))),
+        ("CPU", format!("{} %, {} total", percent(app.cpu_percent), app.cpu_time())),
         ("memory", output::size(app.memory_bytes)),
         ("pull queue", queue_text(&app.pull, "requests")),
         ("push queue", queue_text(&app.push, "events")),

@@ -71,6 +71,7 @@ pub(super) fn plugin_failed(failure: &PluginFailure, is_dev: bool) -> Failed {
         PluginFailureReason::Invoke(InvokeError::Stopping) => {
             return (problem::stopping("the host is stopping: the request was not started"), None);
         }
+        PluginFailureReason::AppDestroyed => return explain(&InvokeError::Destroyed),
         PluginFailureReason::Busy => (StatusCode::SERVICE_UNAVAILABLE, "plugin-busy", "A plugin of the app is busy"),
         PluginFailureReason::Unavailable(_) => {
             (StatusCode::SERVICE_UNAVAILABLE, "plugin-unavailable", "A plugin of the app is not serving")

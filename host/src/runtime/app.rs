@@ -77,11 +77,16 @@ impl App {
         self.resident.add(release);
     }
 
-    /// Waits until all accepted jobs have completed, in every release. Only useful once no new job
-    /// can arrive.
+    /// Waits until all accepted jobs and all calls of plugins have completed, in every release.
+    /// Only useful once no new job can arrive.
     pub(crate) async fn drained(&self) {
-        while let Some(busy) = self.resident.busy_pool() {
-            busy.drained().await;
+        loop {
+            // An app's middlewares are called before its jobs and after them.
+            self.resources.plugin_calls_ended().await;
+            match self.resident.busy_pool() {
+                Some(busy) => busy.drained().await,
+                None => return,
+            }
         }
     }
 

@@ -1,5 +1,5 @@
 //! Asks gates about releases: plugins that may refuse the activation of a release. A call runs in
-//! an instance of the gate's release that serves, on the CPU account of the app. Never decides what
+//! an instance of the gate's release that serves, on the gate's CPU account. Never decides what
 //! happens after a refusal or a failure.
 
 use super::{app::App, directory::Directory, plugin_call::PluginFailureReason, plugin_use::PluginOutcome};

@@ -403,11 +403,12 @@ fn fail(pool: &Pool, refused: InvokeError, input: &Input, request_id: &str) -> I
     attribute_to_body(refused, input, pool)
 }
 
-/// Counts and logs the fault of a job.
-pub(super) fn report_outcome(pool: &Pool, refused: &InvokeError, input: &Input, request_id: &str) {
-    let InvokeError::Fault(fault) = refused else { return };
-    report(pool, fault, request_id, input);
+/// Counts and logs the fault of a job. Returns whether it counts against the release.
+pub(super) fn report_outcome(pool: &Pool, refused: &InvokeError, input: &Input, request_id: &str) -> bool {
+    let InvokeError::Fault(fault) = refused else { return false };
+    let counts_against_release = report(pool, fault, request_id, input);
     pool.resources().evict_after(fault, pool.program());
+    counts_against_release
 }
 
 /// Lets a guest finish after its response has started. The slot stays leased until then, or until
@@ -422,15 +423,18 @@ fn finish_in_background(pool: &Arc<Pool>, mut lease: Lease, rest: Unfinished, (r
         let Some((rest, _)) = pool.resources().cancellation().run_until_cancelled(rest).await else { return };
         match rest {
             Ok(instance) => lease.put_instance(instance),
-            Err(fault) => report(&pool, &fault, request_id.as_ref(), &input),
+            Err(fault) => {
+                report(&pool, &fault, request_id.as_ref(), &input);
+            }
         }
     });
 }
 
-/// Counts a fault and writes it to the app's log, unless the client caused it.
-fn report(pool: &Pool, fault: &Fault, request_id: &str, input: &Input) {
+/// Counts a fault and writes it to the app's log, unless the client caused it. Returns whether it
+/// counts against the release.
+fn report(pool: &Pool, fault: &Fault, request_id: &str, input: &Input) -> bool {
     if matches!(fault, Fault::ClientGone | Fault::BadRequest { .. }) {
-        return;
+        return false;
     }
     // These faults must not take a release out of service. The host was full, or a provider failed,
     // which counts against the provider's own release. Or the app was too busy to give the guest
@@ -451,6 +455,7 @@ fn report(pool: &Pool, fault: &Fault, request_id: &str, input: &Input) {
     }
     let stream = Stream::Log(Level::Error);
     pool.program().sandbox().output.line(OutputLine { stream, context: "isopod", request_id, text: &text });
+    counts_against_release
 }
 
 #[cfg(test)]

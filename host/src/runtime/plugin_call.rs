@@ -1,6 +1,7 @@
 //! One call of a plugin of any kind. Leases an instance from the plugin's pool, and runs the
-//! plugin's work on the CPU account of the calling app, within the plugin's time limit. Counts and
-//! logs a failure as the plugin's.
+//! plugin's work within the plugin's time limit, until the calling app is destroyed. It runs on the
+//! CPU account of the app; a gate runs on its own account. Counts and logs a failure as the
+//! plugin's.
 
 use crate::runtime::{
     error::InvokeError,
@@ -23,6 +24,8 @@ pub(in crate::runtime) enum CallError {
     OtherKind,
     #[error("the app already uses its share of the plugin's instances")]
     ShareInUse,
+    #[error("the app was destroyed before the call completed")]
+    AppDestroyed,
     #[error(transparent)]
     Invoke(#[from] InvokeError),
 }
@@ -40,6 +43,8 @@ pub(crate) enum PluginFailureReason {
     /// All instances that the app may use are in use.
     #[error("all of its instances that the app may use are in use")]
     Busy,
+    #[error("the app was destroyed before the call completed")]
+    AppDestroyed,
     #[error(transparent)]
     Invoke(InvokeError),
     #[error("it responds with the static file `{0}`, which the app doesn't have")]
@@ -51,6 +56,7 @@ impl From<CallError> for PluginFailureReason {
         match error {
             CallError::OtherKind => Self::Missing,
             CallError::ShareInUse => Self::Busy,
+            CallError::AppDestroyed => Self::AppDestroyed,
             CallError::Invoke(
                 InvokeError::QueueFull(_) | InvokeError::QueueTimeout(_) | InvokeError::Fault(Fault::NoRoom { .. }),
             ) => Self::Busy,
@@ -59,10 +65,12 @@ impl From<CallError> for PluginFailureReason {
     }
 }
 
-/// The app that a plugin is called for, which pays for the CPU time.
+/// The app that a plugin is called for.
 #[derive(Clone, Copy)]
-pub(in crate::runtime) struct Payer<'a> {
+pub(in crate::runtime) struct Caller<'a> {
     pub(in crate::runtime) resources: &'a AppResources,
+    /// The resources whose CPU account pays for the call.
+    pub(in crate::runtime) payer: &'a AppResources,
     pub(in crate::runtime) class: Class,
     /// The number of calls that wait for the plugin.
     pub(in crate::runtime) depth: u32,
@@ -92,7 +100,7 @@ impl Drop for CpuUse<'_> {
 /// Calls an instance of a plugin's pool for an app.
 pub(in crate::runtime) async fn call_pool<T, F>(
     pool: &Arc<Pool>,
-    payer: Payer<'_>,
+    caller: Caller<'_>,
     calls: &PluginCalls,
     (request_id, input): (&impl Id, &Input),
     work: impl FnOnce(Box<Instance>) -> F + Send + 'static,
@@ -109,7 +117,7 @@ where
         Ok(mut lease) => {
             let (cpu, admitted) = (lease.cpu.clone(), lease.admitted);
             let used = CpuUse::begin(calls, &cpu);
-            let work = Box::pin(current_call(pool, &lease, payer.depth).scope(async move {
+            let work = Box::pin(current_call(pool, &lease, caller.depth).scope(async move {
                 let (decided, instance) = match lease.instance().await {
                     Ok(instance) => work(instance).await,
                     Err(fault) => (Err(fault), None),
@@ -117,16 +125,23 @@ where
                 lease.put_instance(instance);
                 (decided, lease)
             }));
-            let run = payer.resources.run(payer.class, pool.program(), work).counted_in(cpu);
+            let run = caller.payer.run(caller.class, pool.program(), work).counted_in(cpu);
+            let run = caller.resources.cancellation().run_until_cancelled(run);
             let outcome = run_within(deadline, pool, admitted, run).await;
             drop(used);
-            outcome.and_then(|((decided, _lease), _)| decided.map_err(InvokeError::from))
+            match outcome {
+                Ok(Some(((decided, _lease), _))) => decided.map_err(InvokeError::from),
+                Ok(None) => return Err(CallError::AppDestroyed),
+                Err(refused) => Err(refused),
+            }
         }
         Err(refused) => Err(refused),
     };
     drop(call);
     outcome.map_err(|refused| {
-        report_outcome(pool, &refused, input, request_id.as_ref());
+        if report_outcome(pool, &refused, input, request_id.as_ref()) {
+            calls.count_failure();
+        }
         CallError::Invoke(refused)
     })
 }
@@ -142,7 +157,8 @@ impl ActiveRelease {
     }
 
     /// Calls an instance of this plugin for an app with these resources. `entry` is the plugin's
-    /// kind.
+    /// kind. A gate pays for its own CPU time: an app that uses all of its CPU time must not delay
+    /// the decision about its next release, which may be the correction.
     pub(super) async fn call_plugin<T, F>(
         &self,
         entry: Entry,
@@ -156,13 +172,14 @@ impl ActiveRelease {
         F: Future<Output = (Result<T, Fault>, Option<Box<Instance>>)> + Send + 'static,
     {
         let pool = self.plugin_pool(entry).ok_or(CallError::OtherKind)?;
-        let payer = Payer { resources, class: Class::Pull, depth: 0 };
+        let payer = if entry == Entry::Gate { pool.resources() } else { resources };
+        let caller = Caller { resources, payer, class: Class::Pull, depth: 0 };
         let counters = (entry == Entry::Middleware).then(|| calls.counters());
         let work = move |mut instance: Box<Instance>| {
             counters.into_iter().for_each(|counters| instance.set_counters(counters));
             work(instance)
         };
-        call_pool(pool, payer, calls, (request_id, &Input::none()), work).await
+        call_pool(pool, caller, calls, (request_id, &Input::none()), work).await
     }
 
     /// Calls this plugin's check of a config. The inner error is the plugin's message. Runs on the

@@ -10,7 +10,7 @@ use std::{
     },
     time::Duration,
 };
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 
 /// The middlewares that handle requests to a release before it does, in order. Never empty.
 pub(crate) struct Chain(Box<[ChainLink]>);
@@ -68,6 +68,8 @@ pub(crate) struct PluginCalls {
     /// Whether the counters outlive the releases that refer to them.
     is_kept: AtomicBool,
     outcomes: [AtomicU64; PluginOutcome::ALL.len()],
+    /// The calls whose failure counts against the plugin's release.
+    failures: AtomicU64,
     cpu_ns: AtomicU64,
     /// The calls that may begin now: `size`, less those in progress.
     slots: Semaphore,
@@ -76,6 +78,8 @@ pub(crate) struct PluginCalls {
     share: AtomicU32,
     /// The calls that wait for a slot.
     waiting: AtomicU32,
+    /// Notified when a call ends.
+    call_ended: Notify,
     /// The token buckets that the plugin has for the app.
     counters: Arc<Counters>,
 }
@@ -86,11 +90,13 @@ impl PluginCalls {
             plugin,
             is_kept: AtomicBool::new(false),
             outcomes: Default::default(),
+            failures: AtomicU64::new(0),
             cpu_ns: AtomicU64::new(0),
             slots: Semaphore::new(0),
             size: AtomicU32::new(0),
             share: AtomicU32::new(0),
             waiting: AtomicU32::new(0),
+            call_ended: Notify::new(),
             counters: Arc::default(),
         }
     }
@@ -121,6 +127,11 @@ impl PluginCalls {
         self.outcomes[outcome as usize].fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Counts a failure that counts against the plugin's release.
+    pub(super) fn count_failure(&self) {
+        self.failures.fetch_add(1, Ordering::Relaxed);
+    }
+
     pub(super) fn add_cpu(&self, cpu: Duration) {
         self.cpu_ns.fetch_add(u64::try_from(cpu.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
@@ -130,10 +141,11 @@ impl PluginCalls {
         self.outcomes[outcome as usize].load(Ordering::Relaxed)
     }
 
-    /// Returns the number of all calls, and of those that failed.
+    /// Returns the number of all calls, and of those whose failure counts against the plugin's
+    /// release.
     pub(super) fn counts(&self) -> Counts {
         let requests = PluginOutcome::ALL.iter().map(|outcome| self.with_outcome(*outcome)).sum();
-        Counts { requests, failures: self.with_outcome(PluginOutcome::Failure) }
+        Counts { requests, failures: self.failures.load(Ordering::Relaxed) }
     }
 
     /// Returns the CPU time of all calls.
@@ -156,6 +168,18 @@ impl PluginCalls {
         Some(PluginCall { calls: self, slot: Some(slot) })
     }
 
+    /// Waits until no call is in progress. Only useful once no new call can begin.
+    pub(super) async fn ended(&self) {
+        loop {
+            let call_ended = self.call_ended.notified();
+            let size = self.size.load(Ordering::Acquire) as usize;
+            if self.slots.available_permits() >= size {
+                return;
+            }
+            call_ended.await;
+        }
+    }
+
     /// Changes the number of calls that may be in progress. A smaller number applies as calls end.
     fn resize(&self, share: u32) {
         self.share.store(share, Ordering::Relaxed);
@@ -176,6 +200,7 @@ impl PluginCalls {
             Ok(_) => slot.forget(),
             Err(_) => drop(slot),
         }
+        self.call_ended.notify_waiters();
     }
 }
 
@@ -286,14 +311,30 @@ mod tests {
     }
 
     #[test]
+    fn the_end_of_all_calls_includes_those_that_wait() {
+        let calls = calls();
+        assert!(calls.ended().now_or_never().is_some(), "no call has begun");
+        let first = begun(&calls, 1);
+        let (mut second, mut ended) = (Box::pin(calls.begin(1, 9)), Box::pin(calls.ended()));
+        assert!(second.as_mut().now_or_never().is_none() && ended.as_mut().now_or_never().is_none());
+        drop(first);
+        assert!(ended.as_mut().now_or_never().is_none(), "the second call begins");
+        let second = second.as_mut().now_or_never().flatten();
+        assert!(second.is_some() && ended.as_mut().now_or_never().is_none());
+        drop(second);
+        assert!(ended.as_mut().now_or_never().is_some());
+    }
+
+    #[test]
     fn outcomes_and_cpu_time_add_up() {
         let calls = calls();
         PluginOutcome::ALL.into_iter().for_each(|outcome| calls.count(outcome));
         calls.count(PluginOutcome::Failure);
+        calls.count_failure();
         calls.add_cpu(Duration::from_micros(3));
         calls.add_cpu(Duration::from_micros(4));
         assert_eq!(PluginOutcome::ALL.map(|outcome| calls.with_outcome(outcome)), [1, 1, 1, 1, 1, 2]);
         assert_eq!(calls.cpu(), Duration::from_micros(7));
-        assert_eq!(calls.counts(), Counts { requests: 7, failures: 2 });
+        assert_eq!(calls.counts(), Counts { requests: 7, failures: 1 });
     }
 }

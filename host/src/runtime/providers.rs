@@ -15,7 +15,7 @@ use super::{
     error::InvokeError,
     invoke::Input,
     limits,
-    plugin_call::{Payer, PluginFailureReason, call_pool},
+    plugin_call::{Caller, PluginFailureReason, call_pool},
     plugin_use::{PluginCalls, PluginOutcome},
     resources::AppResources,
 };
@@ -73,12 +73,13 @@ impl AppProviders {
         let release = release.map_err(PluginFailureReason::Unavailable)?;
         release.ensure_accepted(used)?;
         let pool = release.plugin_pool(Entry::Provider).ok_or(PluginFailureReason::Missing)?;
-        let payer = Payer { resources: &self.resources, class, depth: depth + 1 };
+        let resources = &self.resources;
+        let caller = Caller { resources, payer: resources, class, depth: depth + 1 };
         let input = Input::of_bytes(call.argument_bytes());
         let request_id = request_id.to_owned();
         let id = request_id.clone();
         let work = move |instance: Box<Instance>| async move { instance.provide(call, &id).await };
-        Ok(call_pool(pool, payer, calls, (&request_id, &input), work).await.map_err(PluginFailureReason::from)?)
+        Ok(call_pool(pool, caller, calls, (&request_id, &input), work).await.map_err(PluginFailureReason::from)?)
     }
 }
 
@@ -113,7 +114,10 @@ impl CallFailure {
 
     fn kind(&self) -> ProviderErrorKind {
         match self {
-            Self::Stopping | Self::Provider(PluginFailureReason::Unavailable(_)) => ProviderErrorKind::Unavailable,
+            Self::Stopping
+            | Self::Provider(PluginFailureReason::Unavailable(_) | PluginFailureReason::AppDestroyed) => {
+                ProviderErrorKind::Unavailable
+            }
             Self::Provider(PluginFailureReason::Missing | PluginFailureReason::Version(_)) => {
                 ProviderErrorKind::Missing
             }

@@ -44,6 +44,18 @@ fn a_failing_gate_is_skipped_with_a_note_if_its_settings_say_so() {
     assert_eq!(host.metric(failures), 1.0);
 }
 
+/// An app that uses all of its CPU time can't delay the decision.
+#[test]
+fn the_cpu_time_of_a_gate_is_charged_to_the_gate() {
+    let host = host_with_gate("{ shop = \"spin\" }", "on_failure = \"pass\"");
+    host.deploy("shop", hello());
+    let of_calls = host.metric("isopod_app_plugin_cpu_seconds_total{app=\"shop\",plugin=\"probe-gate\"}");
+    let of_app = host.metric("isopod_app_cpu_seconds_total{app=\"shop\"}");
+    let of_gate = host.metric("isopod_app_cpu_seconds_total{app=\"probe-gate\"}");
+    assert!(of_calls > 0.0 && of_gate >= of_calls && of_app < of_calls, "{of_calls} {of_app} {of_gate}");
+    assert_eq!(host.metrics("shop")["plugin_cpu_ms"], 0);
+}
+
 fn problems(host: &Host) -> Value {
     host.api(Ask::get("/v1/status")).expect(200).json()["gate_problems"].clone()
 }

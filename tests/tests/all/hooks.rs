@@ -2,7 +2,7 @@
 //! webhook.
 
 use isopod_tests::{
-    Ask, Bundle, Host, Queue, Upstream, guest,
+    Ask, Bundle, Host, Neighbour, Queue, Upstream, guest,
     plugins::shipped_plugin,
     upstream::{Arrived, Then, response},
     wait_for,
@@ -189,11 +189,13 @@ fn a_failing_hook_gets_a_dead_letter_and_an_alert() {
 fn deploys_complete_while_a_hook_never_responds() {
     let webhook = Webhook::start(0);
     let host = webhook.host();
+    let neighbour = Neighbour::beside(&host);
     for app in ["shop", "wiki", "shop"] {
         deploy(&host, app);
     }
     webhook.until(CREATED, "shop");
     assert_eq!(host.show("shop")["release"], 2);
+    neighbour.finish();
 }
 
 #[test]

@@ -4,7 +4,7 @@
 use std::process::Stdio;
 
 use isopod_tests::{
-    Ask, Bundle, Host, Neighbour, guest,
+    Answer, Ask, Bundle, Host, Neighbour, guest,
     middleware::{probe_plugin, used, with_middleware},
     program, wait_for,
 };
@@ -144,6 +144,59 @@ fn a_stopped_plugin_fails_requests_only_where_it_is_required() {
     assert_eq!(host.get("passing", "/").expect(200).text(), "Hello, world!");
     host.start_app("probe");
     host.get("refusing", "/").expect(200);
+}
+
+/// A host with the plugin, whose calls may take long.
+fn host_with_slow_probe() -> Host {
+    let host = Host::start();
+    let manifest = "name = \"probe\"\nkind = \"plugin\"\nplugin = { version = \"1.0.0\", time_limit = \"10s\" }\n";
+    host.installed(&Bundle::archive(manifest, &guest("probe-plugin")));
+    host
+}
+
+fn busy_instances(host: &Host) -> usize {
+    host.instances("probe").iter().filter(|seen| seen["state"] == "busy").count()
+}
+
+/// Destroys apps while a request to each is in a middleware, once the calls have `begun`. Returns
+/// the responses.
+fn destroyed_in_a_call(host: &Host, apps: &[&str], begun: impl Fn() -> bool) -> Vec<Answer> {
+    std::thread::scope(|scope| {
+        let asking: Vec<_> = apps.iter().map(|app| scope.spawn(move || host.get(app, "/"))).collect();
+        wait_for("the calls of the plugin", || (busy_instances(host) == apps.len() && begun()).then_some(()));
+        let destroying: Vec<_> = apps
+            .iter()
+            .map(|app| scope.spawn(move || host.api(Ask::new("DELETE", format!("/v1/apps/{app}")))))
+            .collect();
+        destroying.into_iter().for_each(|asked| drop(asked.join().expect("asking does not panic").expect(204)));
+        asking.into_iter().map(|asked| asked.join().expect("asking does not panic")).collect()
+    })
+}
+
+/// The calls take longer than a destroy waits for accepted work.
+#[test]
+fn the_calls_of_a_destroyed_app_are_cancelled() {
+    let host = host_with_slow_probe();
+    let apps = ["refuse", "pass"];
+    for on_failure in apps {
+        let slow = used("{ request = { sleep = 9000 } }", &format!("on_failure = \"{on_failure}\""));
+        host.deploy(on_failure, app(on_failure, &[slow.clone(), slow.clone(), slow]));
+    }
+    let answers = destroyed_in_a_call(&host, &apps, || true);
+    assert!(answers.iter().all(|answer| answer.status == 503), "{answers:?}");
+    assert_eq!(busy_instances(&host), 0);
+}
+
+#[test]
+fn a_response_in_a_middleware_is_sent_before_its_app_is_destroyed() {
+    let host = host_with_slow_probe();
+    host.deploy("shop", app("shop", &[used("{ request = \"pass\", response = { sleep = 1000 } }", "")]));
+    let calls = "isopod_app_plugin_calls_total{app=\"shop\",plugin=\"probe\",outcome=\"change\"}";
+    // The first call, with the request, has ended.
+    let begun = || host.metric(calls) >= 1.0 && busy_instances(&host) == 1;
+    for answer in destroyed_in_a_call(&host, &["shop"], begun) {
+        assert_eq!(answer.expect(200).text(), "Hello, world!");
+    }
 }
 
 /// The app is cold after a start of the host, so it would serve before its plugin is loaded.

@@ -214,6 +214,9 @@ fn the_cpu_time_of_a_provider_is_charged_to_the_app_that_calls_it() {
     let of_app = host.metric("isopod_app_cpu_seconds_total{app=\"shop\"}");
     let of_plugin = host.metric("isopod_app_cpu_seconds_total{app=\"probe\"}");
     assert!(of_calls > 0.0 && of_app >= of_calls && of_plugin < of_calls, "{of_calls} {of_app} {of_plugin}");
+    let shown = host.metrics("shop");
+    let [of_plugins, all] = ["plugin_cpu_ms", "cpu_ms"].map(|name| shown[name].as_u64().expect("a number"));
+    assert!(of_plugins > 0 && all >= of_plugins, "{shown}");
     let calls = "isopod_app_plugin_calls_total{app=\"shop\",plugin=\"probe\",outcome=\"return\"}";
     assert!(host.metric(calls) >= 1.0);
 }

@@ -90,7 +90,7 @@ fn app_facts(app: &AppSample, view: &View, look: Look) -> [Line<'static>; 3] {
         percent(app.cpu_percent),
         output::size(app.memory_bytes),
         app.instances,
-        output::duration(app.cpu_ms)
+        app.cpu_time()
     );
     let span = passed(view.history.span());
     let time_span = Line::styled(format!("the last {span}, newest at the right"), look.tone(Tone::Quiet));

@@ -5,7 +5,7 @@
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer};
 
-use super::super::limits;
+use super::super::{limits, output};
 
 /// One sample of a host, with the selected app separately if it is not awake.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -51,6 +51,9 @@ pub(super) struct AppSample {
     pub(super) state: String,
     pub(super) instances: u64,
     pub(super) cpu_ms: u64,
+    /// The part of `cpu_ms` that plugins used for the app.
+    #[serde(default)]
+    pub(super) plugin_cpu_ms: u64,
     pub(super) cpu_percent: f64,
     pub(super) memory_bytes: u64,
     pub(super) pull: QueueSample,
@@ -94,6 +97,16 @@ pub(super) struct Latency {
     pub(super) p50: Option<f64>,
     pub(super) p95: Option<f64>,
     pub(super) p99: Option<f64>,
+}
+
+impl AppSample {
+    /// Describes the CPU time since the host's start, with the part of plugins if there is one.
+    pub(super) fn cpu_time(&self) -> String {
+        match self.plugin_cpu_ms {
+            0 => output::duration(self.cpu_ms),
+            of_plugins => format!("{} ({} by plugins)", output::duration(self.cpu_ms), output::duration(of_plugins)),
+        }
+    }
 }
 
 impl Sample {
@@ -185,6 +198,13 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+
+    #[test]
+    fn the_cpu_time_of_plugins_is_shown_apart() {
+        let app = |plugin_cpu_ms| AppSample { cpu_ms: 12_000, plugin_cpu_ms, ..fixtures::app("shop", 1) };
+        assert_eq!(app(0).cpu_time(), "12s");
+        assert_eq!(app(11_000).cpu_time(), "12s (11s by plugins)");
+    }
 
     #[test]
     fn a_sample_is_decoded() {

@@ -238,6 +238,13 @@ impl AppResources {
         self.lock_plugins().clone()
     }
 
+    /// Waits until no call of a plugin for the app is in progress.
+    pub(crate) async fn plugin_calls_ended(&self) {
+        for calls in self.all_plugin_calls() {
+            calls.ended().await;
+        }
+    }
+
     /// Drops the token buckets of plugins for the app that are full.
     pub(crate) fn drop_full_counters(&self) {
         self.lock_plugins().iter().for_each(|calls| calls.drop_full_counters());
@@ -270,6 +277,11 @@ impl AppResources {
     /// Returns the CPU time that the app's guests have used since the host started.
     pub(crate) fn cpu(&self) -> Duration {
         self.cpu.time()
+    }
+
+    /// Returns the part of the CPU time that plugins used for the app. A gate pays for itself.
+    pub(crate) fn plugin_cpu(&self) -> Duration {
+        self.lock_plugins().iter().filter(|calls| !calls.is_kept()).map(|calls| calls.cpu()).sum()
     }
 
     /// Discards the CPU sample: no release of the app is in memory.
