@@ -210,7 +210,8 @@ pub const SWAP_WATCH: Duration = Duration::from_secs(10);
 /// verdict about a release that fails often.
 pub const CANARY_CALLS: u64 = 50;
 /// All apps use the new release of a plugin after this time, even if the first apps called it
-/// rarely.
+/// rarely. If only one app has called the release and its calls fail, the rollout watch waits for
+/// this time for the calls of a second app.
 pub const CANARY_WATCH: Duration = Duration::from_secs(5);
 /// Fewer failures than this are not significant, for any number of requests.
 pub const SWAP_FAILURES_MIN: u64 = 5;

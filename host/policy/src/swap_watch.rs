@@ -74,6 +74,55 @@ pub fn reference(old: Counts, first: Option<Counts>) -> Counts {
     first.filter(fails_more).unwrap_or(old)
 }
 
+/// The calls of a plugin by one app, of all its releases together.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct CallerCounts {
+    /// The calls before the swap.
+    pub before: Counts,
+    /// The calls of the new release.
+    pub new: Counts,
+}
+
+impl CallerCounts {
+    /// Returns whether the app's calls fail above this rate.
+    fn fails(&self, bound_of_all: f64) -> bool {
+        self.new.failures > 0 && self.new.failure_rate() > bound_of_all
+    }
+
+    /// Returns whether the app's calls fail clearly more often than before.
+    fn fails_more(&self) -> bool {
+        self.before.requests == 0 || self.new.failure_rate() > bound(&self.before)
+    }
+}
+
+/// Whether the calls of a plugin show that its new release itself is worse. The calls of one app
+/// don't: the app may cause the failures, even on purpose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Evidence {
+    /// The calls of several apps fail, or no second app called the release for long enough.
+    Sufficient,
+    /// Only one app has called the release so far.
+    OfOnlyCaller,
+    /// No other app's calls fail more often than before. The index is that of the app.
+    OfOneApp(usize),
+}
+
+/// Returns how much the failures of a release show, by the apps that called it. `waited` is the
+/// time since they became significant. If the calls of no app fail, the failures have another
+/// cause.
+pub fn evidence(worse: &Worse, callers: &[CallerCounts], waited: Duration) -> Evidence {
+    let bound = worse.bound;
+    let failing = || callers.iter().enumerate().filter(move |(_, caller)| caller.fails(bound));
+    let mut more = failing().filter(|(_, caller)| caller.fails_more()).map(|(app, _)| app);
+    match (more.next(), more.next()) {
+        (Some(_), Some(_)) => Evidence::Sufficient,
+        (Some(_), None) if callers.len() == 1 && waited < CANARY_WATCH => Evidence::OfOnlyCaller,
+        (Some(_), None) if callers.len() == 1 => Evidence::Sufficient,
+        (Some(app), None) => Evidence::OfOneApp(app),
+        (None, _) => failing().next().map_or(Evidence::Sufficient, |(app, _)| Evidence::OfOneApp(app)),
+    }
+}
+
 /// Returns whether an out-of-memory fault on a job of this size is due to the size, and therefore
 /// doesn't count against the release.
 pub fn is_by_size(input_bytes: u64, memory_bytes: u64) -> bool {
@@ -146,6 +195,33 @@ mod tests {
         assert_eq!(reference(old, Some(counts(10, 9))), counts(10, 9));
         assert_eq!(reference(old, Some(counts(4, 4))), old, "a few failures are not significant");
         assert_eq!(reference(old, Some(counts(1_000, 10))), old);
+    }
+
+    #[test]
+    fn the_calls_of_one_app_do_not_show_that_a_plugin_is_worse() {
+        let caller = |requests, failures| CallerCounts { new: counts(requests, failures), ..CallerCounts::default() };
+        let of = |callers: &[CallerCounts]| {
+            let worse = Worse { new: counts(10, 9), old: counts(100, 0), bound: 0.1 };
+            evidence(&worse, callers, Duration::ZERO)
+        };
+        let (failing, well) = (caller(9, 9), caller(40, 1));
+        assert_eq!(of(&[failing]), Evidence::OfOnlyCaller);
+        assert_eq!(of(&[well, failing, well]), Evidence::OfOneApp(1));
+        assert_eq!(of(&[well, failing, caller(1, 1)]), Evidence::Sufficient);
+        let failed_before = CallerCounts { before: counts(100, 90), ..failing };
+        assert_eq!(of(&[failed_before, failing]), Evidence::OfOneApp(1));
+        assert_eq!(of(&[failed_before, well]), Evidence::OfOneApp(0));
+        assert_eq!(of(&[]), Evidence::Sufficient, "no app caused the failures");
+        assert_eq!(of(&[well, well]), Evidence::Sufficient);
+    }
+
+    #[test]
+    fn the_calls_of_the_only_app_show_it_after_a_while() {
+        let worse = Worse { new: counts(9, 9), old: counts(100, 0), bound: 0.1 };
+        let caller = CallerCounts { new: counts(9, 9), ..CallerCounts::default() };
+        let after = |millis| evidence(&worse, &[caller], Duration::from_millis(millis));
+        assert_eq!(after(4_999), Evidence::OfOnlyCaller);
+        assert_eq!(after(5_000), Evidence::Sufficient);
     }
 
     #[test]

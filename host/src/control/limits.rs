@@ -123,7 +123,7 @@ pub(crate) const FREEZE_AFTER: Duration = Duration::from_secs(60);
 pub(crate) const FREEZE_CHECK_INTERVAL_MAX: Duration = Duration::from_secs(5);
 
 /// Standby releases of one app while the rollout watch observes a newer release. Beyond it the
-/// second oldest is dropped.
+/// second oldest is dropped, or the third if apps use the second in a canary phase.
 pub(crate) const STANDBY_RELEASES_MAX: usize = 4;
 
 /// Pause before a failing health check of a new instance is retried.

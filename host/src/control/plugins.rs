@@ -126,6 +126,12 @@ impl Plugins {
         Ok(self.users_of(plugin, uses.into_iter().map(|found| found.app).chain(callers)))
     }
 
+    /// Returns whether several apps may call a plugin. True if the store can't be read.
+    pub(in crate::control) async fn has_several_users(&self, plugin: &AppName) -> bool {
+        let users = self.users(plugin).await;
+        users.map_or(true, |users| users.apps.len() > 1 || users.is_required)
+    }
+
     fn users_of(&self, plugin: &AppName, apps: impl Iterator<Item = AppName>) -> Users {
         let apps = sorted(apps);
         Users { apps, is_required: self.is_required(plugin), ..Users::default() }

@@ -1,11 +1,12 @@
 //! One app, as seen by traffic: the release that serves, its previews, and all its instances. Never
 //! changes which release serves (`app/swap.rs`).
 
+mod callers;
 mod canary;
 mod swap;
 
 pub(super) use self::swap::Availability;
-use self::{canary::Canary, swap::Serving};
+use self::{callers::Callers, canary::Canary, swap::Serving};
 use super::{
     preview::Previews, release::ActiveRelease, resident::ResidentReleases, resources::AppResources,
     status::LiveInstance,
@@ -25,6 +26,8 @@ pub(crate) struct App {
     serving: ArcSwap<Serving>,
     /// The canary phase of a plugin's upgrade, while it is in progress.
     canary: ArcSwapOption<Canary>,
+    /// The callers of a plugin's new release, during the rollout watch.
+    callers: ArcSwapOption<Callers>,
     /// All releases that have taken jobs, including those that drain.
     resident: Arc<ResidentReleases>,
     /// The output of the latest build if it failed. Shown in a browser at the app's URL.
@@ -45,6 +48,7 @@ impl App {
             resources,
             serving: ArcSwap::from_pointee(Serving::nothing_deployed()),
             canary: ArcSwapOption::empty(),
+            callers: ArcSwapOption::empty(),
             previews: Arc::new(Previews::new(Arc::clone(&resident))),
             resident,
             build_error: ArcSwapOption::empty(),

@@ -65,12 +65,15 @@ impl Directory {
         plugin: &App,
         app: &AppName,
         used: &PluginReference,
-        calls: &PluginCalls,
+        calls: &Arc<PluginCalls>,
     ) -> Result<Arc<ActiveRelease>, String> {
         let former = plugin.former_for(app, calls).filter(|former| former.ensure_accepted(used).is_ok());
         match former {
             Some(former) => Ok(former),
-            None => self.serving(plugin).await,
+            None => {
+                plugin.note_caller(app, calls);
+                self.serving(plugin).await
+            }
         }
     }
 

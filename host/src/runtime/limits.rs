@@ -150,6 +150,10 @@ pub(crate) const SCALE_RECORD_INTERVAL: Duration = Duration::from_secs(10);
 /// asked can ask another one. A further call fails.
 pub(crate) const ASK_DEPTH_MAX: u32 = 16;
 
+/// Apps whose calls of a plugin's new release are counted separately for its rollout watch. The
+/// calls of a further app count only in the total.
+pub(crate) const WATCHED_CALLERS_MAX: usize = 256;
+
 /// Runs of a scheduled command with `overlap = "allow"` that are in progress at the same time.
 /// A further run is skipped, and recorded.
 pub(crate) const SCHEDULED_RUNS_PARALLEL_MAX: u32 = 4;

@@ -33,13 +33,15 @@ fn text(entry: &Value) -> &str {
     entry["text"].as_str().unwrap_or_else(|| panic!("an entry of the activity has a text: {entry}"))
 }
 
-/// `breaker` makes the new version fail. The others are deployed during its rollout watch.
+/// The new version fails for `breaker` and `second`. All apps but `old` and `breaker` are deployed
+/// during its rollout watch.
 #[test]
 fn an_automatic_rollback_of_a_plugin_fails_only_the_apps_that_it_does_not_fit() {
     let host = Host::start();
     host.installed(&probe_plugin("1.0.0", ""));
     host.deploy("old", app("old", &used(PASS, "")));
-    host.deploy("breaker", app("breaker", &used("{ request = \"trap\" }", "")));
+    let breaker = |name: &str| drop(host.deploy(name, app(name, &used("{ request = \"trap\" }", ""))));
+    breaker("breaker");
     host.get("old", "/").expect(200);
     host.installed(&probe_plugin("1.1.0", "[config]\nFEATURE = \"1\"\n"));
     // The first app that calls the plugin uses the new version first.
@@ -49,7 +51,8 @@ fn an_automatic_rollback_of_a_plugin_fails_only_the_apps_that_it_does_not_fit() 
     for name in ["ranged", "configured"] {
         host.get(name, "/").expect(200);
     }
-    (0..FAILURES).for_each(|_| drop(host.get("breaker", "/")));
+    breaker("second");
+    ["breaker", "second"].iter().for_each(|name| (0..FAILURES).for_each(|_| drop(host.get(name, "/"))));
     let returned = host.activity_of("probe", "release-returned");
     assert_eq!((&returned["data"]["bad"], &returned["data"]["release"]), (&json!(2), &json!(1)), "{returned}");
     let unfit = host.activity_of("probe", "plugin-unfit");

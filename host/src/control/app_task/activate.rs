@@ -93,11 +93,7 @@ impl AppTask {
                 };
                 self.include_unfit_users(&running);
                 self.standby.extend(former.or(beside));
-                if self.standby.len() > limits::STANDBY_RELEASES_MAX {
-                    // The oldest passed its watch, so it is kept.
-                    let evicted = self.standby.remove(1);
-                    self.services.shutdown.in_background(async move { evicted.drain().await });
-                }
+                self.limit_standby();
                 self.publish_standby();
                 running
             }
@@ -117,14 +113,32 @@ impl AppTask {
         self.deliver_events(&running);
         match self.standby.last().cloned() {
             Some(before) => {
-                let app = Arc::clone(&self.app);
+                let (plugins, app) = (self.services.releases.plugins.clone(), Arc::clone(&self.app));
                 self.begin_watch(async move {
-                    let outcome = watch_outcome(&app, &before, (&running, at_swap)).await;
+                    let outcome = watch_outcome(&plugins, &app, &before, (&running, at_swap)).await;
                     Done::Watched(running, outcome)
                 });
             }
-            None => self.stop_watch(),
+            None => {
+                self.stop_watch();
+                self.app.traffic.forget_callers();
+            }
         }
+    }
+
+    /// Evicts a release from standby if there are too many. Keeps the oldest, which passed its
+    /// watch, and the former release of a plugin that apps use in a canary phase.
+    fn limit_standby(&mut self) {
+        if self.standby.len() <= limits::STANDBY_RELEASES_MAX {
+            return;
+        }
+        let used = self.app.traffic.canary_former();
+        let is_unused = |release: &Arc<ActiveRelease>| !used.as_ref().is_some_and(|used| Arc::ptr_eq(used, release));
+        let Some(index) = (1..self.standby.len()).find(|index| self.standby.get(*index).is_some_and(is_unused)) else {
+            return;
+        };
+        let evicted = self.standby.remove(index);
+        self.services.shutdown.in_background(async move { evicted.drain().await });
     }
 
     /// Publishes which releases are on standby, after a change.

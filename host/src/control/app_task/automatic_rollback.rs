@@ -52,9 +52,13 @@ impl AppTask {
                     self.replace(replacing);
                 }
             }
-            Watched::Healthy | Watched::Superseded => {
+            Watched::Healthy | Watched::WorseForOneApp(..) | Watched::Superseded => {
+                if let Watched::WorseForOneApp(user, detail) = outcome {
+                    self.report_failing_user(&now, user, &detail);
+                }
                 // The canary phase may still be in progress, for example if the release was frozen.
                 self.app.traffic.end_canary();
+                self.app.traffic.forget_callers();
                 let standby = std::mem::take(&mut self.standby);
                 self.publish_standby();
                 self.services.shutdown.in_background(async move {

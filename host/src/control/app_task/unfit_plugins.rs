@@ -1,7 +1,8 @@
 //! Reports plugins and apps that don't fit each other after an automatic rollback. If a plugin was
 //! rolled back, these are the apps that need a newer release of it. If an app was rolled back,
 //! these are the plugins that have changed since. Lets the apps that don't fit a plugin use its
-//! next release in the canary phase. Never replaces a release: the rollback has just replaced a
+//! next release in the canary phase. Also reports an app whose calls of a plugin's new release fail
+//! while those of other apps don't. Never replaces a release: the rollback has just replaced a
 //! failing one.
 
 use std::sync::Arc;
@@ -26,6 +27,26 @@ impl AppTask {
                     tracing::warn!(app = %app.name, %failure, "can't check plugins after an automatic rollback");
                 }
             }
+        });
+    }
+
+    /// Reports that a plugin's new release passed its rollout watch although the calls of one app
+    /// fail.
+    pub(super) fn report_failing_user(&self, running: &ActiveRelease, user: AppName, detail: &str) {
+        let Some(release) = running.release() else { return };
+        let (services, app) = (Arc::clone(&self.services), Arc::clone(&self.app));
+        let text = format!(
+            "{release} of `{}` stays in service, although calls by the app `{user}` fail, because those of other apps \
+             don't: {detail}",
+            app.name
+        );
+        self.services.shutdown.in_background(async move {
+            let data = json!({ "plugin": app.name, "users": user, "release": release });
+            // The app may have been destroyed meanwhile.
+            if let Ok(user) = services.app_table.app(&user) {
+                record(&services, &user, text.clone(), data.clone()).await;
+            }
+            record(&services, &app, text, data).await;
         });
     }
 

@@ -5,11 +5,12 @@
 use std::{sync::Arc, time::Instant};
 
 use isopod_policy::{
-    AppType,
-    swap_watch::{Counts, Verdict, is_canary_complete, judge, reference},
+    AppName, AppType,
+    limits::SWAP_WATCH,
+    swap_watch::{CallerCounts, Counts, Evidence, Verdict, Worse, evidence, is_canary_complete, judge, reference},
 };
 
-use crate::control::{app::AppRecord, limits};
+use crate::control::{app::AppRecord, limits, plugins::Plugins};
 use crate::{
     observe::logs::LogLine,
     runtime::{ActiveRelease, PoolCounters},
@@ -20,14 +21,49 @@ pub(in crate::control) enum Watched {
     Healthy,
     /// The release is clearly worse. Contains the comparison.
     Worse(String),
+    /// A plugin's release is clearly worse, but only for one app. Contains the comparison.
+    WorseForOneApp(AppName, String),
     /// Another release serves, or none does, or the release is frozen.
     Superseded,
+}
+
+/// A verdict, with the app if the failures of a plugin are those of one app.
+enum Judged {
+    Watching,
+    Passed,
+    Worse(Worse),
+    WorseForOneApp(AppName, Worse),
+    /// Only one app has called the plugin's release so far.
+    Suspected(Worse),
+}
+
+impl Judged {
+    /// Weighs a verdict by the calls of each app, which are empty unless the release is a plugin's.
+    /// `suspected_at` is when the failures became significant.
+    fn of(verdict: Verdict, app: &AppRecord, suspected_at: &mut Option<Instant>) -> Self {
+        let worse = match verdict {
+            Verdict::Watching => return Self::Watching,
+            Verdict::Passed => return Self::Passed,
+            Verdict::Worse(worse) => worse,
+        };
+        let (apps, calls): (Vec<AppName>, Vec<CallerCounts>) = app.traffic.callers().into_iter().unzip();
+        let waited = suspected_at.get_or_insert_with(Instant::now).elapsed();
+        match evidence(&worse, &calls, waited) {
+            Evidence::Sufficient => Self::Worse(worse),
+            Evidence::OfOnlyCaller => Self::Suspected(worse),
+            Evidence::OfOneApp(index) => match apps.into_iter().nth(index) {
+                Some(app) => Self::WorseForOneApp(app, worse),
+                None => Self::Worse(worse),
+            },
+        }
+    }
 }
 
 /// Compares a new release with the release before it until there is a verdict. `at_swap` are the
 /// counters of the new release when it went into service: a plugin's check of configs was counted
 /// before.
 pub(in crate::control) async fn watch_outcome(
+    plugins: &Plugins,
     app: &AppRecord,
     before: &ActiveRelease,
     (now, at_swap): (&Arc<ActiveRelease>, PoolCounters),
@@ -38,6 +74,7 @@ pub(in crate::control) async fn watch_outcome(
     }
     let started_at = Instant::now();
     let (old, mut start) = (counts(before.counters()), at_swap);
+    let mut suspected_at = None;
     loop {
         let serving = app.traffic.active();
         if !serving.is_some_and(|serving| Arc::ptr_eq(&serving, now)) {
@@ -46,16 +83,28 @@ pub(in crate::control) async fn watch_outcome(
         let (counters, elapsed) = (now.counters(), started_at.elapsed());
         let new = counts(counters.since(start));
         let verdict = judge(&reference(old, app.traffic.canary_before()), &new, elapsed);
-        let is_worse = matches!(verdict, Verdict::Worse(_));
-        if !is_worse && is_canary_complete(&new, elapsed) && end_canary(app, now) {
+        let ends_canary = match Judged::of(verdict, app, &mut suspected_at) {
+            Judged::Worse(worse) => return Watched::Worse(worse.to_string()),
+            Judged::WorseForOneApp(user, worse) if elapsed >= SWAP_WATCH => {
+                return Watched::WorseForOneApp(user, worse.to_string());
+            }
+            Judged::Passed => return Watched::Healthy,
+            Judged::Watching => is_canary_complete(&new, elapsed),
+            // The calls of that app must not shorten the phase.
+            Judged::WorseForOneApp(..) => is_canary_complete(&Counts::default(), elapsed),
+            Judged::Suspected(worse) => {
+                if !plugins.has_several_users(&app.name).await {
+                    return Watched::Worse(worse.to_string());
+                }
+                app.traffic.admit_second_canary();
+                false
+            }
+        };
+        if ends_canary && end_canary(app, now) {
             // The calls of the first app must not count against the release in the other phase.
-            start = counters;
+            (start, suspected_at) = (counters, None);
         }
-        match verdict {
-            Verdict::Watching => tokio::time::sleep(limits::ROLLOUT_CHECK_INTERVAL).await,
-            Verdict::Passed => return Watched::Healthy,
-            Verdict::Worse(worse) => return Watched::Worse(worse.to_string()),
-        }
+        tokio::time::sleep(limits::ROLLOUT_CHECK_INTERVAL).await;
     }
 }
 

@@ -54,6 +54,7 @@ impl App {
             release.inherit_load(&previous);
         }
         self.track(&release);
+        self.count_callers();
         self.replace(Serving::Release(release))
     }
 
@@ -88,6 +89,7 @@ impl App {
     pub(crate) fn set_stopped(&self, reason: impl Into<String>) -> Option<Arc<ActiveRelease>> {
         self.previews.clear();
         self.end_canary();
+        self.forget_callers();
         self.replace(Serving::Nothing { reason: reason.into() })
     }
 
