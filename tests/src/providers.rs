@@ -39,6 +39,13 @@ pub fn offering(version: &str, number: &str) -> String {
     )
 }
 
+/// The text of a component that offers `acme:math/double` in two versions, with the same function.
+pub fn offering_both(first: &str, second: &str) -> String {
+    let one = offering(first, "u32");
+    let end = one.rfind(')').unwrap_or(one.len());
+    format!("{}(export \"acme:math/double@{second}\" (instance $x)))", &one[..end])
+}
+
 /// The text of a component that imports this interface, with this content, and exports an HTTP
 /// handler by name only: enough for the checks before the build.
 pub fn importing(interface: &str, content: &str) -> String {

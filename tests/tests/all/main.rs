@@ -125,6 +125,7 @@ mod plugin_races;
 mod plugin_returns;
 mod plugin_roles;
 mod plugin_upgrades;
+mod plugin_versions;
 mod plugins;
 mod policy;
 mod power_failures;

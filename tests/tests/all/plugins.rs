@@ -161,6 +161,21 @@ fn a_config_that_the_plugin_rejects_fails_the_deploy() {
 }
 
 #[test]
+fn an_upgrade_that_rejects_the_config_of_an_app_is_refused() {
+    let host = Host::start();
+    host.installed(&plugin("1.0.0", "[config]\nFEATURE = \"1\"\n"));
+    host.deploy("shop", app_with("{ request = \"pass\", needs = \"FEATURE\" }"));
+    host.deploy("blog", app_with("{ request = \"pass\" }"));
+    let (code, reason) = host.deploy_failing("probe", &plugin("1.1.0", ""));
+    assert_eq!(code, "plugin-config", "{reason}");
+    assert!(reason.contains("`shop`") && reason.contains("FEATURE") && !reason.contains("blog"), "{reason}");
+    assert_eq!(host.plugin("probe")["version"], "1.0.0");
+    assert_eq!(host.get("shop", "/").expect(200).text(), "Hello, world!");
+    host.deploy("shop", app_with("{ request = \"pass\" }"));
+    host.installed(&plugin("1.1.0", ""));
+}
+
+#[test]
 fn a_stopped_plugin_does_not_prevent_other_changes_of_an_app() {
     let host = Host::start();
     host.installed(&plugin("1.0.0", ""));
