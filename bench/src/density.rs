@@ -273,7 +273,7 @@ impl Figures {
         println!("`isopod ready` {:.2} s after the start", seconds(self.ready_after));
         println!("/readyz is 200 {:.2} s after the start", seconds(self.all_ready_after));
         println!("{} instances ran after the start, before any request", self.started_instances);
-        println!("{} instances were live at once; {} apps were refused", self.live_instances, self.refused);
+        println!("{} instances were live simultaneously; {} apps were refused", self.live_instances, self.refused);
     }
 
     fn json(&self) -> Value {

@@ -1,7 +1,7 @@
 //! `cargo xtask bench scale`: sends a step of load to a production app without instances, and
 //! removes it again. Measures the time until latency reaches its steady value, the time until all
-//! instances run, whether there are ever more instances than the app's maximum or than clients, and
-//! the time until the last instance is gone. Never measures more than one app.
+//! instances run, and the time until the last instance has ended. Checks that instances never
+//! exceed the app's maximum or the number of clients. Never measures more than one app.
 
 mod windows;
 

@@ -1,6 +1,6 @@
 //! `cargo xtask bench serve`: measures a greeting behind the host and behind other servers in
-//! several rounds. Never runs two servers at once, and measures each for the same time, so that the
-//! load of the machine is equal.
+//! several rounds. Never runs two servers concurrently, and measures each for the same time, so
+//! that the load of the machine is equal.
 
 use std::path::PathBuf;
 

@@ -1,5 +1,5 @@
-//! A proxy that forwards connections to a host and breaks some of them. Its address stays the same
-//! when the host restarts on another port. Never changes a byte.
+//! A proxy that forwards connections to a host and breaks some connections. Its address stays the
+//! same when the host restarts on another port. Never changes a byte.
 
 use std::{
     collections::VecDeque,

@@ -5,7 +5,7 @@ use crate::wait_for;
 use std::path::PathBuf;
 use tempfile::TempDir;
 
-/// A step that the host doesn't leave before [`HeldStep::release`].
+/// A step that blocks the host until [`HeldStep::release`].
 pub struct HeldStep {
     step: &'static str,
     /// The host creates `file` when it reaches the step, and waits until the file is removed.

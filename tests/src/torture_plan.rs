@@ -8,7 +8,7 @@ use std::{fmt, str::FromStr};
 pub enum Hazards {
     /// None: the kernel keeps all writes of a killed host.
     None,
-    /// Each kill is a power failure: unsynced writes are lost, all of them or a random part.
+    /// Each kill is a power failure: all unsynced writes, or a random part, are lost.
     Power,
     /// Some writes and syncs fail before each kill.
     Errors,

@@ -120,7 +120,7 @@ impl Figures {
         }
         if let Some(shares) = &self.shares {
             let worst = shares.iter().map(Share::error).reduce(f64::max).unwrap_or(f64::NAN);
-            verdicts.push(Verdict::new("heavy apps: share missed by", Bound::AtMost(SHARE_ERROR_MAX), worst));
+            verdicts.push(Verdict::new("heavy apps: largest error of a share", Bound::AtMost(SHARE_ERROR_MAX), worst));
         }
         for rival in &self.rivals {
             let ratio = rival.spinning.times.p50() / self.median(Phase::Spinning, |turn| turn.times.p50());

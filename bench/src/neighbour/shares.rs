@@ -1,5 +1,5 @@
-//! Measures whether heavy apps get CPU time by their weights: several apps at once, each with more
-//! work than the whole machine can do. Never starts a host.
+//! Measures whether heavy apps get CPU time by their weights: several apps concurrently, each with
+//! more work than the whole machine can do. Never starts a host.
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};

@@ -1,5 +1,6 @@
 //! Measures how many events per second the host delivers to the hook `notify`, which posts each to
-//! a webhook on this machine. Never measures how fast events are created: the hook is stopped then.
+//! a webhook on this machine. Never measures the creation of the events, during which the hook is
+//! stopped.
 
 use std::path::Path;
 use std::time::{Duration, Instant};

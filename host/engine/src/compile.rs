@@ -231,9 +231,9 @@ fn checksum(path: &Path) -> io::Result<String> {
 
 /// Maps a file of compiled code that the caller has written or verified.
 pub(crate) fn map(engine: &wasmtime::Engine, code: &Path) -> wasmtime::Result<Component> {
-    // SAFETY: only `write_whole` below writes these files, in a folder of mode 0700, from this
-    // compiler's own output, and this process has compiled them or verified their checksum.
-    // wasmtime checks version and settings itself.
+    // SAFETY: only `write_whole` below writes these files, from this compiler's own output, in a
+    // folder of mode 0700. This process has compiled them or verified their checksum. wasmtime
+    // checks version and settings itself.
     unsafe { Component::deserialize_file(engine, code) }
 }
 

@@ -67,7 +67,7 @@ impl wit::Host for HostState {
 }
 
 impl HostState {
-    /// Stores an event at once, or buffers it in the delivery's transaction.
+    /// Stores an event immediately, or buffers it in the delivery's transaction.
     async fn send(&mut self, event: EmittedEvent) -> Result<String, EmitError> {
         let sink = self.sink_for(&event)?;
         let id = event.id.clone();

@@ -180,7 +180,7 @@ impl Engine {
     }
 
     /// Returns a number below `range`, different at each call, so that instances aren't replaced
-    /// all at once.
+    /// simultaneously.
     pub(crate) fn spread(&self, range: u32) -> u32 {
         let golden_ratio = 2_654_435_769_u32;
         self.0.started.fetch_add(1, Ordering::Relaxed).wrapping_mul(golden_ratio) % range.max(1)

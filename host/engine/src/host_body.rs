@@ -1,6 +1,6 @@
-//! Tells a body that the host reads from a connection from a body that a guest writes. WASI 0.3
-//! passes on a host's body unchanged in a box, so only a poll distinguishes the two. Never reads a
-//! body.
+//! Distinguishes a body that the host reads from a connection from one that a guest writes. WASI
+//! 0.3 boxes both, and passes on a host's body unchanged, so only a poll shows the difference.
+//! Never reads a body.
 
 use std::cell::Cell;
 
@@ -8,8 +8,8 @@ thread_local! {
     static IS_POLLED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Records that this thread polls a body of the host. Not inlined, since a guest's stack that polls
-/// the body may move to another thread.
+/// Records that this thread polls a body of the host. Not inlined, since the stack of the guest
+/// that polls the body may move to another thread.
 #[inline(never)]
 pub(crate) fn note_poll() {
     IS_POLLED.set(true);

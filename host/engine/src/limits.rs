@@ -24,7 +24,7 @@ pub const SDK_VERSION_BYTES_MAX: usize = 64;
 /// background.
 pub const COMPILE_TIME_MAX: Duration = Duration::from_secs(120);
 
-/// Compilations that run at once. Others wait in a queue.
+/// Concurrent compilations. Others wait in a queue.
 pub const COMPILATIONS_MAX: usize = 2;
 
 /// Bytes of compiled functions cached for components that share them. Beyond it the least recently
@@ -49,12 +49,12 @@ pub const SNAPSHOT_TIME_MAX: Duration = Duration::from_secs(30);
 /// holds several copies.
 pub const SNAPSHOT_MEMORY_BYTES_MAX: usize = 128 * 1024 * 1024;
 
-/// Snapshots taken at once, so that a slow snapshot leaves a thread to compilations. Others wait in
-/// a queue.
+/// Snapshots taken concurrently, so that a slow snapshot leaves a thread to compilations. Others
+/// wait in a queue.
 pub const SNAPSHOTS_MAX: usize = 1;
 
-/// How far the monotonic clock of an instance that starts from a snapshot is ahead. It is more than
-/// the clock can have advanced while the snapshot was prepared, so the guest never sees time run
+/// How far ahead the monotonic clock of an instance from a snapshot is set. It is more than the
+/// clock can have advanced while the snapshot was prepared, so the guest never sees time run
 /// backwards.
 pub const SNAPSHOT_CLOCK_AHEAD: Duration = Duration::from_secs(3600);
 
@@ -140,8 +140,8 @@ pub const AUDITED_HEADERS_MAX: usize = 4_096;
 /// Bytes charged for a list of a folder's entries, since only its reader knows its length.
 pub const FOLDER_LIST_BYTES: u64 = 1024 * 1024;
 
-/// Instances of one program that open their folders at once, each on its own thread. The starts of
-/// further instances wait, within their timeout.
+/// Instances of one program that open their folders concurrently, each on its own thread. The
+/// starts of further instances wait, within their timeout.
 pub const FOLDERS_OPENED_AT_ONCE: usize = 1;
 
 /// Bytes that a guest may write to a body in one call. `check-write` makes the guest split a longer
@@ -290,7 +290,7 @@ pub const FLAT_JOINED_BYTES: usize = 16 * 1024;
 pub const BACKTRACE_FRAMES_MAX: usize = 32;
 
 /// Requests after which an instance is replaced. Up to half as many more are added per instance, so
-/// that a pool's instances aren't replaced all at once.
+/// that a pool's instances aren't replaced simultaneously.
 pub const REQUESTS_PER_INSTANCE: u32 = 20_000;
 
 /// Cursors that a key-value bucket handle holds while a guest lists its keys. Beyond it listing
@@ -344,8 +344,8 @@ pub const RESPONSE_BYTES_UNCHARGED: usize = 64 * 1024;
 pub const RESPONSE_TAKEN_AT_ONCE_BYTES: u64 = 64 * 1024;
 
 /// Time slices that a guest may use after the head of its response before the host sends the head
-/// and the part of the body that is available. A guest that waits within a slice has its response
-/// begun then.
+/// and the part of the body that is available. If the guest waits within a slice, its response
+/// begins then.
 pub const RESPONSE_BEGIN_SLICES_MAX: u32 = 8;
 
 /// How long the head of a response waits for the guest to read a body that the client sends only

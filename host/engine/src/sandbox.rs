@@ -167,8 +167,8 @@ pub trait EventSink: Send + Sync {
     async fn check(&self, event: &EmittedEvent) -> Result<(), EmitError>;
     /// Stores an event durably. An event that is stored already is a success.
     async fn emit(&self, event: EmittedEvent) -> Result<(), EmitError>;
-    /// Delivers an event to an event handler at once, and returns its reply. Dropping the future
-    /// ends the delivery; the engine drops it at the timeout.
+    /// Delivers an event to an event handler immediately, and returns its reply. Dropping the
+    /// future ends the delivery; the engine drops it at the timeout.
     async fn ask(&self, event: EmittedEvent, timeout: Duration) -> Result<Option<Reply>, EmitError>;
 }
 

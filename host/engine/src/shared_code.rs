@@ -19,7 +19,7 @@ impl SharedCode {
         self.lock().get(file)?.upgrade()
     }
 
-    /// Adds the code of a program in memory, and removes code that no program has any more.
+    /// Adds the code of a program in memory, and removes code that no program uses.
     pub(crate) fn add(&self, file: &Path, linked: &Arc<Linked>) {
         let mut shared = self.lock();
         // The list grows by doubling, so a search at each growth costs little per addition.

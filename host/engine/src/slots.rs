@@ -36,8 +36,9 @@ impl Needs {
         memories.max(others).max(stacks).max(1)
     }
 
-    /// Returns the stacks that an instance can use at once. On a concurrent engine every component
-    /// instance may block within one call, and wasmtime keeps one more stack for the next call.
+    /// Returns the stacks that an instance can use concurrently. On a concurrent engine every
+    /// component instance may block within one call, and wasmtime keeps one more stack for the next
+    /// call.
     fn stacks(self, flavour: Flavour) -> u32 {
         match flavour {
             Flavour::Plain => 1,

@@ -43,7 +43,7 @@ thread_local! {
 }
 
 impl Body {
-    /// Reads a body from the guest's memory, at once or later.
+    /// Reads a body from the guest's memory, now or later.
     pub(crate) fn read(bytes: &[u8]) -> Self {
         let is_deferred = bytes.len() > limits::FLAT_COPIED_AT_ONCE_BYTES;
         let deferred = if is_deferred { defer(bytes) } else { None };

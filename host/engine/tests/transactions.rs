@@ -403,7 +403,7 @@ async fn a_repeated_delivery_sends_events_with_the_same_ids() {
 }
 
 #[tokio::test]
-async fn an_http_handler_writes_and_sends_at_once() {
+async fn an_http_handler_writes_and_sends_immediately() {
     let app = App::outbox().await;
     let body = json!([["set", "k", "v"], ["emit", { "type": "a" }], ["fail", "retry", "m"]]).to_string();
     let request = http::Request::post("http://outbox.localhost/").body(RequestBody::Full(Full::from(body))).unwrap();
@@ -413,7 +413,7 @@ async fn an_http_handler_writes_and_sends_at_once() {
 }
 
 #[tokio::test]
-async fn without_a_transaction_an_event_handler_writes_at_once() {
+async fn without_a_transaction_an_event_handler_writes_immediately() {
     let app = App::outbox().await;
     let steps = json!([["set", "k", "v"], ["emit", { "type": "a" }], ["fail", "retry", "m"]]);
     let (handled, _): (Result<Handled, Fault>, _) = app.instance().await.event(event(steps), "r1").await;
@@ -447,7 +447,7 @@ async fn a_host_without_events_denies_them() {
 }
 
 #[tokio::test]
-async fn a_question_is_delivered_at_once_and_its_reply_is_bounded() {
+async fn a_question_is_delivered_immediately_and_its_reply_is_bounded() {
     let app = App::load("outbox", |sandbox| sandbox.limits.request_timeout = Duration::from_secs(20)).await;
     let (results, effects) = app
         .effects(json!([

@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_guest_there_is_no_age_and_the_slice_is_expired() {
+    fn without_a_guest_the_slice_has_no_age_and_is_expired() {
         assert_eq!((age(), expired()), (None, true));
     }
 

@@ -181,7 +181,7 @@ pub enum BaseState {
 ///
 /// The overlay hides the base state from users and never changes it, so that a deployment that
 /// fails uncovers the state of the current release. A stop and a failure of the current release
-/// remove the overlay: they are shown at once, although the deployment continues.
+/// remove the overlay: they are shown immediately, although the deployment continues.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Lifecycle {
     /// The state of the current release.

@@ -90,8 +90,8 @@ pub struct Activity {
     pub quiet: Duration,
     /// Since the kernel accepted no further bytes of a response, because the client doesn't read.
     pub write_blocked: Option<Duration>,
-    /// Since the client of an HTTP/2 connection last permitted bytes of a response. Of several
-    /// unread responses, the longest time.
+    /// Time since the client of an HTTP/2 connection last permitted bytes of a response: the
+    /// longest one of several unread responses.
     pub unread: Option<Duration>,
 }
 

@@ -237,9 +237,9 @@ pub struct ShownProcess {
     pub schedule: Option<Schedule>,
     /// The time zone of the schedule; without a value, UTC.
     pub time_zone: Option<TimeZone>,
-    /// What happens with missed times of the schedule, if it doesn't use the default.
+    /// What happens to missed times of the schedule, if it doesn't use the default.
     pub missed: Option<Missed>,
-    /// What happens with a time that comes while the previous run is in progress, if it doesn't use
+    /// What happens to a time that is due while the previous run is in progress, if it doesn't use
     /// the default.
     pub overlap: Option<Overlap>,
     /// The component's arguments.

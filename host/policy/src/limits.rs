@@ -229,9 +229,8 @@ pub const SWAP_WORSE_UNKNOWN: f64 = 0.50;
 /// its release; this value is N.
 pub const SWAP_SIZE_PART: u64 = 16;
 
-/// A guest that runs out of handles, or of another fixed allowance for host calls, after it has
-/// read more than this of a request's body doesn't count against its release, and its client gets a
-/// 413.
+/// After a guest has read more than this of a request's body, running out of handles, or of another
+/// fixed allowance for host calls, doesn't count against its release. Its client gets a 413.
 pub const SWAP_SIZE_BYTES: u64 = 1024 * 1024;
 
 /// If the guest holds bodies whole, a request's body larger than 1/N of its instance's memory is

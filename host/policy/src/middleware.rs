@@ -198,8 +198,8 @@ pub struct MiddlewareConfigError {
 /// A pattern of request paths: one path, or the start of paths, followed by `*`.
 ///
 /// A pattern is written in decoded form. A request matches if its path matches as it was sent, or
-/// after decoding and without redundant segments: an app may treat `/%61dmin`, `//admin` or
-/// `/x/../admin` as `/admin`, so none of them may bypass a middleware for `/admin`. For the same
+/// after decoding and without redundant segments. An app may treat `/%61dmin`, `//admin` or
+/// `/x/../admin` as `/admin`, so none of these may bypass a middleware for `/admin`. For the same
 /// reason, `/admin` also matches `/admin/`, and `/admin/*` also matches `/admin`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PathPattern {

@@ -32,10 +32,10 @@ pub struct Process {
     /// The time zone of the schedule, if specified; otherwise UTC.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub time_zone: Option<TimeZone>,
-    /// What happens with missed times of the schedule, if specified.
+    /// What happens to missed times of the schedule, if specified.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub missed: Option<Missed>,
-    /// What happens with a time that comes while the previous run is in progress, if specified.
+    /// What happens to a time that is due while the previous run is in progress, if specified.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub overlap: Option<Overlap>,
     /// The component's arguments; only commands receive them.

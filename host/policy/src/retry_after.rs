@@ -17,7 +17,7 @@ pub struct ServiceRate {
 
 /// Returns when a client should retry if its job found the queue full: after half of the queue has
 /// completed at the current rate. If no job has completed yet, the delay is the time that the queue
-/// has waited so far: a queue that just filled may drain soon, and one that has been stuck for a
+/// has waited so far. A queue that just filled may drain soon; a queue that has been stuck for a
 /// long time will probably remain stuck. The delay is at most `longest`, the time limit of a job,
 /// since one job has ended by then.
 pub fn retry_after(waiting: u32, drain: ServiceRate, longest: Duration) -> Duration {

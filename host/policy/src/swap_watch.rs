@@ -59,16 +59,16 @@ pub fn judge(old: &Counts, new: &Counts, elapsed: Duration) -> Verdict {
     if elapsed >= SWAP_WATCH { Verdict::Passed } else { Verdict::Watching }
 }
 
-/// Returns whether the canary phase of a plugin's upgrade has ended, in which only a few apps use
-/// the new release. `new` counts the calls of that release since the swap, `elapsed` ago.
+/// Returns whether the canary phase of a plugin's upgrade, in which only a few apps use the new
+/// release, has ended. `new` counts the calls of that release since the swap, `elapsed` ago.
 pub fn is_canary_complete(new: &Counts, elapsed: Duration) -> bool {
     new.requests >= CANARY_CALLS || elapsed >= CANARY_WATCH
 }
 
 /// Returns the counts with which a new release is compared: those of its predecessor. In the canary
-/// phase of a plugin, its failures may be those of one app, such as one whose server of keys is
-/// down. `first` are the calls of the predecessor by the first app of that phase. They count
-/// instead if they failed more often.
+/// phase of a plugin, its failures may be those of one app, such as one whose key server is down.
+/// `first` are the calls of the predecessor by the first app of that phase. They count instead if
+/// they failed more often.
 pub fn reference(old: Counts, first: Option<Counts>) -> Counts {
     let fails_more = |first: &Counts| first.failures >= SWAP_FAILURES_MIN && first.failure_rate() > old.failure_rate();
     first.filter(fails_more).unwrap_or(old)

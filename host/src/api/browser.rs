@@ -1,5 +1,5 @@
 //! Requests of browsers: the host names under which a browser may use the admin address, and the
-//! website that a request is from. Never knows a token.
+//! website that a request is from. Never reads a token.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -27,8 +27,10 @@ impl Refused {
                      requests with the header authorization may use any name",
                 )
             }
-            Self::OtherSite => Problem::new(StatusCode::FORBIDDEN, "other-site", "Request of another website", detail)
-                .hint("open the dashboard in the browser, or send the header authorization: Bearer TOKEN"),
+            Self::OtherSite => {
+                Problem::new(StatusCode::FORBIDDEN, "other-site", "Request from another website", detail)
+                    .hint("open the dashboard in the browser, or send the header authorization: Bearer TOKEN")
+            }
         }
     }
 }
@@ -44,7 +46,7 @@ impl RequestAuthority {
     }
 }
 
-/// The host names of the admin address.
+/// The host names that browsers may use for the admin address.
 #[derive(Debug, Clone)]
 pub(crate) struct AdminNames(Vec<String>);
 
@@ -123,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_is_of_the_dashboard_or_of_another_site() {
+    fn requests_from_other_sites_are_detected() {
         let ensure = |fields: &[(HeaderName, &str)]| {
             let fields = fields.iter().map(|(name, value)| (name.clone(), value.parse().expect("is a value")));
             ensure_same_origin(&fields.collect(), Some(&authority("127.0.0.1:8081"))).is_ok()

@@ -24,7 +24,7 @@ const ASSETS: &str = "/assets/";
 /// The page names this version, which is replaced by the version of the program's files.
 const VERSION_IN_PAGE: &str = "/assets/VERSION/";
 
-/// Nothing but the files of the dashboard can run or style a page, and no other site can frame it.
+/// Permits a page to load and run only the files of the dashboard, and no other site to frame it.
 const CONTENT_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
                               connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; \
                               require-trusted-types-for 'script'; trusted-types 'none'";

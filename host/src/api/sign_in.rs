@@ -63,7 +63,7 @@ type WithCookie<T> = (StatusCode, AppendHeaders<[(HeaderName, HeaderValue); 1]>,
     operation_id = "create_session",
     summary = "Signs a browser in: sets the cookie of a new session, and returns the session's key",
     responses(
-        (status = 201, description = "The session; with the cookie in `set-cookie`", body = NewSession),
+        (status = 201, description = "The session's key; `set-cookie` contains the cookie", body = NewSession),
     )
 )]
 pub(super) async fn create(

@@ -1,5 +1,5 @@
 //! Reads the assets of a project: the files below `static/` beside its manifest. Follows no links.
-//! Refuses before packing what the host would refuse.
+//! Refuses, before packing, the files that the host would refuse.
 
 use std::collections::BTreeMap;
 use std::fs;

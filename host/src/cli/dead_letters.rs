@@ -62,7 +62,7 @@ enum DeadLettersCommand {
     Redrive {
         #[command(flatten)]
         filter: Filter,
-        /// The number of events to return per second [default: all at once]
+        /// The number of events to return per second [default: no limit]
         #[arg(long, value_name = "COUNT")]
         rate: Option<NonZeroU32>,
     },

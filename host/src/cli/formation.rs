@@ -56,10 +56,10 @@ struct EventSettings {
     /// The time zone of the schedule, such as Europe/Berlin [default: UTC]
     #[arg(long, value_name = "ZONE")]
     time_zone: Option<String>,
-    /// What happens with scheduled times that passed while the host was down: once, skip or all
+    /// What happens to scheduled times that passed while the host was down: once, skip or all
     #[arg(long, value_name = "WORD")]
     missed: Option<Missed>,
-    /// What happens with a scheduled time during the previous run: skip, queue or allow
+    /// What happens to a scheduled time during the previous run: skip, queue or allow
     #[arg(long, value_name = "WORD")]
     overlap: Option<Overlap>,
     /// The order of events: none, or subject for one event of a subject at a time
@@ -108,7 +108,7 @@ Examples:
 pub(crate) struct UpdateArgs {
     /// The process type
     name: ProcessName,
-    /// When it runs: five fields of cron
+    /// The schedule: five fields of cron
     #[arg(long, value_name = "CRON")]
     schedule: Option<String>,
     /// Remove the schedule with its settings

@@ -49,8 +49,8 @@ pub(crate) struct Args {
     /// A TOML file with these and further settings; the command line overrides it
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Start although control.db doesn't match the data folder; moves folders without an app to
-    /// lost+found/ in it
+    /// Start even if control.db doesn't match the data folder; folders without an app move to its
+    /// lost+found/
     #[arg(long)]
     adopt: bool,
     /// The format of the host's own log

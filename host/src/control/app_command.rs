@@ -27,7 +27,7 @@ pub(in crate::control) type Reply<T> = oneshot::Sender<Result<T, DeployError>>;
 /// A change of an app's type, about which the gates have decided.
 pub(in crate::control) struct TypeChange {
     pub(in crate::control) app_type: AppType,
-    /// The app's type and release when the gates were asked.
+    /// The app's type and release when the gates were called.
     pub(in crate::control) from: AppType,
     pub(in crate::control) release: Option<ReleaseNumber>,
     /// Whether gates were skipped.

@@ -186,7 +186,7 @@ impl AppTask {
         }
     }
 
-    /// Restores an app that served before the host's start and serves again at once.
+    /// Restores an app that served before the host's start and serves again immediately.
     pub(in crate::control) fn restore_running(&mut self) {
         let machine = self.machine.clone().restored_running();
         self.adopt(machine, "the host has started");

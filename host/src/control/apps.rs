@@ -169,8 +169,8 @@ impl Apps {
         self.request(name, &requester.by, |by, reply| Command::SetType { change, by, reply }).await
     }
 
-    /// Asks the gates that an app has with another type about its current release. Otherwise a
-    /// release could avoid them by a deploy to an app of another type.
+    /// Calls the gates of the app's new type for its current release. Otherwise, a deploy to an app
+    /// of another type, followed by a change of the type, would bypass them.
     async fn gated(
         &self,
         app: &AppRecord,
@@ -236,7 +236,7 @@ impl Apps {
         self.request(name, by, |by, reply| Command::Start { by, reply }).await
     }
 
-    /// Stops an app: new requests are refused at once, accepted requests are drained.
+    /// Stops an app: new requests are refused immediately, accepted requests are drained.
     pub(crate) async fn stop(&self, name: &AppName, by: &str) -> Result<Arc<AppRecord>, DeployError> {
         let app = self.0.options.app_table.handle(name)?;
         let by = by.to_owned();

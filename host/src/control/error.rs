@@ -195,7 +195,7 @@ pub(crate) enum Failure {
          remove the plugin there first"
     )]
     PluginKindOfUsers { plugin: AppName, users: String },
-    #[error("the interface `{interface}` of the plugin `{plugin}` doesn't fit the app: {why}")]
+    #[error("the interface `{interface}` of the plugin `{plugin}` is incompatible with the app: {why}")]
     PluginInterface { plugin: AppName, interface: String, why: String },
     #[error(
         "this version of the plugin `{plugin}` changes the interface `{interface}`, which is used by {users}: {why}. \

@@ -206,8 +206,8 @@ impl Plugins {
         })
     }
 
-    /// Checks that a plugin is of the kind as which the host's settings and apps use it.
-    /// [`Self::check_interfaces_of_users`] checks those that use it as a provider.
+    /// Checks that a plugin has the kind that the host's settings and the apps expect.
+    /// [`Self::check_interfaces_of_users`] checks the apps that use it as a provider.
     async fn check_kind(&self, plugin: &AppName, kind: Option<PluginKind>) -> Result<(), Failure> {
         let uses = match kind {
             Some(PluginKind::Middleware) => Vec::new(),

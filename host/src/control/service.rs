@@ -169,7 +169,7 @@ impl Service {
         };
         let (apps, directory) = (self.handles.apps.clone(), Arc::clone(&self.directory));
         let restored = Startup { apps, app_table, store, schedules, directory, late }.restore().await?;
-        // Not before, since events may wait for hooks that are not registered yet.
+        // Started only now, since events may wait for hooks that were not registered before.
         self.core.shutdown.in_background(dispatcher.run());
         plugins.report_host_uses().await;
         Ok(restored)

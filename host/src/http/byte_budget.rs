@@ -87,8 +87,8 @@ impl Drop for SharedReservation<'_> {
 }
 
 /// Returns the capacity of a buffer once a body of this length has grown to `so_far`: twice that
-/// size, so that the body is copied only a few times. The capacity isn't the whole length at once,
-/// since the client may never send the rest.
+/// size, so that the body is copied only a few times. The capacity isn't the whole length from the
+/// start, since the client may never send the rest.
 pub(crate) fn room_for(so_far: usize, length: u64) -> usize {
     let whole = usize::try_from(length).unwrap_or(usize::MAX);
     so_far.saturating_mul(2).min(whole).max(so_far)

@@ -3,7 +3,7 @@
 //!
 //! A client that sends `Expect: 100-continue` waits before it sends the body. A guest of
 //! `wasi:http` is then started at the head, and the client gets its `100 Continue` when the guest
-//! reads the body; a guest that responds before it reads the body refuses the body, and can't read
+//! reads the body. A guest that responds before it reads the body refuses the body, and can't read
 //! it afterwards. A guest of the flat interface gets the body with the call, so the host itself
 //! sends `100 Continue`.
 

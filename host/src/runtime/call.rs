@@ -84,8 +84,8 @@ impl Drop for Wait {
     fn drop(&mut self) {
         if let Some(Call { resources, class, slot, .. }) = &self.caller {
             resources.host().waits().end(*slot);
-            // The caller continues at once, even if its core is in use: it holds an instance, and
-            // worker threads bound the CPU time of the app.
+            // The caller continues immediately, even if its core is in use: it holds an instance,
+            // and worker threads bound the CPU time of the app.
             resources.acquire_extra_core(*class);
         }
     }

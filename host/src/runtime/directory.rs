@@ -108,7 +108,7 @@ impl Directory {
         outcome.unwrap_or_else(|| Err(too_many())).map(|loaded| loaded.release)
     }
 
-    /// Adds several apps at once: each call copies the whole table.
+    /// Adds several apps: each call copies the whole table.
     pub(crate) fn put(&self, new: &[Arc<App>]) {
         self.change(|apps| apps.extend(new.iter().map(|app| (app.name().to_string(), Arc::clone(app)))));
     }

@@ -107,8 +107,8 @@ pub(crate) const PREVIEW_RETRY_PAUSE: Duration = Duration::from_secs(1);
 pub(crate) const PREVIEWS_QUEUED_MAX: usize = 64;
 
 /// How long the first request of a cold app waits until its release starts to load. Then 503: after
-/// a start of the host thousands may arrive at once, and a request's own timeout is known only once
-/// its release is loaded.
+/// a start of the host thousands may arrive simultaneously, and a request's own timeout is known
+/// only once its release is loaded.
 pub(crate) const COLD_LOAD_WAIT: Duration = Duration::from_secs(20);
 
 /// How long after its first swap a crash loop takes a release out of service. Later crash loops

@@ -56,7 +56,7 @@ pub(crate) fn write_whole(path: &Path, unfinished: &Path, bytes: &[u8]) -> Resul
         path.parent().map_or(Ok(()), sync_folder)
     });
     if written.is_err() {
-        // Free its disk space at once. If this fails too, the next write replaces the file.
+        // Free its disk space immediately. If this fails too, the next write replaces the file.
         let _ = fs::remove_file(unfinished);
     }
     written

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 /// Writes in the queue. A further writer waits for the disk.
 pub const WRITES_WAITING_MAX: usize = 1_024;
-/// Writes in one commit. The next commit takes the rest. Bounds how long the first job of a group
+/// Writes in one commit. The next commit takes the rest. Bounds how long the first write of a group
 /// waits for its commit.
 pub const WRITES_PER_COMMIT_MAX: usize = 256;
 /// Reads that are queued or running. A further read, and its caller, waits for a permit before it
@@ -72,7 +72,8 @@ pub const USAGE_MONTHS_KEPT: u32 = 13;
 /// Bytes of a sketch of users. A larger sketch is refused: sketches have a fixed size, which is far
 /// smaller.
 pub const USAGE_SKETCH_BYTES_MAX: usize = 64 << 10;
-/// Tokens of the host. A further token is refused: each token costs a lookup per request.
+/// Tokens of the host. A further token replaces the token that expired first; if none has expired,
+/// it is refused: each token costs a lookup per request.
 pub const TOKENS_MAX: u32 = 1_000;
 
 /// Bytes of a key. A longer key is refused: keys are names, not data.

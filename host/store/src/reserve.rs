@@ -73,7 +73,7 @@ fn fill(file: &mut File) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Bytes that are written at once.
+/// Bytes of one write.
 const PART_BYTES: usize = 64 << 10;
 
 #[cfg(test)]

@@ -63,8 +63,7 @@ pub(crate) fn connect_with(
 ) -> Result<Connection, StoreError> {
     // Created in advance with our own mode, which SQLite copies to its journal. Only if it is
     // missing: closing a file drops all locks of this process on it, including those of SQLite's
-    // other connections, and another process that opens the database would then believe that it is
-    // unused.
+    // other connections. Another process that opens the database would then treat it as unused.
     if !path.exists() {
         drop(private_file(path)?);
     }

@@ -234,8 +234,8 @@ impl Fields {
 
 /// What the preloaded library reads and sets.
 impl Fields {
-    /// Makes this process the one that injects faults. Returns false if another is: the host starts
-    /// programs, which inherit the preloaded library.
+    /// Makes this process inject the faults. Returns false if another is: the host starts programs,
+    /// which inherit the preloaded library.
     pub fn claim(&self) -> bool {
         let id = u64::from(std::process::id());
         self.process.compare_exchange(0, id, Ordering::SeqCst, Ordering::SeqCst).is_ok()

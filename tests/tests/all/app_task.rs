@@ -11,7 +11,7 @@ fn greeting(words: &str) -> Bundle {
     Bundle::shape(&[("GREETING", words)])
 }
 
-/// Returns a host with an app, and a push of it that never ends.
+/// Returns a host with an app, and a push to this app that never ends.
 fn paused_at(step: &str, state: &str) -> (Host, Push) {
     let host = Host::start_pausing(&format!("{step}=1*off->pause"));
     host.create("shop", "staging");

@@ -36,7 +36,7 @@ fn pack_of(host: &Host) -> PathBuf {
     host.data().join("blobs").join(release["assets"]["digest"].as_str().expect("a digest"))
 }
 
-/// Content without a repetition, so that a wrong part of it is noticed.
+/// Content without a repetition, so that a wrong part is noticed.
 fn varied(bytes: usize) -> Vec<u8> {
     (0..bytes as u64).flat_map(|index| index.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes()).take(bytes).collect()
 }

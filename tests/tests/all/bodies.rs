@@ -111,7 +111,7 @@ fn a_client_that_reads_late_gets_the_complete_body() {
     }
 }
 
-/// The guest returns at once, while the body that it forwards still arrives from the client.
+/// The guest returns immediately, while the body that it forwards still arrives from the client.
 #[test]
 fn a_forwarded_body_outlives_its_guest() {
     let host = Host::start();

@@ -87,7 +87,7 @@ const PADDED_BYTES: usize = 8 << 10;
 const PADDED_EVENTS: u32 = 2_500;
 
 /// The bytes that the command sends before each kill: in the middle of a request, after the host
-/// has stored a part of it, and in the middle of a later request.
+/// has stored a part, and in the middle of a later request.
 const SENT_BEFORE_KILLS: [usize; 5] = [3 << 20, 15 << 19, 12 << 20, 15 << 19, 4 << 20];
 
 #[test]

@@ -291,7 +291,7 @@ fn announced_bodies_take_no_budget() {
 /// Clients that withhold the rest of their bodies lose the guest's slot as soon as other requests
 /// wait. They get a response that names their fault, and the new release is not rolled back.
 #[test]
-fn a_withheld_body_loses_its_slot_and_is_no_fault_of_the_app() {
+fn a_withheld_body_loses_its_slot_without_a_fault_of_the_app() {
     let host = Host::start();
     host.create("shop", "production");
     for release in 1..=2 {

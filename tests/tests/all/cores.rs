@@ -144,7 +144,7 @@ fn only_an_administrator_changes_cores() {
 }
 
 #[test]
-fn more_cores_start_waiting_jobs_at_once() {
+fn more_cores_start_waiting_jobs_immediately() {
     let host = Host::start();
     deploy_greedy(&host);
     assert_eq!(set(&host, json!({ "pull": 1, "push": 1 })), (1, 1));

@@ -62,7 +62,7 @@ fn a_full_disk_rejects_writes_until_space_is_free() {
 
 /// Followers and the cancellation of a push need no space on the disk.
 #[test]
-fn activity_on_a_full_disk_reaches_followers_at_once() {
+fn activity_on_a_full_disk_reaches_followers_immediately() {
     let Some(disk) = SmallDisk::mount(24) else { return };
     let host = Host::on(&disk.path().join("data"));
     host.deploy("shop", Bundle::shape(&[("GREETING", "old")]));

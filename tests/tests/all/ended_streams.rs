@@ -49,7 +49,7 @@ fn a_command_that_follows_a_destroyed_app_exits_with_the_reason() {
         commands[1].said().contains("config changed").then_some(())
     });
     host.api(Ask::new("DELETE", "/v1/apps/greedy")).expect(204);
-    // Another app may take the name at once. The command must not follow that app.
+    // Another app may take the name immediately. The command must not follow that app.
     host.deploy("greedy", Bundle::component(guest("hello")));
     for command in &mut commands {
         let status = command.end();

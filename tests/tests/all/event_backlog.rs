@@ -1,11 +1,11 @@
-//! Tests a deep backlog of events: the host delivers all of it while the same app responds to
-//! requests.
+//! Tests a deep backlog of events: the host delivers the whole backlog while the same app responds
+//! to requests.
 
 use isopod_tests::{Host, Neighbour, outbox::outbox, wait_up_to};
 use serde_json::{Value, json};
 use std::time::Duration;
 
-/// The maximum number of events that one handler sends.
+/// The maximum number of events that a handler sends.
 const EMITTED: usize = 1_000;
 
 const BACKLOG: usize = 20_000;

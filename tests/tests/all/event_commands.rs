@@ -216,7 +216,7 @@ fn selected_dead_letters_are_redriven_no_faster_than_the_rate() {
     let other_before = ended_at(&trapped);
     let began = Instant::now();
     assert!(said(&host, &["dead-letters", "redrive", "--type", "fail", "--rate", "2"]).contains("redrove 3 events\n"));
-    // The first event is redriven at once.
+    // The first event is redriven immediately.
     assert!(began.elapsed() >= Duration::from_secs(1), "{:?}", began.elapsed());
     for (id, before) in failed.iter().zip(&before) {
         wait_for("a second dead letter of the event", || (ended_at(id) != *before).then_some(()));

@@ -3,7 +3,7 @@
 
 use isopod_tests::{Ask, Bundle, Host, PROBES, guest};
 
-/// The client omits its body and sends the next request at once.
+/// The client omits its body and sends the next request immediately.
 #[test]
 fn bytes_after_an_early_response_are_not_read_as_the_body() {
     let host = Host::start_with_probes();

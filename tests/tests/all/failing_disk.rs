@@ -31,7 +31,7 @@ fn until_accepted(host: &Host, app: &str, id: &str) {
     wait_for("an accepted event", || (push(host, app, id).status == 202).then_some(()));
 }
 
-/// Asserts that exactly this number of events was handled, and each of them once.
+/// Asserts that exactly this number of events was handled, each event once.
 fn assert_handled(host: &Host, app: &str, count: usize) {
     host.until_no_event_waits(app, PATIENCE);
     let events = host.stored_events(app, "");

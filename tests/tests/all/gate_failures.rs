@@ -80,7 +80,7 @@ fn with_settings(host: Host, settings: &str) -> Host {
 #[test]
 fn releases_fail_while_a_gate_is_missing_or_stopped() {
     let host = Host::start_with("", &gate_settings("{}", ""));
-    assert!(host.said().contains("name a gate that can't be asked"), "{}", host.said());
+    assert!(host.said().contains("name a gate that can't be called"), "{}", host.said());
     has_problem(&host, "it is not installed");
     let (code, reason) = host.deploy_failing("shop", &hello());
     assert!(code == "gate-failed" && reason.contains("it is not installed"), "{code}: {reason}");

@@ -1,6 +1,6 @@
 //! Tests the loss of data outside of the host, before a start or while the host runs. The loss is
-//! in the host's log, in the app's activity and in the report of `isopod doctor`. The host neither
-//! mixes nor deletes data because of it.
+//! in the host's log, in the app's activity and in the report of `isopod doctor`. After a loss, the
+//! host neither mixes nor deletes data.
 
 use isopod_tests::{
     Ask, Bundle, Host, guest,
@@ -317,7 +317,7 @@ fn missing_bundles_are_reported_with_a_remedy() {
 }
 
 #[test]
-fn doctor_and_up_name_a_data_path_that_is_no_data_folder() {
+fn doctor_and_up_name_a_data_path_that_is_not_a_data_folder() {
     let folder = tempfile::tempdir().expect("a folder can be made");
     let (none, file) = (folder.path().join("none"), folder.path().join("file"));
     fs::write(&file, "mine").expect("it is written");

@@ -1,4 +1,5 @@
-//! Tests commands whose `--host` is not the API of a host: they fail, whatever the server responds.
+//! Tests commands whose `--host` is not the API of a host: they fail with any response of the
+//! server.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{SocketAddr, TcpListener};

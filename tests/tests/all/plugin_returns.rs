@@ -1,4 +1,4 @@
-//! Tests automatic rollbacks of a plugin and of an app. If the releases don't fit each other, calls
+//! Tests automatic rollbacks of a plugin and of an app. If the releases are incompatible, calls
 //! between them fail, and the activity names the apps.
 
 use isopod_tests::{
@@ -36,7 +36,7 @@ fn text(entry: &Value) -> &str {
 /// The new version fails for `breaker` and `second`. All apps but `old` and `breaker` are deployed
 /// during its rollout watch.
 #[test]
-fn an_automatic_rollback_of_a_plugin_fails_only_the_apps_that_it_does_not_fit() {
+fn an_automatic_rollback_of_a_plugin_affects_only_incompatible_apps() {
     let host = Host::start();
     host.installed(&probe_plugin("1.0.0", ""));
     host.deploy("old", app("old", &used(PASS, "")));
@@ -64,7 +64,7 @@ fn an_automatic_rollback_of_a_plugin_fails_only_the_apps_that_it_does_not_fit() 
         assert_eq!(problem["plugin"], "probe", "{problem}");
     }
     assert_eq!(host.get("old", "/").expect(200).text(), "Hello, world!");
-    // The apps serve again with a version that fits, also while all others use the former one.
+    // The apps serve again with a compatible version, even while all others use the former one.
     host.installed(&probe_plugin("1.2.0", "[config]\nFEATURE = \"1\"\n"));
     host.get("old", "/").expect(200);
     for name in ["ranged", "configured"] {
@@ -76,7 +76,7 @@ fn an_automatic_rollback_of_a_plugin_fails_only_the_apps_that_it_does_not_fit() 
 }
 
 #[test]
-fn an_automatic_rollback_of_an_app_to_a_release_with_an_unfit_plugin_is_reported() {
+fn an_automatic_rollback_to_a_release_with_an_unfit_plugin_is_reported() {
     let host = Host::start();
     host.create("shop", "production");
     host.installed(&probe_plugin("1.0.0", ""));

@@ -94,9 +94,9 @@ fn all_apps_use_a_plugins_upgrade_soon_and_those_deployed_meanwhile_immediately(
     host.log_line("probe", "the end of the canary phase", |line| line["message"] == text);
 }
 
-/// Checks the configs of its users first, which is more calls than end the canary phase.
+/// The checks of configs take more calls than the canary phase has.
 #[test]
-fn a_check_of_configs_is_not_a_call_of_a_plugins_upgrade() {
+fn checks_of_configs_do_not_count_as_calls_of_an_upgrade() {
     let host = Host::start();
     host.installed(&plugin("1.0.0", "200ms"));
     let slow = || with_middleware("hello", &[used("{ request = { sleep = 600 } }", "")]);

@@ -106,7 +106,7 @@ fn waiting_pushes_of_one_app_are_bounded() {
     assert_eq!(host.get("shop", "/").expect(200).text(), "Hello, world!");
 }
 
-/// F4: a cancelled push frees its queue slot at once, not when it would have started.
+/// F4: a cancelled push frees its queue slot immediately, not when it would have started.
 #[test]
 fn a_cancelled_push_frees_its_queue_slot_and_its_upload() {
     let host = Host::start_pausing("release-built=1*off->sleep(4000)");

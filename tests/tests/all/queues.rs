@@ -141,7 +141,7 @@ fn waiting_bodies_are_bounded_by_their_bytes() {
     host.set_cores("greedy", &json!({ "pull": 1 })).expect(200);
     let held = host.begin_event("greedy", "never", Queue::Pull);
     host.until_queue("greedy", Queue::Pull, 1, 0);
-    // Few at a time: the bytes that the host receives at once from one client are bounded, too.
+    // Few at a time: the bytes that the host receives concurrently from one client are bounded too.
     let mut waiting = Vec::<Wire>::new();
     for queued in [16, 32, 48, 64] {
         waiting.extend((0..16).map(|_| host.begin("greedy", count())));
@@ -186,7 +186,7 @@ fn a_request_whose_client_disconnected_never_reaches_the_guest() {
 /// The running job holds the core for longer than the deadline of the waiting jobs. An overloaded
 /// app is not a fault of its guest, and doesn't count against a release that is still watched.
 #[test]
-fn a_deadline_that_expires_in_the_queue_is_no_fault_of_the_guest() {
+fn a_deadline_that_expires_in_the_queue_is_not_a_fault_of_the_guest() {
     const LATE: u64 = 8;
     let host = Host::start();
     let neighbour = Neighbour::beside(&host);
@@ -238,8 +238,8 @@ fn deploy_busy(host: &Host, release: u32, request_timeout: &str) {
 }
 
 /// All jobs of a burst have the same deadline. As soon as the queue knows the service time, it
-/// rejects at once each job that would start too late. Otherwise the jobs would start one after the
-/// other and fail for lack of time.
+/// immediately rejects each job that would start too late. Otherwise the jobs would start one after
+/// the other and fail for lack of time.
 #[test]
 fn a_job_that_cannot_complete_in_time_is_not_started_and_causes_no_rollback() {
     const BURST: usize = 24;
@@ -267,7 +267,7 @@ fn a_job_that_cannot_complete_in_time_is_not_started_and_causes_no_rollback() {
         assert!(problem["detail"].as_str().is_some_and(|detail| detail.contains("was not started")), "{late}");
         assert!(problem["hint"].is_string() && late.header("retry-after").is_some(), "{late}");
     }
-    assert!(took.as_millis() < 4_000, "a job without enough time is rejected at once, not after {took:?}");
+    assert!(took.as_millis() < 4_000, "a job without enough time is rejected immediately, not after {took:?}");
     let blamed: Vec<Value> = host.log("busy").into_iter().filter(|line| line["context"] == "isopod").collect();
     assert!(blamed.is_empty(), "no guest failed: {blamed:?}");
     let restarts: u64 = host.instances("busy").iter().filter_map(|instance| instance["restarts"].as_u64()).sum();

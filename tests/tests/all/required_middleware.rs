@@ -37,7 +37,7 @@ fn with_settings(host: Host, settings: &str) -> Host {
 fn a_required_plugin_that_is_missing_is_a_problem_until_it_is_installed() {
     let host = Host::start_with("", &used(PASS, ""));
     assert!(problem(&host).contains("not installed"));
-    assert!(host.said().contains("require a middleware that can't serve"), "{}", host.said());
+    assert!(host.said().contains("require a middleware that can't handle requests"), "{}", host.said());
     host.installed(&probe_plugin("1.0.0", ""));
     assert_eq!(problems(&host), json!([]));
     host.stop_app("probe");

@@ -1,5 +1,5 @@
-//! Tests the event streams of a token that is revoked: each ends at once with an event that gives
-//! the reason, and streams of other tokens continue.
+//! Tests the event streams of a token that is revoked: each ends immediately with an event that
+//! gives the reason, and streams of other tokens continue.
 
 use isopod_tests::{
     Ask, Bundle, Host, Wire, guest,

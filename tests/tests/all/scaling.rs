@@ -51,8 +51,8 @@ fn release_core(held: Vec<Held>) {
     held.into_iter().for_each(Held::release_core);
 }
 
-/// E2: the app scales up to its maximum at once, further requests wait, and it scales down to its
-/// minimum when the load ends.
+/// E2: the app scales up to its maximum immediately, further requests wait, and it scales down to
+/// its minimum when the load ends.
 #[test]
 fn a_production_app_scales_up_with_its_load_and_down_after_it() {
     let host = Host::start_with("", SOON);

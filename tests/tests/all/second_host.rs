@@ -34,7 +34,7 @@ fn a_second_host_refuses_the_data_folder_of_a_running_host() {
 }
 
 #[test]
-fn of_several_hosts_that_start_at_once_one_serves() {
+fn of_several_hosts_that_start_concurrently_one_serves() {
     let folder = tempfile::tempdir().expect("a folder can be made");
     let data = folder.path().join("data");
     drop(Host::on(&data));

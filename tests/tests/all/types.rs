@@ -8,8 +8,8 @@ fn greeting(words: &str) -> Bundle {
     Bundle::shape(&[("GREETING", words)])
 }
 
-/// Returns a bundle with a command that exits with this status at once, beside a healthy
-/// web process.
+/// Returns a bundle with a command that exits immediately with this status, beside a healthy web
+/// process.
 pub(crate) fn crashing(status: &str) -> Bundle {
     Bundle::shapes(&format!("{QUICK_WEB}[processes.job]\nentry = \"command\"\nargs = [\"{status}\"]\n"))
 }

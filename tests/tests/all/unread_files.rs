@@ -17,9 +17,9 @@ use std::{
 
 /// Responses on one HTTP/2 connection.
 const STREAMS: usize = 128;
-/// Requests that a client sends at a time.
+/// Concurrent requests of a client.
 const BATCH: usize = 32;
-/// The responses with a large file that one client may leave unread: 32 MiB in chunks of 128 KiB.
+/// The responses with a large file that a client may leave unread: 32 MiB in chunks of 128 KiB.
 const UNREAD_PER_CLIENT: usize = 256;
 /// The clients that together use up the budget of an app.
 const CLIENTS: u8 = 4;
@@ -114,7 +114,7 @@ fn files_on_a_stalled_disk_delay_no_file_of_another_app() {
     let name = CString::new(pack.as_os_str().as_bytes()).expect("a path has no NUL");
     // SAFETY: it reads a string that ends with NUL.
     assert_eq!(unsafe { libc::mkfifo(name.as_ptr(), 0o600) }, 0, "a pipe can be made");
-    // More requests than one app has reads.
+    // More requests than one app may have reads in progress.
     let mut stuck: Vec<Wire> = (0..12).map(|_| host.begin("site", Ask::get("/small.txt"))).collect();
     wait_for("the app's reads", || (reading_threads(&host) >= 4).then_some(()));
     for _ in 0..20 {

@@ -1,5 +1,5 @@
-//! A request of the demo to an app: how a viewer types it, and its response with any status. Never
-//! judges the response.
+//! A request of the demo to an app: the command that sends it, and its response with any status.
+//! Never judges the response.
 
 use std::time::Duration;
 

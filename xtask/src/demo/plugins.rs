@@ -1,6 +1,6 @@
 //! The demo of the shipped plugins: their settings, an app that uses four plugins, and what each
-//! plugin does with requests, a deploy and the activity of apps. A plugin that does something else
-//! ends the demo.
+//! plugin does with requests, a deploy and the activity of apps. The demo fails if a plugin behaves
+//! differently.
 
 use std::fs;
 use std::path::PathBuf;
@@ -88,7 +88,7 @@ pub(super) fn introduction(host: &RunningHost) -> Result<String> {
     ))
 }
 
-/// Returns what shows the effect of a plugin, in the order in which it happened.
+/// Returns the exchanges that show the effect of a plugin, in order.
 pub(super) fn answers(host: &RunningHost, webhook: &Webhook, plugin: &str) -> Result<Vec<Answer>> {
     match plugin {
         "static-files" => static_files(host),

@@ -69,7 +69,7 @@ mod tests {
             missing("`app_task/`, `app_task/commit.rs`, `host/src/control/`, `store/sql/`, `store/sql/a.rs`")
                 .is_empty()
         );
-        // A part of a name is another name.
+        // A part of a name doesn't match.
         assert_eq!(missing("`task.rs`, `task/`, `store/sql.rs`").len(), 3);
     }
 

@@ -43,6 +43,7 @@ const PHRASES: &[&str] = &[
     "anybody",
     "are told",
     "as it is",
+    "at once",
     "but for",
     "come to",
     "comes to",

@@ -334,14 +334,14 @@ mod tests {
     }
 
     #[test]
-    fn a_visibility_is_no_import() {
+    fn a_visibility_is_not_an_import() {
         let one = ("a/src/one.rs", "use super::two; pub(in crate::two) struct One;");
         let two = ("a/src/two.rs", "pub(in crate::one) struct Two; pub(crate) use super::three::Three;");
         assert!(findings(&[("a/src/lib.rs", ""), one, two, ("a/src/three.rs", "")]).is_empty());
     }
 
     #[test]
-    fn a_bound_of_captured_lifetimes_is_no_import() {
+    fn a_bound_of_captured_lifetimes_is_not_an_import() {
         let one = ("a/src/one.rs", "fn f() -> impl Sized + use<'_> { g() } fn h(two: Two) {} use super::two::Two;");
         let two = ("a/src/two.rs", "use super::one::f; pub struct Two;");
         assert_eq!(findings(&[("a/src/lib.rs", ""), one, two]).len(), 1);

@@ -55,9 +55,9 @@ pub struct ProcessChange {
     pub schedule: Change<Schedule>,
     /// The time zone of the schedule.
     pub time_zone: Change<TimeZone>,
-    /// What happens with missed times of the schedule.
+    /// What happens to missed times of the schedule.
     pub missed: Change<Missed>,
-    /// What happens with a time that comes while the previous run is in progress.
+    /// What happens to a time that is due while the previous run is in progress.
     pub overlap: Change<Overlap>,
     /// The arguments, if they change; null clears them.
     pub args: Option<Vec<String>>,

@@ -1,4 +1,4 @@
-//! When a schedule fires: its local times in a time zone, and what happens with times that have
+//! When a schedule fires: its local times in a time zone, and what happens to times that have
 //! passed or that come while a run is in progress. Never reads a clock: the current time is an
 //! argument.
 
@@ -21,14 +21,14 @@ pub struct Timetable {
     pub schedule: Schedule,
     /// The time zone of the local times.
     pub time_zone: TimeZone,
-    /// What happens with times that passed while the host was down.
+    /// What happens to times that passed while the host was down.
     pub missed: Missed,
-    /// What happens with a time that comes while the previous run is in progress.
+    /// What happens to a time that is due while the previous run is in progress.
     pub overlap: Overlap,
 }
 
 setting_word! {
-    /// What happens with scheduled times that passed while the host was down or its clock jumped.
+    /// What happens to scheduled times that passed while the host was down or its clock jumped.
     Missed, "setting for missed runs", "\"once\", \"skip\" or \"all\"" {
         /// One run makes up for all of them.
         Once = "once",
@@ -40,13 +40,13 @@ setting_word! {
 }
 
 setting_word! {
-    /// What happens with a scheduled time that comes while the previous run is in progress.
+    /// What happens to a scheduled time that is due while the previous run is in progress.
     Overlap, "setting for overlapping runs", "\"skip\", \"queue\" or \"allow\"" {
         /// The new run is skipped.
         Skip = "skip",
         /// The new run starts when the previous one has ended.
         Queue = "queue",
-        /// The new run starts at once.
+        /// The new run starts immediately.
         Allow = "allow",
     }
 }

@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_that_is_no_array_is_no_batch() {
+    fn a_body_that_is_not_an_array_is_refused_as_a_batch() {
         for body in ["", "{}", "3", "[", "[{]", "[{},]", "[] x", "\u{feff}[]"] {
             assert!(matches!(reader().read_batch(body.as_bytes()).map(drop), Err(BadRequest::Json { .. })), "{body}");
         }

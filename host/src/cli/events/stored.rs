@@ -15,7 +15,7 @@ use super::super::target::RemoteApp;
 
 const HEADINGS: [&str; 6] = ["ID", "STATE", "TYPE", "SUBJECT", "ACCEPTED", "ERROR"];
 
-/// The headings of dead letters, whose last attempt ended at the time in the last but one column.
+/// The headings of dead letters. The column before the last has the end of the last attempt.
 const DEAD_HEADINGS: [&str; 7] = ["ID", "STATE", "TYPE", "SUBJECT", "ACCEPTED", "DEAD SINCE", "ERROR"];
 
 /// The number of rows that fit on a screen.

@@ -1,9 +1,9 @@
-//! Reports plugins and apps that don't fit each other after an automatic rollback. If a plugin was
+//! Reports plugins and apps that are incompatible after an automatic rollback. If a plugin was
 //! rolled back, these are the apps that need a newer release of it. If an app was rolled back,
-//! these are the plugins that have changed since. Lets the apps that don't fit a plugin use its
-//! next release in the canary phase. Also reports an app whose calls of a plugin's new release fail
-//! while those of other apps don't. Never replaces a release: the rollback has just replaced a
-//! failing one.
+//! these are the plugins that have changed since. Lets the apps that are incompatible with a plugin
+//! use its next release in the canary phase. Also reports an app whose calls of a plugin's new
+//! release fail while those of other apps don't. Never replaces a release: the rollback has just
+//! replaced a failing one.
 
 use std::sync::Arc;
 
@@ -15,8 +15,8 @@ use crate::control::{app::AppRecord, plugins::UnfitPlugin};
 use crate::{observe::logs::LogLine, runtime::ActiveRelease};
 
 impl AppTask {
-    /// Checks a release that has replaced `bad`, and reports the plugins or apps that it doesn't
-    /// fit. Runs in the background, since the checks may call a plugin.
+    /// Checks a release that has replaced `bad`, and reports the plugins or apps with which it is
+    /// incompatible. Runs in the background, since the checks may call a plugin.
     pub(super) fn report_unfit_plugins(&self, running: Arc<ActiveRelease>, bad: Arc<ActiveRelease>) {
         let (services, app) = (Arc::clone(&self.services), Arc::clone(&self.app));
         self.services.shutdown.in_background(async move {
@@ -50,9 +50,9 @@ impl AppTask {
         });
     }
 
-    /// Lets the apps that the former release of a plugin doesn't fit use the new one in the canary
-    /// phase: their calls of the former one fail. In the background, since the checks call the
-    /// former release.
+    /// Lets the apps that are incompatible with the former release of a plugin use the new one in
+    /// the canary phase, since their calls of the former one fail. Runs in the background, since
+    /// the checks call the former release.
     pub(super) fn include_unfit_users(&self, running: &Arc<ActiveRelease>) {
         let Some(former) = self.app.traffic.canary_former() else { return };
         let (services, app, running) = (Arc::clone(&self.services), Arc::clone(&self.app), Arc::clone(running));
@@ -74,8 +74,8 @@ async fn report(services: &Services, app: &AppRecord, unfit: Vec<UnfitPlugin>) {
         let users = unfit.iter().map(|unfit| unfit.user.as_ref().map_or("the host's settings", AppName::as_str));
         let users = text::list(users, APP_NAME_CHARS_MAX);
         let text = format!(
-            "the restored release doesn't fit {users}: their calls of the plugin may fail until a version that fits is \
-             installed, or the apps are deployed for this version"
+            "the restored release is incompatible with {users}: their calls of the plugin may fail until a compatible \
+             version is installed, or the apps are deployed for this version"
         );
         record(services, app, text, json!({ "plugin": app.name, "users": users })).await;
     }
@@ -85,7 +85,7 @@ async fn report(services: &Services, app: &AppRecord, unfit: Vec<UnfitPlugin>) {
         }
         // The app may have been destroyed meanwhile.
         let Some(user) = user.and_then(|user| services.app_table.app(&user).ok()) else { continue };
-        let text = format!("after an automatic rollback of `{}`, a plugin doesn't fit: {failure}", app.name);
+        let text = format!("after an automatic rollback of `{}`, a plugin is incompatible: {failure}", app.name);
         let data = json!({ "plugin": plugin, "returned": app.name, "code": failure.code() });
         record(services, &user, text, data).await;
     }

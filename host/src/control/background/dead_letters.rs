@@ -88,8 +88,8 @@ impl<L: Clone> Windows<L> {
         self.0.values().map(|window| window.ends_at).min()
     }
 
-    /// Ends the windows that are over. If a window has unrecorded dead letters, returns their count
-    /// and the last one, and begins the window again.
+    /// Ends expired windows. If a window has unrecorded dead letters, returns their count and the
+    /// last one, and begins the window again.
     fn end(&mut self, now: Instant) -> Vec<(u32, L)> {
         let mut due = Vec::new();
         self.0.retain(|_, window| {

@@ -80,7 +80,7 @@ impl Service {
 
     /// Dispatches the events of one hook. After a failure, waits before the next attempt.
     async fn dispatch_or_wait(&self, backlog: HookBacklog) {
-        // A removed hook leaves the table after its row in the store, so it has no further backlog.
+        // The app is missing only after its row in the store was removed, and its backlog with it.
         let Ok(app) = self.app_table.app(&backlog.plugin) else { return };
         let dispatched = self.dispatch(&app, &backlog).await;
         let is_full = matches!(&dispatched, Err(EventsError::Store(StoreError::EventQueueFull)));

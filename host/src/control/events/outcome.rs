@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn a_permanent_failure_is_a_dead_letter_at_once() {
+    fn a_permanent_failure_is_a_dead_letter_immediately() {
         let failure = Failure::Handler(EventFailure::Permanent { message: "no such order".to_owned() });
         assert_eq!(attempt(1, None).fails_with(&failure), Outcome::Dead { error: "no such order".to_owned() });
     }

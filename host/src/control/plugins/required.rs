@@ -40,8 +40,8 @@ impl HostUse<'_> {
 
     fn warn(&self, why: &str) {
         let text = match self.kind == PluginKind::Gate {
-            true => "the host's settings name a gate that can't be asked",
-            false => "the host's settings require a middleware that can't serve",
+            true => "the host's settings name a gate that can't be called",
+            false => "the host's settings require a middleware that can't handle requests",
         };
         tracing::warn!(plugin = %self.plugin.name, "{text}: {why}");
     }

@@ -1,6 +1,6 @@
-//! Finds the plugins and apps that don't fit each other after an automatic rollback of a plugin or
-//! an app. A deploy refuses such combinations. An automatic rollback doesn't, since the release
-//! that it replaces fails for all its users. Never changes a release.
+//! Finds the plugins and apps that are incompatible after an automatic rollback of a plugin or an
+//! app. A deploy refuses such combinations. An automatic rollback doesn't, since the release that
+//! it replaces fails for all its users. Never changes a release.
 
 use isopod_engine::ComponentInfo;
 use isopod_policy::{AppKind, AppName, Manifest, MiddlewareUse, PluginKind, PluginReference};
@@ -9,7 +9,7 @@ use super::{Plugins, commit_lock::validate_config, providers::difference};
 use crate::control::{accepted_configs::AcceptedConfigs, app::AppRecord, error::Failure};
 use crate::runtime::ActiveRelease;
 
-/// A use of a plugin that doesn't fit the plugin's current release.
+/// A use of a plugin that is incompatible with the plugin's current release.
 pub(in crate::control) struct UnfitPlugin {
     /// The app; `None` for the host's settings.
     pub(in crate::control) user: Option<AppName>,
@@ -18,8 +18,8 @@ pub(in crate::control) struct UnfitPlugin {
 }
 
 impl Plugins {
-    /// Returns the uses of plugins that don't fit a release of an app or a plugin, which has
-    /// replaced `bad`. At most one for each user of a plugin.
+    /// Returns the uses of plugins that are incompatible with a release of an app or a plugin,
+    /// which has replaced `bad`. Returns at most one for each user of a plugin.
     pub(in crate::control) async fn unfit(
         &self,
         app: &AppRecord,
@@ -108,8 +108,8 @@ impl Plugins {
     }
 }
 
-/// Returns a failed check as a use that doesn't fit. A plugin that isn't serving may fit. An error
-/// is a read that failed.
+/// Returns a failed check as an incompatible use. A plugin that isn't serving may be compatible. An
+/// error is a failed read.
 fn unfit_use<T>(
     app: &AppRecord,
     used: &PluginReference,

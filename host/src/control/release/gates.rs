@@ -17,7 +17,7 @@ enum Stop {
 }
 
 impl Releases {
-    /// Asks the gates of an app about a new release. `log` writes to the log of the push.
+    /// Calls the gates of an app for a new release. `log` writes to the log of the push.
     pub(super) async fn pass_gates(
         &self,
         directory: &Directory,
@@ -34,8 +34,8 @@ impl Releases {
         self.ask_all(directory, app, gates, release, log).await
     }
 
-    /// Asks the gates that an app has with another type about its current release. To them, this is
-    /// a push of the first release: they have not decided about a release of this type yet.
+    /// Calls the gates of the app's new type for its current release. They receive it as a push of
+    /// the first release, because they have not decided about an earlier release of this type.
     pub(in crate::control) async fn pass_gates_of_type(
         &self,
         directory: &Directory,
@@ -53,7 +53,7 @@ impl Releases {
         self.ask_all(directory, app, gates, release, |_| {}).await
     }
 
-    /// Asks gates about a release, in the order of the host's settings, until one refuses it.
+    /// Calls gates for a release, in the order of the host's settings, until one refuses it.
     async fn ask_all(
         &self,
         directory: &Directory,

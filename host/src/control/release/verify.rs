@@ -230,7 +230,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_unreadable_upload_is_no_invalid_bundle() {
+    fn an_unreadable_upload_is_not_reported_as_an_invalid_bundle() {
         let refused = read_upload(Path::new("/")).expect_err("a folder can't be read");
         assert!(refused.is_passing() && !refused.is_build_failure(), "{refused}");
     }

@@ -59,9 +59,9 @@ impl Judged {
     }
 }
 
-/// Compares a new release with the release before it until there is a verdict. `at_swap` are the
-/// counters of the new release when it went into service: a plugin's check of configs was counted
-/// before.
+/// Compares a new release with the previous one until the verdict. `at_swap` are the counters of
+/// the new release when it went into service. They include a plugin's checks of configs, and are
+/// subtracted.
 pub(in crate::control) async fn watch_outcome(
     plugins: &Plugins,
     app: &AppRecord,

@@ -24,14 +24,14 @@ struct Users {
     /// A further app, after the calls of the first one failed.
     second: Second,
     /// The apps that were deployed in this phase, whose releases were checked with the new release,
-    /// and those that the former release doesn't fit.
+    /// and those that are incompatible with the former release.
     included: Vec<AppName>,
 }
 
 /// The first app that uses the new release.
 struct FirstUser {
     app: AppName,
-    /// Its calls of the plugin before.
+    /// Its calls of the plugin before the phase.
     before: Counts,
 }
 

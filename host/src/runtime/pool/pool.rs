@@ -3,9 +3,9 @@
 //! free core. Never decides how many instances to keep: that is the policy crate's part.
 //!
 //! ```text
-//!  pull: requests, events with reply ─> [ queue ] ─┐ its cores at once ┌─> web-7f3k2: instance
+//!  pull: requests, events with reply ─> [ queue ] ─┐ at most its cores ┌─> web-7f3k2: instance
 //!                                                  ├──── lease ────────┼─> web-m2x9q: instance
-//!  push: schedules, broadcasts ───────> [ queue ] ─┘ its cores at once └─> web-p4t8z: empty slot
+//!  push: schedules, broadcasts ───────> [ queue ] ─┘ at most its cores └─> web-p4t8z: empty slot
 //! ```
 //!
 //! The two queues share the instances but not the cores, so neither delays the other. The lock is

@@ -182,8 +182,8 @@ impl AppResources {
         self.cores.count(class)
     }
 
-    /// Changes the number of the app's cores. Running jobs continue; queued jobs are admitted to
-    /// added cores at once.
+    /// Changes the number of the app's cores. Running jobs continue; queued jobs are immediately
+    /// admitted to added cores.
     pub(crate) fn set_cores(&self, cores: Cores) {
         self.cores.set(cores);
         self.cpu.set_cores(cores);

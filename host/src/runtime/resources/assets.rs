@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn one_client_uses_up_neither_the_budget_of_an_app_nor_that_of_the_host() {
+    fn one_client_cannot_exhaust_the_budget_of_an_app_or_the_host() {
         let host = Arc::<HostAssets>::default();
         let apps: Vec<_> = (0..limits::ASSET_BYTES_PER_CLIENT_ALL / limits::ASSET_BYTES_PER_CLIENT)
             .map(|_| AppAssets::new(Arc::clone(&host)))

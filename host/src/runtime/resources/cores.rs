@@ -86,8 +86,8 @@ impl AppCores {
     }
 
     /// Admits queued jobs to free cores. The job that has waited longest comes first, so that no
-    /// release or process type starves another. Returns at once if no job is queued or no core is
-    /// free.
+    /// release or process type starves another. Returns immediately if no job is queued or no core
+    /// is free.
     pub(super) fn admit(&self, class: Class, pools: &Pools) {
         if self.waiting(class) == 0 || !self.is_free(class) {
             return;

@@ -78,8 +78,8 @@ fn weight(app_type: AppType) -> Weight {
     Weight::new(weight).unwrap_or_default()
 }
 
-/// Returns the number of worker threads that the app may use at once. Admission limits the cores of
-/// each queue.
+/// Returns the number of worker threads that the app may use concurrently. Admission limits the
+/// cores of each queue.
 fn threads_max(cores: Cores) -> NonZeroU32 {
     NonZeroU32::new(cores.pull.max(cores.push)).unwrap_or(NonZeroU32::MIN)
 }

@@ -217,7 +217,7 @@ mod tests {
 
     /// SQLite's own checks count a page that can't be read as damage.
     #[test]
-    fn a_failed_read_is_no_damage_and_leaves_out_no_row() {
+    fn a_failed_read_is_not_damage_and_omits_no_row() {
         let folder = tempfile::tempdir().expect("the folder is created");
         let (path, copy) = (folder.path().join(KEY_VALUE), folder.path().join("copy"));
         let connection = Connection::open(&path).expect("it opens");

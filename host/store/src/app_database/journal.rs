@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn an_incomplete_last_commit_is_no_damage() {
+    fn an_incomplete_last_commit_is_not_damage() {
         let (_folder, database) = killed();
         remove_index(&database);
         change(&journal_of(&database), |bytes| {
@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lost_journal_whose_changes_are_in_the_database_is_no_damage() {
+    fn a_lost_journal_with_changes_in_the_database_is_not_damage() {
         let folder = tempfile::tempdir().expect("the folder is created");
         let (open, left) = (folder.path().join("open.db"), folder.path().join("left.db"));
         let connection = Connection::open(&open).expect("it is created");
@@ -324,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn frames_of_an_earlier_use_of_the_journal_are_no_damage() {
+    fn frames_of_an_earlier_use_of_the_journal_are_not_damage() {
         let folder = tempfile::tempdir().expect("the folder is created");
         let (open, left) = (folder.path().join("open.db"), folder.path().join("left.db"));
         let connection = Connection::open(&open).expect("it is created");

@@ -13,7 +13,7 @@ use rusqlite::Connection;
 use super::journal::journal_of;
 use crate::StoreError;
 
-/// Bytes that are written at once.
+/// Bytes of one write.
 const PART: usize = 256 << 10;
 
 /// Writes the journal of a database again, with the same content, and syncs it. Holds SQLite's lock

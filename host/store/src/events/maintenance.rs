@@ -1,6 +1,6 @@
 //! Changes of a queue apart from acceptance and delivery: recovery from a lost host session,
 //! cancellation, dead letters, and a clock that was set back. Each works in bounded steps, except
-//! the recovery, which changes all leased events at once: the host bounds their number per app.
+//! the recovery, which changes all leased events in one step: the host bounds their number per app.
 //! Never decides when to run.
 
 use rusqlite::params;

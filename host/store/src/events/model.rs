@@ -180,7 +180,7 @@ pub(super) fn shortened(error: &str) -> &str {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Claimed {
     pub claims: Vec<Claim>,
-    /// Whether another claim may return further events at once.
+    /// Whether another claim may return further events immediately.
     pub has_more: bool,
     /// The time at which the next delayed event is due; `None` if no event waits for a time.
     pub next_due: Option<Timestamp>,

@@ -22,7 +22,7 @@ pub(crate) struct Readers {
 }
 
 impl Readers {
-    /// Opens all connections at once, so that reads continue if the file is removed.
+    /// Opens all connections immediately, so that reads continue if the file is removed.
     pub(crate) fn start(path: &Path, file: Arc<ControlFile>) -> Result<Self, StoreError> {
         let workers = Workers::start("isopod-read", READERS_MAX, READS_WAITING_MAX, path)?;
         let free = (0..READERS_MAX).map(|_| open(path)).collect::<Result<_, _>>()?;

@@ -79,7 +79,7 @@ impl Drop for Unread {
     }
 }
 
-/// Returns how long the client has read nothing of the response for which it waits longest.
+/// Returns the longest time for which the client has read nothing of a response.
 pub(super) fn longest(unread: &Responses, now_ms: u64) -> Option<Duration> {
     let responses = locked(unread);
     let unread = responses.iter().filter(|(_, progress)| progress.pieces > 0 || !progress.is_paused);

@@ -90,7 +90,7 @@ async fn events_are_removed_once_all_hooks_have_received_them() {
 }
 
 #[tokio::test]
-async fn the_removal_of_a_hook_is_no_event_for_other_hooks() {
+async fn other_hooks_receive_no_event_about_the_removal_of_a_hook() {
     let (backend, first) = store_with_hook().await;
     let store = &backend.store;
     let second = create(store, "log").await;
@@ -106,7 +106,7 @@ async fn the_removal_of_a_hook_is_no_event_for_other_hooks() {
 }
 
 #[tokio::test]
-async fn a_plugin_that_is_no_hook_any_more_receives_nothing() {
+async fn a_plugin_that_stops_being_a_hook_receives_nothing() {
     let (backend, hook) = store_with_hook().await;
     let store = &backend.store;
     record(store, Some("shop"), "one").await;
