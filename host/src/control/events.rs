@@ -20,7 +20,7 @@ mod outcome;
 mod pace;
 mod pruning;
 mod settling;
-mod single_attempts;
+mod shares;
 mod sink;
 mod stranded;
 mod tasks;
@@ -165,6 +165,18 @@ impl Events {
     ) -> Result<Paged<StoredEvent>, EventsError> {
         let _guard = app.data_gate.guard().ok_or(EventsError::Destroyed)?;
         Ok(self.0.queue.list(&app.name, filter, page).await?)
+    }
+
+    /// Returns up to `most` events of a source whose ids begin with a prefix, newest first.
+    pub(in crate::control) async fn with_id_prefix(
+        &self,
+        app: &AppRecord,
+        source: &str,
+        prefix: &str,
+        most: usize,
+    ) -> Result<Vec<StoredEvent>, EventsError> {
+        let _guard = app.data_gate.guard().ok_or(EventsError::Destroyed)?;
+        Ok(self.0.queue.with_id_prefix(&app.name, source, prefix, most).await?)
     }
 
     /// Returns the numbers of the app's events by process type, and updates the app's metrics.

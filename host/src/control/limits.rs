@@ -189,10 +189,6 @@ pub(crate) const SCHEDULED_RUNS_WAITING_MAX: usize = 100;
 /// Runs in the history of a schedule. Earlier runs are not shown.
 pub(crate) const SCHEDULE_HISTORY_RUNS: usize = 20;
 
-/// Pages of the event queue that are searched for the history of a schedule. Runs that lie further
-/// back are not shown.
-pub(crate) const SCHEDULE_HISTORY_PAGES: usize = 5;
-
 /// How long a change of config, formation or grants waits for a running push. Then it is refused
 /// with 409.
 pub(crate) const CHANGE_WAIT: Duration = Duration::from_secs(20);
@@ -259,9 +255,10 @@ pub(crate) const DELIVERY_DELAY_MAX: Duration = Duration::from_secs(366 * 24 * 3
 /// The interval between attempts to use an app's queue after a disk error.
 pub(crate) const QUEUE_RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The shortest interval between two counts of waiting events while all cores of the push queue are
-/// in use. Until the next count, `buffered` may be inexact.
-pub(crate) const QUEUE_COUNT_INTERVAL: Duration = Duration::from_millis(100);
+/// The shortest interval between two checks of a queue because of new events, while a process type
+/// of the app has as many deliveries as it may have. Until the next check, `buffered` may be
+/// inexact.
+pub(crate) const QUEUE_CHECK_INTERVAL_MIN: Duration = Duration::from_millis(100);
 
 /// The longest interval between two checks of a queue with delayed events: a jump of the clock is
 /// detected within it.

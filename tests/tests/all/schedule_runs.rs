@@ -124,6 +124,42 @@ fn a_time_during_the_previous_run_follows_the_overlap_setting() {
     assert_eq!(host.activity_of("greedy", "schedule-failed")["data"]["process"], "skip");
 }
 
+/// Deploys `greedy` with a worker, and a schedule whose runs do nothing.
+fn deploy_worker_beside_schedule(host: &Host, worker: &str) {
+    let worker = format!("[processes.worker]\nentry = \"events\"\n{worker}");
+    deploy_greedy(host, "quiet", &format!("{worker}[processes.nightly]\nentry = \"events\"\n{LEAP_DAYS}"));
+}
+
+/// Starts a run by hand, and waits until it is done.
+fn run_to_its_end(host: &Host) {
+    let run = run(host, "greedy", "nightly").expect(202).json();
+    host.until_event("greedy", run["event"]["id"].as_str().expect("an id"), "done");
+}
+
+#[test]
+fn a_run_is_delivered_during_a_backlog_of_another_process_type() {
+    const BACKLOG: usize = 10_000;
+    let host = Host::start();
+    deploy_worker_beside_schedule(&host, "");
+    let line = |id| json!({ "specversion": "1.0", "id": format!("b-{id}"), "source": "/test", "type": "quiet" });
+    let lines: Vec<String> = (0..BACKLOG).map(|id| line(id).to_string()).collect();
+    let broadcast = Ask::post("/v1/apps/greedy/broadcasts").body("application/x-ndjson", lines.join("\n"));
+    host.api(broadcast).expect(202);
+    run_to_its_end(&host);
+    let last = host.stored_event("greedy", &format!("b-{}", BACKLOG - 1));
+    assert_eq!(last["state"], "ready", "the run waited for the backlog: {last}");
+}
+
+#[test]
+fn a_run_is_delivered_while_another_process_type_waits_for_its_only_instance() {
+    let host = Host::start();
+    deploy_worker_beside_schedule(&host, "max = 1\n");
+    let slow: Vec<String> = (0..30).map(|_| host.push_event("greedy", "never")).collect();
+    host.until_event("greedy", &slow[0], "leased");
+    run_to_its_end(&host);
+    assert_eq!(host.stored_event("greedy", &slow[0])["state"], "leased");
+}
+
 #[test]
 fn a_run_by_hand_needs_a_schedule_and_an_app_that_serves() {
     let host = Host::start();

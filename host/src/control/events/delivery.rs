@@ -22,11 +22,11 @@ use super::{
     conversion,
     dead_letter::DeadLetter,
     intake::Intake,
-    next_check::{NextCheck, QueueState},
+    next_check::{LastCheck, NextCheck, QueueState},
     outcome::{Attempt, Failure},
     pace::Pace,
     settling::{Running, Settling},
-    single_attempts::SingleAttempts,
+    shares::Shares,
     tasks::Registration,
     warnings::Warnings,
 };
@@ -50,17 +50,22 @@ pub(super) struct Delivery {
 }
 
 /// The running deliveries, and the result of the last check.
-#[derive(Default)]
 struct Started {
-    running: JoinSet<()>,
-    single: SingleAttempts,
+    /// Each returns its process type.
+    running: JoinSet<ProcessName>,
+    shares: Shares,
     absent: Absent,
+    last: LastCheck,
+    checked_at: Instant,
 }
 
-/// Whether the number of waiting events, which others read as the app's load, is up to date.
-struct Count {
-    is_outdated: bool,
-    read_at: Instant,
+impl Started {
+    fn new() -> Self {
+        // The first check is due.
+        let last = LastCheck { is_due: true, ..LastCheck::new(NextCheck::Later) };
+        let (running, shares, absent) = (JoinSet::new(), Shares::default(), Absent::new());
+        Self { running, shares, absent, last, checked_at: Instant::now() }
+    }
 }
 
 /// Process types that have a queue but are missing in the last known release.
@@ -72,13 +77,11 @@ impl Delivery {
     /// cancelled at the end of the drain time of the app or of the host.
     pub(super) async fn run(self: Arc<Self>) {
         let closing = self.shutdown.closing.clone();
-        let (mut started, mut pace) = (Started::default(), Pace::new(Instant::now()));
-        let mut count = Count { is_outdated: false, read_at: Instant::now() };
+        let (mut started, mut pace) = (Started::new(), Pace::new(Instant::now()));
         let mut destroyed = pin!(self.app.destroyed());
         loop {
             let is_ending = closing.is_cancelled() || self.app.is_destroyed();
-            let next =
-                if is_ending { NextCheck::Later } else { self.start_due(&mut started, &mut pace, &mut count).await };
+            let next = if is_ending { NextCheck::Later } else { self.start_due(&mut started, &mut pace).await };
             let is_idle = started.running.is_empty() && next == NextCheck::Later;
             if is_idle && (is_ending || self.registration.retire()) {
                 return;
@@ -86,33 +89,36 @@ impl Delivery {
             tokio::select! {
                 biased;
                 () = &mut destroyed, if !is_ending => {}
-                Some(_) = started.running.join_next() => pace.note_end(Instant::now()),
+                Some(ended) = started.running.join_next() => {
+                    pace.note_end(Instant::now());
+                    started.last.is_due |= ended.map_or(true, |process| started.shares.has_room(&process));
+                }
                 () = self.registration.woken() => {
-                    count.is_outdated = true;
+                    started.last.is_outdated = true;
                     // The task is also woken when another release serves.
                     started.absent.clear();
                 }
                 () = closing.cancelled(), if !closing.is_cancelled() => {}
-                () = until(next) => {}
+                () = until(next) => started.last.is_due = true,
             }
         }
     }
 
-    /// Claims as many due events as the app can run, and starts their deliveries.
-    async fn start_due(self: &Arc<Self>, started: &mut Started, pace: &mut Pace, count: &mut Count) -> NextCheck {
-        let (cores, ahead) = (self.push_cores(), pace.ahead(Instant::now()));
-        let most = cores.saturating_add(ahead).min(limits::DELIVERIES_PER_APP_MAX);
-        // A claim is a transaction, so one claim takes several events if their deliveries are
-        // short.
+    /// Claims as many due events as the app can run, and starts their deliveries. Returns when the
+    /// queue is to be checked next.
+    async fn start_due(self: &Arc<Self>, started: &mut Started, pace: &mut Pace) -> NextCheck {
         let (began, before) = (Instant::now(), started.running.len());
-        if before >= most || before > cores + ahead / 2 {
-            return self.update_count(count, &started.absent).await;
+        let is_any_full = started.shares.is_any_full();
+        let interval = if is_any_full { limits::QUEUE_CHECK_INTERVAL_MIN } else { Duration::ZERO };
+        let wait = interval.saturating_sub(started.checked_at.elapsed());
+        if let Some(next) = started.last.postponed(Timestamp::now(), wait) {
+            return next;
         }
-        let claimed = self.claim_due(most - before, started).await;
+        let claimed = self.claim_due(pace.ahead(began), started).await;
         if started.running.len() > before {
             pace.note_claim(began.elapsed());
         }
-        match claimed {
+        let next = match claimed {
             Ok(next) => next,
             // A retry can't succeed before the host restarts.
             Err(error @ StoreError::TooNew { .. }) => {
@@ -125,35 +131,21 @@ impl Delivery {
                 }
                 NextCheck::At(after(limits::QUEUE_RETRY_INTERVAL))
             }
-        }
-    }
-
-    /// Updates the published number of waiting events while none can be claimed. Until then, an
-    /// event that was accepted during a claim may be counted twice or missing.
-    async fn update_count(&self, count: &mut Count, absent: &Absent) -> NextCheck {
-        let interval = limits::QUEUE_COUNT_INTERVAL.saturating_sub(count.read_at.elapsed());
-        match (self.app.data_gate.guard(), count.is_outdated) {
-            (None, _) | (_, false) => NextCheck::Later,
-            (Some(_), true) if interval > Duration::ZERO => NextCheck::At(after(interval)),
-            (Some(_guard), true) => {
-                *count = Count { is_outdated: false, read_at: Instant::now() };
-                // An error of the queue is reported by the next claim.
-                if let Ok(stats) = self.intake.stats(&self.app).await {
-                    self.app.traffic.resources().set_stored_work(claimable_at_most(&stats, absent));
-                }
-                NextCheck::Later
-            }
-        }
+        };
+        (started.last, started.checked_at) = (LastCheck::new(next), Instant::now());
+        next
     }
 
     fn push_cores(&self) -> usize {
         usize::try_from(self.app.traffic.resources().cores(Class::Push)).unwrap_or(usize::MAX)
     }
 
-    async fn claim_due(self: &Arc<Self>, room: usize, started: &mut Started) -> Result<NextCheck, StoreError> {
+    /// Claims due events of each process type, and starts their deliveries. `ahead` is the number
+    /// of events to claim in advance.
+    async fn claim_due(self: &Arc<Self>, ahead: usize, started: &mut Started) -> Result<NextCheck, StoreError> {
         let Some(_guard) = self.app.data_gate.guard() else { return Ok(NextCheck::Later) };
         let stats = self.intake.stats(&self.app).await?;
-        let Started { running, single, absent } = started;
+        let Started { running, shares, absent, .. } = started;
         let resources = self.app.traffic.resources();
         resources.set_stored_work(claimable_at_most(&stats, absent));
         let now = Timestamp::now();
@@ -166,11 +158,14 @@ impl Delivery {
         }
         // Woken once a release serves.
         let Ok(release) = self.intake.directory.serving(&self.app.traffic).await else { return Ok(NextCheck::Later) };
-        // The pools would refuse more events than fit into their queue.
-        let limit = usize::try_from(release.program().sandbox().limits.queue_max).unwrap_or(usize::MAX);
         let cores = self.push_cores();
-        let room = room.min(cores.saturating_add(limit).saturating_sub(running.len()));
+        // The pools would refuse more events than fit into their queues.
+        let queued = usize::try_from(release.program().sandbox().limits.queue_max).unwrap_or(usize::MAX);
+        let waiting = stats.iter().filter(|of| of.backlog() > 0).count().max(1);
+        let most_of_each = (limits::DELIVERIES_PER_APP_MAX / waiting).min(cores.saturating_add(queued));
+        let mut room = limits::DELIVERIES_PER_APP_MAX.saturating_sub(running.len());
         let (mut claimed, mut queues) = (0, Vec::with_capacity(stats.len()));
+        shares.forget_idle();
         absent.clear();
         for of in &stats {
             let Some(definition) = release.event_process(&of.process) else {
@@ -178,24 +173,28 @@ impl Delivery {
                 queues.push(QueueState::Orphaned);
                 continue;
             };
-            let (mut most, is_single) = (room - claimed, definition.retry_policy().attempts == 1);
-            if is_single {
-                let instances = usize::try_from(release.instances_max(&of.process)).unwrap_or(usize::MAX);
-                most = most.min(single.free(&of.process, cores.min(instances)));
-            }
-            if most == 0 || !is_due(of) {
+            // With one attempt, no event is claimed in advance: if the host is killed, it would
+            // become a dead letter, even if its handler has not started.
+            let (limit, ahead) = match definition.retry_policy().attempts {
+                1 => (cores.min(usize::try_from(release.instances_max(&of.process)).unwrap_or(usize::MAX)), 0),
+                _ => (cores.saturating_add(ahead), ahead),
+            };
+            let limit = limit.min(most_of_each);
+            let most = if is_due(of) { shares.room(&of.process, limit, ahead).min(room) } else { 0 };
+            if most == 0 {
                 queues.push(QueueState::unclaimed(of));
                 continue;
             }
             let found = self.intake.queue.claim(&self.app.name, &of.process, most, now).await?;
-            claimed += found.claims.len();
+            (claimed, room) = (claimed + found.claims.len(), room - found.claims.len());
             queues.push(QueueState::claimed(&found, found.claims.len() < most));
             for claim in found.claims {
-                let (delivery, process, counted) = (Arc::clone(self), of.process.clone(), self.settling.begin());
-                let single = is_single.then(|| single.begin(&of.process));
+                let (delivery, process) = (Arc::clone(self), of.process.clone());
+                let (counted, share) = (self.settling.begin(), shares.begin(&of.process));
                 running.spawn(async move {
-                    let _single = single;
                     delivery.deliver(&process, &claim, &counted).await;
+                    drop(share);
+                    process
                 });
             }
         }

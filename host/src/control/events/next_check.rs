@@ -1,6 +1,8 @@
 //! Decides when an app's event queue is checked again, after a check of the queues of its process
 //! types. Never uses a clock, and never reads a queue.
 
+use std::time::Duration;
+
 use isopod_store::{Claimed, QueueStats};
 use jiff::Timestamp;
 
@@ -33,6 +35,41 @@ pub(super) enum QueueState {
         has_more: bool,
         next_due: Option<Timestamp>,
     },
+}
+
+/// The result of the last check, and the reasons to check the queue again.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct LastCheck {
+    pub(super) next: NextCheck,
+    /// Whether the queue may have changed, because the task was woken.
+    pub(super) is_outdated: bool,
+    /// Whether a check is due: the time of the next check has come, or a delivery has ended whose
+    /// process type has room for a further one.
+    pub(super) is_due: bool,
+}
+
+impl LastCheck {
+    pub(super) fn new(next: NextCheck) -> Self {
+        Self { next, is_outdated: false, is_due: false }
+    }
+
+    /// Returns when the queue is to be checked, or `None` for now. A check only because the task
+    /// was woken waits for `wait`.
+    pub(super) fn postponed(&self, now: Timestamp, wait: Duration) -> Option<NextCheck> {
+        if self.is_due {
+            return None;
+        }
+        let woken = self.is_outdated.then(|| now.saturating_add(wait).unwrap_or(now));
+        let next = match self.next {
+            NextCheck::At(time) => Some(time),
+            NextCheck::Later => None,
+        };
+        match [woken, next].into_iter().flatten().min() {
+            Some(time) if time <= now => None,
+            Some(time) => Some(NextCheck::At(time)),
+            None => Some(NextCheck::Later),
+        }
+    }
 }
 
 impl QueueState {
@@ -112,5 +149,21 @@ mod tests {
             NextCheck::Later
         );
         assert_eq!(NextCheck::of([], at(10)), NextCheck::Later);
+    }
+
+    #[test]
+    fn a_check_waits_for_its_time_unless_there_is_room_or_the_task_is_woken() {
+        const SECOND: Duration = Duration::from_secs(1);
+        let last = LastCheck::new(NextCheck::At(at(20)));
+        assert_eq!(last.postponed(at(10), Duration::ZERO), Some(NextCheck::At(at(20))));
+        assert_eq!(last.postponed(at(20), SECOND), None);
+        assert_eq!(LastCheck { is_due: true, ..last }.postponed(at(10), SECOND), None);
+        let woken = LastCheck { is_outdated: true, ..last };
+        assert_eq!(woken.postponed(at(10), Duration::ZERO), None);
+        assert_eq!(woken.postponed(at(10), SECOND), Some(NextCheck::At(at(11))));
+        assert_eq!(woken.postponed(at(20), SECOND), None, "the time has come");
+        let idle = LastCheck::new(NextCheck::Later);
+        assert_eq!(idle.postponed(at(10), SECOND), Some(NextCheck::Later));
+        assert_eq!(LastCheck { is_outdated: true, ..idle }.postponed(at(10), SECOND), Some(NextCheck::At(at(11))));
     }
 }

@@ -218,6 +218,17 @@ impl EventQueue for Events {
         Ok(paged.unwrap_or(Paged { items: Vec::new(), next: None }))
     }
 
+    async fn with_id_prefix(
+        &self,
+        app: &AppName,
+        source: &str,
+        prefix: &str,
+        most: usize,
+    ) -> Result<Vec<StoredEvent>, StoreError> {
+        let (source, prefix) = (source.to_owned(), prefix.to_owned());
+        self.read(app, move |connection, void| list::with_id_prefix(connection, &source, &prefix, most, void)).await
+    }
+
     async fn change_dead(
         &self,
         app: &AppName,

@@ -238,6 +238,31 @@ pub(super) fn get(connection: &Connection, filter: &EventFilter, void: bool) -> 
     Ok(by_position(connection, &scan)?.events.pop())
 }
 
+/// Selects the events of a source with the greatest ids in a range, newest first. Only a bounded
+/// number of ids is read, whatever their sources.
+pub(super) fn id_range_sql() -> String {
+    format!(
+        "SELECT {STORED} FROM events WHERE seq IN (\
+         SELECT seq FROM (SELECT seq, id, source FROM events INDEXED BY events_by_id \
+         WHERE id >= ?1 AND id < ?2 ORDER BY id DESC LIMIT ?5) WHERE source = ?3 ORDER BY id DESC LIMIT ?4) \
+         ORDER BY seq DESC"
+    )
+}
+
+/// Returns the events of a source with the greatest ids that begin with `prefix`, newest first.
+pub(super) fn with_id_prefix(
+    connection: &Connection,
+    source: &str,
+    prefix: &str,
+    most: usize,
+    void: bool,
+) -> Sql<Vec<StoredEvent>> {
+    let end = format!("{prefix}{}", char::MAX);
+    let most = i64::try_from(most).unwrap_or(i64::MAX);
+    let range = params![prefix, end, source, most, EVENTS_SCANNED_MAX as i64];
+    all(connection, &id_range_sql(), range, |row| stored(row, void))
+}
+
 /// Expired events that are still waiting.
 #[derive(Debug, Default)]
 pub(super) struct Expired {

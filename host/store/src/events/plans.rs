@@ -86,6 +86,11 @@ async fn lists_read_rows_in_the_order_of_an_index() {
             assert!(steps.windows(2).any(|steps| steps == sorted), "{steps:?}");
             assert_eq!(steps.iter().filter(|step| *step == SORT).count(), 1, "{steps:?}");
         }
+        // Only ids of the wanted source are sorted again.
+        let steps = plan(connection, &list::id_range_sql())?;
+        let range = "SEARCH events USING COVERING INDEX events_by_id (id>? AND id<?)";
+        assert!(steps.iter().any(|step| step == range), "{steps:?}");
+        assert!(steps.iter().filter(|step| *step == SORT).count() <= 1, "{steps:?}");
         Ok(())
     };
     with_queue(test).await;

@@ -84,6 +84,16 @@ pub trait EventQueue: Send + Sync + std::fmt::Debug {
     /// events than requested, even none, and still have a next page.
     async fn list(&self, app: &AppName, filter: EventFilter, page: Page) -> Result<Paged<StoredEvent>, StoreError>;
 
+    /// Returns up to `most` events of a source whose ids begin with a prefix, newest first: those
+    /// with the greatest ids. The number of events that one call reads is bounded.
+    async fn with_id_prefix(
+        &self,
+        app: &AppName,
+        source: &str,
+        prefix: &str,
+        most: usize,
+    ) -> Result<Vec<StoredEvent>, StoreError>;
+
     /// Redrives or drops up to `most` selected dead letters after the position `after`, oldest
     /// first.
     async fn change_dead(

@@ -95,6 +95,7 @@ facts! {
         a_page_is_bounded_in_bytes
         a_list_is_newest_first_and_paged
         a_list_is_filtered_by_each_field
+        events_of_a_source_are_found_by_the_start_of_their_ids
         an_event_is_listed_by_its_state_beside_many_others
         statistics_count_each_state
         only_events_that_wait_for_no_earlier_one_are_claimable

@@ -2,7 +2,7 @@
 //! Never decides when a schedule fires.
 
 use isopod_policy::{AppName, Entry, ProcessName, Timetable};
-use isopod_store::{EventFilter, EventState, Page, StoredEvent};
+use isopod_store::{EventState, StoredEvent};
 use jiff::Timestamp;
 
 use super::{
@@ -103,26 +103,11 @@ impl Service {
         Ok(listed)
     }
 
-    /// Returns the latest runs of an event handler that are still stored. Searches a bounded number
-    /// of the app's events.
+    /// Returns the latest runs of an event handler that are still stored, newest first.
     async fn event_runs(&self, app: &AppRecord, process: &ProcessName) -> Result<Vec<ScheduleRun>, RunError> {
-        let filter = EventFilter {
-            process: Some(process.clone()),
-            source: Some(event_runs::source(&app.name, process)),
-            ..EventFilter::default()
-        };
-        let (mut runs, mut cursor) = (Vec::new(), None);
-        for _ in 0..limits::SCHEDULE_HISTORY_PAGES {
-            let left = limits::SCHEDULE_HISTORY_RUNS - runs.len();
-            let page = Page { cursor: cursor.take(), limit: u32::try_from(left).ok() };
-            let found = self.events.list(app, filter.clone(), page).await?;
-            runs.extend(found.items.into_iter().map(ScheduleRun::from));
-            cursor = found.next;
-            if cursor.is_none() || runs.len() >= limits::SCHEDULE_HISTORY_RUNS {
-                break;
-            }
-        }
-        Ok(runs)
+        let (source, prefix) = (event_runs::source(&app.name, process), event_runs::id_prefix(process));
+        let runs = self.events.with_id_prefix(app, &source, &prefix, limits::SCHEDULE_HISTORY_RUNS).await?;
+        Ok(runs.into_iter().map(ScheduleRun::from).collect())
     }
 
     /// Runs a scheduled process type now. An event waits for the run in progress, unless the
@@ -143,7 +128,7 @@ impl Service {
             app.log.write(LogLine::host(&app.name, format!("a request started `{process}`")));
             return Ok((process, ManualRun::Command { started_at: now }));
         }
-        let id = format!("{process}-{}-{:08x}", now.strftime("%Y%m%dT%H%M%SZ"), rand::random::<u32>());
+        let id = event_runs::id_at(&process, now, format_args!("{:08x}", rand::random::<u32>()));
         let event = event_runs::event(&app.name, &process, &timetable, &id, now);
         self.events.accept_for(&app, event_runs::process_events(&process, &timetable, vec![event])).await?;
         let stored = self.events.get(&app, &id, Some(&event_runs::source(&app.name, &process))).await?;

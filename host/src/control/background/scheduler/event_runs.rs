@@ -1,7 +1,7 @@
 //! Scheduled runs of event handlers: each is an event in the app's durable queue. Owns the identity
 //! of a run. Never delivers an event.
 
-use std::sync::Arc;
+use std::{fmt::Display, sync::Arc};
 
 use isopod_policy::{AppName, Overlap, ProcessName, Timetable, limits::SCHEDULE_LATE};
 use isopod_store::{Accepted, CancelReason, Cancelled, Event, EventPayload};
@@ -107,7 +107,17 @@ pub(super) fn process_events(process: &ProcessName, timetable: &Timetable, event
 /// if a corrected clock reaches the scheduled time a second time, since that run follows another
 /// firing.
 fn run_id(process: &ProcessName, time: Timestamp, previous_firing: Timestamp) -> String {
-    format!("{process}-{}-{:x}", time.strftime("%Y%m%dT%H%M%SZ"), previous_firing.as_millisecond())
+    id_at(process, time, format_args!("{:x}", previous_firing.as_millisecond()))
+}
+
+/// Returns the id of a run at this time. Ids of the same process type sort by time.
+pub(super) fn id_at(process: &ProcessName, time: Timestamp, unique: impl Display) -> String {
+    format!("{}{}-{unique}", id_prefix(process), time.strftime("%Y%m%dT%H%M%SZ"))
+}
+
+/// Returns the start of the ids of all runs of a process type.
+pub(super) fn id_prefix(process: &ProcessName) -> String {
+    format!("{process}-")
 }
 
 /// Returns the source of a schedule's events.

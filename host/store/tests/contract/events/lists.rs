@@ -213,6 +213,31 @@ pub(super) async fn a_page_is_bounded_in_bytes(backend: &Backend<'_>) {
     }
 }
 
+pub(super) async fn events_of_a_source_are_found_by_the_start_of_their_ids(backend: &Backend<'_>) {
+    let found = async |source: &str, prefix: &str, most| {
+        let found = backend.queue.with_id_prefix(&name("bot"), source, prefix, most).await.expect("it is read");
+        found.into_iter().map(|event| event.id).collect::<Vec<_>>()
+    };
+    assert_eq!(found("run", "n-", 9).await, [""; 0], "without a queue");
+    let of = |source: &str, id: &str| {
+        let mut event = event(id);
+        event.event.source = source.to_owned();
+        event
+    };
+    let runs = ["n-1", "n-3", "n-2", "n", "n-", "n.", "m-9", "n-\u{10fffd}"].map(|id| of("run", id));
+    let others = ["n-1", "n-4"].map(|id| of("other", id));
+    backend.accept(runs.into_iter().chain(others), 0).await;
+    // Many later events don't hide them.
+    for batch in 0..=EVENTS_SCANNED_MAX / EVENTS_PER_BATCH_MAX {
+        let later = (0..EVENTS_PER_BATCH_MAX).map(|number| event(&format!("{batch}-{number}")));
+        backend.accept(later, 1).await;
+    }
+    assert_eq!(found("run", "n-", 9).await, ["n-\u{10fffd}", "n-", "n-2", "n-3", "n-1"], "newest first");
+    assert_eq!(found("run", "n-", 3).await, ["n-\u{10fffd}", "n-2", "n-3"], "those with the greatest ids");
+    assert_eq!(found("other", "n-", 9).await, ["n-4", "n-1"]);
+    assert_eq!(found("run", "x", 9).await, [""; 0]);
+}
+
 /// The first page contains it, however many events in other states were accepted later.
 pub(super) async fn an_event_is_listed_by_its_state_beside_many_others(backend: &Backend<'_>) {
     let mut scheduled = event("scheduled");
