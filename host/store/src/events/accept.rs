@@ -3,8 +3,8 @@
 
 use rusqlite::params;
 
-use super::counters::QueueChange;
-use super::ended::remove_ended;
+use super::counters::{Counts, QueueChange};
+use super::ended::{Waiting, remove_ended};
 use super::line::place;
 use super::model::{Accepted, EventSeq, NewEvent};
 use super::row::{RowState, millis, payload_columns};
@@ -37,6 +37,20 @@ pub(super) fn check(events: &[NewEvent]) -> Result<(), StoreError> {
 /// Adds events to the queue, except duplicates.
 pub(super) fn accept(change: &mut QueueChange<'_>, events: Vec<NewEvent>) -> Sql<Vec<Accepted>> {
     let totals = change.totals()?;
+    accept_beside(change, totals, events)
+}
+
+/// Adds events like [`accept`] which the handler of an event has sent. Its event ends in the same
+/// change, so its room counts as free. Otherwise the handlers of a full queue could send nothing,
+/// and their events would become dead letters.
+pub(super) fn accept_for(change: &mut QueueChange<'_>, ending: &Waiting, events: Vec<NewEvent>) -> Sql<Vec<Accepted>> {
+    let totals = change.totals()?;
+    let totals = Counts { leased: totals.leased - 1, bytes: totals.bytes - ending.bytes, ..totals };
+    accept_beside(change, totals, events)
+}
+
+/// Adds events to a queue with these counts.
+fn accept_beside(change: &mut QueueChange<'_>, totals: Counts, events: Vec<NewEvent>) -> Sql<Vec<Accepted>> {
     let (mut kept, mut bytes) = (totals.kept(), totals.bytes);
     let mut results = Vec::with_capacity(events.len());
     for new in events {

@@ -45,7 +45,7 @@ pub(super) fn settle(change: &mut QueueChange<'_>, lease: Lease, outcome: Outcom
             if has_conflict(change, &effects)? {
                 return Ok(Settled::Conflict);
             }
-            has_emitted = apply(change, effects)?;
+            has_emitted = apply(change, &leased.waiting, effects)?;
             end(change, &leased.waiting, RowState::Done, None)?;
         }
         Outcome::Retry { at, error, is_counted } => retry(change, &leased, millis(at), error, is_counted)?,
@@ -79,18 +79,16 @@ fn has_conflict(change: &QueueChange<'_>, effects: &Effects) -> Sql<bool> {
     Ok(false)
 }
 
-/// Applies the effects of a handler, and returns whether they added events to the queue.
-fn apply(change: &mut QueueChange<'_>, effects: Effects) -> Sql<bool> {
-    for write in effects.writes {
-        match write.value {
-            Some(value) => tables::set(change.connection, &write.bucket, &write.key, &value)?,
-            None => tables::delete(change.connection, &write.bucket, &write.key)?,
-        }
-    }
-    if effects.emitted.is_empty() {
+/// Applies the effects of the handler of an event that then ends. Returns whether they added events
+/// to the queue.
+fn apply(change: &mut QueueChange<'_>, ending: &Waiting, effects: Effects) -> Sql<bool> {
+    let Effects { reads: _, writes, emitted } = effects;
+    let written = writes.iter().map(|write| (&*write.bucket, &*write.key, write.value.as_deref()));
+    tables::write_all(change.connection, written)?;
+    if emitted.is_empty() {
         return Ok(false);
     }
-    let emitted = accept::accept(change, effects.emitted)?;
+    let emitted = accept::accept_for(change, ending, emitted)?;
     Ok(emitted.iter().any(|accepted| matches!(accepted, Accepted::New { .. })))
 }
 

@@ -46,40 +46,81 @@ fn bytes_of_entry(connection: &Connection, bucket: &str, key: &str) -> Sql<u64> 
     }
 }
 
-/// Counts a change. Refuses a change that grows the store beyond its limit.
-fn count_change(connection: &Connection, removed: u64, added: u64) -> Sql<()> {
-    let used: Option<i64> = first(connection, "SELECT bytes FROM usage", [], |row| Ok(row.get(0)?))?;
-    let used = u64::try_from(used.unwrap_or(0)).map_err(StoreError::damaged)?;
-    let after = (used + added).saturating_sub(removed);
-    if added > removed && after > APP_BYTES_MAX {
-        return Err(StoreError::KeyValueFull.into());
+/// The bytes of the entries that a change removes and adds.
+#[derive(Debug, Default)]
+struct Change {
+    removed: u64,
+    added: u64,
+}
+
+impl Change {
+    fn set(&mut self, connection: &Connection, bucket: &str, key: &str, value: &[u8]) -> Sql<()> {
+        self.removed += bytes_of_entry(connection, bucket, key)?;
+        self.added += counted(bucket, key, value.len() as u64);
+        connection
+            .prepare_cached(
+                "INSERT INTO entries (bucket, key, value) VALUES (?1, ?2, ?3)
+                 ON CONFLICT (bucket, key) DO UPDATE SET value = excluded.value",
+            )?
+            .execute(params![bucket, key, value])?;
+        Ok(())
     }
-    let after = i64::try_from(after).map_err(StoreError::damaged)?;
-    connection.prepare_cached("UPDATE usage SET bytes = ?1")?.execute([after])?;
-    Ok(())
+
+    fn delete(&mut self, connection: &Connection, bucket: &str, key: &str) -> Sql<()> {
+        let removed = bytes_of_entry(connection, bucket, key)?;
+        if removed > 0 {
+            self.removed += removed;
+            let sql = "DELETE FROM entries WHERE bucket = ?1 AND key = ?2";
+            connection.prepare_cached(sql)?.execute(params![bucket, key])?;
+        }
+        Ok(())
+    }
+
+    /// Counts the change. Refuses a change that grows the store beyond its limit; the caller rolls
+    /// it back.
+    fn finish(self, connection: &Connection) -> Sql<()> {
+        let Self { removed, added } = self;
+        if (removed, added) == (0, 0) {
+            return Ok(());
+        }
+        let used: Option<i64> = first(connection, "SELECT bytes FROM usage", [], |row| Ok(row.get(0)?))?;
+        let used = u64::try_from(used.unwrap_or(0)).map_err(StoreError::damaged)?;
+        let after = (used + added).saturating_sub(removed);
+        if added > removed && after > APP_BYTES_MAX {
+            return Err(StoreError::KeyValueFull.into());
+        }
+        let after = i64::try_from(after).map_err(StoreError::damaged)?;
+        connection.prepare_cached("UPDATE usage SET bytes = ?1")?.execute([after])?;
+        Ok(())
+    }
 }
 
 pub(crate) fn set(connection: &Connection, bucket: &str, key: &str, value: &[u8]) -> Sql<()> {
-    let removed = bytes_of_entry(connection, bucket, key)?;
-    count_change(connection, removed, counted(bucket, key, value.len() as u64))?;
-    connection
-        .prepare_cached(
-            "INSERT INTO entries (bucket, key, value) VALUES (?1, ?2, ?3)
-             ON CONFLICT (bucket, key) DO UPDATE SET value = excluded.value",
-        )?
-        .execute(params![bucket, key, value])?;
-    Ok(())
+    let mut change = Change::default();
+    change.set(connection, bucket, key, value)?;
+    change.finish(connection)
 }
 
 pub(crate) fn delete(connection: &Connection, bucket: &str, key: &str) -> Sql<()> {
-    let removed = bytes_of_entry(connection, bucket, key)?;
-    if removed > 0 {
-        count_change(connection, removed, 0)?;
-        connection
-            .prepare_cached("DELETE FROM entries WHERE bucket = ?1 AND key = ?2")?
-            .execute(params![bucket, key])?;
+    let mut change = Change::default();
+    change.delete(connection, bucket, key)?;
+    change.finish(connection)
+}
+
+/// Sets and deletes entries. Only their total counts towards the app's limit, so a change may add
+/// an entry before it deletes a larger one.
+pub(crate) fn write_all<'w>(
+    connection: &Connection,
+    writes: impl IntoIterator<Item = (&'w str, &'w str, Option<&'w [u8]>)>,
+) -> Sql<()> {
+    let mut change = Change::default();
+    for (bucket, key, value) in writes {
+        match value {
+            Some(value) => change.set(connection, bucket, key, value)?,
+            None => change.delete(connection, bucket, key)?,
+        }
     }
-    Ok(())
+    change.finish(connection)
 }
 
 pub(crate) fn increment(connection: &Connection, bucket: &str, key: &str, delta: i64) -> Sql<i64> {

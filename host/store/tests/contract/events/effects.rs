@@ -17,7 +17,7 @@ fn with_effects(reads: Vec<KeyRead>, writes: Vec<KeyWrite>, emitted: Vec<NewEven
 }
 
 impl Backend<'_> {
-    async fn value(&self, key: &str) -> Option<Vec<u8>> {
+    pub(super) async fn value(&self, key: &str) -> Option<Vec<u8>> {
         self.kv.get(&name("bot"), "b", key).await.expect("it is read")
     }
 
