@@ -19,6 +19,9 @@ pub struct Event {
     pub extensions: Vec<(String, String)>,
     /// Delivery attempt, from 1.
     pub attempt: u32,
+    /// When a stored event was accepted, in milliseconds since 1970; otherwise 0. Distinguishes it
+    /// from earlier events with its source and id. The handler doesn't receive it.
+    pub accepted_ms: i64,
 }
 
 impl Event {
@@ -35,6 +38,7 @@ impl Event {
             data,
             extensions,
             attempt: _,
+            accepted_ms: _,
         } = self;
         let optional = [subject, time, data_content_type, data_schema].into_iter().flatten();
         let named = extensions.iter().flat_map(|(name, value)| [name, value]);

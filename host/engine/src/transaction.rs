@@ -90,11 +90,14 @@ impl Transaction {
     pub(crate) fn of(event: &Event) -> Self {
         let length = (event.source.len() as u64).to_le_bytes();
         let digest = Sha256::new().chain_update(length).chain_update(&event.source).chain_update(&event.id);
+        let digest = digest.chain_update(event.accepted_ms.to_le_bytes());
         Self { event: digest.finalize().into(), ..Self::default() }
     }
 
     /// Returns the id of the next event to send. It is derived from the delivered event, so that a
-    /// repeated delivery sends an event with the same id, which its receiver can recognise.
+    /// repeated delivery sends an event with the same id, which its receiver can recognise. A later
+    /// event with the source and id of the delivered one sends events with other ids: these are no
+    /// duplicates of earlier ones that still wait.
     pub(crate) fn next_id(&self) -> String {
         let number = (self.emitted.len() as u64).to_le_bytes();
         let digest = Sha256::new().chain_update(self.event).chain_update(number).finalize();
@@ -312,6 +315,18 @@ mod tests {
             let expected: Vec<String> = expected.into_iter().collect();
             assert_eq!(listed(&transaction, &stored, random.random_range(1..6)), expected, "seed {seed}");
         }
+    }
+
+    #[test]
+    fn only_deliveries_of_the_same_stored_event_send_events_with_the_same_ids() {
+        let of = |id: &str, attempt, accepted_ms| {
+            let event =
+                Event { id: id.to_owned(), source: "/shop".to_owned(), attempt, accepted_ms, ..Event::default() };
+            Transaction::of(&event).next_id()
+        };
+        assert_eq!(of("1", 1, 5), of("1", 2, 5), "another attempt");
+        assert_ne!(of("1", 1, 5), of("2", 1, 5));
+        assert_ne!(of("1", 1, 5), of("1", 1, 6), "a later event with the same source and id");
     }
 
     #[test]

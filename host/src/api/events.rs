@@ -39,8 +39,8 @@ use crate::{
     invoke_problem::{self, Interface},
 };
 
-/// The characters that are percent-encoded in a path segment.
-const PATH_SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+/// The characters that are percent-encoded in a path segment, and in a value of a query.
+const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 #[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
@@ -174,7 +174,9 @@ async fn store(
     let ReceivedEvent { event, options: DeliveryOptions { not_before, expires_at } } = received;
     let incoming = IncomingEvent { event, not_before, expires_at };
     let stored = api.control.events.accept_one(record, incoming).await.map_err(|error| refused(app, error))?;
-    let location = format!("/v1/apps/{app}/events/{}", utf8_percent_encode(&stored.id, PATH_SEGMENT));
+    // Events of several sources may have the id.
+    let [id, source] = [&stored.id, &stored.source].map(|text| utf8_percent_encode(text, ESCAPED));
+    let location = format!("/v1/apps/{app}/events/{id}?source={source}");
     let mut response = (StatusCode::ACCEPTED, axum::Json(EventView::from(stored))).into_response();
     let headers = response.headers_mut();
     if let Ok(location) = HeaderValue::try_from(location) {

@@ -31,7 +31,7 @@ fn a_push_event_is_answered_with_its_place_once_it_is_stored() {
         let answer = host.api_raw(&ask).expect(202);
         let stored = answer.json();
         let id = stored["id"].as_str().expect("an id");
-        assert_eq!(answer.header("location"), Some(&*format!("/v1/apps/greedy/events/{id}")));
+        assert_eq!(answer.header("location"), Some(&*format!("/v1/apps/greedy/events/{id}?source=%2Ftest")));
         for (name, value) in [("source", "/test"), ("type", "hello"), ("queue", "push"), ("process", "worker")] {
             assert_eq!(stored[name], value, "{stored}");
         }
@@ -120,6 +120,23 @@ fn an_event_with_a_known_source_and_id_is_not_stored_again() {
     assert_eq!(Some(location), accepted.header("location"));
     assert_eq!(host.api(Ask::get(location)).expect(200).json()["accepted_at"], first["accepted_at"]);
     assert_eq!(listed(&host, ""), [id]);
+}
+
+/// Events of several sources may have the same id.
+#[test]
+fn the_place_of_an_event_is_that_of_its_source() {
+    let host = Host::start();
+    deploy_greedy(&host, "");
+    let places = ["/shop?a=b&c", "urn:bücher"].map(|source| {
+        let event = json!({ "specversion": "1.0", "id": "a/b?c", "source": source, "type": "print" });
+        let ask = Ask::post("/v1/apps/greedy/events?queue=push");
+        let stored = host.api(ask.body("application/cloudevents+json", event.to_string())).expect(202);
+        (source, stored.header("location").expect("a place").to_owned())
+    });
+    for (source, place) in places {
+        let shown = host.api(Ask::get(&place)).expect(200).json();
+        assert_eq!((&shown["id"], &shown["source"]), (&json!("a/b?c"), &json!(source)), "{place}");
+    }
 }
 
 #[test]

@@ -58,7 +58,8 @@ pub(crate) fn request_id(source: &str, id: &str) -> RequestId {
 
 /// Returns the event as its handler receives it.
 pub(super) fn to_guest(claim: &Claim) -> isopod_engine::Event {
-    isopod_engine::Event { attempt: claim.attempt, ..asked(claim.event.clone()) }
+    let accepted_ms = claim.accepted_at.as_millisecond();
+    isopod_engine::Event { attempt: claim.attempt, accepted_ms, ..asked(claim.event.clone()) }
 }
 
 /// Returns the event in the guest's form, without an attempt.
@@ -76,6 +77,7 @@ pub(super) fn asked(event: Event) -> isopod_engine::Event {
         data,
         extensions,
         attempt: 0,
+        accepted_ms: 0,
     }
 }
 
@@ -92,6 +94,7 @@ pub(super) fn from_sender(event: isopod_engine::Event) -> Event {
         data,
         extensions,
         attempt: _,
+        accepted_ms: _,
     } = event;
     let payload = EventPayload { time, data_content_type, data_schema, extensions, data };
     Event { id, source, event_type, subject, payload }
