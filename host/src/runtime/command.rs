@@ -159,7 +159,7 @@ impl Command {
         };
         let mut state = copy.lock();
         state.is_running = false;
-        state.record.note_end(Isolation::Reuse);
+        state.record.note_end(Isolation::Reuse, false);
         outcome
     }
 

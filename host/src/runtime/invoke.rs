@@ -212,7 +212,7 @@ async fn start_instance(
         let ((started, mut returned), _) = run_within(deadline, pool, admitted, starting).await?;
         lease = match started {
             Ok(instance) => {
-                returned.put_instance(Some(instance));
+                returned.put_instance(instance);
                 returned
             }
             Err(fault @ Fault::NoRoom { .. }) => {
@@ -244,8 +244,8 @@ async fn respond(
     let work = pool.resources().run(Class::Pull, pool.program(), work).counted_in(cpu);
     let ((outcome, mut lease), _) = run_within(deadline, pool, admitted, work).await?;
     match outcome.after {
-        InstanceState::Free(instance) => lease.put_instance(Some(instance)),
-        InstanceState::Ended => {}
+        InstanceState::Free(instance) => lease.put_instance(instance),
+        InstanceState::Ended => lease.end_call(outcome.response.is_ok(), None),
         InstanceState::Working(rest) => finish_in_background(pool, lease, rest, (request_id, input.clone())),
     }
     Ok(outcome.response?)
@@ -297,7 +297,7 @@ async fn handle(
             }
             Err(fault) => (Err(fault), None),
         };
-        lease.put_instance(instance);
+        lease.end_call(handled.is_ok(), instance);
         (handled, lease)
     }));
     let work = pool.resources().run(class, pool.program(), work).counted_in(cpu);
@@ -422,7 +422,7 @@ fn finish_in_background(pool: &Arc<Pool>, mut lease: Lease, rest: Unfinished, (r
         let rest = pool.resources().run(Class::Pull, pool.program(), rest).counted_in(lease.cpu.clone());
         let Some((rest, _)) = pool.resources().cancellation().run_until_cancelled(rest).await else { return };
         match rest {
-            Ok(instance) => lease.put_instance(instance),
+            Ok(instance) => lease.end_call(true, instance),
             Err(fault) => {
                 report(&pool, &fault, request_id.as_ref(), &input);
             }

@@ -122,7 +122,7 @@ where
                     Ok(instance) => work(instance).await,
                     Err(fault) => (Err(fault), None),
                 };
-                lease.put_instance(instance);
+                lease.end_call(decided.is_ok(), instance);
                 (decided, lease)
             }));
             let run = caller.payer.run(caller.class, pool.program(), work).counted_in(cpu);
@@ -195,7 +195,7 @@ impl ActiveRelease {
                         Ok(instance) => instance.validate_config(&config).await,
                         Err(fault) => (Err(fault), None),
                     };
-                    lease.put_instance(instance);
+                    lease.end_call(validated.is_ok(), instance);
                     (validated, lease)
                 }));
                 let run = pool.resources().run(Class::Pull, pool.program(), work).counted_in(cpu);

@@ -56,11 +56,12 @@ impl InstanceRecord {
         }
     }
 
-    /// Records that the instance has ended. The next instance gets its id.
-    pub(crate) fn note_end(&mut self, isolation: Isolation) {
+    /// Records that the instance has ended. The next instance gets its id. `is_planned` says that
+    /// the host replaces it although it did not fail.
+    pub(crate) fn note_end(&mut self, isolation: Isolation, is_planned: bool) {
         self.memory_bytes = 0;
         match isolation {
-            Isolation::Reuse => self.restarts += 1,
+            Isolation::Reuse => self.restarts += u32::from(!is_planned),
             // The instance was meant for a single request, so its successor isn't a restart.
             Isolation::Request => {}
         }

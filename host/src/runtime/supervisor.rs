@@ -91,7 +91,7 @@ async fn check_idle(pool: &Arc<Pool>) -> Result<(), String> {
     let Some(mut lease) = pool.lease_idle() else { return Ok(()) };
     let Some(instance) = lease.take_instance() else { return Ok(()) };
     let (outcome, returned) = health::check(pool.resources(), instance, pool.definition()).await;
-    lease.put_instance(returned);
+    lease.end_call(outcome.is_ok(), returned);
     outcome
 }
 

@@ -45,6 +45,8 @@ pub(crate) struct Lease {
     /// Whether the slot had no instance and none was started: the job was cancelled, or the host
     /// had no room.
     pub(super) is_unused: bool,
+    /// Whether the instance has ended as planned, without a failure.
+    pub(super) is_replaced: bool,
 }
 
 impl Lease {
@@ -82,7 +84,14 @@ impl Lease {
     }
 
     /// Puts an instance back for the next job.
-    pub(crate) fn put_instance(&mut self, instance: Option<Box<Instance>>) {
+    pub(crate) fn put_instance(&mut self, instance: Box<Instance>) {
+        self.instance = Some(instance);
+    }
+
+    /// Ends a call of the instance, which is returned if it can be reused. After a successful call,
+    /// an instance that can't be reused is replaced as planned.
+    pub(crate) fn end_call(&mut self, is_success: bool, instance: Option<Box<Instance>>) {
+        self.is_replaced = is_success && instance.is_none();
         self.instance = instance;
     }
 
@@ -107,7 +116,7 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         let Some(lessor) = self.lessor.take() else { return };
-        let Self { index, class, is_unused, .. } = *self;
+        let Self { index, class, is_unused, is_replaced, .. } = *self;
         // Without an instance, the job has not run.
         let counts_as_request = self.counts_as_request && !is_unused;
         let now = Instant::now();
@@ -124,6 +133,7 @@ impl Drop for Lease {
             counts_as_request,
             duration,
             is_unused,
+            is_replaced,
         });
     }
 }
@@ -137,4 +147,5 @@ pub(super) struct ReleasedLease {
     /// The job's duration since admission, unless it is already recorded or the job did not run.
     pub(super) duration: Option<Duration>,
     pub(super) is_unused: bool,
+    pub(super) is_replaced: bool,
 }

@@ -410,6 +410,7 @@ impl Pool {
             lessor: Some(lessor),
             index,
             is_unused: instance.is_none(),
+            is_replaced: false,
             instance,
             class,
             arrived,
@@ -450,7 +451,7 @@ impl Lessor for Pool {
     }
 
     fn return_slot(self: Arc<Self>, returned: ReleasedLease) {
-        let ReleasedLease { index, instance, class, counts_as_request, duration, is_unused } = returned;
+        let ReleasedLease { index, instance, class, counts_as_request, duration, is_unused, is_replaced } = returned;
         let instance = instance.filter(|_| self.context.isolation == Isolation::Reuse);
         let mut state = self.lock();
         let busy = &mut state.busy[class_index(class)];
@@ -461,11 +462,12 @@ impl Lessor for Pool {
         duration.iter().for_each(|&duration| state.durations.note(duration));
         let slot = &mut state.slots[index];
         slot.record.requests += u64::from(counts_as_request);
+        let is_planned = is_replaced && !slot.is_recycled();
         let recycled = slot.end_lease(instance);
         let is_empty = slot.is_empty();
         // The slot of an unused lease had no instance, so none has ended.
         if is_empty && !is_unused {
-            slot.record.note_end(self.context.isolation);
+            slot.record.note_end(self.context.isolation, is_planned);
             // The instance that ended has freed room on the host.
             state.no_room_until = None;
         }

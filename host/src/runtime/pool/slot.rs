@@ -50,6 +50,11 @@ impl Slot {
         matches!(self.state, SlotState::Leased { class, .. } if class == job)
     }
 
+    /// Returns whether the instance is ended when its lease is returned.
+    pub(super) fn is_recycled(&self) -> bool {
+        matches!(self.state, SlotState::Leased { recycle: true, .. })
+    }
+
     /// Returns whether an instance has ever used the id.
     pub(super) fn was_used(&self) -> bool {
         !self.is_empty() || self.record.requests > 0 || self.record.restarts > 0
@@ -69,8 +74,7 @@ impl Slot {
     /// Ends the lease: `instance` stays in the slot, unless it is recycled. Returns the instance to
     /// end.
     pub(super) fn end_lease(&mut self, instance: Option<Box<Instance>>) -> Option<Box<Instance>> {
-        let recycle = matches!(self.state, SlotState::Leased { recycle: true, .. });
-        let (kept, recycled) = if recycle { (None, instance) } else { (instance, None) };
+        let (kept, recycled) = if self.is_recycled() { (None, instance) } else { (instance, None) };
         match kept {
             Some(instance) => self.fill(instance),
             None => self.state = SlotState::Empty,
@@ -86,7 +90,7 @@ impl Slot {
             *recycle = true;
             return None;
         }
-        self.record.note_end(Isolation::Reuse);
+        self.record.note_end(Isolation::Reuse, false);
         self.replace(SlotState::Empty)
     }
 
@@ -95,7 +99,7 @@ impl Slot {
         if !self.is_idle() {
             return None;
         }
-        self.record.note_end(Isolation::Reuse);
+        self.record.note_end(Isolation::Reuse, false);
         self.replace(SlotState::Empty)
     }
 
@@ -144,7 +148,7 @@ mod tests {
         assert!(slot.lease(Class::Pull).is_none() && slot.restart().is_none());
         assert_eq!(slot.status(false).state, "stopping");
         slot.end_lease(None);
-        slot.record.note_end(Isolation::Reuse);
+        slot.record.note_end(Isolation::Reuse, false);
         assert_eq!((slot.status(false).state, slot.record.restarts), (STOPPED, 1));
         assert!(slot.lease(Class::Push).is_none());
         assert_eq!(slot.status(false).state, "busy");
@@ -157,6 +161,17 @@ mod tests {
         assert!(slot.restart().is_none());
         let status = slot.status(false);
         assert_eq!((status.state, status.memory_bytes, status.restarts), (STOPPED, 0, 1));
+    }
+
+    #[test]
+    fn a_planned_replacement_is_not_a_restart() {
+        let mut slot = slot();
+        slot.record.memory_bytes = 65_536;
+        slot.record.note_end(Isolation::Reuse, true);
+        let status = slot.status(false);
+        assert_eq!((status.memory_bytes, status.restarts), (0, 0));
+        slot.record.note_end(Isolation::Reuse, false);
+        assert_eq!(slot.status(false).restarts, 1);
     }
 
     #[test]
