@@ -120,7 +120,8 @@ impl Source {
             if metadata.is_dir() {
                 return Err(Failure::new(format!("`{name}` is a folder")).next("name a file with one event per line"));
             }
-            (Box::new(file), Some(metadata.len()))
+            // A pipe has no size.
+            (Box::new(file), metadata.is_file().then(|| metadata.len()))
         };
         Ok(Self::of(reader, name, size, args.from))
     }

@@ -4,6 +4,9 @@
 use isopod_tests::{Answer, Ask, Bundle, Host, guest};
 use serde_json::{Value, json};
 
+/// The attributes that every event has.
+const REQUIRED: [&str; 4] = ["specversion", "id", "source", "type"];
+
 fn host_with_greedy() -> Host {
     let host = Host::start();
     host.deploy("greedy", Bundle::component(guest("greedy")));
@@ -16,6 +19,11 @@ fn structured(host: &Host, text: impl Into<String>) -> Answer {
 
 /// Sends a valid event in binary mode with these headers changed or added.
 fn binary(host: &Host, changed: &[(&str, &str)]) -> Answer {
+    host.api(binary_event(changed))
+}
+
+/// Returns a valid event in binary mode with these headers changed or added.
+fn binary_event(changed: &[(&str, &str)]) -> Ask {
     let usual = [("ce-specversion", "1.0"), ("ce-id", "1"), ("ce-source", "/test"), ("ce-type", "hello")];
     let is_changed = |name: &str| changed.iter().any(|(other, _)| *other == name);
     let mut ask = Ask::post("/v1/apps/greedy/events");
@@ -23,7 +31,7 @@ fn binary(host: &Host, changed: &[(&str, &str)]) -> Answer {
         ask = ask.header(name, *value);
     }
     ask.body = b"data".to_vec();
-    host.api(ask)
+    ask
 }
 
 #[track_caller]
@@ -80,6 +88,11 @@ fn a_structured_event_that_violates_the_specification_is_rejected() {
         event[attribute] = value;
         assert_names(&structured(&host, event.to_string()), attribute);
     }
+    for attribute in REQUIRED {
+        let mut event = valid();
+        event.as_object_mut().expect("an object").remove(attribute);
+        assert_names(&structured(&host, event.to_string()), attribute);
+    }
     let both = r#"{"specversion":"1.0","id":"1","source":"/","type":"hello","data":1,"data_base64":"AA=="}"#;
     assert_names(&structured(&host, both), "data_base64");
     let twice = r#"{"specversion":"1.0","id":"1","source":"/","type":"hello","subject":"a","subject":"b"}"#;
@@ -122,6 +135,11 @@ fn a_binary_event_that_violates_the_specification_is_rejected() {
         ("ce-my_extension", "x"),
     ] {
         assert_names(&binary(&host, &[(header, value)]), header.trim_start_matches("ce-"));
+    }
+    for attribute in REQUIRED {
+        let mut ask = binary_event(&[]);
+        ask.headers.retain(|(name, _)| name.trim_start_matches("ce-") != attribute);
+        assert_names(&host.api(ask), attribute);
     }
     assert_names(&binary(&host, &[("content-type", "nonsense")]), "datacontenttype");
     assert_names(&binary(&host, &[("ce-subject", "a"), ("ce-subject", "b")]), "subject");

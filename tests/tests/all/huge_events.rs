@@ -22,9 +22,15 @@ fn beginning() -> Vec<u8> {
     format!("{beginning}\"").into_bytes()
 }
 
+/// The content type of an event in binary mode.
+const BINARY: &str = "application/octet-stream";
+
 fn request(host: &Host, path: &str, content_type: &str) -> Ask {
     let ask = Ask::post(format!("/v1/apps/outbox/{path}")).header("authorization", format!("Bearer {}", host.token));
-    ask.header("content-type", content_type)
+    let attributes = [("specversion", "1.0"), ("id", "huge"), ("source", "/test"), ("type", "steps")];
+    let attributes = attributes.into_iter().filter(|_| content_type == BINARY);
+    let with_header = |ask: Ask, (name, value): (&str, &str)| ask.header(&format!("ce-{name}"), value);
+    attributes.fold(ask, with_header).header("content-type", content_type)
 }
 
 /// Sends a request with an event of [`HUGE`] bytes, and returns the response. `is_announced` states
@@ -61,6 +67,8 @@ fn an_event_of_100_mib_is_refused_without_being_buffered() {
         ("events", event, false, 413, "too-large"),
         ("events?queue=push", event, true, 413, "too-large"),
         ("events?queue=push", event, false, 413, "too-large"),
+        ("events?queue=push", BINARY, true, 413, "too-large"),
+        ("events?queue=push", BINARY, false, 413, "too-large"),
         ("broadcasts", lines, true, 400, "bad-event"),
         ("broadcasts", lines, false, 400, "bad-event"),
     ] {

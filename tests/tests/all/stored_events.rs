@@ -163,6 +163,18 @@ fn a_failed_event_is_retried_and_becomes_a_dead_letter() {
     host.api(Ask::get("/v1/apps/greedy/events?state=lost")).problem(400, "bad-query");
 }
 
+#[test]
+fn the_delays_between_the_attempts_are_those_of_the_manifest() {
+    let host = Host::start();
+    deploy_greedy(&host, "retry = { attempts = 3, first = \"2h\", max = \"3h\" }");
+    let event = host.push_event("greedy", "retry");
+    host.until_event("greedy", &event, "delayed");
+    let sql = "SELECT due_at - since FROM events WHERE id = ?1";
+    let delay_ms: i64 = host.database_of("greedy").query_row(sql, [&event], |row| row.get(0)).expect("it can be read");
+    // Between half of the first delay and all of it. The handler asked for 7 s at least.
+    assert!((3_600_000..=7_200_000).contains(&delay_ms), "{delay_ms} ms");
+}
+
 /// `attempts` limits the counted deliveries only.
 #[test]
 fn a_stored_event_may_be_snoozed_more_often_than_its_attempts() {
