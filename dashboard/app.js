@@ -2,6 +2,7 @@
 
 import { html, render, useEffect, useState } from "./lib.js";
 import { hasSession, session, signIn, signOut, whenSignedOut } from "./api.js";
+import { AlertBanner, AlertsPage } from "./alerts.js";
 import { AppPage } from "./app-page.js";
 import { Overview } from "./overview.js";
 import { useRoute } from "./route.js";
@@ -84,18 +85,24 @@ function View({ route, token }) {
   const may = (role) => (INCLUDES[token.role] ?? []).includes(role);
   const [place, name, view] = route.parts;
   useEffect(() => {
-    document.title = name ? `${name} · ${view ?? "load"} · Isopod` : "Isopod";
+    document.title = titleOf(place, name, view);
     scrollTo(0, 0);
-  }, [name, view]);
+  }, [place, name, view]);
   if (!may("read")) {
     return html`<main id="main"><h1>Nothing to show</h1>
       <p>The token <code>${token.name}</code> has the role <code>${token.role}</code>. The dashboard needs the role
         <code>read</code>.</p></main>`;
   }
-  if (place === "apps" && name) {
-    return html`<${AppPage} key=${name} name=${name} view=${view} query=${route.query} may=${may} />`;
-  }
-  return html`<${Overview} query=${route.query} />`;
+  if (place === "alerts") return html`<${AlertsPage} />`;
+  return html`<${AlertBanner} />
+    ${place === "apps" && name
+      ? html`<${AppPage} key=${name} name=${name} view=${view} query=${route.query} may=${may} />`
+      : html`<${Overview} query=${route.query} />`}`;
+}
+
+function titleOf(place, name, view) {
+  if (place === "alerts") return "Alerts · Isopod";
+  return name ? `${name} · ${view ?? "load"} · Isopod` : "Isopod";
 }
 
 function Dashboard() {

@@ -107,7 +107,7 @@ export function Overview({ query }) {
     app.name.includes(q.toLowerCase()) && (state === "" || app.state === state) && (type === "" || app.type === type));
   rows.sort(SORTS[sort] ?? SORTS.name);
   return html`<main id="main">
-    <h1>Apps</h1>
+    <div class="row"><h1>Apps</h1> <a href=${link(["alerts"])}>Alerts</a></div>
     ${polled.data && html`<${Host} host=${polled.data.host} status=${status.data} />`}
     <${Problems} status=${status.data} />
     <div class="filters" role="search">

@@ -5,6 +5,7 @@
 mod activity;
 mod admin_token;
 mod advice;
+mod alerts;
 mod apps;
 pub(crate) mod auth;
 pub(crate) mod bad_request;
@@ -76,6 +77,7 @@ fn described() -> (Router<Arc<Api>>, Router<Arc<Api>>, OpenApi) {
         .routes(routes!(status::metrics))
         .routes(routes!(openapi::show))
         .routes(routes!(status::host))
+        .routes(routes!(alerts::list))
         .routes(routes!(metrics::list))
         .routes(routes!(sign_in::show, sign_in::create, sign_in::delete))
         .routes(routes!(tokens::list, tokens::create))

@@ -4,6 +4,7 @@
 mod accept_grants;
 mod activity;
 mod advice;
+mod alerts;
 mod apps;
 mod archive;
 mod assets;
@@ -129,6 +130,8 @@ enum Command {
     Logs(logs::LogsArgs),
     /// Show what happened to an app, and why
     Activity(activity::ActivityArgs),
+    /// List the alerts that fire, and the rules
+    Alerts(alerts::AlertsArgs),
     /// Show a live view of the load of each app
     Top(top::TopArgs),
     /// Send an event to an app; list, show and cancel stored events
@@ -203,6 +206,7 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Cores(args) => cores::run(&args)?,
         Command::Logs(args) => logs::run(&args)?,
         Command::Activity(args) => activity::run(&args)?,
+        Command::Alerts(args) => alerts::run(&args)?,
         Command::Top(args) => top::run(&args)?,
         Command::Events(args) => events::run(&args)?,
         Command::Broadcast(args) => broadcast::run(&args)?,

@@ -1,7 +1,9 @@
 //! Owns the host's configuration: resolves the command line, the environment and the configuration
 //! file. The only reader of the environment. Never builds a service and never changes a file.
 
+mod alerts;
 mod file;
+mod units;
 
 use std::{
     ffi::OsString,
@@ -15,7 +17,7 @@ use isopod_policy::{Ceiling, Cores, GateUse, MiddlewareUse, connections::Connect
 
 use self::file::ConfigFile;
 use crate::{
-    control::PushLimits,
+    control::{PushLimits, alerts::AlertConfig},
     ingress::{BadProxies, TrustedProxies},
     limits, os,
 };
@@ -51,6 +53,7 @@ pub(crate) struct Config {
     pub(crate) middleware: Vec<MiddlewareUse>,
     /// The gates that may refuse releases of apps.
     pub(crate) gates: Vec<GateUse>,
+    pub(crate) alerts: AlertConfig,
 }
 
 /// The timeouts and limits of connections to both addresses.
@@ -111,6 +114,8 @@ pub(crate) enum ConfigError {
     AdminName(Box<Self>),
     #[error("trusted_proxies: {0}")]
     Proxies(#[from] BadProxies),
+    #[error("`{setting}`: {reason}")]
+    Alerts { setting: String, reason: &'static str },
     #[error("`{name}` is {value}, but must be in the range {range}")]
     OutOfRange { name: &'static str, value: String, range: &'static str },
     #[error("no data folder: neither XDG_DATA_HOME nor HOME is set. Set one with --data DIR")]
@@ -134,6 +139,7 @@ impl ConfigError {
         let name = match &self {
             Self::BadAddress { name, .. } | Self::OutOfRange { name, .. } => name,
             Self::BadDomain { .. } => "domain",
+            Self::Alerts { setting, .. } => setting,
             Self::AdminName(_) => "admin_names",
             Self::Proxies(_) => "trusted_proxies",
             _ => return self,
@@ -249,6 +255,7 @@ fn resolve(
         admin_names: admin_names(&file.admin_names)?,
         middleware: file.middleware,
         gates: file.gates,
+        alerts: file.alerts.resolve()?,
     };
     check_ranges(&config)?;
     check_addresses(&config)?;
@@ -415,15 +422,13 @@ fn address(name: &'static str, value: &str) -> Result<SocketAddr, ConfigError> {
 
 /// Parses a name server: an address, by default with port 53. A name would itself need a lookup.
 fn name_server(value: &str) -> Result<SocketAddr, ConfigError> {
-    let whole = value.parse().or_else(|_| value.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, DNS_PORT)));
+    let whole = value.parse().or_else(|_| value.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, 53)));
     whole.map_err(|_| ConfigError::BadAddress {
         name: "outbound.resolver",
         value: value.to_owned(),
         reason: "a name server must be an IP address, such as 192.0.2.53 or 127.0.0.1:5353".to_owned(),
     })
 }
-
-const DNS_PORT: u16 = 53;
 
 /// Checks the domain of the apps, and returns it in lower case without a dot at its end.
 pub(crate) fn domain_name(value: &str) -> Result<String, ConfigError> {

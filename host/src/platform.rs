@@ -147,6 +147,7 @@ impl Platform {
             freeze_after: config.freeze_after,
             required_middleware: config.middleware,
             gates: config.gates,
+            alerts: config.alerts,
         };
         let control = control::Service::open(options, visitors)
             .map_err(|source| PlatformError::Io { doing: "failed to create the folder for uploads", source })?;

@@ -26,6 +26,11 @@ impl Budget {
         self.most - reserve
     }
 
+    /// Returns the reserved amount.
+    pub(crate) fn reserved(&self) -> u64 {
+        self.reserved.load(Ordering::Relaxed)
+    }
+
     fn release(&self, amount: u64) {
         let before = self.reserved.fetch_sub(amount, Ordering::Relaxed);
         debug_assert!(before >= amount, "a released amount was reserved");

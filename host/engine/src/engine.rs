@@ -159,6 +159,11 @@ impl Engine {
         self.0.memory.most(may_use_reserve)
     }
 
+    /// Returns the memory that guests of all apps have reserved, in bytes.
+    pub fn memory_bytes_reserved(&self) -> u64 {
+        self.0.memory.reserved()
+    }
+
     /// Returns the budget of guest memory over all apps.
     pub(crate) fn memory(&self) -> &Arc<Budget> {
         &self.0.memory

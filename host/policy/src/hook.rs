@@ -30,6 +30,7 @@ const EVENT_TYPES: &[(&str, &[&str])] = &[
     (
         "isopod.app.alert",
         &[
+            "alert",
             "app-error",
             "data-damaged",
             "data-missing",
@@ -43,12 +44,22 @@ const EVENT_TYPES: &[(&str, &[&str])] = &[
             "schedule-missed",
         ],
     ),
+    ("isopod.app.alert-over", &["alert-over"]),
 ];
 
-/// Returns the type of the events that report this kind of activity. `None` if hooks don't receive
-/// it.
-pub fn event_type(activity: &str) -> Option<&'static str> {
-    EVENT_TYPES.iter().find(|(_, kinds)| kinds.contains(&activity)).map(|(name, _)| *name)
+/// The types of events about the host itself, like [`EVENT_TYPES`].
+const HOST_EVENT_TYPES: &[(&str, &[&str])] =
+    &[("isopod.host.alert", &["alert"]), ("isopod.host.alert-over", &["alert-over"])];
+
+/// Returns the type of the events that report this kind of activity of an app, or of the host if
+/// `app` is `None`. `None` if hooks don't receive it.
+pub fn event_type(activity: &str, app: Option<&AppName>) -> Option<&'static str> {
+    let types = if app.is_some() { EVENT_TYPES } else { HOST_EVENT_TYPES };
+    types.iter().find(|(_, kinds)| kinds.contains(&activity)).map(|(name, _)| *name)
+}
+
+fn type_names() -> impl Iterator<Item = &'static str> {
+    EVENT_TYPES.iter().chain(HOST_EVENT_TYPES).map(|(name, _)| *name)
 }
 
 /// A type of events, or a prefix of several types that ends with `.*`.
@@ -82,7 +93,7 @@ impl fmt::Display for EventPattern {
     "{given:?} matches no event type; {}",
     match nearest {
         Some(nearest) => format!("did you mean {nearest:?}?"),
-        None => "write a type, such as \"isopod.app.deployed\", or \"isopod.app.*\" for all".to_owned(),
+        None => "write a type, such as \"isopod.app.deployed\", or \"isopod.*\" for all".to_owned(),
     }
 )]
 pub struct EventPatternError {
@@ -96,10 +107,10 @@ impl FromStr for EventPattern {
     fn from_str(text: &str) -> Result<Self, EventPatternError> {
         let pattern = Self(text.to_owned());
         let is_prefix = text.ends_with(".*") || !text.contains('*');
-        if is_prefix && EVENT_TYPES.iter().any(|(name, _)| pattern.matches(name)) {
+        if is_prefix && type_names().any(|name| pattern.matches(name)) {
             return Ok(pattern);
         }
-        let nearest = nearest(text, EVENT_TYPES.iter().map(|(name, _)| *name));
+        let nearest = nearest(text, type_names());
         Err(EventPatternError { given: excerpt(text, TEXT_NAME_BYTES_SHOWN).into_owned(), nearest })
     }
 }
@@ -110,7 +121,7 @@ pub struct Subscription {
     /// The types of the events; all types if empty.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub events: Vec<EventPattern>,
-    /// The apps whose events it receives; all apps if empty.
+    /// The apps whose events it receives; those of all apps and of the host if empty.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub apps: Vec<AppName>,
 }
@@ -124,10 +135,10 @@ impl Subscription {
         self.events.is_empty() && self.apps.is_empty()
     }
 
-    /// Returns whether it includes an event of this type about this app.
-    pub fn includes(&self, event_type: &str, app: &AppName) -> bool {
+    /// Returns whether it includes an event of this type about this app, or about the host.
+    pub fn includes(&self, event_type: &str, app: Option<&AppName>) -> bool {
         let has_type = self.events.is_empty() || self.events.iter().any(|pattern| pattern.matches(event_type));
-        has_type && (self.apps.is_empty() || self.apps.contains(app))
+        has_type && (self.apps.is_empty() || app.is_some_and(|app| self.apps.contains(app)))
     }
 }
 
@@ -145,10 +156,13 @@ mod tests {
         for kind in &kinds {
             assert_eq!(kinds.iter().filter(|other| other == &kind).count(), 1, "{kind}");
         }
-        assert_eq!(event_type("app-deployed"), Some("isopod.app.deployed"));
-        assert_eq!(event_type("process-failing"), Some("isopod.app.alert"));
-        assert_eq!(event_type("plugin-unfit"), Some("isopod.app.alert"));
-        assert_eq!(event_type("calls-refused"), None);
+        let shop = "shop".parse().expect("a valid name");
+        assert_eq!(event_type("app-deployed", Some(&shop)), Some("isopod.app.deployed"));
+        assert_eq!(event_type("process-failing", Some(&shop)), Some("isopod.app.alert"));
+        assert_eq!(event_type("plugin-unfit", Some(&shop)), Some("isopod.app.alert"));
+        assert_eq!(event_type("alert-over", Some(&shop)), Some("isopod.app.alert-over"));
+        assert_eq!(event_type("calls-refused", Some(&shop)), None);
+        assert_eq!((event_type("alert", None), event_type("app-deployed", None)), (Some("isopod.host.alert"), None));
     }
 
     #[test]
@@ -171,9 +185,10 @@ mod tests {
     fn a_subscription_selects_by_type_and_app() {
         let [shop, wiki]: [AppName; 2] = ["shop", "wiki"].map(|name| name.parse().expect("a valid name"));
         let all = Subscription::default();
-        assert!(all.is_all() && all.includes("isopod.app.alert", &wiki));
+        assert!(all.is_all() && all.includes("isopod.app.alert", Some(&wiki)));
         let some = Subscription { events: patterns(&["isopod.app.alert"]), apps: vec![shop.clone()] };
-        assert!(some.includes("isopod.app.alert", &shop));
-        assert!(!some.includes("isopod.app.alert", &wiki) && !some.includes("isopod.app.deployed", &shop));
+        assert!(some.includes("isopod.app.alert", Some(&shop)));
+        assert!(!some.includes("isopod.app.alert", Some(&wiki)) && !some.includes("isopod.app.deployed", Some(&shop)));
+        assert!(all.includes("isopod.host.alert", None) && !some.includes("isopod.host.alert", None));
     }
 }

@@ -6,6 +6,7 @@ mod access;
 pub mod address;
 mod admission;
 pub mod advise;
+mod alert;
 mod app_limits;
 mod app_machine;
 mod app_state;
@@ -51,6 +52,7 @@ pub mod units;
 
 pub use access::{Role, Scope};
 pub use admission::{JobDurations, had_enough_time, is_nearly_expired};
+pub use alert::{AlertChange, AlertRule, AlertSettings, AlertSide, AlertState, AlertUnit};
 pub use app_limits::{BodyLimit, LimitError, Limits};
 pub use app_machine::{AppAction, AppCommand, AppMachine, ChangeId, Decision, Denied, Durable, LoadId, Refusal};
 pub use app_state::{AppEvent, AppState, AppType, BaseState, ErrorCause, Intended, Lifecycle, UnknownWord};

@@ -1,6 +1,7 @@
 //! Background loops of the control plane. Each runs on one task until the host shuts down.
 
 pub(super) mod activity_log;
+pub(crate) mod alerts;
 pub(super) mod crash_reports;
 pub(super) mod data_watch;
 pub(super) mod dead_letters;

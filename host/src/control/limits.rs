@@ -1,6 +1,6 @@
 //! The limits of the control plane, each with the effect of reaching it. Never holds behaviour.
 
-use std::time::Duration;
+use std::{ops::RangeInclusive, time::Duration};
 
 use jiff::SignedDuration;
 
@@ -53,6 +53,48 @@ pub(crate) const PUSH_LINES_WRITTEN_MAX: usize = 500;
 
 /// Steps and lines of one push that wait to be stored. When the queue is full, the push waits.
 pub(crate) const PUSH_RECORDS_QUEUED_MAX: usize = 64;
+
+/// The period over which alerts count requests, failures and dropped log lines.
+pub(crate) const ALERT_WINDOW: Duration = Duration::from_secs(60);
+
+/// Points of a running total that alerts keep for `ALERT_WINDOW`. Further samples are not kept.
+pub(crate) const ALERT_WINDOW_POINTS: u32 = 12;
+
+/// The period over which alerts count reports of crash loops. A process type that keeps crashing is
+/// reported more often.
+pub(crate) const ALERT_CRASH_WINDOW: Duration = Duration::from_secs(3 * 60);
+
+/// Reports of crash loops that alerts count for one app. Further reports replace the oldest.
+pub(crate) const ALERT_REPORTS_MAX: usize = 16;
+
+/// Requests of an app within `ALERT_WINDOW` below which its error rate counts as 0: a single
+/// failure of few requests says little.
+pub(crate) const ALERT_REQUESTS_MIN: u64 = 20;
+
+/// Ready events of an app below which the time to deliver them counts as 0.
+pub(crate) const ALERT_DRAIN_EVENTS_MIN: u64 = 100;
+
+/// The longest time to deliver waiting events that an alert states. An app that delivers none has
+/// this time.
+pub(crate) const ALERT_DRAIN_TIME_MAX: Duration = Duration::from_secs(24 * 3600);
+
+/// Time for the probe of free disk space, after which the space counts as unknown.
+pub(crate) const ALERT_DISK_PROBE_TIME: Duration = Duration::from_secs(1);
+
+/// Changes of alerts that wait to be stored. Further changes are not stored.
+pub(crate) const ALERT_RECORDS_QUEUED_MAX: usize = 256;
+
+/// Time for one request to the webhook of alerts, after which it is repeated.
+pub(crate) const ALERT_POST_TIME: Duration = Duration::from_secs(10);
+
+/// The range of the back-off after a failed request to the webhook of alerts.
+pub(crate) const ALERT_RETRY_AFTER: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(60);
+
+/// The age at which a message that the webhook has not accepted is dropped and counted.
+pub(crate) const ALERT_MESSAGE_AGE_MAX: Duration = Duration::from_secs(24 * 3600);
+
+/// The interval between two samples of alerts, unless configured.
+pub(crate) const ALERT_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Activities that a subscriber may lag behind. Then the stream skips some of them and reports
 /// their number.

@@ -15,6 +15,7 @@ use crate::control::{
     apps::{self, Apps},
     background::{
         activity_log::{self, ActivityLog},
+        alerts::{self, AlertConfig, Alerts},
         crash_reports, data_watch, dead_letters, event_pruner, freezer, gc, hooks, scaler,
         scheduler::{self, Schedules},
         usage,
@@ -61,6 +62,7 @@ pub(crate) struct Options {
     pub(crate) required_middleware: Vec<MiddlewareUse>,
     /// The gates that may refuse releases of apps.
     pub(crate) gates: Vec<GateUse>,
+    pub(crate) alerts: AlertConfig,
 }
 
 /// The handles of the control plane's services, for the API. Cheap to clone.
@@ -73,6 +75,7 @@ pub(crate) struct ControlPlane {
     pub(crate) plugins: Plugins,
     pub(crate) events: Events,
     pub(crate) schedules: scheduler::Service,
+    pub(crate) alerts: Alerts,
 }
 
 /// The running control plane.
@@ -129,9 +132,18 @@ impl Service {
         let usage = usage::Service { app_table: core.app_table.clone(), store: core.store.clone() };
         let (crash_reports, received) = mpsc::channel(limits::CRASH_REPORTS_QUEUED_MAX);
         let app_tasks = TaskTracker::new();
-        let parts = Parts { releases: &releases, pushes: &pushes, usage: &usage, app_tasks: &app_tasks, crash_reports };
         let scheduler = scheduler(&options, &core);
-        let handles = handles(&options, &core, parts, scheduler.clone());
+        let (alerts, alerting, helpers) = alerting(&options, &core);
+        let parts = Parts {
+            releases: &releases,
+            pushes: &pushes,
+            usage: &usage,
+            app_tasks: &app_tasks,
+            crash_reports,
+            scheduler: scheduler.clone(),
+            alerts,
+        };
+        let handles = handles(&options, &core, parts);
 
         core.shutdown.in_background(crash_reports::Service { app_table: core.app_table.clone(), received }.run());
         let loader = Loader { app_table: core.app_table.clone(), releases, shutdown: core.shutdown.clone() };
@@ -141,6 +153,9 @@ impl Service {
         core.shutdown.in_background(scheduler.run());
         core.shutdown.in_background(dead_letters::Service { activity: core.activity.clone(), received: died }.run());
         run_services(&options, &core);
+        core.shutdown.in_background(alerting.run());
+        core.shutdown.in_background(helpers.storing.run());
+        helpers.sending.into_iter().for_each(|sending| core.shutdown.in_background(sending.run()));
         core.shutdown.in_background(usage.clone().run());
         Ok(Self { handles, core, directory: options.directory, usage, app_tasks, recording })
     }
@@ -235,12 +250,14 @@ struct Parts<'a> {
     usage: &'a usage::Service,
     app_tasks: &'a TaskTracker,
     crash_reports: mpsc::Sender<runtime::CrashReport>,
+    scheduler: scheduler::Service,
+    alerts: Alerts,
 }
 
 /// Creates the services that handle requests.
-fn handles(options: &Options, core: &Core, parts: Parts<'_>, scheduler: scheduler::Service) -> ControlPlane {
+fn handles(options: &Options, core: &Core, parts: Parts<'_>) -> ControlPlane {
     let Core { store, app_table, plugins, activity, schedules, events, shutdown } = core.clone();
-    let Parts { releases, pushes, usage, app_tasks, crash_reports } = parts;
+    let Parts { releases, pushes, usage, app_tasks, crash_reports, scheduler, alerts } = parts;
     let pipeline = pipeline::Options {
         releases: releases.clone(),
         directory: Arc::clone(&options.directory),
@@ -302,6 +319,7 @@ fn handles(options: &Options, core: &Core, parts: Parts<'_>, scheduler: schedule
         plugins,
         events,
         schedules: scheduler,
+        alerts,
         apps,
     }
 }
@@ -324,6 +342,20 @@ fn plugins(options: &Options, app_table: &AppTable) -> Plugins {
         directory: Arc::clone(&options.directory),
         required: options.required_middleware.clone(),
         gates: options.gates.clone(),
+    })
+}
+
+/// Creates the service of alerts.
+fn alerting(options: &Options, core: &Core) -> (Alerts, alerts::Service, alerts::Helpers) {
+    let Core { store, app_table, activity, .. } = core.clone();
+    alerts::Service::new(alerts::Options {
+        config: options.alerts.clone(),
+        app_table,
+        activity,
+        store,
+        engine: options.engine.clone(),
+        logs: options.logs.clone(),
+        metrics: options.metrics.clone(),
     })
 }
 

@@ -18,6 +18,13 @@ pub(crate) struct Machine {
     memory_bytes: u64,
 }
 
+impl Machine {
+    /// Returns the CPU use in percent of all processors.
+    pub(crate) fn cpu_share_percent(&self) -> f64 {
+        self.cpu_percent / self.cores as f64
+    }
+}
+
 /// The last sample: its time, the CPU time until then, and the percentage since the sample before.
 #[derive(Debug, Default)]
 pub(crate) struct CpuSampler(Mutex<Option<(Instant, Duration, f64)>>);

@@ -77,6 +77,14 @@ pub(crate) struct AppMetrics {
     seconds: Histogram,
 }
 
+/// The answered requests of one app since the host's start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct RequestCounts {
+    pub(crate) requests: u64,
+    /// Those with a 5xx response.
+    pub(crate) failures: u64,
+}
+
 const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 
 fn class(status: StatusCode) -> usize {
@@ -139,6 +147,16 @@ impl Metrics {
             classes: CLASSES.map(|class| self.0.requests.get_or_create(&labels(class)).clone()),
             seconds: self.0.request_seconds.get_or_create(&AppLabels { app: app.to_string() }).clone(),
         }
+    }
+
+    /// Returns the requests of an app, without creating its counters.
+    pub(crate) fn request_counts(&self, app: &AppName) -> RequestCounts {
+        let count = |class| {
+            let labels = RequestLabels { app: app.to_string(), class };
+            self.0.requests.get(&labels).map_or(0, |counter| counter.get())
+        };
+        let [informational, success, redirect, client, failures] = CLASSES.map(count);
+        RequestCounts { requests: informational + success + redirect + client + failures, failures }
     }
 
     pub(crate) fn fault(&self, app: &AppName, fault: &'static str) {
@@ -229,5 +247,8 @@ mod tests {
         assert!(text.contains("isopod_requests_total{app=\"hello\",class=\"2xx\"} 1"), "{text}");
         assert!(text.contains("isopod_requests_total{app=\"hello\",class=\"5xx\"} 2"), "{text}");
         assert!(text.contains("isopod_request_duration_seconds_count{app=\"hello\"} 3"), "{text}");
+        let counts = |app: &str| metrics.request_counts(&app.parse().expect("valid name"));
+        assert_eq!(counts("hello"), RequestCounts { requests: 3, failures: 2 });
+        assert_eq!(counts("other"), RequestCounts::default());
     }
 }

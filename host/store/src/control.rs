@@ -11,12 +11,12 @@ use rusqlite::Connection;
 
 use crate::files::blocking;
 use crate::model::{
-    Activity, App, HookBacklog, HookEvent, Idempotency, Inserted, Intended, InterfaceUse, ListedRelease, LogLine,
-    NewActivity, NewApp, NewPush, NewRelease, PluginUse, Push, Reason, Release, Rotation, ScheduleFired, Token,
-    TokenUse,
+    Activity, AlertMessage, AlertRecord, App, HookBacklog, HookEvent, Idempotency, Inserted, Intended, InterfaceUse,
+    ListedRelease, LogLine, NewActivity, NewApp, NewPush, NewRelease, PluginUse, Push, Reason, Release, Rotation,
+    ScheduleFired, Token, TokenUse,
 };
 use crate::page::{Page, Paged};
-use crate::sqlite::{activity, apps, hooks, pushes, releases, schedules, tokens, usage};
+use crate::sqlite::{activity, alerts, apps, hooks, pushes, releases, schedules, tokens, usage};
 use crate::usage::{Month, MonthUsage};
 use crate::{Store, StoreError};
 
@@ -343,6 +343,26 @@ impl Store {
     pub async fn activity_after(&self, app: Option<&AppName>, id: u64) -> Result<Vec<Activity>, StoreError> {
         let app = app.cloned();
         self.sqlite().read(move |connection| activity::after(connection, app.as_ref(), id)).await
+    }
+
+    /// Stores a change of an alert.
+    pub async fn put_alert(&self, change: AlertRecord) -> Result<(), StoreError> {
+        self.sqlite().write(move |connection| alerts::put(connection, &change)).await
+    }
+
+    /// Returns the alerts that fire.
+    pub async fn alerts(&self) -> Result<Vec<serde_json::Value>, StoreError> {
+        self.sqlite().read(alerts::firing).await
+    }
+
+    /// Returns the messages about alerts that no webhook has accepted yet, oldest first.
+    pub async fn alert_messages(&self) -> Result<Vec<AlertMessage>, StoreError> {
+        self.sqlite().read(alerts::messages).await
+    }
+
+    /// Removes a message about an alert.
+    pub async fn remove_alert_message(&self, id: String) -> Result<(), StoreError> {
+        self.sqlite().write(move |connection| alerts::remove_message(connection, &id)).await
     }
 
     /// Returns the hooks that have not received all events.

@@ -142,6 +142,14 @@ pub const DISK_FULL_BYTES: u64 = 1024 * 1024;
 /// they are queued.
 pub const CALLS_WAITING_MAX: usize = 256;
 
+/// Alerts that fire and are stored. Further alerts are not stored: after a restart, they fire
+/// again.
+pub const ALERTS_MAX: i64 = 10_000;
+
+/// Messages about alerts that wait for the webhook. Beyond it, the oldest are removed: the newest
+/// describe the present state.
+pub const ALERT_MESSAGES_MAX: i64 = 1_000;
+
 /// Events that the host keeps for hooks that can't receive them, such as a stopped hook. Beyond it,
 /// the oldest are dropped and reported: activity never waits for a hook.
 pub const HOOK_EVENTS_MAX: i64 = 10_000;

@@ -399,6 +399,25 @@ pub struct Activity {
     pub at: Timestamp,
 }
 
+/// A change of an alert to store.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AlertRecord {
+    /// Identifies the alert: the rule, and the app if there is one.
+    pub key: String,
+    /// The alert, if it fires; `None` if it is over.
+    pub data: Option<serde_json::Value>,
+    /// The message about the change, if a webhook receives it.
+    pub message: Option<AlertMessage>,
+}
+
+/// A message about an alert that no webhook has accepted yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AlertMessage {
+    pub id: String,
+    pub body: String,
+    pub at: Timestamp,
+}
+
 /// A hook that has not received all events.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HookBacklog {
@@ -407,14 +426,15 @@ pub struct HookBacklog {
     pub received: u64,
 }
 
-/// An activity of an app that hooks receive as an event.
+/// An activity of an app or of the host that hooks receive as an event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HookEvent {
     /// Increases by one with every event, so that a gap shows dropped events.
     pub number: u64,
     /// Unique, also after the database was restored from a backup.
     pub id: String,
-    pub app: AppName,
+    /// `None` for the host.
+    pub app: Option<AppName>,
     pub kind: String,
     pub text: String,
     pub data: serde_json::Value,

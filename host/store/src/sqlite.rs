@@ -2,6 +2,7 @@
 //! statements are in one file per kind of row. Never opens a file that replaced the database.
 
 pub(crate) mod activity;
+pub(crate) mod alerts;
 pub(crate) mod apps;
 pub(crate) mod hooks;
 pub(crate) mod pushes;

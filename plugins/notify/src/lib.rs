@@ -34,7 +34,7 @@ async fn on_event(event: Event) -> Result<(), EventError> {
     let url = config::require("WEBHOOK_URL").retry()?;
     let activity: Activity = event.json()?;
     let (media_type, body) = match config::get("FORMAT").as_deref().unwrap_or("json") {
-        "json" => ("application/cloudevents+json", cloud_event(&event, &activity)?),
+        "json" => ("application/cloudevents+json", cloud_event(&event, &activity)),
         "slack" => ("application/json", json!({ "text": message(&event, &activity) })),
         other => {
             return Err(Error::from(format!("FORMAT is {other:?}; set it to \"json\" or \"slack\""))).retry();
@@ -57,23 +57,26 @@ async fn on_event(event: Event) -> Result<(), EventError> {
     }
 }
 
-/// Returns the event in the JSON format of CloudEvents.
-fn cloud_event(event: &Event, activity: &Activity) -> Result<Value> {
-    Ok(json!({
+/// Returns the event in the JSON format of CloudEvents. An event about the host has no subject.
+fn cloud_event(event: &Event, activity: &Activity) -> Value {
+    let mut envelope = json!({
         "specversion": "1.0",
         "id": event.id,
         "source": event.source,
         "type": event.kind,
-        "subject": event.subject()?,
         "time": event.time,
         "datacontenttype": "application/json",
         "data": { "kind": activity.kind, "text": activity.text, "details": activity.details },
-    }))
+    });
+    if let Some(app) = &event.subject {
+        envelope["subject"] = json!(app);
+    }
+    envelope
 }
 
 /// Returns one line about the event, such as `shop: v3 deployed by ci`.
 fn message(event: &Event, activity: &Activity) -> String {
-    let app = event.subject.as_deref().unwrap_or("an app");
+    let app = event.subject.as_deref().unwrap_or("the host");
     let details = &activity.details;
     let by = details["by"].as_str().map(|by| format!(" by {by}")).unwrap_or_default();
     let what = match (event.kind.as_str(), details["release"].as_u64()) {
@@ -83,7 +86,10 @@ fn message(event: &Event, activity: &Activity) -> String {
         _ => activity.text.clone(),
     };
     let mark = match event.kind.as_str() {
-        "isopod.app.alert" | "isopod.app.release-returned" | "isopod.app.push-failed" => ":warning: ",
+        "isopod.app.alert" | "isopod.host.alert" | "isopod.app.release-returned" | "isopod.app.push-failed" => {
+            ":warning: "
+        }
+        "isopod.app.alert-over" | "isopod.host.alert-over" => ":white_check_mark: ",
         _ => "",
     };
     // Slack interprets these characters as markup.

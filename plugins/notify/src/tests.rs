@@ -56,6 +56,20 @@ fn an_event_is_posted_as_a_cloud_event_with_its_id_as_the_key() {
 }
 
 #[test]
+fn an_alert_of_the_host_has_no_subject() {
+    let of_host = |event_type: &str| {
+        let event = Activity::new("alert", "the disk has 0.5 GiB free").into_event(event_type, "shop");
+        Event { subject: None, source: "/host".to_owned(), ..event }
+    };
+    let (host, requests) = host(|| Ok(Response::new(204)));
+    host.deliver_to_hook(of_host("isopod.host.alert"), on_event).reply();
+    let event: Value = requests.borrow()[0].json().expect("JSON");
+    assert_eq!((&event["source"], event.get("subject")), (&json!("/host"), None));
+    assert_eq!(slack(of_host("isopod.host.alert")), ":warning: the host: the disk has 0.5 GiB free");
+    assert!(slack(of_host("isopod.host.alert-over")).starts_with(":white_check_mark: the host: "));
+}
+
+#[test]
 fn a_slack_message_is_one_readable_line() {
     assert_eq!(slack(deployed()), "shop: v3 deployed by ci");
     assert_eq!(slack(alert("process `web`: a & b <c>")), ":warning: shop: process `web`: a &amp; b &lt;c&gt;");

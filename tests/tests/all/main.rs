@@ -5,6 +5,7 @@
 
 mod accept_grants;
 mod advice;
+mod alerts;
 mod api_description;
 mod app_task;
 mod arguments;

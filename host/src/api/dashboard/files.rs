@@ -26,6 +26,7 @@ pub(super) const PAGE: File = file!("index.html", "text/html; charset=utf-8");
 
 pub(super) const FILES: &[File] = &[
     file!("activity.js", SCRIPT),
+    file!("alerts.js", SCRIPT),
     file!("api.js", SCRIPT),
     file!("app-page.js", SCRIPT),
     file!("app.js", SCRIPT),

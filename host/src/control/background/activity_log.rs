@@ -216,6 +216,14 @@ impl ActivityLog {
         }
     }
 
+    /// Records an activity of the host without waiting. A full queue drops it.
+    pub(in crate::control) fn try_record_of_host(&self, kind: &str, text: String, data: Value) {
+        let activity = NewActivity { app: None, kind: kind.to_owned(), text: shown(&text), data, at: Timestamp::now() };
+        if self.records.try_send(Record::Activity(activity)).is_err() {
+            tracing::warn!(kind, "an activity is not recorded: the queue of activities is full");
+        }
+    }
+
     /// Waits until all activities so far are stored. Doesn't wait for space on a full disk.
     pub(in crate::control) async fn flush(&self) {
         let (done, when_done) = oneshot::channel();
@@ -232,6 +240,10 @@ impl ActivityLog {
 
 /// Creates an activity of an app.
 pub(in crate::control) fn activity_of(app: &AppRecord, kind: &str, text: String, data: Value) -> NewActivity {
-    let text = excerpt(&printable(&text), TEXT_LINE_BYTES_MAX).into_owned();
-    NewActivity { app: Some(app.name.clone()), kind: kind.to_owned(), text, data, at: Timestamp::now() }
+    let (app, text) = (Some(app.name.clone()), shown(&text));
+    NewActivity { app, kind: kind.to_owned(), text, data, at: Timestamp::now() }
+}
+
+fn shown(text: &str) -> String {
+    excerpt(&printable(text), TEXT_LINE_BYTES_MAX).into_owned()
 }

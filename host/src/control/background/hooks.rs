@@ -168,7 +168,8 @@ impl Hook {
     /// Returns the event that the hook receives, if its subscription includes it.
     fn event(&self, event: HookEvent) -> Option<Event> {
         let HookEvent { number: _, id, app, kind, text, data, at } = event;
-        let event_type = event_type(&kind).filter(|name| self.subscription.includes(name, &app))?;
+        let event_type =
+            event_type(&kind, app.as_ref()).filter(|name| self.subscription.includes(name, app.as_ref()))?;
         let details = if data.to_string().len() <= limits::HOOK_EVENT_DETAILS_BYTES_MAX { data } else { Value::Null };
         let data = json!({ "kind": kind, "text": text, "details": details });
         let payload = EventPayload {
@@ -177,7 +178,8 @@ impl Hook {
             data: Some(data.to_string().into_bytes()),
             ..EventPayload::default()
         };
-        let (source, subject) = (format!("/apps/{app}"), Some(app.to_string()));
+        let source = app.as_ref().map_or_else(|| "/host".to_owned(), |app| format!("/apps/{app}"));
+        let subject = app.map(|app| app.to_string());
         Some(Event { id, source, event_type: event_type.to_owned(), subject, payload })
     }
 }
@@ -203,7 +205,7 @@ mod tests {
     }
 
     fn activity(kind: &str, data: Value) -> HookEvent {
-        let app = "shop".parse().expect("a valid name");
+        let app = Some("shop".parse().expect("a valid name"));
         let (id, at) = ("abc".to_owned(), Timestamp::UNIX_EPOCH);
         HookEvent { number: 1, id, app, kind: kind.to_owned(), text: "v3 is in service".to_owned(), data, at }
     }
@@ -217,6 +219,14 @@ mod tests {
         );
         let data: Value = serde_json::from_slice(&event.payload.data.expect("it has data")).expect("JSON");
         assert_eq!(data, json!({ "kind": "app-deployed", "text": "v3 is in service", "details": { "release": 3 } }));
+    }
+
+    #[test]
+    fn an_alert_of_the_host_is_an_event_without_a_subject() {
+        let alert = HookEvent { app: None, ..activity("alert", json!({})) };
+        let event = hook(&["isopod.host.alert"]).event(alert.clone()).expect("it is included");
+        assert_eq!((event.source.as_str(), event.subject), ("/host", None));
+        assert!(hook(&["isopod.app.*"]).event(alert).is_none());
     }
 
     #[test]

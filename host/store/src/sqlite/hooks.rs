@@ -14,11 +14,19 @@ fn number(row: &Row<'_>, column: &str) -> Sql<u64> {
     Ok(u64::try_from(row.get::<_, i64>(column)?).map_err(StoreError::damaged)?)
 }
 
+/// Returns the app of an event. The host's own events have an empty name.
+fn app_of(row: &Row<'_>) -> Sql<Option<AppName>> {
+    match row.get_ref("app")?.as_str().map(str::is_empty) {
+        Ok(true) => Ok(None),
+        Ok(false) | Err(_) => parsed(row, "app").map(Some),
+    }
+}
+
 fn make(row: &Row<'_>) -> Sql<HookEvent> {
     Ok(HookEvent {
         number: number(row, "number")?,
         id: row.get("id")?,
-        app: parsed(row, "app")?,
+        app: app_of(row)?,
         kind: row.get("kind")?,
         text: row.get("text")?,
         data: json(row, "data")?,
@@ -26,17 +34,20 @@ fn make(row: &Row<'_>) -> Sql<HookEvent> {
     })
 }
 
-/// Stores an activity for all hooks. Hooks don't receive the activity of hooks: a hook that fails
-/// would otherwise cause further events without end.
+/// Stores an activity of an app or of the host for all hooks. Hooks don't receive the activity of
+/// hooks: a hook that fails would otherwise cause further events without end.
 pub(crate) fn record(connection: &Connection, entry: &Activity) -> Sql<()> {
-    let Some(app) = entry.app.as_ref().filter(|_| event_type(&entry.kind).is_some()) else { return Ok(()) };
+    if event_type(&entry.kind, entry.app.as_ref()).is_none() {
+        return Ok(());
+    }
+    let app = entry.app.as_ref().map_or("", AppName::as_str);
     let inserted = connection
         .prepare_cached(
             "INSERT INTO hook_events (id, app, kind, text, data, at)
              SELECT lower(hex(randomblob(16))), ?1, ?2, ?3, ?4, ?5
              WHERE EXISTS (SELECT 1 FROM hooks) AND NOT EXISTS (SELECT 1 FROM hooks WHERE plugin = ?1)",
         )?
-        .execute(params![app.as_str(), entry.kind, entry.text, to_json(&entry.data)?, entry.at.to_string()])?;
+        .execute(params![app, entry.kind, entry.text, to_json(&entry.data)?, entry.at.to_string()])?;
     if inserted > 0 {
         let last_dropped = connection.last_insert_rowid().saturating_sub(HOOK_EVENTS_MAX);
         connection.prepare_cached("DELETE FROM hook_events WHERE number <= ?1")?.execute([last_dropped])?;

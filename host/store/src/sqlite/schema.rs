@@ -15,7 +15,7 @@ pub(crate) const FORMAT: i64 = MIGRATIONS.len() as i64;
 /// The steps from an empty database to the current format; the first leads to format 1.
 const MIGRATIONS: &[&str] = &[
     FORMAT_1, FORMAT_2, FORMAT_3, FORMAT_4, FORMAT_5, FORMAT_6, FORMAT_7, FORMAT_8, FORMAT_9, FORMAT_10, FORMAT_11,
-    FORMAT_12,
+    FORMAT_12, FORMAT_13,
 ];
 
 const FORMAT_1: &str = "
@@ -231,6 +231,22 @@ const FORMAT_12: &str = "
         kind   TEXT NOT NULL,
         text   TEXT NOT NULL,
         data   TEXT NOT NULL,
+        at     TEXT NOT NULL
+    ) STRICT;
+";
+
+/// Adds the alerts that fire, and the messages about alerts that no webhook has accepted yet.
+/// Earlier versions had no alerts.
+const FORMAT_13: &str = "
+    CREATE TABLE alerts (
+        key  TEXT PRIMARY KEY,
+        data TEXT NOT NULL
+    ) STRICT, WITHOUT ROWID;
+
+    CREATE TABLE alert_messages (
+        number INTEGER PRIMARY KEY,
+        id     TEXT NOT NULL UNIQUE,
+        body   TEXT NOT NULL,
         at     TEXT NOT NULL
     ) STRICT;
 ";

@@ -1,5 +1,6 @@
 //! The contract of the control store.
 
+mod alerts;
 mod apps;
 mod hooks;
 mod pushes;

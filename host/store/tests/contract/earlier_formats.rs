@@ -8,8 +8,8 @@ use std::path::Path;
 
 use isopod_policy::{AppKind, Ceiling, ConfigVars, CoresOverride, PushState, ReleaseState};
 use isopod_store::{
-    Digest, FormerSecret, Idempotency, Inserted, Loss, LostData, MonthUsage, Page, PushStep, Reason, ScheduleFired,
-    Store, StoredAssets,
+    Digest, FormerSecret, HookBacklog, Idempotency, Inserted, Loss, LostData, MonthUsage, Page, PushStep, Reason,
+    ScheduleFired, Store, StoredAssets,
 };
 use rusqlite::Connection;
 use serde_json::json;
@@ -28,10 +28,10 @@ struct Format {
 
 /// The formats from 2.
 const FORMATS: &[Format] =
-    &[FORMAT_2, FORMAT_3, FORMAT_4, FORMAT_5, FORMAT_6, FORMAT_7, FORMAT_8, FORMAT_9, FORMAT_10, FORMAT_11];
+    &[FORMAT_2, FORMAT_3, FORMAT_4, FORMAT_5, FORMAT_6, FORMAT_7, FORMAT_8, FORMAT_9, FORMAT_10, FORMAT_11, FORMAT_12];
 
 /// The apps of these formats.
-const APPS: [&str; 10] = ["two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven"];
+const APPS: [&str; 11] = ["two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"];
 
 /// Config vars, idempotency keys, the states of releases, schedules and usage.
 const FORMAT_2: Format = Format {
@@ -240,6 +240,32 @@ const FORMAT_11: Format = Format {
                 '2027-11-01T00:00:00Z', '2027-11-01T00:00:00Z');"#,
 };
 
+/// A hook, and an event that it has not received.
+const FORMAT_12: Format = Format {
+    migration: "
+    CREATE TABLE hooks (
+        plugin   TEXT PRIMARY KEY REFERENCES apps (name) ON DELETE CASCADE,
+        received INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+
+    CREATE TABLE hook_events (
+        number INTEGER PRIMARY KEY AUTOINCREMENT,
+        id     TEXT NOT NULL,
+        app    TEXT NOT NULL,
+        kind   TEXT NOT NULL,
+        text   TEXT NOT NULL,
+        data   TEXT NOT NULL,
+        at     TEXT NOT NULL
+    ) STRICT;",
+    rows: r#"
+    INSERT INTO apps (name, id, kind, type, intended, created_at, updated_at)
+        VALUES ('twelve', 'cccccccccccccccccccccccccccccccc', 'plugin', 'production', 'running',
+                '2027-12-01T00:00:00Z', '2027-12-01T00:00:00Z');
+    INSERT INTO hooks (plugin, received) VALUES ('twelve', 0);
+    INSERT INTO hook_events (id, app, kind, text, data, at)
+        VALUES ('dd', 'eleven', 'app-deployed', 'v1 is in service', '{}', '2027-12-01T00:00:00Z');"#,
+};
+
 /// Returns a digest of this character.
 fn digest(of: &str) -> Digest {
     of.repeat(64).parse().expect("it is a digest")
@@ -344,6 +370,12 @@ async fn check_rows(store: &Store, format: usize) {
     if format >= 11 {
         let assets = StoredAssets { digest: digest("d"), files: 2, bytes: 30 };
         assert_eq!(release_now(store, &name("eleven"), 1).await.assets, Some(assets));
+    }
+    if format >= 12 {
+        let [event] = store.hook_events(0, 2).await.expect("they are read").try_into().expect("one event");
+        assert_eq!((event.app, &*event.kind), (Some(name("eleven")), "app-deployed"));
+        let backlogs = store.hook_backlogs().await.expect("they are read");
+        assert_eq!(backlogs, [HookBacklog { plugin: name("twelve"), received: 0 }]);
     }
 }
 

@@ -61,9 +61,21 @@ async fn a_hook_receives_the_activity_of_apps_since_its_install() {
     store.delete_app(&created, destroyed).await.expect("it is deleted");
     assert_eq!(texts(store, 0).await, ["scaled", "destroyed"]);
     let events = store.hook_events(0, 1).await.expect("they are read");
-    assert_eq!((events.len(), &events[0].app, events[0].data["cores"].as_u64()), (1, &name("shop"), Some(3)));
+    assert_eq!(
+        (events.len(), events[0].app.as_ref(), events[0].data["cores"].as_u64()),
+        (1, Some(&name("shop")), Some(3))
+    );
     let [waiting] = backlog(store).await.try_into().expect("one hook waits");
     assert_eq!((waiting.plugin, waiting.received), (hook, 0));
+}
+
+#[tokio::test]
+async fn a_hook_receives_alerts_of_the_host() {
+    let (backend, _) = store_with_hook().await;
+    let alert = NewActivity { kind: "alert".to_owned(), ..new_activity(None, "the disk is full") };
+    backend.store.append_activity(alert).await.expect("it is recorded");
+    let events = backend.store.hook_events(0, 1).await.expect("they are read");
+    assert_eq!((events.len(), events[0].app.as_ref(), &*events[0].text), (1, None, "the disk is full"));
 }
 
 #[tokio::test]

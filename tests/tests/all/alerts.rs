@@ -1,0 +1,288 @@
+//! G2: tests alerts: when they fire and end, who sees them, and their delivery to a webhook that
+//! fails, hangs, or misses a crash of the host.
+
+use isopod_tests::{
+    Ask, Bundle, Host, Wire, guest, guest_noted,
+    plugins::shipped_plugin,
+    program,
+    queue::Held,
+    upstream::{Then, Upstream, response},
+    wait_for,
+};
+use serde_json::{Value, json};
+use std::sync::{
+    Arc,
+    atomic::{AtomicU16, Ordering},
+};
+
+/// Samples often, and reports two waiting requests of a production app.
+const RULES: &str = "[cores]\npull = 1\n[alerts]\ninterval = \"100ms\"\n\
+                     queue_depth = { threshold = 2, lasting = \"0s\" }\n";
+
+/// A webhook that responds with the status that the test sets; with 0, it never responds.
+struct Webhook {
+    upstream: Upstream,
+    status: Arc<AtomicU16>,
+}
+
+impl Webhook {
+    fn start(first: u16) -> Self {
+        let status = Arc::new(AtomicU16::new(first));
+        let current = Arc::clone(&status);
+        let upstream = Upstream::start(move |_| match current.load(Ordering::SeqCst) {
+            0 => Then::SendAndStall(Vec::new()),
+            200 => Then::Send(response("ok")),
+            other => Then::Send(format!("HTTP/1.1 {other} No\r\ncontent-length: 0\r\n\r\n").into_bytes()),
+        });
+        Self { upstream, status }
+    }
+
+    fn respond_with(&self, status: u16) {
+        self.status.store(status, Ordering::SeqCst);
+    }
+
+    /// Starts a host with this webhook.
+    fn host(&self) -> Host {
+        Host::start_with("", &format!("{RULES}webhook = \"http://{}/T1\"\n", self.upstream.address))
+    }
+
+    /// Returns the received messages in this state.
+    fn messages(&self, state: &str) -> Vec<Value> {
+        let messages = self.upstream.requests().into_iter().map(|request| {
+            let message: Value = serde_json::from_slice(&request.body).expect("a message is JSON");
+            assert_eq!(request.header("idempotency-key"), [message["id"].as_str().expect("an id")]);
+            message
+        });
+        messages.filter(|message| message["state"] == state).collect()
+    }
+
+    #[track_caller]
+    fn until(&self, state: &str) -> Value {
+        wait_for(&format!("a message in the state {state}"), || self.messages(state).pop())
+    }
+}
+
+fn deploy_greedy(host: &Host, app: &str, app_type: &str) {
+    host.create(app, app_type);
+    let manifest =
+        format!("name = \"{app}\"\n[processes.web]\nentry = \"http\"\n[limits]\nrequest_timeout = \"10m\"\n");
+    host.deploy(app, Bundle::archive(&manifest, &guest("greedy")));
+}
+
+/// Holds the app's only core, and queues two requests.
+struct Overload {
+    held: Held,
+    waiting: Vec<Wire>,
+}
+
+impl Overload {
+    #[track_caller]
+    fn of(host: &Host, app: &str) -> Self {
+        let held = host.hold(app);
+        Self { held, waiting: (0..2).map(|_| host.begin(app, Ask::get("/ok"))).collect() }
+    }
+
+    #[track_caller]
+    fn end(self) {
+        self.held.release_core();
+        for mut waiting in self.waiting {
+            waiting.answer().expect("it is answered").expect(200);
+        }
+    }
+}
+
+#[track_caller]
+fn alerts(host: &Host) -> Value {
+    host.api(Ask::get("/v1/alerts")).expect(200).json()
+}
+
+fn firing(host: &Host, rule: &str) -> Option<Value> {
+    alerts(host)["items"].as_array().expect("items").iter().find(|alert| alert["rule"] == rule).cloned()
+}
+
+#[track_caller]
+fn until_firing(host: &Host, rule: &str) -> Value {
+    wait_for(&format!("the alert {rule}"), || firing(host, rule))
+}
+
+#[track_caller]
+fn until_over(host: &Host, rule: &str) {
+    wait_for(&format!("the end of the alert {rule}"), || firing(host, rule).is_none().then_some(()));
+}
+
+#[test]
+fn an_alert_is_shown_recorded_and_sent_until_it_is_over() {
+    let webhook = Webhook::start(200);
+    let host = webhook.host();
+    deploy_greedy(&host, "greedy", "production");
+    let overload = Overload::of(&host, "greedy");
+    let alert = until_firing(&host, "queue-depth");
+    assert_eq!((&alert["app"], &alert["threshold"], &alert["unit"]), (&json!("greedy"), &json!(2.0), &json!("count")));
+    let recorded = host.activity_of("greedy", "alert");
+    assert!(recorded["text"].as_str().is_some_and(|text| text.starts_with("alert queue-depth: 2 ")), "{recorded}");
+    let fired = webhook.until("firing");
+    assert_eq!((&fired["rule"], &fired["app"], &fired["since"]), (&alert["rule"], &alert["app"], &alert["since"]));
+    overload.end();
+    until_over(&host, "queue-depth");
+    let over = host.activity_of("greedy", "alert-over");
+    assert_eq!(over["data"]["since"], alert["since"], "{over}");
+    assert_eq!(webhook.until("over")["since"], alert["since"]);
+    wait_for("an empty outbox", || (alerts(&host)["webhook"]["waiting"] == 0).then_some(()));
+    assert_eq!((webhook.messages("firing").len(), webhook.messages("over").len()), (1, 1));
+}
+
+#[test]
+fn a_failing_webhook_delays_only_its_messages() {
+    let webhook = Webhook::start(500);
+    let host = webhook.host();
+    deploy_greedy(&host, "greedy", "production");
+    let overload = Overload::of(&host, "greedy");
+    until_firing(&host, "queue-depth");
+    let failed = wait_for("a failed attempt", || {
+        Some(alerts(&host)["webhook"].clone()).filter(|webhook| webhook["error"].is_string())
+    });
+    assert!(failed["error"].as_str().is_some_and(|error| error.contains("500")), "{failed}");
+    let first = webhook.until("firing");
+
+    let before = webhook.upstream.requests().len();
+    webhook.respond_with(0);
+    wait_for("an attempt that hangs", || (webhook.upstream.requests().len() > before).then_some(()));
+    overload.end();
+    until_over(&host, "queue-depth");
+    host.activity_of("greedy", "alert-over");
+    host.get("greedy", "/ok").expect(200);
+    assert_eq!(alerts(&host)["webhook"]["waiting"], 2);
+
+    webhook.respond_with(200);
+    webhook.until("over");
+    assert!(webhook.messages("firing").iter().all(|message| message["id"] == first["id"]));
+    wait_for("an empty outbox", || {
+        (alerts(&host)["webhook"] == json!({ "waiting": 0, "dropped": 0, "error": null })).then_some(())
+    });
+}
+
+#[test]
+fn alerts_and_messages_survive_a_crash_of_the_host() {
+    let webhook = Webhook::start(503);
+    let host = webhook.host();
+    deploy_greedy(&host, "greedy", "production");
+    let _overload = Overload::of(&host, "greedy");
+    let alert = until_firing(&host, "queue-depth");
+    let before = webhook.until("firing");
+    let rows = |host: &Host, table: &str| {
+        let count = format!("SELECT count(*) FROM {table}");
+        host.control_database().query_row(&count, [], |row| row.get::<_, i64>(0)).expect("the table can be read")
+    };
+    wait_for("the stored message", || (rows(&host, "alert_messages") == 1).then_some(()));
+    let host = host.kill_and_restart();
+    webhook.respond_with(200);
+    let over = webhook.until("over");
+    assert_eq!(over["since"], alert["since"], "the restarted host knows when the alert fired");
+    assert!(webhook.messages("firing").iter().all(|message| message["id"] == before["id"]));
+    for table in ["alerts", "alert_messages"] {
+        wait_for(&format!("no rows in {table}"), || (rows(&host, table) == 0).then_some(()));
+    }
+}
+
+#[test]
+fn a_token_for_some_apps_sees_only_their_alerts() {
+    let settings = format!("{RULES}disk_space = {{ threshold = \"1000000GiB\", lasting = \"0s\" }}\n");
+    let host = Host::start_with("", &settings);
+    until_firing(&host, "disk-space");
+    deploy_greedy(&host, "greedy", "production");
+    host.create("other", "production");
+    let overload = Overload::of(&host, "greedy");
+    until_firing(&host, "queue-depth");
+    let seen = |app: &str| {
+        let body = json!({ "name": app, "role": "read", "apps": [app] });
+        let made = host.api(Ask::post("/v1/tokens").json(&body)).expect(201).json();
+        let token = made["token"].as_str().expect("a secret").to_owned();
+        let seen = host.api_with(&token, Ask::get("/v1/alerts")).expect(200).json();
+        seen["items"].as_array().expect("items").iter().map(|alert| alert["rule"].clone()).collect::<Vec<_>>()
+    };
+    assert_eq!((seen("greedy"), seen("other")), (vec![json!("queue-depth")], Vec::new()));
+    overload.end();
+    let of_host = host.api(Ask::get("/v1/activity")).expect(200).json();
+    let entries = of_host["items"].as_array().expect("items");
+    assert!(entries.iter().any(|entry| entry["kind"] == "alert" && entry["app"].is_null()), "{of_host}");
+}
+
+#[test]
+fn a_dev_app_has_no_alerts_by_default() {
+    let host = Host::start_with("", RULES);
+    deploy_greedy(&host, "tried", "dev");
+    deploy_greedy(&host, "greedy", "production");
+    let overloads = ["tried", "greedy"].map(|app| Overload::of(&host, app));
+    until_firing(&host, "queue-depth");
+    let items = alerts(&host)["items"].clone();
+    assert!(items.as_array().expect("items").iter().all(|alert| alert["app"] == "greedy"), "{items}");
+    overloads.into_iter().for_each(Overload::end);
+}
+
+#[test]
+fn failed_pushes_and_requests_are_counted() {
+    let settings = "[alerts]\ninterval = \"100ms\"\ndev_apps = true\nfailed_pushes.threshold = 1\n\
+                    error_rate = { threshold = 50, lasting = \"0s\" }\n";
+    let host = Host::start_with("", settings);
+    host.deploy("shop", Bundle::component(guest("hello")));
+    host.deploy_failing("shop", &Bundle::component(b"nonsense".to_vec()));
+    assert_eq!(until_firing(&host, "failed-pushes")["app"], "shop");
+    host.deploy("shop", Bundle::component(guest_noted("hello", 1)));
+    until_over(&host, "failed-pushes");
+
+    deploy_greedy(&host, "greedy", "dev");
+    host.get("greedy", "/ok").expect(200);
+    let alert = wait_for("the alert error-rate", || {
+        host.get("greedy", "/error").expect(500);
+        firing(&host, "error-rate")
+    });
+    assert_eq!((&alert["app"], &alert["unit"]), (&json!("greedy"), &json!("percent")));
+}
+
+#[test]
+fn a_hook_receives_alerts() {
+    let webhook = Upstream::start(|_| Then::Send(response("ok")));
+    let host = Host::start_with("", RULES);
+    let tables = format!("[grants]\nhttp = [\"{0}\"]\n[config]\nWEBHOOK_URL = \"http://{0}/T1\"\n", webhook.address);
+    host.installed(&shipped_plugin("notify", &tables));
+    deploy_greedy(&host, "greedy", "production");
+    let overload = Overload::of(&host, "greedy");
+    let until = |event_type: &str| {
+        wait_for(&format!("an event of type {event_type}"), || {
+            let mut events =
+                webhook.requests().into_iter().filter_map(|it| serde_json::from_slice::<Value>(&it.body).ok());
+            events.find(|event| event["type"] == event_type)
+        })
+    };
+    let fired = until("isopod.app.alert");
+    assert_eq!((&fired["subject"], &fired["data"]["kind"]), (&json!("greedy"), &json!("alert")), "{fired}");
+    assert_eq!(fired["data"]["details"]["rule"], "queue-depth");
+    overload.end();
+    assert_eq!(until("isopod.app.alert-over")["data"]["kind"], "alert-over");
+}
+
+#[test]
+fn the_command_lists_alerts_and_rules() {
+    let settings = "[alerts]\ndisk_space = { threshold = \"1000000GiB\", lasting = \"0s\" }\ncpu.enabled = false\n";
+    let host = Host::start_with("", settings);
+    until_firing(&host, "disk-space");
+    let address = format!("http://{}", host.admin);
+    let run = |args: &[&str]| {
+        let output = program::run(&[&["alerts", "--host", &address, "--token", &host.token], args].concat());
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).expect("text")
+    };
+    let listed = run(&[]);
+    assert!(listed.starts_with("RULE") && listed.contains("disk-space  the host"), "{listed}");
+    let rules = run(&["rules"]);
+    assert!(rules.contains("error-rate") && !rules.contains("cpu"), "{rules}");
+    let json: Value = serde_json::from_str(&run(&["--json"])).expect("JSON");
+    assert_eq!(json["items"][0]["rule"], "disk-space");
+}
+
+#[test]
+fn invalid_alert_settings_are_refused_with_their_line() {
+    program::refuses_settings("[alerts]\ncpu = { threshold = 101 }\n", "line 2: `alerts.cpu`");
+    program::refuses_settings("[alerts]\nwebhook = \"hooks.example.org\"\n", "line 2: `alerts.webhook`");
+    program::refuses_settings("[alerts]\nqueue_deph = { threshold = 1 }\n", "queue_depth");
+}
