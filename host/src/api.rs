@@ -35,6 +35,7 @@ mod openapi;
 mod path;
 mod plugins;
 mod policy;
+mod public_status;
 mod push_view;
 mod pushes;
 mod query;
@@ -49,6 +50,7 @@ mod sign_in;
 mod sse;
 mod state;
 mod status;
+mod status_page;
 mod stored_events;
 mod token_end;
 mod token_upkeep;
@@ -63,6 +65,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 pub(crate) use self::admin_token::{TokenError, load as load_tokens};
 pub(crate) use self::browser::AdminNames;
+pub(crate) use self::public_status::{StatusPage, StatusPageConfig};
 use self::{error::Error, query::KnownQueries};
 pub(crate) use self::{
     failure_log::FailureLog, refused_calls::RefusedCalls, state::Api, token_upkeep::Service as TokenUpkeep, urls::Urls,
@@ -75,6 +78,8 @@ fn described() -> (Router<Arc<Api>>, Router<Arc<Api>>, OpenApi) {
         .routes(routes!(status::live))
         .routes(routes!(status::ready))
         .routes(routes!(status::metrics))
+        .routes(routes!(status_page::page))
+        .routes(routes!(status_page::app))
         .routes(routes!(openapi::show))
         .routes(routes!(status::host))
         .routes(routes!(alerts::list))

@@ -3,6 +3,7 @@
 
 mod alerts;
 mod file;
+mod status;
 mod units;
 
 use std::{
@@ -17,6 +18,7 @@ use isopod_policy::{Ceiling, Cores, GateUse, MiddlewareUse, connections::Connect
 
 use self::file::ConfigFile;
 use crate::{
+    api::StatusPageConfig,
     control::{PushLimits, alerts::AlertConfig},
     ingress::{BadProxies, TrustedProxies},
     limits, os,
@@ -54,6 +56,7 @@ pub(crate) struct Config {
     /// The gates that may refuse releases of apps.
     pub(crate) gates: Vec<GateUse>,
     pub(crate) alerts: AlertConfig,
+    pub(crate) status: StatusPageConfig,
 }
 
 /// The timeouts and limits of connections to both addresses.
@@ -115,7 +118,7 @@ pub(crate) enum ConfigError {
     #[error("trusted_proxies: {0}")]
     Proxies(#[from] BadProxies),
     #[error("`{setting}`: {reason}")]
-    Alerts { setting: String, reason: &'static str },
+    Setting { setting: String, reason: String },
     #[error("`{name}` is {value}, but must be in the range {range}")]
     OutOfRange { name: &'static str, value: String, range: &'static str },
     #[error("no data folder: neither XDG_DATA_HOME nor HOME is set. Set one with --data DIR")]
@@ -139,7 +142,7 @@ impl ConfigError {
         let name = match &self {
             Self::BadAddress { name, .. } | Self::OutOfRange { name, .. } => name,
             Self::BadDomain { .. } => "domain",
-            Self::Alerts { setting, .. } => setting,
+            Self::Setting { setting, .. } => setting.as_str(),
             Self::AdminName(_) => "admin_names",
             Self::Proxies(_) => "trusted_proxies",
             _ => return self,
@@ -256,6 +259,7 @@ fn resolve(
         middleware: file.middleware,
         gates: file.gates,
         alerts: file.alerts.resolve()?,
+        status: file.status.resolve()?,
     };
     check_ranges(&config)?;
     check_addresses(&config)?;

@@ -178,6 +178,7 @@ impl Platform {
             bodies: Shares::new(api::limits::API_BODIES_BYTES, api::limits::API_BODIES_BYTES_PER_TOKEN),
             failures: api::FailureLog::default(),
             refused_calls,
+            status_page: api::StatusPage::new(config.status),
             trusted_proxies: config.trusted_proxies.clone(),
             stop: stop_api.clone(),
             liveness: Arc::clone(&liveness),

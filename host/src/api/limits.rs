@@ -155,3 +155,16 @@ pub(crate) const FAILURES_LOGGED_PER_WINDOW: u32 = 20;
 pub(crate) const FAILURES_LOGGED_WINDOW: Duration = Duration::from_secs(10);
 /// Dead letters that one transaction of a redrive or a deletion changes.
 pub(crate) const DEAD_LETTERS_PER_STEP: usize = 1_000;
+
+/// Interval after which the public status page is rendered again. Clients get the last page until
+/// then: anyone may read it.
+pub(crate) const STATUS_PAGE_INTERVAL: Duration = Duration::from_secs(2);
+
+/// Apps on the public status page. Further apps are only counted; those that are down come first.
+pub(crate) const STATUS_PAGE_APPS_MAX: usize = 200;
+
+/// Patterns of apps on the public status page. Settings with more are refused.
+pub(crate) const STATUS_PATTERNS_MAX: usize = 256;
+
+/// Characters of the title of the public status page. Settings with a longer one are refused.
+pub(crate) const STATUS_TITLE_CHARS_MAX: usize = 100;

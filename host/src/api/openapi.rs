@@ -30,7 +30,7 @@ pub(super) use self::bodies::{
 const TOKEN: &str = "token";
 
 /// The routes that need no token.
-const OPEN: [&str; 2] = ["/livez", "/readyz"];
+const OPEN: [&str; 4] = ["/livez", "/readyz", "/status", "/status/{app}"];
 
 /// Returns the description of an optional request header.
 pub(super) fn header(name: &str, text: &str, schema: ObjectBuilder) -> Parameter {

@@ -44,6 +44,8 @@ pub(crate) fn needed(method: &Method, path: &str) -> Need {
     let need = |any_of, app: Option<&str>, all_apps| Need::Role { any_of, app: app.map(str::to_owned), all_apps };
     match segments.as_slice() {
         ["livez" | "readyz"] => Need::Nothing,
+        // The handlers show only what the operator made public.
+        ["status"] | ["status", _] if reads => Need::Nothing,
         // A session has the role of its token.
         ["v1", "session"] => need(&[Role::Read, Role::Send], None, false),
         ["v1", "tokens", ..] => need(&[Role::Admin], None, true),
@@ -82,6 +84,10 @@ mod tests {
         }
         assert_eq!(needed(&Method::GET, "/livez"), Need::Nothing);
         assert_eq!(needed(&Method::GET, "/readyz"), Need::Nothing);
+        for path in ["/status", "/status/shop"] {
+            assert_eq!(needed(&Method::GET, path), Need::Nothing);
+            assert_ne!(needed(&Method::POST, path), Need::Nothing);
+        }
     }
 
     #[test]

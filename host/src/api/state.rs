@@ -7,7 +7,8 @@ use isopod_store::Store;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    auth, browser::AdminNames, changes::Changes, failure_log::FailureLog, refused_calls::RefusedCalls, urls::Urls,
+    auth, browser::AdminNames, changes::Changes, failure_log::FailureLog, public_status::StatusPage,
+    refused_calls::RefusedCalls, urls::Urls,
 };
 use crate::{
     control::ControlPlane,
@@ -36,6 +37,7 @@ pub(crate) struct Api {
     pub(crate) failures: FailureLog,
     /// The refused calls that the audit trail doesn't contain yet.
     pub(crate) refused_calls: Arc<RefusedCalls>,
+    pub(crate) status_page: StatusPage,
     pub(crate) trusted_proxies: TrustedProxies,
     /// The host names under which browsers may use this address.
     pub(crate) admin_names: AdminNames,

@@ -12,7 +12,7 @@ use axum::{
     http::{HeaderMap, StatusCode, header},
     response::IntoResponse,
 };
-use isopod_policy::{AppName, AppState, PluginKind, ReleaseNumber};
+use isopod_policy::{AppName, AppState, AppType, PluginKind, ReleaseNumber};
 use isopod_store::StoreError;
 use jiff::Timestamp;
 use serde::Serialize;
@@ -132,8 +132,8 @@ pub(super) async fn ready(State(api): State<Arc<Api>>) -> (StatusCode, axum::Jso
     (StatusCode::OK, axum::Json(Health::of("ok")))
 }
 
-/// Returns the host's status: up unless an app that should run is in error, or the database of an
-/// app can't be used.
+/// Returns the host's status: up unless a staging or production app is in error, or the database of
+/// an app can't be used. A dev app may be in error while its developer works on it.
 #[utoipa::path(
     get,
     path = "/v1/status",
@@ -141,27 +141,34 @@ pub(super) async fn ready(State(api): State<Arc<Api>>) -> (StatusCode, axum::Jso
     summary = "Shows whether the host is up",
     responses(
         (status = 200, description = "The host is up", body = HostStatus),
-        (status = 503, description = "An app is in error, or the host is starting or stopping", body = HostStatus),
+        (
+            status = 503,
+            description = "A staging or production app is in error, the database of an app can't be used, or the host \
+                           is starting or stopping",
+            body = HostStatus
+        ),
     )
 )]
 pub(super) async fn host(State(api): State<Arc<Api>>) -> (StatusCode, axum::Json<HostStatus>) {
     let records = api.control.apps.with_plugins();
     let mut states = BTreeMap::<&str, u32>::new();
     let (mut in_error, mut problems) = (Vec::new(), Vec::from_iter(api.store.control_problem()));
+    let mut up = api.ready.load(Ordering::Acquire) && !api.stop.is_cancelled();
     for record in &records {
-        let state = record.fields().state;
+        let fields = record.fields();
+        let state = fields.state;
         if record.kind.is_app() {
             *states.entry(state.as_str()).or_default() += 1;
         }
         let data_error = api.store.app_data_error(&record.name);
         if matches!(state, AppState::Error(_)) || data_error.is_some() {
             in_error.push(record.name.clone());
+            up &= fields.app_type == AppType::Dev && data_error.is_none();
         }
         // A full disk affects many apps, but is listed once.
         let is_new = |error: &StoreError| problems.iter().all(|known| discriminant(known) != discriminant(error));
         problems.extend(data_error.filter(|error| error.is_of_unwritable_disk() && is_new(error)));
     }
-    let up = in_error.is_empty() && api.ready.load(Ordering::Acquire) && !api.stop.is_cancelled();
     let body = HostStatus {
         status: word(up),
         version: env!("CARGO_PKG_VERSION"),
@@ -235,6 +242,6 @@ fn status(up: bool) -> StatusCode {
     if up { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }
 }
 
-fn word(up: bool) -> &'static str {
+pub(super) fn word(up: bool) -> &'static str {
     if up { "up" } else { "down" }
 }

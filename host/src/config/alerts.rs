@@ -112,7 +112,7 @@ impl<T: Amount> RuleSection<T> {
         let settings = AlertSettings { threshold, clear, lasting: self.lasting.map_or(usual.lasting, |span| span.0) };
         match rule.check(&settings) {
             Ok(()) => Ok(Some(settings)),
-            Err(reason) => Err(ConfigError::Alerts { setting: setting(rule), reason }),
+            Err(reason) => Err(ConfigError::Setting { setting: setting(rule), reason: reason.to_owned() }),
         }
     }
 }
@@ -155,8 +155,10 @@ impl AlertsSection {
             });
         }
         let webhook = self.webhook.map(|url| {
-            let invalid = |reason| ConfigError::Alerts { setting: "alerts.webhook".to_owned(), reason };
-            WebhookUrl::new(&url).map_err(invalid)
+            WebhookUrl::new(&url).map_err(|reason| ConfigError::Setting {
+                setting: "alerts.webhook".to_owned(),
+                reason: reason.to_owned(),
+            })
         });
         Ok(AlertConfig { rules, interval, dev_apps: self.dev_apps, webhook: webhook.transpose()? })
     }

@@ -13,6 +13,7 @@ use toml::de::DeTable;
 use super::{
     ConfigError,
     alerts::AlertsSection,
+    status::StatusSection,
     units::{Size, Span},
 };
 use crate::limits;
@@ -55,6 +56,8 @@ pub(super) struct ConfigFile {
     pub(super) gates: Vec<GateUse>,
     #[serde(default)]
     pub(super) alerts: AlertsSection,
+    #[serde(default)]
+    pub(super) status: StatusSection,
 }
 
 #[derive(Debug, Default, Deserialize)]

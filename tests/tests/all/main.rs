@@ -170,6 +170,7 @@ mod stacks;
 mod stalled_files;
 mod standby_instances;
 mod starting;
+mod status_pages;
 mod stopping;
 mod stored_events;
 mod storms;
