@@ -21,6 +21,7 @@ mod config;
 mod cores;
 mod dashboard;
 mod dead_letters;
+mod drains;
 mod edge;
 mod error;
 mod events;
@@ -124,6 +125,8 @@ fn described() -> (Router<Arc<Api>>, Router<Arc<Api>>, OpenApi) {
         .routes(routes!(schedules::list))
         .routes(routes!(schedules::run))
         .routes(routes!(logs::show))
+        .routes(routes!(drains::list, drains::add))
+        .routes(routes!(drains::remove))
         .routes(routes!(activity::show))
         .routes(routes!(activity::list))
         .split_for_parts();

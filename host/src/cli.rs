@@ -19,6 +19,7 @@ mod dead_letters;
 mod deploy;
 mod dev;
 mod doctor;
+mod drains;
 mod events;
 mod failure;
 #[cfg(test)]
@@ -128,6 +129,8 @@ enum Command {
     Cores(cores::CoresArgs),
     /// Show an app's logs
     Logs(logs::LogsArgs),
+    /// List an app's log drains, add one, or remove one
+    Drains(drains::DrainsArgs),
     /// Show what happened to an app, and why
     Activity(activity::ActivityArgs),
     /// List the alerts that fire, and the rules
@@ -205,6 +208,7 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Policy(args) => policy::run(&args)?,
         Command::Cores(args) => cores::run(&args)?,
         Command::Logs(args) => logs::run(&args)?,
+        Command::Drains(args) => drains::run(&args)?,
         Command::Activity(args) => activity::run(&args)?,
         Command::Alerts(args) => alerts::run(&args)?,
         Command::Top(args) => top::run(&args)?,
@@ -262,6 +266,8 @@ mod tests {
             "schedules run ",
             "config get ",
             "config unset ",
+            "drains add ",
+            "drains remove ",
         ] {
             let words = ["isopod"].into_iter().chain(line.split(' '));
             let error = super::Cli::try_parse_from(words).err().unwrap_or_else(|| panic!("{line} is accepted"));

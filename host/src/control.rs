@@ -35,6 +35,7 @@ mod storing;
 pub(crate) use self::{
     app::{APP_DESTROYED, AppRecord, Fields},
     background::alerts,
+    background::drains,
     background::scheduler as schedules,
     error::{DeployError, Failure},
     plugins::{Plugin, PluginProblem, PluginRelease},

@@ -11,7 +11,7 @@ use crate::{
     inspect::{ComponentInfo, Rejected, inspect},
     kind::{Flavour, KINDS, Kind, Speed},
     linker,
-    outbound::Network,
+    outbound::{self, Network, OutboundServer, OutboundStream},
     shared_code::SharedCode,
     state::HostState,
     ticker::Ticker,
@@ -19,11 +19,13 @@ use crate::{
 use bytes::Bytes;
 use std::{
     collections::HashMap,
+    net::SocketAddr,
     path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicU32, Ordering},
     },
+    time::Duration,
 };
 use wasmtime::component::Linker;
 
@@ -152,6 +154,17 @@ impl Engine {
     /// Returns the network state that all programs share.
     pub(crate) fn network(&self) -> &Arc<Network> {
         &self.0.network
+    }
+
+    /// Connects to a server on behalf of an app within `wait`, with the rules about addresses that
+    /// apply to the app's own requests. Returns why that fails, as text for users.
+    pub async fn connect(&self, app: &str, server: &OutboundServer, wait: Duration) -> Result<OutboundStream, String> {
+        outbound::connect(&self.0.network, app, server, wait).await
+    }
+
+    /// Returns the addresses of a server that an app may reach, with the same rules.
+    pub async fn addresses(&self, app: &str, server: &OutboundServer) -> Result<Vec<SocketAddr>, String> {
+        outbound::addresses(&self.0.network, app, server).await
     }
 
     /// Returns the memory available to an app's guests if no other app has any, in bytes.

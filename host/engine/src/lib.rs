@@ -91,6 +91,7 @@ pub use inspect::{ComponentInfo, Entries, HttpAbi, Rejected, inspect};
 pub use instance::Instance;
 pub use interfaces::{Interface, Interfaces};
 pub use kind::Speed;
+pub use outbound::{OutboundServer, OutboundStream};
 pub use plugin::PluginRequest;
 pub use program::{FrozenProgram, Program};
 pub use provider_call::{ProviderCall, ProviderError, ProviderErrorKind, ProviderResults};

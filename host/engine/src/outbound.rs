@@ -4,6 +4,7 @@
 //!
 //! Guests follow redirects themselves, by a new request that is checked like the first.
 
+mod connect;
 mod gate;
 mod network;
 mod pool;
@@ -11,6 +12,8 @@ mod replay;
 mod resolver;
 mod response;
 
+pub use connect::{OutboundServer, OutboundStream};
+pub(crate) use connect::{addresses, connect};
 pub(crate) use network::Network;
 
 use crate::{head::is_forbidden, limits, sandbox::Sandbox};

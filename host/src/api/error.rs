@@ -1,5 +1,6 @@
 //! Owns the closed list of the API's errors, and maps each to its problem. Never handles a request.
 
+mod drain;
 mod event;
 
 use axum::{
@@ -22,7 +23,10 @@ use super::{
 };
 use crate::{
     api::limits,
-    control::DeployError,
+    control::{
+        DeployError,
+        drains::{DrainError, DrainFailure},
+    },
     http::problem::{self, Problem},
     observe::logs::LogsError,
 };
@@ -85,9 +89,20 @@ pub(crate) enum Error {
     Job(Box<Problem>),
     #[error(transparent)]
     Event(#[from] EventError),
+    #[error(transparent)]
+    Drain(DrainError),
     /// The host refuses the rest of a broadcast.
     #[error("{error}")]
     Broadcast { stored: Broadcast, error: Box<Self> },
+}
+
+impl From<DrainFailure> for Error {
+    fn from(failure: DrainFailure) -> Self {
+        match failure {
+            DrainFailure::Drain(error) => Self::Drain(error),
+            DrainFailure::Other(error) => Self::Deploy(error),
+        }
+    }
 }
 
 impl From<StoreError> for Error {
@@ -116,6 +131,7 @@ impl Error {
             Self::Browser(why) => why.problem(detail),
             Self::Deploy(error) => deploy(error, detail),
             Self::Event(error) => event::problem(error, detail),
+            Self::Drain(error) => drain::problem(error, detail),
             Self::Logs(LogsError::Unavailable) => {
                 Problem::new(StatusCode::SERVICE_UNAVAILABLE, "log-unavailable", "The log is unavailable", detail)
                     .retry_after(5)

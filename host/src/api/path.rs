@@ -48,5 +48,6 @@ path_params!(ReleasePath: "app" AppName, "The app's name"; "release" Release, "T
 path_params!(ProcessPath: "app" AppName, "The app's name"; "process" ProcessName, "The process type's name");
 path_params!(InstancePath: "app" AppName, "The app's name"; "id" InstanceId, "The instance's id");
 path_params!(EventPath: "app" AppName, "The app's name"; "id" String, "The event's id");
+path_params!(DrainPath: "app" AppName, "The app's name"; "drain" String, "The drain's id");
 path_params!(TokenPath: "name" AppName, "The token's name");
 path_params!(PluginPath: "name" AppName, "The plugin's name");

@@ -5,6 +5,7 @@ pub(crate) mod alerts;
 pub(super) mod crash_reports;
 pub(super) mod data_watch;
 pub(super) mod dead_letters;
+pub(crate) mod drains;
 pub(super) mod event_pruner;
 pub(super) mod freezer;
 pub(super) mod gc;

@@ -96,6 +96,51 @@ pub(crate) const ALERT_MESSAGE_AGE_MAX: Duration = Duration::from_secs(24 * 3600
 /// The interval between two samples of alerts, unless configured.
 pub(crate) const ALERT_INTERVAL: Duration = Duration::from_secs(10);
 
+/// Log drains of one app. A further drain is refused with 409.
+pub(crate) const DRAINS_PER_APP_MAX: usize = 5;
+
+/// Log drains of all apps. A further drain is refused with 409: each has a connection and a buffer.
+pub(crate) const DRAINS_MAX: usize = 256;
+
+/// Bytes of the URL of a drain. A longer URL is refused.
+pub(crate) const DRAIN_URL_BYTES_MAX: usize = 2048;
+
+/// Lines in the buffer of a drain. Further lines are dropped and counted.
+pub(crate) const DRAIN_LINES_MAX: usize = 10_000;
+
+/// Bytes of the lines in the buffer of a drain. Further lines are dropped and counted.
+pub(crate) const DRAIN_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Bytes that a buffered line is charged beside its message.
+pub(crate) const DRAIN_LINE_OVERHEAD_BYTES: usize = 256;
+
+/// Lines that a drain sends at a time. The others follow.
+pub(crate) const DRAIN_BATCH_LINES_MAX: usize = 500;
+
+/// Bytes of the lines that a drain sends at a time. The others follow.
+pub(crate) const DRAIN_BATCH_BYTES_MAX: usize = 512 * 1024;
+
+/// Bytes of a syslog message in a datagram. The rest is cut off.
+pub(crate) const DRAIN_DATAGRAM_BYTES_MAX: usize = 8 * 1024;
+
+/// Bytes of a response of a drain's endpoint. A longer response fails the attempt.
+pub(crate) const DRAIN_RESPONSE_BYTES_MAX: usize = 64 * 1024;
+
+/// How long a drain gathers lines before it sends them, so that it sends many at a time.
+pub(crate) const DRAIN_GATHERING_TIME: Duration = Duration::from_millis(200);
+
+/// Time for a connection of a drain to its endpoint, after which the attempt has failed.
+pub(crate) const DRAIN_CONNECT_TIME: Duration = Duration::from_secs(10);
+
+/// Time for sending a batch of a drain, after which the attempt has failed.
+pub(crate) const DRAIN_SEND_TIME: Duration = Duration::from_secs(10);
+
+/// The range of the back-off after a failed attempt of a drain.
+pub(crate) const DRAIN_RETRY_AFTER: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(60);
+
+/// Interval at which a drain tries to follow a log that it can't read.
+pub(crate) const DRAIN_LOG_RETRY_INTERVAL: Duration = Duration::from_secs(5);
+
 /// Activities that a subscriber may lag behind. Then the stream skips some of them and reports
 /// their number.
 pub(crate) const ACTIVITY_FOLLOW_ENTRIES: usize = 256;

@@ -16,7 +16,9 @@ use crate::control::{
     background::{
         activity_log::{self, ActivityLog},
         alerts::{self, AlertConfig, Alerts},
-        crash_reports, data_watch, dead_letters, event_pruner, freezer, gc, hooks, scaler,
+        crash_reports, data_watch, dead_letters,
+        drains::{self, Drains},
+        event_pruner, freezer, gc, hooks, scaler,
         scheduler::{self, Schedules},
         usage,
     },
@@ -76,6 +78,7 @@ pub(crate) struct ControlPlane {
     pub(crate) events: Events,
     pub(crate) schedules: scheduler::Service,
     pub(crate) alerts: Alerts,
+    pub(crate) drains: Drains,
 }
 
 /// The running control plane.
@@ -142,6 +145,7 @@ impl Service {
             crash_reports,
             scheduler: scheduler.clone(),
             alerts,
+            drains: drains(&options, &core),
         };
         let handles = handles(&options, &core, parts);
 
@@ -187,6 +191,7 @@ impl Service {
         // Started only now, since events may wait for hooks that were not registered before.
         self.core.shutdown.in_background(dispatcher.run());
         plugins.report_host_uses().await;
+        self.handles.drains.restore().await;
         Ok(restored)
     }
 
@@ -252,12 +257,13 @@ struct Parts<'a> {
     crash_reports: mpsc::Sender<runtime::CrashReport>,
     scheduler: scheduler::Service,
     alerts: Alerts,
+    drains: Drains,
 }
 
 /// Creates the services that handle requests.
 fn handles(options: &Options, core: &Core, parts: Parts<'_>) -> ControlPlane {
     let Core { store, app_table, plugins, activity, schedules, events, shutdown } = core.clone();
-    let Parts { releases, pushes, usage, app_tasks, crash_reports, scheduler, alerts } = parts;
+    let Parts { releases, pushes, usage, app_tasks, crash_reports, scheduler, alerts, drains } = parts;
     let pipeline = pipeline::Options {
         releases: releases.clone(),
         directory: Arc::clone(&options.directory),
@@ -320,6 +326,7 @@ fn handles(options: &Options, core: &Core, parts: Parts<'_>) -> ControlPlane {
         events,
         schedules: scheduler,
         alerts,
+        drains,
         apps,
     }
 }
@@ -356,6 +363,20 @@ fn alerting(options: &Options, core: &Core) -> (Alerts, alerts::Service, alerts:
         engine: options.engine.clone(),
         logs: options.logs.clone(),
         metrics: options.metrics.clone(),
+    })
+}
+
+/// Creates the log drains.
+fn drains(options: &Options, core: &Core) -> Drains {
+    let Core { store, app_table, activity, shutdown, .. } = core.clone();
+    Drains::new(drains::Options {
+        app_table,
+        store,
+        activity,
+        logs: options.logs.clone(),
+        engine: options.engine.clone(),
+        ceiling: Arc::clone(&options.ceiling),
+        shutdown,
     })
 }
 

@@ -11,12 +11,12 @@ use rusqlite::Connection;
 
 use crate::files::blocking;
 use crate::model::{
-    Activity, AlertMessage, AlertRecord, App, HookBacklog, HookEvent, Idempotency, Inserted, Intended, InterfaceUse,
-    ListedRelease, LogLine, NewActivity, NewApp, NewPush, NewRelease, PluginUse, Push, Reason, Release, Rotation,
-    ScheduleFired, Token, TokenUse,
+    Activity, AlertMessage, AlertRecord, App, Drain, HookBacklog, HookEvent, Idempotency, Inserted, Intended,
+    InterfaceUse, ListedRelease, LogLine, NewActivity, NewApp, NewPush, NewRelease, PluginUse, Push, Reason, Release,
+    Rotation, ScheduleFired, Token, TokenUse,
 };
 use crate::page::{Page, Paged};
-use crate::sqlite::{activity, alerts, apps, hooks, pushes, releases, schedules, tokens, usage};
+use crate::sqlite::{activity, alerts, apps, drains, hooks, pushes, releases, schedules, tokens, usage};
 use crate::usage::{Month, MonthUsage};
 use crate::{Store, StoreError};
 
@@ -363,6 +363,22 @@ impl Store {
     /// Removes a message about an alert.
     pub async fn remove_alert_message(&self, id: String) -> Result<(), StoreError> {
         self.sqlite().write(move |connection| alerts::remove_message(connection, &id)).await
+    }
+
+    /// Stores a log drain of an app that exists.
+    pub async fn insert_drain(&self, drain: Drain) -> Result<(), StoreError> {
+        self.sqlite().write(move |connection| drains::insert(connection, &drain)).await
+    }
+
+    /// Removes a log drain.
+    pub async fn delete_drain(&self, app: &AppName, id: &str) -> Result<(), StoreError> {
+        let (app, id) = (app.clone(), id.to_owned());
+        self.sqlite().write(move |connection| drains::delete(connection, &app, &id)).await
+    }
+
+    /// Lists the log drains of all apps. Their number is small.
+    pub async fn drains(&self) -> Result<Vec<Drain>, StoreError> {
+        self.sqlite().read(drains::list).await
     }
 
     /// Returns the hooks that have not received all events.

@@ -48,9 +48,9 @@ pub use files::remove_unused_files;
 pub use kv::{KvStore, ValueVersion};
 pub use loss::{Loss, LostData, Rescued};
 pub use model::{
-    Activity, AlertMessage, AlertRecord, App, CALLS_REFUSED, DamagedRelease, FormerSecret, HookBacklog, HookEvent,
-    Idempotency, Inserted, Intended, InterfaceUse, ListedRelease, LogLine, NewActivity, NewApp, NewPush, NewRelease,
-    PluginUse, Push, PushStep, Reason, Release, Rotation, ScheduleFired, StoredAssets, Token, TokenUse,
+    Activity, AlertMessage, AlertRecord, App, CALLS_REFUSED, DamagedRelease, Drain, FormerSecret, HookBacklog,
+    HookEvent, Idempotency, Inserted, Intended, InterfaceUse, ListedRelease, LogLine, NewActivity, NewApp, NewPush,
+    NewRelease, PluginUse, Push, PushStep, Reason, Release, Rotation, ScheduleFired, StoredAssets, Token, TokenUse,
 };
 pub use options::Options;
 pub use page::{Page, Paged};

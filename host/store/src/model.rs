@@ -418,6 +418,17 @@ pub struct AlertMessage {
     pub at: Timestamp,
 }
 
+/// A log drain of an app.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Drain {
+    pub app: AppName,
+    pub id: String,
+    /// The endpoint; it may contain secrets.
+    pub url: String,
+    pub created_by: String,
+    pub created_at: Timestamp,
+}
+
 /// A hook that has not received all events.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HookBacklog {

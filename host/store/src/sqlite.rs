@@ -4,6 +4,7 @@
 pub(crate) mod activity;
 pub(crate) mod alerts;
 pub(crate) mod apps;
+pub(crate) mod drains;
 pub(crate) mod hooks;
 pub(crate) mod pushes;
 mod reader;

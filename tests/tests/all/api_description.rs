@@ -223,7 +223,7 @@ checks.positive_data_acceptance.expected-statuses = ["2xx", "400", "401", "403",
 
 # The same check: no schema can express that a time must lie in the future, or the form of a host.
 [[operations]]
-include-operation-id = ["create_token", "rotate_token", "change_app_policy"]
+include-operation-id = ["create_token", "rotate_token", "change_app_policy", "add_drain"]
 checks.positive_data_acceptance.expected-statuses = ["2xx", "400", "401", "403", "404", "409", "422", "429", "5xx"]
 
 # `positive_data_acceptance` counts 422 as a rejection of the schema, although the status means that the request is

@@ -380,7 +380,7 @@ fn a_data_folder_of_the_format_before_hooks_is_migrated() {
     let host = host.restart_after(|host| {
         let database = host.control_database();
         // Later formats added the other tables.
-        for table in ["hooks", "hook_events", "alerts", "alert_messages"] {
+        for table in ["hooks", "hook_events", "alerts", "alert_messages", "drains"] {
             database.execute_batch(&format!("DROP TABLE {table}")).expect("the table exists");
         }
         database.pragma_update(None, "user_version", 11).expect("it is written");

@@ -99,6 +99,7 @@ mod linked_databases;
 mod liveness;
 mod local_output;
 mod log_age;
+mod log_drains;
 mod log_following;
 mod logs;
 mod lost_data;

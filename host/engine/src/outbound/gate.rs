@@ -115,7 +115,7 @@ impl Gate {
         }
     }
 
-    async fn addresses(&self, uri: &Uri) -> Result<Vec<SocketAddr>, Refused> {
+    pub(super) async fn addresses(&self, uri: &Uri) -> Result<Vec<SocketAddr>, Refused> {
         let (Upstream { host, port, .. }, reach) = self.reach(uri)?;
         let found = self.network.resolver().addresses(&self.owner, &host).await;
         let found = found.map_err(|why| Refused::Unresolved { host: Arc::clone(&host), why })?;

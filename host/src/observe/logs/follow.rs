@@ -23,6 +23,13 @@ pub(crate) struct Follower {
 }
 
 impl Follower {
+    /// Returns every line from now on.
+    pub(crate) async fn from_now(logs: Logs, log: Arc<AppLog>) -> Result<Self, LogsError> {
+        let following = logs.end(log.app()).await?;
+        let (filter, at) = (LineFilter::default(), following.end);
+        Ok(Self { logs, log, filter, at, ready: VecDeque::new(), new_lines: following.new_lines, is_behind: false })
+    }
+
     /// Returns the newest `limit` selected lines first, and then every later one.
     pub(crate) async fn of_newest(
         logs: Logs,

@@ -15,7 +15,7 @@ pub(crate) const FORMAT: i64 = MIGRATIONS.len() as i64;
 /// The steps from an empty database to the current format; the first leads to format 1.
 const MIGRATIONS: &[&str] = &[
     FORMAT_1, FORMAT_2, FORMAT_3, FORMAT_4, FORMAT_5, FORMAT_6, FORMAT_7, FORMAT_8, FORMAT_9, FORMAT_10, FORMAT_11,
-    FORMAT_12, FORMAT_13,
+    FORMAT_12, FORMAT_13, FORMAT_14,
 ];
 
 const FORMAT_1: &str = "
@@ -249,6 +249,18 @@ const FORMAT_13: &str = "
         body   TEXT NOT NULL,
         at     TEXT NOT NULL
     ) STRICT;
+";
+
+/// Adds the log drains of apps. Earlier versions had no drains.
+const FORMAT_14: &str = "
+    CREATE TABLE drains (
+        app        TEXT NOT NULL REFERENCES apps (name) ON DELETE CASCADE,
+        id         TEXT NOT NULL,
+        url        TEXT NOT NULL,
+        created_by TEXT NOT NULL,
+        created_at TEXT NOT NULL,
+        PRIMARY KEY (app, id)
+    ) STRICT, WITHOUT ROWID;
 ";
 
 /// Migrates the database to the current format, one step per transaction, so that a crash between

@@ -2,6 +2,7 @@
 
 mod alerts;
 mod apps;
+mod drains;
 mod hooks;
 mod pushes;
 mod records;

@@ -27,11 +27,14 @@ struct Format {
 }
 
 /// The formats from 2.
-const FORMATS: &[Format] =
-    &[FORMAT_2, FORMAT_3, FORMAT_4, FORMAT_5, FORMAT_6, FORMAT_7, FORMAT_8, FORMAT_9, FORMAT_10, FORMAT_11, FORMAT_12];
+const FORMATS: &[Format] = &[
+    FORMAT_2, FORMAT_3, FORMAT_4, FORMAT_5, FORMAT_6, FORMAT_7, FORMAT_8, FORMAT_9, FORMAT_10, FORMAT_11, FORMAT_12,
+    FORMAT_13,
+];
 
 /// The apps of these formats.
-const APPS: [&str; 11] = ["two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"];
+const APPS: [&str; 12] =
+    ["two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve", "thirteen"];
 
 /// Config vars, idempotency keys, the states of releases, schedules and usage.
 const FORMAT_2: Format = Format {
@@ -266,6 +269,28 @@ const FORMAT_12: Format = Format {
         VALUES ('dd', 'eleven', 'app-deployed', 'v1 is in service', '{}', '2027-12-01T00:00:00Z');"#,
 };
 
+/// An alert that fires, and its message.
+const FORMAT_13: Format = Format {
+    migration: "
+    CREATE TABLE alerts (
+        key  TEXT PRIMARY KEY,
+        data TEXT NOT NULL
+    ) STRICT, WITHOUT ROWID;
+
+    CREATE TABLE alert_messages (
+        number INTEGER PRIMARY KEY,
+        id     TEXT NOT NULL UNIQUE,
+        body   TEXT NOT NULL,
+        at     TEXT NOT NULL
+    ) STRICT;",
+    rows: r#"
+    INSERT INTO apps (name, id, type, intended, created_at, updated_at)
+        VALUES ('thirteen', 'dddddddddddddddddddddddddddddddd', 'dev', 'running', '2028-01-01T00:00:00Z',
+                '2028-01-01T00:00:00Z');
+    INSERT INTO alerts (key, data) VALUES ('cpu', '{"rule":"cpu"}');
+    INSERT INTO alert_messages (id, body, at) VALUES ('m', '{}', '2028-01-01T00:00:00Z');"#,
+};
+
 /// Returns a digest of this character.
 fn digest(of: &str) -> Digest {
     of.repeat(64).parse().expect("it is a digest")
@@ -376,6 +401,11 @@ async fn check_rows(store: &Store, format: usize) {
         assert_eq!((event.app, &*event.kind), (Some(name("eleven")), "app-deployed"));
         let backlogs = store.hook_backlogs().await.expect("they are read");
         assert_eq!(backlogs, [HookBacklog { plugin: name("twelve"), received: 0 }]);
+    }
+    if format >= 13 {
+        assert_eq!(store.alerts().await, Ok(vec![json!({ "rule": "cpu" })]));
+        let messages = store.alert_messages().await.expect("they are read");
+        assert_eq!(messages.into_iter().map(|message| message.id).collect::<Vec<_>>(), ["m"]);
     }
 }
 

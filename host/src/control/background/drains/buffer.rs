@@ -1,0 +1,172 @@
+//! The buffer of one drain: bounded lines that wait for their endpoint, and the counters that users
+//! see. A full buffer drops new lines and counts them, so a slow endpoint never delays an app.
+//! Never sends a line.
+
+use std::{
+    collections::VecDeque,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use tokio::sync::Notify;
+
+use crate::{control::limits, observe::logs::LogLine};
+
+/// The buffer of one drain.
+#[derive(Default)]
+pub(super) struct Buffer {
+    state: Mutex<State>,
+    added: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    /// Oldest first.
+    lines: VecDeque<LogLine>,
+    bytes: usize,
+    counters: Counters,
+}
+
+/// The counters of a drain since the host's start.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Counters {
+    /// Lines that wait to be sent.
+    pub(crate) waiting: usize,
+    pub(crate) sent: u64,
+    pub(crate) dropped: u64,
+    /// Why the last attempt failed; `None` if it succeeded.
+    pub(crate) error: Option<String>,
+}
+
+impl Buffer {
+    /// Adds a line. A full buffer drops it.
+    pub(super) fn push(&self, line: LogLine) {
+        let mut state = self.lock();
+        let bytes = bytes_of(&line);
+        if state.lines.len() >= limits::DRAIN_LINES_MAX || state.bytes + bytes > limits::DRAIN_BYTES_MAX {
+            state.counters.dropped += 1;
+            return;
+        }
+        state.bytes += bytes;
+        state.lines.push_back(line);
+        drop(state);
+        self.added.notify_one();
+    }
+
+    /// Waits for lines, and returns the oldest without removing them.
+    pub(super) async fn batch(&self) -> Vec<LogLine> {
+        loop {
+            // Registered before the check, so that no line is missed.
+            let added = self.added.notified();
+            let batch = self.batch_now();
+            if !batch.is_empty() {
+                return batch;
+            }
+            added.await;
+        }
+    }
+
+    fn batch_now(&self) -> Vec<LogLine> {
+        let state = self.lock();
+        let mut bytes = 0;
+        let fits = |line: &&LogLine| {
+            bytes += bytes_of(line);
+            bytes <= limits::DRAIN_BATCH_BYTES_MAX
+        };
+        let mut batch: Vec<_> =
+            state.lines.iter().take(limits::DRAIN_BATCH_LINES_MAX).take_while(fits).cloned().collect();
+        if batch.is_empty() {
+            // A single line may be larger than a batch.
+            batch.extend(state.lines.front().cloned());
+        }
+        batch
+    }
+
+    /// Removes the oldest lines, which the endpoint has accepted.
+    pub(super) fn sent(&self, lines: usize) {
+        let mut state = self.lock();
+        let removed = state.remove(lines);
+        state.counters.sent += removed;
+        state.counters.error = None;
+    }
+
+    /// Removes the oldest lines, which the endpoint will never accept.
+    pub(super) fn refused(&self, lines: usize, why: String) {
+        let mut state = self.lock();
+        let removed = state.remove(lines);
+        state.counters.dropped += removed;
+        state.counters.error = Some(why);
+    }
+
+    /// Records a failed attempt. Returns whether the attempt before succeeded.
+    pub(super) fn failed(&self, why: String) -> bool {
+        self.lock().counters.error.replace(why).is_none()
+    }
+
+    pub(super) fn counters(&self) -> Counters {
+        let state = self.lock();
+        Counters { waiting: state.lines.len(), ..state.counters.clone() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Removes the oldest lines, and returns their number.
+    fn remove(&mut self, lines: usize) -> u64 {
+        let lines = lines.min(self.lines.len());
+        let bytes: usize = self.lines.drain(..lines).map(|line| bytes_of(&line)).sum();
+        debug_assert!(self.bytes >= bytes, "the bytes of buffered lines are counted");
+        self.bytes = self.bytes.saturating_sub(bytes);
+        lines as u64
+    }
+}
+
+/// Returns the bytes that a line is charged: its texts, and a fixed part for its other members.
+fn bytes_of(line: &LogLine) -> usize {
+    line.message.len() + line.access.as_ref().map_or(0, |access| access.path.len()) + limits::DRAIN_LINE_OVERHEAD_BYTES
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(text: &str) -> LogLine {
+        LogLine::host(&"shop".parse().expect("a valid name"), text.to_owned())
+    }
+
+    #[test]
+    fn a_full_buffer_drops_new_lines_and_counts_them() {
+        let buffer = Buffer::default();
+        (0..limits::DRAIN_LINES_MAX + 3).for_each(|number| buffer.push(line(&number.to_string())));
+        let counters = buffer.counters();
+        assert_eq!((counters.waiting, counters.dropped), (limits::DRAIN_LINES_MAX, 3));
+        assert_eq!(buffer.batch_now()[0].message, "0");
+    }
+
+    #[test]
+    fn the_bytes_of_a_buffer_are_bounded() {
+        let buffer = Buffer::default();
+        let large = "x".repeat(8 * 1024);
+        (0..2_000).for_each(|_| buffer.push(line(&large)));
+        let counters = buffer.counters();
+        assert!(counters.waiting * large.len() <= limits::DRAIN_BYTES_MAX && counters.dropped > 0, "{counters:?}");
+        assert!(buffer.batch_now().len() * large.len() <= limits::DRAIN_BATCH_BYTES_MAX);
+        buffer.sent(usize::MAX);
+        assert_eq!((buffer.counters().waiting, buffer.lock().bytes), (0, 0));
+    }
+
+    #[test]
+    fn a_batch_stays_until_its_outcome_is_known() {
+        let buffer = Buffer::default();
+        (0..3).for_each(|number| buffer.push(line(&number.to_string())));
+        assert_eq!(buffer.batch_now().len(), 3);
+        assert!(buffer.failed("status 500".to_owned()) && !buffer.failed("status 500".to_owned()));
+        assert_eq!(buffer.batch_now().len(), 3);
+        buffer.sent(2);
+        buffer.refused(1, "status 400".to_owned());
+        let error = Some("status 400".to_owned());
+        assert_eq!(buffer.counters(), Counters { waiting: 0, sent: 2, dropped: 1, error });
+    }
+}

@@ -1,0 +1,171 @@
+//! Sends batches of lines to the endpoint of a drain over one connection, which it opens on use and
+//! keeps. Never retries after a pause, and never decides what happens to a refused batch.
+
+use std::time::Duration;
+
+use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper::{Request, StatusCode, header};
+use hyper_util::rt::TokioIo;
+use isopod_engine::{Engine, OutboundStream};
+use isopod_policy::AppName;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UdpSocket;
+use tokio::time::timeout;
+
+use super::{
+    endpoint::{Endpoint, Protocol},
+    format,
+};
+use crate::{control::limits, observe::logs::LogLine};
+
+/// Why a batch was not sent.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct SendError {
+    pub(super) why: String,
+    /// Whether the endpoint will never accept this batch.
+    pub(super) is_permanent: bool,
+}
+
+impl SendError {
+    fn temporary(why: impl ToString) -> Self {
+        Self { why: why.to_string(), is_permanent: false }
+    }
+}
+
+/// The sender of one drain.
+pub(super) struct Sender {
+    app: AppName,
+    endpoint: Endpoint,
+    engine: Engine,
+    link: Option<Link>,
+}
+
+/// An open connection.
+enum Link {
+    Datagrams(UdpSocket),
+    Stream(Box<TokioIo<OutboundStream>>),
+    Http(SendRequest<Full<Bytes>>),
+}
+
+impl Sender {
+    pub(super) fn new(app: AppName, endpoint: Endpoint, engine: Engine) -> Self {
+        Self { app, endpoint, engine, link: None }
+    }
+
+    /// Sends a batch. If the endpoint has closed the kept connection, sends it over a new one.
+    pub(super) async fn send(&mut self, lines: &[LogLine]) -> Result<(), SendError> {
+        if let Some(link) = self.link.take() {
+            match self.send_on(link, lines).await {
+                Err(error) if !error.is_permanent => {}
+                outcome => return outcome,
+            }
+        }
+        let link = self.connect().await.map_err(SendError::temporary)?;
+        self.send_on(link, lines).await
+    }
+
+    async fn connect(&self) -> Result<Link, String> {
+        let (app, server, wait) = (self.app.as_str(), &self.endpoint.server, limits::DRAIN_CONNECT_TIME);
+        match self.endpoint.protocol {
+            Protocol::SyslogUdp => {
+                let found = timeout(wait, self.engine.addresses(app, server)).await;
+                let found = found.map_err(|_| "the name lookup timed out")??;
+                let to = found.first().ok_or("the name has no address")?;
+                let from = if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+                let socket = UdpSocket::bind(from).await.map_err(|error| error.to_string())?;
+                socket.connect(to).await.map_err(|error| error.to_string())?;
+                Ok(Link::Datagrams(socket))
+            }
+            Protocol::Syslog => {
+                let stream = self.engine.connect(app, server, wait).await?;
+                Ok(Link::Stream(Box::new(TokioIo::new(stream))))
+            }
+            Protocol::Http | Protocol::Otlp => {
+                let stream = self.engine.connect(app, server, wait).await?;
+                let (sender, connection) = http1::handshake(stream).await.map_err(|error| error.to_string())?;
+                // Ends with its sender, or if the endpoint closes it.
+                tokio::spawn(async move { drop(connection.await) });
+                Ok(Link::Http(sender))
+            }
+        }
+    }
+
+    /// Sends a batch over this connection, and keeps the connection if that succeeds.
+    async fn send_on(&mut self, mut link: Link, lines: &[LogLine]) -> Result<(), SendError> {
+        let sending = async {
+            match &mut link {
+                Link::Datagrams(socket) => send_datagrams(socket, lines).await,
+                Link::Stream(stream) => write(stream, lines).await,
+                Link::Http(sender) => self.post(sender, lines).await,
+            }
+        };
+        let outcome = match timeout(limits::DRAIN_SEND_TIME, sending).await {
+            Ok(outcome) => outcome,
+            Err(_) => return Err(SendError::temporary("the endpoint didn't respond in time")),
+        };
+        if outcome.is_ok() {
+            self.link = Some(link);
+        }
+        outcome
+    }
+
+    async fn post(&self, sender: &mut SendRequest<Full<Bytes>>, lines: &[LogLine]) -> Result<(), SendError> {
+        sender.ready().await.map_err(SendError::temporary)?;
+        let request = self.request(lines).map_err(|why| SendError { why, is_permanent: true })?;
+        let response = sender.send_request(request).await.map_err(SendError::temporary)?;
+        let status = response.status();
+        // The connection can be used again only once the body was read.
+        let body = Limited::new(response.into_body(), limits::DRAIN_RESPONSE_BYTES_MAX).collect().await;
+        let why = || format!("the endpoint responded with status {status}");
+        match status {
+            _ if status.is_success() => body.map(drop).map_err(SendError::temporary),
+            StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS => Err(SendError::temporary(why())),
+            _ if status.is_server_error() => Err(SendError::temporary(why())),
+            _ => Err(SendError { why: why(), is_permanent: true }),
+        }
+    }
+
+    fn request(&self, lines: &[LogLine]) -> Result<Request<Full<Bytes>>, String> {
+        let Endpoint { server, target, credentials, protocol, .. } = &self.endpoint;
+        let (media_type, body) = match protocol {
+            Protocol::Otlp => ("application/json", format::otlp(self.app.as_str(), lines)),
+            Protocol::Http | Protocol::Syslog | Protocol::SyslogUdp => ("application/x-ndjson", format::ndjson(lines)),
+        };
+        let usual_port = if server.is_tls { 443 } else { 80 };
+        let port = if server.port == usual_port { String::new() } else { format!(":{}", server.port) };
+        let mut request = Request::post(target.as_str())
+            .header(header::HOST, format!("{}{port}", server.host))
+            .header(header::CONTENT_TYPE, media_type)
+            .header(header::USER_AGENT, concat!("isopod/", env!("CARGO_PKG_VERSION")));
+        if let Some(credentials) = credentials {
+            request = request.header(header::AUTHORIZATION, format!("Basic {}", BASE64.encode(credentials)));
+        }
+        request.body(Full::new(Bytes::from(body))).map_err(|error| error.to_string())
+    }
+}
+
+/// Sends each line as a datagram. The network may lose them without an error.
+async fn send_datagrams(socket: &UdpSocket, lines: &[LogLine]) -> Result<(), SendError> {
+    for line in lines {
+        let message = format::syslog(line);
+        let end = message.floor_char_boundary(limits::DRAIN_DATAGRAM_BYTES_MAX);
+        socket.send(&message.as_bytes()[..end]).await.map_err(SendError::temporary)?;
+    }
+    Ok(())
+}
+
+/// Writes all lines, each with its length.
+async fn write(stream: &mut TokioIo<OutboundStream>, lines: &[LogLine]) -> Result<(), SendError> {
+    // A closed connection would accept the first write, and the lines would be lost.
+    match timeout(Duration::ZERO, stream.read(&mut [0; 64])).await {
+        Err(_) | Ok(Ok(1..)) => {}
+        Ok(Ok(0)) => return Err(SendError::temporary("the endpoint closed the connection")),
+        Ok(Err(error)) => return Err(SendError::temporary(error)),
+    }
+    let text: String = lines.iter().map(format::syslog_framed).collect();
+    stream.write_all(text.as_bytes()).await.map_err(SendError::temporary)?;
+    stream.flush().await.map_err(SendError::temporary)
+}

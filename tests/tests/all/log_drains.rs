@@ -1,0 +1,199 @@
+//! Tests log drains: the formats that endpoints receive, endpoints that fail or hang, and the
+//! ceiling on outbound hosts.
+
+use isopod_tests::{
+    Ask, Bundle, Host, guest,
+    upstream::{Arrived, Then, Upstream, response},
+    wait_for,
+};
+use serde_json::{Value, json};
+use std::{
+    io::{BufRead, BufReader, Read},
+    net::{TcpListener, UdpSocket},
+    sync::{
+        Arc,
+        atomic::{AtomicU16, Ordering},
+    },
+    time::Duration,
+};
+
+/// Starts a host with an app that writes a line for each request to `/log-line?text=…`.
+fn host() -> Host {
+    let host = Host::start();
+    host.deploy("greedy", Bundle::component(guest("greedy")));
+    host
+}
+
+#[track_caller]
+fn add(host: &Host, url: &str) -> Value {
+    host.api(Ask::post("/v1/apps/greedy/drains").json(&json!({ "url": url }))).expect(201).json()
+}
+
+#[track_caller]
+fn drain(host: &Host) -> Value {
+    host.api(Ask::get("/v1/apps/greedy/drains")).expect(200).json()["items"][0].clone()
+}
+
+/// Writes lines until `arrived` returns one: a new drain starts with the next line.
+#[track_caller]
+fn until_arrived<T>(host: &Host, arrived: impl Fn() -> Option<T>) -> T {
+    wait_for("a line at the endpoint", || {
+        host.get("greedy", "/log-line?text=needle").expect(200);
+        arrived()
+    })
+}
+
+fn has_needle(request: &Arrived) -> bool {
+    String::from_utf8_lossy(&request.body).contains("needle")
+}
+
+#[test]
+fn an_http_endpoint_receives_ndjson() {
+    let endpoint = Upstream::start(|_| Then::Send(response("ok")));
+    let host = host();
+    let added = add(&host, &format!("http://ci:secret@{}/in?key=hidden", endpoint.address));
+    let shown = added["url"].as_str().expect("a URL");
+    assert!(!shown.contains("secret") && !shown.contains("hidden"), "{shown}");
+    let request = until_arrived(&host, || endpoint.requests().into_iter().find(has_needle));
+    assert!(request.head.starts_with("POST /in?key=hidden "), "{}", request.head);
+    assert_eq!(request.header("authorization"), ["Basic Y2k6c2VjcmV0"]);
+    assert_eq!(request.header("content-type"), ["application/x-ndjson"]);
+    let lines = String::from_utf8(request.body).expect("text");
+    let lines: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    assert!(lines.iter().any(|line| line["message"] == "needle" && line["app"] == "greedy"), "{lines:?}");
+    wait_for("a counted line", || (drain(&host)["sent"].as_u64() > Some(0)).then_some(()));
+    let recorded = host.activity_of("greedy", "drain-added");
+    assert!(!recorded.to_string().contains("secret"), "{recorded}");
+}
+
+#[test]
+fn an_otlp_endpoint_receives_log_records() {
+    let endpoint = Upstream::start(|_| Then::Send(response("{}")));
+    let host = host();
+    add(&host, &format!("otlp+http://{}", endpoint.address));
+    let request = until_arrived(&host, || endpoint.requests().into_iter().find(has_needle));
+    assert!(request.head.starts_with("POST /v1/logs "), "{}", request.head);
+    let body: Value = serde_json::from_slice(&request.body).expect("JSON");
+    let attributes = &body["resourceLogs"][0]["resource"]["attributes"];
+    assert_eq!(attributes[0], json!({ "key": "service.name", "value": { "stringValue": "greedy" } }));
+}
+
+#[test]
+fn a_syslog_endpoint_receives_framed_messages() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("an address");
+    let host = host();
+    add(&host, &format!("syslog://{address}"));
+    let (sender, receiver) = std::sync::mpsc::sync_channel(1_000);
+    std::thread::spawn(move || {
+        let mut stream = BufReader::new(listener.accept().expect("a connection").0);
+        loop {
+            let mut length = Vec::new();
+            if stream.read_until(b' ', &mut length).is_ok_and(|read| read == 0) {
+                return;
+            }
+            let length = String::from_utf8(length).expect("text").trim().parse().expect("a length");
+            let mut message = vec![0; length];
+            stream.read_exact(&mut message).expect("a whole message");
+            drop(sender.send(String::from_utf8(message).expect("text")));
+        }
+    });
+    let message = until_arrived(&host, || receiver.try_iter().find(|message| message.ends_with("needle")));
+    assert!(message.starts_with("<14>1 ") && message.contains(" isopod greedy "), "{message}");
+}
+
+#[test]
+fn a_syslog_endpoint_receives_datagrams() {
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("a free port");
+    socket.set_read_timeout(Some(Duration::from_millis(50))).expect("it can be set");
+    let host = host();
+    add(&host, &format!("syslog+udp://{}", socket.local_addr().expect("an address")));
+    let message = until_arrived(&host, || {
+        let mut bytes = [0; 4096];
+        let length = socket.recv(&mut bytes).ok()?;
+        Some(String::from_utf8_lossy(&bytes[..length]).into_owned()).filter(|message| message.ends_with("needle"))
+    });
+    assert!(message.starts_with("<14>1 "), "{message}");
+}
+
+#[test]
+fn an_endpoint_that_fails_or_hangs_delays_no_request_and_loses_no_buffered_line() {
+    let status = Arc::new(AtomicU16::new(500));
+    let current = Arc::clone(&status);
+    let endpoint = Upstream::start(move |_| match current.load(Ordering::SeqCst) {
+        0 => Then::SendAndStall(Vec::new()),
+        200 => Then::Send(response("ok")),
+        other => Then::Send(format!("HTTP/1.1 {other} No\r\ncontent-length: 0\r\n\r\n").into_bytes()),
+    });
+    let host = host();
+    add(&host, &format!("http://{}/", endpoint.address));
+    until_arrived(&host, || endpoint.requests().into_iter().find(has_needle));
+    let failing = wait_for("a failed attempt", || Some(drain(&host)).filter(|drain| drain["error"].is_string()));
+    assert!(failing["error"].as_str().is_some_and(|error| error.contains("500")), "{failing}");
+    let before = endpoint.requests().len();
+    status.store(0, Ordering::SeqCst);
+    wait_for("an attempt that hangs", || (endpoint.requests().len() > before).then_some(()));
+    host.get("greedy", "/log-line?text=while-it-hangs").expect(200);
+    status.store(200, Ordering::SeqCst);
+    wait_for("the line that was buffered meanwhile", || {
+        let is_it = |request: &Arrived| String::from_utf8_lossy(&request.body).contains("while-it-hangs");
+        endpoint.requests().iter().any(is_it).then_some(())
+    });
+    wait_for("an empty buffer", || {
+        let drain = drain(&host);
+        (drain["waiting"] == 0 && drain["error"].is_null() && drain["dropped"] == 0).then_some(())
+    });
+}
+
+#[test]
+fn a_refused_batch_is_dropped_and_counted() {
+    let no = b"HTTP/1.1 400 No\r\ncontent-length: 0\r\n\r\n".to_vec();
+    let endpoint = Upstream::start(move |_| Then::Send(no.clone()));
+    let host = host();
+    add(&host, &format!("http://{}/", endpoint.address));
+    until_arrived(&host, || (drain(&host)["dropped"].as_u64() > Some(0)).then_some(()));
+}
+
+#[test]
+fn drains_persist_until_they_or_their_app_are_removed() {
+    let endpoint = Upstream::start(|_| Then::Send(response("ok")));
+    let host = host();
+    let id = add(&host, &format!("http://{}/", endpoint.address))["id"].as_str().expect("an id").to_owned();
+    let host = host.restart();
+    assert_eq!(drain(&host)["id"], id.as_str());
+    until_arrived(&host, || endpoint.requests().into_iter().find(has_needle));
+    let path = format!("/v1/apps/greedy/drains/{id}");
+    host.api(Ask::new("DELETE", &*path)).expect(204);
+    host.activity_of("greedy", "drain-removed");
+    host.api(Ask::new("DELETE", &*path)).problem_of("greedy", 404, "unknown-drain");
+    assert_eq!(drain(&host), Value::Null);
+    add(&host, &format!("http://{}/", endpoint.address));
+    host.api(Ask::new("DELETE", "/v1/apps/greedy")).expect(204);
+    host.deploy("greedy", Bundle::component(guest("greedy")));
+    assert_eq!(drain(&host), Value::Null, "a new app of the same name has no drains");
+}
+
+#[test]
+fn the_ceiling_on_outbound_hosts_applies_to_drains() {
+    let host = host();
+    let body = json!({ "name": "ci", "role": "deploy", "apps": ["greedy"] });
+    let made = host.api(Ask::post("/v1/tokens").json(&body)).expect(201).json();
+    let ask =
+        |token: &str, url: &str| host.api_with(token, Ask::post("/v1/apps/greedy/drains").json(&json!({ "url": url })));
+    let token = made["token"].as_str().expect("a secret");
+    ask(token, "http://127.0.0.1:9/").problem_of("greedy", 422, "grant-not-allowed");
+    ask(token, "syslog+udp://10.0.0.1").problem_of("greedy", 422, "grant-not-allowed");
+    ask(token, "https://logs.example.org/").expect(201);
+    let admin = host.token.clone();
+    ask(&admin, "ftp://logs.example.org").problem_of("greedy", 422, "bad-endpoint");
+    // The host's own listeners are never reachable.
+    ask(&admin, &format!("http://{}/", host.admin)).expect(201);
+    let error = wait_for("a refused connection", || {
+        host.get("greedy", "/log-line?text=needle").expect(200);
+        let drains = host.api(Ask::get("/v1/apps/greedy/drains")).expect(200).json();
+        drains["items"][1]["error"].as_str().map(str::to_owned)
+    });
+    assert!(error.contains("never reachable"), "{error}");
+    (0..3).for_each(|_| drop(ask(&admin, "https://logs.example.org/").expect(201)));
+    ask(&admin, "https://logs.example.org/").problem_of("greedy", 409, "too-many-drains");
+}
