@@ -159,32 +159,34 @@ fn busy_instances(host: &Host) -> usize {
 }
 
 /// Destroys apps while a request to each is in a middleware, once the calls have `begun`. Returns
-/// the responses.
-fn destroyed_in_a_call(host: &Host, apps: &[&str], begun: impl Fn() -> bool) -> Vec<Answer> {
+/// the responses, and the number of calls in progress when the apps were destroyed.
+fn destroyed_in_a_call(host: &Host, apps: &[&str], begun: impl Fn() -> bool) -> (Vec<Answer>, usize) {
     std::thread::scope(|scope| {
         let asking: Vec<_> = apps.iter().map(|app| scope.spawn(move || host.get(app, "/"))).collect();
         wait_for("the calls of the plugin", || (busy_instances(host) == apps.len() && begun()).then_some(()));
-        let destroying: Vec<_> = apps
-            .iter()
-            .map(|app| scope.spawn(move || host.api(Ask::new("DELETE", format!("/v1/apps/{app}")))))
-            .collect();
-        destroying.into_iter().for_each(|asked| drop(asked.join().expect("asking does not panic").expect(204)));
-        asking.into_iter().map(|asked| asked.join().expect("asking does not panic")).collect()
+        let destroy = |app: &&str| {
+            let ask = Ask::new("DELETE", format!("/v1/apps/{app}"));
+            scope.spawn(move || drop(host.api(ask).expect(204)))
+        };
+        let destroying: Vec<_> = apps.iter().map(destroy).collect();
+        destroying.into_iter().for_each(|asked| asked.join().expect("asking does not panic"));
+        let busy = busy_instances(host);
+        (asking.into_iter().map(|asked| asked.join().expect("asking does not panic")).collect(), busy)
     })
 }
 
-/// The calls take longer than a destroy waits for accepted work.
+/// All calls together take much longer than a destroy waits for accepted work.
 #[test]
 fn the_calls_of_a_destroyed_app_are_cancelled() {
     let host = host_with_slow_probe();
     let apps = ["refuse", "pass"];
     for on_failure in apps {
         let slow = used("{ request = { sleep = 9000 } }", &format!("on_failure = \"{on_failure}\""));
-        host.deploy(on_failure, app(on_failure, &[slow.clone(), slow.clone(), slow]));
+        host.deploy(on_failure, app(on_failure, &vec![slow; 5]));
     }
-    let answers = destroyed_in_a_call(&host, &apps, || true);
+    let (answers, busy) = destroyed_in_a_call(&host, &apps, || true);
     assert!(answers.iter().all(|answer| answer.status == 503), "{answers:?}");
-    assert_eq!(busy_instances(&host), 0);
+    assert_eq!(busy, 0, "no call continues");
 }
 
 #[test]
@@ -194,9 +196,8 @@ fn a_response_in_a_middleware_is_sent_before_its_app_is_destroyed() {
     let calls = "isopod_app_plugin_calls_total{app=\"shop\",plugin=\"probe\",outcome=\"change\"}";
     // The first call, with the request, has ended.
     let begun = || host.metric(calls) >= 1.0 && busy_instances(&host) == 1;
-    for answer in destroyed_in_a_call(&host, &["shop"], begun) {
-        assert_eq!(answer.expect(200).text(), "Hello, world!");
-    }
+    let (answers, _) = destroyed_in_a_call(&host, &["shop"], begun);
+    answers.into_iter().for_each(|answer| assert_eq!(answer.expect(200).text(), "Hello, world!"));
 }
 
 /// The app is cold after a start of the host, so it would serve before its plugin is loaded.
