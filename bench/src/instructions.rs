@@ -5,7 +5,6 @@
 mod callgrind;
 
 use std::fmt;
-use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -15,7 +14,7 @@ use serde_json::{Value, json};
 
 use super::client::Client;
 use super::contender::GREETING;
-use super::host::{Host, name_of};
+use super::host::{Host, PLUGIN, name_of};
 use super::peers::Peers;
 use super::server::{Server, free_address};
 use super::{components, folder, machine, options::Common, statistics};
@@ -38,9 +37,12 @@ pub(super) struct Arguments {
 }
 
 /// Valgrind's address space suffices only for a small pool.
-const SETTINGS: &str = "instances_max = 1\n";
+const SETTINGS: &str = "instances_max = 2\n";
 
 const APP: &str = "counted";
+
+/// The plugin that sets a header of the request.
+const PASSING: &str = "probe-plugin";
 
 /// Requests before the count, which fill pools and caches.
 const WARM_UP: u32 = 100;
@@ -53,20 +55,32 @@ const WITHOUT_CALLGRIND_TIMES: u32 = 40;
 enum Subject {
     Axum,
     Sdk,
+    SdkWithMiddleware,
     Wasi02,
     Wasi03,
 }
 
 impl Subject {
-    const ALL: [Subject; 4] = [Subject::Axum, Subject::Sdk, Subject::Wasi02, Subject::Wasi03];
+    const ALL: [Subject; 5] =
+        [Subject::Axum, Subject::Sdk, Subject::SdkWithMiddleware, Subject::Wasi02, Subject::Wasi03];
 
     /// Returns the example that the host serves; `None` for the native greeting.
     fn example(self) -> Option<&'static str> {
         match self {
             Subject::Axum => None,
-            Subject::Sdk => Some("hello"),
+            Subject::Sdk | Subject::SdkWithMiddleware => Some("hello"),
             Subject::Wasi02 => Some("hello-wasi02"),
             Subject::Wasi03 => Some("hello-wasi03"),
+        }
+    }
+
+    fn manifest(self) -> &'static str {
+        match self {
+            Subject::SdkWithMiddleware => {
+                "type = \"production\"\n[[middleware]]\nuse = \"probe-plugin\"\n\
+                 config = { request = { set = [\"x-middleware\", \"1\"] } }\n"
+            }
+            _ => "type = \"production\"\n",
         }
     }
 }
@@ -76,6 +90,7 @@ impl fmt::Display for Subject {
         out.write_str(match self {
             Subject::Axum => "native axum",
             Subject::Sdk => "isopod, SDK app",
+            Subject::SdkWithMiddleware => "isopod, SDK app, one middleware",
             Subject::Wasi02 => "isopod, wasi:http 0.2",
             Subject::Wasi03 => "isopod, wasi:http 0.3",
         })
@@ -100,7 +115,7 @@ impl Measure {
 
 pub(super) fn run(arguments: &Arguments) -> Result<()> {
     let program = arguments.common.host()?;
-    components::built(["hello", "hello-wasi02", "hello-wasi03"])?;
+    components::built(["hello", "hello-wasi02", "hello-wasi03", "probe-plugin"])?;
     let axum = Peers::find(arguments.peers.as_deref())?.axum()?;
     let measure = if callgrind::is_there() { Measure::Instructions } else { Measure::ProcessorTime };
     if measure == Measure::ProcessorTime {
@@ -115,7 +130,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
         folder::make(&folder)?;
         let rounds = match subject.example() {
             None => bench.axum(&axum, &folder)?,
-            Some(example) => bench.app(&program, example, &folder)?,
+            Some(example) => bench.app(&program, example, subject.manifest(), &folder)?,
         };
         figures.counted.push((subject, rounds));
     }
@@ -142,13 +157,16 @@ impl Bench {
         Ok(rounds)
     }
 
-    /// Measures one app. Each app has its own host, since the pool has room for one instance.
-    fn app(&self, program: &Path, example: &str, folder: &Path) -> Result<Vec<f64>> {
+    /// Measures one app. Each app has its own host, since the pool has room for one app and one
+    /// plugin.
+    fn app(&self, program: &Path, example: &str, manifest: &str, folder: &Path) -> Result<Vec<f64>> {
         let callgrind = Callgrind::new(folder.join("counts"));
         let mut host = Host::start_as(self.command(&callgrind, program), program, folder, SETTINGS)?;
-        let component = isopod_toolchain::guest_file(&step::root(), example);
-        host.api().create(APP, "production")?;
-        host.api().push(APP, &fs::read(&component).with_context(|| format!("cannot read {}", component.display()))?)?;
+        let guest = |name| isopod_toolchain::guest_file(&step::root(), name);
+        if manifest.contains(PASSING) {
+            host.install(PASSING, PLUGIN, &guest(PASSING))?;
+        }
+        host.deploy(APP, manifest, &guest(example))?;
         host.wait_for(APP, GREETING)?;
         let rounds = self.count(callgrind, host.server(), host.listen(), &name_of(APP))?;
         host.stop()?;
@@ -216,12 +234,12 @@ impl Figures {
 
     fn show(&self) {
         println!("\n{}\n", self.conditions());
-        println!("| {:<21} | {:>20} | {:>20} | times native |", "server", self.measure.unit(), "range");
-        println!("| {:-<21} | {:->19}: | {:->19}: | -----------: |", "", "", "");
+        println!("| {:<31} | {:>20} | {:>20} | times native |", "server", self.measure.unit(), "range");
+        println!("| {:-<31} | {:->19}: | {:->19}: | -----------: |", "", "", "");
         for (subject, rounds) in &self.counted {
             let range = format!("{:.1}–{:.1}", least(rounds), most(rounds));
             let ratio = self.ratio_to_native(rounds);
-            println!("| {:<21} | {:>20.1} | {range:>20} | {ratio:>12.2} |", subject.to_string(), median(rounds));
+            println!("| {:<31} | {:>20.1} | {range:>20} | {ratio:>12.2} |", subject.to_string(), median(rounds));
         }
     }
 
