@@ -343,6 +343,14 @@ pub const RESPONSE_BYTES_UNCHARGED: usize = 64 * 1024;
 /// streamed.
 pub const RESPONSE_TAKEN_AT_ONCE_BYTES: u64 = 64 * 1024;
 
+/// Frames of a response that are taken before its head is sent. A response with more is streamed: a
+/// frame uses about a hundred bytes of the host's memory besides its content.
+pub const RESPONSE_TAKEN_AT_ONCE_FRAMES: usize = 1_024;
+
+/// Empty frames of a body that are skipped in one poll, so that a guest that writes only empty
+/// frames doesn't occupy the thread of its reader.
+pub const EMPTY_FRAMES_SKIPPED_AT_ONCE: usize = 64;
+
 /// Time slices that a guest may use after the head of its response before the host sends the head
 /// and the part of the body that is available. If the guest waits within a slice, its response
 /// begins then.

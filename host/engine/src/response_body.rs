@@ -9,6 +9,7 @@
 //!                     └── fail, or the body's own error ──> Broken
 //! ```
 
+mod content;
 mod file;
 mod pieces;
 mod progress;
@@ -173,7 +174,7 @@ impl Pipe {
         let mut bytes = 0;
         let mut cx = Context::from_waker(Waker::noop());
         loop {
-            let (polled, is_of_host) = host_body::watch(|| Pin::new(&mut *body).poll_frame(&mut cx));
+            let (polled, is_of_host) = host_body::watch(|| content::poll(body, &mut cx));
             let open = if is_of_host { Drained::HostOpen } else { Drained::GuestOpen };
             match polled {
                 Poll::Ready(Some(Ok(frame))) => {
@@ -270,7 +271,7 @@ impl Link {
             return Poll::Ready(Some(Ok(frame)));
         }
         let polled = match &mut pipe.source {
-            Source::Guest(body) => Pin::new(body).poll_frame(cx),
+            Source::Guest(body) => content::poll(body, cx),
             Source::Unopened => Poll::Pending,
             Source::Whole => return Poll::Ready(None),
             Source::Broken => return Poll::Ready(self.fault.get().cloned().map(Err)),

@@ -150,6 +150,13 @@ struct Available {
     broken: Option<Fault>,
 }
 
+impl Available {
+    /// Returns whether the rest of a response of this size is streamed.
+    fn is_enough(&self) -> bool {
+        self.bytes >= limits::RESPONSE_TAKEN_AT_ONCE_BYTES || self.frames.len() >= limits::RESPONSE_TAKEN_AT_ONCE_FRAMES
+    }
+}
+
 /// A request's body that the client sends only once the guest reads it. The response's head waits
 /// for the read: a client that gets the head first may omit the body.
 struct Unread {
@@ -183,7 +190,8 @@ impl Drop for Unread {
 /// Polls the guest and takes its output until neither can continue without waiting. A short
 /// response is then complete, and needs neither a task nor a timer. If the guest has ended,
 /// everything is taken, since it is already available. A guest whose slice has expired doesn't
-/// wait, so it is polled for a number of further slices.
+/// wait, so it is polled in a number of further slices. It is never polled again in the same slice:
+/// a guest that writes a byte in each poll would otherwise occupy the thread.
 async fn take_available(
     call: &mut GuestCall,
     finished: &mut Option<Finished>,
@@ -213,13 +221,14 @@ async fn take_available(
                 Poll::Pending => {}
             }
             if finished.is_none()
+                && !slice::has_yielded()
                 && let Poll::Ready(result) = Pin::new(&mut *call).poll(cx)
             {
                 *finished = Some(result);
                 moved = true;
             }
             let is_done = available.is_whole && finished.is_some();
-            let is_enough = available.bytes >= limits::RESPONSE_TAKEN_AT_ONCE_BYTES && !link.is_settled();
+            let is_enough = available.is_enough() && !link.is_settled();
             if is_done || is_enough {
                 return Poll::Ready(());
             }
@@ -235,4 +244,63 @@ async fn take_available(
     })
     .await;
     available
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures::future::BoxFuture;
+    use http_body::Body;
+    use isopod_executor::{Class, Config, Executor, Weight};
+    use std::num::{NonZeroU32, NonZeroUsize};
+    use tokio::sync::mpsc;
+    use wasmtime_wasi_http::{Error, WasiBody};
+
+    /// A body that a guest writes to a channel.
+    struct Written(mpsc::Receiver<Result<Frame<Bytes>, Error>>);
+
+    impl Body for Written {
+        type Data = Bytes;
+        type Error = Error;
+
+        fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+            self.0.poll_recv(cx)
+        }
+    }
+
+    /// Takes the available part of the response of a guest that writes single bytes without end. If
+    /// `computes`, each byte takes the rest of a slice.
+    async fn taken(computes: bool) -> Available {
+        let (sender, frames) = mpsc::channel(1);
+        let link = Arc::new(Link::default());
+        link.open(WasiBody::new(Written(frames)));
+        let future: BoxFuture<'static, Finished> = Box::pin(async move {
+            while sender.send(Ok(Frame::data(Bytes::from_static(b"x")))).await.is_ok() {
+                if computes {
+                    slice::yield_now().await;
+                }
+            }
+            Ok(None)
+        });
+        let mut call = GuestCall { future, link: Arc::clone(&link), is_finished: false };
+        let mut unread = Unread::new(None, Duration::from_secs(1));
+        assert!(futures::poll!(&mut call).is_pending(), "it has written the first byte");
+        take_available(&mut call, &mut None, &link, &mut unread).await
+    }
+
+    #[tokio::test]
+    async fn a_guest_that_computes_between_writes_is_polled_once_in_each_slice() {
+        let executor = Executor::new(&Config::new(NonZeroUsize::MIN)).unwrap();
+        let account = executor.account(Weight::default(), NonZeroU32::MIN);
+        let (available, _) = account.run(Class::Pull, taken(true)).await;
+        let frames = available.frames.len();
+        assert!((1..=limits::RESPONSE_BEGIN_SLICES_MAX as usize + 1).contains(&frames), "{frames}");
+    }
+
+    #[tokio::test]
+    async fn many_small_frames_are_streamed() {
+        // Tokio's own limit per poll would hide that of this module.
+        let available = tokio::task::unconstrained(taken(false)).await;
+        assert_eq!(available.frames.len(), limits::RESPONSE_TAKEN_AT_ONCE_FRAMES);
+    }
 }
