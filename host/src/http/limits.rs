@@ -26,6 +26,10 @@ pub(crate) const CONNECTION_AGE: Duration = Duration::from_secs(3600);
 /// timeout applies instead.
 pub(crate) const CONNECTION_WRITE: Duration = Duration::from_secs(60);
 
+/// Pieces of a response that hyper holds for an HTTP/2 client. The next piece waits until one of
+/// them is sent: hyper limits their bytes only, and a piece of one byte takes hundreds.
+pub(crate) const HTTP2_PIECES_HELD_MAX: usize = 256;
+
 /// Bytes of one request's head. A larger head is refused with 431.
 pub(crate) const HEAD_BYTES: usize = 64 * 1024;
 

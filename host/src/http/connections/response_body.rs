@@ -1,5 +1,6 @@
 //! The body of a response as hyper receives it. Keeps the request in progress until it is dropped,
-//! and records how long an HTTP/2 client reads nothing of it. Never holds a piece back.
+//! and records how long an HTTP/2 client reads nothing of it. Holds a piece back only while hyper
+//! has too many pieces.
 
 use super::line::{Exchange, Unread};
 use bytes::{Buf, Bytes};
@@ -8,7 +9,7 @@ use std::{
     io::IoSlice,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 pin_project_lite::pin_project! {
@@ -45,6 +46,9 @@ impl<B: Body> Body for ResponseBody<B> {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Self::Data>, B::Error>>> {
         let this = self.project();
+        if let Some(unread) = this.unread {
+            ready!(unread.poll_room(cx));
+        }
         let Poll::Ready(frame) = this.body.poll_frame(cx) else {
             this.unread.iter().for_each(|unread| unread.pause());
             return Poll::Pending;
@@ -112,5 +116,63 @@ impl<D: Buf> Buf for Piece<D> {
     fn copy_to_bytes(&mut self, length: usize) -> Bytes {
         self.note();
         self.data.copy_to_bytes(length)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::line::Line, *};
+    use crate::http::limits;
+    use futures::FutureExt;
+    use http_body_util::{BodyExt, StreamBody};
+    use std::{
+        convert::Infallible,
+        pin::pin,
+        sync::atomic::{AtomicBool, Ordering::Relaxed},
+        task::{Wake, Waker},
+    };
+    use tokio::net::{TcpListener, TcpStream};
+
+    /// Records that it was woken.
+    #[derive(Default)]
+    struct Woken(AtomicBool);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.store(true, Relaxed);
+        }
+    }
+
+    async fn exchange() -> Exchange {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let client = TcpStream::connect(listener.local_addr().expect("an address")).await.expect("a connection");
+        Arc::new(Line::new(client)).begin()
+    }
+
+    /// Creates the body of an endless response in pieces of one byte.
+    async fn endless(is_http2: bool) -> ResponseBody<impl Body<Data = Bytes, Error = Infallible> + Unpin> {
+        let frames = std::iter::repeat_with(|| Ok(Frame::data(Bytes::from_static(b"x"))));
+        ResponseBody::new(StreamBody::new(futures::stream::iter(frames)), is_http2, false, exchange().await)
+    }
+
+    #[tokio::test]
+    async fn an_http2_response_has_a_bounded_number_of_pieces_in_hyper() {
+        let mut body = endless(true).await;
+        let more = 2 * limits::HTTP2_PIECES_HELD_MAX;
+        let mut held: Vec<_> = (0..more).map_while(|_| body.frame().now_or_never()).collect();
+        assert_eq!(held.len(), limits::HTTP2_PIECES_HELD_MAX);
+        let (woken, mut next) = (Arc::<Woken>::default(), pin!(body.frame()));
+        let waker = Waker::from(Arc::clone(&woken));
+        assert!(next.as_mut().poll(&mut Context::from_waker(&waker)).is_pending() && !woken.0.load(Relaxed));
+        held.pop();
+        assert!(woken.0.load(Relaxed), "a piece was sent");
+        assert!(next.now_or_never().is_some());
+    }
+
+    #[tokio::test]
+    async fn hyper_limits_the_pieces_of_an_http1_response() {
+        let mut body = endless(false).await;
+        let held: Vec<_> = (0..=limits::HTTP2_PIECES_HELD_MAX).map_while(|_| body.frame().now_or_never()).collect();
+        assert_eq!(held.len(), limits::HTTP2_PIECES_HELD_MAX + 1);
     }
 }

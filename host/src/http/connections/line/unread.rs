@@ -1,11 +1,13 @@
 //! A response that the client of an HTTP/2 connection hasn't read to its end. The client permits
-//! each byte by flow control, so the kernel doesn't show that it reads nothing. Never resets a
-//! connection.
+//! each byte by flow control, so the kernel doesn't show that it reads nothing. Limits the pieces
+//! of the response that hyper holds. Never resets a connection.
 
 use super::Line;
+use crate::http::limits;
 use slab::Slab;
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, Waker},
     time::Duration,
 };
 
@@ -18,6 +20,8 @@ pub(super) struct Progress {
     since_ms: u64,
     /// The pieces of the body that hyper holds.
     pieces: usize,
+    /// The task that waits until hyper holds fewer pieces.
+    waiting: Option<Waker>,
     /// Whether the body has no further piece now. If hyper holds none either, the client has
     /// nothing to read.
     is_paused: bool,
@@ -33,19 +37,33 @@ pub(crate) struct Unread {
 impl Unread {
     /// Records a response whose client can read from now on.
     pub(super) fn new(line: Arc<Line>) -> Self {
-        let progress = Progress { since_ms: line.now_ms(), pieces: 0, is_paused: false };
+        let progress = Progress { since_ms: line.now_ms(), pieces: 0, waiting: None, is_paused: false };
         let key = locked(&line.unread).insert(progress);
         Self { line, key }
     }
 
+    /// Becomes ready once hyper may take a further piece of the body.
+    pub(in crate::http::connections) fn poll_room(&self, cx: &Context<'_>) -> Poll<()> {
+        match locked(&self.line.unread).get_mut(self.key) {
+            Some(progress) if progress.pieces >= limits::HTTP2_PIECES_HELD_MAX => {
+                progress.waiting = Some(cx.waker().clone());
+                Poll::Pending
+            }
+            Some(_) | None => Poll::Ready(()),
+        }
+    }
+
     /// Records that hyper takes a piece of the body.
     pub(in crate::http::connections) fn piece_begins(&self) {
-        self.update(|progress| (progress.pieces, progress.is_paused) = (progress.pieces + 1, false));
+        self.update(|progress| {
+            (progress.pieces, progress.is_paused) = (progress.pieces + 1, false);
+            None
+        });
     }
 
     /// Records that the client accepts bytes.
     pub(in crate::http::connections) fn advance(&self) {
-        self.update(|_| {});
+        self.update(|_| None);
     }
 
     /// Records that hyper has sent or dropped a piece.
@@ -53,6 +71,7 @@ impl Unread {
         self.update(|progress| {
             debug_assert!(progress.pieces > 0, "a piece ended that hadn't begun");
             progress.pieces = progress.pieces.saturating_sub(1);
+            progress.waiting.take()
         });
     }
 
@@ -63,12 +82,14 @@ impl Unread {
         }
     }
 
-    fn update(&self, update: impl FnOnce(&mut Progress)) {
+    /// Records progress, and wakes the task that `update` returns.
+    fn update(&self, update: impl FnOnce(&mut Progress) -> Option<Waker>) {
         let now_ms = self.line.now_ms();
-        if let Some(progress) = locked(&self.line.unread).get_mut(self.key) {
+        let woken = locked(&self.line.unread).get_mut(self.key).and_then(|progress| {
             progress.since_ms = now_ms;
-            update(progress);
-        }
+            update(progress)
+        });
+        woken.into_iter().for_each(Waker::wake);
     }
 }
 
