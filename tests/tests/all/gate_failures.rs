@@ -42,6 +42,13 @@ fn a_failing_gate_is_skipped_with_a_note_if_its_settings_say_so() {
     let failures = "isopod_app_plugin_calls_total{app=\"trap\",plugin=\"probe-gate\",outcome=\"failure\"}";
     assert_eq!(host.get("trap", "/").expect(200).text(), "Hello, world!");
     assert_eq!(host.metric(failures), 1.0);
+    host.stop_app("trap");
+    let other = if host.show("trap")["type"] == "staging" { "production" } else { "staging" };
+    host.set_type("trap", other).expect(200);
+    host.log_line("trap", "the skipped gate", |line| {
+        let note = format!("change of the type to {other}: note: the gate probe-gate failed and was skipped");
+        line["message"].as_str().is_some_and(|text| text.starts_with(&note))
+    });
 }
 
 /// An app that uses all of its CPU time can't delay the decision.

@@ -8,7 +8,10 @@ use isopod_policy::{AppType, GateUse, OnFailure, ReleaseCause, ReleaseNumber};
 use isopod_store::Release;
 
 use crate::control::{app::AppRecord, error::Failure, release::releases::Releases};
-use crate::runtime::{Directory, ask_gate};
+use crate::{
+    observe::logs::LogLine,
+    runtime::{Directory, ask_gate},
+};
 
 /// Why a release doesn't pass a gate.
 enum Stop {
@@ -50,7 +53,9 @@ impl Releases {
         let release = self.gated_release(app, number, ReleaseCause::Push, None).await?;
         let description = format!("type changed from {} to {app_type}", app.fields().app_type);
         let release = GatedRelease { app_type, description, created_by: by.to_owned(), ..release };
-        self.ask_all(directory, app, gates, release, |_| {}).await
+        let log =
+            |text: String| app.log.write(LogLine::host(&app.name, format!("change of the type to {app_type}: {text}")));
+        self.ask_all(directory, app, gates, release, log).await
     }
 
     /// Calls gates for a release, in the order of the host's settings, until one refuses it.
