@@ -208,7 +208,7 @@ impl AlertRule {
         if !(threshold > 0.0 && threshold < f64::INFINITY) || (is_percent && threshold > 100.0) {
             return Err(if is_percent { "it must be above 0 and at most 100" } else { "it must be above 0" });
         }
-        if !(clear >= 0.0 && clear < f64::INFINITY) {
+        if !(0.0..f64::INFINITY).contains(&clear) {
             return Err("`clear` must not be negative");
         }
         if lasting > limits::ALERT_LASTING_MAX {
