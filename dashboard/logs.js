@@ -1,5 +1,5 @@
-// The log of an app: search, filters by level, source, instance and request, and new lines as they
-// arrive.
+// The log of an app: search, filters by time, level, source, instance and request, and new lines as
+// they arrive. The host selects the lines.
 
 import { html, useEffect, useMemo, useRef, useState } from "./lib.js";
 import { call, ofApp, query as queryOf } from "./api.js";
@@ -14,21 +14,19 @@ const LINES_MAX = 5000;
 const SHOWN_MAX = 1000;
 
 const LEVELS = ["trace", "debug", "info", "warn", "error", "critical"];
-const REQUEST_ID = /^[0-9a-hjkmnp-tv-z]{16}$/;
 
-// The lines of one selection of the host. New lines are gathered and shown four times a second,
-// since a busy app writes thousands.
-function useLines(app, request) {
+// The lines that match the filters, as the host selects them. New lines are gathered and shown four
+// times a second, since a busy app writes thousands.
+function useLines(app, filters) {
   const path = ofApp(app, "/logs");
-  const request_id = REQUEST_ID.test(request) ? request : "";
   const [, setCount] = useState(0);
-  const held = useRef({ lines: [], next: null, skipped: 0 });
-  const first = usePoll(`log ${app} ${request_id}`, async (options) => {
-    const page = await call(`${path}${queryOf({ limit: PAGE, request_id })}`, options);
-    held.current = { lines: page.items.map(numbered), next: page.next, lastId: page.end ?? "" };
+  const held = useRef({ lines: [], next: null });
+  const first = usePoll(`log ${app} ${queryOf(filters)}`, async (options) => {
+    const page = await call(`${path}${queryOf({ limit: PAGE, ...filters })}`, options);
+    held.current = { lines: page.items.map(numbered), next: page.next, partial: page.partial, lastId: page.end ?? "" };
     return page;
   }, 0);
-  const state = useFollow(first.data && `${path}${queryOf({ follow: true, limit: 1, request_id })}`, (line, id) => {
+  const state = useFollow(first.data && `${path}${queryOf({ follow: true, limit: 1, ...filters })}`, (line, id) => {
     held.current.lines.push(numbered(line));
     held.current.lastId = id;
     if (held.current.lines.length > LINES_MAX) held.current.lines.splice(0, held.current.lines.length - LINES_MAX);
@@ -43,24 +41,20 @@ function useLines(app, request) {
     return () => clearInterval(timer);
   }, []);
   const older = async () => {
-    const page = await call(`${path}${queryOf({ limit: PAGE, request_id, cursor: held.current.next })}`);
-    held.current.lines.unshift(...page.items.map(numbered));
-    held.current.next = page.next;
+    const selection = held.current;
+    const page = await call(`${path}${queryOf({ limit: PAGE, ...filters, cursor: selection.next })}`);
+    selection.lines.unshift(...page.items.map(numbered));
+    selection.next = page.next;
+    selection.partial = page.partial;
     setCount((before) => before + 1);
   };
-  return { first, state, lines: held.current.lines, next: held.current.next, older };
+  // Lines of an earlier selection are not shown while the host searches.
+  const { lines, next, partial } = first.data ? held.current : { lines: [], next: null, partial: false };
+  return { first, state, lines, next, partial, older };
 }
 
 let lastNumber = 0;
 const numbered = (line) => ({ ...line, number: (lastNumber += 1) });
-
-function selects({ q, level, stream, instance }) {
-  const text = q.toLowerCase();
-  const least = LEVELS.indexOf(level);
-  return (line) => (text === "" || line.message.toLowerCase().includes(text)) &&
-    (stream === "" || line.stream === stream) && (instance === "" || line.instance === instance) &&
-    (least < 0 || severity(line) >= least);
-}
 
 // A line without a level counts by its source: a failed request is an error.
 function severity(line) {
@@ -70,11 +64,11 @@ function severity(line) {
 }
 
 export function Logs({ app, query }) {
-  const { q = "", level = "", stream = "", instance = "", request = "", follow = "" } = query;
-  const { first, state, lines, next, older } = useLines(app, request);
+  const { q = "", since = "", until = "", level = "", stream = "", instance = "", request = "", follow = "" } = query;
+  const filters = { grep: q, since, until, level, stream, instance, request_id: request };
+  const { first, state, lines, next, partial, older } = useLines(app, filters);
   const action = useAction();
-  const matching = lines.filter(selects({ q, level, stream, instance }));
-  const shown = matching.slice(-SHOWN_MAX);
+  const shown = lines.slice(-SHOWN_MAX);
   const box = useRef(null);
   const atEnd = useRef(true);
   const keepsEnd = follow !== "no";
@@ -87,6 +81,8 @@ export function Logs({ app, query }) {
   };
   return html`<div class="filters" role="search">
       <${TextFilter} name="q" label="Search" value=${q} placeholder="text of a line" />
+      <${TextFilter} name="since" label="Since" value=${since} placeholder="10m, or a time" />
+      <${TextFilter} name="until" label="Until" value=${until} placeholder="5m, or a time" />
       <${ChoiceFilter} name="level" label="At least" value=${level} choices=${LEVELS} none="any level" />
       <${ChoiceFilter} name="stream" label="Source" value=${stream} none="all"
         choices=${["log", "stdout", "stderr", "access", "host"]} />
@@ -96,16 +92,17 @@ export function Logs({ app, query }) {
         onChange=${(event) => setFilters({ follow: event.currentTarget.checked ? "" : "no" })} /> Follow</label>
     </div>
     <p class="row"><${StreamState} state=${state} />
-      <span class="quiet">${matching.length} of ${lines.length} loaded lines match
-        ${matching.length > shown.length && `, the newest ${shown.length} are shown`}</span>
+      <span class="quiet">${lines.length} lines${lines.length > shown.length && `, the newest ${shown.length} are shown`}
+        ${partial && " in the part of the log that was searched"}</span>
       ${next && html`<button type="button" disabled=${action.busy}
-        onClick=${() => action.run(older)}>Older lines</button>`}
+        onClick=${() => action.run(older)}>${partial ? "Search older lines" : "Older lines"}</button>`}
     </p>
     <${Loading} of=${first} /><${ActionResult} action=${action} />
     <div class="lines" role="log" aria-live="off" aria-label=${`Log of ${app}`} tabindex="0" ref=${box}
       onScroll=${onScroll}>
       ${shown.map((line) => html`<${Line} key=${line.number} line=${line} text=${q} />`)}
-      ${first.data && shown.length === 0 && html`<p class="empty">No line matches.</p>`}
+      ${first.data && shown.length === 0 && html`<p class="empty">${partial
+        ? "No line matches in the part of the log that was searched." : "No line matches."}</p>`}
     </div>`;
 }
 
@@ -117,7 +114,7 @@ function Line({ line, text }) {
       <time datetime=${line.time} title=${moment(line.time)}>${clock(line.time, true)}</time>
       <span class="source">${line.stream}${line.level ? ` ${line.level}` : ""}${line.release ? ` v${line.release}` : ""}
         ${line.instance ? ` ${line.instance}` : ""}</span>
-      <span class="message">${marked(line.message, text)}${line.fault && ` fault=${line.fault}`}</span>
+      <span class="message">${marked(line.message, text)}${line.fault && ` fault=${line.fault}`}${line.event_id && ` event=${line.event_id}`}</span>
       ${line.request_id && html`<button type="button" class="plain" title="Show the lines of this request"
         aria-label=${`Lines of request ${line.request_id}`}
         onClick=${() => setFilters({ request: line.request_id })}>${line.request_id}</button>`}

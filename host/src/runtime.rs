@@ -43,7 +43,7 @@ pub(crate) use class::{CLASSES, class_name};
 pub(crate) use directory::Directory;
 pub(crate) use error::{AskError, InvokeError};
 pub(crate) use gates::ask_gate;
-pub(crate) use invoke::HttpRequest;
+pub(crate) use invoke::{Answered, HttpRequest};
 pub(crate) use plan::ProcessPlan;
 pub(crate) use plugin_call::PluginFailureReason;
 pub(crate) use plugin_use::{Chain, PluginOutcome};

@@ -100,6 +100,21 @@ impl Faults {
         self.control.delayed_syncs()
     }
 
+    /// Makes writes of the logs of apps wait until [`Faults::end_hanging_logs`].
+    pub fn hang_logs(&self) {
+        self.control.set_logs_hang(true);
+    }
+
+    /// Ends the wait of the writes of logs.
+    pub fn end_hanging_logs(&self) {
+        self.control.set_logs_hang(false);
+    }
+
+    /// Returns the number of writes of logs that wait.
+    pub fn hanging_writes(&self) -> u64 {
+        self.control.hanging_writes()
+    }
+
     /// Sets the host's clock to this many hours after the clock of the machine.
     pub fn shift_clock_by_hours(&self, hours: i64) {
         self.control.set_clock_offset_s(hours * 3_600);

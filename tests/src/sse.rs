@@ -6,8 +6,8 @@ use serde_json::Value;
 /// The events of an address from now on.
 pub struct Followed {
     wire: Wire,
-    /// Received text that was not returned yet.
-    text: String,
+    /// Received bytes that were not returned yet. A piece may end within a character.
+    bytes: Vec<u8>,
 }
 
 impl Host {
@@ -17,12 +17,14 @@ impl Host {
     /// If it can't be followed.
     #[track_caller]
     pub fn follow(&self, path: &str) -> Followed {
-        let ask = Ask::get(format!("{path}?follow=true")).header("authorization", format!("Bearer {}", self.token));
+        let separator = if path.contains('?') { '&' } else { '?' };
+        let ask =
+            Ask::get(format!("{path}{separator}follow=true")).header("authorization", format!("Bearer {}", self.token));
         let mut wire = Wire::open(self.admin).expect("the API accepts connections");
         wire.ask(&ask).expect("it can be sent");
         let answer = wire.head().expect("an answer").expect(200);
         assert_eq!(answer.header("content-type"), Some("text/event-stream"), "{answer}");
-        Followed { wire, text: String::new() }
+        Followed { wire, bytes: Vec::new() }
     }
 }
 
@@ -36,18 +38,17 @@ impl Iterator for Followed {
     /// If the connection breaks.
     fn next(&mut self) -> Option<Value> {
         loop {
-            while let Some((line, rest)) = self.text.split_once('\n') {
-                let event = line.strip_prefix("data:").map(|data| serde_json::from_str(data).expect("events are JSON"));
+            while let Some(end) = self.bytes.iter().position(|&byte| byte == b'\n') {
+                let line: Vec<u8> = self.bytes.drain(..=end).collect();
+                let line = std::str::from_utf8(&line).expect("events are text").trim_end();
                 if line == "event: end" {
                     return None;
                 }
-                self.text = rest.to_owned();
-                if event.is_some() {
-                    return event;
+                if let Some(data) = line.strip_prefix("data:") {
+                    return Some(serde_json::from_str(data).expect("events are JSON"));
                 }
             }
-            let piece = self.wire.piece().expect("the stream of events continues")?;
-            self.text.push_str(&String::from_utf8_lossy(&piece));
+            self.bytes.extend(self.wire.piece().expect("the stream of events continues")?);
         }
     }
 }

@@ -121,6 +121,7 @@ impl fmt::Display for Round {
                 DiskError::Read | DiskError::ReadOfApps | DiskError::ReadOfBlobs => {
                     write!(out, "{during} failed reads, ")?
                 }
+                DiskError::LogsFull | DiskError::LogsReadOnly => write!(out, "{during} failed writes of logs, ")?,
             }
         }
         out.write_str(match self.loss {

@@ -5,6 +5,7 @@ use crate::{relay, storms};
 use isopod_sdk::prelude::*;
 use std::hash::{BuildHasher, RandomState};
 use std::hint::black_box;
+use std::io::Write;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -37,6 +38,12 @@ pub async fn act(request: Request) -> Result<Response> {
         "/handles" => return Ok(Response::text(format!("{} handles", hold_handles(number("count", u64::MAX)?)))),
         "/log-flood" => log_flood(number("lines", 1_000_000)?, number("bytes", 100)?),
         "/log-line" => println!("{}", text("text")?),
+        "/log-at" => {
+            let level = text("level")?.parse::<log::Level>().ok().or_status(400, "the level is unknown")?;
+            // Without a context, the message is the whole line.
+            log::log!(target: "", level, "{}", text("text")?);
+        }
+        "/log-bytes" => log_bytes(&text("hex")?)?,
         "/kv-flood" => return kv_flood(number("bytes", 1 << 20)?),
         "/config" => return Ok(Response::text(isopod_sdk::config::require(&text("name")?)?)),
         "/fetch" => return relay::relay(&request).await,
@@ -159,6 +166,16 @@ fn log_flood(lines: u64, bytes: u64) {
         eprintln!("err {index} {line}");
         log::info!("log {index} {line}");
     }
+}
+
+/// Writes a line of bytes, which needn't be UTF-8.
+fn log_bytes(hex: &str) -> Result<()> {
+    let digits = hex.as_bytes().as_chunks::<2>().0;
+    let byte = |digits: &[u8; 2]| -> Result<u8> { Ok(u8::from_str_radix(std::str::from_utf8(digits)?, 16)?) };
+    let mut line = digits.iter().map(byte).collect::<Result<Vec<u8>>>()?;
+    line.push(b'\n');
+    std::io::stdout().write_all(&line)?;
+    Ok(())
 }
 
 fn kv_flood(bytes: u64) -> Result<Response> {

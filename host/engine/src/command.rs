@@ -5,9 +5,11 @@ use wasmtime::Store;
 
 impl Program {
     /// Runs the component's `wasi:cli/run` to its end and returns its exit status. There is no
-    /// deadline: the caller cancels the run by dropping the future.
-    pub async fn run(&self) -> Result<i32, Fault> {
+    /// deadline: the caller cancels the run by dropping the future. The lines of the run have the
+    /// given instance id.
+    pub async fn run(&self, id: &str) -> Result<i32, Fault> {
         let mut instance = Instance::start(self).await?;
+        instance.set_id(id);
         instance.begin("");
         let outcome = match self.engine().flavour_of(self.info()) {
             Flavour::Concurrent if self.info().exports.iter().any(|name| name.starts_with("wasi:cli/run@0.3.")) => {

@@ -121,8 +121,8 @@ impl HostState {
         let text =
             format!("events to the app `{app}` are not granted: add \"{app}\" to events under [grants] in isopod.toml");
         let stream = Stream::Log(Level::Warn);
-        self.request.with(|request_id| {
-            self.sandbox.output.line(OutputLine { stream, context: "isopod", request_id, text: &text });
+        self.call.with(|origin| {
+            self.sandbox.output.line(OutputLine { stream, context: "isopod", origin, text: &text });
         });
         EmitError::Denied(text)
     }

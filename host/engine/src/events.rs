@@ -53,6 +53,7 @@ impl Instance {
         let program = self.program.clone();
         let export = program.exports().events.as_ref().ok_or(Undelivered::NotExported)?;
         self.begin(request_id);
+        self.store.data_mut().call.set_event(&event.id);
         self.call_handler(export, event).await.map_err(Undelivered::Failed)
     }
 

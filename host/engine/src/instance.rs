@@ -97,6 +97,11 @@ impl Instance {
         &self.program
     }
 
+    /// Sets the id that the lines of this instance have.
+    pub fn set_id(&mut self, id: &str) {
+        self.store.data_mut().call.set_instance(id);
+    }
+
     /// Returns the guest's memory in use, in bytes.
     pub fn memory_bytes(&self) -> usize {
         self.store.data().memory_bytes()

@@ -97,8 +97,8 @@ pub use program::{FrozenProgram, Program};
 pub use provider_call::{ProviderCall, ProviderError, ProviderErrorKind, ProviderResults};
 pub use response_body::{ResponseBody, ResponseEnd};
 pub use sandbox::{
-    EmitError, EventSink, Folder, KeyValue, KvError, Level, Output, OutputLine, Providers, Sandbox, Screen, Stdio,
-    Stream, ValueVersion,
+    EmitError, EventSink, Folder, KeyValue, KvError, Level, Origin, Output, OutputLine, Providers, Sandbox, Screen,
+    Stdio, Stream, ValueVersion,
 };
 pub use snapshot::{Preparation, Snapshot};
 pub use transaction::{Effects, EffectsCharge, KeyRead, KeyWrite};

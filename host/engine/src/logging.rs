@@ -2,9 +2,11 @@
 //! level. Never stores a line.
 
 use crate::{
+    output::CUT_MARK,
     sandbox::{Level, OutputLine, Stream},
     state::HostState,
 };
+use std::borrow::Cow;
 use wasmtime::component::{HasSelf, Linker};
 
 mod generated {
@@ -29,10 +31,29 @@ impl logging::Host for HostState {
             logging::Level::Critical => Level::Critical,
         };
         let longest = usize::try_from(self.sandbox.limits.log_line_bytes).unwrap_or(usize::MAX);
-        let text = &message[..message.floor_char_boundary(longest)];
+        let text = cut(&message, longest);
         let context = &context[..context.floor_char_boundary(longest)];
-        self.request.with(|request_id| {
-            self.sandbox.output.line(OutputLine { stream: Stream::Log(level), context, request_id, text });
+        self.call.with(|origin| {
+            self.sandbox.output.line(OutputLine { stream: Stream::Log(level), context, origin, text: &text });
         });
+    }
+}
+
+/// Truncates a message at a character boundary, and marks the cut.
+fn cut(message: &str, bytes_max: usize) -> Cow<'_, str> {
+    match message.get(..message.floor_char_boundary(bytes_max)) {
+        Some(kept) if kept.len() < message.len() => Cow::Owned(format!("{kept}{CUT_MARK}")),
+        Some(_) | None => Cow::Borrowed(message),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_message_is_cut_and_marked() {
+        assert_eq!(cut("äöü", 6), "äöü");
+        assert_eq!(cut("äöü", 5), "äö … (line cut)");
     }
 }

@@ -3,13 +3,13 @@
 
 use crate::{
     limits,
-    sandbox::{Output, OutputLine, Screen, Stream},
+    sandbox::{Origin, Output, OutputLine, Screen, Stream},
 };
 use bytes::Bytes;
 use std::{
     io,
     pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll},
 };
 use tokio::io::AsyncWrite;
@@ -18,6 +18,9 @@ use wasmtime_wasi::{
     p2::{OutputStream, Pollable, StreamResult},
 };
 
+/// The end of a line that exceeds the limit.
+pub(crate) const CUT_MARK: &str = " … (line cut)";
+
 /// One output stream of one instance.
 #[derive(Clone)]
 pub(crate) struct LineSink {
@@ -25,22 +28,46 @@ pub(crate) struct LineSink {
     sink: Arc<dyn Output>,
     line_bytes_max: usize,
     shared: Arc<Mutex<Buffer>>,
-    request: RequestId,
+    call: CurrentCall,
 }
 
-/// The id of the request that an instance is serving, shared with its output streams.
+/// The origin of an instance's output, shared with its output streams: the instance's id, and the
+/// request or event that it is serving.
 #[derive(Clone, Default)]
-pub(crate) struct RequestId(Arc<Mutex<String>>);
+pub(crate) struct CurrentCall(Arc<Mutex<Ids>>);
 
-impl RequestId {
-    pub(crate) fn set(&self, id: &str) {
-        let mut current = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        current.clear();
-        current.push_str(id);
+#[derive(Default)]
+struct Ids {
+    instance: String,
+    request: String,
+    event: String,
+}
+
+impl CurrentCall {
+    /// Sets the id of the instance.
+    pub(crate) fn set_instance(&self, id: &str) {
+        id.clone_into(&mut self.lock().instance);
     }
 
-    pub(crate) fn with<R>(&self, read: impl FnOnce(&str) -> R) -> R {
-        read(&self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    /// Begins a call for a request. An empty id ends the call.
+    pub(crate) fn set_request(&self, id: &str) {
+        let mut ids = self.lock();
+        id.clone_into(&mut ids.request);
+        ids.event.clear();
+    }
+
+    /// Sets the event that the current call delivers.
+    pub(crate) fn set_event(&self, id: &str) {
+        id.clone_into(&mut self.lock().event);
+    }
+
+    pub(crate) fn with<R>(&self, read: impl FnOnce(Origin<'_>) -> R) -> R {
+        let ids = self.lock();
+        read(Origin { instance: &ids.instance, request_id: &ids.request, event_id: &ids.event })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Ids> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -52,8 +79,8 @@ struct Buffer {
 }
 
 impl LineSink {
-    pub(crate) fn new(stream: Stream, sink: Arc<dyn Output>, line_bytes_max: usize, request: RequestId) -> Self {
-        Self { stream, sink, line_bytes_max, shared: Arc::default(), request }
+    pub(crate) fn new(stream: Stream, sink: Arc<dyn Output>, line_bytes_max: usize, call: CurrentCall) -> Self {
+        Self { stream, sink, line_bytes_max, shared: Arc::default(), call }
     }
 
     fn write(&self, mut bytes: &[u8]) {
@@ -75,11 +102,11 @@ impl LineSink {
     fn emit(&self, buffer: &mut Buffer) {
         let mut text = String::from_utf8_lossy(&buffer.line).into_owned();
         if buffer.cut {
-            text.push_str(" … (line cut)");
+            text.push_str(CUT_MARK);
         }
         let line = text.trim_end_matches('\r');
-        self.request.with(|request_id| {
-            self.sink.line(OutputLine { stream: self.stream, context: "", request_id, text: line });
+        self.call.with(|origin| {
+            self.sink.line(OutputLine { stream: self.stream, context: "", origin, text: line });
         });
         buffer.line.clear();
         buffer.cut = false;
@@ -188,7 +215,7 @@ mod tests {
 
     fn written(parts: &[&str]) -> Vec<String> {
         let sink = Arc::new(Kept::default());
-        let lines = LineSink::new(Stream::Stdout, Arc::clone(&sink) as Arc<dyn Output>, 8, RequestId::default());
+        let lines = LineSink::new(Stream::Stdout, Arc::clone(&sink) as Arc<dyn Output>, 8, CurrentCall::default());
         parts.iter().for_each(|part| lines.write(part.as_bytes()));
         lines.flush_partial();
         std::mem::take(&mut *sink.0.lock().unwrap())

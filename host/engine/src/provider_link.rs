@@ -43,7 +43,7 @@ async fn call(
     };
     state.account.begin_call();
     state.hold_values(arguments)?;
-    let request_id = state.request.with(str::to_owned);
+    let request_id = state.call.with(|origin| origin.request_id.to_owned());
     let caller = Arc::from(state.sandbox.app.as_str());
     let call = ProviderCall { interface, function, caller, arguments: arguments.to_vec(), results: results.len() };
     let ProviderResults(values) = providers.call(call, &request_id).await?;

@@ -81,9 +81,19 @@ pub struct OutputLine<'a> {
     pub stream: Stream,
     /// The logging context that the guest named; empty if none.
     pub context: &'a str,
-    /// The id of the request or event that the guest was serving; empty outside a call.
-    pub request_id: &'a str,
+    pub origin: Origin<'a>,
     pub text: &'a str,
+}
+
+/// Which instance wrote a line, and for which request or event.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Origin<'a> {
+    /// Empty while the instance starts, since it has no id yet.
+    pub instance: &'a str,
+    /// The id of the request or of the event's delivery; empty outside a call.
+    pub request_id: &'a str,
+    /// The id of the event that the guest was handling; empty outside a delivery.
+    pub event_id: &'a str,
 }
 
 /// How a line was written.

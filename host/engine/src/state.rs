@@ -11,7 +11,7 @@ use crate::{
     keyvalue::KeyValueHost,
     limits,
     outbound::Outbound,
-    output::{LineSink, RequestId, SinkStream, TerminalSink},
+    output::{CurrentCall, LineSink, SinkStream, TerminalSink},
     purity::{CheckedRandom, LaterClock, PurityCheck},
     sandbox::{Sandbox, Stream},
     transaction::{Effects, Transaction},
@@ -31,7 +31,7 @@ pub(crate) struct HostState {
     pub(crate) keyvalue: KeyValueHost,
     pub(crate) config: Arc<WasiConfigVariables>,
     pub(crate) sandbox: Arc<Sandbox>,
-    pub(crate) request: RequestId,
+    pub(crate) call: CurrentCall,
     pub(crate) denied: Option<Denied>,
     /// The app on whose behalf a provider runs the current call.
     pub(crate) caller: Option<Arc<str>>,
@@ -67,10 +67,10 @@ pub(crate) struct Parts<'a> {
 impl HostState {
     pub(crate) fn new(program: Parts<'_>) -> wasmtime::Result<Self> {
         let sandbox = Arc::clone(program.sandbox);
-        let request = RequestId::default();
+        let call = CurrentCall::default();
         let line_bytes_max = usize::try_from(sandbox.limits.log_line_bytes).unwrap_or(usize::MAX);
         let stdio = [Stream::Stdout, Stream::Stderr]
-            .map(|stream| LineSink::new(stream, Arc::clone(&sandbox.output), line_bytes_max, request.clone()));
+            .map(|stream| LineSink::new(stream, Arc::clone(&sandbox.output), line_bytes_max, call.clone()));
         let mut table = ResourceTable::new();
         table.set_max_capacity(limits::HANDLES_MAX);
         let mut http = WasiHttpCtx::new();
@@ -84,7 +84,7 @@ impl HostState {
             table,
             keyvalue: KeyValueHost::new(sandbox.keyvalue.clone()),
             config: Arc::clone(program.config),
-            request,
+            call,
             denied: None,
             caller: None,
             assets: None,
@@ -129,7 +129,7 @@ impl HostState {
 
     /// Marks the start of a call.
     pub(crate) fn begin(&mut self, request_id: &str) {
-        self.request.set(request_id);
+        self.call.set_request(request_id);
         self.denied = None;
     }
 
@@ -139,7 +139,7 @@ impl HostState {
         self.counters = None;
         self.assets = None;
         self.stdio.iter().for_each(LineSink::flush_partial);
-        self.request.set("");
+        self.call.set_request("");
     }
 
     /// Marks the guest's last call as done: from now on its memory is only read.

@@ -7,6 +7,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::limits::PROCESS_NAME_CHARS_MAX;
 use crate::names::ProcessName;
 
 /// Thirty-two characters that are hard to confuse when read aloud: no `i`, `l`, `o` or `u`.
@@ -16,6 +17,8 @@ const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
 const PUSH_CHARS: usize = 10;
 /// Number of characters after the process name of an instance id.
 const INSTANCE_CHARS: usize = 5;
+/// Number of characters of the longest instance id.
+const INSTANCE_ID_CHARS_MAX: usize = PROCESS_NAME_CHARS_MAX + 1 + INSTANCE_CHARS;
 /// Number of characters of a request id.
 const REQUEST_CHARS: usize = 16;
 
@@ -106,22 +109,38 @@ impl FromStr for PushId {
 
 text_id_traits!(PushId);
 
-/// The id of an instance, such as `web-7f3k2`: its process type and five random characters.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+/// The id of an instance, such as `web-7f3k2`: its process type and five random characters. It
+/// needs no allocation, since every request and every line of a log refers to one.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct InstanceId(String);
+pub struct InstanceId {
+    /// The text, followed by zeros.
+    text: [u8; INSTANCE_ID_CHARS_MAX],
+    length: u8,
+}
 
 impl InstanceId {
     /// Creates an id for an instance of `process` from five random bytes.
     pub fn from_random(process: &ProcessName, random: [u8; INSTANCE_CHARS]) -> Self {
-        let mut text = format!("{process}-");
-        text.extend(random.iter().map(|byte| char::from(character(*byte))));
-        Self(text)
+        let random = random.map(character);
+        Self::of_parts([process.as_str().as_bytes(), b"-", &random])
+    }
+
+    /// Joins the parts of an id, which fit.
+    fn of_parts(parts: [&[u8]; 3]) -> Self {
+        let (mut text, mut length) = ([0; INSTANCE_ID_CHARS_MAX], 0);
+        for (place, byte) in text.iter_mut().zip(parts.into_iter().flatten()) {
+            *place = *byte;
+            length += 1;
+        }
+        Self { text, length }
     }
 
     /// Returns the id as text.
+    #[expect(clippy::expect_used, reason = "a process name and the alphabet are ASCII; both constructors check it")]
     pub fn as_str(&self) -> &str {
-        &self.0
+        let text = &self.text[..usize::from(self.length)];
+        std::str::from_utf8(text).expect("a process name and the alphabet are ASCII; both constructors check it")
     }
 
     /// Returns the process type of the instance.
@@ -130,7 +149,8 @@ impl InstanceId {
         reason = "an instance id starts with a valid process name; both constructors check it"
     )]
     pub fn process(&self) -> ProcessName {
-        let name = &self.0[..self.0.len() - INSTANCE_CHARS - 1];
+        let text = self.as_str();
+        let name = &text[..text.len() - INSTANCE_CHARS - 1];
         name.parse().expect("an instance id starts with a valid process name; both constructors check it")
     }
 }
@@ -142,7 +162,16 @@ impl FromStr for InstanceId {
         let valid = text.rsplit_once('-').is_some_and(|(process, rest)| {
             process.parse::<ProcessName>().is_ok() && rest.len() == INSTANCE_CHARS && all_in_alphabet(rest)
         });
-        if valid { Ok(Self(text.to_owned())) } else { Err(error("instance id", text, "web-7f3k2")) }
+        if !valid {
+            return Err(error("instance id", text, "web-7f3k2"));
+        }
+        Ok(Self::of_parts([text.as_bytes(), b"", b""]))
+    }
+}
+
+impl fmt::Debug for InstanceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "InstanceId({:?})", self.as_str())
     }
 }
 

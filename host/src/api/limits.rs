@@ -168,3 +168,6 @@ pub(crate) const STATUS_PATTERNS_MAX: usize = 256;
 
 /// Characters of the title of the public status page. Settings with a longer one are refused.
 pub(crate) const STATUS_TITLE_CHARS_MAX: usize = 100;
+
+/// Bytes of a text to search for in a log. A longer text is refused.
+pub(crate) const LOG_SEARCH_TEXT_BYTES_MAX: usize = 1024;

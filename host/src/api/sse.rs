@@ -39,6 +39,8 @@ pub(crate) enum EndReason {
     TokenRevoked,
     /// The token of the stream expired.
     TokenExpired,
+    /// The latest time that the client asked for has passed.
+    UntilPassed,
 }
 
 impl From<EndedBy> for EndReason {

@@ -12,9 +12,9 @@ use super::{limits, output};
 /// The pause between two attempts to reconnect.
 const RETRY_EVERY: Duration = Duration::from_millis(500);
 
-/// Passes the events of a stream to `show`, starting after the event `after`, until the app is
-/// destroyed or the stream can't be reopened; both are failures. Calls `reconnected` after each
-/// gap.
+/// Passes the events of a stream to `show`, starting after the event `after`, until its end time.
+/// It is a failure if the app is destroyed before, or if the stream can't be reopened. Calls
+/// `reconnected` after each gap.
 pub(crate) fn follow(
     client: &Client,
     app: &AppName,
@@ -35,7 +35,7 @@ pub(crate) fn follow(
             is_silent = false;
         }
         if let Some(end) = events.end() {
-            return Err(ended(app, end));
+            return ended(app, end);
         }
         gap.ended(opened, is_silent, Instant::now());
         events = reopen(client, app, &path, events.last_id(), &gap)?;
@@ -76,10 +76,11 @@ fn created_at(client: &Client, app: &AppName) -> Result<String, Failure> {
     Ok(output::field(&client.get(&format!("/v1/apps/{app}"))?.success()?, "created_at"))
 }
 
-/// Returns the failure that the host's final event reports, by the reason in its data.
-fn ended(app: &AppName, data: &str) -> Failure {
+/// Returns the result of a stream, by the reason in the host's final event.
+fn ended(app: &AppName, data: &str) -> Result<(), Failure> {
     let reason = serde_json::from_str::<serde_json::Value>(data).unwrap_or_default();
-    match reason["reason"].as_str() {
+    Err(match reason["reason"].as_str() {
+        Some("until-passed") => return Ok(()),
         Some("token-revoked") => Failure::new(format!("the token used to follow {app} was revoked"))
             .next("set ISOPOD_TOKEN to another token"),
         Some("token-expired") => {
@@ -87,7 +88,7 @@ fn ended(app: &AppName, data: &str) -> Failure {
         }
         // Hosts of earlier versions send no other reason.
         _ => destroyed(app),
-    }
+    })
 }
 
 fn destroyed(app: &AppName) -> Failure {
@@ -129,9 +130,11 @@ mod tests {
     #[test]
     fn the_reason_of_the_final_event_is_reported() {
         let app = "shop".parse().expect("a valid name");
-        assert!(ended(&app, r#"{"reason":"app-destroyed"}"#).text().contains("was destroyed"));
-        assert!(ended(&app, r#"{"reason":"token-revoked"}"#).text().contains("was revoked"));
-        assert!(ended(&app, r#"{"reason":"token-expired"}"#).text().contains("expired"));
+        let failure = |data: &str| ended(&app, data).err().map(|failure| failure.text()).unwrap_or_default();
+        assert!(failure(r#"{"reason":"app-destroyed"}"#).contains("was destroyed"));
+        assert!(failure(r#"{"reason":"token-revoked"}"#).contains("was revoked"));
+        assert!(failure(r#"{"reason":"token-expired"}"#).contains("expired"));
+        assert!(ended(&app, r#"{"reason":"until-passed"}"#).is_ok());
     }
 
     #[test]

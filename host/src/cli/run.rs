@@ -44,7 +44,7 @@ async fn execute(args: Args) -> Result<ExitCode> {
     let mut sandbox = args.granted.sandbox(&name, argv, Arc::new(Terminal));
     sandbox.stdio = Some(screen::stdio());
     let program = engine.program(&component, sandbox)?;
-    match program.run().await {
+    match program.run("").await {
         Ok(code) => Ok(ExitCode::from(u8::try_from(code).unwrap_or(1))),
         Err(fault) => {
             print_backtrace(&fault);

@@ -27,7 +27,7 @@ use crate::{
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header, request::Parts, uri::PathAndQuery};
 use isopod_engine::{ResponseBody, ResponseEnd};
-use isopod_policy::{AppName, ReleaseNumber, RequestId};
+use isopod_policy::{AppName, InstanceId, ReleaseNumber, RequestId};
 use std::{
     sync::Arc,
     time::{Duration, Instant},
@@ -127,22 +127,10 @@ impl Shared {
         }
         let (method, version, path) = (head.method.clone(), head.version, head.uri.path_and_query().cloned());
         let path = path.unwrap_or_else(|| PathAndQuery::from_static("/"));
-        let line = AccessLine {
-            app: app.name(),
-            release: None,
-            request_id: id,
-            method: &method,
-            path: path.path(),
-            status: client_gone(),
-            duration: Duration::ZERO,
-            bytes: None,
-            fault: None,
-            plugin: None,
-        };
-        let mut plugin = None;
+        let line = line_of_gone(app.name(), id, &method, path.path());
         let pending = PendingRecord { access: &*self.access, app, line, started, streams: false };
         let wants_html = pages::wants_html(&head);
-        let (release, outcome) = match self.directory.serving(app).await {
+        let (release, delivered) = match self.directory.serving(app).await {
             Ok(running) => match (part, running.middleware()) {
                 (Part::Serving, None) => {
                     (running.release(), delivery::to_app(app, &running, None, (head, body), id).await)
@@ -151,21 +139,18 @@ impl Shared {
                 // for this.
                 (Part::Serving, Some(chain)) => {
                     let through = delivery::through(chain, &self.directory, app, &running, None, (head, body), id);
-                    let (outcome, by) = Box::pin(through).await;
-                    plugin = by;
-                    (running.release(), outcome)
+                    (running.release(), Box::pin(through).await)
                 }
                 (part @ (Part::Release(_) | Part::Instance(_)), _) => {
-                    let (release, (outcome, by)) = Box::pin(self.deliver_to_part(app, part, (head, body), id)).await;
-                    plugin = by;
-                    (release, outcome)
+                    Box::pin(self.deliver_to_part(app, part, (head, body), id)).await
                 }
             },
             Err(reason) => {
                 let problem = invoke_problem::unavailable(reason, Interface::Http).retry_after(5);
-                (None, Err(Box::new((problem, None))))
+                (None, Delivered::failed((problem, None)))
             }
         };
+        let Delivered { outcome, plugin, instance } = delivered;
         let (response, fault) = match outcome {
             Ok(mut response) => {
                 response_rules::strip_guest_fields(response.headers_mut());
@@ -182,11 +167,15 @@ impl Shared {
         match response.body_mut() {
             SentBody::Whole(body) if body.is_streamed() => {
                 let (access, app, duration) = (Arc::clone(&self.access), Arc::clone(app), pending.streams());
+                let served_by = (plugin, instance);
                 let streamed =
-                    StreamedRecord { access, app, release, request_id: id, method, path, status, duration, plugin };
+                    StreamedRecord { access, app, release, request_id: id, method, path, status, duration, served_by };
                 body.watch(move |end| streamed.complete(end));
             }
-            _ => pending.complete(AccessLine { release, status, bytes, fault, plugin: plugin.as_ref(), ..line }),
+            _ => {
+                let (plugin, instance) = (plugin.as_ref(), instance.as_ref());
+                pending.complete(AccessLine { release, status, bytes, fault, plugin, instance, ..line });
+            }
         }
         response
     }
@@ -234,12 +223,14 @@ struct StreamedRecord {
     path: PathAndQuery,
     status: StatusCode,
     duration: Duration,
-    plugin: Option<AppName>,
+    /// The plugin that responded, and the instance that got the request.
+    served_by: (Option<AppName>, Option<InstanceId>),
 }
 
 impl StreamedRecord {
     fn complete(&self, end: ResponseEnd) {
-        let Self { access, app, release, request_id, method, path, status, duration, plugin } = self;
+        let Self { access, app, release, request_id, method, path, status, duration, served_by } = self;
+        let (plugin, instance) = served_by;
         let line = AccessLine {
             app: app.name(),
             release: *release,
@@ -251,6 +242,7 @@ impl StreamedRecord {
             bytes: Some(end.bytes),
             fault: end.fault,
             plugin: plugin.as_ref(),
+            instance: instance.as_ref(),
         };
         record(&**access, app, line);
     }
@@ -260,6 +252,23 @@ fn record(access: &dyn AccessLog, app: &App, line: AccessLine<'_>) {
     // A line about a destroyed app could get into the log of a new app with the same name.
     if !app.is_destroyed() {
         access.request(line);
+    }
+}
+
+/// Returns the access line of a request whose client disconnects before the response.
+fn line_of_gone<'a>(app: &'a AppName, id: RequestId, method: &'a Method, path: &'a str) -> AccessLine<'a> {
+    AccessLine {
+        app,
+        release: None,
+        request_id: id,
+        method,
+        path,
+        status: client_gone(),
+        duration: Duration::ZERO,
+        bytes: None,
+        fault: None,
+        plugin: None,
+        instance: None,
     }
 }
 
@@ -291,19 +300,19 @@ impl Shared {
             Part::Instance(instance) => {
                 let running = app.with_instance(&instance);
                 if let Some(problem) = running.as_ref().and_then(|running| failure::not_http(running, &instance)) {
-                    return (running.and_then(|running| running.release()), (Err(Box::new((problem, None))), None));
+                    return (running.and_then(|running| running.release()), Delivered::failed((problem, None)));
                 }
                 (running, Some(instance))
             }
             Part::Release(release) => match self.directory.preview(app, release).await {
                 Ok(running) => (Some(running), None),
                 Err(PreviewError::Unknown(detail)) => {
-                    return (Some(release), (Err(Box::new((no_such_part(detail), None))), None));
+                    return (Some(release), Delivered::failed((no_such_part(detail), None)));
                 }
                 Err(PreviewError::Unavailable(detail)) => {
                     let title = "The release is unavailable";
                     let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "release-unavailable", title, detail);
-                    return (Some(release), (Err(Box::new((problem.retry_after(1), None))), None));
+                    return (Some(release), Delivered::failed((problem.retry_after(1), None)));
                 }
             },
         };
@@ -313,7 +322,7 @@ impl Shared {
                 let delivered = delivery::deliver(directory, app, &running, instance.as_ref(), request, id).await;
                 (running.release(), delivered)
             }
-            None => (None, (Err(Box::new((no_such_part("the instance does not exist".to_owned()), None))), None)),
+            None => (None, Delivered::failed((no_such_part("the instance does not exist".to_owned()), None))),
         }
     }
 }

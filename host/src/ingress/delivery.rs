@@ -8,7 +8,7 @@ use super::{
 use crate::{
     http::connections::DrainedBody,
     runtime::{
-        ActiveRelease, App, Chain, Directory, HttpRequest, InvokeError,
+        ActiveRelease, Answered, App, Chain, Directory, HttpRequest, InvokeError,
         middleware::{Asked, Completed, PluginFailure, RequestOutcome},
     },
 };
@@ -20,9 +20,26 @@ use isopod_policy::{AppName, InstanceId, RequestId};
 /// A request whose body hasn't been read.
 pub(super) type Received = (Box<Parts>, DrainedBody);
 
-/// The response to a request, or its failure, and the plugin that responded or failed in place of
-/// the app.
-pub(super) type Delivered = (Result<Response<ResponseBody>, Box<Failed>>, Option<AppName>);
+/// The outcome of a request.
+pub(super) struct Delivered {
+    /// The response, or why there is none.
+    pub(super) outcome: Result<Response<ResponseBody>, Box<Failed>>,
+    /// The plugin that responded or failed in place of the app.
+    pub(super) plugin: Option<AppName>,
+    /// The instance of the app that got the request.
+    pub(super) instance: Option<InstanceId>,
+}
+
+impl Delivered {
+    /// Returns the failure of a request that no instance got.
+    pub(super) fn failed(failed: Failed) -> Self {
+        Self::of_host(Err(Box::new(failed)))
+    }
+
+    fn of_host(outcome: Result<Response<ResponseBody>, Box<Failed>>) -> Self {
+        Self { outcome, plugin: None, instance: None }
+    }
+}
 
 /// Delivers a request to a release, or to one of its instances.
 pub(super) async fn deliver(
@@ -34,7 +51,7 @@ pub(super) async fn deliver(
     id: RequestId,
 ) -> Delivered {
     match running.middleware() {
-        None => (to_app(app, running, instance, request, id).await, None),
+        None => to_app(app, running, instance, request, id).await,
         Some(chain) => through(chain, directory, app, running, instance, request, id).await,
     }
 }
@@ -50,25 +67,26 @@ pub(super) async fn through(
     (head, body): Received,
     id: RequestId,
 ) -> Delivered {
-    let refused = |failure: PluginFailure| {
-        let failed = failure::plugin_failed(&failure, app.resources().is_dev());
-        (Err(Box::new(failed)), Some(failure.plugin))
+    let refused = |failure: PluginFailure, instance| {
+        let outcome = Err(Box::new(failure::plugin_failed(&failure, app.resources().is_dev())));
+        Delivered { outcome, plugin: Some(failure.plugin), instance }
     };
     let Asked { outcome, waiting } =
         chain.ask(app, directory, running.assets().map(|assets| &**assets), head, id).await;
-    let (answered, plugin) = match outcome {
-        RequestOutcome::Continue(head) => (to_app(app, running, instance, (head, body), id).await, None),
-        RequestOutcome::Respond { plugin, response } => (Ok(response), Some(plugin)),
-        RequestOutcome::Refuse(failure) => return refused(failure),
-        RequestOutcome::Fail(failure) => return (Err(Box::new(failure::assets_failed(&failure))), None),
+    let delivered = match outcome {
+        RequestOutcome::Continue(head) => to_app(app, running, instance, (head, body), id).await,
+        RequestOutcome::Respond { plugin, response } => {
+            Delivered { plugin: Some(plugin), ..Delivered::of_host(Ok(response)) }
+        }
+        RequestOutcome::Refuse(failure) => return refused(failure, None),
+        RequestOutcome::Fail(failure) => return Delivered::failed(failure::assets_failed(&failure)),
     };
-    let response = match answered {
-        Ok(response) => response,
-        Err(failed) => return (Err(failed), None),
-    };
+    let Delivered { outcome: Ok(response), plugin, instance } = delivered else { return delivered };
     match chain.complete(app, directory, waiting, response, id).await {
-        Ok(Completed { response, replaced_by }) => (Ok(response), replaced_by.or(plugin)),
-        Err(failure) => refused(failure),
+        Ok(Completed { response, replaced_by }) => {
+            Delivered { outcome: Ok(response), plugin: replaced_by.or(plugin), instance }
+        }
+        Err(failure) => refused(failure, instance),
     }
 }
 
@@ -79,28 +97,31 @@ pub(super) async fn to_app(
     instance: Option<&InstanceId>,
     (head, body): (Box<Parts>, DrainedBody),
     id: RequestId,
-) -> Result<Response<ResponseBody>, Box<Failed>> {
+) -> Delivered {
     let limit = running.program().body_limit();
     let body = if body.is_end_stream() {
         RequestBody::empty()
     } else {
         // Boxed, so that the future of a request without a body stays small.
-        Box::pin(body::take_in(&head.headers, body, limit, running, app.resources())).await?
+        match Box::pin(body::take_in(&head.headers, body, limit, running, app.resources())).await {
+            Ok(body) => body,
+            Err(failed) => return Delivered::failed(failed),
+        }
     };
     let monitor = body.monitor();
     let request = HttpRequest { head, body };
-    let answered = match instance {
+    let Answered { response, instance } = match instance {
         None => running.http(request, id).await,
         Some(instance) => Box::pin(running.http_on(instance, request, id)).await,
     };
-    match monitor.as_ref().and_then(BodyMonitor::fault) {
+    let outcome = match monitor.as_ref().and_then(BodyMonitor::fault) {
         // The client caused the failure, so the app's response to an incomplete body is discarded.
         Some(BadBody::TooLarge) => Err(failure::too_large(limit).into()),
         Some(BadBody::TooSlow) => {
             Err(failure::too_slow("the rest of the body did not arrive in time".to_owned()).into())
         }
         Some(BadBody::Broken { detail }) => Err(failure::broken(detail.clone()).into()),
-        None => answered.map_err(|refused| {
+        None => response.map_err(|refused| {
             let (problem, fault) = failure::explain(&refused);
             let problem = match refused {
                 // The SDK guarantees that a handler's error text appears only in the log. A crash
@@ -113,5 +134,6 @@ pub(super) async fn to_app(
             };
             Box::new((problem, fault))
         }),
-    }
+    };
+    Delivered { outcome, plugin: None, instance }
 }

@@ -2,7 +2,7 @@
 
 use http::{Method, StatusCode};
 use isopod_engine::Fault;
-use isopod_policy::{AppName, ReleaseNumber, RequestId};
+use isopod_policy::{AppName, InstanceId, ReleaseNumber, RequestId};
 use std::time::Duration;
 
 /// Receives one line per request. The I/O threads call it, so it must never block.
@@ -29,6 +29,8 @@ pub(crate) struct AccessLine<'a> {
     pub(crate) fault: Option<&'static str>,
     /// The plugin that responded or failed in place of the app.
     pub(crate) plugin: Option<&'a AppName>,
+    /// The instance of the app that got the request.
+    pub(crate) instance: Option<&'a InstanceId>,
 }
 
 impl AccessLine<'_> {

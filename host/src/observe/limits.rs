@@ -11,6 +11,14 @@ pub(crate) const LOG_QUEUE_LINES: usize = 8192;
 /// one app's flood doesn't displace the lines of other apps.
 pub(crate) const LOG_QUEUE_LINES_PER_APP: usize = 1024;
 
+/// Bytes of the messages of one app in the queue of the log writer. Further lines are dropped and
+/// counted.
+pub(crate) const LOG_QUEUE_BYTES_PER_APP: usize = 8 * 1024 * 1024;
+
+/// Bytes of the messages in the queue of the log writer, all apps together. Further lines are
+/// dropped and counted.
+pub(crate) const LOG_QUEUE_BYTES: usize = 64 * 1024 * 1024;
+
 /// How long the log writer gathers lines before it writes them, so that it wakes once for many
 /// lines. A reader's request ends the wait.
 pub(crate) const LOG_GATHERING_TIME: Duration = Duration::from_millis(5);
@@ -19,8 +27,17 @@ pub(crate) const LOG_GATHERING_TIME: Duration = Duration::from_millis(5);
 /// doesn't fill the queue.
 pub(crate) const LOG_GATHERED_LINES: usize = 64;
 
-/// Bytes of a line in an app's log. The rest is cut off, and the line ends with an ellipsis.
-pub(crate) const STORED_LINE_BYTES_MAX: usize = 8 * 1024;
+/// Bytes of a line of the host in an app's log. The rest is cut off, and the line ends with an
+/// ellipsis.
+pub(crate) const HOST_LINE_BYTES_MAX: usize = 8 * 1024;
+
+/// Bytes of a line of a guest in an app's log: the longest that `log_line` in a manifest allows,
+/// with its mark. The rest, such as a long context, is cut off, and the line ends with an ellipsis.
+pub(crate) const GUEST_LINE_BYTES_MAX: usize = 64 * 1024 + 64;
+
+/// Bytes of an event's id in a line of a log. The rest is cut off, and the id ends with an
+/// ellipsis.
+pub(crate) const LOG_EVENT_ID_BYTES_MAX: usize = 256;
 
 /// Bytes of a `dev` app's standard error for a failed request, as its error page shows it. The rest
 /// is cut off.
@@ -54,13 +71,45 @@ pub(crate) const LOG_FILES_OPEN: usize = 64;
 /// Lines that a subscriber of a log may lag behind. Then it reads the missed lines from the files.
 pub(crate) const LOG_FOLLOW_LINES: usize = 1024;
 
-/// Bytes of a log that a search for one page of lines reads before it stops at the end of a
-/// segment. The page then has the cursor at which the next search continues.
+/// Bytes of a message that the log writer passes to subscribers. They read longer lines from the
+/// file.
+pub(crate) const LOG_FOLLOW_LINE_BYTES_MAX: usize = HOST_LINE_BYTES_MAX;
+
+/// Segments of a log whose first lines are numbered for its subscribers. If more segments are begun
+/// while a subscriber doesn't read, it learns that lines were skipped, but not their number.
+pub(crate) const LOG_FOLLOW_SEGMENTS: usize = 1024;
+
+/// Bytes of a log that a search for one page of lines reads before it stops. The page then has the
+/// cursor at which the next search continues.
 pub(crate) const LOG_SEARCH_BYTES: u64 = 16 * 1024 * 1024;
 
+/// Bytes of the lines of one page. Then it has fewer lines than requested, and a next page.
+pub(crate) const LOG_PAGE_BYTES: u64 = 4 * 1024 * 1024;
+
+/// Bytes of a log that a search holds in memory beside the lines that it has found.
+pub(crate) const LOG_BLOCK_BYTES: u64 = 64 * 1024;
+
 /// Bytes of a log that a subscriber reads at a time. It reads the rest once these are sent to its
-/// client.
-pub(crate) const LOG_FOLLOW_READ_BYTES: u64 = 256 * 1024;
+/// client. No line is longer: in JSON, a message has up to six times its bytes.
+pub(crate) const LOG_READ_BYTES: usize = 512 * 1024;
+
+/// Bytes that a search by time reads, and counts, to skip a segment of lines that are too new.
+pub(crate) const LOG_TIME_BYTES: u64 = 4 * 1024;
+
+/// How far the times of neighbouring lines in a log may be out of order. A search by time skips a
+/// segment only if its lines are further outside the range.
+pub(crate) const LOG_TIME_SKEW_MAX: Duration = Duration::from_secs(60);
+
+/// Reads of logs that run at a time. Others wait, up to [`LOG_READ_WAIT`]: reads from a hanging
+/// disk must not occupy all threads for blocking work.
+pub(crate) const LOG_READS_MAX: usize = 4;
+
+/// Bytes of unwritten lines of one app at which the log writer writes them.
+pub(crate) const LOG_FLUSH_BYTES: usize = 1024 * 1024;
+
+/// Bytes of an app's buffer that the log writer keeps for its next lines. A larger buffer is
+/// shrunk.
+pub(crate) const LOG_BUFFER_KEPT_BYTES: usize = 64 * 1024;
 
 /// Apps in a serving thread's cache of logs and counters. Beyond it the cache is cleared.
 pub(crate) const ACCESS_APPS_CACHED: usize = 4096;

@@ -9,6 +9,7 @@ mod output;
 mod queue;
 mod read;
 mod request;
+mod segment;
 mod wake;
 mod writer;
 
@@ -17,25 +18,25 @@ use std::{
     path::Path,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::Ordering,
         mpsc::{SyncSender, TrySendError, sync_channel},
     },
 };
 
 use isopod_policy::AppName;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, Semaphore, oneshot};
 
 pub(crate) use self::{
     config::Config,
-    filter::LineFilter,
-    follow::Follower,
+    filter::{Level, LineFilter, SearchText},
+    follow::{FollowEnd, Follower},
     line::{LogLine, Stream},
     output::AppOutput,
     queue::AppLog,
     read::{Cursor, Page},
 };
 use self::{
-    queue::{Following, Gaps, Message},
+    queue::{Following, Gaps, Message, Totals},
     wake::Wake,
 };
 use crate::observe::limits;
@@ -62,7 +63,9 @@ struct Shared {
     room: Arc<Notify>,
     apps: Mutex<HashMap<AppName, Arc<AppLog>>>,
     gaps: Arc<Gaps>,
-    dropped: Arc<AtomicU64>,
+    totals: Arc<Totals>,
+    /// Permits for reads of files.
+    reads: Arc<Semaphore>,
 }
 
 /// The writer's thread.
@@ -75,17 +78,17 @@ impl Service {
     /// Starts the writer's thread, which runs until `stop`.
     pub(crate) fn start(config: Config) -> std::io::Result<Self> {
         let (queue, messages) = sync_channel(limits::LOG_QUEUE_LINES);
-        let dropped = Arc::new(AtomicU64::new(0));
+        let (totals, reads) = (Arc::default(), Arc::new(Semaphore::new(limits::LOG_READS_MAX)));
         let room = Arc::new(Notify::new());
         let gaps = Arc::<Gaps>::default();
-        let writer = writer::Writer::new(config.clone(), Arc::clone(&gaps), Arc::clone(&dropped), Arc::clone(&room));
+        let writer = writer::Writer::new(config.clone(), Arc::clone(&gaps), Arc::clone(&room));
         let wake = Arc::new(Wake::default());
         let woken = Arc::clone(&wake);
         let run = move || writer.run(&messages, &woken);
         let thread = std::thread::Builder::new().name("logs".to_owned()).spawn(run)?;
         wake.set_thread(thread.thread().clone());
         let apps = Mutex::default();
-        Ok(Self { thread, logs: Logs(Arc::new(Shared { config, queue, wake, room, apps, gaps, dropped })) })
+        Ok(Self { thread, logs: Logs(Arc::new(Shared { config, queue, wake, room, apps, gaps, totals, reads })) })
     }
 
     pub(crate) fn handle(&self) -> Logs {
@@ -110,9 +113,9 @@ impl Logs {
     pub(crate) fn app(&self, app: &AppName) -> Arc<AppLog> {
         let mut apps = self.0.apps.lock().unwrap_or_else(PoisonError::into_inner);
         let log = apps.entry(app.clone()).or_insert_with(|| {
-            let Shared { queue, wake, gaps, dropped, .. } = &*self.0;
-            let (wake, gaps, dropped) = (Arc::clone(wake), Arc::clone(gaps), Arc::clone(dropped));
-            Arc::new(AppLog::new(app.clone(), queue.clone(), wake, gaps, dropped))
+            let Shared { queue, wake, gaps, totals, .. } = &*self.0;
+            let (wake, gaps, totals) = (Arc::clone(wake), Arc::clone(gaps), Arc::clone(totals));
+            Arc::new(AppLog::new(app.clone(), queue.clone(), wake, gaps, totals))
         });
         Arc::clone(log)
     }
@@ -125,7 +128,7 @@ impl Logs {
 
     /// Returns the number of dropped lines of all apps since the start.
     pub(crate) fn dropped(&self) -> u64 {
-        self.0.dropped.load(Ordering::Relaxed)
+        self.0.totals.dropped.load(Ordering::Relaxed)
     }
 
     /// Returns the newest `limit` selected lines before `before` (or the end), oldest first. A page
@@ -174,7 +177,7 @@ impl Logs {
     }
 
     async fn read(&self, app: &AppName, filter: LineFilter, limit: usize, before: Cursor) -> Result<Page, LogsError> {
-        self.read_with(app, move |dir| read::page(dir, filter, limit, before)).await
+        self.read_with(app, move |dir| read::page(dir, &filter, limit, before)).await
     }
 
     async fn read_with<T: Send + 'static>(
@@ -182,11 +185,17 @@ impl Logs {
         app: &AppName,
         read: impl FnOnce(&Path) -> std::io::Result<T> + Send + 'static,
     ) -> Result<T, LogsError> {
-        let dir = self.0.config.folder(app);
-        let reading = tokio::task::spawn_blocking(move || read(&dir));
+        let (dir, reads) = (self.0.config.folder(app), Arc::clone(&self.0.reads));
+        let reading = async {
+            let permit = reads.acquire_owned().await.ok()?;
+            // The permit is returned after the read, which a hanging disk may delay beyond the
+            // timeout.
+            let reading = tokio::task::spawn_blocking(move || (read(&dir), permit).0);
+            reading.await.ok()
+        };
         match tokio::time::timeout(limits::LOG_READ_WAIT, reading).await {
-            Ok(Ok(read)) => Ok(read?),
-            Ok(Err(_)) | Err(_) => Err(LogsError::Unavailable),
+            Ok(Some(read)) => Ok(read?),
+            Ok(None) | Err(_) => Err(LogsError::Unavailable),
         }
     }
 
@@ -257,7 +266,7 @@ mod tests {
         let logs = service.handle();
         let log = logs.app(&name("hello"));
         let [wanted, other] = [1, 2].map(isopod_policy::RequestId::from_random);
-        let filter = LineFilter { request_id: Some(wanted) };
+        let filter = LineFilter { request_id: Some(wanted), ..LineFilter::default() };
         let line = |text: String, id: isopod_policy::RequestId| {
             log.write(LogLine { request_id: Some(id.to_string()), ..LogLine::host(log.app(), text) });
         };
@@ -266,17 +275,19 @@ mod tests {
             line(format!("other {number}"), other);
             log.write(LogLine::host(log.app(), "of no request".to_owned()));
         }
-        let mut follower = Follower::of_newest(logs.clone(), Arc::clone(&log), filter, 1).await.expect("follows");
+        let mut follower =
+            Follower::of_newest(logs.clone(), Arc::clone(&log), filter.clone(), 1).await.expect("follows");
         line("other 4".to_owned(), other);
         line("wanted 4".to_owned(), wanted);
         assert_eq!(next(&mut follower).await, "wanted 3");
         assert_eq!(next(&mut follower).await, "wanted 4");
-        let newest = logs.page(&name("hello"), filter, 3, None).await.expect("reads");
+        let newest = logs.page(&name("hello"), filter.clone(), 3, None).await.expect("reads");
         assert_eq!(messages(&newest), ["wanted 2", "wanted 3", "wanted 4"]);
-        let older = logs.page(&name("hello"), filter, 3, newest.next).await.expect("reads");
+        let older = logs.page(&name("hello"), filter.clone(), 3, newest.next).await.expect("reads");
         assert_eq!((messages(&older), older.next), (vec!["wanted 0", "wanted 1"], None));
         line("wanted 5".to_owned(), wanted);
-        let mut later = Follower::after(logs.clone(), Arc::clone(&log), filter, newest.end).await.expect("follows");
+        let mut later =
+            Follower::after(logs.clone(), Arc::clone(&log), filter.clone(), newest.end).await.expect("follows");
         assert_eq!(next(&mut later).await, "wanted 5", "the stream continues after the page");
         service.stop();
     }
@@ -290,17 +301,17 @@ mod tests {
         let wanted = isopod_policy::RequestId::from_random(1);
         log.write(LogLine { request_id: Some(wanted.to_string()), ..LogLine::host(log.app(), "first".to_owned()) });
         let lines =
-            usize::try_from(limits::LOG_SEARCH_BYTES).expect("a small number") / limits::STORED_LINE_BYTES_MAX + 300;
+            usize::try_from(limits::LOG_SEARCH_BYTES).expect("a small number") / limits::HOST_LINE_BYTES_MAX + 300;
         for number in 0..lines {
-            log.write(LogLine::host(log.app(), "x".repeat(limits::STORED_LINE_BYTES_MAX)));
+            log.write(LogLine::host(log.app(), "x".repeat(limits::HOST_LINE_BYTES_MAX)));
             if number % (limits::LOG_QUEUE_LINES_PER_APP / 2) == 0 {
                 logs.end(log.app()).await.expect("the writer answers");
             }
         }
-        let filter = LineFilter { request_id: Some(wanted) };
-        let newest = logs.page(&name("hello"), filter, 3, None).await.expect("reads");
+        let filter = LineFilter { request_id: Some(wanted), ..LineFilter::default() };
+        let newest = logs.page(&name("hello"), filter.clone(), 3, None).await.expect("reads");
         assert!(newest.items.is_empty() && newest.next.is_some());
-        let older = logs.page(&name("hello"), filter, 3, newest.next).await.expect("reads");
+        let older = logs.page(&name("hello"), filter.clone(), 3, newest.next).await.expect("reads");
         assert_eq!(messages(&older), ["first"]);
         service.stop();
     }
@@ -371,11 +382,51 @@ mod tests {
         let place = logs.end(log.app()).await.expect("the writer answers").end;
         write_all(&logs, &log, 0..1_000).await;
         let mut follower = Follower::after(logs, log, LineFilter::default(), place).await.expect("follows");
-        assert!(next(&mut follower).await.contains("lines were skipped here"));
+        assert!(next(&mut follower).await.starts_with("lines were skipped here"));
         let mut last = next(&mut follower).await;
         while last != "line 999" {
             last = next(&mut follower).await;
         }
+        service.stop();
+    }
+
+    #[tokio::test]
+    async fn a_connected_follower_learns_how_many_lines_were_removed_unread() {
+        let dir = tempfile::tempdir().expect("makes a folder");
+        let service = start(dir.path(), 4 << 10, 16 << 10);
+        let logs = service.handle();
+        let log = logs.app(&name("hello"));
+        log.write(LogLine::host(log.app(), "before".to_owned()));
+        let mut follower =
+            Follower::of_newest(logs.clone(), Arc::clone(&log), LineFilter::default(), 0).await.expect("follows");
+        for lines in [0..3_000, 3_000..6_000] {
+            write_all(&logs, &log, lines.clone()).await;
+            let report = next(&mut follower).await;
+            let skipped = report.strip_suffix(" lines were skipped here: they were removed before they were read");
+            let skipped: usize = skipped.and_then(|number| number.parse().ok()).expect(&report);
+            let mut first = lines.start + skipped;
+            while first < lines.end {
+                assert_eq!(next(&mut follower).await, format!("line {first}"));
+                first += 1;
+            }
+        }
+        service.stop();
+    }
+
+    #[tokio::test]
+    async fn a_removed_folder_is_created_again_and_positions_never_recur() {
+        let dir = tempfile::tempdir().expect("makes a folder");
+        let service = start(dir.path(), 1 << 20, 4 << 20);
+        let logs = service.handle();
+        let log = logs.app(&name("hello"));
+        log.write(LogLine::host(log.app(), "before".to_owned()));
+        let mut follower =
+            Follower::of_newest(logs.clone(), Arc::clone(&log), LineFilter::default(), 0).await.expect("follows");
+        std::fs::remove_dir_all(dir.path().join("hello")).expect("it can be removed");
+        log.write(LogLine::host(log.app(), "after".to_owned()));
+        assert_eq!(next(&mut follower).await, "after");
+        let page = logs.page(&name("hello"), LineFilter::default(), 10, None).await.expect("reads");
+        assert_eq!((messages(&page), logs.dropped()), (vec!["after"], 0));
         service.stop();
     }
 
@@ -398,6 +449,7 @@ mod tests {
             bytes: None,
             fault: None,
             plugin: None,
+            instance: None,
         };
         // At least twice the rate limit of any two seconds that the loop may touch.
         let sent = 5 * u64::from(limits::LOG_ACCESS_LINES_PER_SECOND);
@@ -455,7 +507,7 @@ mod tests {
         let mut behind = Follower::after(logs.clone(), log, LineFilter::default(), place).await.expect("follows");
         logs.forget(&name("hello")).await;
         for follower in [&mut at_end, &mut behind] {
-            assert!(follower.next().await.is_none() && follower.is_of_destroyed());
+            assert_eq!(follower.next().await.err(), Some(FollowEnd::Destroyed));
         }
         service.stop();
     }

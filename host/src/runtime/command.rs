@@ -9,7 +9,7 @@ use super::{
     supervisor::{CrashReport, report_crash},
 };
 use crate::runtime::limits;
-use isopod_engine::{Fault, Level, OutputLine, Program, Stream};
+use isopod_engine::{Fault, Level, Origin, OutputLine, Program, Stream};
 use isopod_executor::Class;
 use isopod_policy::{InstanceId, Isolation, Next, Overlap, Process, ProcessName, ReleaseNumber, Restarts, Scale};
 use std::{
@@ -145,14 +145,15 @@ impl Command {
 
     async fn run(&self, copy: usize) -> Result<i32, Fault> {
         let Some(copy) = self.copies.get(copy) else { return Ok(0) };
-        let cpu = {
+        let (id, cpu) = {
             let mut state = copy.lock();
             state.is_running = true;
             state.record.requests += 1;
-            state.record.cpu.clone()
+            (state.record.id.clone(), state.record.cpu.clone())
         };
         let program = self.program.clone();
-        let run = self.resources.run(Class::Push, &self.program, Box::pin(async move { program.run().await }));
+        let run =
+            self.resources.run(Class::Push, &self.program, Box::pin(async move { program.run(id.as_str()).await }));
         let outcome = tokio::select! {
             (outcome, _) = run.counted_in(cpu) => outcome,
             () = copy.restart.notified() => Ok(0),
@@ -190,7 +191,7 @@ impl Command {
 
     fn log(&self, text: &str) {
         let stream = Stream::Log(Level::Info);
-        self.program.sandbox().output.line(OutputLine { stream, context: "isopod", request_id: "", text });
+        self.program.sandbox().output.line(OutputLine { stream, context: "isopod", origin: Origin::default(), text });
     }
 }
 

@@ -14,8 +14,8 @@ use futures::FutureExt;
 use http::{Request, Response};
 use http_body::Body;
 use isopod_engine::{
-    BodyMonitor, Committable, Event, EventFailure, Fault, Handled, HttpOutcome, InstanceState, Level, OutputLine,
-    RequestBody, Resource, ResponseBody, Stream, Unfinished,
+    BodyMonitor, Committable, Event, EventFailure, Fault, Handled, HttpOutcome, InstanceState, Level, Origin,
+    OutputLine, RequestBody, Resource, ResponseBody, Stream, Unfinished,
 };
 use isopod_executor::Class;
 use isopod_policy::{InstanceId, ProcessName, swap_watch};
@@ -28,6 +28,18 @@ pub(crate) trait Id: AsRef<str> + Clone + Send + 'static {}
 
 impl<T: AsRef<str> + Clone + Send + 'static> Id for T {}
 
+/// Returns the origin of a line about a request.
+pub(super) fn origin<'a>(instance: Option<&'a InstanceId>, request_id: &'a impl Id) -> Origin<'a> {
+    Origin { instance: instance.map_or("", InstanceId::as_str), request_id: request_id.as_ref(), event_id: "" }
+}
+
+/// The response to an HTTP request, or why there is none.
+pub(crate) struct Answered {
+    pub(crate) response: Result<Response<ResponseBody>, InvokeError>,
+    /// The instance that got the request.
+    pub(crate) instance: Option<InstanceId>,
+}
+
 /// An HTTP request. Its head is boxed, since it passes through many functions.
 pub(crate) struct HttpRequest {
     pub(crate) head: Box<http::request::Parts>,
@@ -36,38 +48,35 @@ pub(crate) struct HttpRequest {
 
 impl ActiveRelease {
     /// Responds to an HTTP request. Dropping the future ends the guest's work on it.
-    pub(crate) async fn http(
-        &self,
-        request: HttpRequest,
-        request_id: impl Id,
-    ) -> Result<Response<ResponseBody>, InvokeError> {
-        let pool = self.http.as_ref().ok_or(InvokeError::NoProcess("HTTP requests"))?;
-        let (input, deadline) = (Input::of(&request.body), pool.deadline());
-        let response = match ready_lease(pool, Class::Pull, queued_bytes(&request.body), deadline).await {
-            Ok(lease) => respond(pool, lease, deadline, request, &input, request_id.clone()).await,
-            Err(refused) => Err(refused),
+    pub(crate) async fn http(&self, request: HttpRequest, request_id: impl Id) -> Answered {
+        let Some(pool) = &self.http else {
+            return Answered { response: Err(InvokeError::NoProcess("HTTP requests")), instance: None };
         };
-        response.map_err(|refused| fail(pool, refused, &input, request_id.as_ref()))
+        let (input, deadline) = (Input::of(&request.body), pool.deadline());
+        let lease = match ready_lease(pool, Class::Pull, queued_bytes(&request.body), deadline).await {
+            Ok(lease) => lease,
+            Err(refused) => return answered(pool, Err(refused), None, &input, &request_id),
+        };
+        let instance = Some(lease.id.clone());
+        let response = respond(pool, lease, deadline, request, &input, request_id.clone()).await;
+        answered(pool, response, instance, &input, &request_id)
     }
 
     /// Responds to an HTTP request with the given instance.
-    pub(crate) async fn http_on(
-        &self,
-        id: &InstanceId,
-        request: HttpRequest,
-        request_id: impl Id,
-    ) -> Result<Response<ResponseBody>, InvokeError> {
-        let pool = self.pool(&id.process()).ok_or(InvokeError::NoInstance)?;
+    pub(crate) async fn http_on(&self, id: &InstanceId, request: HttpRequest, request_id: impl Id) -> Answered {
+        let refused = |reason| Answered { response: Err(reason), instance: None };
+        let Some(pool) = self.pool(&id.process()) else { return refused(InvokeError::NoInstance) };
         if pool.entry() != isopod_policy::Entry::Http {
-            return Err(InvokeError::NoProcess("HTTP requests"));
+            return refused(InvokeError::NoProcess("HTTP requests"));
         }
         let (input, deadline) = (Input::of(&request.body), pool.deadline());
         let lease = pool.lease_instance(id, queued_bytes(&request.body), deadline).await;
-        let response = match lease.ok_or(InvokeError::NoInstance).flatten() {
-            Ok(lease) => respond(pool, lease, deadline, request, &input, request_id.clone()).await,
-            Err(refused) => Err(refused),
+        let lease = match lease.ok_or(InvokeError::NoInstance).flatten() {
+            Ok(lease) => lease,
+            Err(refused) => return answered(pool, Err(refused), None, &input, &request_id),
         };
-        response.map_err(|refused| fail(pool, refused, &input, request_id.as_ref()))
+        let response = respond(pool, lease, deadline, request, &input, request_id.clone()).await;
+        answered(pool, response, Some(id.clone()), &input, &request_id)
     }
 
     /// Delivers an event as pull work, and waits for its handler's result.
@@ -86,15 +95,22 @@ impl ActiveRelease {
         let wait = Wait::begin()?;
         let delivery = Delivery { class: Class::Pull, event, is_transaction: false, depth: wait.depth() };
         let (deadline, input) = (pool.deadline(), delivery.input());
+        let (event_id, mut instance) = (delivery.event.id.clone(), None);
         let handled = match asked_lease(pool, &wait, delivery.event.bytes(), deadline).await {
             Ok(lease) => {
+                instance = Some(lease.id.clone());
                 wait.for_call(pool.resources().host().waits(), pool.slot_id(lease.index()));
                 handle(pool, lease, deadline, delivery, request_id.clone()).await.map_err(AskError::from)
             }
             Err(refused) => Err(refused),
         };
         if let Err(AskError::Invoke(refused)) = &handled {
-            report_outcome(pool, refused, &input, request_id.as_ref());
+            report_outcome(
+                pool,
+                refused,
+                &input,
+                Origin { event_id: &event_id, ..origin(instance.as_ref(), &request_id) },
+            );
         }
         handled.map(reply_of)
     }
@@ -225,6 +241,18 @@ async fn start_instance(
     Ok(lease)
 }
 
+/// Returns the response of an instance, if there was one, after its failure is reported.
+fn answered(
+    pool: &Pool,
+    response: Result<Response<ResponseBody>, InvokeError>,
+    instance: Option<InstanceId>,
+    input: &Input,
+    request_id: &impl Id,
+) -> Answered {
+    let response = response.map_err(|refused| fail(pool, refused, input, origin(instance.as_ref(), request_id)));
+    Answered { response, instance }
+}
+
 async fn respond(
     pool: &Arc<Pool>,
     mut lease: Lease,
@@ -264,13 +292,14 @@ async fn deliver(
     delivery: Delivery,
     request_id: impl Id,
 ) -> Result<Committed, InvokeError> {
-    let input = delivery.input();
+    let (input, event_id) = (delivery.input(), delivery.event.id.clone());
+    let instance = lease.as_ref().ok().map(|lease| lease.id.clone());
     let handled = match lease {
         Ok(lease) => handle(pool, lease, deadline, delivery, request_id.clone()).await,
         Err(refused) => Err(refused),
     };
     if let Err(refused) = &handled {
-        report_outcome(pool, refused, &input, request_id.as_ref());
+        report_outcome(pool, refused, &input, Origin { event_id: &event_id, ..origin(instance.as_ref(), &request_id) });
     }
     handled
 }
@@ -394,19 +423,19 @@ fn queued_bytes(body: &RequestBody) -> u64 {
 
 /// Reports the failure of a request, and returns it as its client receives it.
 #[cold]
-fn fail(pool: &Pool, refused: InvokeError, input: &Input, request_id: &str) -> InvokeError {
+fn fail(pool: &Pool, refused: InvokeError, input: &Input, origin: Origin<'_>) -> InvokeError {
     let refused = match refused {
         InvokeError::Fault(fault) => InvokeError::Fault(input.attribute(fault)),
         refused => refused,
     };
-    report_outcome(pool, &refused, input, request_id);
+    report_outcome(pool, &refused, input, origin);
     attribute_to_body(refused, input, pool)
 }
 
 /// Counts and logs the fault of a job. Returns whether it counts against the release.
-pub(super) fn report_outcome(pool: &Pool, refused: &InvokeError, input: &Input, request_id: &str) -> bool {
+pub(super) fn report_outcome(pool: &Pool, refused: &InvokeError, input: &Input, origin: Origin<'_>) -> bool {
     let InvokeError::Fault(fault) = refused else { return false };
-    let counts_against_release = report(pool, fault, request_id, input);
+    let counts_against_release = report(pool, fault, origin, input);
     pool.resources().evict_after(fault, pool.program());
     counts_against_release
 }
@@ -424,7 +453,7 @@ fn finish_in_background(pool: &Arc<Pool>, mut lease: Lease, rest: Unfinished, (r
         match rest {
             Ok(instance) => lease.end_call(true, instance),
             Err(fault) => {
-                report(&pool, &fault, request_id.as_ref(), &input);
+                report(&pool, &fault, origin(Some(&lease.id), &request_id), &input);
             }
         }
     });
@@ -432,7 +461,7 @@ fn finish_in_background(pool: &Arc<Pool>, mut lease: Lease, rest: Unfinished, (r
 
 /// Counts a fault and writes it to the app's log, unless the client caused it. Returns whether it
 /// counts against the release.
-fn report(pool: &Pool, fault: &Fault, request_id: &str, input: &Input) -> bool {
+fn report(pool: &Pool, fault: &Fault, origin: Origin<'_>, input: &Input) -> bool {
     if matches!(fault, Fault::ClientGone | Fault::BadRequest { .. }) {
         return false;
     }
@@ -454,7 +483,7 @@ fn report(pool: &Pool, fault: &Fault, request_id: &str, input: &Input) -> bool {
         text.push_str(function);
     }
     let stream = Stream::Log(Level::Error);
-    pool.program().sandbox().output.line(OutputLine { stream, context: "isopod", request_id, text: &text });
+    pool.program().sandbox().output.line(OutputLine { stream, context: "isopod", origin, text: &text });
     counts_against_release
 }
 

@@ -5,13 +5,13 @@
 
 use crate::runtime::{
     error::InvokeError,
-    invoke::{Id, Input, current_call, ready_lease, report_outcome, run_within},
+    invoke::{Id, Input, current_call, origin, ready_lease, report_outcome, run_within},
     plugin_use::PluginCalls,
     pool::Pool,
     release::ActiveRelease,
     resources::AppResources,
 };
-use isopod_engine::{Fault, Instance};
+use isopod_engine::{Fault, Instance, Origin};
 use isopod_executor::{Class, CpuCounter};
 use isopod_policy::{Entry, PluginReference};
 use semver::Version;
@@ -113,8 +113,10 @@ where
     // As many calls of an app may wait as requests may wait for an app.
     let begin = calls.begin(share_of(pool), pool.program().sandbox().limits.queue_max);
     let call = deadline.wait_for(begin).await.flatten().ok_or(CallError::ShareInUse)?;
+    let mut instance = None;
     let outcome = match ready_lease(pool, Class::Pull, 0, deadline).await {
         Ok(mut lease) => {
+            instance = Some(lease.id.clone());
             let (cpu, admitted) = (lease.cpu.clone(), lease.admitted);
             let used = CpuUse::begin(calls, &cpu);
             let work = Box::pin(current_call(pool, &lease, caller.depth).scope(async move {
@@ -139,7 +141,7 @@ where
     };
     drop(call);
     outcome.map_err(|refused| {
-        if report_outcome(pool, &refused, input, request_id.as_ref()) {
+        if report_outcome(pool, &refused, input, origin(instance.as_ref(), request_id)) {
             calls.count_failure();
         }
         CallError::Invoke(refused)
@@ -209,7 +211,7 @@ impl ActiveRelease {
             // A plugin that rejects a config has not failed.
             Err(InvokeError::Fault(Fault::Failed { message })) => Ok(Err(message)),
             Err(refused) => {
-                report_outcome(pool, &refused, &Input::none(), "");
+                report_outcome(pool, &refused, &Input::none(), Origin::default());
                 Err(refused)
             }
         }

@@ -3,7 +3,7 @@
 
 use super::{health, pool::Pool};
 use crate::runtime::limits;
-use isopod_engine::{Fault, Level, OutputLine, Stream};
+use isopod_engine::{Fault, Level, Origin, OutputLine, Stream};
 use isopod_executor::Class;
 use isopod_policy::{Next, ProcessName, ReleaseNumber, Restarts, limits as policy};
 use std::{sync::Arc, time::Duration};
@@ -98,7 +98,7 @@ async fn check_idle(pool: &Arc<Pool>) -> Result<(), String> {
 /// Writes a warning to the app's log.
 fn log_warning(pool: &Pool, text: &str) {
     let stream = Stream::Log(Level::Warn);
-    pool.program().sandbox().output.line(OutputLine { stream, context: "isopod", request_id: "", text });
+    pool.program().sandbox().output.line(OutputLine { stream, context: "isopod", origin: Origin::default(), text });
 }
 
 pub(super) async fn report_crash(

@@ -35,6 +35,10 @@ pub enum DiskError {
     ReadOfApps,
     /// `EIO`: only reads of blobs fail.
     ReadOfBlobs,
+    /// `ENOSPC`: only writes of the logs of apps fail.
+    LogsFull,
+    /// `EROFS`: only writes of the logs of apps, and opening one for writing, fail.
+    LogsReadOnly,
 }
 
 /// A call that may fail.
@@ -53,16 +57,23 @@ pub enum Call {
     ReadOfApp,
     /// The read of a blob.
     ReadOfBlob,
+    /// The write of an app's log.
+    WriteOfLog,
+    OpenLogForWriting,
 }
 
 impl Call {
     fn reads(self) -> bool {
         matches!(self, Self::Read | Self::ReadOfApp | Self::ReadOfBlob)
     }
+
+    fn writes(self) -> bool {
+        matches!(self, Self::Write | Self::WriteOfLog)
+    }
 }
 
 impl DiskError {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 10] = [
         Self::Io,
         Self::Full,
         Self::ReadOnly,
@@ -71,13 +82,15 @@ impl DiskError {
         Self::Read,
         Self::ReadOfApps,
         Self::ReadOfBlobs,
+        Self::LogsFull,
+        Self::LogsReadOnly,
     ];
 
     fn errno(self) -> i32 {
         match self {
             Self::Io | Self::Read | Self::ReadOfApps | Self::ReadOfBlobs => libc::EIO,
-            Self::Full => libc::ENOSPC,
-            Self::ReadOnly => libc::EROFS,
+            Self::Full | Self::LogsFull => libc::ENOSPC,
+            Self::ReadOnly | Self::LogsReadOnly => libc::EROFS,
             Self::Sync => libc::EDQUOT,
             Self::SyncOfDatabase => libc::ETIMEDOUT,
         }
@@ -94,14 +107,18 @@ impl DiskError {
 
     fn affects(self, call: Call) -> bool {
         match self {
-            Self::Io => matches!(call, Call::Write | Call::Truncate | Call::Sync | Call::SyncOfDatabase),
-            Self::Full => call == Call::Write,
-            Self::ReadOnly => matches!(call, Call::Write | Call::Truncate | Call::OpenForWriting),
+            Self::Io => call.writes() || matches!(call, Call::Truncate | Call::Sync | Call::SyncOfDatabase),
+            Self::Full => call.writes(),
+            Self::ReadOnly => {
+                call.writes() || matches!(call, Call::Truncate | Call::OpenForWriting | Call::OpenLogForWriting)
+            }
             Self::Sync => matches!(call, Call::Sync | Call::SyncOfDatabase),
             Self::SyncOfDatabase => call == Call::SyncOfDatabase,
             Self::Read => call.reads(),
             Self::ReadOfApps => call == Call::ReadOfApp,
             Self::ReadOfBlobs => call == Call::ReadOfBlob,
+            Self::LogsFull => call == Call::WriteOfLog,
+            Self::LogsReadOnly => matches!(call, Call::WriteOfLog | Call::OpenLogForWriting),
         }
     }
 }
@@ -131,6 +148,10 @@ pub struct Fields {
     /// The number of syncs that were delayed so far.
     delays: AtomicU64,
     clock_offset_s: AtomicI64,
+    /// Whether writes of the logs of apps wait.
+    logs_hang: AtomicU64,
+    /// The number of writes of logs that wait.
+    hanging_writes: AtomicU64,
 }
 
 /// The controls, mapped into the memory of this process.
@@ -226,6 +247,16 @@ impl Fields {
         self.delays.load(Ordering::SeqCst)
     }
 
+    /// Makes writes of the logs of apps wait until this is called with `false`.
+    pub fn set_logs_hang(&self, hang: bool) {
+        self.logs_hang.store(hang.into(), Ordering::SeqCst);
+    }
+
+    /// Returns the number of writes of logs that wait.
+    pub fn hanging_writes(&self) -> u64 {
+        self.hanging_writes.load(Ordering::SeqCst)
+    }
+
     /// Sets the clock of the process to this many seconds after the clock of the machine.
     pub fn set_clock_offset_s(&self, seconds: i64) {
         self.clock_offset_s.store(seconds, Ordering::SeqCst);
@@ -267,17 +298,20 @@ impl Fields {
         next_random(&mut self.seed.load(Ordering::Relaxed).wrapping_add(calls))
     }
 
-    /// Records a delay, which ends when the returned value is dropped.
+    /// Records the delay of a sync, which ends when the returned value is dropped.
     pub fn begin_delay(&self) -> impl Drop + '_ {
-        struct Delay<'a>(&'a AtomicU64);
-        impl Drop for Delay<'_> {
-            fn drop(&mut self) {
-                self.0.fetch_sub(1, Ordering::SeqCst);
-            }
-        }
         self.delays.fetch_add(1, Ordering::SeqCst);
-        self.delayed_syncs.fetch_add(1, Ordering::SeqCst);
-        Delay(&self.delayed_syncs)
+        Delay::begin(&self.delayed_syncs)
+    }
+
+    /// Returns whether writes of the logs of apps wait.
+    pub fn logs_hang(&self) -> bool {
+        self.logs_hang.load(Ordering::SeqCst) != 0
+    }
+
+    /// Records the wait of a write of a log, which ends when the returned value is dropped.
+    pub fn begin_hanging(&self) -> impl Drop + '_ {
+        Delay::begin(&self.hanging_writes)
     }
 
     /// Returns the delay of the syncs of a file. Its path is relative to the folder.
@@ -294,6 +328,22 @@ impl Fields {
     /// Returns the shift of the clock.
     pub fn clock_offset_s(&self) -> i64 {
         self.clock_offset_s.load(Ordering::Relaxed)
+    }
+}
+
+/// A call that is being delayed.
+struct Delay<'a>(&'a AtomicU64);
+
+impl<'a> Delay<'a> {
+    fn begin(count: &'a AtomicU64) -> Self {
+        count.fetch_add(1, Ordering::SeqCst);
+        Self(count)
+    }
+}
+
+impl Drop for Delay<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
@@ -334,6 +384,11 @@ mod tests {
         assert_eq!(control.failure(Call::SyncOfDatabase), Some(libc::ETIMEDOUT));
         control.set_error(Some(DiskError::ReadOfApps), 1_000_000, 1);
         assert_eq!([Call::Read, Call::ReadOfApp].map(|call| control.failure(call)), [None, Some(libc::EIO)]);
+        control.set_error(Some(DiskError::LogsFull), 1_000_000, 1);
+        let writes = [Call::Write, Call::WriteOfLog, Call::OpenLogForWriting];
+        assert_eq!(writes.map(|call| control.failure(call)), [None, Some(libc::ENOSPC), None]);
+        control.set_error(Some(DiskError::Full), 1_000_000, 1);
+        assert_eq!(control.failure(Call::WriteOfLog), Some(libc::ENOSPC));
         control.set_error(Some(DiskError::Io), 1_000_000, 1);
         assert_eq!(control.failure(Call::Read), None);
         control.set_error(None, 1_000_000, 1);

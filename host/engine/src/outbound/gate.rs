@@ -7,7 +7,7 @@ use super::{
     pool::{Owner, Upstream},
     resolver::Unresolved,
 };
-use crate::{Level, OutputLine, Stream, sandbox::Sandbox};
+use crate::{Level, Origin, OutputLine, Stream, sandbox::Sandbox};
 use futures::future::BoxFuture;
 use http::Uri;
 use hyper_util::rt::TokioIo;
@@ -145,7 +145,7 @@ impl Gate {
     pub(super) fn report(&self, refused: &Refused) -> Error {
         let text = format!("outbound request refused: {refused}");
         let stream = Stream::Log(Level::Warn);
-        self.sandbox.output.line(OutputLine { stream, context: "isopod", request_id: "", text: &text });
+        self.sandbox.output.line(OutputLine { stream, context: "isopod", origin: Origin::default(), text: &text });
         match refused {
             Refused::NoHost | Refused::UserInfo | Refused::NotGrantable { .. } => Error::HttpRequestUriInvalid,
             Refused::NotGranted { .. } => Error::HttpRequestDenied,

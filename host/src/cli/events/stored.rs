@@ -199,7 +199,8 @@ pub(crate) fn show(app: &RemoteApp, args: &OneArgs) -> Result<(), Failure> {
     let event = app.get(&args.path(""))?;
     app.show(&event, || {
         let request = field(&event, "request_id");
-        let log = logs::newest(&app.client, app.name.as_str(), LINES_SHOWN, Some(&request))?;
+        let log =
+            logs::newest(&app.client, app.name.as_str(), LINES_SHOWN, &logs::query(&[("request_id", Some(&request))]))?;
         let lines: Vec<String> = output::items(&log).iter().map(|line| format!("  {}", logs::line(line))).collect();
         let heading = if lines.is_empty() { "" } else { "\nlog of its attempts\n" };
         if let Some(advice) = advice_if_stranded(&event) {

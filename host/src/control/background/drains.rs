@@ -244,7 +244,7 @@ impl Drains {
 async fn read(logs: Logs, app: &AppRecord, buffer: &Buffer) {
     loop {
         if let Ok(mut follower) = Follower::from_now(logs.clone(), Arc::clone(&app.log)).await {
-            while let Some((line, _)) = follower.next().await {
+            while let Ok((line, _)) = follower.next().await {
                 buffer.push(line);
             }
         }

@@ -314,6 +314,7 @@ impl Delivery {
         let outcome = attempt.fails_with(failure);
         if !attempt.omits_line(failure, &outcome) {
             let line = LogLine::host(&self.app.name, attempt.describe(&claim.event.id, &outcome));
+            let line = line.about_event(&claim.event.id);
             self.app.log.write(LogLine { request_id: Some(request_id.to_string()), ..line });
         }
         while let Err(error) = self.settle(claim.lease, outcome.clone(), running).await {

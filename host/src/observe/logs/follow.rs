@@ -1,33 +1,55 @@
 //! Follows an app's log from a given position. A follower that is slower than the app reads missed
-//! lines from the files. It loses only lines of removed files, and reports that. Never writes.
+//! lines from the files. It loses only lines of removed files, and reports their number. Never
+//! writes.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use isopod_policy::AppName;
+use jiff::Timestamp;
 use tokio::sync::broadcast::{Receiver, error::RecvError};
 
-use super::{AppLog, Cursor, LineFilter, LogLine, Logs, LogsError, queue::Posted, read};
+use super::{
+    AppLog, Cursor, LineFilter, LogLine, Logs, LogsError,
+    queue::{Following, Posted},
+    read,
+};
 
 /// One follower of a log.
 pub(crate) struct Follower {
     logs: Logs,
     log: Arc<AppLog>,
     filter: LineFilter,
-    /// The position after the last returned line.
+    /// The position after the last line that was read.
     at: Cursor,
+    /// The number of lines up to `at`, as the writer counts them, if known.
+    number: Option<u64>,
     /// Lines that were read from files and not returned yet, with the positions after them.
     ready: VecDeque<(Cursor, LogLine)>,
     new_lines: Receiver<Posted>,
     /// Whether lines after `at` must be read from the files.
     is_behind: bool,
+    /// Whether no later line can match the filter.
+    is_past: bool,
+}
+
+/// Why a follower has no further line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum FollowEnd {
+    /// The app was destroyed.
+    Destroyed,
+    /// The latest time of the filter has passed.
+    Past,
+    /// The log can't be read, or the host stops.
+    Unreadable,
 }
 
 impl Follower {
     /// Returns every line from now on.
     pub(crate) async fn from_now(logs: Logs, log: Arc<AppLog>) -> Result<Self, LogsError> {
         let following = logs.end(log.app()).await?;
-        let (filter, at) = (LineFilter::default(), following.end);
-        Ok(Self { logs, log, filter, at, ready: VecDeque::new(), new_lines: following.new_lines, is_behind: false })
+        let (filter, at, number) = (LineFilter::default(), following.end, Some(following.number));
+        let (ready, new_lines) = (VecDeque::new(), following.new_lines);
+        Ok(Self { logs, log, filter, at, number, ready, new_lines, is_behind: false, is_past: false })
     }
 
     /// Returns the newest `limit` selected lines first, and then every later one.
@@ -37,9 +59,10 @@ impl Follower {
         filter: LineFilter,
         limit: usize,
     ) -> Result<Self, LogsError> {
-        let (page, following) = logs.newest(log.app(), filter, limit).await?;
+        let (page, following) = logs.newest(log.app(), filter.clone(), limit).await?;
         let ready = page.ends.into_iter().zip(page.items).collect();
-        Ok(Self { logs, log, filter, at: following.end, ready, new_lines: following.new_lines, is_behind: false })
+        let (at, number, new_lines) = (following.end, Some(following.number), following.new_lines);
+        Ok(Self { logs, log, filter, at, number, ready, new_lines, is_behind: false, is_past: false })
     }
 
     /// Returns every selected line after this position.
@@ -50,73 +73,102 @@ impl Follower {
         position: Cursor,
     ) -> Result<Self, LogsError> {
         let following = logs.end(log.app()).await?;
-        let at = position.min(following.end);
-        Ok(Self { logs, log, filter, at, ready: VecDeque::new(), new_lines: following.new_lines, is_behind: true })
+        let (at, ready, new_lines) = (position.min(following.end), VecDeque::new(), following.new_lines);
+        Ok(Self { logs, log, filter, at, number: None, ready, new_lines, is_behind: true, is_past: false })
     }
 
-    /// Waits for the next line and returns it with the position after it. Returns `None` once the
-    /// app is deleted, or if its log can't be read.
-    pub(crate) async fn next(&mut self) -> Option<(LogLine, Cursor)> {
+    /// Waits for the next line and returns it with the position after it.
+    pub(crate) async fn next(&mut self) -> Result<(LogLine, Cursor), FollowEnd> {
         loop {
             if let Some((end, line)) = self.ready.pop_front() {
-                self.at = self.at.max(end);
-                return Some((line, end));
+                return Ok((line, end));
             }
             if self.is_behind {
                 self.catch_up().await?;
                 continue;
             }
-            match self.new_lines.recv().await {
+            if self.is_past {
+                return Err(FollowEnd::Past);
+            }
+            let received = match self.filter.time_left(Timestamp::now()) {
+                None => self.new_lines.recv().await,
+                Some(Duration::ZERO) => {
+                    // Lines that were written until now may still be in the writer's queue.
+                    (self.is_past, self.is_behind) = (true, true);
+                    continue;
+                }
+                Some(left) => match tokio::time::timeout(left, self.new_lines.recv()).await {
+                    Ok(received) => received,
+                    Err(_) => continue,
+                },
+            };
+            match received {
                 // The line was already read from a file.
                 Ok(posted) if posted.end <= self.at => {}
-                Ok(posted) => {
-                    self.at = posted.end;
-                    if self.filter.selects(&posted.line) {
-                        return Some((LogLine::clone(&posted.line), posted.end));
+                Ok(Posted { line: None, .. }) | Err(RecvError::Lagged(_)) => self.is_behind = true,
+                Ok(Posted { end, number, line: Some(line) }) => {
+                    (self.at, self.number) = (end, Some(number));
+                    if self.filter.selects(&line) {
+                        return Ok((LogLine::clone(&line), end));
                     }
                 }
-                Err(RecvError::Lagged(_)) => self.is_behind = true,
-                Err(RecvError::Closed) => return None,
+                Err(RecvError::Closed) if self.log.is_forgotten() => return Err(FollowEnd::Destroyed),
+                // The host stops.
+                Err(RecvError::Closed) => return Err(FollowEnd::Unreadable),
             }
         }
-    }
-
-    /// Returns whether the app is destroyed, so that no line follows.
-    pub(crate) fn is_of_destroyed(&self) -> bool {
-        self.log.is_forgotten()
     }
 
     /// Reads the next lines after `at` from the files.
-    async fn catch_up(&mut self) -> Option<()> {
-        let after = self.logs.after(self.log.app(), self.at).await;
+    async fn catch_up(&mut self) -> Result<(), FollowEnd> {
+        let after = self.logs.after(self.log.app(), self.filter.clone(), self.at).await;
         // Checked after the read, since the writer may have begun an empty log for a new app with
         // the same name.
-        if self.is_of_destroyed() {
-            return None;
+        if self.log.is_forgotten() {
+            return Err(FollowEnd::Destroyed);
         }
-        let read = match after {
+        let (read, following) = match after {
             Ok(read) => read,
             Err(error) => {
                 tracing::warn!(app = %self.log.app(), %error, "a follower of a log is disconnected");
-                return None;
+                return Err(FollowEnd::Unreadable);
             }
         };
         if let Some(first) = read.first_kept {
-            let text = "lines were skipped here: they were removed before they were read";
-            self.ready.push_back((first, LogLine::host(self.log.app(), text.to_owned())));
+            let before_first = following.begun.iter().find(|(segment, _)| *segment == first.segment);
+            let before_first = before_first.map(|(_, number)| *number);
+            let skipped = before_first.zip(self.number).map(|(first, read)| first.saturating_sub(read));
+            self.number = before_first;
+            let text = match skipped {
+                Some(1) => "1 line was skipped here: it was removed before it was read".to_owned(),
+                Some(lines) => format!("{lines} lines were skipped here: they were removed before they were read"),
+                None => "lines were skipped here: they were removed before they were read".to_owned(),
+            };
+            self.ready.push_back((first, LogLine::host(self.log.app(), text)));
         }
         self.is_behind = !read.is_all;
         self.at = read.end;
-        self.ready.extend(read.lines.into_iter().filter(|(_, line)| self.filter.selects(line)));
-        Some(())
+        self.number = match read.is_all {
+            true => Some(following.number),
+            false => self.number.map(|number| number + read.read_lines),
+        };
+        self.ready.extend(read.lines);
+        Ok(())
     }
 }
 
 impl Logs {
-    /// Returns lines after a position, up to a limit.
-    async fn after(&self, app: &AppName, position: Cursor) -> Result<read::LinesAfter, LogsError> {
+    /// Returns selected lines after a position, up to a limit, and the end of the log.
+    async fn after(
+        &self,
+        app: &AppName,
+        filter: LineFilter,
+        position: Cursor,
+    ) -> Result<(read::LinesAfter, Following), LogsError> {
         // The writer flushes its buffer before it replies.
-        let end = self.end(app).await?.end;
-        self.read_with(app, move |dir| read::after(dir, position, end)).await
+        let following = self.end(app).await?;
+        let end = following.end;
+        let read = self.read_with(app, move |dir| read::after(dir, &filter, position, end)).await?;
+        Ok((read, following))
     }
 }

@@ -34,6 +34,9 @@ pub(crate) struct LogLine {
     pub(crate) instance: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) request_id: Option<String>,
+    /// The event that the guest was handling, or that the line is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) event_id: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) level: Option<String>,
     pub(crate) message: String,
@@ -68,10 +71,24 @@ impl LogLine {
             release: None,
             instance: None,
             request_id: None,
+            event_id: None,
             level: None,
-            message: shortened(message),
+            message: shortened(message, limits::HOST_LINE_BYTES_MAX),
             access: None,
         }
+    }
+
+    /// Creates a line that a guest wrote, which its app's own limit has cut.
+    pub(crate) fn of_guest(app: &AppName, stream: Stream, message: String) -> Self {
+        let message = shortened(message, limits::GUEST_LINE_BYTES_MAX);
+        Self { message, ..Self::new(app, stream, String::new()) }
+    }
+
+    /// Adds the event that the line is about.
+    pub(crate) fn about_event(mut self, id: &str) -> Self {
+        let id = shortened(id.to_owned(), limits::LOG_EVENT_ID_BYTES_MAX);
+        self.event_id = (!id.is_empty()).then_some(id);
+        self
     }
 
     /// Creates a line of the host.
@@ -81,9 +98,9 @@ impl LogLine {
 }
 
 /// Truncates a message to its limit at a character boundary, and marks the cut with `…`.
-fn shortened(mut message: String) -> String {
-    if message.len() > limits::STORED_LINE_BYTES_MAX {
-        message.truncate(message.floor_char_boundary(limits::STORED_LINE_BYTES_MAX));
+fn shortened(mut message: String, bytes_max: usize) -> String {
+    if message.len() > bytes_max {
+        message.truncate(message.floor_char_boundary(bytes_max));
         message.push('…');
     }
     message
@@ -95,9 +112,15 @@ mod tests {
 
     #[test]
     fn a_long_message_is_truncated_at_a_character_boundary() {
-        let cut = shortened("ä".repeat(limits::STORED_LINE_BYTES_MAX));
-        assert!(cut.len() <= limits::STORED_LINE_BYTES_MAX + '…'.len_utf8());
-        assert!(cut.ends_with("ä…"));
+        let cut = shortened("ä".repeat(20), 31);
+        assert_eq!(cut, format!("{}…", "ä".repeat(15)));
+        let app: AppName = "hello".parse().expect("valid name");
+        let stored = |line: LogLine| line.message.len();
+        let long = || "x".repeat(1 << 20);
+        assert_eq!(stored(LogLine::host(&app, long())), limits::HOST_LINE_BYTES_MAX + '…'.len_utf8());
+        let guest = stored(LogLine::of_guest(&app, Stream::Log, long()));
+        assert_eq!(guest, limits::GUEST_LINE_BYTES_MAX + '…'.len_utf8());
+        assert!(limits::GUEST_LINE_BYTES_MAX as u64 > *isopod_policy::limits::LOG_LINE_BYTES.end());
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use isopod_engine::{Output, OutputLine, Stream as GuestStream};
+use isopod_engine::{Origin, Output, OutputLine, Stream as GuestStream};
 use isopod_policy::{ReleaseNumber, text::excerpt};
 
 use super::{AppLog, LogLine, Stream};
@@ -55,14 +55,17 @@ impl Output for AppOutput {
         };
         let text =
             if line.context.is_empty() { line.text.to_owned() } else { format!("{}: {}", line.context, line.text) };
-        let mut written = LogLine::new(self.log.app(), stream, text);
+        let Origin { instance, request_id, event_id } = line.origin;
+        let present = |id: &str| (!id.is_empty()).then(|| id.to_owned());
+        let mut written = LogLine::of_guest(self.log.app(), stream, text).about_event(event_id);
         written.release = Some(self.release);
+        written.instance = present(instance);
         written.level = level;
-        written.request_id = (!line.request_id.is_empty()).then(|| line.request_id.to_owned());
+        written.request_id = present(request_id);
         self.log.write(written);
-        if line.stream == GuestStream::Stderr && !line.request_id.is_empty() {
+        if line.stream == GuestStream::Stderr && !request_id.is_empty() {
             let mut last = self.last_output.lock().unwrap_or_else(PoisonError::into_inner);
-            last.add(line.request_id, line.text);
+            last.add(request_id, line.text);
         }
     }
 

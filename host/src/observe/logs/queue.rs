@@ -1,10 +1,13 @@
 //! The queue to the writer: its messages, and the sender of each app. Bounds the lines of an app in
-//! the queue and per second. Never blocks a sender of lines.
+//! the queue, their bytes, and the requests per second. Never blocks a sender of lines.
 
-use std::sync::{
-    Arc, Mutex, PoisonError,
-    atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, AtomicUsize, Ordering},
-    mpsc::SyncSender,
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, AtomicUsize, Ordering},
+        mpsc::SyncSender,
+    },
 };
 
 use isopod_policy::AppName;
@@ -19,17 +22,31 @@ pub(crate) struct AppLog {
     app: AppName,
     queue: SyncSender<Message>,
     wake: Arc<Wake>,
-    pub(super) pending: AtomicUsize,
+    /// The lines of this app in the queue.
+    pending: AtomicUsize,
+    /// The bytes of their messages.
+    pending_bytes: AtomicUsize,
     /// Lines that were dropped because a queue was full. The writer reports them in the log.
     dropped: AtomicU64,
+    /// Lines that could not be written. The writer reports them once it can write.
+    unwritten: AtomicU64,
     /// Requests above the rate limit. The writer reports them in the log.
     unlisted: AtomicU64,
     /// Whether the log is in `gaps`.
     has_gap: AtomicBool,
     gaps: Arc<Gaps>,
-    dropped_by_all: Arc<AtomicU64>,
+    totals: Arc<Totals>,
     requests: Rate,
     forgotten: AtomicBool,
+}
+
+/// The lines of all apps.
+#[derive(Default)]
+pub(super) struct Totals {
+    /// Lines that were dropped since the start.
+    pub(super) dropped: AtomicU64,
+    /// The bytes of the messages in the queue.
+    queued_bytes: AtomicUsize,
 }
 
 /// A message to the writer.
@@ -47,14 +64,23 @@ pub(super) enum Message {
 /// A reply to [`Message::Follow`].
 pub(super) struct Following {
     pub(super) end: Cursor,
+    /// The number of lines before `end`, counted since the log has followers.
+    pub(super) number: u64,
+    /// Segments that were begun since then, each with the number of lines before it.
+    pub(super) begun: VecDeque<(u64, u64)>,
     pub(super) new_lines: broadcast::Receiver<Posted>,
 }
 
-/// A line from the writer, with the log position after it.
+/// A line from the writer.
 #[derive(Debug, Clone)]
 pub(super) struct Posted {
+    /// The log position after the line.
     pub(super) end: Cursor,
-    pub(super) line: Arc<LogLine>,
+    /// The number of lines up to this one, counted since the log has followers.
+    pub(super) number: u64,
+    /// `None` for a long line, which followers read from the file: the lines that wait for a slow
+    /// follower must not use much memory.
+    pub(super) line: Option<Arc<LogLine>>,
 }
 
 impl AppLog {
@@ -63,18 +89,20 @@ impl AppLog {
         queue: SyncSender<Message>,
         wake: Arc<Wake>,
         gaps: Arc<Gaps>,
-        dropped_by_all: Arc<AtomicU64>,
+        totals: Arc<Totals>,
     ) -> Self {
         Self {
             app,
             queue,
             wake,
             pending: AtomicUsize::new(0),
+            pending_bytes: AtomicUsize::new(0),
             dropped: AtomicU64::new(0),
+            unwritten: AtomicU64::new(0),
             unlisted: AtomicU64::new(0),
             has_gap: AtomicBool::new(false),
             gaps,
-            dropped_by_all,
+            totals,
             requests: Rate::default(),
             forgotten: AtomicBool::new(false),
         }
@@ -86,14 +114,15 @@ impl AppLog {
 
     /// Enqueues a line. Never blocks: if the queue is full, the line is dropped and counted.
     pub(crate) fn write(self: &Arc<Self>, line: LogLine) {
-        self.send(Message::Line(Arc::clone(self), Box::new(line)));
+        let bytes = line.message.len();
+        self.send(bytes, || Message::Line(Arc::clone(self), Box::new(line)));
     }
 
     /// Enqueues a line about a request, unless the rate limit of this second is exceeded.
     pub(crate) fn request(self: &Arc<Self>, line: &AccessLine<'_>) {
         let time = Timestamp::now();
         if self.requests.allows(time.as_second()) {
-            self.send(Message::Request(Arc::clone(self), Request::new(line, time)));
+            self.send(0, || Message::Request(Arc::clone(self), Request::new(line, time)));
         } else {
             self.leave_out(&self.unlisted);
         }
@@ -109,12 +138,12 @@ impl AppLog {
         self.forgotten.store(true, Ordering::Release);
     }
 
-    fn send(self: &Arc<Self>, message: Message) {
-        let pending = self.pending.fetch_add(1, Ordering::Relaxed);
-        if pending >= limits::LOG_QUEUE_LINES_PER_APP || self.queue.try_send(message).is_err() {
-            let before = self.pending.fetch_sub(1, Ordering::Relaxed);
-            debug_assert!(before > 0, "a line that is left out was counted");
-            self.dropped_by_all.fetch_add(1, Ordering::Relaxed);
+    /// Enqueues a message with this number of bytes.
+    fn send(self: &Arc<Self>, bytes: usize, message: impl FnOnce() -> Message) {
+        let (pending, fits) = self.charge(bytes);
+        if !fits || self.queue.try_send(message()).is_err() {
+            self.refund(bytes);
+            self.totals.dropped.fetch_add(1, Ordering::Relaxed);
             self.leave_out(&self.dropped);
         } else if pending % limits::LOG_GATHERED_LINES == limits::LOG_GATHERED_LINES - 1 {
             self.wake.now();
@@ -123,12 +152,48 @@ impl AppLog {
         }
     }
 
+    /// Counts a line in the queue. Returns the number of lines before it, and whether it fits.
+    fn charge(&self, bytes: usize) -> (usize, bool) {
+        let pending = self.pending.fetch_add(1, Ordering::Relaxed);
+        if bytes == 0 {
+            return (pending, pending < limits::LOG_QUEUE_LINES_PER_APP);
+        }
+        let of_app = self.pending_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        let of_all = self.totals.queued_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        let fits = pending < limits::LOG_QUEUE_LINES_PER_APP
+            && of_app <= limits::LOG_QUEUE_BYTES_PER_APP
+            && of_all <= limits::LOG_QUEUE_BYTES;
+        (pending, fits)
+    }
+
+    /// Counts a line that has left the queue.
+    pub(super) fn refund(&self, bytes: usize) {
+        let before = self.pending.fetch_sub(1, Ordering::Relaxed);
+        debug_assert!(before > 0, "a line that leaves the queue was counted");
+        if bytes > 0 {
+            let of_app = self.pending_bytes.fetch_sub(bytes, Ordering::Relaxed);
+            let of_all = self.totals.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
+            debug_assert!(of_app >= bytes && of_all >= bytes, "the bytes of a line were counted");
+        }
+    }
+
+    /// Counts lines that could not be written: `lines` for the first time, and others that a lost
+    /// report had counted.
+    pub(super) fn note_unwritten(self: &Arc<Self>, lines: u64, reported_lines: u64) {
+        self.totals.dropped.fetch_add(lines, Ordering::Relaxed);
+        self.leave_out_many(&self.unwritten, lines + reported_lines);
+    }
+
     /// Counts a line that is left out. Only the first such line since the writer's last report
     /// takes the lock.
     fn leave_out(self: &Arc<Self>, count: &AtomicU64) {
-        // Synchronises with the writer's last report: either that report includes this line, or
+        self.leave_out_many(count, 1);
+    }
+
+    fn leave_out_many(self: &Arc<Self>, count: &AtomicU64, lines: u64) {
+        // Synchronises with the writer's last report: either that report includes these lines, or
         // this thread sees `has_gap` cleared.
-        count.fetch_add(1, Ordering::AcqRel);
+        count.fetch_add(lines, Ordering::AcqRel);
         if !self.has_gap.load(Ordering::Relaxed) && !self.has_gap.swap(true, Ordering::Relaxed) {
             self.gaps.lock().push(Arc::clone(self));
         }
@@ -137,6 +202,15 @@ impl AppLog {
     /// Takes the number of lines that were dropped since the last call.
     pub(super) fn take_dropped(&self) -> u64 {
         self.dropped.swap(0, Ordering::AcqRel)
+    }
+
+    /// Takes the number of lines that could not be written since the last call. Only the writer
+    /// counts them.
+    pub(super) fn take_unwritten(&self) -> u64 {
+        match self.unwritten.load(Ordering::Relaxed) {
+            0 => 0,
+            _ => self.unwritten.swap(0, Ordering::Relaxed),
+        }
     }
 
     /// Takes the number of requests above the rate limit since the last call.
@@ -185,7 +259,26 @@ impl Rate {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::Stream, *};
+
+    #[test]
+    fn the_bytes_of_an_app_in_the_queue_are_limited() {
+        let (queue, messages) = std::sync::mpsc::sync_channel(limits::LOG_QUEUE_LINES);
+        let totals = Arc::<Totals>::default();
+        let app: AppName = "hello".parse().expect("it is a name");
+        let log = AppLog::new(app.clone(), queue, Arc::default(), Arc::default(), Arc::clone(&totals));
+        let log = Arc::new(log);
+        let bytes = 64 * 1024;
+        let write = || log.write(LogLine::of_guest(&app, Stream::Stdout, "x".repeat(bytes)));
+        let most = limits::LOG_QUEUE_BYTES_PER_APP / bytes;
+        (0..most + 5).for_each(|_| write());
+        assert_eq!(totals.dropped.load(Ordering::Relaxed), 5);
+        assert_eq!(messages.try_iter().count(), most);
+        log.refund(bytes);
+        (0..2).for_each(|_| write());
+        assert_eq!((messages.try_iter().count(), totals.dropped.load(Ordering::Relaxed)), (1, 6));
+        assert_eq!(log.take_dropped(), 6);
+    }
 
     #[test]
     fn requests_above_the_rate_limit_are_not_logged() {

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use http::{Method, StatusCode};
-use isopod_policy::{AppName, ReleaseNumber, RequestId};
+use isopod_policy::{AppName, InstanceId, ReleaseNumber, RequestId};
 use jiff::Timestamp;
 
 use super::line::{Access, LogLine, Stream};
@@ -15,6 +15,7 @@ use crate::observe::{access_log::AccessLine, limits};
 pub(super) struct Request {
     time: Timestamp,
     release: Option<ReleaseNumber>,
+    instance: Option<InstanceId>,
     request_id: RequestId,
     method: Method,
     path: Box<str>,
@@ -31,6 +32,7 @@ impl Request {
         Self {
             time,
             release: line.release,
+            instance: line.instance.cloned(),
             request_id: line.request_id,
             method: line.method.clone(),
             path: path.into(),
@@ -51,6 +53,7 @@ impl Request {
         LogLine {
             time: self.time,
             release: self.release,
+            instance: self.instance.as_ref().map(InstanceId::to_string),
             request_id: Some(self.request_id.to_string()),
             access: Some(Access {
                 method: self.method.to_string(),
@@ -97,9 +100,11 @@ impl Formatter {
             out.extend_from_slice(b",\"release\":");
             append_number(release.get().into(), out);
         }
-        out.extend_from_slice(b",\"request_id\":\"");
-        out.extend_from_slice(request.request_id.as_str().as_bytes());
-        out.extend_from_slice(b"\",\"message\":\"");
+        if let Some(instance) = &request.instance {
+            append_text("instance", instance.as_str(), out);
+        }
+        append_text("request_id", request.request_id.as_str(), out);
+        out.extend_from_slice(b",\"message\":\"");
         out.extend_from_slice(method.as_bytes());
         out.push(b' ');
         out.extend_from_slice(path.as_bytes());
@@ -117,11 +122,10 @@ impl Formatter {
             out.extend_from_slice(fault.as_bytes());
             out.push(b')');
         }
-        out.extend_from_slice(b"\",\"method\":\"");
-        out.extend_from_slice(method.as_bytes());
-        out.extend_from_slice(b"\",\"path\":\"");
-        out.extend_from_slice(path.as_bytes());
-        out.extend_from_slice(b"\",\"status\":");
+        out.push(b'"');
+        append_text("method", method, out);
+        append_text("path", path, out);
+        out.extend_from_slice(b",\"status\":");
         out.extend_from_slice(request.status.as_str().as_bytes());
         out.extend_from_slice(b",\"duration_ms\":");
         append_thousandths(duration_us, ".0", out);
@@ -130,14 +134,10 @@ impl Formatter {
             append_number(bytes, out);
         }
         if let Some(fault) = request.fault {
-            out.extend_from_slice(b",\"fault\":\"");
-            out.extend_from_slice(fault.as_bytes());
-            out.push(b'"');
+            append_text("fault", fault, out);
         }
         if let Some(plugin) = &request.plugin {
-            out.extend_from_slice(b",\"plugin\":\"");
-            out.extend_from_slice(plugin.as_str().as_bytes());
-            out.push(b'"');
+            append_text("plugin", plugin.as_str(), out);
         }
         out.push(b'}');
         Ok(())
@@ -161,6 +161,13 @@ impl Formatter {
 /// Returns whether a JSON string has the same bytes, and a line has room for them.
 fn is_plain(text: &str) -> bool {
     text.len() <= limits::LOG_PATH_BYTES && text.bytes().all(|byte| byte >= b' ' && byte != b'"' && byte != b'\\')
+}
+
+/// Appends a member whose text needs no escapes.
+fn append_text(name: &str, text: &str, out: &mut Vec<u8>) {
+    for part in [",\"", name, "\":\"", text, "\""] {
+        out.extend_from_slice(part.as_bytes());
+    }
 }
 
 fn append_number(number: u64, out: &mut Vec<u8>) {
@@ -213,10 +220,12 @@ mod tests {
             bytes in any::<Option<u64>>(),
             has_fault in any::<bool>(),
             has_plugin in any::<bool>(),
+            instance in any::<Option<[u8; 5]>>(),
         ) -> Request {
             Request {
                 time: Timestamp::new(second, nanosecond).expect("it is in range"),
                 release: ReleaseNumber::new(release),
+                instance: instance.map(|random| InstanceId::from_random(&"web".parse().expect("it is a name"), random)),
                 request_id: RequestId::from_random(id),
                 method: method.parse().expect("it is a method"),
                 path: path.into(),

@@ -1,18 +1,14 @@
-//! The thread that writes the logs: the only code that creates, appends to and removes segments.
+//! The thread that writes the logs: the only one that creates, appends to and removes segments.
 //! Never blocks a sender: lines that can't be written are dropped and counted.
 
 use std::{
-    collections::HashMap,
-    fs::{DirBuilder, File, OpenOptions},
-    io::{ErrorKind, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
-    path::PathBuf,
+    collections::{HashMap, VecDeque},
+    io::ErrorKind,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
         mpsc::{Receiver, TryRecvError},
     },
-    time::{Duration, Instant, SystemTime},
+    time::{Instant, SystemTime},
 };
 
 use isopod_policy::AppName;
@@ -23,6 +19,7 @@ use super::{
     queue::{Following, Gaps, Message, Posted},
     read::{segment_path, segments},
     request::{Formatter, Request},
+    segment::{Open, Waiting, remove_over_size, segment_time},
     wake::Wake,
 };
 use crate::{failpoint, observe::limits};
@@ -30,11 +27,10 @@ use crate::{failpoint, observe::limits};
 pub(super) struct Writer {
     config: Config,
     gaps: Arc<Gaps>,
-    dropped: Arc<AtomicU64>,
     /// Notifies waiting readers when the queue has free capacity.
     room: Arc<Notify>,
     open: HashMap<AppName, Open, foldhash::fast::RandomState>,
-    followers: HashMap<AppName, broadcast::Sender<Posted>>,
+    followed: HashMap<AppName, Followed>,
     formatter: Formatter,
     /// The time of the current batch.
     now: SystemTime,
@@ -46,6 +42,45 @@ pub(super) struct Writer {
 enum Entry {
     Line(LogLine),
     Request(Request),
+    /// A report of lines that were left out, and their number.
+    Report(LogLine, u64),
+}
+
+impl Entry {
+    /// Returns the number of lines that are lost with this entry: itself, and those that only it
+    /// reports.
+    fn lines(&self) -> (u64, u64) {
+        match self {
+            Self::Line(_) | Self::Request(_) => (1, 0),
+            Self::Report(_, reported) => (0, *reported),
+        }
+    }
+}
+
+/// The subscribers of an app's log.
+struct Followed {
+    sender: broadcast::Sender<Posted>,
+    /// The position after the last line.
+    end: Cursor,
+    /// The number of lines since the log has subscribers.
+    number: u64,
+    /// Segments that were begun since then, each with the number of lines before it.
+    begun: VecDeque<(u64, u64)>,
+}
+
+impl Followed {
+    /// Counts a line, and returns its number.
+    fn count(&mut self, end: Cursor) -> u64 {
+        if end.segment != self.end.segment {
+            if self.begun.len() >= limits::LOG_FOLLOW_SEGMENTS {
+                self.begun.pop_front();
+            }
+            self.begun.push_back((end.segment, self.number));
+        }
+        self.end = end;
+        self.number += 1;
+        self.number
+    }
 }
 
 /// The writer's progress through the logs of all apps.
@@ -70,27 +105,14 @@ impl Aging {
     }
 }
 
-/// An app's open segment, with a buffer of lines to write.
-struct Open {
-    dir: PathBuf,
-    file: File,
-    segment: u64,
-    /// When the segment received its first line.
-    begun: SystemTime,
-    bytes: u64,
-    waiting: Vec<u8>,
-    waiting_lines: u64,
-}
-
 impl Writer {
-    pub(super) fn new(config: Config, gaps: Arc<Gaps>, dropped: Arc<AtomicU64>, room: Arc<Notify>) -> Self {
+    pub(super) fn new(config: Config, gaps: Arc<Gaps>, room: Arc<Notify>) -> Self {
         Self {
             config,
             gaps,
-            dropped,
             room,
             open: HashMap::default(),
-            followers: HashMap::new(),
+            followed: HashMap::new(),
             formatter: Formatter::default(),
             now: SystemTime::now(),
             reported_at: None,
@@ -109,8 +131,8 @@ impl Writer {
             {
                 taken += 1;
                 match message {
-                    Message::Line(log, line) => self.take(&log, Entry::Line(*line)),
-                    Message::Request(log, request) => self.take(&log, Entry::Request(request)),
+                    Message::Line(log, line) => self.take(&log, line.message.len(), Entry::Line(*line)),
+                    Message::Request(log, request) => self.take(&log, 0, Entry::Request(request)),
                     Message::Follow(app, reply) => {
                         self.write_out();
                         // The reader may have disconnected.
@@ -134,7 +156,7 @@ impl Writer {
             self.write_out();
             if is_check_due {
                 checked_at = Instant::now();
-                self.followers.retain(|_, followers| followers.receiver_count() > 0);
+                self.followed.retain(|_, followed| followed.sender.receiver_count() > 0);
                 self.remove_old();
             }
             if taken >= limits::LOG_MESSAGES_PER_FLUSH_MAX {
@@ -150,9 +172,8 @@ impl Writer {
         }
     }
 
-    fn take(&mut self, log: &Arc<AppLog>, entry: Entry) {
-        let before = log.pending.fetch_sub(1, Ordering::Relaxed);
-        debug_assert!(before > 0, "a written line was enqueued");
+    fn take(&mut self, log: &Arc<AppLog>, bytes: usize, entry: Entry) {
+        log.refund(bytes);
         if log.is_forgotten() {
             return;
         }
@@ -168,93 +189,133 @@ impl Writer {
                 continue;
             }
             self.report_dropped(&log);
-            let unlisted = log.take_unlisted();
-            if unlisted > 0 {
-                let text = format!(
-                    "{unlisted} more requests are not logged here: the rate limit of access lines was exceeded"
-                );
-                self.append(&log, Entry::Line(LogLine::host(log.app(), text)));
-            }
+            let text = "more requests are not logged here: the rate limit of access lines was exceeded";
+            self.report(&log, log.take_unlisted(), text);
         }
     }
 
     fn report_dropped(&mut self, log: &Arc<AppLog>) {
-        let dropped = log.take_dropped();
-        if dropped > 0 {
-            let text = format!("{dropped} log lines were dropped here: the app logs faster than the host can write");
-            self.append(log, Entry::Line(LogLine::host(log.app(), text)));
+        let text = "log lines were dropped here: the app logs faster than the host can write";
+        self.report(log, log.take_dropped(), text);
+        let text = "log lines were dropped here: the host could not write them to its disk";
+        self.report(log, log.take_unwritten(), text);
+    }
+
+    fn report(&mut self, log: &Arc<AppLog>, lines: u64, text: &str) {
+        if lines > 0 {
+            self.append(log, Entry::Report(LogLine::host(log.app(), format!("{lines} {text}")), lines));
         }
     }
 
     fn append(&mut self, log: &Arc<AppLog>, entry: Entry) {
         let app = log.app();
-        let end = match self.try_append(app, &entry) {
+        let end = match self.try_append(log, &entry) {
             Ok(end) => end,
-            Err(error) => return self.lost(1, &error),
+            Err(error) => {
+                let (lines, reported) = entry.lines();
+                self.lost(log, lines, reported, &error);
+                // The log may be in a state that no further line can leave, such as a full segment
+                // in a removed folder.
+                let open = self.open.remove(app);
+                return open.into_iter().for_each(|open| self.lost_with(open, &error));
+            }
         };
-        let Some(followers) = self.followers.get(app) else { return };
+        let Some(followed) = self.followed.get_mut(app) else { return };
+        let number = followed.count(end);
         let line = match entry {
-            Entry::Line(line) => line,
+            Entry::Line(line) | Entry::Report(line, _) => line,
             Entry::Request(request) => request.to_line(app),
         };
-        if followers.send(Posted { end, line: Arc::new(line) }).is_err() {
-            self.followers.remove(app);
+        let line = (line.message.len() <= limits::LOG_FOLLOW_LINE_BYTES_MAX).then(|| Arc::new(line));
+        if followed.sender.send(Posted { end, number, line }).is_err() {
+            self.followed.remove(app);
         }
     }
 
     /// Returns the log position after the line.
-    fn try_append(&mut self, app: &AppName, entry: &Entry) -> std::io::Result<Cursor> {
+    fn try_append(&mut self, log: &Arc<AppLog>, entry: &Entry) -> std::io::Result<Cursor> {
+        let app = log.app();
         if !self.open.contains_key(app) {
             if self.open.len() >= limits::LOG_FILES_OPEN {
                 self.write_out();
                 self.open.clear();
             }
-            self.open.insert(app.clone(), Open::last(self.config.folder(app))?);
+            let open = Open::last(self.config.folder(app), self.last_segment(app))?;
+            self.open.insert(app.clone(), open);
         }
         let open = self.open.get_mut(app).ok_or_else(|| std::io::Error::other("the segment is not open"))?;
         if open.is_full(&self.config, self.now) {
             open.write_out()?;
-            *open = Open::new(open.dir.clone(), open.segment + 1)?;
+            open.begin_next()?;
             remove_over_size(&self.config, open)?;
         }
+        let (lines, reported) = entry.lines();
+        open.waiting.log.get_or_insert_with(|| Arc::clone(log));
+        open.waiting.lines += lines;
+        open.waiting.reported += reported;
         match entry {
-            Entry::Line(line) => serde_json::to_writer(&mut open.waiting, line)?,
-            Entry::Request(request) => self.formatter.append(request, app, &mut open.waiting)?,
+            Entry::Line(line) | Entry::Report(line, _) => serde_json::to_writer(&mut open.waiting.bytes, line)?,
+            Entry::Request(request) => self.formatter.append(request, app, &mut open.waiting.bytes)?,
         }
-        open.waiting.push(b'\n');
-        open.waiting_lines += 1;
-        Ok(Cursor { segment: open.segment, offset: open.bytes + open.waiting.len() as u64 })
+        open.waiting.bytes.push(b'\n');
+        let end = open.end();
+        if open.waiting.bytes.len() >= limits::LOG_FLUSH_BYTES {
+            self.write_out_one(app);
+        }
+        Ok(end)
+    }
+
+    /// Returns the last segment that followers know, so that positions never recur after the log's
+    /// folder was removed.
+    fn last_segment(&self, app: &AppName) -> u64 {
+        self.followed.get(app).map_or(0, |followed| followed.end.segment)
     }
 
     fn write_out(&mut self) {
-        let mut failed = Vec::new();
-        for (app, open) in &mut self.open {
-            let lines = open.waiting_lines;
-            if let Err(error) = open.write_out() {
-                failed.push((app.clone(), lines, error));
-            }
-        }
-        for (app, lines, error) in failed {
+        let waiting = self.open.iter().filter(|(_, open)| !open.waiting.bytes.is_empty());
+        let waiting: Vec<AppName> = waiting.map(|(app, _)| app.clone()).collect();
+        waiting.iter().for_each(|app| self.write_out_one(app));
+    }
+
+    fn write_out_one(&mut self, app: &AppName) {
+        let written = self.open.get_mut(app).map(Open::write_out);
+        if let Some(Err(error)) = written
+            && let Some(open) = self.open.remove(app)
+        {
             // A partial line may have been written. Reopening the log detects that and starts a new
             // segment.
-            self.open.remove(&app);
-            self.lost(lines, &error);
+            self.lost_with(open, &error);
         }
     }
 
-    fn lost(&mut self, lines: u64, error: &std::io::Error) {
-        self.dropped.fetch_add(lines, Ordering::Relaxed);
+    /// Counts the lines that are lost with an open segment.
+    fn lost_with(&mut self, open: Open, error: &std::io::Error) {
+        let Waiting { log, lines, reported, .. } = open.waiting;
+        if let Some(log) = log {
+            self.lost(&log, lines, reported, error);
+        }
+    }
+
+    fn lost(&mut self, log: &Arc<AppLog>, lines: u64, reported: u64, error: &std::io::Error) {
+        if lines + reported == 0 {
+            return;
+        }
+        log.note_unwritten(lines, reported);
         if self.reported_at.is_none_or(|at| at.elapsed() >= limits::DISK_ERROR_LOG_INTERVAL) {
             self.reported_at = Some(Instant::now());
-            tracing::warn!(%error, lines, "log lines can't be written and are dropped; apps are not affected");
+            let app = log.app();
+            tracing::warn!(%error, %app, "log lines can't be written and are dropped; apps are not affected");
         }
     }
 
     fn follow(&mut self, app: &AppName) -> Following {
         let end = self.end(app);
-        let followers = self.followers.entry(app.clone());
-        let new_lines = followers.or_insert_with(|| broadcast::channel(limits::LOG_FOLLOW_LINES).0).subscribe();
-        Following { end, new_lines }
+        let followed = self.followed.entry(app.clone()).or_insert_with(|| {
+            let sender = broadcast::channel(limits::LOG_FOLLOW_LINES).0;
+            Followed { sender, end, number: 0, begun: VecDeque::new() }
+        });
+        let new_lines = followed.sender.subscribe();
+        Following { end, number: followed.number, begun: followed.begun.clone(), new_lines }
     }
 
     /// Returns the current end of the app's log. Without a log, that is the beginning.
@@ -262,20 +323,21 @@ impl Writer {
         if !self.open.contains_key(app) {
             let dir = self.config.folder(app);
             if dir.is_dir()
-                && let Ok(open) = Open::last(dir)
+                && let Ok(open) = Open::last(dir, self.last_segment(app))
             {
                 self.open.insert(app.clone(), open);
             }
         }
-        match self.open.get(app) {
-            Some(open) => Cursor { segment: open.segment, offset: open.bytes },
-            None => Cursor { segment: 0, offset: 0 },
+        match (self.open.get(app), self.followed.get(app)) {
+            (Some(open), _) => open.end(),
+            (None, Some(followed)) => followed.end,
+            (None, None) => Cursor { segment: 0, offset: 0 },
         }
     }
 
     fn forget(&mut self, app: &AppName) {
         self.open.remove(app);
-        self.followers.remove(app);
+        self.followed.remove(app);
         if let Err(error) = std::fs::remove_dir_all(self.config.folder(app))
             && error.kind() != ErrorKind::NotFound
         {
@@ -312,82 +374,10 @@ impl Writer {
                 }
                 // An empty segment replaces it, so that positions are never reused.
                 self.open.remove(app);
-                drop(Open::new(dir.clone(), segment + 1)?);
+                drop(Open::begin(dir.clone(), segment + 1)?);
             }
             std::fs::remove_file(path)?;
         }
         Ok(())
     }
-}
-
-impl Open {
-    /// Opens the newest segment to append to it, or a new segment if the last line is incomplete.
-    fn last(dir: PathBuf) -> std::io::Result<Self> {
-        DirBuilder::new().recursive(true).mode(0o700).create(&dir)?;
-        let Some(segment) = segments(&dir)?.last().copied() else { return Self::new(dir, 1) };
-        let path = segment_path(&dir, segment);
-        let found = std::fs::metadata(&path)?;
-        let bytes = found.len();
-        if bytes > 0 && !ends_with_newline(&path, bytes)? {
-            return Self::new(dir, segment + 1);
-        }
-        let file = OpenOptions::new().append(true).open(&path)?;
-        let begun = found.created().or_else(|_| found.modified())?;
-        Ok(Self { dir, file, segment, begun, bytes, waiting: Vec::new(), waiting_lines: 0 })
-    }
-
-    fn new(dir: PathBuf, segment: u64) -> std::io::Result<Self> {
-        let path = segment_path(&dir, segment);
-        let file = OpenOptions::new().append(true).create_new(true).mode(0o600).open(path)?;
-        Ok(Self { dir, file, segment, begun: SystemTime::now(), bytes: 0, waiting: Vec::new(), waiting_lines: 0 })
-    }
-
-    /// Returns whether the next line begins another segment. Small segments are closed too, so that
-    /// their lines can expire.
-    fn is_full(&self, config: &Config, now: SystemTime) -> bool {
-        let bytes = self.bytes + self.waiting.len() as u64;
-        let is_old = || now.duration_since(self.begun).is_ok_and(|age| age >= segment_time(config));
-        bytes >= config.segment_bytes || (bytes > 0 && is_old())
-    }
-
-    fn write_out(&mut self) -> std::io::Result<()> {
-        if self.waiting.is_empty() {
-            return Ok(());
-        }
-        self.file.write_all(&self.waiting)?;
-        self.bytes += self.waiting.len() as u64;
-        self.waiting.clear();
-        self.waiting_lines = 0;
-        Ok(())
-    }
-}
-
-/// Returns how long one segment receives lines, regardless of their number.
-fn segment_time(config: &Config) -> Duration {
-    (config.kept_for / limits::LOG_SEGMENTS_BY_AGE).max(limits::LOG_CHECK_INTERVAL)
-}
-
-fn ends_with_newline(path: &std::path::Path, bytes: u64) -> std::io::Result<bool> {
-    use std::os::unix::fs::FileExt;
-    let mut last = [0];
-    File::open(path)?.read_exact_at(&mut last, bytes - 1)?;
-    Ok(last == *b"\n")
-}
-
-/// Removes the oldest segments until the total size is within the limit.
-fn remove_over_size(config: &Config, open: &Open) -> std::io::Result<()> {
-    let mut sizes = Vec::new();
-    for segment in segments(&open.dir)? {
-        let path = segment_path(&open.dir, segment);
-        sizes.push((segment, std::fs::metadata(&path)?.len(), path));
-    }
-    let mut total: u64 = sizes.iter().map(|(_, bytes, _)| bytes).sum();
-    for (segment, bytes, path) in sizes {
-        if total <= config.kept_bytes.saturating_sub(config.segment_bytes) || segment == open.segment {
-            break;
-        }
-        std::fs::remove_file(path)?;
-        total -= bytes;
-    }
-    Ok(())
 }

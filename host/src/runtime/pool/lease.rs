@@ -4,6 +4,7 @@
 use crate::runtime::resources::AppResources;
 use isopod_engine::{Fault, Instance, Program};
 use isopod_executor::{Class, CpuCounter};
+use isopod_policy::InstanceId;
 use std::{
     sync::Arc,
     time::{Duration, Instant},
@@ -30,6 +31,8 @@ pub(crate) struct Lease {
     /// `None` once the slot is returned.
     pub(super) lessor: Option<Arc<dyn Lessor>>,
     pub(super) index: usize,
+    /// The id of the slot's instances.
+    pub(crate) id: InstanceId,
     pub(super) instance: Option<Box<Instance>>,
     pub(crate) class: Class,
     /// When the job arrived.
@@ -56,9 +59,12 @@ impl Lease {
             (Some(instance), _) => Ok(instance),
             (None, Some(lessor)) => {
                 // Boxed, so that the future of a job that has an instance stays small.
-                let started = Box::pin(lessor.resources().start(lessor.program())).await;
-                match &started {
-                    Ok(instance) => lessor.note_started(self.index, instance.memory_bytes()),
+                let mut started = Box::pin(lessor.resources().start(lessor.program())).await;
+                match &mut started {
+                    Ok(instance) => {
+                        instance.set_id(self.id.as_str());
+                        lessor.note_started(self.index, instance.memory_bytes());
+                    }
                     Err(fault) => self.is_unused = matches!(fault, Fault::NoRoom { .. }),
                 }
                 started

@@ -180,7 +180,7 @@ impl Pool {
     }
 
     /// Adds a started instance, in an empty free slot or in a new slot.
-    pub(crate) fn add_instance(&self, instance: Box<Instance>) {
+    pub(crate) fn add_instance(&self, mut instance: Box<Instance>) {
         let mut state = self.lock();
         let index = state.free.iter().copied().find(|&index| state.slots[index].is_empty());
         let index = match index {
@@ -190,6 +190,7 @@ impl Pool {
             }
             None => state.create_slot(&self.process),
         };
+        instance.set_id(state.slots[index].record.id.as_str());
         state.slots[index].fill(instance);
         state.free.push_back(index);
     }
@@ -409,6 +410,7 @@ impl Pool {
         Lease {
             lessor: Some(lessor),
             index,
+            id: slot.record.id.clone(),
             is_unused: instance.is_none(),
             is_replaced: false,
             instance,

@@ -128,7 +128,11 @@ impl Layer {
         call: impl Fn(usize) -> libc::ssize_t,
     ) -> libc::ssize_t {
         let Some(file) = self.file(fd) else { return call(count) };
-        let failure = self.control.failure(Call::Write);
+        let is_log = is_log(&file.path);
+        if is_log {
+            self.hang();
+        }
+        let failure = self.control.failure(if is_log { Call::WriteOfLog } else { Call::Write });
         let count = match (failure, position) {
             // A failed write may have changed a part of the file.
             (Some(_), Position::At(_)) if self.control.random().is_multiple_of(2) => count / 2,
@@ -196,8 +200,10 @@ impl Layer {
             return call(&self.boot);
         }
         let writes = flags & (libc::O_WRONLY | libc::O_RDWR | libc::O_CREAT) != 0;
-        let is_below = || Path::new(OsStr::from_bytes(path.to_bytes())).starts_with(&self.folder);
-        let failure = if writes && is_below() { self.control.failure(Call::OpenForWriting) } else { None };
+        let below = Path::new(OsStr::from_bytes(path.to_bytes())).strip_prefix(&self.folder).ok();
+        let failure = below.filter(|_| writes).and_then(|path| {
+            self.control.failure(if is_log(path) { Call::OpenLogForWriting } else { Call::OpenForWriting })
+        });
         failure.map_or_else(|| call(path), failed)
     }
 
@@ -223,6 +229,17 @@ impl Layer {
         self.journal.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Waits as long as the test makes writes of logs hang.
+    fn hang(&self) {
+        if !self.control.logs_hang() {
+            return;
+        }
+        let _hanging = self.control.begin_hanging();
+        while self.control.logs_hang() {
+            std::thread::sleep(LOOK_AGAIN);
+        }
+    }
+
     /// Waits as long as the test delays syncs of this file.
     fn delay(&self, path: &Path) {
         if self.control.sync_delay(path).is_zero() {
@@ -233,6 +250,12 @@ impl Layer {
             std::thread::sleep(LOOK_AGAIN);
         }
     }
+}
+
+/// Returns whether a path, which is relative to the folder, is of a log of an app.
+fn is_log(path: &Path) -> bool {
+    let mut parts = path.iter();
+    parts.next() == Some(OsStr::new("apps")) && parts.nth(1) == Some(OsStr::new("logs"))
 }
 
 impl Journal {

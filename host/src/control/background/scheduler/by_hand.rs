@@ -132,7 +132,8 @@ impl Service {
         let event = event_runs::event(&app.name, &process, &timetable, &id, now);
         self.events.accept_for(&app, event_runs::process_events(&process, &timetable, vec![event])).await?;
         let stored = self.events.get(&app, &id, Some(&event_runs::source(&app.name, &process))).await?;
-        app.log.write(LogLine::host(&app.name, format!("a request stored event {id} for `{process}`")));
+        let line = LogLine::host(&app.name, format!("a request stored event {id} for `{process}`"));
+        app.log.write(line.about_event(&id));
         let stored = stored.ok_or(EventsError::Destroyed)?;
         Ok((process, ManualRun::Event(Box::new(stored))))
     }

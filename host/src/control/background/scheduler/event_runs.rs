@@ -78,7 +78,7 @@ impl Service {
                 }
                 for id in stored {
                     let text = format!("the scheduler stored event {id} for {}", scheduled(process, timetable));
-                    app.log.write(LogLine::host(&app.name, text));
+                    app.log.write(LogLine::host(&app.name, text).about_event(&id));
                 }
                 for _ in 0..skipped {
                     self.not_started(app, process, timetable, IN_PROGRESS).await;
