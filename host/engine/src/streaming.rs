@@ -201,6 +201,8 @@ async fn take_available(
     let mut available = Available::default();
     let mut slices_left = limits::RESPONSE_BEGIN_SLICES_MAX;
     poll_fn(|cx| {
+        // Whether the guest has nothing to do until its next frame is taken.
+        let mut is_polled = false;
         loop {
             let mut moved = false;
             match link.poll_frame(cx) {
@@ -220,12 +222,13 @@ async fn take_available(
                 }
                 Poll::Pending => {}
             }
-            if finished.is_none()
-                && !slice::has_yielded()
-                && let Poll::Ready(result) = Pin::new(&mut *call).poll(cx)
-            {
-                *finished = Some(result);
-                moved = true;
+            is_polled &= !moved;
+            if finished.is_none() && !is_polled && !slice::has_yielded() {
+                if let Poll::Ready(result) = Pin::new(&mut *call).poll(cx) {
+                    *finished = Some(result);
+                }
+                // It may have written a frame.
+                (is_polled, moved) = (true, true);
             }
             let is_done = available.is_whole && finished.is_some();
             let is_enough = available.is_enough() && !link.is_settled();
