@@ -5,7 +5,10 @@ use std::{
     io::{Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
     os::fd::AsRawFd,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU16, Ordering},
+    },
     time::Duration,
 };
 
@@ -57,6 +60,19 @@ struct Seen {
 }
 
 impl Upstream {
+    /// Starts a server whose responses have the status that the test stores in the cell. With 0,
+    /// the server never responds.
+    pub fn with_status(first: u16) -> (Self, Arc<AtomicU16>) {
+        let status = Arc::new(AtomicU16::new(first));
+        let current = Arc::clone(&status);
+        let upstream = Self::start(move |_| match current.load(Ordering::SeqCst) {
+            0 => Then::SendAndStall(Vec::new()),
+            200 => Then::Send(response("ok")),
+            other => Then::Send(format!("HTTP/1.1 {other} No\r\ncontent-length: 0\r\n\r\n").into_bytes()),
+        });
+        (upstream, status)
+    }
+
     /// Starts a server.
     ///
     /// # Panics

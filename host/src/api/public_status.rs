@@ -24,7 +24,7 @@ const STYLE: &str = include_str!("public_status/style.css");
 pub(crate) struct StatusPageConfig {
     /// The heading of the page.
     pub(crate) title: String,
-    /// The apps whose status is public. Without any, there is no public status.
+    /// The apps that the public status shows. An empty list disables the public status.
     pub(crate) apps: Vec<AppPattern>,
 }
 

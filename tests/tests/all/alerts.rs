@@ -27,13 +27,7 @@ struct Webhook {
 
 impl Webhook {
     fn start(first: u16) -> Self {
-        let status = Arc::new(AtomicU16::new(first));
-        let current = Arc::clone(&status);
-        let upstream = Upstream::start(move |_| match current.load(Ordering::SeqCst) {
-            0 => Then::SendAndStall(Vec::new()),
-            200 => Then::Send(response("ok")),
-            other => Then::Send(format!("HTTP/1.1 {other} No\r\ncontent-length: 0\r\n\r\n").into_bytes()),
-        });
+        let (upstream, status) = Upstream::with_status(first);
         Self { upstream, status }
     }
 

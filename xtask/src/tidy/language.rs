@@ -102,7 +102,7 @@ const PHRASES: &[&str] = &[
 ];
 
 /// Returns every phrase of the parts that have too many, the parts that have too few terms, every
-/// line that is too wide, and the entries of the two lists that are no longer needed.
+/// line that is too wide, and the obsolete entries of the two lists.
 pub(super) fn broken(files: &[SourceFile]) -> Vec<Finding> {
     let (parts, wide) = (parts(files), too_wide(files));
     let stale = stale(&parts, &wide, NOT_YET_CLEAN, NOT_YET_WRAPPED);

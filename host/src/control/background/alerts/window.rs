@@ -11,7 +11,7 @@ use crate::control::limits;
 pub(super) struct Window<const N: usize>(VecDeque<(Duration, [u64; N])>);
 
 impl<const N: usize> Window<N> {
-    /// Adds the totals at `now`, and returns their increase. The first totals are no increase.
+    /// Adds the totals at `now`, and returns their increase. For the first totals, it is 0.
     pub(super) fn increase(&mut self, now: Duration, totals: [u64; N]) -> [u64; N] {
         let points = &mut self.0;
         let is_within = |at: Duration| now.saturating_sub(at) <= limits::ALERT_WINDOW;
