@@ -53,6 +53,7 @@ mod state;
 mod status;
 mod status_page;
 mod stored_events;
+mod timing_tokens;
 mod token_end;
 mod token_upkeep;
 mod tokens;
@@ -69,7 +70,8 @@ pub(crate) use self::browser::AdminNames;
 pub(crate) use self::public_status::{StatusPage, StatusPageConfig};
 use self::{error::Error, query::KnownQueries};
 pub(crate) use self::{
-    failure_log::FailureLog, refused_calls::RefusedCalls, state::Api, token_upkeep::Service as TokenUpkeep, urls::Urls,
+    failure_log::FailureLog, refused_calls::RefusedCalls, state::Api, timing_tokens::TimingTokens,
+    token_upkeep::Service as TokenUpkeep, urls::Urls,
 };
 
 /// Returns all routes and their description. A handler without a description does not compile here.

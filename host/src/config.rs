@@ -4,6 +4,7 @@
 mod alerts;
 mod file;
 mod status;
+mod telemetry;
 mod units;
 
 use std::{
@@ -51,6 +52,8 @@ pub(crate) struct Config {
     pub(crate) adopt: bool,
     pub(crate) connections: Connections,
     pub(crate) outbound: Outbound,
+    /// The export of telemetry; `None` exports none.
+    pub(crate) telemetry: Option<crate::observe::telemetry::Config>,
     /// The middleware of all apps.
     pub(crate) middleware: Vec<MiddlewareUse>,
     /// The gates that may refuse releases of apps.
@@ -121,6 +124,8 @@ pub(crate) enum ConfigError {
     Setting { setting: String, reason: String },
     #[error("`{name}` is {value}, but must be in the range {range}")]
     OutOfRange { name: &'static str, value: String, range: &'static str },
+    #[error("`{name}` is invalid: {reason}")]
+    BadTelemetry { name: &'static str, reason: &'static str },
     #[error("no data folder: neither XDG_DATA_HOME nor HOME is set. Set one with --data DIR")]
     NoDataDir,
 }
@@ -140,7 +145,7 @@ impl ConfigError {
     /// Adds the position in the file, if the invalid value is from the file.
     fn in_file(self, path: PathBuf, text: &str, overrides: &Overrides) -> Self {
         let name = match &self {
-            Self::BadAddress { name, .. } | Self::OutOfRange { name, .. } => name,
+            Self::BadAddress { name, .. } | Self::OutOfRange { name, .. } | Self::BadTelemetry { name, .. } => name,
             Self::BadDomain { .. } => "domain",
             Self::Setting { setting, .. } => setting.as_str(),
             Self::AdminName(_) => "admin_names",
@@ -237,7 +242,7 @@ fn resolve(
         instances_max,
         app_instances_max: file.app_instances_max.unwrap_or((instances_max / 10).max(10)),
         ceiling: Ceiling::usual().with(&file.policy),
-        memory_bytes_max: file.memory_max.map_or_else(default_memory, |size| size.0),
+        memory_bytes_max: file.memory_max.map_or_else(os::default_guest_memory, |size| size.0),
         frozen_code_bytes_max: file.frozen_code_max.map_or(engine::FROZEN_CODE_BYTES_MAX, |size| size.0),
         scale_window: file.scale_window.map_or(policy::SCALE_WINDOW, |span| span.0),
         connections: Connections {
@@ -254,6 +259,7 @@ fn resolve(
             resolver: file.outbound.resolver.map(|value| name_server(&value)).transpose()?,
             idle_time: file.outbound.idle_time.map_or(engine::OUTBOUND_IDLE_TIME, |span| span.0),
         },
+        telemetry: telemetry::resolve(file.telemetry)?,
         trusted_proxies: TrustedProxies::read(&file.trusted_proxies)?,
         admin_names: admin_names(&file.admin_names)?,
         middleware: file.middleware,
@@ -264,13 +270,6 @@ fn resolve(
     check_ranges(&config)?;
     check_addresses(&config)?;
     Ok(config)
-}
-
-/// Returns 3/4 of the memory that this process may use. The host and the kernel need the rest.
-fn default_memory() -> u64 {
-    // The container's limit. Outside of a container the file doesn't exist or contains `max`.
-    let container = std::fs::read_to_string("/sys/fs/cgroup/memory.max").ok().and_then(|max| max.trim().parse().ok());
-    os::memory_bytes().min(container.unwrap_or(u64::MAX)) / 4 * 3
 }
 
 #[expect(clippy::too_many_lines, reason = "one list of all ranges")]

@@ -23,11 +23,14 @@ mod normalise;
 mod pages;
 mod priority;
 mod router;
+mod timing;
+mod trace;
 mod trusted;
 
 pub(crate) use config::Config;
 pub(crate) use forwarded::{client_address, is_https};
 pub(crate) use normalise::checked;
+pub(crate) use timing::TimingAccess;
 pub(crate) use trusted::{BadProxies, TrustedProxies};
 
 use crate::{
@@ -61,11 +64,13 @@ pub(crate) struct Service {
 }
 
 impl Service {
+    /// Binds the address. Without `timing`, no client sees the phases of its requests.
     pub(crate) fn bind(
         address: SocketAddr,
         config: Config,
         directory: Arc<Directory>,
         access: Arc<dyn AccessLog>,
+        timing: Option<Arc<dyn TimingAccess>>,
     ) -> io::Result<Self> {
         let domain = if address.is_ipv4() { socket2::Domain::IPV4 } else { socket2::Domain::IPV6 };
         let socket = socket2::Socket::new(domain, socket2::Type::STREAM, None)?;
@@ -74,7 +79,7 @@ impl Service {
         socket.bind(&address.into())?;
         socket.listen(limits::TRAFFIC_BACKLOG)?;
         let connections = connections::Settings::new(config.times, limits::TRAFFIC_WINDOW_BYTES);
-        let shared = Shared { config, directory, access, connections, liveness: Arc::default() };
+        let shared = Shared { config, directory, access, timing, connections, liveness: Arc::default() };
         Ok(Self { listener: socket.into(), shared: Arc::new(shared) })
     }
 

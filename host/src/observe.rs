@@ -11,3 +11,4 @@ mod load;
 pub(crate) mod logs;
 pub(crate) mod machine;
 pub(crate) mod metrics;
+pub(crate) mod telemetry;

@@ -83,6 +83,13 @@ pub(crate) fn raise_open_files() -> usize {
     usize::try_from(if is_raised { raised.rlim_cur } else { files.rlim_cur }).unwrap_or(usize::MAX)
 }
 
+/// Returns 3/4 of the memory that this process may use. The host and the kernel need the rest.
+pub(crate) fn default_guest_memory() -> u64 {
+    // The container's limit. Outside of a container the file doesn't exist or contains `max`.
+    let container = std::fs::read_to_string("/sys/fs/cgroup/memory.max").ok().and_then(|max| max.trim().parse().ok());
+    memory_bytes().min(container.unwrap_or(u64::MAX)) / 4 * 3
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -26,7 +26,7 @@ use crate::{
     http::shares::Shares,
     ingress, limits,
     observe::liveness::{self, Liveness},
-    observe::{access_recorder::AccessRecorder, logs, machine, metrics::Metrics},
+    observe::{access_recorder::AccessRecorder, logs, machine, metrics::Metrics, telemetry},
     os::{self, Connections},
     runtime::{Directory, GuestRuntimes, HostResources},
 };
@@ -63,6 +63,7 @@ pub(crate) struct Platform {
     control: control::Service,
     store: Store,
     logs: logs::Service,
+    telemetry: Option<telemetry::Running>,
     traffic: JoinHandle<()>,
     api: tokio::task::JoinHandle<()>,
     stop_traffic: watch::Sender<bool>,
@@ -96,11 +97,13 @@ impl Platform {
         let admin_service = api::server::Service::bind(config.admin, connections.admin, config.connections.times)
             .map_err(|e| cannot_bind(API, config.admin, &e))?;
         let admin = admin_service.local_addr().map_err(|e| cannot_bind(API, config.admin, &e))?;
-        let logs = start_logs(&store, &config)?;
         let metrics = Metrics::new();
+        let telemetry = config.telemetry.clone().map(|settings| telemetry::Service::new(settings, metrics.telemetry()));
+        let export = telemetry.as_ref().map(telemetry::Service::handle);
+        let logs = start_logs(&store, &config, export.clone())?;
         let (visits, visitors) = tokio::sync::mpsc::channel(crate::runtime::limits::PREVIEWS_QUEUED_MAX);
         let directory = Arc::new(Directory::new(visits));
-        let access = Arc::new(AccessRecorder::new(logs.handle(), metrics.clone()));
+        let access = Arc::new(AccessRecorder::new(logs.handle(), metrics.clone(), export));
         let ingress_config = ingress::Config {
             domain: config.domain.clone(),
             threads: std::thread::available_parallelism().map_or(1, usize::from),
@@ -110,7 +113,9 @@ impl Platform {
             times: config.connections.times,
             trusted_proxies: config.trusted_proxies.clone(),
         };
-        let ingress = ingress::Service::bind(config.listen, ingress_config, Arc::clone(&directory), access)
+        let timing = Arc::<api::TimingTokens>::default();
+        let seen_by = Some(Arc::<api::TimingTokens>::clone(&timing) as Arc<dyn ingress::TimingAccess>);
+        let ingress = ingress::Service::bind(config.listen, ingress_config, Arc::clone(&directory), access, seen_by)
             .map_err(|e| cannot_bind(TRAFFIC, config.listen, &e))?;
         let liveness = ingress.liveness();
         let listen = ingress.local_addr().map_err(|e| cannot_bind(TRAFFIC, config.listen, &e))?;
@@ -154,7 +159,9 @@ impl Platform {
         let tokens = api::load_tokens(&store).await?;
         data_folder::record_missing(&store).await?;
         let restored = control.restore().await?;
+        timing.set(tokens.clone(), control.handles());
 
+        let telemetry = start_telemetry(telemetry, &control, (&metrics, &logs))?;
         let (stop_api, ready) = (CancellationToken::new(), Arc::new(AtomicBool::new(false)));
         let refused_calls = Arc::<api::RefusedCalls>::default();
         let upkeep = api::TokenUpkeep {
@@ -193,12 +200,27 @@ impl Platform {
         let traffic = start_traffic(ingress, &liveness, stopped)?;
         wait_for_apps(restored, ready).await;
         let (machine, drain_time) = (shared_machine, config.drain_time);
-        Ok(Self { listen, admin, control, store, logs, traffic, api, stop_traffic, stop_api, machine, drain_time })
+        Ok(Self {
+            listen,
+            admin,
+            control,
+            store,
+            logs,
+            telemetry,
+            traffic,
+            api,
+            stop_traffic,
+            stop_api,
+            machine,
+            drain_time,
+        })
     }
 
     /// Stops all services in the opposite order, each within its drain time.
     pub(crate) async fn stop(self) {
-        let Self { mut control, store, logs, traffic, api, stop_traffic, stop_api, machine, drain_time, .. } = self;
+        let Self { mut control, store, logs, telemetry, traffic, api, .. } = self;
+        let (stop_traffic, stop_api, machine, drain_time) =
+            (self.stop_traffic, self.stop_api, self.machine, self.drain_time);
         tracing::info!("stopping: new requests are refused, and requests in progress are drained");
         stop_api.cancel();
         stop_traffic.send_replace(true);
@@ -217,6 +239,12 @@ impl Platform {
         if tokio::time::timeout(control::limits::FLUSH_TIME, flushed).await.is_err() {
             tracing::warn!("timed out writing the last log lines");
         }
+        if let Some(telemetry) = telemetry {
+            let sent = tokio::task::spawn_blocking(move || telemetry.stop());
+            if tokio::time::timeout(control::limits::FLUSH_TIME, sent).await.is_err() {
+                tracing::warn!("timed out sending the last telemetry");
+            }
+        }
         control.close().await;
         // Closing the store waits for its writer, so it must not block the runtime's own thread.
         drop(tokio::time::timeout(control::limits::FLUSH_TIME, tokio::task::spawn_blocking(move || drop(store))).await);
@@ -224,14 +252,32 @@ impl Platform {
     }
 }
 
-fn start_logs(store: &Store, config: &Config) -> Result<logs::Service, PlatformError> {
-    logs::Service::start(logs::Config {
+fn start_logs(
+    store: &Store,
+    config: &Config,
+    telemetry: Option<telemetry::Telemetry>,
+) -> Result<logs::Service, PlatformError> {
+    let settings = logs::Config {
         apps_dir: store.folder().join("apps"),
         segment_bytes: config.logs.segment_bytes,
         kept_bytes: config.logs.kept_bytes,
         kept_for: config.logs.kept_for,
-    })
-    .map_err(|source| PlatformError::Io { doing: "failed to start the log writer", source })
+    };
+    logs::Service::start(settings, telemetry)
+        .map_err(|source| PlatformError::Io { doing: "failed to start the log writer", source })
+}
+
+/// Starts the export of telemetry, if it is configured.
+fn start_telemetry(
+    service: Option<telemetry::Service>,
+    control: &control::Service,
+    (metrics, logs): (&Metrics, &logs::Service),
+) -> Result<Option<telemetry::Running>, PlatformError> {
+    let Some(service) = service else { return Ok(None) };
+    let (metrics, logs, queries) = (metrics.clone(), logs.handle(), control.handles().queries);
+    let text = move || metrics.text(&queries.sample(logs.dropped()));
+    let started = service.start(Box::new(text));
+    started.map(Some).map_err(|source| PlatformError::Io { doing: "failed to start the export of telemetry", source })
 }
 
 /// Starts the threads that guests share. Their timers and sockets run on the guests' own runtime.

@@ -8,6 +8,7 @@
 
 pub mod assets;
 pub mod bundle;
+pub mod collector;
 pub mod control;
 pub mod cutting_proxy;
 pub mod database;
@@ -43,6 +44,7 @@ pub mod wait;
 pub mod wire;
 
 pub use bundle::Bundle;
+pub use collector::Collector;
 pub use cutting_proxy::CuttingProxy;
 pub use disk::SmallDisk;
 pub use faults::Faults;

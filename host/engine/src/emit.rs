@@ -8,7 +8,7 @@ use crate::{
     state::HostState,
     transaction::{Transaction, TransactionFull},
 };
-use isopod_policy::{limits::TEXT_NAME_BYTES_SHOWN, text::line_excerpt};
+use isopod_policy::{Phase, limits::TEXT_NAME_BYTES_SHOWN, text::line_excerpt};
 use std::{sync::Arc, time::Duration};
 use wasmtime::component::{HasSelf, Linker};
 
@@ -70,6 +70,7 @@ impl HostState {
     /// Stores an event immediately, or buffers it in the delivery's transaction.
     async fn send(&mut self, event: EmittedEvent) -> Result<String, EmitError> {
         let sink = self.sink_for(&event)?;
+        let _waiting = self.waits.begin_nested(Phase::Events);
         let id = event.id.clone();
         match &mut self.transaction {
             None => sink.emit(event).await?,
@@ -88,9 +89,11 @@ impl HostState {
         }
         let most = self.sandbox.limits.request_timeout;
         let timeout = timeout.map_or(most, |timeout| timeout.min(most));
+        let waiting = self.waits.begin_nested(Phase::Events);
         let reply = tokio::time::timeout(timeout, sink.ask(event, timeout)).await.unwrap_or_else(|_| {
             Err(EmitError::Failed(format!("the event handler did not reply within {} ms", timeout.as_millis())))
         })?;
+        drop(waiting);
         let bytes = reply.as_ref().map_or(0, |reply| reply.data_content_type.len() + reply.data.len());
         let most = limits::HOST_CALL_BYTES_MAX;
         if bytes > most {

@@ -20,7 +20,12 @@ impl Instance {
     /// Dropping the returned future, or the unfinished body, ends the instance.
     ///
     /// The future is boxed, since it is large, and the caller's futures move several times.
-    pub fn http<'a>(self: Box<Self>, request: Request<RequestBody>, request_id: &'a str) -> BoxFuture<'a, HttpOutcome> {
+    pub fn http<'a>(
+        mut self: Box<Self>,
+        request: Request<RequestBody>,
+        request_id: &'a str,
+    ) -> BoxFuture<'a, HttpOutcome> {
+        self.store.data_mut().outbound.begin_trace(request.headers());
         let exports = self.program.exports();
         if exports.flat.is_some() && (fits_flat(&request) || exports.wasi02.is_none() && exports.wasi03.is_none()) {
             // Allocated first, so that the future isn't copied into the box.

@@ -12,6 +12,7 @@ use crate::{
     flat_call, limits,
     program::Program,
     state::{HostState, on_epoch},
+    waits::CallWaits,
 };
 use std::sync::Arc;
 use tokio::sync::oneshot;
@@ -100,6 +101,11 @@ impl Instance {
     /// Sets the id that the lines of this instance have.
     pub fn set_id(&mut self, id: &str) {
         self.store.data_mut().call.set_instance(id);
+    }
+
+    /// Returns what the current call of this instance waits for, and for how long.
+    pub fn waits(&self) -> &Arc<CallWaits> {
+        &self.store.data().waits
     }
 
     /// Returns the guest's memory in use, in bytes.

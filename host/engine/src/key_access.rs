@@ -6,6 +6,7 @@ use crate::{
     fault::Denied,
     sandbox::{KeyValue, KvError, ValueVersion},
     transaction::{Transaction, TransactionFull, version_of},
+    waits::Operation,
 };
 use std::sync::Arc;
 
@@ -43,6 +44,8 @@ pub(crate) struct KeyAccess<'a> {
     /// The delivery in progress, if its changes are buffered.
     pub(crate) transaction: Option<&'a mut Transaction>,
     pub(crate) account: &'a mut Account,
+    /// The guest waits for the call until this is dropped.
+    pub(crate) _waiting: Operation,
 }
 
 impl KeyAccess<'_> {

@@ -7,7 +7,9 @@ use crate::{
     limits,
     sandbox::{KeyValue, ValueVersion},
     transaction::Transaction,
+    waits::CallWaits,
 };
+use isopod_policy::Phase;
 use std::sync::Arc;
 use wasmtime::component::{HasData, Linker, Resource, ResourceTable};
 
@@ -57,6 +59,7 @@ pub(crate) struct View<'a> {
     table: &'a mut ResourceTable,
     account: &'a mut Account,
     transaction: Option<&'a mut Transaction>,
+    waits: &'a Arc<CallWaits>,
 }
 
 impl<'a> View<'a> {
@@ -65,8 +68,9 @@ impl<'a> View<'a> {
         table: &'a mut ResourceTable,
         account: &'a mut Account,
         transaction: Option<&'a mut Transaction>,
+        waits: &'a Arc<CallWaits>,
     ) -> Self {
-        Self { data, table, account, transaction }
+        Self { data, table, account, transaction, waits }
     }
 }
 
@@ -134,7 +138,9 @@ impl View<'_> {
 
     fn data(&mut self) -> wasmtime::Result<KeyAccess<'_>> {
         let data = self.data.0.clone().ok_or_else(|| wasmtime::format_err!("a bucket is open without a grant"))?;
-        Ok(KeyAccess { data, transaction: self.transaction.as_deref_mut(), account: self.account })
+        let waiting = self.waits.begin(Phase::KeyValue);
+        let transaction = self.transaction.as_deref_mut();
+        Ok(KeyAccess { data, transaction, account: self.account, _waiting: waiting })
     }
 
     fn remember_cursor(&mut self, handle: &Resource<Bucket>, cursor: String) -> wasmtime::Result<Result<u64, Failure>> {

@@ -70,6 +70,7 @@ mod ticker;
 mod transaction;
 mod unfinished;
 mod unread;
+mod waits;
 mod wasi02;
 mod wasi03;
 mod wasi_http;
@@ -103,3 +104,4 @@ pub use sandbox::{
 pub use snapshot::{Preparation, Snapshot};
 pub use transaction::{Effects, EffectsCharge, KeyRead, KeyWrite};
 pub use unfinished::Unfinished;
+pub use waits::CallWaits;

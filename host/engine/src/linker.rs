@@ -23,7 +23,13 @@ pub(crate) fn usual(engine: &wasmtime::Engine, flavour: Flavour) -> wasmtime::Re
     wasi_http::add_to_linker(&mut linker)?;
     wasmtime_wasi_config::add_to_linker(&mut linker, |state: &mut HostState| WasiConfig::from(&*state.config))?;
     keyvalue::add_to_linker(&mut linker, |state| {
-        keyvalue::View::new(&state.keyvalue, &mut state.table, &mut state.account, state.transaction.as_mut())
+        keyvalue::View::new(
+            &state.keyvalue,
+            &mut state.table,
+            &mut state.account,
+            state.transaction.as_mut(),
+            &state.waits,
+        )
     })?;
     emit::add_to_linker(&mut linker)?;
     logging::add_to_linker(&mut linker)?;

@@ -1,9 +1,10 @@
 //! Outbound HTTP of guests: sends one request over one of the program's connections, within the
 //! timeouts of guest and host. Never decides grants (`gate.rs`) or the number of open connections
-//! (`pool.rs`).
+//! (`pool.rs`), and never knows the call that sends it (`call.rs`).
 //!
 //! Guests follow redirects themselves, by a new request that is checked like the first.
 
+mod call;
 mod connect;
 mod gate;
 mod network;
@@ -12,13 +13,14 @@ mod replay;
 mod resolver;
 mod response;
 
+pub(crate) use call::InstanceOutbound;
 pub use connect::{OutboundServer, OutboundStream};
 pub(crate) use connect::{addresses, connect};
 pub(crate) use network::Network;
 
-use crate::{head::is_forbidden, limits, sandbox::Sandbox};
+use crate::{limits, sandbox::Sandbox, waits::CallWaits};
 use gate::Gate;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri, header, request::Parts};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, header, request::Parts};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper_rustls::HttpsConnector;
@@ -36,7 +38,7 @@ use std::{
 };
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tower_service::Service;
-use wasmtime_wasi_http::{Error, ForbiddenHeaderFilter, RequestOptions, WasiBody, WasiHttpHooks};
+use wasmtime_wasi_http::{Error, RequestOptions, WasiBody};
 
 /// The result of `send_request`. The second part is the result of the request's transmission. It
 /// doesn't drive the connection, which has its own task.
@@ -89,34 +91,6 @@ impl Drop for Inner {
     }
 }
 
-impl WasiHttpHooks for Outbound {
-    fn is_forbidden_header(&mut self, name: &HeaderName) -> bool {
-        is_forbidden(name)
-    }
-
-    fn forbidden_header_filter(&mut self) -> ForbiddenHeaderFilter {
-        Arc::new(is_forbidden)
-    }
-
-    fn send_request(
-        &mut self,
-        request: Request<WasiBody>,
-        options: Option<RequestOptions>,
-        _: Box<dyn Future<Output = Result<(), Error>> + Send>,
-    ) -> Box<dyn Future<Output = Result<Sent, Error>> + Send> {
-        let this = self.clone();
-        Box::new(async move { this.send(request, Timeouts::of(options.unwrap_or_default())).await })
-    }
-
-    fn p2_outgoing_body_chunk_size(&mut self) -> usize {
-        limits::BODY_WRITE_BYTES_MAX
-    }
-
-    fn p3_outgoing_body_chunk_size(&mut self) -> usize {
-        limits::BODY_WRITE_BYTES_MAX
-    }
-}
-
 /// The timeout of each step of a request: the guest's, up to the host's maximum.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Timeouts {
@@ -151,7 +125,7 @@ struct Failed {
 }
 
 impl Outbound {
-    async fn send(self, request: Request<WasiBody>, timeouts: Timeouts) -> Result<Sent, Error> {
+    async fn send(self, request: Request<WasiBody>, timeouts: Timeouts, waits: Arc<CallWaits>) -> Result<Sent, Error> {
         let upstream = self.0.gate.upstream(request.uri()).map_err(|refused| self.0.gate.report(&refused))?;
         let permit = self.0.network.pool().begin_request(&self.0.owner, &upstream);
         let permit = permit.ok_or(Error::ConnectionLimitReached)?;
@@ -160,7 +134,7 @@ impl Outbound {
         parts.uri = origin_form(&parts.method, &uri);
         name_host(&mut parts.headers, &uri)?;
         let (response, transmission) = self.exchange(&upstream, &uri, &parts, &Replay::new(body), timeouts).await?;
-        let timed = |incoming| TimedBody::new(incoming, timeouts.between_bytes, permit).boxed_unsync();
+        let timed = |incoming| TimedBody::new(incoming, timeouts.between_bytes, permit, waits).boxed_unsync();
         Ok((response.map(timed), Box::new(transmission.result())))
     }
 

@@ -8,6 +8,7 @@ use crate::{
     sandbox::Providers,
     state::HostState,
 };
+use isopod_policy::Phase;
 use std::sync::Arc;
 use wasmtime::{
     StoreContextMut,
@@ -46,7 +47,9 @@ async fn call(
     let request_id = state.call.with(|origin| origin.request_id.to_owned());
     let caller = Arc::from(state.sandbox.app.as_str());
     let call = ProviderCall { interface, function, caller, arguments: arguments.to_vec(), results: results.len() };
+    let waiting = state.waits.begin_nested(Phase::Providers);
     let ProviderResults(values) = providers.call(call, &request_id).await?;
+    drop(waiting);
     state.hold_values(&values)?;
     wasmtime::ensure!(values.len() == results.len(), "the provider returned {} results", values.len());
     for (result, value) in results.iter_mut().zip(values) {

@@ -10,12 +10,13 @@ use crate::{
     inspect::ComponentInfo,
     keyvalue::KeyValueHost,
     limits,
-    outbound::Outbound,
+    outbound::{InstanceOutbound, Outbound},
     output::{CurrentCall, LineSink, SinkStream, TerminalSink},
     purity::{CheckedRandom, LaterClock, PurityCheck},
     sandbox::{Sandbox, Stream},
     transaction::{Effects, Transaction},
     unread,
+    waits::CallWaits,
 };
 use isopod_executor::slice;
 use isopod_policy::AssetIndex;
@@ -42,7 +43,9 @@ pub(crate) struct HostState {
     purity: Option<Arc<PurityCheck>>,
     wasi: WasiCtx,
     http: WasiHttpCtx,
-    outbound: Outbound,
+    pub(crate) outbound: InstanceOutbound,
+    /// The waits of the current call.
+    pub(crate) waits: Arc<CallWaits>,
     stdio: [LineSink; 2],
     pub(crate) account: Account,
     /// The buffered effects of the delivery in progress.
@@ -68,6 +71,7 @@ impl HostState {
     pub(crate) fn new(program: Parts<'_>) -> wasmtime::Result<Self> {
         let sandbox = Arc::clone(program.sandbox);
         let call = CurrentCall::default();
+        let waits = Arc::<CallWaits>::default();
         let line_bytes_max = usize::try_from(sandbox.limits.log_line_bytes).unwrap_or(usize::MAX);
         let stdio = [Stream::Stdout, Stream::Stderr]
             .map(|stream| LineSink::new(stream, Arc::clone(&sandbox.output), line_bytes_max, call.clone()));
@@ -92,7 +96,8 @@ impl HostState {
             purity: program.purity.cloned(),
             wasi: wasi_context(&program, &stdio)?,
             http,
-            outbound: program.outbound.clone(),
+            outbound: InstanceOutbound::new(program.outbound.clone(), Arc::clone(&waits)),
+            waits,
             stdio,
             account: Account::new(account_limits, program.memory),
             transaction: None,
@@ -138,6 +143,7 @@ impl HostState {
         self.account.begin_call();
         self.counters = None;
         self.assets = None;
+        self.outbound.end_trace();
         self.stdio.iter().for_each(LineSink::flush_partial);
         self.call.set_request("");
     }

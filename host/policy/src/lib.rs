@@ -32,6 +32,7 @@ pub mod manifest;
 mod middleware;
 mod names;
 mod nearest;
+mod phases;
 mod plugin;
 mod process;
 mod provider;
@@ -42,12 +43,14 @@ mod restart;
 pub mod retention;
 mod retry;
 mod retry_after;
+mod sampling;
 mod schedule;
 mod schema;
 mod setting_word;
 pub mod swap_watch;
 pub mod text;
 mod token_bucket;
+mod trace_context;
 pub mod units;
 
 pub use access::{Role, Scope};
@@ -79,6 +82,7 @@ pub use middleware::{
 };
 pub use names::{AppName, NameError, NameRule, ProcessName};
 pub use nearest::nearest;
+pub use phases::{Phase, Timing, microseconds};
 pub use plugin::{AppKind, PluginKind, PluginSettings, VersionError};
 pub use process::{Entry, Inapplicable, Process, Scale};
 pub use provider::{GrantedInterfaces, InterfaceName, InterfaceNameError};
@@ -88,8 +92,10 @@ pub use release_state::{ReleaseEvent, ReleaseState};
 pub use restart::{Next, Restarts};
 pub use retry::{Order, RetryError, RetryPolicy};
 pub use retry_after::{ServiceRate, retry_after};
+pub use sampling::Sampling;
 pub use schedule::{Due, Missed, Overlap, Schedule, ScheduleError, TimeZone, TimeZoneError, Timetable, counted_since};
 pub use token_bucket::{InvalidRate, Rate, Taken, TokenBucket};
+pub use trace_context::{InvalidTraceId, RequestTrace, SpanId, TraceId, TraceParent, trace_state};
 
 /// A transition that the state machine doesn't allow: what was requested, in which state, and why
 /// it is refused.

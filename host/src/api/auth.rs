@@ -251,6 +251,21 @@ impl Tokens {
         }
     }
 
+    /// Returns whether a token is valid now, and allows its owner to read about an app.
+    pub(crate) fn may_read(&self, token: &str, app: &AppName, id_of: &AppIds<'_>, now: Timestamp) -> bool {
+        let hash = hash(token);
+        let known = self.0.known.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(KnownToken { row, until, end, last_use }) = known.get(&hash) else { return false };
+        let has_ended = end.by().is_some() || until.is_some_and(|(at, _)| at <= now);
+        let may_read = !has_ended
+            && row.role.includes(Role::Read)
+            && (row.scope == Scope::All || apps_of(row, id_of).contains(&app));
+        if may_read {
+            last_use.at_ms.store(now.as_millisecond(), Ordering::Relaxed);
+        }
+        may_read
+    }
+
     /// Returns whether the caller of an authorised request may see an app in a list.
     pub(crate) fn may_see(&self, headers: &HeaderMap, app: &AppRecord) -> bool {
         self.caller(headers)
@@ -473,6 +488,18 @@ mod tests {
         assert!(!check(Method::POST, "/v1/apps/other/pushes"));
         assert!(!check(Method::POST, "/v1/apps"));
         assert!(check(Method::GET, "/v1/apps"));
+    }
+
+    #[test]
+    fn a_token_reads_about_the_apps_of_its_scope_until_it_ends() {
+        let (mine, other): (AppName, AppName) = ("mine".parse().expect("a name"), "other".parse().expect("a name"));
+        let for_all = tokens(Role::Read, Scope::All);
+        assert!(for_all.may_read("secret", &other, &ids, at(0)) && !for_all.may_read("guess", &other, &ids, at(0)));
+        let for_mine = tokens(Role::Deploy, Scope::Apps(vec![mine.clone()]));
+        assert!(for_mine.may_read("secret", &mine, &ids, at(0)) && !for_mine.may_read("secret", &other, &ids, at(0)));
+        assert!(!for_mine.may_read("secret", &mine, &|_| None, at(0)), "the app was destroyed");
+        let expiring = Tokens::new(vec![Token { expires_at: Some(at(60)), ..row("ci", "ci") }]);
+        assert!(expiring.may_read("ci", &mine, &ids, at(59)) && !expiring.may_read("ci", &mine, &ids, at(60)));
     }
 
     #[test]

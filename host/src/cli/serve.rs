@@ -131,7 +131,7 @@ fn bind(args: &Args, directory: Arc<Directory>) -> Result<ingress::Service> {
         },
         trusted_proxies: TrustedProxies::read(&args.trusted_proxies)?,
     };
-    ingress::Service::bind(args.addr, config, directory, Arc::new(NoAccessLog))
+    ingress::Service::bind(args.addr, config, directory, Arc::new(NoAccessLog), None)
         .with_context(|| format!("can't listen on {}; choose another address with --addr", args.addr))
 }
 

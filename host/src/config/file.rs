@@ -1,6 +1,7 @@
 //! Owns the configuration file: its keys, and the position of an error. Never resolves a default.
 
 use std::{
+    collections::BTreeMap,
     fs::File,
     io::Read,
     path::{Path, PathBuf},
@@ -51,6 +52,8 @@ pub(super) struct ConfigFile {
     #[serde(default)]
     pub(super) outbound: OutboundSection,
     #[serde(default)]
+    pub(super) telemetry: TelemetrySection,
+    #[serde(default)]
     pub(super) middleware: Vec<MiddlewareUse>,
     #[serde(default)]
     pub(super) gates: Vec<GateUse>,
@@ -92,6 +95,16 @@ pub(super) struct LogsSection {
     pub(super) segment: Option<Size>,
     pub(super) kept: Option<Size>,
     pub(super) kept_for: Option<Span>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct TelemetrySection {
+    pub(super) endpoint: Option<String>,
+    #[serde(default)]
+    pub(super) headers: BTreeMap<String, String>,
+    pub(super) sample: Option<f64>,
+    pub(super) interval: Option<Span>,
 }
 
 /// Reads the text of the configuration file.

@@ -8,7 +8,7 @@ use http_body::Frame;
 /// Fields that take effect before the content is processed: framing, routing, request modifiers,
 /// authentication, response controls and the format of the content. A recipient that merges
 /// trailers into the header section would apply them too late, or to the wrong message.
-static HEADER_ONLY: [HeaderName; 38] = [
+static HEADER_ONLY: [HeaderName; 39] = [
     header::CONTENT_LENGTH,
     header::TRAILER,
     header::HOST,
@@ -47,6 +47,7 @@ static HEADER_ONLY: [HeaderName; 38] = [
     header::STRICT_TRANSPORT_SECURITY,
     HeaderName::from_static("x-request-id"),
     HeaderName::from_static("x-isopod-error-source"),
+    HeaderName::from_static("x-isopod-timing"),
 ];
 
 /// Returns whether a field may be a trailer.
@@ -114,6 +115,7 @@ mod tests {
             "x-real-ip",
             "x-request-id",
             "x-isopod-error-source",
+            "x-isopod-timing",
         ] {
             assert_eq!(left(&[name, "x-checksum"]), Some(vec!["x-checksum".to_owned()]), "{name}");
             assert_eq!(left(&[name]), None, "{name}");

@@ -4,12 +4,14 @@
 use super::{
     config::Config,
     connection_fairness::Ticket,
-    delivery::{self, Delivered, Received},
-    failure,
+    delivery::{self, Context, Delivered, Received},
+    failure::{self, Failed},
     forwarded::Peer,
     lookup::{self, Part},
     normalise::{Arrival, Target, normalise},
     pages,
+    timing::{self, TimingAccess},
+    trace,
 };
 use crate::{
     failpoint,
@@ -22,12 +24,16 @@ use crate::{
         access_log::{AccessLine, AccessLog},
         liveness::Liveness,
     },
-    runtime::{App, Directory, PreviewError},
+    runtime::{App, Directory, PhaseTimes, PreviewError},
 };
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header, request::Parts, uri::PathAndQuery};
+use http::{
+    HeaderValue, Method, Request, Response, StatusCode, Version, header,
+    request::Parts,
+    uri::{PathAndQuery, Scheme},
+};
 use isopod_engine::{ResponseBody, ResponseEnd};
-use isopod_policy::{AppName, InstanceId, ReleaseNumber, RequestId};
+use isopod_policy::{AppName, InstanceId, Phase, ReleaseNumber, RequestId, RequestTrace, Timing};
 use std::{
     sync::Arc,
     time::{Duration, Instant},
@@ -39,6 +45,8 @@ pub(super) struct Shared {
     pub(super) config: Config,
     pub(super) directory: Arc<Directory>,
     pub(super) access: Arc<dyn AccessLog>,
+    /// Decides which clients see the phases of requests. `None` if no client does.
+    pub(super) timing: Option<Arc<dyn TimingAccess>>,
     pub(super) connections: connections::Settings,
     /// Checks the serving threads.
     pub(super) liveness: Arc<Liveness>,
@@ -118,66 +126,88 @@ impl Shared {
         &self,
         app: &Arc<App>,
         part: Part,
-        head: Box<Parts>,
+        mut head: Box<Parts>,
         body: DrainedBody,
         (id, started): (RequestId, Instant),
     ) -> Response<SentBody<ResponseBody>> {
         if let Some(page) = build_state(app, &head) {
             return sendable(&head.method, head.version, page);
         }
+        let sampling = self.access.sampling();
+        let trace = trace::begin(&mut head.headers, sampling);
+        let shows_timing = timing::is_requested(&mut head.headers, self.timing.as_deref(), app.name());
         let (method, version, path) = (head.method.clone(), head.version, head.uri.path_and_query().cloned());
         let path = path.unwrap_or_else(|| PathAndQuery::from_static("/"));
-        let line = line_of_gone(app.name(), id, &method, path.path());
-        let pending = PendingRecord { access: &*self.access, app, line, started, streams: false };
+        let is_https = head.uri.scheme() == Some(&Scheme::HTTPS);
+        let line = AccessLine { is_https, ..line_of_gone(app.name(), id, (&method, version), path.path(), trace) };
+        let times = PhaseTimes::default();
+        let pending = PendingRecord { access: &*self.access, app, line, started, times: &times, streams: false };
         let wants_html = pages::wants_html(&head);
-        let (release, delivered) = match self.directory.serving(app).await {
-            Ok(running) => match (part, running.middleware()) {
-                (Part::Serving, None) => {
-                    (running.release(), delivery::to_app(app, &running, None, (head, body), id).await)
-                }
-                // Boxed, so that the future of a request without middleware doesn't reserve space
-                // for this.
-                (Part::Serving, Some(chain)) => {
-                    let through = delivery::through(chain, &self.directory, app, &running, None, (head, body), id);
-                    (running.release(), Box::pin(through).await)
-                }
-                (part @ (Part::Release(_) | Part::Instance(_)), _) => {
-                    Box::pin(self.deliver_to_part(app, part, (head, body), id)).await
-                }
-            },
-            Err(reason) => {
-                let problem = invoke_problem::unavailable(reason, Interface::Http).retry_after(5);
-                (None, Delivered::failed((problem, None)))
-            }
-        };
+        let (release, delivered) = self.outcome(app, part, (head, body), Context { id, times: &times }).await;
         let Delivered { outcome, plugin, instance } = delivered;
-        let (response, fault) = match outcome {
-            Ok(mut response) => {
-                response_rules::strip_guest_fields(response.headers_mut());
-                (response, None)
-            }
-            Err(failed) => {
-                let (problem, fault) = *failed;
-                let problem = if app.resources().is_dev() { problem } else { problem.for_visitors() };
-                (render(&problem.app(app.name()), id, wants_html), fault)
-            }
-        };
+        let (response, fault) = response_of(outcome, app, id, wants_html);
         let mut response = sendable(&method, version, response);
+        if shows_timing {
+            timing::show(response.headers_mut(), &times.read(), started.elapsed());
+        }
         let (status, bytes) = (response.status(), response.body().bytes());
         match response.body_mut() {
             SentBody::Whole(body) if body.is_streamed() => {
-                let (access, app, duration) = (Arc::clone(&self.access), Arc::clone(app), pending.streams());
-                let served_by = (plugin, instance);
-                let streamed =
-                    StreamedRecord { access, app, release, request_id: id, method, path, status, duration, served_by };
+                let duration = pending.streams();
+                let streamed = StreamedRecord {
+                    access: Arc::clone(&self.access),
+                    app: Arc::clone(app),
+                    release,
+                    request_id: id,
+                    method,
+                    path,
+                    status,
+                    started,
+                    duration,
+                    plugin,
+                    instance,
+                    is_https,
+                    version,
+                    trace,
+                    timing: times.read(),
+                };
                 body.watch(move |end| streamed.complete(end));
             }
             _ => {
                 let (plugin, instance) = (plugin.as_ref(), instance.as_ref());
-                pending.complete(AccessLine { release, status, bytes, fault, plugin, instance, ..line });
+                pending.complete(|line| AccessLine { release, status, bytes, fault, plugin, instance, ..line });
             }
         }
         response
+    }
+
+    /// Delivers a request to the release that it is for. Returns the release with the outcome.
+    async fn outcome(
+        &self,
+        app: &App,
+        part: Part,
+        request: Received,
+        context: Context<'_>,
+    ) -> (Option<ReleaseNumber>, Delivered) {
+        let running = match self.directory.serving_request(app, context.times).await {
+            Ok(running) => running,
+            Err(reason) => {
+                let problem = invoke_problem::unavailable(reason, Interface::Http).retry_after(5);
+                return (None, Delivered::failed((problem, None)));
+            }
+        };
+        match (part, running.middleware()) {
+            (Part::Serving, None) => (running.release(), delivery::to_app(app, &running, None, request, context).await),
+            // Boxed, so that the future of a request without middleware doesn't reserve space for
+            // this.
+            (Part::Serving, Some(chain)) => {
+                let through = delivery::through(chain, &self.directory, app, &running, None, request, context);
+                (running.release(), Box::pin(through).await)
+            }
+            (part @ (Part::Release(_) | Part::Instance(_)), _) => {
+                Box::pin(self.deliver_to_part(app, part, request, context)).await
+            }
+        }
     }
 }
 
@@ -188,13 +218,14 @@ struct PendingRecord<'a> {
     app: &'a App,
     line: AccessLine<'a>,
     started: Instant,
+    times: &'a PhaseTimes,
     /// Whether the record is written at the end of the response's body.
     streams: bool,
 }
 
 impl<'a> PendingRecord<'a> {
-    fn complete(mut self, line: AccessLine<'a>) {
-        self.line = line;
+    fn complete(mut self, completed: impl FnOnce(AccessLine<'a>) -> AccessLine<'a>) {
+        self.line = completed(self.line);
     }
 
     /// Defers the record to the end of the response's body. Returns the time to the response's
@@ -208,7 +239,8 @@ impl<'a> PendingRecord<'a> {
 impl Drop for PendingRecord<'_> {
     fn drop(&mut self) {
         if !self.streams {
-            record(self.access, self.app, AccessLine { duration: self.started.elapsed(), ..self.line });
+            let (duration, timing) = (self.started.elapsed(), self.times.read());
+            record(self.access, self.app, AccessLine { duration, timing, ..self.line });
         }
     }
 }
@@ -222,29 +254,38 @@ struct StreamedRecord {
     method: Method,
     path: PathAndQuery,
     status: StatusCode,
+    started: Instant,
+    /// Until the response's head.
     duration: Duration,
-    /// The plugin that responded, and the instance that got the request.
-    served_by: (Option<AppName>, Option<InstanceId>),
+    plugin: Option<AppName>,
+    instance: Option<InstanceId>,
+    is_https: bool,
+    version: Version,
+    trace: RequestTrace,
+    /// Without the time of the body.
+    timing: Timing,
 }
 
 impl StreamedRecord {
     fn complete(&self, end: ResponseEnd) {
-        let Self { access, app, release, request_id, method, path, status, duration, served_by } = self;
-        let (plugin, instance) = served_by;
         let line = AccessLine {
-            app: app.name(),
-            release: *release,
-            request_id: *request_id,
-            method,
-            path: path.path(),
-            status: *status,
-            duration: *duration,
+            app: self.app.name(),
+            release: self.release,
+            request_id: self.request_id,
+            method: &self.method,
+            path: self.path.path(),
+            status: self.status,
+            duration: self.duration,
             bytes: Some(end.bytes),
             fault: end.fault,
-            plugin: plugin.as_ref(),
-            instance: instance.as_ref(),
+            plugin: self.plugin.as_ref(),
+            instance: self.instance.as_ref(),
+            is_https: self.is_https,
+            version: self.version,
+            trace: self.trace,
+            timing: self.timing.with(Phase::Reply, self.started.elapsed().saturating_sub(self.duration)),
         };
-        record(&**access, app, line);
+        record(&*self.access, &self.app, line);
     }
 }
 
@@ -256,7 +297,13 @@ fn record(access: &dyn AccessLog, app: &App, line: AccessLine<'_>) {
 }
 
 /// Returns the access line of a request whose client disconnects before the response.
-fn line_of_gone<'a>(app: &'a AppName, id: RequestId, method: &'a Method, path: &'a str) -> AccessLine<'a> {
+fn line_of_gone<'a>(
+    app: &'a AppName,
+    id: RequestId,
+    (method, version): (&'a Method, Version),
+    path: &'a str,
+    trace: RequestTrace,
+) -> AccessLine<'a> {
     AccessLine {
         app,
         release: None,
@@ -269,6 +316,10 @@ fn line_of_gone<'a>(app: &'a AppName, id: RequestId, method: &'a Method, path: &
         fault: None,
         plugin: None,
         instance: None,
+        is_https: false,
+        version,
+        trace,
+        timing: Timing::default(),
     }
 }
 
@@ -293,7 +344,7 @@ impl Shared {
         app: &App,
         part: Part,
         request: Received,
-        id: RequestId,
+        context: Context<'_>,
     ) -> (Option<ReleaseNumber>, Delivered) {
         let (running, instance) = match part {
             Part::Serving => (app.serving(), None),
@@ -319,10 +370,30 @@ impl Shared {
         match running {
             Some(running) => {
                 let directory = &self.directory;
-                let delivered = delivery::deliver(directory, app, &running, instance.as_ref(), request, id).await;
+                let delivered = delivery::deliver(directory, app, &running, instance.as_ref(), request, context).await;
                 (running.release(), delivered)
             }
             None => (None, Delivered::failed((no_such_part("the instance does not exist".to_owned()), None))),
+        }
+    }
+}
+
+/// Returns the response to an outcome, and the fault of a request that failed.
+fn response_of(
+    outcome: Result<Response<ResponseBody>, Box<Failed>>,
+    app: &App,
+    id: RequestId,
+    wants_html: bool,
+) -> (Response<ResponseBody>, Option<&'static str>) {
+    match outcome {
+        Ok(mut response) => {
+            response_rules::strip_guest_fields(response.headers_mut());
+            (response, None)
+        }
+        Err(failed) => {
+            let (problem, fault) = *failed;
+            let problem = if app.resources().is_dev() { problem } else { problem.for_visitors() };
+            (render(&problem.app(app.name()), id, wants_html), fault)
         }
     }
 }

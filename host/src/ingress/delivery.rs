@@ -8,17 +8,24 @@ use super::{
 use crate::{
     http::connections::DrainedBody,
     runtime::{
-        ActiveRelease, Answered, App, Chain, Directory, HttpRequest, InvokeError,
+        ActiveRelease, Answered, App, Chain, Directory, HttpRequest, InvokeError, PhaseTimes,
         middleware::{Asked, Completed, PluginFailure, RequestOutcome},
     },
 };
 use http::{Response, request::Parts};
 use http_body::Body;
 use isopod_engine::{BadBody, BodyMonitor, Fault, RequestBody, ResponseBody};
-use isopod_policy::{AppName, InstanceId, RequestId};
+use isopod_policy::{AppName, InstanceId, Phase, RequestId};
 
 /// A request whose body hasn't been read.
 pub(super) type Received = (Box<Parts>, DrainedBody);
+
+/// The identity of a request in the logs, and the times of its phases.
+#[derive(Clone, Copy)]
+pub(super) struct Context<'a> {
+    pub(super) id: RequestId,
+    pub(super) times: &'a PhaseTimes,
+}
 
 /// The outcome of a request.
 pub(super) struct Delivered {
@@ -48,11 +55,11 @@ pub(super) async fn deliver(
     running: &ActiveRelease,
     instance: Option<&InstanceId>,
     request: Received,
-    id: RequestId,
+    context: Context<'_>,
 ) -> Delivered {
     match running.middleware() {
-        None => to_app(app, running, instance, request, id).await,
-        Some(chain) => through(chain, directory, app, running, instance, request, id).await,
+        None => to_app(app, running, instance, request, context).await,
+        Some(chain) => through(chain, directory, app, running, instance, request, context).await,
     }
 }
 
@@ -65,16 +72,17 @@ pub(super) async fn through(
     running: &ActiveRelease,
     instance: Option<&InstanceId>,
     (head, body): Received,
-    id: RequestId,
+    context: Context<'_>,
 ) -> Delivered {
+    let Context { id, times } = context;
     let refused = |failure: PluginFailure, instance| {
         let outcome = Err(Box::new(failure::plugin_failed(&failure, app.resources().is_dev())));
         Delivered { outcome, plugin: Some(failure.plugin), instance }
     };
-    let Asked { outcome, waiting } =
-        chain.ask(app, directory, running.assets().map(|assets| &**assets), head, id).await;
+    let asked = chain.ask(app, directory, running.assets().map(|assets| &**assets), head, id);
+    let Asked { outcome, waiting } = times.measure(Phase::Plugins, asked).await;
     let delivered = match outcome {
-        RequestOutcome::Continue(head) => to_app(app, running, instance, (head, body), id).await,
+        RequestOutcome::Continue(head) => to_app(app, running, instance, (head, body), context).await,
         RequestOutcome::Respond { plugin, response } => {
             Delivered { plugin: Some(plugin), ..Delivered::of_host(Ok(response)) }
         }
@@ -82,7 +90,8 @@ pub(super) async fn through(
         RequestOutcome::Fail(failure) => return Delivered::failed(failure::assets_failed(&failure)),
     };
     let Delivered { outcome: Ok(response), plugin, instance } = delivered else { return delivered };
-    match chain.complete(app, directory, waiting, response, id).await {
+    let completed = chain.complete(app, directory, waiting, response, id);
+    match times.measure(Phase::Plugins, completed).await {
         Ok(Completed { response, replaced_by }) => {
             Delivered { outcome: Ok(response), plugin: replaced_by.or(plugin), instance }
         }
@@ -96,20 +105,22 @@ pub(super) async fn to_app(
     running: &ActiveRelease,
     instance: Option<&InstanceId>,
     (head, body): (Box<Parts>, DrainedBody),
-    id: RequestId,
+    Context { id, times }: Context<'_>,
 ) -> Delivered {
     let limit = running.program().body_limit();
     let body = if body.is_end_stream() {
         RequestBody::empty()
     } else {
         // Boxed, so that the future of a request without a body stays small.
-        match Box::pin(body::take_in(&head.headers, body, limit, running, app.resources())).await {
+        let resources = app.resources();
+        match Box::pin(times.measure(Phase::Body, body::take_in(&head.headers, body, limit, running, resources))).await
+        {
             Ok(body) => body,
             Err(failed) => return Delivered::failed(failed),
         }
     };
     let monitor = body.monitor();
-    let request = HttpRequest { head, body };
+    let request = HttpRequest { head, body, times };
     let Answered { response, instance } = match instance {
         None => running.http(request, id).await,
         Some(instance) => Box::pin(running.http_on(instance, request, id)).await,

@@ -1,13 +1,18 @@
 //! The record of each request to an app. Never stores the records: the log does.
 
-use http::{Method, StatusCode};
+use http::{Method, StatusCode, Version};
 use isopod_engine::Fault;
-use isopod_policy::{AppName, InstanceId, ReleaseNumber, RequestId};
+use isopod_policy::{AppName, InstanceId, ReleaseNumber, RequestId, RequestTrace, Sampling, Timing};
 use std::time::Duration;
 
 /// Receives one line per request. The I/O threads call it, so it must never block.
 pub(crate) trait AccessLog: Send + Sync {
     fn request(&self, line: AccessLine<'_>);
+
+    /// Returns which traces are recorded; `None` if none is.
+    fn sampling(&self) -> Option<Sampling> {
+        None
+    }
 }
 
 /// One answered request.
@@ -31,6 +36,11 @@ pub(crate) struct AccessLine<'a> {
     pub(crate) plugin: Option<&'a AppName>,
     /// The instance of the app that got the request.
     pub(crate) instance: Option<&'a InstanceId>,
+    pub(crate) is_https: bool,
+    pub(crate) version: Version,
+    pub(crate) trace: RequestTrace,
+    /// The time of each phase.
+    pub(crate) timing: Timing,
 }
 
 impl AccessLine<'_> {

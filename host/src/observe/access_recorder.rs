@@ -3,12 +3,13 @@
 
 use std::{cell::RefCell, collections::HashMap, sync::Arc};
 
-use isopod_policy::AppName;
+use isopod_policy::{AppName, Sampling};
 
 use super::{
     access_log::{AccessLine, AccessLog},
     logs::{AppLog, Logs},
     metrics::{AppMetrics, Metrics},
+    telemetry::Telemetry,
 };
 use crate::observe::limits;
 
@@ -16,6 +17,7 @@ use crate::observe::limits;
 pub(crate) struct AccessRecorder {
     logs: Logs,
     metrics: Metrics,
+    telemetry: Option<Telemetry>,
 }
 
 struct Cached {
@@ -28,8 +30,9 @@ thread_local! {
 }
 
 impl AccessRecorder {
-    pub(crate) fn new(logs: Logs, metrics: Metrics) -> Self {
-        Self { logs, metrics }
+    /// Creates the recorder. Without `telemetry` it exports no spans.
+    pub(crate) fn new(logs: Logs, metrics: Metrics, telemetry: Option<Telemetry>) -> Self {
+        Self { logs, metrics, telemetry }
     }
 
     fn look_up(&self, app: &AppName) -> Option<Cached> {
@@ -48,10 +51,17 @@ impl AccessRecorder {
         }
         cached.metrics.request(line.status, line.duration);
         cached.log.request(line);
+        if let Some(telemetry) = &self.telemetry {
+            telemetry.request(line);
+        }
     }
 }
 
 impl AccessLog for AccessRecorder {
+    fn sampling(&self) -> Option<Sampling> {
+        self.telemetry.as_ref().map(Telemetry::sampling)
+    }
+
     fn request(&self, line: AccessLine<'_>) {
         APPS.with_borrow_mut(|apps| {
             // The cached log is stale if the app was destroyed, and possibly created again.

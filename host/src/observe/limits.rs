@@ -1,5 +1,5 @@
-//! The limits of logs and liveness checks, each with the effect of reaching it. Never holds
-//! behaviour.
+//! The limits of logs, telemetry and liveness checks, each with the effect of reaching it. Never
+//! holds behaviour.
 
 use std::time::Duration;
 
@@ -140,3 +140,43 @@ pub(crate) const LOG_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The shortest interval between two log lines about disk errors. Further lines are left out.
 pub(crate) const DISK_ERROR_LOG_INTERVAL: Duration = Duration::from_secs(30);
+
+/// Spans that wait for the exporter of telemetry. Further spans are dropped and counted: no request
+/// waits for a collector.
+pub(crate) const TELEMETRY_SPANS_QUEUED: usize = 2_048;
+
+/// Lines of logs that wait for the exporter of telemetry, all apps together. Further lines are
+/// dropped from the export and counted.
+pub(crate) const TELEMETRY_LINES_QUEUED: usize = 2_048;
+
+/// Lines of one app's log that wait for the exporter of telemetry. Further lines are dropped from
+/// the export and counted, so that one app's flood doesn't displace the lines of other apps.
+pub(crate) const TELEMETRY_LINES_QUEUED_PER_APP: usize = 512;
+
+/// Spans, or lines of logs, in one request to a collector. The rest is sent in the next request.
+pub(crate) const TELEMETRY_BATCH: usize = 512;
+
+/// How long the exporter gathers spans and lines before it sends them.
+pub(crate) const TELEMETRY_GATHERING_TIME: Duration = Duration::from_secs(1);
+
+/// Timeout of one request to a collector. Then it has failed.
+pub(crate) const TELEMETRY_REQUEST_TIME: Duration = Duration::from_secs(10);
+
+/// Attempts to send a batch. Then it is dropped and counted.
+pub(crate) const TELEMETRY_ATTEMPTS: u32 = 3;
+
+/// The pause before the second attempt to send a batch; twice as long before the third.
+pub(crate) const TELEMETRY_RETRY_PAUSE: Duration = Duration::from_secs(1);
+
+/// Bytes of a collector's response that are read. The connection is closed if there are more.
+pub(crate) const TELEMETRY_RESPONSE_BYTES: u64 = 64 * 1024;
+
+/// Headers of each request to a collector in the host's settings. More are refused at the start.
+pub(crate) const TELEMETRY_HEADERS_MAX: usize = 32;
+
+/// The share of new traces that is recorded, unless configured. Other requests are recorded only if
+/// they fail.
+pub(crate) const TELEMETRY_SAMPLE: f64 = 0.01;
+
+/// The interval at which metrics are exported, unless configured.
+pub(crate) const TELEMETRY_INTERVAL: Duration = Duration::from_secs(15);

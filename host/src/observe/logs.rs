@@ -10,6 +10,7 @@ mod queue;
 mod read;
 mod request;
 mod segment;
+mod timing;
 mod wake;
 mod writer;
 
@@ -39,7 +40,7 @@ use self::{
     queue::{Following, Gaps, Message, Totals},
     wake::Wake,
 };
-use crate::observe::limits;
+use crate::observe::{limits, telemetry::Telemetry};
 
 /// The reason why a log can't be read. Writing returns no errors: lines that can't be written are
 /// dropped and counted.
@@ -66,6 +67,7 @@ struct Shared {
     totals: Arc<Totals>,
     /// Permits for reads of files.
     reads: Arc<Semaphore>,
+    telemetry: Option<Telemetry>,
 }
 
 /// The writer's thread.
@@ -75,8 +77,9 @@ pub(crate) struct Service {
 }
 
 impl Service {
-    /// Starts the writer's thread, which runs until `stop`.
-    pub(crate) fn start(config: Config) -> std::io::Result<Self> {
+    /// Starts the writer's thread, which runs until `stop`. With `telemetry`, the lines are also
+    /// exported.
+    pub(crate) fn start(config: Config, telemetry: Option<Telemetry>) -> std::io::Result<Self> {
         let (queue, messages) = sync_channel(limits::LOG_QUEUE_LINES);
         let (totals, reads) = (Arc::default(), Arc::new(Semaphore::new(limits::LOG_READS_MAX)));
         let room = Arc::new(Notify::new());
@@ -88,7 +91,8 @@ impl Service {
         let thread = std::thread::Builder::new().name("logs".to_owned()).spawn(run)?;
         wake.set_thread(thread.thread().clone());
         let apps = Mutex::default();
-        Ok(Self { thread, logs: Logs(Arc::new(Shared { config, queue, wake, room, apps, gaps, totals, reads })) })
+        let shared = Shared { config, queue, wake, room, apps, gaps, totals, reads, telemetry };
+        Ok(Self { thread, logs: Logs(Arc::new(shared)) })
     }
 
     pub(crate) fn handle(&self) -> Logs {
@@ -113,9 +117,10 @@ impl Logs {
     pub(crate) fn app(&self, app: &AppName) -> Arc<AppLog> {
         let mut apps = self.0.apps.lock().unwrap_or_else(PoisonError::into_inner);
         let log = apps.entry(app.clone()).or_insert_with(|| {
-            let Shared { queue, wake, gaps, totals, .. } = &*self.0;
+            let Shared { queue, wake, gaps, totals, telemetry, .. } = &*self.0;
+            let export = telemetry.as_ref().map(Telemetry::app_lines);
             let (wake, gaps, totals) = (Arc::clone(wake), Arc::clone(gaps), Arc::clone(totals));
-            Arc::new(AppLog::new(app.clone(), queue.clone(), wake, gaps, totals))
+            Arc::new(AppLog::new(app.clone(), queue.clone(), wake, gaps, totals, export))
         });
         Arc::clone(log)
     }
@@ -229,7 +234,7 @@ mod tests {
     fn start(dir: &Path, segment_bytes: u64, kept_bytes: u64) -> Service {
         let config =
             Config { apps_dir: dir.to_owned(), segment_bytes, kept_bytes, kept_for: Duration::from_secs(3600) };
-        Service::start(config).expect("starts")
+        Service::start(config, None).expect("starts")
     }
 
     fn name(text: &str) -> AppName {
@@ -450,6 +455,15 @@ mod tests {
             fault: None,
             plugin: None,
             instance: None,
+            is_https: false,
+            version: http::Version::HTTP_11,
+            trace: isopod_policy::RequestTrace {
+                trace: isopod_policy::TraceId::from_random(7),
+                span: None,
+                parent: None,
+                is_sampled: false,
+            },
+            timing: isopod_policy::Timing::default(),
         };
         // At least twice the rate limit of any two seconds that the loop may touch.
         let sent = 5 * u64::from(limits::LOG_ACCESS_LINES_PER_SECOND);

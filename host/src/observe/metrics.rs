@@ -17,7 +17,7 @@ use prometheus_client::{
 };
 
 use super::{
-    labels::{AppLabels, ClassLabels, FaultLabels, PushLabels, RequestLabels, StateLabels},
+    labels::{AppLabels, ClassLabels, FaultLabels, PushLabels, RequestLabels, SignalLabels, StateLabels},
     load::LoadFamilies,
 };
 use crate::runtime::{AppResources, LiveInstance, StoredEvents};
@@ -62,6 +62,8 @@ struct Families {
     instances: Family<StateLabels, Gauge>,
     pushes_under_way: Gauge,
     log_lines_dropped: Counter,
+    telemetry_dropped: Family<SignalLabels, Counter>,
+    telemetry_failed: Counter,
     load: LoadFamilies,
     /// The kinds of faults of all apps so far.
     fault_kinds: Mutex<BTreeSet<&'static str>>,
@@ -83,6 +85,14 @@ pub(crate) struct RequestCounts {
     pub(crate) requests: u64,
     /// Those with a 5xx response.
     pub(crate) failures: u64,
+}
+
+/// The counters of the export of telemetry.
+#[derive(Clone)]
+pub(crate) struct TelemetryCounters {
+    pub(crate) spans_dropped: Counter,
+    pub(crate) lines_dropped: Counter,
+    pub(crate) metrics_failed: Counter,
 }
 
 const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
@@ -114,6 +124,8 @@ impl Metrics {
             instances: Family::default(),
             pushes_under_way: Gauge::default(),
             log_lines_dropped: Counter::default(),
+            telemetry_dropped: Family::default(),
+            telemetry_failed: Counter::default(),
             load,
             fault_kinds: Mutex::default(),
             writing: Mutex::default(),
@@ -137,6 +149,10 @@ impl Metrics {
         registry.register("instances", "Instances of all apps by state", families.instances.clone());
         registry.register("pushes_under_way", "Pushes that wait or run", families.pushes_under_way.clone());
         registry.register("log_lines_dropped", "Log lines dropped since the start", families.log_lines_dropped.clone());
+        let help = "Spans and log lines that were not exported, by signal";
+        registry.register("telemetry_dropped", help, families.telemetry_dropped.clone());
+        let help = "Exports of metrics that the collector did not accept";
+        registry.register("telemetry_metrics_failed", help, families.telemetry_failed.clone());
         Self(Arc::new(families))
     }
 
@@ -157,6 +173,16 @@ impl Metrics {
         };
         let [informational, success, redirect, client, failures] = CLASSES.map(count);
         RequestCounts { requests: informational + success + redirect + client + failures, failures }
+    }
+
+    /// Returns the counters of the export of telemetry. Without an export they have no series.
+    pub(crate) fn telemetry(&self) -> TelemetryCounters {
+        let dropped = |signal| self.0.telemetry_dropped.get_or_create(&SignalLabels { signal }).clone();
+        TelemetryCounters {
+            spans_dropped: dropped("traces"),
+            lines_dropped: dropped("logs"),
+            metrics_failed: self.0.telemetry_failed.clone(),
+        }
     }
 
     pub(crate) fn fault(&self, app: &AppName, fault: &'static str) {

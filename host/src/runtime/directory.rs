@@ -3,13 +3,14 @@
 
 use super::{
     app::{App, Availability},
+    phase_times::PhaseTimes,
     plugin_use::PluginCalls,
     preview::{LoadSender, Loads, PreviewError, too_many},
     release::ActiveRelease,
 };
 use crate::runtime::limits;
 use arc_swap::ArcSwap;
-use isopod_policy::{AppName, PluginReference, ReleaseNumber};
+use isopod_policy::{AppName, Phase, PluginReference, ReleaseNumber};
 use std::{
     collections::HashMap,
     sync::{
@@ -54,6 +55,14 @@ impl Directory {
             Availability::Unavailable { reason } => Err(reason),
             // Boxed, so that the future of the other cases stays small.
             Availability::Cold(_) => Box::pin(self.load_cold(app)).await,
+        }
+    }
+
+    /// Like [`Self::serving`], and adds the time of a thaw or a load to the request's phases.
+    pub(crate) async fn serving_request(&self, app: &App, times: &PhaseTimes) -> Result<Arc<ActiveRelease>, String> {
+        match app.active() {
+            Some(release) => Ok(release),
+            None => Box::pin(times.measure(Phase::Start, self.serving(app))).await,
         }
     }
 

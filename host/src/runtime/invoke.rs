@@ -6,6 +6,7 @@ use super::{
     call::{Call, Wait},
     deadline::Deadline,
     error::{AskError, InvokeError},
+    phase_times::{GuestTime, PhaseTimes},
     pool::{Lease, Pool},
     release::ActiveRelease,
     resources::SlotId,
@@ -18,7 +19,7 @@ use isopod_engine::{
     OutputLine, RequestBody, Resource, ResponseBody, Stream, Unfinished,
 };
 use isopod_executor::Class;
-use isopod_policy::{InstanceId, ProcessName, swap_watch};
+use isopod_policy::{InstanceId, Phase, ProcessName, swap_watch};
 use std::{sync::Arc, time::Instant};
 
 use crate::runtime::limits;
@@ -41,42 +42,44 @@ pub(crate) struct Answered {
 }
 
 /// An HTTP request. Its head is boxed, since it passes through many functions.
-pub(crate) struct HttpRequest {
+pub(crate) struct HttpRequest<'a> {
     pub(crate) head: Box<http::request::Parts>,
     pub(crate) body: RequestBody,
+    /// Receives the time of each phase.
+    pub(crate) times: &'a PhaseTimes,
 }
 
 impl ActiveRelease {
     /// Responds to an HTTP request. Dropping the future ends the guest's work on it.
-    pub(crate) async fn http(&self, request: HttpRequest, request_id: impl Id) -> Answered {
+    pub(crate) async fn http(&self, request: HttpRequest<'_>, request_id: impl Id) -> Answered {
         let Some(pool) = &self.http else {
             return Answered { response: Err(InvokeError::NoProcess("HTTP requests")), instance: None };
         };
-        let (input, deadline) = (Input::of(&request.body), pool.deadline());
+        let (input, times, deadline) = (Input::of(&request.body), request.times, pool.deadline());
         let lease = match ready_lease(pool, Class::Pull, queued_bytes(&request.body), deadline).await {
             Ok(lease) => lease,
-            Err(refused) => return answered(pool, Err(refused), None, &input, &request_id),
+            Err(refused) => return answered(pool, Err(refused), None, (&input, times), &request_id),
         };
         let instance = Some(lease.id.clone());
         let response = respond(pool, lease, deadline, request, &input, request_id.clone()).await;
-        answered(pool, response, instance, &input, &request_id)
+        answered(pool, response, instance, (&input, times), &request_id)
     }
 
     /// Responds to an HTTP request with the given instance.
-    pub(crate) async fn http_on(&self, id: &InstanceId, request: HttpRequest, request_id: impl Id) -> Answered {
+    pub(crate) async fn http_on(&self, id: &InstanceId, request: HttpRequest<'_>, request_id: impl Id) -> Answered {
         let refused = |reason| Answered { response: Err(reason), instance: None };
         let Some(pool) = self.pool(&id.process()) else { return refused(InvokeError::NoInstance) };
         if pool.entry() != isopod_policy::Entry::Http {
             return refused(InvokeError::NoProcess("HTTP requests"));
         }
-        let (input, deadline) = (Input::of(&request.body), pool.deadline());
+        let (input, times, deadline) = (Input::of(&request.body), request.times, pool.deadline());
         let lease = pool.lease_instance(id, queued_bytes(&request.body), deadline).await;
         let lease = match lease.ok_or(InvokeError::NoInstance).flatten() {
             Ok(lease) => lease,
-            Err(refused) => return answered(pool, Err(refused), None, &input, &request_id),
+            Err(refused) => return answered(pool, Err(refused), None, (&input, times), &request_id),
         };
         let response = respond(pool, lease, deadline, request, &input, request_id.clone()).await;
-        answered(pool, response, Some(id.clone()), &input, &request_id)
+        answered(pool, response, Some(id.clone()), (&input, times), &request_id)
     }
 
     /// Delivers an event as pull work, and waits for its handler's result.
@@ -246,7 +249,7 @@ fn answered(
     pool: &Pool,
     response: Result<Response<ResponseBody>, InvokeError>,
     instance: Option<InstanceId>,
-    input: &Input,
+    input: (&Input, &PhaseTimes),
     request_id: &impl Id,
 ) -> Answered {
     let response = response.map_err(|refused| fail(pool, refused, input, origin(instance.as_ref(), request_id)));
@@ -257,20 +260,27 @@ async fn respond(
     pool: &Arc<Pool>,
     mut lease: Lease,
     deadline: Deadline,
-    request: HttpRequest,
+    request: HttpRequest<'_>,
     input: &Input,
     request_id: impl Id,
 ) -> Result<Response<ResponseBody>, InvokeError> {
+    let HttpRequest { head, body, times } = request;
+    times.add(Phase::Queue, lease.queue_time());
+    times.add(Phase::Start, lease.take_start_time());
     let (id, admitted, cpu) = (request_id.clone(), lease.admitted, lease.cpu.clone());
-    let work = Box::pin(current_call(pool, &lease, 0).scope(async move {
+    let call = current_call(pool, &lease, 0);
+    let guest = GuestTime::begin(times, &cpu, lease.waits());
+    let work = Box::pin(call.scope(guest.observe(async move {
         let outcome = match lease.instance().await {
-            Ok(instance) => instance.http(Request::from_parts(*request.head, request.body), id.as_ref()).await,
+            Ok(instance) => instance.http(Request::from_parts(*head, body), id.as_ref()).await,
             Err(fault) => HttpOutcome { response: Err(fault), after: InstanceState::Ended },
         };
         (outcome, lease)
-    }));
+    })));
     let work = pool.resources().run(Class::Pull, pool.program(), work).counted_in(cpu);
     let ((outcome, mut lease), _) = run_within(deadline, pool, admitted, work).await?;
+    drop(guest);
+    times.add(Phase::Start, lease.take_start_time());
     match outcome.after {
         InstanceState::Free(instance) => lease.put_instance(instance),
         InstanceState::Ended => lease.end_call(outcome.response.is_ok(), None),
@@ -423,7 +433,10 @@ fn queued_bytes(body: &RequestBody) -> u64 {
 
 /// Reports the failure of a request, and returns it as its client receives it.
 #[cold]
-fn fail(pool: &Pool, refused: InvokeError, input: &Input, origin: Origin<'_>) -> InvokeError {
+fn fail(pool: &Pool, refused: InvokeError, (input, times): (&Input, &PhaseTimes), origin: Origin<'_>) -> InvokeError {
+    if let InvokeError::QueueTimeout(timeout) = &refused {
+        times.add(Phase::Queue, timeout.waited);
+    }
     let refused = match refused {
         InvokeError::Fault(fault) => InvokeError::Fault(input.attribute(fault)),
         refused => refused,

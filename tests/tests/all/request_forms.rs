@@ -19,7 +19,9 @@ fn send(to: SocketAddr, head: &str) -> Raw {
 #[track_caller]
 fn shown_by_all(host: &Host, head: &str) -> Shown {
     let mut all = PROBES.map(|probe| {
-        let answer = send(host.listen, &head.replace("APP", probe));
+        // Without it, each request would begin its own trace.
+        let trace = "traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00\r\n";
+        let answer = send(host.listen, &format!("{}{trace}", head.replace("APP", probe)));
         assert_eq!(answer.status, 200, "{probe}: {}", answer.text());
         Shown::read(&answer.text().replace(probe, "APP"))
     });
@@ -179,7 +181,7 @@ fn hop_by_hop_headers_reach_no_guest() {
     let shown = shown_by_all(&host, head);
     let mut names: Vec<_> = shown.headers.iter().map(|(name, _)| name.as_str()).collect();
     names.retain(|name| !name.starts_with("x-forwarded-") && *name != "x-real-ip");
-    assert_eq!(names, ["host", "te", "x-end"], "{shown:?}");
+    assert_eq!(names, ["host", "te", "traceparent", "x-end"], "{shown:?}");
     assert_eq!(shown.header("te"), Some("trailers"));
     assert_eq!(shown.header("x-forwarded-for"), Some("127.0.0.1"));
 }

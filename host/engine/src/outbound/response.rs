@@ -2,13 +2,18 @@
 //! connection failures to errors of `wasi:http`. Never sends anything.
 
 use super::pool::RequestPermit;
-use crate::host_body;
+use crate::{
+    host_body,
+    waits::{CallWaits, Operation},
+};
 use bytes::Bytes;
 use http_body::{Body, Frame};
+use isopod_policy::Phase;
 use std::{
     error::Error as StdError,
     io,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -21,12 +26,21 @@ pub(super) struct TimedBody {
     incoming: hyper::body::Incoming,
     wait: Duration,
     alarm: Pin<Box<Sleep>>,
+    waits: Arc<CallWaits>,
+    /// Set while the guest reads and no part is available.
+    waiting: Option<Operation>,
     _permit: RequestPermit,
 }
 
 impl TimedBody {
-    pub(super) fn new(incoming: hyper::body::Incoming, wait: Duration, permit: RequestPermit) -> Self {
-        Self { incoming, wait, alarm: Box::pin(sleep_until(Instant::now() + wait)), _permit: permit }
+    pub(super) fn new(
+        incoming: hyper::body::Incoming,
+        wait: Duration,
+        permit: RequestPermit,
+        waits: Arc<CallWaits>,
+    ) -> Self {
+        let alarm = Box::pin(sleep_until(Instant::now() + wait));
+        Self { incoming, wait, alarm, waits, waiting: None, _permit: permit }
     }
 }
 
@@ -34,16 +48,20 @@ impl Body for TimedBody {
     type Data = Bytes;
     type Error = Error;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        let this = self.get_mut();
         host_body::note_poll();
-        match Pin::new(&mut self.incoming).poll_frame(cx) {
+        match Pin::new(&mut this.incoming).poll_frame(cx) {
             Poll::Ready(frame) => {
-                let deadline = Instant::now() + self.wait;
-                self.alarm.as_mut().reset(deadline);
+                this.waiting = None;
+                let deadline = Instant::now() + this.wait;
+                this.alarm.as_mut().reset(deadline);
                 Poll::Ready(frame.map(|frame| frame.map_err(explain)))
             }
             Poll::Pending => {
-                ready!(self.alarm.as_mut().poll(cx));
+                this.waiting.get_or_insert_with(|| this.waits.begin(Phase::Http));
+                ready!(this.alarm.as_mut().poll(cx));
+                this.waiting = None;
                 Poll::Ready(Some(Err(Error::ConnectionReadTimeout)))
             }
         }

@@ -127,6 +127,8 @@ mod tests {
             bytes: None,
             fault: fault.map(str::to_owned),
             plugin: None,
+            trace_id: None,
+            timing: None,
         };
         LogLine { stream: Stream::Access, access: Some(access), ..line() }
     }

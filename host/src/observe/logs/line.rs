@@ -1,10 +1,11 @@
 //! The schema of a log line, as stored and as returned by the API. Never does I/O.
 
-use isopod_policy::{AppName, ReleaseNumber};
+use isopod_policy::{AppName, ReleaseNumber, TraceId};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::observe::limits;
+use super::timing::RequestTiming;
+use crate::observe::{limits, telemetry::ExportedLine};
 
 /// The source of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -20,6 +21,18 @@ pub(crate) enum Stream {
     Access,
     /// A message of the host about the app: pushes, starts, traps.
     Host,
+}
+
+impl Stream {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Stdout => "stdout",
+            Self::Stderr => "stderr",
+            Self::Log => "log",
+            Self::Access => "access",
+            Self::Host => "host",
+        }
+    }
 }
 
 /// One line of an app's log.
@@ -60,6 +73,13 @@ pub(crate) struct Access {
     /// The plugin that responded or failed in place of the app.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) plugin: Option<String>,
+    /// The trace of the request (W3C Trace Context).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, example = "4bf92f3577b34da6a3ce929d0e0e4736")]
+    pub(crate) trace_id: Option<TraceId>,
+    /// The phases that took time. Absent if none is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) timing: Option<RequestTiming>,
 }
 
 impl LogLine {
@@ -89,6 +109,20 @@ impl LogLine {
         let id = shortened(id.to_owned(), limits::LOG_EVENT_ID_BYTES_MAX);
         self.event_id = (!id.is_empty()).then_some(id);
         self
+    }
+
+    /// Returns a copy of the line for the export of telemetry.
+    pub(super) fn exported(&self) -> ExportedLine {
+        ExportedLine {
+            time: self.time,
+            app: self.app.clone(),
+            release: self.release,
+            instance: self.instance.clone(),
+            stream: self.stream.name(),
+            level: self.level.clone(),
+            request_id: self.request_id.clone(),
+            message: self.message.clone(),
+        }
     }
 
     /// Creates a line of the host.
@@ -135,6 +169,8 @@ mod tests {
             bytes: Some(2),
             fault: None,
             plugin: None,
+            trace_id: None,
+            timing: None,
         });
         let json = serde_json::to_value(&line).expect("serialises");
         assert_eq!(json["status"], 200);

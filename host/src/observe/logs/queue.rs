@@ -15,7 +15,7 @@ use jiff::Timestamp;
 use tokio::sync::{broadcast, oneshot};
 
 use super::{Cursor, LogLine, request::Request, wake::Wake};
-use crate::observe::{access_log::AccessLine, limits};
+use crate::observe::{access_log::AccessLine, limits, telemetry::AppLines};
 
 /// The sender of one app's log, limited to a share of the queue.
 pub(crate) struct AppLog {
@@ -38,6 +38,8 @@ pub(crate) struct AppLog {
     totals: Arc<Totals>,
     requests: Rate,
     forgotten: AtomicBool,
+    /// Exports the lines, except those about requests, which are exported as spans.
+    export: Option<AppLines>,
 }
 
 /// The lines of all apps.
@@ -90,6 +92,7 @@ impl AppLog {
         wake: Arc<Wake>,
         gaps: Arc<Gaps>,
         totals: Arc<Totals>,
+        export: Option<AppLines>,
     ) -> Self {
         Self {
             app,
@@ -105,6 +108,7 @@ impl AppLog {
             totals,
             requests: Rate::default(),
             forgotten: AtomicBool::new(false),
+            export,
         }
     }
 
@@ -114,6 +118,9 @@ impl AppLog {
 
     /// Enqueues a line. Never blocks: if the queue is full, the line is dropped and counted.
     pub(crate) fn write(self: &Arc<Self>, line: LogLine) {
+        if let Some(export) = self.export.as_ref().filter(|_| !self.is_forgotten()) {
+            export.send(|| line.exported());
+        }
         let bytes = line.message.len();
         self.send(bytes, || Message::Line(Arc::clone(self), Box::new(line)));
     }
@@ -266,7 +273,7 @@ mod tests {
         let (queue, messages) = std::sync::mpsc::sync_channel(limits::LOG_QUEUE_LINES);
         let totals = Arc::<Totals>::default();
         let app: AppName = "hello".parse().expect("it is a name");
-        let log = AppLog::new(app.clone(), queue, Arc::default(), Arc::default(), Arc::clone(&totals));
+        let log = AppLog::new(app.clone(), queue, Arc::default(), Arc::default(), Arc::clone(&totals), None);
         let log = Arc::new(log);
         let bytes = 64 * 1024;
         let write = || log.write(LogLine::of_guest(&app, Stream::Stdout, "x".repeat(bytes)));

@@ -4,10 +4,13 @@
 use std::time::Duration;
 
 use http::{Method, StatusCode};
-use isopod_policy::{AppName, InstanceId, ReleaseNumber, RequestId};
+use isopod_policy::{AppName, InstanceId, ReleaseNumber, RequestId, Timing, TraceId};
 use jiff::Timestamp;
 
-use super::line::{Access, LogLine, Stream};
+use super::{
+    line::{Access, LogLine, Stream},
+    timing::RequestTiming,
+};
 use crate::observe::{access_log::AccessLine, limits};
 
 /// A response to a request.
@@ -24,6 +27,8 @@ pub(super) struct Request {
     bytes: Option<u64>,
     fault: Option<&'static str>,
     plugin: Option<AppName>,
+    trace: TraceId,
+    timing: Timing,
 }
 
 impl Request {
@@ -41,6 +46,8 @@ impl Request {
             bytes: line.bytes,
             fault: line.fault,
             plugin: line.plugin.cloned(),
+            trace: line.trace.trace,
+            timing: line.timing,
         }
     }
 
@@ -63,6 +70,8 @@ impl Request {
                 bytes: self.bytes,
                 fault: self.fault.map(str::to_owned),
                 plugin: self.plugin.as_ref().map(AppName::to_string),
+                trace_id: Some(self.trace),
+                timing: RequestTiming::of(&self.timing),
             }),
             ..LogLine::new(app, Stream::Access, message)
         }
@@ -139,6 +148,10 @@ impl Formatter {
         if let Some(plugin) = &request.plugin {
             append_text("plugin", plugin.as_str(), out);
         }
+        out.extend_from_slice(b",\"trace_id\":\"");
+        out.extend_from_slice(&request.trace.digits());
+        out.push(b'"');
+        append_timing(&request.timing, out);
         out.push(b'}');
         Ok(())
     }
@@ -156,6 +169,22 @@ impl Formatter {
         append_decimals(u64::try_from(time.subsec_nanosecond()).unwrap_or(0), 1_000_000_000, "", out);
         out.push(b'Z');
     }
+}
+
+/// Appends the field with the phases, if any took time.
+fn append_timing(timing: &Timing, out: &mut Vec<u8>) {
+    if timing.is_empty() {
+        return;
+    }
+    out.extend_from_slice(b",\"timing\":");
+    for (position, (phase, time_us)) in timing.phases().enumerate() {
+        out.push(if position == 0 { b'{' } else { b',' });
+        out.push(b'"');
+        out.extend_from_slice(phase.name().as_bytes());
+        out.extend_from_slice(b"_ms\":");
+        append_thousandths(time_us.into(), ".0", out);
+    }
+    out.push(b'}');
 }
 
 /// Returns whether a JSON string has the same bytes, and a line has room for them.
@@ -221,6 +250,8 @@ mod tests {
             has_fault in any::<bool>(),
             has_plugin in any::<bool>(),
             instance in any::<Option<[u8; 5]>>(),
+            trace in any::<u128>(),
+            phases in prop::array::uniform12(prop_oneof![3 => Just(0_u32), 1 => Just(5_000), 1 => any::<u32>()]),
         ) -> Request {
             Request {
                 time: Timestamp::new(second, nanosecond).expect("it is in range"),
@@ -234,6 +265,8 @@ mod tests {
                 bytes,
                 fault: has_fault.then_some("app-failed"),
                 plugin: has_plugin.then(|| "require-jwt".parse().expect("it is a name")),
+                trace: TraceId::from_random(trace),
+                timing: Timing::new(phases),
             }
         }
     }

@@ -420,6 +420,7 @@ impl Pool {
             cpu: slot.record.cpu.clone(),
             counts_as_request: false,
             has_responded: false,
+            start_time: Duration::ZERO,
         }
     }
 
