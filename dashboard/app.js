@@ -4,6 +4,7 @@ import { html, render, useEffect, useState } from "./lib.js";
 import { hasSession, session, signIn, signOut, whenSignedOut } from "./api.js";
 import { AlertBanner, AlertsPage } from "./alerts.js";
 import { AppPage } from "./app-page.js";
+import { Audit } from "./audit.js";
 import { Overview } from "./overview.js";
 import { useRoute } from "./route.js";
 import { ProblemBox } from "./ui.js";
@@ -61,7 +62,10 @@ function SignIn({ message, done }) {
 function Header({ token, theme, setTheme, leave }) {
   return html`<header>
     <a class="skip" href="#main" onClick=${toMain}>Skip to the content</a>
-    <a class="home" href="#/">Isopod</a>
+    <nav class="row" aria-label="Pages">
+      <a class="home" href="#/">Isopod</a>
+      ${token && token.apps === null && html`<a href="#/audit">Audit trail</a>`}
+    </nav>
     <div class="row">
       <label class="theme"><span class="unseen">Theme</span>
         <select value=${theme} onChange=${(event) => setTheme(event.currentTarget.value)}>
@@ -94,6 +98,7 @@ function View({ route, token }) {
         <code>read</code>.</p></main>`;
   }
   if (place === "alerts") return html`<${AlertsPage} />`;
+  if (place === "audit") return html`<${Audit} query=${route.query} />`;
   return html`<${AlertBanner} />
     ${place === "apps" && name
       ? html`<${AppPage} key=${name} name=${name} view=${view} query=${route.query} may=${may} />`
@@ -102,6 +107,7 @@ function View({ route, token }) {
 
 function titleOf(place, name, view) {
   if (place === "alerts") return "Alerts · Isopod";
+  if (place === "audit") return "Audit trail · Isopod";
   return name ? `${name} · ${view ?? "load"} · Isopod` : "Isopod";
 }
 

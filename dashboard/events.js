@@ -4,8 +4,8 @@ import { html } from "./lib.js";
 import { call, ofApp, query as queryOf } from "./api.js";
 import { ago, moment, number } from "./format.js";
 import { useAction, usePoll } from "./hooks.js";
-import { link, setFilters } from "./route.js";
-import { ActionResult, Badge, ChoiceFilter, ConfirmButton, Loading, Table, TextFilter } from "./ui.js";
+import { link } from "./route.js";
+import { ActionResult, Badge, ChoiceFilter, ConfirmButton, Loading, Pager, Table, TextFilter } from "./ui.js";
 
 const STATES = ["ready", "delayed", "leased", "done", "dead", "cancelled"];
 const PAGE = 100;
@@ -37,15 +37,6 @@ const columns = (app) => [
   { name: "Log", cell: (it) => html`<a href=${link(["apps", app, "logs"], { request: it.request_id })}
       aria-label=${`Log of event ${it.id}`}>log</a>` },
 ];
-
-// Pages of a list. The cursor is part of the URL, so a reload shows the same page.
-function Pager({ query, next }) {
-  if (!query.cursor && !next) return null;
-  return html`<p class="row">
-    ${query.cursor && html`<button type="button" onClick=${() => setFilters({ cursor: "" })}>Newest</button>`}
-    ${next && html`<button type="button" onClick=${() => setFilters({ cursor: next })}>Older</button>`}
-  </p>`;
-}
 
 export function Events({ app, query, may }) {
   const { state, cursor } = query;

@@ -1,9 +1,9 @@
 // The formation of an app: its process types, with controls to scale them, and its cores.
 
-import { html, useEffect, useState } from "./lib.js";
+import { html } from "./lib.js";
 import { call, ofApp } from "./api.js";
 import { NONE } from "./format.js";
-import { useAction, usePoll } from "./hooks.js";
+import { useAction, useDraft, usePoll } from "./hooks.js";
 import { ActionResult, Loading } from "./ui.js";
 
 export function Formation({ app, info, may }) {
@@ -23,20 +23,13 @@ function health(value) {
 }
 
 function Process({ app, name, process, may, type, reload }) {
-  const [min, setMin] = useState(process.min);
-  const [max, setMax] = useState(process.max);
-  useEffect(() => setMin(process.min), [process.min]);
-  useEffect(() => setMax(process.max), [process.max]);
+  const draft = useDraft({ min: process.min, max: process.max });
+  const { min, max } = draft.numbers;
   const action = useAction(reload);
-  const scale = (event) => {
-    event.preventDefault();
-    return action.run(async () => {
-      const body = { [name]: { min: Number(min), max: Number(max) } };
-      await call(ofApp(app, "/formation"), { method: "PATCH", body });
-      return `${name} now runs ${min} to ${max} instances.`;
-    });
-  };
-  const changed = Number(min) !== process.min || Number(max) !== process.max;
+  const scale = () => action.run(async () => {
+    await call(ofApp(app, "/formation"), { method: "PATCH", body: { [name]: { min, max } } });
+    return `${name} now runs ${min} to ${max} instances.`;
+  });
   const facts = [
     ["Entry", process.entry],
     ["Health", health(process.health)],
@@ -49,49 +42,44 @@ function Process({ app, name, process, may, type, reload }) {
     <h3>${name}</h3>
     <dl class="facts">${facts.map(([fact, value]) => html`<div><dt>${fact}</dt><dd>${value}</dd></div>`)}
       ${!may("operate") && html`<div><dt>Instances</dt><dd>${process.min} to ${process.max}</dd></div>`}</dl>
-    ${may("operate") && html`<form class="row" onSubmit=${scale}>
-      <label class="field small"><span>Minimum</span>
-        <input type="number" name="min" min="0" max=${max} required
-          value=${min} onInput=${(event) => setMin(event.currentTarget.value)} /></label>
-      <label class="field small"><span>Maximum</span>
-        <input type="number" name="max" min="1" max="1000" required
-          value=${max} onInput=${(event) => setMax(event.currentTarget.value)} /></label>
-      <button type="submit" class="primary" disabled=${!changed || action.busy}>Scale</button>
-      <${ActionResult} action=${action} />
-    </form>`}
+    ${may("operate") && html`<${Numbers} draft=${draft} label="Scale" save=${scale} action=${action} fields=${[
+      { name: "min", label: "Minimum", least: 0, most: max },
+      { name: "max", label: "Maximum", least: 1, most: 1000 },
+    ]} />`}
     ${type && type !== "production" && html`<p class="quiet">A ${type} app doesn't scale: the maximum takes effect
       only in a production app.</p>`}
   </section>`;
 }
 
 function Cores({ app, cores, may, reload }) {
-  const [pull, setPull] = useState(cores.pull);
-  const [push, setPush] = useState(cores.push);
-  useEffect(() => setPull(cores.pull), [cores.pull]);
-  useEffect(() => setPush(cores.push), [cores.push]);
+  const draft = useDraft({ pull: cores.pull, push: cores.push });
   const action = useAction(reload);
-  const change = (event) => {
-    event.preventDefault();
-    return action.run(async () => {
-      await call(ofApp(app, "/cores"), { method: "PATCH", body: { pull: Number(pull), push: Number(push) } });
-      return "The cores were changed.";
-    });
-  };
-  const changed = Number(pull) !== cores.pull || Number(push) !== cores.push;
+  const change = () => action.run(async () => {
+    await call(ofApp(app, "/cores"), { method: "PATCH", body: draft.numbers });
+    return "The cores were changed.";
+  });
   return html`<section class="panel" aria-label="Cores">
     <h3>Cores</h3>
     <p class="quiet">The maximum number of jobs of each queue that run concurrently.</p>
     ${may("admin")
-      ? html`<form class="row" onSubmit=${change}>
-          <label class="field small"><span>Pull</span>
-            <input type="number" name="pull" min="1" max="1000" required
-              value=${pull} onInput=${(event) => setPull(event.currentTarget.value)} /></label>
-          <label class="field small"><span>Push</span>
-            <input type="number" name="push" min="1" max="1000" required
-              value=${push} onInput=${(event) => setPush(event.currentTarget.value)} /></label>
-          <button type="submit" class="primary" disabled=${!changed || action.busy}>Change</button>
-          <${ActionResult} action=${action} />
-        </form>`
+      ? html`<${Numbers} draft=${draft} label="Change" save=${change} action=${action} fields=${[
+          { name: "pull", label: "Pull", least: 1, most: 1000 },
+          { name: "push", label: "Push", least: 1, most: 1000 },
+        ]} />`
       : html`<p>Pull ${cores.pull}, push ${cores.push}. The role <code>admin</code> can change them.</p>`}
   </section>`;
+}
+
+// A form of numbers that are saved together.
+function Numbers({ draft, fields, label, save, action }) {
+  const submit = (event) => {
+    event.preventDefault();
+    save();
+  };
+  return html`<form class="row" onSubmit=${submit}>
+    ${fields.map((field) => html`<label class="field small"><span>${field.label}</span>
+      <input type="number" min=${field.least} max=${field.most} required ...${draft.field(field.name)} /></label>`)}
+    <button type="submit" class="primary" disabled=${!draft.isChanged || action.busy}>${label}</button>
+    <${ActionResult} action=${action} />
+  </form>`;
 }

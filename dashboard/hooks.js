@@ -1,4 +1,5 @@
-// Data of the host that components show: polled, or streamed. Never draws.
+// Data of the host that components show, polled or streamed, and what a person edits or starts.
+// Never draws.
 
 import { useCallback, useEffect, useRef, useState } from "./lib.js";
 import { follow } from "./api.js";
@@ -71,6 +72,20 @@ export function useFollow(path, onItem, start = () => "") {
     return () => stream.stop();
   }, [path, visible]);
   return state;
+}
+
+// Numbers that a person edits before they are saved. They follow the saved numbers again once these
+// change. `field(name)` returns the attributes of an input.
+export function useDraft(saved) {
+  const [draft, setDraft] = useState(saved);
+  useEffect(() => setDraft(saved), [JSON.stringify(saved)]);
+  const numbers = Object.fromEntries(Object.entries(draft).map(([name, value]) => [name, Number(value)]));
+  const field = (name) => ({
+    name,
+    value: draft[name],
+    onInput: ({ currentTarget: { value } }) => setDraft((before) => ({ ...before, [name]: value })),
+  });
+  return { numbers, field, isChanged: Object.keys(saved).some((name) => numbers[name] !== saved[name]) };
 }
 
 // An operation that a person starts. Returns `run`, and the state to show beside its button.

@@ -88,6 +88,15 @@ export function ChoiceFilter({ name, label, value, choices, none = "all" }) {
     </select></label>`;
 }
 
+// Pages of a list. The cursor is part of the URL, so a reload shows the same page.
+export function Pager({ query, next }) {
+  if (!query.cursor && !next) return null;
+  return html`<p class="row">
+    ${query.cursor && html`<button type="button" onClick=${() => setFilters({ cursor: "" })}>Newest</button>`}
+    ${next && html`<button type="button" onClick=${() => setFilters({ cursor: next })}>Older</button>`}
+  </p>`;
+}
+
 // A button that asks before it acts. `children` explains the effect.
 export function ConfirmButton({ label, title, act, disabled, danger, name, children }) {
   const dialog = useRef(null);

@@ -30,6 +30,7 @@ pub(super) const FILES: &[File] = &[
     file!("api.js", SCRIPT),
     file!("app-page.js", SCRIPT),
     file!("app.js", SCRIPT),
+    file!("audit.js", SCRIPT),
     file!("chart.js", SCRIPT),
     file!("config.js", SCRIPT),
     file!("counters.js", SCRIPT),
