@@ -1,10 +1,11 @@
 // The activity of an app as a timeline: each change with its cause and its requester.
 
-import { html, useCallback, useMemo, useState } from "./lib.js";
+import { html, useCallback, useMemo, useRef, useState } from "./lib.js";
 import { call, ofApp, query as queryOf } from "./api.js";
 import { clock, day } from "./format.js";
-import { useAction, useFollow, usePoll } from "./hooks.js";
+import { useAction, usePoll } from "./hooks.js";
 import { link } from "./route.js";
+import { useTopics } from "./stream.js";
 import { ActionResult, ChoiceFilter, Loading, StreamState, TextFilter } from "./ui.js";
 
 const PAGE = 100;
@@ -14,11 +15,16 @@ export function Activity({ app, query }) {
   const path = ofApp(app, "/activity");
   const [older, setOlder] = useState({ items: [], next: undefined });
   const [newer, setNewer] = useState([]);
-  // The newest page is loaded again with each connection, since the stream starts with its next
-  // entry.
-  const newest = usePoll(`activity ${app}`, (options) => call(`${path}${queryOf({ limit: PAGE })}`, options), 30_000);
-  const state = useFollow(newest.data && `${path}?follow=true`, (entry) =>
-    setNewer((before) => [entry, ...before].slice(0, ENTRIES_MAX)));
+  const newest = usePoll(`activity ${app}`, (options) => call(`${path}${queryOf({ limit: PAGE })}`, options), 0);
+  const last = useRef(null);
+  const state = useTopics({ activity: app }, {
+    // The page of the newest entries is loaded again, since the stream starts with its next entry.
+    started: newest.reload,
+    activity: (entry, at) => {
+      last.current = at.activity;
+      setNewer((before) => [entry, ...before].slice(0, ENTRIES_MAX));
+    },
+  }, () => ({ activity: last.current }));
   const action = useAction();
   const next = older.next === undefined ? newest.data?.next : older.next;
   const more = useCallback(() => action.run(async () => {

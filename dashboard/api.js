@@ -62,11 +62,6 @@ export async function call(path, options) {
   return text === "" ? null : JSON.parse(text);
 }
 
-// Returns the text of a response, such as that of the metrics.
-export async function text(path, options) {
-  return (await send(path, { ...options, headers: { accept: "text/plain" } })).text();
-}
-
 export async function signIn(token) {
   localStorage.removeItem(KEY);
   const headers = { authorization: `Bearer ${token.trim()}` };
@@ -97,8 +92,8 @@ const RETRY_FIRST_MS = 500;
 const RETRY_MAX_MS = 10_000;
 
 // Follows an event stream until `stop` is called. Reconnects after a loss, with growing pauses, and
-// continues after the last event that has an id. `onState` receives "live", "lost" with the
-// problem, or "ended" with the reason.
+// continues after the last event that has an id. `onItem` receives the type, the data and the id.
+// `onState` receives "live", "lost" with the problem, or "ended" with the reason.
 export function follow(path, { onItem, onState, lastId = "" }) {
   const abort = new AbortController();
   let id = lastId;
@@ -111,7 +106,7 @@ export function follow(path, { onItem, onState, lastId = "" }) {
       onState("ended", JSON.parse(event.data).reason);
     } else if (event.data !== undefined) {
       pause = RETRY_FIRST_MS;
-      onItem(JSON.parse(event.data));
+      onItem(event.type, JSON.parse(event.data), id);
     }
   };
 
@@ -135,7 +130,7 @@ export function follow(path, { onItem, onState, lastId = "" }) {
     }
   };
   run();
-  return { stop: () => abort.abort(), lastId: () => id };
+  return { stop: () => abort.abort() };
 }
 
 // Reads server-sent events from a body until it ends.

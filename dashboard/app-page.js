@@ -1,10 +1,12 @@
 // The page of one app: its state, its actions, and one view at a time.
 
-import { html } from "./lib.js";
+import { html, useRef, useState } from "./lib.js";
 import { call, ofApp } from "./api.js";
-import { NONE, bytes, ms, number, percent } from "./format.js";
+import { rates } from "./counters.js";
+import { NONE, bytes, ms, number, percent, rate } from "./format.js";
 import { useAction, usePoll } from "./hooks.js";
 import { link } from "./route.js";
+import { useTopics } from "./stream.js";
 import { ActionResult, Badge, ConfirmButton, Loading } from "./ui.js";
 import { Activity } from "./activity.js";
 import { Config } from "./config.js";
@@ -31,13 +33,35 @@ const VIEWS = [
   ["dead-letters", "Dead letters", DeadLetters],
 ];
 
+// Samples of the metrics that a page keeps, one per second.
+const SAMPLES_MAX = 600;
+
+// Returns the samples of an app's metrics since the page was opened, and the state of the stream.
+// `changed` is called when the app may have changed.
+function useSamples(name, shownState, changed) {
+  const samples = useRef([]);
+  const [, setCount] = useState(0);
+  const stream = useTopics({ metrics: name, activity: name }, {
+    started: changed,
+    activity: changed,
+    metrics: (sample) => {
+      samples.current.push({ at: Date.now() / 1000, ...sample });
+      if (samples.current.length > SAMPLES_MAX) samples.current.shift();
+      setCount((before) => before + 1);
+      if (shownState && sample.state !== shownState) changed();
+    },
+  });
+  return { samples: samples.current, stream };
+}
+
 export function AppPage({ name, view = "load", query, may }) {
-  const app = usePoll(`app ${name}`, (options) => call(ofApp(name), options), 2000);
+  const app = usePoll(`app ${name}`, (options) => call(ofApp(name), options), 5000);
+  const { samples, stream } = useSamples(name, app.data?.state, app.reload);
   const [key, title, View] = VIEWS.find(([key]) => key === view) ?? VIEWS[0];
   return html`<main id="main">
     <nav aria-label="Path" class="crumbs"><a href="#/">Apps</a> <span aria-hidden="true">/</span></nav>
     ${app.data
-      ? html`<${Head} app=${app.data} may=${may} reload=${app.reload} />`
+      ? html`<${Head} app=${app.data} may=${may} reload=${app.reload} samples=${samples} />`
       : html`<h1>${name}</h1>`}
     <${Loading} of=${app} />
     <nav aria-label="Views of the app" class="tabs">
@@ -46,12 +70,13 @@ export function AppPage({ name, view = "load", query, may }) {
     </nav>
     ${app.problem?.status !== 404 && html`<section aria-labelledby="view-title">
       <h2 id="view-title" class="unseen">${title}</h2>
-      <${View} key=${`${name} ${key}`} app=${name} info=${app.data} query=${query} may=${may} />
+      <${View} key=${`${name} ${key}`} app=${name} info=${app.data} query=${query} may=${may}
+        samples=${samples} stream=${stream} />
     </section>`}
   </main>`;
 }
 
-function Head({ app, may, reload }) {
+function Head({ app, may, reload, samples }) {
   const action = useAction(reload);
   const post = (what, done) => action.run(async () => {
     await call(ofApp(app.name, `/${what}`), { method: "POST" });
@@ -72,7 +97,7 @@ function Head({ app, may, reload }) {
     <dl class="facts">
       <div><dt>Type</dt><dd>${app.type}</dd></div>
       <div><dt>Release</dt><dd>${app.release === null ? NONE : `v${app.release}`}</dd></div>
-      <${Now} app=${app.name} />
+      <${Now} samples=${samples} />
       ${app.urls.map((url) => html`<div><dt>URL</dt><dd><a href=${url} rel="noreferrer">${url}</a></dd></div>`)}
     </dl>
     ${app.error && html`<div class="problem"><strong>${app.error.message}</strong>
@@ -82,12 +107,20 @@ function Head({ app, may, reload }) {
   </div>`;
 }
 
-function Now({ app }) {
-  const { data } = usePoll(`now ${app}`, (options) => call(ofApp(app, "/metrics"), options), 2000);
-  if (data === null) return null;
+function Now({ samples }) {
+  if (samples.length === 0) return null;
+  const [before, data] = samples.slice(-2);
+  if (!data) return html`<${Figures} data=${before} />`;
+  const of = (sample) => ({ at: sample.at * 1000, apps: new Map([["", sample]]) });
+  return html`<${Figures} data=${data} rates=${rates(of(before), of(data)).get("")} />`;
+}
+
+function Figures({ data, rates }) {
   const cores = ({ active_cores: active, cores: allowed }) => `${active} of ${allowed}`;
   const facts = [
     ["Instances", number(data.instances)],
+    ["Requests/s", rate(rates?.requests)],
+    ["Errors/s", rate(rates?.errors)],
     ["p99 pull", ms(data.pull.latency_ms.p99)],
     ["Cores pull", cores(data.pull)],
     ["Cores push", cores(data.push)],

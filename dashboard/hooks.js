@@ -1,8 +1,6 @@
-// Data of the host that components show, polled or streamed, and what a person edits or starts.
-// Never draws.
+// Data of the host that components poll, and what a person edits or starts. Never draws.
 
 import { useCallback, useEffect, useRef, useState } from "./lib.js";
-import { follow } from "./api.js";
 
 // Whether the page is visible. A hidden page neither polls nor holds a connection.
 export function useVisible() {
@@ -48,30 +46,6 @@ export function usePoll(key, load, everyMs) {
   const reload = useCallback(() => setTurn((before) => before + 1), []);
   const current = state.key === key;
   return { data: current ? state.data : null, problem: current ? state.problem : null, reload };
-}
-
-// Follows an event stream while the page is visible and `path` is set. `start` returns the id after
-// which the stream begins. Returns "off", "connecting", "live", "lost" or "ended", and its problem
-// or reason.
-export function useFollow(path, onItem, start = () => "") {
-  const [state, setState] = useState({ name: "off" });
-  const visible = useVisible();
-  const latest = useRef({});
-  latest.current = { onItem, start };
-  useEffect(() => {
-    if (!path || !visible) {
-      setState({ name: "off" });
-      return undefined;
-    }
-    setState({ name: "connecting" });
-    const stream = follow(path, {
-      onItem: (item) => latest.current.onItem(item, stream.lastId()),
-      onState: (name, about) => setState({ name, about }),
-      lastId: latest.current.start(),
-    });
-    return () => stream.stop();
-  }, [path, visible]);
-  return state;
 }
 
 // Numbers that a person edits before they are saved. They follow the saved numbers again once these

@@ -1,14 +1,9 @@
 // The live charts of an app: pull and push apart, CPU and memory.
 
-import { html, useRef, useState } from "./lib.js";
-import { ofApp } from "./api.js";
+import { html } from "./lib.js";
 import { Chart } from "./chart.js";
 import { bytes, ms, number, percent, rate } from "./format.js";
-import { useFollow } from "./hooks.js";
 import { StreamState } from "./ui.js";
-
-// Samples that a page keeps, one per second.
-const SAMPLES_MAX = 600;
 
 const LATENCY = [
   { name: "p50", colour: "--c1" },
@@ -31,16 +26,8 @@ const MEMORY = [{ name: "memory", colour: "--c2", fill: true }];
 
 const ready = (push) => (push.stored ? push.stored.ready + push.stored.delayed + push.stored.leased : null);
 
-export function Load({ app }) {
-  const samples = useRef([]);
-  const [, setCount] = useState(0);
-  const state = useFollow(`${ofApp(app)}/metrics?follow=true`, (sample) => {
-    samples.current.push({ at: Date.now() / 1000, ...sample });
-    if (samples.current.length > SAMPLES_MAX) samples.current.shift();
-    setCount((before) => before + 1);
-  });
-  const all = samples.current;
-  if (all.length === 0) return html`<p class="empty"><${StreamState} state=${state} /></p>`;
+export function Load({ samples: all, stream }) {
+  if (all.length === 0) return html`<p class="empty"><${StreamState} state=${stream} /></p>`;
   const at = all.map((sample) => sample.at);
   const data = (...columns) => [at, ...columns.map((column) => all.map((sample) => column(sample) ?? null))];
   const last = all[all.length - 1];
@@ -58,7 +45,7 @@ export function Load({ app }) {
           data=${data((it) => it.push.buffered, (it) => ready(it.push), (it) => it.push.dead_letters)} />`}
   </section>`;
   return html`<div>
-    <p class="row"><${StreamState} state=${state} />
+    <p class="row"><${StreamState} state=${stream} />
       <span class="quiet">${last.instances} ${last.instances === 1 ? "instance" : "instances"},
         ${` ${ms(last.cpu_ms)}`} of CPU time since the start of the host</span></p>
     <div class="columns">${queue("pull")}${queue("push")}</div>

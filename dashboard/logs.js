@@ -4,8 +4,9 @@
 import { html, useEffect, useMemo, useRef, useState } from "./lib.js";
 import { call, ofApp, query as queryOf } from "./api.js";
 import { clock, moment } from "./format.js";
-import { useAction, useFollow, usePoll } from "./hooks.js";
+import { useAction, usePoll } from "./hooks.js";
 import { setFilters } from "./route.js";
+import { useTopics } from "./stream.js";
 import { ActionResult, ChoiceFilter, Loading, StreamState, TextFilter } from "./ui.js";
 
 const PAGE = 500;
@@ -21,17 +22,26 @@ function useLines(app, filters) {
   const path = ofApp(app, "/logs");
   const [, setCount] = useState(0);
   const held = useRef({ lines: [], next: null });
-  const first = usePoll(`log ${app} ${queryOf(filters)}`, async (options) => {
+  const key = `log ${app} ${queryOf(filters)}`;
+  const first = usePoll(key, async (options) => {
+    // A page that was hidden continues after its last line.
+    if (held.current.key === key) return held.current;
     const page = await call(`${path}${queryOf({ limit: PAGE, ...filters })}`, options);
-    held.current = { lines: page.items.map(numbered), next: page.next, partial: page.partial, lastId: page.end ?? "" };
-    return page;
+    held.current = { key, lines: page.items.map(numbered), next: page.next, partial: page.partial, lastId: page.end };
+    return held.current;
   }, 0);
-  const state = useFollow(first.data && `${path}${queryOf({ follow: true, limit: 1, ...filters })}`, (line, id) => {
+  const add = (line) => {
     held.current.lines.push(numbered(line));
-    held.current.lastId = id;
     if (held.current.lines.length > LINES_MAX) held.current.lines.splice(0, held.current.lines.length - LINES_MAX);
     held.current.changed = true;
-  }, () => held.current.lastId ?? "");
+  };
+  const state = useTopics(first.data && { log: app, ...filters }, {
+    log: (line, at) => {
+      held.current.lastId = at.log;
+      add(line);
+    },
+    missed: ({ lines }) => add(skipped(lines)),
+  }, () => ({ log: held.current.lastId }));
   useEffect(() => {
     const timer = setInterval(() => {
       if (!held.current.changed) return;
@@ -55,6 +65,14 @@ function useLines(app, filters) {
 
 let lastNumber = 0;
 const numbered = (line) => ({ ...line, number: (lastNumber += 1) });
+
+// The line in place of lines that the host skipped, since the page received them too slowly.
+const skipped = (lines) => ({
+  time: new Date().toISOString(),
+  stream: "host",
+  level: "warn",
+  message: `${lines} lines were skipped here: the page received them too slowly`,
+});
 
 // A line without a level counts by its source: a failed request is an error.
 function severity(line) {

@@ -1,23 +1,39 @@
 // The list of all apps with their current load, and the state of the host.
 
-import { html, useMemo } from "./lib.js";
+import { html, useMemo, useRef, useState } from "./lib.js";
 import { call } from "./api.js";
-import { useRates } from "./counters.js";
+import { rates } from "./counters.js";
 import { NONE, bytes, moment, ms, number, percent, rate } from "./format.js";
 import { usePoll } from "./hooks.js";
 import { link, setFilters } from "./route.js";
+import { useTopics } from "./stream.js";
 import { Badge, ChoiceFilter, Loading, Table, TextFilter } from "./ui.js";
 
-const EVERY_MS = 2000;
+const EVERY_MS = 5000;
 const PAGE = 1000;
 // Rows of the table. Filters select among all apps.
 const ROWS_MAX = 500;
 
-// Returns all apps with their metrics. Only apps that are awake have metrics.
-async function load(options) {
-  const [apps, metrics] = await Promise.all([allApps(options), call(`/v1/metrics?limit=${PAGE}`, options)]);
-  const loads = new Map(metrics.items.map((load) => [load.app, load]));
-  return { apps: apps.map((app) => ({ ...app, load: loads.get(app.name) ?? null })), host: metrics.host };
+// Returns the latest metrics of the active apps and of the host, and the rates since the sample
+// before.
+function useMetrics() {
+  const [found, setFound] = useState(null);
+  const before = useRef(null);
+  useTopics({ apps: true }, {
+    apps: ({ items, host }) => {
+      const now = { at: performance.now(), apps: new Map(items.map((item) => [item.app, item])) };
+      setFound({ host, loads: now.apps, rates: before.current === null ? null : rates(before.current, now) });
+      before.current = now;
+    },
+  });
+  return found;
+}
+
+// Returns an app with its metrics. Only apps that are awake have metrics.
+function withLoad(app, metrics) {
+  const load = metrics?.loads.get(app.name) ?? null;
+  const rates = metrics?.rates && (metrics.rates.get(app.name) ?? { requests: 0, errors: 0 });
+  return { ...app, state: load?.state ?? app.state, load, rates };
 }
 
 async function allApps(options) {
@@ -96,19 +112,18 @@ function columns(sort) {
 const errors = (value) => (value > 0 ? html`<span class="bad-text">${rate(value)}</span>` : rate(value));
 
 export function Overview({ query }) {
-  const polled = usePoll("overview", load, EVERY_MS);
+  const polled = usePoll("apps", allApps, EVERY_MS);
   const status = usePoll("status", statusOf, 5000);
-  const found = useRates(EVERY_MS);
+  const metrics = useMetrics();
   const { q = "", state = "", type = "", sort = "name" } = query;
   const columnsNow = useMemo(() => columns(sort), [sort]);
-  const ratesOf = (app) => found && (found.get(app.name) ?? { requests: 0, errors: 0 });
-  const apps = polled.data?.apps.map((app) => ({ ...app, rates: ratesOf(app) }));
+  const apps = polled.data?.map((app) => withLoad(app, metrics));
   const rows = (apps ?? []).filter((app) =>
     app.name.includes(q.toLowerCase()) && (state === "" || app.state === state) && (type === "" || app.type === type));
   rows.sort(SORTS[sort] ?? SORTS.name);
   return html`<main id="main">
     <div class="row"><h1>Apps</h1> <a href=${link(["alerts"])}>Alerts</a></div>
-    ${polled.data && html`<${Host} host=${polled.data.host} status=${status.data} />`}
+    ${metrics && html`<${Host} host=${metrics.host} status=${status.data} />`}
     <${Problems} status=${status.data} />
     <div class="filters" role="search">
       <${TextFilter} name="q" label="Name" value=${q} placeholder="part of a name" />

@@ -1,13 +1,14 @@
 // The push jobs of an app, and the live progress of one.
 
-import { html, useState } from "./lib.js";
+import { html, useEffect, useState } from "./lib.js";
 import { call, ofApp } from "./api.js";
 import { ago, moment } from "./format.js";
-import { useAction, useFollow, usePoll } from "./hooks.js";
+import { useAction, usePoll } from "./hooks.js";
 import { link } from "./route.js";
-import { ActionResult, Badge, Loading, ProblemBox, StreamState, Table } from "./ui.js";
+import { ActionResult, Badge, Loading, ProblemBox, Table } from "./ui.js";
 
 const STEPS = ["queued", "running", "building", "deploying", "completed"];
+const PROGRESS_EVERY_MS = 500;
 const ENDED = ["completed", "failed", "cancelled"];
 
 export function Pushes({ app, query, may }) {
@@ -36,15 +37,13 @@ export function Pushes({ app, query, may }) {
 
 function Push({ app, id }) {
   const path = ofApp(app, `/pushes/${encodeURIComponent(id)}`);
-  const first = usePoll(`push ${app} ${id}`, (options) => call(path, options), 0);
-  const [latest, setLatest] = useState(null);
-  const push = latest ?? first.data;
-  const runs = push !== null && !ENDED.includes(push.state);
-  const state = useFollow(runs ? `${path}?follow=true` : null, setLatest);
+  const [runs, setRuns] = useState(true);
+  const polled = usePoll(`push ${app} ${id}`, (options) => call(path, options), runs ? PROGRESS_EVERY_MS : 0);
+  const push = polled.data;
+  useEffect(() => setRuns(push === null || !ENDED.includes(push.state)), [push?.state]);
   return html`<section class="panel" aria-label=${`Push job ${id}`}>
-    <div class="row"><h3>${id}</h3>${push && html`<${Badge} state=${push.state} />`}
-      ${runs && html`<${StreamState} state=${state} />`}</div>
-    <${Loading} of=${first} />
+    <div class="row"><h3>${id}</h3>${push && html`<${Badge} state=${push.state} />`}</div>
+    <${Loading} of=${polled} />
     ${push && html`<div>
       <ol class="steps">${STEPS.map((step) => html`<li aria-current=${step === push.state ? "step" : undefined}
         class=${reached(push, step) ? "reached" : ""}>${step}</li>`)}</ol>

@@ -29,6 +29,7 @@ mod failure_log;
 mod formation;
 mod instances;
 pub(crate) mod limits;
+mod log_filter;
 mod logs;
 mod metrics;
 pub(crate) mod ndjson;
@@ -47,12 +48,14 @@ mod route_roles;
 mod schedules;
 pub(crate) mod server;
 mod session;
+mod shared_top;
 mod sign_in;
 mod sse;
 mod state;
 mod status;
 mod status_page;
 mod stored_events;
+mod stream;
 mod timing_tokens;
 mod token_end;
 mod token_upkeep;
@@ -70,8 +73,8 @@ pub(crate) use self::browser::AdminNames;
 pub(crate) use self::public_status::{StatusPage, StatusPageConfig};
 use self::{error::Error, query::KnownQueries};
 pub(crate) use self::{
-    failure_log::FailureLog, refused_calls::RefusedCalls, state::Api, timing_tokens::TimingTokens,
-    token_upkeep::Service as TokenUpkeep, urls::Urls,
+    failure_log::FailureLog, refused_calls::RefusedCalls, shared_top::SharedTop, state::Api,
+    timing_tokens::TimingTokens, token_upkeep::Service as TokenUpkeep, urls::Urls,
 };
 
 /// Returns all routes and their description. A handler without a description does not compile here.
@@ -87,6 +90,7 @@ fn described() -> (Router<Arc<Api>>, Router<Arc<Api>>, OpenApi) {
         .routes(routes!(status::host))
         .routes(routes!(alerts::list))
         .routes(routes!(metrics::list))
+        .routes(routes!(stream::show))
         .routes(routes!(sign_in::show, sign_in::create, sign_in::delete))
         .routes(routes!(tokens::list, tokens::create))
         .routes(routes!(tokens::delete))

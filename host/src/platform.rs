@@ -181,6 +181,7 @@ impl Platform {
             urls: Urls { domain: config.domain, port: listen.port() },
             ready: Arc::clone(&ready),
             subscribers: Shares::new(api::limits::SUBSCRIBERS_MAX, api::limits::SUBSCRIBERS_PER_TOKEN),
+            top: api::SharedTop::default(),
             changes: api::changes::Changes::new(control.tasks()),
             bodies: Shares::new(api::limits::API_BODIES_BYTES, api::limits::API_BODIES_BYTES_PER_TOKEN),
             failures: api::FailureLog::default(),

@@ -7,6 +7,7 @@
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test fails by a panic")]
 
 pub mod assets;
+pub mod browser;
 pub mod bundle;
 pub mod collector;
 pub mod control;
@@ -43,6 +44,7 @@ pub mod upstream;
 pub mod wait;
 pub mod wire;
 
+pub use browser::Browser;
 pub use bundle::Bundle;
 pub use collector::Collector;
 pub use cutting_proxy::CuttingProxy;
@@ -59,7 +61,7 @@ pub use probe::{PROBES, Shown};
 pub use push::Push;
 pub use queue::{Held, Queue};
 pub use raw::Raw;
-pub use sse::Followed;
+pub use sse::{Followed, PageStream};
 pub use torture::{Survived, Torture};
 pub use torture_plan::Hazards;
 pub use upstream::Upstream;

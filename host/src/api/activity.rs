@@ -40,12 +40,12 @@ pub(crate) struct ActivityParams {
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 #[schema(as = ActivityEntry)]
 pub(super) struct ActivityView {
-    at: Timestamp,
-    app: Option<AppName>,
-    kind: String,
-    text: String,
+    pub(super) at: Timestamp,
+    pub(super) app: Option<AppName>,
+    pub(super) kind: String,
+    pub(super) text: String,
     #[schema(value_type = ActivityData)]
-    data: Value,
+    pub(super) data: Value,
 }
 
 impl From<Activity> for ActivityView {

@@ -106,6 +106,22 @@ impl Authorised {
         }
     }
 
+    /// Returns whether the token is for all apps.
+    pub(crate) fn sees_all(&self) -> bool {
+        self.row.scope == Scope::All
+    }
+
+    /// Returns whether the token's scope includes an app.
+    pub(crate) fn sees(&self, app: &AppRecord) -> bool {
+        self.sees_all() || self.row.app_ids.contains(&app.id)
+    }
+
+    /// Refuses the request unless the token's scope includes an app: for requests that name an app
+    /// in their query.
+    pub(crate) fn ensure_sees(&self, app: &AppRecord) -> Result<(), Refused> {
+        if self.sees(app) { Ok(()) } else { Err(Refused::OutOfScope { name: self.name.clone() }) }
+    }
+
     /// Returns the requester of a change.
     pub(crate) fn requester(&self) -> Requester {
         let authority = match self.row.role {

@@ -94,12 +94,12 @@ pub(crate) const PAGE_ITEMS_DEFAULT: u32 = 100;
 pub(crate) const PAGE_ITEMS_MAX: u32 = 1000;
 
 /// Subscribers of event streams (server-sent events), all apps together. Further streams get 503:
-/// each holds a connection.
-pub(crate) const SUBSCRIBERS_MAX: u64 = 256;
+/// each holds one of `ADMIN_CONNECTIONS_MAX` connections, and other requests need the rest.
+pub(crate) const SUBSCRIBERS_MAX: u64 = 384;
 
 /// Subscribers with one token. Further streams get 429, so that a single client can't take all
-/// permits.
-pub(crate) const SUBSCRIBERS_PER_TOKEN: u64 = 128;
+/// permits. A dashboard uses one stream for each open page.
+pub(crate) const SUBSCRIBERS_PER_TOKEN: u64 = 256;
 
 /// Interval at which an idle event stream sends a comment, so that proxies and clients see that the
 /// connection is alive.
@@ -110,6 +110,14 @@ pub(crate) const IDEMPOTENCY_KEY_CHARS_MAX: usize = 128;
 
 /// Interval of the metrics in an event stream.
 pub(crate) const METRICS_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Interval of the metrics of all active apps in an event stream. Streams of tokens for all apps
+/// share each measurement.
+pub(crate) const ALL_METRICS_INTERVAL: Duration = Duration::from_secs(2);
+
+/// Bytes of the log lines that wait for the client of a page's event stream. Beyond it the oldest
+/// lines are dropped, and the client receives their number: a page shows the newest lines.
+pub(crate) const STREAM_UNSENT_LOG_BYTES: usize = 256 << 10;
 
 /// How long a request for the metrics of one app waits for the numbers of its stored events. Then
 /// the response has the last known numbers.

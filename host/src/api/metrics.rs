@@ -28,7 +28,7 @@ use super::{
 use crate::{
     api::limits,
     control::AppRecord,
-    observe::machine::Machine,
+    observe::{machine::Machine, metrics::RequestCounts},
     runtime::{CLASSES, Latency, LiveInstance, STOPPED, StoredEvents},
 };
 
@@ -57,6 +57,10 @@ pub(super) struct AppMetrics {
     app_type: AppType,
     state: AppState,
     instances: usize,
+    /// Answered requests since the host started.
+    requests: u64,
+    /// Those of `requests` that were answered with a status of 5xx.
+    errors: u64,
     /// CPU time of its guests since the host started.
     cpu_ms: u64,
     /// The part of `cpu_ms` that middleware and providers used for the app.
@@ -129,7 +133,8 @@ fn count(instances: &[LiveInstance]) -> usize {
 }
 
 impl AppMetrics {
-    fn of(record: &AppRecord) -> Self {
+    pub(super) fn of(api: &Api, record: &AppRecord) -> Self {
+        let RequestCounts { requests, failures } = api.metrics.request_counts(&record.name);
         let (instances, resources) = (record.traffic.instances(), record.traffic.resources());
         let fields = record.fields();
         let (app_type, state) = (fields.app_type, fields.state);
@@ -159,6 +164,8 @@ impl AppMetrics {
             app: record.name.clone(),
             app_type,
             state,
+            requests,
+            errors: failures,
             cpu_ms: millis(resources.cpu()),
             plugin_cpu_ms: millis(resources.plugin_cpu()),
             cpu_percent: resources.cpu_percent(),
@@ -212,22 +219,22 @@ pub(super) async fn show(
         if record.traffic.is_resident() {
             let _ = tokio::time::timeout(limits::METRICS_QUEUE_TIME, api.control.events.stats(&record)).await;
         }
-        return Ok(axum::Json(AppMetrics::of(&record)).into_response());
+        return Ok(axum::Json(AppMetrics::of(&api, &record)).into_response());
     }
     let mut every = tokio::time::interval(limits::METRICS_INTERVAL);
     every.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    sse::stream(&api, &subscriber, stream::unfold(Some((record, every)), next_sample))
+    sse::stream(&api, &subscriber, stream::unfold(Some((Arc::clone(&api), record, every)), next_sample))
 }
 
-type Sampled = (Arc<AppRecord>, Interval);
+type Sampled = (Arc<Api>, Arc<AppRecord>, Interval);
 
 async fn next_sample(sampled: Option<Sampled>) -> Option<(StreamEvent<AppMetrics>, Option<Sampled>)> {
-    let (record, mut every) = sampled?;
+    let (api, record, mut every) = sampled?;
     tokio::select! {
         _ = every.tick() => {}
         () = record.destroyed() => return Some((StreamEvent::End(EndReason::AppDestroyed), None)),
     }
-    Some((StreamEvent::Item(AppMetrics::of(&record)), Some((record, every))))
+    Some((StreamEvent::Item(AppMetrics::of(&api, &record)), Some((api, record, every))))
 }
 
 /// Returns the metrics of all active apps, sorted by CPU usage in descending order.
@@ -247,25 +254,32 @@ pub(super) async fn list(
     Params(params): Params<TopParams>,
 ) -> Result<axum::Json<Top>, Error> {
     let limit = PageParams { limit: params.limit, cursor: None }.limit()? as usize;
-    let all = api.control.apps.with_plugins();
-    let seen = |record: &&Arc<AppRecord>| api.tokens.may_see(&headers, record);
-    let seen: Vec<_> = all.iter().filter(seen).collect();
-    let mut awake: Vec<_> = seen
-        .iter()
-        .filter(|record| record.traffic.is_resident())
-        .map(|record| (record.traffic.resources().cpu_percent(), *record))
-        .collect();
-    awake.sort_by(|(a, app), (b, other)| b.total_cmp(a).then_with(|| app.name.cmp(&other.name)));
-    let buffered =
-        |record: &AppRecord| CLASSES.map(|class| record.traffic.resources().load(class).waiting).iter().sum::<u32>();
-    let host = HostMetrics {
-        machine: api.machine.latest(),
-        apps: seen.len(),
-        apps_awake: awake.len(),
-        instances: awake.iter().map(|(_, record)| count(&record.traffic.instances())).sum(),
-        buffered: awake.iter().map(|(_, record)| buffered(record)).sum(),
-    };
-    // The other metrics of an app cost more, so only the listed apps are measured.
-    let items = awake.into_iter().take(limit).map(|(_, record)| AppMetrics::of(record)).collect();
-    Ok(axum::Json(Top { items, next: None, host }))
+    Ok(axum::Json(Top::of(&api, limit, |record| api.tokens.may_see(&headers, record))))
+}
+
+impl Top {
+    /// Returns the metrics of the busiest active apps among those that `sees` selects.
+    pub(super) fn of(api: &Api, limit: usize, sees: impl Fn(&AppRecord) -> bool) -> Self {
+        let all = api.control.apps.with_plugins();
+        let seen: Vec<_> = all.iter().filter(|record| sees(record)).collect();
+        let mut awake: Vec<_> = seen
+            .iter()
+            .filter(|record| record.traffic.is_resident())
+            .map(|record| (record.traffic.resources().cpu_percent(), *record))
+            .collect();
+        awake.sort_by(|(a, app), (b, other)| b.total_cmp(a).then_with(|| app.name.cmp(&other.name)));
+        let buffered = |record: &AppRecord| {
+            CLASSES.map(|class| record.traffic.resources().load(class).waiting).iter().sum::<u32>()
+        };
+        let host = HostMetrics {
+            machine: api.machine.latest(),
+            apps: seen.len(),
+            apps_awake: awake.len(),
+            instances: awake.iter().map(|(_, record)| count(&record.traffic.instances())).sum(),
+            buffered: awake.iter().map(|(_, record)| buffered(record)).sum(),
+        };
+        // The other metrics of an app cost more, so only the listed apps are measured.
+        let items = awake.into_iter().take(limit).map(|(_, record)| AppMetrics::of(api, record)).collect();
+        Self { items, next: None, host }
+    }
 }

@@ -67,7 +67,7 @@ pub(super) fn completed(mut description: OpenApi) -> OpenApi {
             if is_open {
                 operation.security = Some(vec![SecurityRequirement::default()]);
             }
-            let follows = parameters(operation).any(|parameter| parameter.name == "follow");
+            let follows = path == "/v1/stream" || parameters(operation).any(|parameter| parameter.name == "follow");
             let has_parts = path.contains('{');
             let has_body = operation.request_body.is_some();
             let problems: [(bool, u16, &str); 12] = [

@@ -23,6 +23,8 @@ pub(crate) enum StreamEvent<T> {
     Item(T),
     /// An item with an id, from which a reconnecting client continues.
     Numbered(T, String),
+    /// An item with a type, and with the id from which a reconnecting client continues.
+    Typed { of: &'static str, item: T, id: String },
     /// A comment for people, which programs ignore.
     Comment(String),
     /// The last event, after which a client must not reconnect.
@@ -52,7 +54,7 @@ impl From<EndedBy> for EndReason {
     }
 }
 
-/// The type of the event after which a client must not reconnect. All other events have no type.
+/// The type of the event after which a client must not reconnect.
 const END: &str = "end";
 
 /// Sends the events until the stream ends, its token ends, or the host stops.
@@ -86,6 +88,7 @@ fn event<T: Serialize>(event: StreamEvent<T>) -> Event {
     match event {
         StreamEvent::Item(item) => data(item),
         StreamEvent::Numbered(item, id) => data(item).id(id),
+        StreamEvent::Typed { of, item, id } => data(item).event(of).id(id),
         StreamEvent::Comment(text) => Event::default().comment(text),
         StreamEvent::End(reason) => Event::default().event(END).json_data(reason).unwrap_or_default(),
     }

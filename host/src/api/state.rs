@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     auth, browser::AdminNames, changes::Changes, failure_log::FailureLog, public_status::StatusPage,
-    refused_calls::RefusedCalls, urls::Urls,
+    refused_calls::RefusedCalls, shared_top::SharedTop, urls::Urls,
 };
 use crate::{
     control::ControlPlane,
@@ -31,6 +31,8 @@ pub(crate) struct Api {
     pub(crate) ready: Arc<AtomicBool>,
     /// The permits of event streams.
     pub(crate) subscribers: Arc<Shares>,
+    /// The metrics of all active apps, which event streams share.
+    pub(crate) top: SharedTop,
     pub(crate) changes: Changes,
     /// The bytes of bodies that are being read into memory.
     pub(crate) bodies: Arc<Shares>,

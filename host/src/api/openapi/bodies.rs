@@ -68,11 +68,11 @@ bodies! {
         "description": "One event of the stream; its data is one item as JSON",
         "properties": {
             "data": { "type": "string", "contentMediaType": "application/json" },
-            "id": { "type": "string", "description": "Log lines only: continue after it with `Last-Event-ID`" },
+            "id": { "type": "string", "description": "Continue after it with `Last-Event-ID`" },
             "event": {
                 "type": "string",
-                "description": "`end` for the last event of a destroyed app: don't reconnect. Other events have \
-                 no type",
+                "description": "`end` for the last event of a destroyed app: don't reconnect. Other events of \
+                 `?follow=true` have no type",
             },
         },
     });

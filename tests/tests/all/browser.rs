@@ -1,0 +1,131 @@
+//! Tests the dashboard in a headless browser, as a person uses it. Each test starts a host and runs
+//! the fact of the same name in `tests/browser/facts.mjs`. Skipped without a browser.
+
+use isopod_tests::{Ask, Browser, Bundle, Host, Load, guest, guest_noted};
+
+/// Starts a host with `hello`, deployed twice.
+fn start() -> Host {
+    let host = Host::start();
+    host.create("hello", "production");
+    host.deploy("hello", Bundle::component(guest("hello")));
+    host.deploy("hello", Bundle::component(guest_noted("hello", 1)));
+    host
+}
+
+/// Starts a host with `greedy`, which handles requests and events, and with log lines.
+fn start_greedy() -> Host {
+    let host = Host::start();
+    host.create("greedy", "production");
+    let processes = "[processes.web]\nentry = \"http\"\n[processes.worker]\nentry = \"events\"\n";
+    host.deploy("greedy", Bundle::archive(&format!("name = \"greedy\"\n{processes}"), &guest("greedy")));
+    host.get("greedy", "/log-line?text=haystack").expect(200);
+    host.get("greedy", "/log-line?text=%3Cb%3Eneedle%3C/b%3E").expect(200);
+    host
+}
+
+/// Adds dead letters to `greedy`.
+fn add_dead_letters(host: &Host) {
+    let events: Vec<String> = (0..3).map(|_| host.push_event("greedy", "fail")).collect();
+    for event in &events {
+        host.until_event("greedy", event, "dead");
+    }
+}
+
+fn load(host: &Host) -> Load {
+    Load::on(host, "hello", 2, |_| true)
+}
+
+#[test]
+fn a_person_signs_in_and_out() {
+    let Some(browser) = Browser::find() else { return };
+    browser.check("a_person_signs_in_and_out", &start());
+}
+
+#[test]
+fn the_list_of_apps_is_live() {
+    let Some(browser) = Browser::find() else { return };
+    let host = start();
+    let load = load(&host);
+    browser.check("the_list_of_apps_is_live", &host);
+    // The app is stopped by then, so the last requests fail.
+    drop(load.end());
+}
+
+#[test]
+fn a_scoped_token_sees_the_errors_of_its_apps() {
+    let Some(browser) = Browser::find() else { return };
+    let host = start_greedy();
+    let ask = host.to_app("greedy", Ask::get("/error"));
+    let load = Load::of(host.listen, &ask, 1, |_| true);
+    browser.check("a_scoped_token_sees_the_errors_of_its_apps", &host);
+    drop(load.end());
+}
+
+#[test]
+fn an_app_under_load_shows_live_charts() {
+    let Some(browser) = Browser::find() else { return };
+    let host = start();
+    let load = load(&host);
+    browser.check("an_app_under_load_shows_live_charts", &host);
+    load.finish();
+}
+
+#[test]
+fn a_person_rolls_a_release_back() {
+    let Some(browser) = Browser::find() else { return };
+    browser.check("a_person_rolls_a_release_back", &start());
+}
+
+#[test]
+fn a_person_scales_a_process_type() {
+    let Some(browser) = Browser::find() else { return };
+    browser.check("a_person_scales_a_process_type", &start());
+}
+
+#[test]
+fn a_person_searches_a_log_and_follows_it() {
+    let Some(browser) = Browser::find() else { return };
+    browser.check("a_person_searches_a_log_and_follows_it", &start_greedy());
+}
+
+#[test]
+fn a_person_redrives_dead_letters() {
+    let Some(browser) = Browser::find() else { return };
+    let host = start_greedy();
+    add_dead_letters(&host);
+    browser.check("a_person_redrives_dead_letters", &host);
+}
+
+#[test]
+fn the_theme_follows_the_system_until_a_person_chooses() {
+    let Some(browser) = Browser::find() else { return };
+    browser.check("the_theme_follows_the_system_until_a_person_chooses", &Host::start());
+}
+
+#[test]
+fn every_view_fits_a_phone() {
+    let Some(browser) = Browser::find() else { return };
+    let host = start_greedy();
+    add_dead_letters(&host);
+    browser.check("every_view_fits_a_phone", &host);
+}
+
+#[test]
+fn a_person_needs_only_a_keyboard() {
+    let Some(browser) = Browser::find() else { return };
+    browser.check("a_person_needs_only_a_keyboard", &start());
+}
+
+#[test]
+fn axe_finds_no_violation_in_any_view() {
+    let Some(browser) = Browser::find() else { return };
+    let host = start_greedy();
+    add_dead_letters(&host);
+    browser.check("axe_finds_no_violation_in_any_view", &host);
+}
+
+#[test]
+fn a_page_has_one_stream() {
+    let Some(browser) = Browser::find() else { return };
+    browser.check("a_page_has_one_stream", &start_greedy());
+}
