@@ -134,7 +134,7 @@ impl World {
         id
     }
 
-    /// Begins a delivery. Returns whether the host crashes at once.
+    /// Begins a delivery. Returns whether the host crashes immediately.
     pub(crate) fn begin(&mut self) -> bool {
         self.queue.transaction = Some(Transaction { before: self.buckets.clone(), emitted: Vec::new() });
         self.queue.crash_after == Some(0)

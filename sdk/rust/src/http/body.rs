@@ -154,8 +154,8 @@ impl IncomingBody {
     }
 
     /// Does the same as [`read_to_end`](Self::read_to_end) for a body with a known length: its
-    /// whole buffer is allocated at once, if possible. Other bodies are joined at their end, since
-    /// a growing vector uses up to three times the memory.
+    /// whole buffer is allocated in one step, if possible. Other bodies are joined at their end,
+    /// since a growing vector uses up to three times the memory.
     pub(crate) async fn read_announced(&mut self, bytes_max: usize, announced: usize) -> Result<Vec<u8>> {
         let (mut all, mut pieces, mut bytes) = (Vec::new(), Vec::new(), 0);
         let has_room = announced > 0 && all.try_reserve_exact(announced.min(bytes_max)).is_ok();

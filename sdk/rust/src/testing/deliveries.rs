@@ -112,7 +112,7 @@ impl TestHost {
     /// Delivers the stored events that are due, those of [`TestHost::send`] and those that handlers
     /// have sent to their own app, until none is due. Returns the number of deliveries.
     ///
-    /// An event is delivered again by the retry policy if its handler fails, and at once if the
+    /// An event is delivered again by the retry policy if its handler fails, and immediately if the
     /// host crashes. Attempts are counted. Events are delivered one at a time in the order in which
     /// they are due. Events for other apps are only collected.
     ///
