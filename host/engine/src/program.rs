@@ -224,8 +224,7 @@ impl Program {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{EngineConfig, Output, OutputLine, Speed, snapshot};
-    use isopod_policy::Limits;
+    use crate::{EngineConfig, Output, OutputLine, Speed};
 
     struct Silent;
 
@@ -247,7 +246,7 @@ mod tests {
     }
 
     fn bare() -> Sandbox {
-        snapshot::bare("math".to_owned(), Limits::default(), Arc::new(Silent))
+        Sandbox::without_rights("math".to_owned(), Arc::new(Silent))
     }
 
     #[tokio::test]

@@ -42,6 +42,28 @@ pub struct Sandbox {
     pub stdio: Option<Stdio>,
 }
 
+impl Sandbox {
+    /// Returns a sandbox without configuration, grants and data, with the default limits.
+    pub fn without_rights(app: String, output: Arc<dyn Output>) -> Self {
+        Self {
+            app,
+            args: Vec::new(),
+            env: Vec::new(),
+            config: Vec::new(),
+            grants: Grants::default(),
+            inherit_network: false,
+            folders: Vec::new(),
+            limits: Limits::default(),
+            keyvalue: None,
+            events: None,
+            providers: None,
+            output,
+            may_use_reserve: false,
+            stdio: None,
+        }
+    }
+}
+
 /// The standard streams of this process, as the guest's. Standard input is passed on unchanged.
 #[derive(Clone, Default)]
 pub struct Stdio {

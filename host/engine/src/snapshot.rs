@@ -23,7 +23,7 @@ use crate::{
 use bytes::Bytes;
 use http::Request;
 use http_body_util::BodyExt;
-use isopod_policy::{Grants, Limits};
+use isopod_policy::Limits;
 use std::{
     path::PathBuf,
     sync::Arc,
@@ -85,7 +85,8 @@ impl Engine {
         let unsupported = |error: wasmtime::Error| NoSnapshot::Unsupported { detail: format!("{error:#}") };
         let (context, instrumented) = wizer.instrument_component(component).map_err(unsupported)?;
         let Preparation { app, limits, output, warm } = how;
-        let program = self.instrumented(&instrumented, info, bare(app, limits, output))?;
+        let sandbox = Sandbox { limits, ..Sandbox::without_rights(app, output) };
+        let program = self.instrumented(&instrumented, info, sandbox)?;
 
         let started = Instant::now();
         let prepared = tokio::time::timeout(limits::SNAPSHOT_TIME_MAX, prepare(&program, &warm)).await;
@@ -115,26 +116,6 @@ impl Engine {
         // The code is never unmapped and mapped again, so it needs no file.
         let component = Component { info, kind, code, file: PathBuf::new() };
         Program::for_snapshot(self, &component, sandbox, Arc::default()).map_err(NoSnapshot::Image)
-    }
-}
-
-/// Returns the sandbox of an app without configuration and grants.
-pub(crate) fn bare(app: String, limits: Limits, output: Arc<dyn Output>) -> Sandbox {
-    Sandbox {
-        app,
-        args: Vec::new(),
-        env: Vec::new(),
-        config: Vec::new(),
-        grants: Grants::default(),
-        inherit_network: false,
-        folders: Vec::new(),
-        limits,
-        keyvalue: None,
-        events: None,
-        providers: None,
-        output,
-        may_use_reserve: false,
-        stdio: None,
     }
 }
 

@@ -10,7 +10,7 @@ use isopod_engine::{
     Handled, HttpOutcome, Instance, KeyValue, KeyWrite, KvError, Output, OutputLine, Program, Reply, RequestBody,
     Sandbox, Speed, ValueVersion, limits,
 };
-use isopod_policy::{Grants, Limits};
+use isopod_policy::Grants;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use std::{
@@ -178,20 +178,11 @@ impl App {
         let component = engine.load(bytes.into(), Speed::Quick).await.unwrap();
         let world = Arc::new(World::default());
         let mut sandbox = Sandbox {
-            app: "outbox".to_owned(),
-            args: Vec::new(),
-            env: Vec::new(),
-            config: Vec::new(),
             grants: Grants { keyvalue: true, ..Grants::default() },
-            inherit_network: false,
-            folders: Vec::new(),
-            limits: Limits::default(),
             keyvalue: Some(Arc::clone(&world) as Arc<dyn KeyValue>),
             events: Some(Arc::clone(&world) as Arc<dyn EventSink>),
-            providers: None,
-            output: Arc::new(Log(Arc::clone(&world))),
             may_use_reserve: true,
-            stdio: None,
+            ..Sandbox::without_rights("outbox".to_owned(), Arc::new(Log(Arc::clone(&world))))
         };
         change(&mut sandbox);
         let program = engine.program(&component, sandbox).unwrap();

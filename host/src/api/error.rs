@@ -236,8 +236,13 @@ fn request(error: &BadRequest, detail: String) -> Problem {
         BadRequest::Cursor => Problem::new(StatusCode::BAD_REQUEST, "bad-cursor", "Invalid cursor", detail),
         BadRequest::Header { .. } => Problem::new(StatusCode::BAD_REQUEST, "bad-header", "Invalid header", detail),
         BadRequest::Event { position, attribute, .. } => {
-            let problem = Problem::new(StatusCode::BAD_REQUEST, "bad-event", "Invalid CloudEvent", detail)
-                .hint("a CloudEvent 1.0 has specversion, id, source and type; see https://cloudevents.io");
+            let hint = match attribute.as_deref() {
+                Some("isopoddelay" | "isopodexpires") => {
+                    "give a duration from now, such as 90s, or an RFC 3339 time; an event expires after its delay"
+                }
+                _ => "a CloudEvent 1.0 has specversion, id, source and type; see https://cloudevents.io",
+            };
+            let problem = Problem::new(StatusCode::BAD_REQUEST, "bad-event", "Invalid CloudEvent", detail).hint(hint);
             let problem = match position {
                 Some(EventPosition::Line(number)) => problem.member("line", *number),
                 Some(EventPosition::Index(index)) => problem.member("index", *index),

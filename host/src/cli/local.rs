@@ -9,7 +9,7 @@ use isopod_engine::{
     ValueVersion,
 };
 use isopod_policy::{
-    Form, Grants, HttpGrant, Limits,
+    Form, Grants, HttpGrant,
     text::{printable, printable_line},
 };
 use sha2::{Digest, Sha256};
@@ -45,20 +45,15 @@ impl Granted {
     /// Returns the sandbox that the flags describe.
     pub(crate) fn sandbox(&self, app: &str, args: Vec<String>, output: Arc<dyn Output>) -> Sandbox {
         Sandbox {
-            app: app.to_owned(),
             args,
             config: self.envs.clone(),
             env: self.envs.clone(),
             grants: Grants { http: self.allow_http.clone(), keyvalue: true, ..Grants::default() },
             inherit_network: self.inherit_network,
             folders: self.dirs.clone(),
-            limits: Limits::default(),
             keyvalue: Some(Arc::new(InMemory::default())),
-            events: None,
-            providers: None,
-            output,
             may_use_reserve: true,
-            stdio: None,
+            ..Sandbox::without_rights(app.to_owned(), output)
         }
     }
 }

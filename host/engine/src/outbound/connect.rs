@@ -6,7 +6,7 @@ use crate::{Output, OutputLine, Sandbox};
 use http::Uri;
 use hyper_rustls::{HttpsConnector, MaybeHttpsStream};
 use hyper_util::rt::TokioIo;
-use isopod_policy::{Grants, HttpGrant, Limits};
+use isopod_policy::{Grants, HttpGrant};
 use std::{error::Error as StdError, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{
     net::TcpStream,
@@ -63,22 +63,8 @@ pub(crate) async fn addresses(
 /// Returns the rules of an app whose only grant is this server.
 fn gate_to(network: &Arc<Network>, app: &str, server: &OutboundServer) -> Result<Gate, String> {
     let grant = HttpGrant::of_server(&server.host, server.port)?;
-    let sandbox = Sandbox {
-        app: app.to_owned(),
-        args: Vec::new(),
-        env: Vec::new(),
-        config: Vec::new(),
-        grants: Grants { http: vec![grant], ..Grants::default() },
-        inherit_network: false,
-        folders: Vec::new(),
-        limits: Limits::default(),
-        keyvalue: None,
-        events: None,
-        providers: None,
-        output: Arc::new(NoOutput),
-        may_use_reserve: false,
-        stdio: None,
-    };
+    let grants = Grants { http: vec![grant], ..Grants::default() };
+    let sandbox = Sandbox { grants, ..Sandbox::without_rights(app.to_owned(), Arc::new(NoOutput)) };
     let owner = network.pool().owner(app);
     Ok(Gate::new(Arc::new(sandbox), Arc::clone(network), owner))
 }

@@ -234,7 +234,7 @@ impl tower_service::Service<Uri> for Dial {
 mod tests {
     use super::*;
     use crate::{EngineConfig, Output};
-    use isopod_policy::{Grants, Limits};
+    use isopod_policy::Grants;
 
     struct Silent;
 
@@ -246,24 +246,11 @@ mod tests {
         let forbidden_addresses = own.iter().map(|own| own.parse().expect(own)).collect();
         let network = Network::new(&EngineConfig { forbidden_addresses, ..EngineConfig::default() });
         let owner = network.pool().owner("test");
+        let http = grants.iter().map(|grant| grant.parse().expect(grant)).collect();
         let sandbox = Sandbox {
-            app: "test".to_owned(),
-            args: Vec::new(),
-            env: Vec::new(),
-            config: Vec::new(),
-            grants: Grants {
-                http: grants.iter().map(|grant| grant.parse().expect(grant)).collect(),
-                ..Grants::default()
-            },
+            grants: Grants { http, ..Grants::default() },
             inherit_network,
-            folders: Vec::new(),
-            limits: Limits::default(),
-            keyvalue: None,
-            events: None,
-            providers: None,
-            output: Arc::new(Silent),
-            may_use_reserve: false,
-            stdio: None,
+            ..Sandbox::without_rights("test".to_owned(), Arc::new(Silent))
         };
         Gate::new(Arc::new(sandbox), network, owner)
     }
