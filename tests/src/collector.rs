@@ -35,6 +35,8 @@ pub struct ExportedSpan {
 pub struct ExportedRecord {
     pub body: String,
     pub severity: String,
+    pub trace_id: String,
+    pub span_id: String,
     pub attributes: Attributes,
     pub resource: Attributes,
 }
@@ -102,6 +104,8 @@ impl Collector {
                 records.push(ExportedRecord {
                     body: record.body.and_then(|body| body.value).map(text).unwrap_or_default(),
                     severity: record.severity_text,
+                    trace_id: hex(&record.trace_id),
+                    span_id: hex(&record.span_id),
                     attributes: named(&record.attributes),
                     resource: attributes.clone(),
                 });

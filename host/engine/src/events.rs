@@ -52,7 +52,7 @@ impl Instance {
     async fn deliver(&mut self, event: Event, request_id: &str) -> Result<Handled, Undelivered> {
         let program = self.program.clone();
         let export = program.exports().events.as_ref().ok_or(Undelivered::NotExported)?;
-        self.store.data_mut().outbound.begin_event_trace(&event.extensions);
+        self.store.data_mut().begin_event_trace(&event.extensions);
         self.begin(request_id);
         self.store.data_mut().call.set_event(&event.id);
         self.call_handler(export, event).await.map_err(Undelivered::Failed)

@@ -25,7 +25,7 @@ impl Instance {
         request: Request<RequestBody>,
         request_id: &'a str,
     ) -> BoxFuture<'a, HttpOutcome> {
-        self.store.data_mut().outbound.begin_trace(request.headers());
+        self.store.data_mut().begin_trace(request.headers());
         let exports = self.program.exports();
         if exports.flat.is_some() && (fits_flat(&request) || exports.wasi02.is_none() && exports.wasi03.is_none()) {
             // Allocated first, so that the future isn't copied into the box.

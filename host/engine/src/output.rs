@@ -6,6 +6,8 @@ use crate::{
     sandbox::{Origin, Output, OutputLine, Screen, Stream},
 };
 use bytes::Bytes;
+use http::HeaderValue;
+use isopod_policy::TraceParent;
 use std::{
     io,
     pin::Pin,
@@ -41,6 +43,8 @@ struct Ids {
     instance: String,
     request: String,
     event: String,
+    /// The value of `traceparent`, which is parsed only for a line.
+    trace: Option<HeaderValue>,
 }
 
 impl CurrentCall {
@@ -54,6 +58,14 @@ impl CurrentCall {
         let mut ids = self.lock();
         id.clone_into(&mut ids.request);
         ids.event.clear();
+        if id.is_empty() {
+            ids.trace = None;
+        }
+    }
+
+    /// Sets the trace of the next call, which begins with its request.
+    pub(crate) fn set_trace(&self, parent: Option<HeaderValue>) {
+        self.lock().trace = parent;
     }
 
     /// Sets the event that the current call delivers.
@@ -63,7 +75,8 @@ impl CurrentCall {
 
     pub(crate) fn with<R>(&self, read: impl FnOnce(Origin<'_>) -> R) -> R {
         let ids = self.lock();
-        read(Origin { instance: &ids.instance, request_id: &ids.request, event_id: &ids.event })
+        let trace = ids.trace.as_ref().and_then(|parent| TraceParent::parse(parent.as_bytes()));
+        read(Origin { instance: &ids.instance, request_id: &ids.request, event_id: &ids.event, trace })
     }
 
     fn lock(&self) -> MutexGuard<'_, Ids> {

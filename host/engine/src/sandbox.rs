@@ -6,7 +6,7 @@ use crate::{
     provider_call::{ProviderCall, ProviderError, ProviderResults},
 };
 use async_trait::async_trait;
-use isopod_policy::{Grants, Limits};
+use isopod_policy::{Grants, Limits, TraceParent};
 use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
 /// Everything that a program is given besides its code. A capability that isn't here is denied.
@@ -116,6 +116,8 @@ pub struct Origin<'a> {
     pub request_id: &'a str,
     /// The id of the event that the guest was handling; empty outside a delivery.
     pub event_id: &'a str,
+    /// The position in the trace of the request or event, if it has one.
+    pub trace: Option<TraceParent>,
 }
 
 /// How a line was written.

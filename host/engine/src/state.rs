@@ -18,6 +18,7 @@ use crate::{
     unread,
     waits::CallWaits,
 };
+use http::HeaderMap;
 use isopod_executor::slice;
 use isopod_policy::AssetIndex;
 use std::sync::Arc;
@@ -130,6 +131,18 @@ impl HostState {
     /// Returns the record of the guest's reads, while it is prepared for a snapshot.
     pub(crate) fn purity(&self) -> Option<&Arc<PurityCheck>> {
         self.purity.as_ref()
+    }
+
+    /// Continues the trace of a request: in the outbound requests and in the output of its call.
+    pub(crate) fn begin_trace(&mut self, headers: &HeaderMap) {
+        self.outbound.begin_trace(headers);
+        self.call.set_trace(self.outbound.trace_parent());
+    }
+
+    /// Continues the trace of an event, like [`begin_trace`](Self::begin_trace).
+    pub(crate) fn begin_event_trace(&mut self, extensions: &[(String, String)]) {
+        self.outbound.begin_event_trace(extensions);
+        self.call.set_trace(self.outbound.trace_parent());
     }
 
     /// Marks the start of a call.

@@ -155,11 +155,16 @@ impl TraceParent {
         })
     }
 
+    /// Returns the flags as the specification numbers them.
+    pub fn flags(&self) -> u8 {
+        (u8::from(self.is_sampled) * SAMPLED) | (u8::from(self.is_random) * RANDOM)
+    }
+
     /// Returns the value of `traceparent`, in version 00. Every request has one, so it is written
     /// without the formatting machinery.
     pub fn to_bytes(&self) -> [u8; PARENT_BYTES] {
         let mut text = [b'-'; PARENT_BYTES];
-        let flags = (u8::from(self.is_sampled) * SAMPLED) | (u8::from(self.is_random) * RANDOM);
+        let flags = self.flags();
         write_hex(0, &mut text[..2]);
         write_hex(self.trace.get(), &mut text[3..35]);
         write_hex(self.span.get().into(), &mut text[36..52]);

@@ -31,7 +31,8 @@ impl<T: AsRef<str> + Clone + Send + 'static> Id for T {}
 
 /// Returns the origin of a line about a request.
 pub(super) fn origin<'a>(instance: Option<&'a InstanceId>, request_id: &'a impl Id) -> Origin<'a> {
-    Origin { instance: instance.map_or("", InstanceId::as_str), request_id: request_id.as_ref(), event_id: "" }
+    let instance = instance.map_or("", InstanceId::as_str);
+    Origin { instance, request_id: request_id.as_ref(), ..Origin::default() }
 }
 
 /// The response to an HTTP request, or why there is none.

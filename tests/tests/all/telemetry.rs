@@ -86,11 +86,14 @@ fn the_lines_of_an_app_are_exported_with_their_level() {
     let collector = Collector::start();
     let host = Host::start_with("", &collector.settings(""));
     host.deploy("greedy", Bundle::component(guest("greedy")));
-    let answer = host.get("greedy", "/log-line?text=hello").expect(200);
+    let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let answer = host.app("greedy", Ask::get("/log-line?text=hello").header("traceparent", parent)).expect(200);
     let id = answer.header("x-request-id").expect("each response has an id");
     let line = wait_for("the line", || collector.records().into_iter().find(|record| record.body == "hello"));
     assert_eq!((&*line.resource["service.name"], &*line.attributes["log.iostream"]), ("greedy", "stdout"));
     assert_eq!((line.attributes["faas.invocation_id"].as_str(), line.severity.as_str()), (id, ""));
+    let span = span_of(&collector, id);
+    assert_eq!((&*line.trace_id, &line.span_id), ("4bf92f3577b34da6a3ce929d0e0e4736", &span.span_id));
     host.get("greedy", "/panic").expect(502);
     wait_for("the fault", || {
         let is_fault = |body: &str| body.starts_with("isopod:");

@@ -49,6 +49,11 @@ impl InstanceOutbound {
         };
     }
 
+    /// Returns the trace of the current call, as a value of `traceparent`.
+    pub(crate) fn trace_parent(&self) -> Option<HeaderValue> {
+        self.trace.parent.clone()
+    }
+
     /// Ends the trace with its call.
     pub(crate) fn end_trace(&mut self) {
         self.trace = Trace::default();

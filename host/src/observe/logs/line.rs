@@ -1,6 +1,6 @@
 //! The schema of a log line, as stored and as returned by the API. Never does I/O.
 
-use isopod_policy::{AppName, ReleaseNumber, TraceId};
+use isopod_policy::{AppName, ReleaseNumber, TraceId, TraceParent};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -55,6 +55,10 @@ pub(crate) struct LogLine {
     pub(crate) message: String,
     #[serde(default, flatten, skip_serializing_if = "Option::is_none")]
     pub(crate) access: Option<Access>,
+    /// The position in the trace of the line's request. It is exported, but not stored: the access
+    /// line of the request has the trace.
+    #[serde(skip)]
+    pub(crate) trace: Option<TraceParent>,
 }
 
 /// A request and its response. Without the query, which may contain secrets.
@@ -95,6 +99,7 @@ impl LogLine {
             level: None,
             message: shortened(message, limits::HOST_LINE_BYTES_MAX),
             access: None,
+            trace: None,
         }
     }
 
@@ -121,6 +126,7 @@ impl LogLine {
             stream: self.stream.name(),
             level: self.level.clone(),
             request_id: self.request_id.clone(),
+            trace: self.trace,
             message: self.message.clone(),
         }
     }

@@ -55,13 +55,14 @@ impl Output for AppOutput {
         };
         let text =
             if line.context.is_empty() { line.text.to_owned() } else { format!("{}: {}", line.context, line.text) };
-        let Origin { instance, request_id, event_id } = line.origin;
+        let Origin { instance, request_id, event_id, trace } = line.origin;
         let present = |id: &str| (!id.is_empty()).then(|| id.to_owned());
         let mut written = LogLine::of_guest(self.log.app(), stream, text).about_event(event_id);
         written.release = Some(self.release);
         written.instance = present(instance);
         written.level = level;
         written.request_id = present(request_id);
+        written.trace = trace;
         self.log.write(written);
         if line.stream == GuestStream::Stderr && !request_id.is_empty() {
             let mut last = self.last_output.lock().unwrap_or_else(PoisonError::into_inner);

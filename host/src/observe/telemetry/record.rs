@@ -4,7 +4,7 @@ use super::{
     attributes::{Origin, scope, text},
     span::nanoseconds,
 };
-use isopod_policy::{AppName, ReleaseNumber};
+use isopod_policy::{AppName, ReleaseNumber, TraceParent};
 use jiff::Timestamp;
 use opentelemetry_proto::tonic::{
     common::v1::{AnyValue, any_value::Value},
@@ -22,6 +22,7 @@ pub(crate) struct ExportedLine {
     pub(crate) stream: &'static str,
     pub(crate) level: Option<String>,
     pub(crate) request_id: Option<String>,
+    pub(crate) trace: Option<TraceParent>,
     pub(crate) message: String,
 }
 
@@ -39,6 +40,9 @@ impl ExportedLine {
             severity_text: self.level.clone().unwrap_or_default(),
             body: Some(AnyValue { value: Some(Value::StringValue(self.message.clone())) }),
             attributes,
+            trace_id: self.trace.map(|parent| parent.trace.get().to_be_bytes().to_vec()).unwrap_or_default(),
+            span_id: self.trace.map(|parent| parent.span.get().to_be_bytes().to_vec()).unwrap_or_default(),
+            flags: self.trace.map_or(0, |parent| parent.flags().into()),
             ..LogRecord::default()
         }
     }
