@@ -3,6 +3,8 @@
 
 import assert from "node:assert/strict";
 
+// The pages besides those of an app.
+const PAGES = ["/", "/alerts", "/audit"];
 const VIEWS = ["load", "instances", "releases", "pushes", "activity", "logs", "formation", "config", "schedules",
   "events", "dead-letters"];
 
@@ -172,7 +174,7 @@ export async function every_view_fits_a_phone({ open, signIn }) {
   await signIn(page);
   await page.getByRole("link", { name: "greedy" }).waitFor();
   const widths = () => page.evaluate(() => [document.documentElement.scrollWidth, innerWidth]);
-  for (const path of ["/", "/audit", ...VIEWS.map((view) => `/apps/greedy/${view}`)]) {
+  for (const path of [...PAGES, ...VIEWS.map((view) => `/apps/greedy/${view}`)]) {
     await page.goto(`/#${path}`);
     await settled(page);
     const [content, screen] = await widths();
@@ -244,7 +246,7 @@ export async function axe_finds_no_violation_in_any_view({ open, signIn, axe }) 
     await page.getByLabel("Token", { exact: true }).waitFor();
     assert.deepEqual(await violations(page), [], `sign-in, ${colorScheme}`);
     await signIn(page);
-    for (const path of ["/", "/audit", ...VIEWS.map((view) => `/apps/greedy/${view}`)]) {
+    for (const path of [...PAGES, ...VIEWS.map((view) => `/apps/greedy/${view}`)]) {
       await page.goto(`/#${path}`);
       await settled(page);
       assert.deepEqual(await violations(page), [], `${path}, ${colorScheme}`);
@@ -269,4 +271,19 @@ export async function a_page_has_one_stream({ open, signIn }) {
     await until(`one stream in ${view}`, () => streams === 1);
   }
   assert.ok(opened.every((url) => url.includes("/v1/stream?")), opened.join());
+}
+
+// The test restarts the host once the app `opened` exists, and creates `later` in the new process.
+export async function a_page_reconnects_after_the_host_restarts({ open, signIn, api }) {
+  const page = await open();
+  const isStream = (response) => response.url().includes("/v1/stream") && response.ok();
+  const stream = page.waitForResponse(isStream);
+  await signIn(page);
+  await stream;
+  const next = page.waitForResponse(isStream);
+  await api("/v1/apps", { method: "POST", body: { name: "opened", type: "dev" } });
+  await row(page, "later").waitFor();
+  await next;
+  await api("/v1/apps", { method: "POST", body: { name: "seen", type: "dev" } });
+  await row(page, "seen").waitFor();
 }

@@ -3,6 +3,7 @@
 
 use crate::{Host, guests::repository};
 use std::{
+    net::SocketAddr,
     path::{Path, PathBuf},
     process::Command,
     sync::{Mutex, PoisonError},
@@ -48,11 +49,21 @@ impl Browser {
     /// If the fact doesn't hold.
     #[track_caller]
     pub fn check(&self, fact: &str, host: &Host) {
+        self.check_at(fact, host.admin, &host.token);
+    }
+
+    /// Runs a fact of `tests/browser/facts.mjs` against a host at another address, such as that of a
+    /// proxy.
+    ///
+    /// # Panics
+    /// If the fact doesn't hold.
+    #[track_caller]
+    pub fn check_at(&self, fact: &str, admin: SocketAddr, token: &str) {
         let _running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("browser").join("run.mjs");
         let mut command = Command::new("node");
         command.arg(script).arg(fact).env("BROWSER", &self.program).env("MODULES", &self.modules);
-        command.env("ADMIN", format!("http://{}", host.admin)).env("TOKEN", &host.token);
+        command.env("ADMIN", format!("http://{admin}")).env("TOKEN", token);
         let output = command.output().expect("Node.js can be run");
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{fact}: {said}{}", String::from_utf8_lossy(&output.stdout));

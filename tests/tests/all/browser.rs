@@ -1,7 +1,9 @@
 //! Tests the dashboard in a headless browser, as a person uses it. Each test starts a host and runs
 //! the fact of the same name in `tests/browser/facts.mjs`. Skipped without a browser.
 
-use isopod_tests::{Ask, Browser, Bundle, Host, Load, guest, guest_noted};
+use std::thread;
+
+use isopod_tests::{Ask, Browser, Bundle, CuttingProxy, Host, Load, guest, guest_noted, wait_for};
 
 /// Starts a host with `hello`, deployed twice.
 fn start() -> Host {
@@ -128,4 +130,20 @@ fn axe_finds_no_violation_in_any_view() {
 fn a_page_has_one_stream() {
     let Some(browser) = Browser::find() else { return };
     browser.check("a_page_has_one_stream", &start_greedy());
+}
+
+#[test]
+fn a_page_reconnects_after_the_host_restarts() {
+    let Some(browser) = Browser::find() else { return };
+    let host = start();
+    // The address of the proxy stays the same.
+    let (proxy, token) = (CuttingProxy::start(host.admin, []), host.token.clone());
+    thread::scope(|scope| {
+        scope.spawn(|| browser.check_at("a_page_reconnects_after_the_host_restarts", proxy.address, &token));
+        wait_for("the page to be open", || (host.api(Ask::get("/v1/apps/opened")).status == 200).then_some(()));
+        let host = host.restart();
+        host.create("later", "dev");
+        proxy.forward_to(host.admin);
+        wait_for("the page to show the new app", || (host.api(Ask::get("/v1/apps/seen")).status == 200).then_some(()));
+    });
 }
