@@ -68,7 +68,8 @@ impl wit::Host for HostState {
 
 impl HostState {
     /// Stores an event immediately, or buffers it in the delivery's transaction.
-    async fn send(&mut self, event: EmittedEvent) -> Result<String, EmitError> {
+    async fn send(&mut self, mut event: EmittedEvent) -> Result<String, EmitError> {
+        self.outbound.trace_event(&mut event.extensions);
         let sink = self.sink_for(&event)?;
         let _waiting = self.waits.begin_nested(Phase::Events);
         let id = event.id.clone();
@@ -82,7 +83,12 @@ impl HostState {
         Ok(id)
     }
 
-    async fn question(&mut self, event: EmittedEvent, timeout: Option<Duration>) -> Result<Option<Reply>, EmitError> {
+    async fn question(
+        &mut self,
+        mut event: EmittedEvent,
+        timeout: Option<Duration>,
+    ) -> Result<Option<Reply>, EmitError> {
+        self.outbound.trace_event(&mut event.extensions);
         let sink = self.sink_for(&event)?;
         if event.delay.is_some() || event.expires_after.is_some() {
             return Err(EmitError::Invalid("an event that waits for its reply has no delay and no expiry".to_owned()));

@@ -54,6 +54,12 @@ pub fn has_yielded() -> bool {
     CURRENT.get().is_some_and(|slice| slice.has_yielded)
 }
 
+/// Returns whether the current guest runs in a slice of a worker thread.
+#[inline(never)]
+pub fn is_on_worker() -> bool {
+    CURRENT.get().is_some_and(|slice| matches!(slice.clock, Clock::Cpu { .. }))
+}
+
 /// Yields because the slice expired. The call then moves to the worker threads, or waits there for
 /// its next slice.
 pub fn yield_now() -> Yield {

@@ -290,7 +290,7 @@ pub const ALERT_CLEAR_ABOVE: f64 = 0.8;
 pub const ALERT_CLEAR_BELOW: f64 = 1.25;
 /// Longest minimum duration of an alert. Host settings with a longer one are refused.
 pub const ALERT_LASTING_MAX: Duration = Duration::from_secs(24 * 3600);
-/// Bytes of the `tracestate` fields of a request together. Longer fields are dropped, and the
+/// Total bytes of the `tracestate` fields of a request. Longer fields are dropped, and the
 /// request is passed on without them. The specification asks for at least 512.
 pub const TRACE_STATE_BYTES_MAX: usize = 1_024;
 /// Members of `tracestate`, the maximum of the specification. A longer list is dropped.

@@ -13,13 +13,13 @@ pub enum Phase {
     Queue,
     /// The release was thawed or loaded, and an instance was started.
     Start,
-    /// The guest used a processor, until the response's head.
+    /// CPU time of the guest until it returned the response's head.
     Cpu,
-    /// The guest could run, and waited for a processor.
+    /// The guest was runnable and waited for a processor.
     Scheduling,
     /// The guest waited for its key-value data.
     KeyValue,
-    /// The guest waited for an event that it sent to be stored or answered.
+    /// The guest waited until an event that it sent was stored or answered.
     Events,
     /// The guest waited for a provider.
     Providers,
@@ -79,8 +79,8 @@ impl Phase {
     }
 }
 
-/// The time of each phase of a request, in microseconds. Longer times than 71 minutes are shown as
-/// 71 minutes.
+/// The time of each phase of a request, in microseconds. A longer time than 71 minutes
+/// is stored as 71 minutes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Timing([u32; Phase::COUNT]);
 
@@ -90,7 +90,7 @@ impl Timing {
         Self(times_us)
     }
 
-    /// Returns the times with another time of one phase.
+    /// Returns these times with `time` for `phase`.
     #[must_use]
     pub fn with(mut self, phase: Phase, time: Duration) -> Self {
         self.0[phase.index()] = microseconds(time);

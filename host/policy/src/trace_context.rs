@@ -19,7 +19,7 @@ pub struct SpanId(NonZeroU64);
 #[error("invalid trace id: write 32 hexadecimal digits in lower case, not all zero")]
 pub struct InvalidTraceId;
 
-/// The position of a request in its trace: the value of `traceparent`.
+/// A trace context: the trace, the sending span, and flags. It is the value of `traceparent`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TraceParent {
     /// The trace.
@@ -37,7 +37,7 @@ pub struct TraceParent {
 pub struct RequestTrace {
     /// The trace.
     pub trace: TraceId,
-    /// The span of the request, if its guest knows it.
+    /// The span id that the guest received. `None` if it is chosen at the export.
     pub span: Option<SpanId>,
     /// The span that sent the request, if its sender has one.
     pub parent: Option<SpanId>,

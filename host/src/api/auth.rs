@@ -267,15 +267,22 @@ impl Tokens {
         }
     }
 
-    /// Returns whether a token is valid now, and allows its owner to read about an app.
-    pub(crate) fn may_read(&self, token: &str, app: &AppName, id_of: &AppIds<'_>, now: Timestamp) -> bool {
-        let hash = hash(token);
-        let known = self.0.known.read().unwrap_or_else(PoisonError::into_inner);
-        let Some(KnownToken { row, until, end, last_use }) = known.get(&hash) else { return false };
+    /// Returns whether a token is valid now, and allows its owner to read about an app. `id` returns
+    /// the app's id, which an app with the same name doesn't have.
+    pub(crate) fn may_read(
+        &self,
+        token: &str,
+        app: &AppName,
+        id: impl FnOnce() -> Option<String>,
+        now: Timestamp,
+    ) -> bool {
+        let Some(KnownToken { row, until, end, last_use }) = self.known(token) else { return false };
         let has_ended = end.by().is_some() || until.is_some_and(|(at, _)| at <= now);
-        let may_read = !has_ended
-            && row.role.includes(Role::Read)
-            && (row.scope == Scope::All || apps_of(row, id_of).contains(&app));
+        let in_scope = || match &row.scope {
+            Scope::All => true,
+            Scope::Apps(apps) => apps.contains(app) && id().is_some_and(|id| row.app_ids.contains(&id)),
+        };
+        let may_read = !has_ended && row.role.includes(Role::Read) && in_scope();
         if may_read {
             last_use.at_ms.store(now.as_millisecond(), Ordering::Relaxed);
         }
@@ -293,12 +300,14 @@ impl Tokens {
         self.caller(headers).is_ok_and(|KnownToken { row, .. }| row.scope == Scope::All)
     }
 
-    /// Looks the token up by its hash, so that the time of the comparison doesn't depend on a
-    /// token.
     fn caller(&self, headers: &HeaderMap) -> Result<KnownToken, Refused> {
-        let token = bearer(headers)?;
-        let known = self.0.known.read().unwrap_or_else(PoisonError::into_inner);
-        known.get(&hash(token)).cloned().ok_or(Refused::UnknownToken)
+        self.known(bearer(headers)?).ok_or(Refused::UnknownToken)
+    }
+
+    /// Looks a token up by its hash, so that the time of the comparison doesn't depend on a token.
+    fn known(&self, token: &str) -> Option<KnownToken> {
+        let hash = hash(token);
+        self.0.known.read().unwrap_or_else(PoisonError::into_inner).get(&hash).cloned()
     }
 }
 
@@ -507,15 +516,17 @@ mod tests {
     }
 
     #[test]
-    fn a_token_reads_about_the_apps_of_its_scope_until_it_ends() {
+    fn a_token_reads_about_the_apps_of_its_scope_until_it_expires() {
         let (mine, other): (AppName, AppName) = ("mine".parse().expect("a name"), "other".parse().expect("a name"));
+        let reads = |tokens: &Tokens, token: &str, app: &AppName| tokens.may_read(token, app, || ids(app), at(0));
         let for_all = tokens(Role::Read, Scope::All);
-        assert!(for_all.may_read("secret", &other, &ids, at(0)) && !for_all.may_read("guess", &other, &ids, at(0)));
+        assert!(reads(&for_all, "secret", &other) && !reads(&for_all, "guess", &other));
         let for_mine = tokens(Role::Deploy, Scope::Apps(vec![mine.clone()]));
-        assert!(for_mine.may_read("secret", &mine, &ids, at(0)) && !for_mine.may_read("secret", &other, &ids, at(0)));
-        assert!(!for_mine.may_read("secret", &mine, &|_| None, at(0)), "the app was destroyed");
+        assert!(reads(&for_mine, "secret", &mine) && !reads(&for_mine, "secret", &other));
+        assert!(!for_mine.may_read("secret", &mine, || None, at(0)), "the app was destroyed");
         let expiring = Tokens::new(vec![Token { expires_at: Some(at(60)), ..row("ci", "ci") }]);
-        assert!(expiring.may_read("ci", &mine, &ids, at(59)) && !expiring.may_read("ci", &mine, &ids, at(60)));
+        let reads_at = |seconds| expiring.may_read("ci", &mine, || ids(&mine), at(seconds));
+        assert!(reads_at(59) && !reads_at(60));
     }
 
     #[test]

@@ -182,7 +182,3 @@ pub(crate) const LOG_SEARCH_TEXT_BYTES_MAX: usize = 1024;
 
 /// Bytes of the token in `x-isopod-timing`. A longer one is ignored.
 pub(crate) const TIMING_TOKEN_BYTES_MAX: usize = 256;
-
-/// Invalid tokens in `x-isopod-timing` that the host checks in one second. Then it ignores all
-/// tokens until the next second: every client of an app can send them.
-pub(crate) const TIMING_TOKENS_INVALID_PER_SECOND: u64 = 100;

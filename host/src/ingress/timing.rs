@@ -1,5 +1,5 @@
-//! Shows the phases of a request to clients that send a token of the host with it. Never shows them
-//! to others, and never reveals whether a token is valid otherwise.
+//! Shows the phases of a request to clients that send a token of the host with it. The rest of the
+//! response is the same for a valid and for an invalid token.
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use isopod_policy::{AppName, Timing};
@@ -24,7 +24,7 @@ pub(super) fn is_requested(headers: &mut HeaderMap, access: Option<&dyn TimingAc
     token.to_str().is_ok_and(|token| access.is_some_and(|access| access.may_see(token, app)))
 }
 
-/// Adds the phases to a response. Fields of the app's own are kept.
+/// Adds the phases to a response, and keeps the app's own fields.
 pub(super) fn show(headers: &mut HeaderMap, timing: &Timing, total: Duration) {
     if let Ok(value) = HeaderValue::try_from(timing.server_timing(total)) {
         headers.append(RESPONSE, value);

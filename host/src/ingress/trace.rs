@@ -9,7 +9,7 @@ const PARENT: HeaderName = HeaderName::from_static("traceparent");
 const STATE: HeaderName = HeaderName::from_static("tracestate");
 
 /// Sets the fields of a request's trace, and returns the part that the host records. Without
-/// `sampling` it records nothing, and passes the position of a client on unchanged.
+/// `sampling` it records nothing, and forwards a client's trace context unchanged.
 pub(super) fn begin(headers: &mut HeaderMap, sampling: Option<Sampling>) -> RequestTrace {
     let received = received(headers);
     if headers.contains_key(STATE) {
@@ -37,7 +37,7 @@ pub(super) fn begin(headers: &mut HeaderMap, sampling: Option<Sampling>) -> Requ
     RequestTrace { trace, span, parent: received.map(|parent| parent.span), is_sampled }
 }
 
-/// Returns the position that the client reports. Several fields are invalid, like a malformed one.
+/// Returns the trace context of the client. Several fields are invalid, like a malformed one.
 fn received(headers: &HeaderMap) -> Option<TraceParent> {
     let mut values = headers.get_all(PARENT).iter();
     let value = values.next()?;

@@ -6,7 +6,7 @@ use super::{
     call::{Call, Wait},
     deadline::Deadline,
     error::{AskError, InvokeError},
-    phase_times::{GuestTime, PhaseTimes},
+    phase_times::{GuestTime, PhaseTimes, measure},
     pool::{Lease, Pool},
     release::ActiveRelease,
     resources::SlotId,
@@ -57,13 +57,14 @@ impl ActiveRelease {
             return Answered { response: Err(InvokeError::NoProcess("HTTP requests")), instance: None };
         };
         let (input, times, deadline) = (Input::of(&request.body), request.times, pool.deadline());
-        let lease = match ready_lease(pool, Class::Pull, queued_bytes(&request.body), deadline).await {
+        let job = Job { class: Class::Pull, caller: None, bytes: queued_bytes(&request.body), times: Some(times) };
+        let lease = match ready_lease(pool, job, deadline).await {
             Ok(lease) => lease,
-            Err(refused) => return answered(pool, Err(refused), None, (&input, times), &request_id),
+            Err(refused) => return answered(pool, Err(refused), None, &input, &request_id),
         };
         let instance = Some(lease.id.clone());
         let response = respond(pool, lease, deadline, request, &input, request_id.clone()).await;
-        answered(pool, response, instance, (&input, times), &request_id)
+        answered(pool, response, instance, &input, &request_id)
     }
 
     /// Responds to an HTTP request with the given instance.
@@ -74,13 +75,13 @@ impl ActiveRelease {
             return refused(InvokeError::NoProcess("HTTP requests"));
         }
         let (input, times, deadline) = (Input::of(&request.body), request.times, pool.deadline());
-        let lease = pool.lease_instance(id, queued_bytes(&request.body), deadline).await;
-        let lease = match lease.ok_or(InvokeError::NoInstance).flatten() {
+        let lease = pool.lease_instance(id, queued_bytes(&request.body), deadline);
+        let lease = match times.measure(Phase::Queue, lease).await.ok_or(InvokeError::NoInstance).flatten() {
             Ok(lease) => lease,
-            Err(refused) => return answered(pool, Err(refused), None, (&input, times), &request_id),
+            Err(refused) => return answered(pool, Err(refused), None, &input, &request_id),
         };
         let response = respond(pool, lease, deadline, request, &input, request_id.clone()).await;
-        answered(pool, response, Some(id.clone()), (&input, times), &request_id)
+        answered(pool, response, Some(id.clone()), &input, &request_id)
     }
 
     /// Delivers an event as pull work, and waits for its handler's result.
@@ -88,7 +89,7 @@ impl ActiveRelease {
         let pool = self.events.as_ref().ok_or(InvokeError::NoProcess("events"))?;
         let delivery = Delivery { class: Class::Pull, event, is_transaction: false, depth: 0 };
         let deadline = pool.deadline();
-        let lease = ready_lease(pool, delivery.class, delivery.event.bytes(), deadline).await;
+        let lease = ready_lease(pool, delivery.job(), deadline).await;
         Ok(reply_of(deliver(pool, lease, deadline, delivery, request_id).await?))
     }
 
@@ -135,7 +136,7 @@ impl ActiveRelease {
         let lease = tokio::select! {
             biased;
             () = withdrawn => return Ok(None),
-            lease = ready_lease(pool, delivery.class, delivery.event.bytes(), deadline) => lease,
+            lease = ready_lease(pool, delivery.job(), deadline) => lease,
         };
         deliver(pool, lease, deadline, delivery, request_id).await.map(Some)
     }
@@ -155,6 +156,22 @@ impl Delivery {
     fn input(&self) -> Input {
         Input::of_bytes(self.event.bytes())
     }
+
+    fn job(&self) -> Job<'static> {
+        Job { class: self.class, caller: None, bytes: self.event.bytes(), times: None }
+    }
+}
+
+/// A job that needs an instance.
+#[derive(Clone, Copy)]
+pub(super) struct Job<'a> {
+    pub(super) class: Class,
+    /// The slot of the call that waits for the job.
+    pub(super) caller: Option<SlotId>,
+    /// The bytes that the job holds while it is queued.
+    pub(super) bytes: u64,
+    /// Receives the time in the queue and the time of the start, if the job is a request.
+    pub(super) times: Option<&'a PhaseTimes>,
 }
 
 fn reply_of(committed: Committed) -> Handled {
@@ -165,30 +182,19 @@ fn reply_of(committed: Committed) -> Handled {
 type Committed = Result<Committable, EventFailure>;
 
 /// Returns a lease with an instance.
-pub(super) async fn ready_lease(
-    pool: &Arc<Pool>,
-    class: Class,
-    bytes: u64,
-    deadline: Deadline,
-) -> Result<Lease, InvokeError> {
-    match pool.try_lease(class, deadline) {
+pub(super) async fn ready_lease(pool: &Arc<Pool>, job: Job<'_>, deadline: Deadline) -> Result<Lease, InvokeError> {
+    match pool.try_lease(job.class, deadline) {
         Some(lease) if lease.has_instance() => Ok(lease),
         // Boxed, so that the future of a job that finds an instance stays small.
-        Some(lease) => Box::pin(start_instance(pool, lease, None, bytes, deadline)).await,
-        None => Box::pin(queued_lease(pool, class, None, bytes, deadline)).await,
+        Some(lease) => Box::pin(start_instance(pool, lease, job, deadline)).await,
+        None => Box::pin(queued_lease(pool, job, deadline)).await,
     }
 }
 
-/// Waits for a lease in the queue. `caller` is the slot of the call that waits for the job.
-async fn queued_lease(
-    pool: &Arc<Pool>,
-    class: Class,
-    caller: Option<SlotId>,
-    bytes: u64,
-    deadline: Deadline,
-) -> Result<Lease, InvokeError> {
-    let lease = pool.lease(class, bytes, deadline).await?;
-    if lease.has_instance() { Ok(lease) } else { start_instance(pool, lease, caller, bytes, deadline).await }
+/// Waits for a lease in the queue.
+async fn queued_lease(pool: &Arc<Pool>, job: Job<'_>, deadline: Deadline) -> Result<Lease, InvokeError> {
+    let lease = measure(job.times, Phase::Queue, pool.lease(job.class, job.bytes, deadline)).await?;
+    if lease.has_instance() { Ok(lease) } else { start_instance(pool, lease, job, deadline).await }
 }
 
 /// Returns a lease with an instance for the event of a waiting call. Fails if the calls would wait
@@ -198,7 +204,7 @@ async fn asked_lease(pool: &Arc<Pool>, wait: &Wait, bytes: u64, deadline: Deadli
         Some(lease) if lease.has_instance() => return Ok(lease),
         lease => lease,
     };
-    let caller = wait.caller();
+    let job = Job { class: Class::Pull, caller: wait.caller(), bytes, times: None };
     let never_free = |_| {
         let sandbox = pool.program().sandbox();
         AskError::NeverFree {
@@ -210,8 +216,8 @@ async fn asked_lease(pool: &Arc<Pool>, wait: &Wait, bytes: u64, deadline: Deadli
     };
     wait.for_slot(pool.resources().host().waits(), Arc::<Pool>::clone(pool)).map_err(never_free)?;
     Ok(match lease {
-        Some(lease) => start_instance(pool, lease, caller, bytes, deadline).await?,
-        None => queued_lease(pool, Class::Pull, caller, bytes, deadline).await?,
+        Some(lease) => start_instance(pool, lease, job, deadline).await?,
+        None => queued_lease(pool, job, deadline).await?,
     })
 }
 
@@ -220,8 +226,7 @@ async fn asked_lease(pool: &Arc<Pool>, wait: &Wait, bytes: u64, deadline: Deadli
 async fn start_instance(
     pool: &Arc<Pool>,
     mut lease: Lease,
-    caller: Option<SlotId>,
-    bytes: u64,
+    Job { caller, bytes, times, .. }: Job<'_>,
     deadline: Deadline,
 ) -> Result<Lease, InvokeError> {
     let class = lease.class;
@@ -229,7 +234,8 @@ async fn start_instance(
         let (admitted, cpu) = (lease.admitted, lease.cpu.clone());
         let starting = Box::pin(async move { (lease.instance().await, lease) });
         let starting = pool.resources().run(class, pool.program(), starting).counted_in(cpu);
-        let ((started, mut returned), _) = run_within(deadline, pool, admitted, starting).await?;
+        let started = measure(times, Phase::Start, run_within(deadline, pool, admitted, starting)).await;
+        let ((started, mut returned), _) = started?;
         lease = match started {
             Ok(instance) => {
                 returned.put_instance(instance);
@@ -237,7 +243,7 @@ async fn start_instance(
             }
             Err(fault @ Fault::NoRoom { .. }) => {
                 let receiver = pool.requeue(returned, caller, bytes, deadline).ok_or(fault)??;
-                pool.wait_for_lease(receiver, class, deadline).await?
+                measure(times, Phase::Queue, pool.wait_for_lease(receiver, class, deadline)).await?
             }
             Err(fault) => return Err(fault.into()),
         };
@@ -250,7 +256,7 @@ fn answered(
     pool: &Pool,
     response: Result<Response<ResponseBody>, InvokeError>,
     instance: Option<InstanceId>,
-    input: (&Input, &PhaseTimes),
+    input: &Input,
     request_id: &impl Id,
 ) -> Answered {
     let response = response.map_err(|refused| fail(pool, refused, input, origin(instance.as_ref(), request_id)));
@@ -266,8 +272,6 @@ async fn respond(
     request_id: impl Id,
 ) -> Result<Response<ResponseBody>, InvokeError> {
     let HttpRequest { head, body, times } = request;
-    times.add(Phase::Queue, lease.queue_time());
-    times.add(Phase::Start, lease.take_start_time());
     let (id, admitted, cpu) = (request_id.clone(), lease.admitted, lease.cpu.clone());
     let call = current_call(pool, &lease, 0);
     let guest = GuestTime::begin(times, &cpu, lease.waits());
@@ -281,7 +285,6 @@ async fn respond(
     let work = pool.resources().run(Class::Pull, pool.program(), work).counted_in(cpu);
     let ((outcome, mut lease), _) = run_within(deadline, pool, admitted, work).await?;
     drop(guest);
-    times.add(Phase::Start, lease.take_start_time());
     match outcome.after {
         InstanceState::Free(instance) => lease.put_instance(instance),
         InstanceState::Ended => lease.end_call(outcome.response.is_ok(), None),
@@ -434,10 +437,7 @@ fn queued_bytes(body: &RequestBody) -> u64 {
 
 /// Reports the failure of a request, and returns it as its client receives it.
 #[cold]
-fn fail(pool: &Pool, refused: InvokeError, (input, times): (&Input, &PhaseTimes), origin: Origin<'_>) -> InvokeError {
-    if let InvokeError::QueueTimeout(timeout) = &refused {
-        times.add(Phase::Queue, timeout.waited);
-    }
+fn fail(pool: &Pool, refused: InvokeError, input: &Input, origin: Origin<'_>) -> InvokeError {
     let refused = match refused {
         InvokeError::Fault(fault) => InvokeError::Fault(input.attribute(fault)),
         refused => refused,

@@ -1,5 +1,5 @@
 //! Records the phases of one request while it is handled, and the time of its guest. Reads a clock
-//! only if a guest pauses or a step is slow anyway. Never decides anything.
+//! once per call, at its pauses, and around steps that are slow anyway. Never decides anything.
 
 use isopod_engine::CallWaits;
 use isopod_executor::{CpuCounter, slice};
@@ -28,12 +28,10 @@ impl PhaseTimes {
         }
     }
 
-    /// Awaits a step, and adds its time to a phase.
+    /// Awaits a step, and adds its time to a phase, also if the step is cancelled.
     pub(crate) async fn measure<T>(&self, phase: Phase, step: impl Future<Output = T>) -> T {
-        let started = Instant::now();
-        let done = step.await;
-        self.add(phase, started.elapsed());
-        done
+        let _step = Step { times: self, phase, started: Instant::now() };
+        step.await
     }
 
     /// Returns the times so far.
@@ -42,7 +40,28 @@ impl PhaseTimes {
     }
 }
 
-/// Measures the guest's part of a request, however it ends. Dropping it adds the CPU time and the
+/// A step in progress. Dropping it adds its time.
+struct Step<'a> {
+    times: &'a PhaseTimes,
+    phase: Phase,
+    started: Instant,
+}
+
+impl Drop for Step<'_> {
+    fn drop(&mut self) {
+        self.times.add(self.phase, self.started.elapsed());
+    }
+}
+
+/// Awaits a step of a job, and adds its time to a phase if the job is a request.
+pub(super) async fn measure<T>(times: Option<&PhaseTimes>, phase: Phase, step: impl Future<Output = T>) -> T {
+    match times {
+        Some(times) => times.measure(phase, step).await,
+        None => step.await,
+    }
+}
+
+/// Measures the guest's part of a request, also if it is cancelled. Dropping it adds the CPU time and the
 /// waits to the phases of the request.
 pub(super) struct GuestTime<'a> {
     times: &'a PhaseTimes,
@@ -62,7 +81,8 @@ impl<'a> GuestTime<'a> {
 
     /// Returns work that records its pauses.
     pub(super) fn observe<W: Future>(&self, work: W) -> Observed<W> {
-        Observed { work, pauses: Pauses { waits: self.waits.clone(), current: None } }
+        // A call that starts on a worker thread waits for its first slice from here on.
+        Observed { work, created: Some(Instant::now()), pauses: Pauses { waits: self.waits.clone(), current: None } }
     }
 }
 
@@ -80,6 +100,8 @@ pin_project! {
     pub(super) struct Observed<W> {
         #[pin]
         work: W,
+        // When the call was created, until its first poll.
+        created: Option<Instant>,
         pauses: Pauses,
     }
 }
@@ -100,7 +122,13 @@ impl Pauses {
     }
 
     fn end(&mut self) {
-        if let (Some((since, phase)), Some(waits)) = (self.current.take(), &self.waits) {
+        if let Some((since, phase)) = self.current.take() {
+            self.add(phase, since);
+        }
+    }
+
+    fn add(&self, phase: Phase, since: Instant) {
+        if let Some(waits) = &self.waits {
             waits.add(phase, since.elapsed());
         }
     }
@@ -117,7 +145,10 @@ impl<W: Future> Future for Observed<W> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<W::Output> {
         let this = self.project();
-        this.pauses.end();
+        match this.created.take() {
+            Some(created) if slice::is_on_worker() => this.pauses.add(Phase::Scheduling, created),
+            Some(_) | None => this.pauses.end(),
+        }
         let polled = this.work.poll(cx);
         if polled.is_pending() {
             this.pauses.begin();
@@ -129,7 +160,11 @@ impl<W: Future> Future for Observed<W> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::future::{pending, ready};
+    use isopod_executor::{Class, Config, Executor, Weight};
+    use std::{
+        future::{pending, ready},
+        num::{NonZeroU32, NonZeroUsize},
+    };
 
     const WAIT: Duration = Duration::from_millis(5);
 
@@ -156,11 +191,53 @@ mod tests {
             let mut call = Box::pin(guest.observe(pending::<()>()));
             let polled = call.as_mut().poll(&mut Context::from_waker(std::task::Waker::noop()));
             assert!(polled.is_pending());
-            let since = Instant::now();
-            while since.elapsed() < WAIT {}
+            occupy(WAIT);
         });
         assert!(timing.us(Phase::Other) >= 5_000, "{timing:?}");
         assert_eq!(timing.phases().count(), 1, "{timing:?}");
+    }
+
+    /// Occupies its thread without a yield.
+    fn occupy(time: Duration) {
+        let since = Instant::now();
+        while since.elapsed() < time {}
+    }
+
+    #[tokio::test]
+    async fn a_call_that_starts_on_a_worker_waits_for_its_first_slice() {
+        let executor = Executor::new(&Config::new(NonZeroUsize::MIN)).expect("threads can be started");
+        let account = || executor.account(Weight::default(), NonZeroU32::MIN);
+        let (busy, waiting) = (account(), account());
+        // Calls of an account with long calls start on a worker thread.
+        for account in [&busy, &waiting] {
+            for _ in 0..10 {
+                account.run(Class::Pull, async { occupy(WAIT) }).await;
+            }
+        }
+        let (started, has_started) = std::sync::mpsc::channel();
+        let occupying = busy.run(Class::Pull, async move {
+            started.send(()).expect("the test waits");
+            occupy(4 * WAIT);
+        });
+        let occupying = tokio::spawn(occupying);
+        tokio::task::yield_now().await;
+        has_started.recv().expect("the worker thread runs it");
+        let times = PhaseTimes::default();
+        let guest = GuestTime::begin(&times, &CpuCounter::default(), Some(&Arc::default()));
+        waiting.run(Class::Pull, Box::pin(guest.observe(ready(())))).await;
+        drop(guest);
+        assert!(times.read().us(Phase::Scheduling) >= 5_000, "{:?}", times.read());
+        occupying.await.expect("it ends");
+    }
+
+    #[test]
+    fn the_time_of_a_cancelled_step_counts() {
+        let times = PhaseTimes::default();
+        let mut step = Box::pin(times.measure(Phase::Queue, pending::<()>()));
+        assert!(step.as_mut().poll(&mut Context::from_waker(std::task::Waker::noop())).is_pending());
+        occupy(WAIT);
+        drop(step);
+        assert!(times.read().us(Phase::Queue) >= 5_000, "{:?}", times.read());
     }
 
     #[tokio::test]

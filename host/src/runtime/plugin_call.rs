@@ -5,7 +5,7 @@
 
 use crate::runtime::{
     error::InvokeError,
-    invoke::{Id, Input, current_call, origin, ready_lease, report_outcome, run_within},
+    invoke::{Id, Input, Job, current_call, origin, ready_lease, report_outcome, run_within},
     plugin_use::PluginCalls,
     pool::Pool,
     release::ActiveRelease,
@@ -97,6 +97,9 @@ impl Drop for CpuUse<'_> {
     }
 }
 
+/// The job of a call. Its caller measures the whole call.
+const JOB: Job<'static> = Job { class: Class::Pull, caller: None, bytes: 0, times: None };
+
 /// Calls an instance of a plugin's pool for an app.
 pub(in crate::runtime) async fn call_pool<T, F>(
     pool: &Arc<Pool>,
@@ -114,7 +117,7 @@ where
     let begin = calls.begin(share_of(pool), pool.program().sandbox().limits.queue_max);
     let call = deadline.wait_for(begin).await.flatten().ok_or(CallError::ShareInUse)?;
     let mut instance = None;
-    let outcome = match ready_lease(pool, Class::Pull, 0, deadline).await {
+    let outcome = match ready_lease(pool, JOB, deadline).await {
         Ok(mut lease) => {
             instance = Some(lease.id.clone());
             let (cpu, admitted) = (lease.cpu.clone(), lease.admitted);
@@ -189,7 +192,7 @@ impl ActiveRelease {
     pub(crate) async fn validate_config(&self, config: &str) -> Result<Result<(), String>, InvokeError> {
         let pool = self.checking_pool().ok_or(InvokeError::NoProcess("calls of the host"))?;
         let (deadline, config) = (pool.deadline(), config.to_owned());
-        let validated = match ready_lease(pool, Class::Pull, 0, deadline).await {
+        let validated = match ready_lease(pool, JOB, deadline).await {
             Ok(mut lease) => {
                 let (cpu, admitted) = (lease.cpu.clone(), lease.admitted);
                 let work = Box::pin(current_call(pool, &lease, 0).scope(async move {

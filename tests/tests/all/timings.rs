@@ -9,6 +9,7 @@ use isopod_tests::{
     wait_for,
 };
 use serde_json::{Value, json};
+use std::time::Duration;
 
 /// Returns the access line of a response.
 fn line(host: &Host, app: &str, answer: &Answer) -> Value {
@@ -36,7 +37,12 @@ fn asking(host: &Host, app: &str, path: &str, token: &str) -> Answer {
 
 #[test]
 fn a_log_line_shows_what_a_request_waited_for() {
-    let (host, upstream) = (Host::start(), Upstream::start(|_| Then::Send(response("reached"))));
+    // The wait under test. The guest is paused before it ends.
+    let slow = |_: &_| {
+        std::thread::sleep(Duration::from_millis(50));
+        Then::Send(response("reached"))
+    };
+    let (host, upstream) = (Host::start(), Upstream::start(slow));
     for app in ["greedy", "greedy-flat", "relay-wasi03"] {
         let manifest = format!("name = \"{app}\"\n[grants]\nhttp = [\"{}\"]\n", upstream.address);
         host.deploy(app, Bundle::archive(&manifest, &guest(app)));
@@ -89,6 +95,21 @@ fn the_start_of_an_instance_and_the_time_in_the_queue_are_phases() {
     wait_for("the app to be frozen", || (frozen.release_state("hello", 1) == "frozen").then_some(()));
     let thawed = timing(&frozen, "hello", &frozen.get("hello", "/").expect(200));
     assert!(ms(&thawed, "start_ms") > 0.0, "{thawed}");
+}
+
+#[test]
+fn the_time_in_the_queue_of_a_client_that_left_is_logged() {
+    let host = Host::start();
+    host.create("greedy", "production");
+    let manifest = "name = \"greedy\"\n[processes.web]\nentry = \"http\"\nmax = 1\n";
+    host.deploy("greedy", Bundle::archive(manifest, &guest("greedy")));
+    let held = host.hold("greedy");
+    let waiting = host.begin("greedy", Ask::get("/left"));
+    host.until_queue("greedy", Queue::Pull, 1, 1);
+    drop(waiting);
+    let left = host.log_line("greedy", "the line of the client that left", |line| line["path"] == "/left");
+    assert!(ms(&left["timing"], "queue_ms") > 0.0 && left["timing"]["cpu_ms"] == Value::Null, "{left}");
+    held.release_core();
 }
 
 #[test]

@@ -2,9 +2,12 @@
 //! requests, and to its log line.
 
 use isopod_tests::{
-    Answer, Ask, Bundle, Host, PROBES, Shown, Upstream, guest,
+    Answer, Ask, Bundle, Collector, Host, PROBES, Shown, Upstream, guest,
+    outbox::outbox,
     upstream::{Then, response},
+    wait_for,
 };
+use serde_json::json;
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
@@ -71,4 +74,32 @@ fn outbound_requests_continue_the_trace_of_their_request() {
         assert_eq!(trace_of(sent.header("traceparent")[0]), logged(&host, app, &answer), "{app}");
         assert!(sent.header("tracestate").is_empty(), "{app}: {}", sent.head);
     }
+}
+
+#[test]
+fn the_trace_of_a_request_continues_in_the_handlers_of_its_events() {
+    let collector = Collector::start();
+    let host = Host::start_with("", &collector.settings(""));
+    host.create("outbox", "production");
+    host.deploy("outbox", outbox("outbox", "retry = { attempts = 1 }", ""));
+    // The handler of the first event sends the second one. The handler of that one writes a line.
+    let second = json!(["emit", { "steps": [["trap"]] }]);
+    let steps = json!([["emit", { "steps": [second] }]]);
+    let ask = Ask::post("/").json(&steps).header("traceparent", PARENT).header("tracestate", "rojo=1");
+    host.app("outbox", ask).expect(200);
+    let line = wait_for("the line of the handler", || {
+        collector
+            .records()
+            .into_iter()
+            .find(|record| record.body.contains("asked to trap") && !record.trace_id.is_empty())
+    });
+    assert_eq!((line.trace_id.as_str(), line.severity.as_str()), (TRACE, ""));
+    // An event keeps a trace of its own choice.
+    let other = PARENT.replace(TRACE, "0af7651916cd43dd8448eb211c80319c");
+    let chosen = json!([["emit", { "extensions": { "traceparent": other }, "steps": [["trap"]] }]]);
+    host.app("outbox", Ask::post("/").json(&chosen).header("traceparent", PARENT)).expect(200);
+    wait_for("the line with the other trace", || {
+        let is_other = |id: &str| id == "0af7651916cd43dd8448eb211c80319c";
+        collector.records().into_iter().find(|record| is_other(&record.trace_id))
+    });
 }

@@ -54,6 +54,19 @@ impl InstanceOutbound {
         self.trace.parent.clone()
     }
 
+    /// Adds the trace of the current call to an event, unless the guest has chosen one.
+    pub(crate) fn trace_event(&self, extensions: &mut Vec<(String, String)>) {
+        let fields = [(&TRACE_PARENT, &self.trace.parent), (&TRACE_STATE, &self.trace.state)];
+        if extensions.iter().any(|(name, _)| fields.iter().any(|(field, _)| field.as_str() == name)) {
+            return;
+        }
+        for (name, value) in fields {
+            // The ingress has checked that the values are text.
+            let value = value.as_ref().and_then(|value| value.to_str().ok());
+            extensions.extend(value.map(|value| (name.as_str().to_owned(), value.to_owned())));
+        }
+    }
+
     /// Ends the trace with its call.
     pub(crate) fn end_trace(&mut self) {
         self.trace = Trace::default();

@@ -50,8 +50,6 @@ pub(crate) struct Lease {
     pub(super) is_unused: bool,
     /// Whether the instance has ended as planned, without a failure.
     pub(super) is_replaced: bool,
-    /// How long the start of the slot's instance took, if the job started it.
-    pub(super) start_time: Duration,
 }
 
 impl Lease {
@@ -61,9 +59,7 @@ impl Lease {
             (Some(instance), _) => Ok(instance),
             (None, Some(lessor)) => {
                 // Boxed, so that the future of a job that has an instance stays small.
-                let begun = Instant::now();
                 let mut started = Box::pin(lessor.resources().start(lessor.program())).await;
-                self.start_time += begun.elapsed();
                 match &mut started {
                     Ok(instance) => {
                         instance.set_id(self.id.as_str());
@@ -76,16 +72,6 @@ impl Lease {
             // A returned lease has no slot.
             (None, None) => Err(Fault::NoResponse),
         }
-    }
-
-    /// Returns how long the job was queued.
-    pub(crate) fn queue_time(&self) -> Duration {
-        if self.arrived == self.admitted { Duration::ZERO } else { self.admitted - self.arrived }
-    }
-
-    /// Takes the time of the start of an instance, which is reported once.
-    pub(crate) fn take_start_time(&mut self) -> Duration {
-        std::mem::take(&mut self.start_time)
     }
 
     /// Returns the waits of the slot's instance, if it has one.
@@ -147,7 +133,8 @@ impl Drop for Lease {
         let now = Instant::now();
         let worked = now.saturating_duration_since(self.admitted);
         if counts_as_request {
-            lessor.resources().note(class, now, self.queue_time() + worked);
+            let queued = if self.arrived == self.admitted { Duration::ZERO } else { self.admitted - self.arrived };
+            lessor.resources().note(class, now, queued + worked);
         }
         let duration = (counts_as_request && !self.has_responded).then_some(worked);
         lessor.return_slot(ReleasedLease {

@@ -420,7 +420,6 @@ impl Pool {
             cpu: slot.record.cpu.clone(),
             counts_as_request: false,
             has_responded: false,
-            start_time: Duration::ZERO,
         }
     }
 
