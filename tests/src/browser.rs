@@ -52,8 +52,8 @@ impl Browser {
         self.check_at(fact, host.admin, &host.token);
     }
 
-    /// Runs a fact of `tests/browser/facts.mjs` against a host at another address, such as that of a
-    /// proxy.
+    /// Runs a fact of `tests/browser/facts.mjs` against a host at another address, such as that of
+    /// a proxy.
     ///
     /// # Panics
     /// If the fact doesn't hold.

@@ -1,6 +1,6 @@
 //! Which traces are recorded, decided at their beginning. The decision follows from the id of the
-//! trace, so that all systems with the same ratio make the same decision. Never decides about a failure,
-//! which is always recorded.
+//! trace, so that all systems with the same ratio make the same decision. Never decides about a
+//! failure, which is always recorded.
 
 use crate::{TraceId, TraceParent};
 

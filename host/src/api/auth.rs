@@ -267,8 +267,8 @@ impl Tokens {
         }
     }
 
-    /// Returns whether a token is valid now, and allows its owner to read about an app. `id` returns
-    /// the app's id, which an app with the same name doesn't have.
+    /// Returns whether a token is valid now, and allows its owner to read about an app. `id`
+    /// returns the app's id, which an app with the same name doesn't have.
     pub(crate) fn may_read(
         &self,
         token: &str,

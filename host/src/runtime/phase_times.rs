@@ -61,8 +61,8 @@ pub(super) async fn measure<T>(times: Option<&PhaseTimes>, phase: Phase, step: i
     }
 }
 
-/// Measures the guest's part of a request, also if it is cancelled. Dropping it adds the CPU time and the
-/// waits to the phases of the request.
+/// Measures the guest's part of a request, also if it is cancelled. Dropping it adds the CPU time
+/// and the waits to the phases of the request.
 pub(super) struct GuestTime<'a> {
     times: &'a PhaseTimes,
     /// The counter of a slot, which is leased to this request only.
@@ -214,7 +214,7 @@ mod tests {
                 account.run(Class::Pull, async { occupy(WAIT) }).await;
             }
         }
-        let (started, has_started) = std::sync::mpsc::channel();
+        let (started, has_started) = std::sync::mpsc::sync_channel(1);
         let occupying = busy.run(Class::Pull, async move {
             started.send(()).expect("the test waits");
             occupy(4 * WAIT);
