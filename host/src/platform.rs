@@ -342,7 +342,9 @@ const TRAFFIC: Address = Address { what: "app traffic", flag: "--listen" };
 
 fn cannot_bind(Address { what, flag }: Address, address: SocketAddr, error: &std::io::Error) -> PlatformError {
     let reason = match error.kind() {
-        std::io::ErrorKind::AddrInUse => "the address is in use by another program".to_owned(),
+        std::io::ErrorKind::AddrInUse => {
+            "the address is in use by another program, such as another host or `isopod dev`".to_owned()
+        }
         std::io::ErrorKind::PermissionDenied => "this user has no permission to use the port".to_owned(),
         _ => error.to_string(),
     };

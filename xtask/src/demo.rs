@@ -36,6 +36,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let mut host = RunningHost::start(Command::new(program), &plugins::settings(SystemTime::now()))?;
     let outcome = deploy(&host, &built, &webhook).and_then(|()| show(&host, &built, &webhook));
     if outcome.is_ok() && !arguments.once {
+        println!("\nTo use this host from another terminal: {}", host.exports()?);
         println!("\nThe host runs until Ctrl-C, which also deletes its data. Data and log: {}", host.data().display());
         host.wait_until(stopped)?;
     }
@@ -78,6 +79,5 @@ fn show(host: &RunningHost, built: &[Example], webhook: &Webhook) -> Result<()> 
             println!("{answer}");
         }
     }
-    println!("\nTo use this host from another terminal: {}", host.exports()?);
     Ok(())
 }

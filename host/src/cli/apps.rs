@@ -12,6 +12,7 @@ use super::client::{Client, HostArgs};
 use super::failure::Failure;
 use super::output::{self, field};
 use super::project::AppArgs;
+use super::target::is_stopped;
 use super::waiting::{self, Goal, error};
 use super::{advice, formation, limits};
 
@@ -138,7 +139,8 @@ pub(crate) fn run(args: &AppsArgs) -> Result<(), Failure> {
             let body = json!({"type": app_type});
             let path = if *skip_gates { format!("{path}?skip_gates=true") } else { path };
             let answer = client.send(Method::PATCH, &path, Some(&body))?.success()?;
-            show(common, &answer, &output::done(&format!("{name} is now {}", field(&answer, "type"))));
+            let stopped = if is_stopped(&answer) { "; it is stopped: start it with `isopod apps start`" } else { "" };
+            show(common, &answer, &output::done(&format!("{name} is now {}{stopped}", field(&answer, "type"))));
             Ok(())
         }
         Some(AppsCommand::Start(order)) => start_or_stop(common, order, Goal::Running),

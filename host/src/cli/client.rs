@@ -271,9 +271,9 @@ impl Client {
     fn unreachable(&self, error: &ureq::Error) -> Failure {
         let failure = Failure::new(format!("cannot reach the host at {}", self.base));
         match error {
-            ureq::Error::Io(io) if io.kind() == ErrorKind::ConnectionRefused => failure
-                .why("connection refused: nothing listens at this address")
-                .next("start a host with `isopod up`, or name another with --host or ISOPOD_HOST"),
+            ureq::Error::Io(io) if io.kind() == ErrorKind::ConnectionRefused => {
+                failure.why("connection refused: nothing listens at this address").next(no_host())
+            }
             ureq::Error::HostNotFound => failure.why("unknown host name").next("check --host or ISOPOD_HOST"),
             ureq::Error::Timeout(_) => failure.why("timed out").next("check that the host is healthy"),
             ureq::Error::Tls(_) | ureq::Error::Rustls(_) => without_tls(failure.why(error)),
@@ -285,6 +285,16 @@ impl Client {
                 failure.why(other).next("check that the host runs and that --host or ISOPOD_HOST is its admin address")
             }
         }
+    }
+}
+
+/// Returns the next step if no host listens. In the folder of a project, the host of `isopod dev`
+/// may run at another address.
+fn no_host() -> String {
+    let near = std::fs::read_to_string(Path::new(DEV_DATA_DIR).join(DEV_ADDRESS)).ok();
+    match near.filter(|address| answers(address)) {
+        Some(address) => format!("use the host of `isopod dev` with --host {address}, or stop it and run `isopod up`"),
+        None => "start a host with `isopod up`, or name another with --host or ISOPOD_HOST".to_owned(),
     }
 }
 

@@ -381,10 +381,13 @@ fn failed(app: &AppName, push: &Value, has_release: bool) -> Failure {
     };
     let failure = Failure::new(format!("push {} of {app} {}", field(push, "id"), field(push, "state")));
     let failure = if reason.is_empty() { failure } else { failure.why(reason) };
-    let is_of_gate = ["gate-refused", "gate-failed"].contains(&field(push, "reason_code").as_str());
+    let code = field(push, "reason_code");
     failure.next(match has_release {
-        _ if is_of_gate => {
+        _ if ["gate-refused", "gate-failed"].contains(&code.as_str()) => {
             "deploy again once the gate allows it; an administrator can deploy with --skip-gates".to_owned()
+        }
+        _ if code == "plugin-config" => {
+            "set the `config` of the plugin in isopod.toml, as its documentation describes, and deploy again".to_owned()
         }
         true => format!("fix the cause and deploy again; {app} keeps its current release"),
         false => "fix the cause and deploy again".to_owned(),

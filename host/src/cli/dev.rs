@@ -107,6 +107,9 @@ fn run_with_host(
         (_, None) => format!("on {}", client.address()),
     };
     let has_release = app["release"].is_u64();
+    if let Some(host) = &own_host {
+        output::note(&host.dashboard());
+    }
     output::emit(&match project.takes_no_http() {
         true => format!("{name} {}  (Ctrl-C stops)\n", apps::without_http(project.takes_events())),
         false => format!("{name} is at {url}  (Ctrl-C stops)\n"),

@@ -49,7 +49,10 @@ pub(super) fn report(manifest: &Manifest, push: &Value, plugin: &Value) -> Strin
     let hint = "to use it in an app, add these lines to the app's isopod.toml:";
     let interfaces = interfaces(plugin);
     let lines = match interfaces.is_empty() {
-        true => format!("  [[middleware]]\n  use = \"{}\"", manifest.name),
+        true => format!(
+            "  [[middleware]]\n  use = \"{}\"\n  # config = {{ … }}, if the plugin's documentation describes one",
+            manifest.name
+        ),
         false => {
             let lines = interfaces.iter().map(|interface| format!("\n  \"{interface}\" = \"{}\"", manifest.name));
             format!("  [grants.interfaces]{}", lines.collect::<String>())

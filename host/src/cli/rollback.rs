@@ -34,13 +34,20 @@ pub(crate) struct RollbackArgs {
 
 pub(crate) fn run(args: &RollbackArgs) -> Result<(), Failure> {
     let app = args.target.change()?;
+    let before = output::release(&app.get("")?, "release");
     let made = roll_back(&app, args.release, args.skip_gates)?;
-    app.show(&made, || Ok(format!("{}\n", text(&app, args.release, &made)?)))
+    app.show(&made, || Ok(format!("{}\n{}\n", text(&app, args.release, &made)?, copied(args.release, &before, &made))))
 }
 
 fn roll_back(app: &RemoteApp, to: ReleaseNumber, skips_gates: bool) -> Result<Value, Failure> {
     let path = if skips_gates { "/rollback?skip_gates=true" } else { "/rollback" };
     app.rolling_out(|| app.post(path, Some(&json!({"release": to}))))
+}
+
+/// Returns what a rollback copies besides the bundle, and how to see the changes.
+fn copied(to: ReleaseNumber, before: &str, made: &Value) -> String {
+    let made = releases::name(made);
+    format!("config vars, formation and grants are those of {to}; `isopod releases diff {before} {made}` shows changes")
 }
 
 fn text(app: &RemoteApp, to: ReleaseNumber, made: &Value) -> Result<String, Failure> {
@@ -74,6 +81,7 @@ mod tests {
         let made = json!({"name": "v5", "cause": "rollback to v3; secrets dropped: TOKEN; secrets changed: KEY"});
         let said = text(&app, to, &made).unwrap();
         assert!(said.contains("after a start"), "{said}");
+        assert!(copied(to, "v4", &made).contains("are those of v3; `isopod releases diff v4 v5`"));
         assert!(said.ends_with("\nsecrets dropped: TOKEN\nsecrets changed: KEY"), "{said}");
     }
 

@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 
 use super::failure::Failure;
 use super::formation;
+use super::output;
 use super::target::{RemoteApp, Target};
 
 #[derive(Args, Debug)]
@@ -79,6 +80,9 @@ fn count(text: &str) -> Result<Option<u32>, ScaleError> {
     count.map(Some).ok_or(ScaleError::Invalid)
 }
 
+/// The note about an app whose formation has no effect yet.
+const DEV_NOTE: &str = "note: a dev app doesn't scale; the counts take effect after `isopod apps type production`";
+
 pub(crate) fn run(args: &ScaleArgs) -> Result<(), Failure> {
     if args.scales.is_empty() {
         let app = args.target.look()?;
@@ -92,7 +96,11 @@ pub(crate) fn run(args: &ScaleArgs) -> Result<(), Failure> {
 
 fn scale(app: &RemoteApp, change: &Value) -> Result<(), Failure> {
     let formation = app.rolling_out(|| app.patch("/formation", change))?;
-    formation::changed(app, &formation, "scaled")
+    formation::changed(app, &formation, "scaled")?;
+    if output::field(&app.get("")?, "type") == "dev" {
+        output::note(DEV_NOTE);
+    }
+    Ok(())
 }
 
 fn change(scales: &[Scale]) -> Result<Value, Failure> {
@@ -151,7 +159,8 @@ mod tests {
     #[test]
     fn scaling_patches_the_formation_with_the_given_counts() {
         let scales: Vec<Scale> = ["web=3..10", "worker=..2"].map(|text| text.parse().unwrap()).into();
-        let host = FakeHost::responding([(200, json!({})), (200, json!({"name": "shop", "release": 2}))]);
+        let app = || (200, json!({"name": "shop", "type": "production", "release": 2}));
+        let host = FakeHost::responding([(200, json!({})), app(), app()]);
         scale(&host.app("shop"), &change(&scales).unwrap()).unwrap();
         let requests = host.requests();
         assert_eq!(requests[0].line, "PATCH /v1/apps/shop/formation");

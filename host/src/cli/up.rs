@@ -27,8 +27,8 @@ use crate::{
 };
 
 const OUTPUT: &str = "\
-Output: standard output has the single line `isopod ready …`, and standard error has the host's own log. What apps print
-and log is in their logs: `isopod logs -f --app NAME`.";
+Output: standard output has the single line `isopod ready …`, and standard error has the host's own log. The output of
+apps is in their logs: `isopod logs -f --app NAME`.";
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = OUTPUT)]
@@ -40,7 +40,7 @@ pub(crate) struct Args {
     /// The address of app traffic; port 0 picks a free one [default: 127.0.0.1:8080]
     #[arg(long, value_name = "ADDR", value_parser = config::written_address)]
     listen: Option<String>,
-    /// The address of the API; port 0 picks a free one [default: 127.0.0.1:8081]
+    /// The address of the API and the dashboard; port 0 picks a free one [default: 127.0.0.1:8081]
     #[arg(long, value_name = "ADDR", value_parser = config::written_address)]
     admin: Option<String>,
     /// The domain of all apps, each with its name as subdomain [default: localhost]
@@ -139,7 +139,7 @@ fn first_steps(data: &Path, admin: SocketAddr, urls: &Urls) -> String {
         false => format!("  export ISOPOD_HOST=http://{admin} ISOPOD_TOKEN=$(cat {})\n", new::quoted(&token)),
     };
     format!(
-        "\nData: {}\nToken: {}\nNext, in another terminal, in a project's folder (create one with `isopod new NAME`):\n\
+        "\nData: {}\nToken: {}\nDashboard: http://{admin}/ (sign in with the token)\nNext, in another terminal, in a project's folder (create one with `isopod new NAME`):\n\
          {export}  isopod deploy\nThe app then serves at {}; Ctrl-C here stops the host.\n",
         data.display(),
         token.display(),

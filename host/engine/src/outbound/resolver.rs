@@ -47,6 +47,8 @@ struct Current {
 pub(super) enum Unresolved {
     #[error("no name server answered within {:?}", limits::LOOKUP_TIME_MAX)]
     TimedOut,
+    #[error("the name has no address")]
+    NoAddress,
     #[error("{0}")]
     Failed(String),
 }
@@ -76,6 +78,7 @@ impl Resolver {
             Err(_) => Err(Unresolved::TimedOut),
             Ok(Ok(found)) => Ok(found.iter().collect()),
             Ok(Err(hickory_resolver::net::NetError::Timeout)) => Err(Unresolved::TimedOut),
+            Ok(Err(error)) if error.is_no_records_found() => Err(Unresolved::NoAddress),
             Ok(Err(error)) => Err(Unresolved::Failed(error.to_string())),
         }
     }

@@ -68,6 +68,12 @@ impl OwnHost {
         Client::open(&self.admin, None, Some(&self.data_dir))
     }
 
+    /// Returns the address of the dashboard, and where its token is.
+    pub(crate) fn dashboard(&self) -> String {
+        let token = self.data_dir.join("admin.token");
+        format!("dashboard at http://{}/, with the token in {}", self.admin, token.display())
+    }
+
     /// Returns the exit status if the host has exited.
     pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().ok().flatten()

@@ -103,7 +103,7 @@ pub(super) fn host_facts(sample: &Sample) -> Vec<String> {
     let mut facts = vec![
         format!("memory {}", output::size(host.memory_bytes)),
         format!("{} of {} apps awake", host.apps_awake, host.apps),
-        format!("{} instances", host.instances),
+        format!("{} instance{}", host.instances, if host.instances == 1 { "" } else { "s" }),
         format!("{} buffered", host.buffered),
     ];
     if sample.has_more() {
