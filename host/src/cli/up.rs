@@ -139,7 +139,8 @@ fn first_steps(data: &Path, admin: SocketAddr, urls: &Urls) -> String {
         false => format!("  export ISOPOD_HOST=http://{admin} ISOPOD_TOKEN=$(cat {})\n", new::quoted(&token)),
     };
     format!(
-        "\nData: {}\nToken: {}\nDashboard: http://{admin}/ (sign in with the token)\nNext, in another terminal, in a project's folder (create one with `isopod new NAME`):\n\
+        "\nData: {}\nToken: {}\nDashboard: http://{admin}/ (sign in with the token)\n\
+         Next, in another terminal, in a project's folder (create one with `isopod new NAME`):\n\
          {export}  isopod deploy\nThe app then serves at {}; Ctrl-C here stops the host.\n",
         data.display(),
         token.display(),
