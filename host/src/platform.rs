@@ -63,7 +63,7 @@ pub(crate) struct Platform {
     control: control::Service,
     store: Store,
     logs: logs::Service,
-    telemetry: Option<telemetry::Running>,
+    telemetry: Option<telemetry::RunningExporter>,
     traffic: JoinHandle<()>,
     api: tokio::task::JoinHandle<()>,
     stop_traffic: watch::Sender<bool>,
@@ -273,7 +273,7 @@ fn start_telemetry(
     service: Option<telemetry::Service>,
     control: &control::Service,
     (metrics, logs): (&Metrics, &logs::Service),
-) -> Result<Option<telemetry::Running>, PlatformError> {
+) -> Result<Option<telemetry::RunningExporter>, PlatformError> {
     let Some(service) = service else { return Ok(None) };
     let (metrics, logs, queries) = (metrics.clone(), logs.handle(), control.handles().queries);
     let text = move || metrics.text(&queries.sample(logs.dropped()));

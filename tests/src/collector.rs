@@ -6,6 +6,7 @@ use crate::{
     upstream::{Arrived, Then},
 };
 use opentelemetry_proto::tonic::{
+    collector::trace::v1::{ExportTracePartialSuccess, ExportTraceServiceResponse},
     common::v1::{KeyValue, any_value::Value},
     logs::v1::LogsData,
     metrics::v1::{MetricsData, metric::Data, number_data_point},
@@ -24,6 +25,7 @@ pub struct ExportedSpan {
     pub trace_id: String,
     pub span_id: String,
     pub parent_span_id: String,
+    pub trace_state: String,
     pub is_error: bool,
     pub nanoseconds: u64,
     pub attributes: Attributes,
@@ -49,7 +51,7 @@ pub struct Collector {
 impl Collector {
     /// Starts a collector that accepts everything.
     pub fn start() -> Self {
-        Self::answering(|_| Then::Send(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n".to_vec()))
+        Self::answering(|_| status(200))
     }
 
     /// Starts a collector that responds with this.
@@ -65,6 +67,11 @@ impl Collector {
     /// Returns the requests so far.
     pub fn requests(&self) -> Vec<Arrived> {
         self.upstream.requests()
+    }
+
+    /// Returns the number of requests with data of a signal, such as `traces`.
+    pub fn requests_of(&self, signal: &str) -> usize {
+        self.requests().iter().filter(|request| is_of(request, signal)).count()
     }
 
     fn received<T: Message + Default>(&self, path: &str) -> Vec<T> {
@@ -84,6 +91,7 @@ impl Collector {
                     trace_id: hex(&span.trace_id),
                     span_id: hex(&span.span_id),
                     parent_span_id: hex(&span.parent_span_id),
+                    trace_state: span.trace_state,
                     is_error: span.status.is_some_and(|status| status.code == 2),
                     nanoseconds: span.end_time_unix_nano - span.start_time_unix_nano,
                     attributes: named(&span.attributes),
@@ -135,6 +143,22 @@ impl Collector {
         })
     }
 
+    /// Returns whether the last value of a counter or gauge with these attributes ends its series.
+    pub fn has_ended(&self, name: &str, attributes: &[(&str, &str)]) -> bool {
+        let wanted: Attributes =
+            attributes.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let exports = self.received::<MetricsData>("/v1/metrics").into_iter().rev();
+        let resources = exports.flat_map(|data| data.resource_metrics);
+        let metrics = resources.flat_map(|resource| resource.scope_metrics).flat_map(|scope| scope.metrics);
+        let points = metrics.filter(|metric| metric.name == name).flat_map(|metric| match metric.data {
+            Some(Data::Sum(sum)) => sum.data_points,
+            Some(Data::Gauge(gauge)) => gauge.data_points,
+            _ => Vec::new(),
+        });
+        let mut points = points.filter(|point| named(&point.attributes) == wanted);
+        points.next().is_some_and(|point| point.value.is_none() && point.flags == 1)
+    }
+
     /// Returns the count and the buckets of the last value of a histogram of an app.
     pub fn histogram(&self, name: &str, app: &str) -> Option<(u64, Vec<u64>)> {
         let exports = self.received::<MetricsData>("/v1/metrics").into_iter().rev();
@@ -147,6 +171,24 @@ impl Collector {
             Some((point.count, point.bucket_counts))
         })
     }
+}
+
+/// Returns whether a request has data of a signal, such as `traces`.
+pub fn is_of(request: &Arrived, signal: &str) -> bool {
+    request.head.starts_with(&format!("POST /v1/{signal} "))
+}
+
+/// Returns an empty response with this status.
+pub fn status(status: u16) -> Then {
+    Then::Send(format!("HTTP/1.1 {status} Status\r\ncontent-length: 0\r\n\r\n").into_bytes())
+}
+
+/// Returns a response that accepts a request except for this number of items.
+pub fn rejecting(rejected_spans: i64, message: &str) -> Then {
+    let partial = ExportTracePartialSuccess { rejected_spans, error_message: message.to_owned() };
+    let body = ExportTraceServiceResponse { partial_success: Some(partial) }.encode_to_vec();
+    let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", body.len());
+    Then::Send([head.into_bytes(), body].concat())
 }
 
 fn named<'a>(attributes: impl IntoIterator<Item = &'a KeyValue>) -> Attributes {

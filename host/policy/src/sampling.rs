@@ -10,22 +10,36 @@ pub struct Sampling {
     /// The ids below this one are recorded. Only the lower 56 bits of an id count, since the
     /// specification requires only these to be random.
     threshold: u64,
+    trusts_parent: bool,
 }
 
 const IDS: u64 = 1 << 56;
 
 impl Sampling {
-    /// Records this share of all traces, from 0 to 1. `None` if it is outside of this range.
+    /// Records this share of all new traces, from 0 to 1, and the traces that their sender records.
+    /// `None` if the share is outside of this range.
     pub fn new(ratio: f64) -> Option<Self> {
         let threshold = (ratio * IDS as f64) as u64;
-        (0.0..=1.0).contains(&ratio).then_some(Self { threshold })
+        (0.0..=1.0).contains(&ratio).then_some(Self { threshold, trusts_parent: true })
     }
 
-    /// Returns whether a request is recorded: as its sender decided, or by the id of a new trace.
-    pub fn records(self, received: Option<&TraceParent>, trace: TraceId) -> bool {
-        match received {
+    /// Sets whether the sender of a request decides about its trace.
+    #[must_use]
+    pub fn trusting_parent(self, trusts_parent: bool) -> Self {
+        Self { trusts_parent, ..self }
+    }
+
+    /// Returns whether the sender of a request decides about its trace.
+    pub fn trusts_parent(&self) -> bool {
+        self.trusts_parent
+    }
+
+    /// Returns whether a request is recorded: as its trusted sender decided, otherwise by `id`. The
+    /// host has chosen `id`, which is the id of the trace if the request begins one.
+    pub fn records(self, received: Option<&TraceParent>, id: TraceId) -> bool {
+        match received.filter(|_| self.trusts_parent) {
             Some(parent) => parent.is_sampled,
-            None => (trace.get() as u64) & (IDS - 1) < self.threshold,
+            None => (id.get() as u64) & (IDS - 1) < self.threshold,
         }
     }
 }
@@ -61,6 +75,8 @@ mod tests {
         assert!(none.records(Some(&parent(true)), TraceId::from_random(7)));
         let all = Sampling::new(1.0).expect("it is in range");
         assert!(!all.records(Some(&parent(false)), TraceId::from_random(7)));
+        assert!(!none.trusting_parent(false).records(Some(&parent(true)), TraceId::from_random(7)));
+        assert!(all.trusting_parent(false).records(Some(&parent(false)), TraceId::from_random(7)));
     }
 
     #[test]

@@ -17,7 +17,7 @@ use super::{
     status::StatusSection,
     units::{Size, Span},
 };
-use crate::limits;
+use crate::{limits, observe::telemetry::Signal};
 
 /// The contents of the configuration file. Unknown keys are errors, which reports misspelt keys.
 #[derive(Debug, Default, Deserialize)]
@@ -103,7 +103,10 @@ pub(super) struct TelemetrySection {
     pub(super) endpoint: Option<String>,
     #[serde(default)]
     pub(super) headers: BTreeMap<String, String>,
+    pub(super) ca_file: Option<PathBuf>,
+    pub(super) signals: Option<Vec<Signal>>,
     pub(super) sample: Option<f64>,
+    pub(super) trust_parent: Option<bool>,
     pub(super) interval: Option<Span>,
 }
 

@@ -1,10 +1,15 @@
-//! Resolves the settings of the export of telemetry. Never connects to a collector.
+//! Resolves the settings of the export of telemetry. Reads only the file of trusted certificates.
+//! Never connects to a collector.
 
 use super::{ConfigError, file::TelemetrySection};
-use crate::observe::{limits, telemetry};
+use crate::observe::{
+    limits,
+    telemetry::{self, Signals},
+};
 use http::{HeaderName, HeaderValue, Uri};
 use isopod_policy::Sampling;
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, fs::File, io::Read, path::Path, time::Duration};
+use ureq::tls::{PemItem, RootCerts, parse_pem};
 
 /// Returns the settings of the export; `None` without an endpoint.
 pub(super) fn resolve(section: TelemetrySection) -> Result<Option<telemetry::Config>, ConfigError> {
@@ -16,9 +21,26 @@ pub(super) fn resolve(section: TelemetrySection) -> Result<Option<telemetry::Con
         let value = format!("{} ms", interval.as_millis());
         return Err(out_of_range("telemetry.interval", value, "1 second to 1 hour"));
     }
+    let sampling = sampling.trusting_parent(section.trust_parent.unwrap_or(true));
     let headers = headers(section.headers)?;
+    let signals = section.signals.as_deref().map_or(Signals::ALL, Signals::of);
+    if signals == Signals::of(&[]) {
+        return Err(bad("telemetry.signals", "name at least one of traces, metrics and logs"));
+    }
     let Some(endpoint) = section.endpoint else { return Ok(None) };
-    Ok(Some(telemetry::Config { endpoint: endpoint_url(&endpoint)?, headers, sampling, interval }))
+    let endpoint = endpoint_url(&endpoint)?;
+    let roots = match section.ca_file {
+        Some(_) if !endpoint.starts_with("https:") => {
+            return Err(bad("telemetry.ca_file", "the endpoint has no TLS: write https:// in telemetry.endpoint"));
+        }
+        Some(file) => trusted(&file)?,
+        None => RootCerts::WebPki,
+    };
+    Ok(Some(telemetry::Config { endpoint, headers, roots, signals, sampling, interval }))
+}
+
+fn bad(name: &'static str, reason: &'static str) -> ConfigError {
+    ConfigError::BadTelemetry { name, reason }
 }
 
 fn out_of_range(name: &'static str, value: String, range: &'static str) -> ConfigError {
@@ -27,30 +49,57 @@ fn out_of_range(name: &'static str, value: String, range: &'static str) -> Confi
 
 /// Checks the URL of the collector, and returns it without a slash at its end.
 fn endpoint_url(text: &str) -> Result<String, ConfigError> {
-    let bad = |reason| ConfigError::BadTelemetry { name: "telemetry.endpoint", reason };
+    let bad = |reason| bad("telemetry.endpoint", reason);
     let uri: Uri = text.parse().map_err(|_| bad("it is not a URL"))?;
     if !matches!(uri.scheme_str(), Some("http" | "https")) || uri.host().is_none_or(str::is_empty) {
         return Err(bad("write the URL of the collector, such as http://127.0.0.1:4318, without /v1/traces"));
     }
     if uri.query().is_some() || uri.path().ends_with("/v1/traces") {
-        return Err(bad("the host adds the path of each signal, such as /v1/traces: leave it and any query out"));
+        return Err(bad(
+            "the host adds the path of each signal, such as /v1/traces: omit the path of the signal and the query",
+        ));
     }
     if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {
-        return Err(bad("a URL can't have credentials: send them in telemetry.headers"));
+        return Err(bad("credentials in the URL are not supported; use telemetry.headers"));
     }
     Ok(text.trim_end_matches('/').to_owned())
 }
 
+/// Reads the certificates of a file (PEM), which are trusted in place of the usual authorities.
+fn trusted(file: &Path) -> Result<RootCerts, ConfigError> {
+    let bad = |reason| bad("telemetry.ca_file", reason);
+    let unreadable = |source| ConfigError::Setting {
+        setting: "telemetry.ca_file".to_owned(),
+        reason: format!("failed to read {}: {source}", file.display()),
+    };
+    let (mut pem, opened) = (Vec::new(), File::open(file).map_err(unreadable)?);
+    opened.take(limits::TELEMETRY_CA_BYTES + 1).read_to_end(&mut pem).map_err(unreadable)?;
+    if pem.len() as u64 > limits::TELEMETRY_CA_BYTES {
+        return Err(bad("the file is larger than 1 MiB"));
+    }
+    let mut certificates = Vec::new();
+    for item in parse_pem(&pem) {
+        // A key in the same file is ignored.
+        if let PemItem::Certificate(certificate) = item.map_err(|_| bad("the file is not valid PEM"))? {
+            certificates.push(certificate);
+        }
+    }
+    if certificates.is_empty() {
+        return Err(bad("the file contains no certificate: write one or more in PEM"));
+    }
+    Ok(RootCerts::from(certificates))
+}
+
 fn headers(fields: BTreeMap<String, String>) -> Result<Vec<(HeaderName, HeaderValue)>, ConfigError> {
-    let bad = |reason| ConfigError::BadTelemetry { name: "telemetry.headers", reason };
+    let bad = |reason| bad("telemetry.headers", reason);
     if fields.len() > limits::TELEMETRY_HEADERS_MAX {
         return Err(bad("there are more than 32"));
     }
     let field = |(name, value): (String, String)| -> Result<(HeaderName, HeaderValue), ConfigError> {
         let name = HeaderName::try_from(name).map_err(|_| bad("a name is invalid"))?;
         // The text is a secret, so the error doesn't show it.
-        let mut value =
-            HeaderValue::try_from(value).map_err(|_| bad("a value has characters that no header may have"))?;
+        let mut value = HeaderValue::try_from(value)
+            .map_err(|_| bad("a value contains characters that are invalid in a header"))?;
         value.set_sensitive(true);
         Ok((name, value))
     };
@@ -83,18 +132,53 @@ mod tests {
         for (text, name) in [
             ("endpoint = \"collector:4318\"", "telemetry.endpoint"),
             ("endpoint = \"grpc://collector\"", "telemetry.endpoint"),
-            ("endpoint = \"http://collector/v1/traces\"", "leave it"),
-            ("endpoint = \"http://collector?x=1\"", "leave it"),
+            ("endpoint = \"http://collector/v1/traces\"", "omit the path"),
+            ("endpoint = \"http://collector?x=1\"", "omit the path"),
             ("endpoint = \"http://user:secret@collector\"", "telemetry.headers"),
             ("sample = 1.5", "telemetry.sample"),
             ("sample = nan", "telemetry.sample"),
             ("interval = \"1ms\"", "telemetry.interval"),
+            ("signals = []", "telemetry.signals"),
+            ("endpoint = \"http://collector\"\nca_file = \"/ca.pem\"", "telemetry.ca_file"),
+            ("endpoint = \"https://collector\"\nca_file = \"/missing.pem\"", "failed to read /missing.pem"),
             ("headers = { \"a b\" = \"x\" }", "telemetry.headers"),
             ("headers = { a = \"x\\ny\" }", "telemetry.headers"),
         ] {
             let error = resolved(text).expect_err(text);
             assert!(error.contains(name) && !error.contains("secret"), "{text}: {error}");
         }
+    }
+
+    #[test]
+    fn the_signals_and_the_trust_in_clients_are_selected() {
+        let endpoint = "endpoint = \"http://collector\"\n";
+        let config = |more: &str| resolved(&format!("{endpoint}{more}")).expect("valid").expect("it exports");
+        let usual = config("");
+        assert!(usual.signals == Signals::ALL && usual.sampling.trusts_parent());
+        let config = config("signals = [\"traces\"]\ntrust_parent = false");
+        assert_eq!(config.signals, Signals { traces: true, metrics: false, logs: false });
+        assert!(!config.sampling.trusts_parent());
+        let unknown: Result<TelemetrySection, _> = toml::from_str("signals = [\"spans\"]");
+        assert!(unknown.expect_err("it is unknown").to_string().contains("traces"));
+    }
+
+    #[test]
+    fn the_certificates_of_a_file_are_trusted() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("ca.pem");
+        let resolve = |pem: &str| {
+            std::fs::write(&file, pem).expect("it can be written");
+            resolved(&format!("endpoint = \"https://collector\"\nca_file = {file:?}"))
+        };
+        let certificate = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+        let config = resolve(&certificate.repeat(2)).expect("valid").expect("it exports");
+        assert!(matches!(config.roots, RootCerts::Specific(roots) if roots.len() == 2));
+        for (pem, reason) in [("", "no certificate"), ("-----BEGIN CERTIFICATE-----\nAAAA\n", "not valid PEM")] {
+            let error = resolve(pem).expect_err(reason);
+            assert!(error.contains(reason) && error.contains("telemetry.ca_file"), "{error}");
+        }
+        let error = resolve(&"x".repeat(2 << 20)).expect_err("it is too large");
+        assert!(error.contains("larger than 1 MiB"), "{error}");
     }
 
     #[test]

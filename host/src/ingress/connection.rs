@@ -135,11 +135,13 @@ impl Shared {
         }
         let sampling = self.access.sampling();
         let trace = trace::begin(&mut head.headers, sampling);
+        let trace_state = sampling.and_then(|_| trace::state(&head.headers));
         let shows_timing = timing::is_requested(&mut head.headers, self.timing.as_deref(), app.name());
         let (method, version, path) = (head.method.clone(), head.version, head.uri.path_and_query().cloned());
         let path = path.unwrap_or_else(|| PathAndQuery::from_static("/"));
         let is_https = head.uri.scheme() == Some(&Scheme::HTTPS);
-        let line = AccessLine { is_https, ..line_of_gone(app.name(), id, (&method, version), path.path(), trace) };
+        let gone = line_of_gone(app.name(), id, (&method, version), path.path(), trace);
+        let line = AccessLine { is_https, trace_state: trace_state.as_ref(), ..gone };
         let times = PhaseTimes::default();
         let pending = PendingRecord { access: &*self.access, app, line, started, times: &times, streams: false };
         let wants_html = pages::wants_html(&head);
@@ -169,6 +171,7 @@ impl Shared {
                     is_https,
                     version,
                     trace,
+                    trace_state,
                     timing: times.read(),
                 };
                 body.watch(move |end| streamed.complete(end));
@@ -240,7 +243,7 @@ impl Drop for PendingRecord<'_> {
     fn drop(&mut self) {
         if !self.streams {
             let (duration, timing) = (self.started.elapsed(), self.times.read());
-            record(self.access, self.app, AccessLine { duration, timing, ..self.line });
+            record(self.access, self.app, AccessLine { duration, elapsed: duration, timing, ..self.line });
         }
     }
 }
@@ -262,12 +265,14 @@ struct StreamedRecord {
     is_https: bool,
     version: Version,
     trace: RequestTrace,
+    trace_state: Option<HeaderValue>,
     /// Without the time of the body.
     timing: Timing,
 }
 
 impl StreamedRecord {
     fn complete(&self, end: ResponseEnd) {
+        let elapsed = self.started.elapsed();
         let line = AccessLine {
             app: self.app.name(),
             release: self.release,
@@ -276,6 +281,7 @@ impl StreamedRecord {
             path: self.path.path(),
             status: self.status,
             duration: self.duration,
+            elapsed,
             bytes: Some(end.bytes),
             fault: end.fault,
             plugin: self.plugin.as_ref(),
@@ -283,7 +289,8 @@ impl StreamedRecord {
             is_https: self.is_https,
             version: self.version,
             trace: self.trace,
-            timing: self.timing.with(Phase::Reply, self.started.elapsed().saturating_sub(self.duration)),
+            trace_state: self.trace_state.as_ref(),
+            timing: self.timing.with(Phase::Reply, elapsed.saturating_sub(self.duration)),
         };
         record(&*self.access, &self.app, line);
     }
@@ -312,6 +319,7 @@ fn line_of_gone<'a>(
         path,
         status: client_gone(),
         duration: Duration::ZERO,
+        elapsed: Duration::ZERO,
         bytes: None,
         fault: None,
         plugin: None,
@@ -319,6 +327,7 @@ fn line_of_gone<'a>(
         is_https: false,
         version,
         trace,
+        trace_state: None,
         timing: Timing::default(),
     }
 }

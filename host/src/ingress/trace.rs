@@ -19,15 +19,18 @@ pub(super) fn begin(headers: &mut HeaderMap, sampling: Option<Sampling>) -> Requ
             None => headers.remove(STATE),
         };
     }
-    let trace = received.map_or_else(|| TraceId::from_random(rand::random()), |parent| parent.trace);
-    let is_sampled = sampling.is_some_and(|sampling| sampling.records(received.as_ref(), trace));
+    // A client chooses the id of its trace, so the share of traces is taken by an id of the host.
+    let id = TraceId::from_random(rand::random());
+    let trace = received.map_or(id, |parent| parent.trace);
+    let is_sampled = sampling.is_some_and(|sampling| sampling.records(received.as_ref(), id));
+    let trusted = received.filter(|_| sampling.is_none_or(|sampling| sampling.trusts_parent()));
     // The guest's spans must not refer to a span of the host that isn't exported.
     let known = received.filter(|_| !is_sampled).map(|parent| parent.span);
     let span = known.unwrap_or_else(|| SpanId::from_random(rand::random()));
     let passed_on = TraceParent {
         trace,
         span,
-        is_sampled: received.map_or(is_sampled, |parent| parent.is_sampled),
+        is_sampled: trusted.map_or(is_sampled, |parent| parent.is_sampled),
         is_random: received.is_none_or(|parent| parent.is_random),
     };
     if let Ok(value) = HeaderValue::from_bytes(&passed_on.to_bytes()) {
@@ -35,6 +38,11 @@ pub(super) fn begin(headers: &mut HeaderMap, sampling: Option<Sampling>) -> Requ
     }
     let span = known.is_none().then_some(span);
     RequestTrace { trace, span, parent: received.map(|parent| parent.span), is_sampled }
+}
+
+/// Returns the `tracestate` of a request whose trace has begun.
+pub(super) fn state(headers: &HeaderMap) -> Option<HeaderValue> {
+    headers.get(STATE).cloned()
 }
 
 /// Returns the trace context of the client. Several fields are invalid, like a malformed one.
@@ -51,11 +59,15 @@ mod tests {
     const SENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
     fn passed_on(fields: &[(&'static str, &str)], ratio: Option<f64>) -> (RequestTrace, String, Option<String>) {
+        sampled(fields, ratio.map(|ratio| Sampling::new(ratio).expect("it is in range")))
+    }
+
+    fn sampled(fields: &[(&'static str, &str)], sampling: Option<Sampling>) -> (RequestTrace, String, Option<String>) {
         let mut headers = HeaderMap::new();
         for (name, value) in fields {
             headers.append(HeaderName::from_static(name), HeaderValue::from_bytes(value.as_bytes()).expect("a value"));
         }
-        let begun = begin(&mut headers, ratio.map(|ratio| Sampling::new(ratio).expect("it is in range")));
+        let begun = begin(&mut headers, sampling);
         let text = |name: HeaderName| {
             assert!(headers.get_all(&name).iter().count() <= 1, "{headers:?}");
             headers.get(name).map(|value| value.to_str().expect("text").to_owned())
@@ -107,5 +119,18 @@ mod tests {
         assert!(!begun.is_sampled && parent == unsampled);
         let (begun, parent, _) = passed_on(&[], Some(1.0));
         assert!(begun.is_sampled && parent.ends_with("-03"), "{parent}");
+    }
+
+    #[test]
+    fn an_untrusted_client_decides_nothing_about_its_trace() {
+        let unsampled = format!("{}00", &SENT[..53]);
+        let continued = sent();
+        for (field, ratio, is_recorded) in [(SENT, 0.0, false), (unsampled.as_str(), 1.0, true)] {
+            let sampling = Sampling::new(ratio).map(|sampling| sampling.trusting_parent(false));
+            let (begun, parent, _) = sampled(&[("traceparent", field)], sampling);
+            let parent = TraceParent::parse(parent.as_bytes()).expect("it is valid");
+            assert_eq!((begun.is_sampled, parent.is_sampled), (is_recorded, is_recorded), "{field}");
+            assert_eq!((begun.trace, begun.parent), (continued.trace, Some(continued.span)));
+        }
     }
 }

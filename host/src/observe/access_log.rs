@@ -1,6 +1,6 @@
 //! The record of each request to an app. Never stores the records: the log does.
 
-use http::{Method, StatusCode, Version};
+use http::{HeaderValue, Method, StatusCode, Version};
 use isopod_engine::Fault;
 use isopod_policy::{AppName, InstanceId, ReleaseNumber, RequestId, RequestTrace, Sampling, Timing};
 use std::time::Duration;
@@ -27,6 +27,8 @@ pub(crate) struct AccessLine<'a> {
     pub(crate) status: StatusCode,
     /// From the request's head to the response's head.
     pub(crate) duration: Duration,
+    /// From the request's head to the end of a streamed response, otherwise the same as `duration`.
+    pub(crate) elapsed: Duration,
     /// The length of the response's body: the sent bytes of a streamed body or of a large file,
     /// otherwise the announced length.
     pub(crate) bytes: Option<u64>,
@@ -39,6 +41,8 @@ pub(crate) struct AccessLine<'a> {
     pub(crate) is_https: bool,
     pub(crate) version: Version,
     pub(crate) trace: RequestTrace,
+    /// The `tracestate` of the trace, if traces are exported.
+    pub(crate) trace_state: Option<&'a HeaderValue>,
     /// The time of each phase.
     pub(crate) timing: Timing,
 }

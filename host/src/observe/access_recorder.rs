@@ -17,6 +17,7 @@ use crate::observe::limits;
 pub(crate) struct AccessRecorder {
     logs: Logs,
     metrics: Metrics,
+    /// Decides which traces are recorded.
     telemetry: Option<Telemetry>,
 }
 
@@ -51,15 +52,15 @@ impl AccessRecorder {
         }
         cached.metrics.request(line.status, line.duration);
         cached.log.request(line);
-        if let Some(telemetry) = &self.telemetry {
-            telemetry.request(line);
+        if let Some(export) = cached.log.export() {
+            export.request(line);
         }
     }
 }
 
 impl AccessLog for AccessRecorder {
     fn sampling(&self) -> Option<Sampling> {
-        self.telemetry.as_ref().map(Telemetry::sampling)
+        self.telemetry.as_ref().and_then(Telemetry::sampling)
     }
 
     fn request(&self, line: AccessLine<'_>) {

@@ -141,9 +141,13 @@ pub(crate) const LOG_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// The shortest interval between two log lines about disk errors. Further lines are left out.
 pub(crate) const DISK_ERROR_LOG_INTERVAL: Duration = Duration::from_secs(30);
 
-/// Spans that wait for the exporter of telemetry. Further spans are dropped and counted: no request
-/// waits for a collector.
+/// Spans that wait for the exporter of telemetry, all apps together. Further spans are dropped and
+/// counted: no request waits for a collector.
 pub(crate) const TELEMETRY_SPANS_QUEUED: usize = 2_048;
+
+/// Spans of one app that wait for the exporter of telemetry. Further spans are dropped and counted,
+/// so that one app's failures don't displace the spans of other apps.
+pub(crate) const TELEMETRY_SPANS_QUEUED_PER_APP: usize = 512;
 
 /// Lines of logs that wait for the exporter of telemetry, all apps together. Further lines are
 /// dropped from the export and counted.
@@ -153,13 +157,33 @@ pub(crate) const TELEMETRY_LINES_QUEUED: usize = 2_048;
 /// the export and counted, so that one app's flood doesn't displace the lines of other apps.
 pub(crate) const TELEMETRY_LINES_QUEUED_PER_APP: usize = 512;
 
+/// Bytes of the lines that wait for the exporter of telemetry, all apps together. Further lines are
+/// dropped from the export and counted.
+pub(crate) const TELEMETRY_LINE_BYTES_QUEUED: usize = 8 << 20;
+
+/// Bytes of the lines of one app's log that wait for the exporter of telemetry. Further lines are
+/// dropped from the export and counted.
+pub(crate) const TELEMETRY_LINE_BYTES_QUEUED_PER_APP: usize = 1 << 20;
+
 /// Spans, or lines of logs, in one request to a collector. The rest is sent in the next request.
 pub(crate) const TELEMETRY_BATCH: usize = 512;
+
+/// Bytes of lines at which a request to a collector is sent. Collectors refuse requests above a
+/// limit of their own, which is 20 MiB by default.
+pub(crate) const TELEMETRY_BATCH_BYTES: usize = 4 << 20;
+
+/// Values of metrics in one request to a collector. The rest is sent in further requests, which
+/// keeps a request below a collector's limit.
+pub(crate) const TELEMETRY_POINTS: usize = 5_000;
+
+/// Removed series of metrics whose start is remembered, in case that they return, as those of a
+/// thawed app do. Beyond it, all are forgotten: a series that returns then restarts.
+pub(crate) const TELEMETRY_SERIES_REMEMBERED: usize = 50_000;
 
 /// How long the exporter gathers spans and lines before it sends them.
 pub(crate) const TELEMETRY_GATHERING_TIME: Duration = Duration::from_secs(1);
 
-/// Timeout of one request to a collector. Then it has failed.
+/// Timeout of one export request; a timeout counts as a failed attempt.
 pub(crate) const TELEMETRY_REQUEST_TIME: Duration = Duration::from_secs(10);
 
 /// Attempts to send a batch. Then it is dropped and counted.
@@ -168,14 +192,33 @@ pub(crate) const TELEMETRY_ATTEMPTS: u32 = 3;
 /// The pause before the second attempt to send a batch; twice as long before the third.
 pub(crate) const TELEMETRY_RETRY_PAUSE: Duration = Duration::from_secs(1);
 
+/// The longest pause before an attempt that a collector requests with `Retry-After`. A longer one
+/// is shortened: meanwhile the queue fills, and further telemetry is dropped.
+pub(crate) const TELEMETRY_RETRY_AFTER_MAX: Duration = Duration::from_secs(30);
+
+/// The shortest interval between two log lines about failed exports of a signal. Further failures
+/// are only counted.
+pub(crate) const TELEMETRY_REPORT_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Timeout of the last export when the host stops. What isn't sent by then is dropped and counted.
+pub(crate) const TELEMETRY_STOP_TIME: Duration = Duration::from_secs(3);
+
 /// Bytes of a collector's response that are read. The connection is closed if there are more.
 pub(crate) const TELEMETRY_RESPONSE_BYTES: u64 = 64 * 1024;
+
+/// Bytes of a collector's message that the host's log shows. The rest is cut off.
+pub(crate) const TELEMETRY_MESSAGE_BYTES: usize = 256;
 
 /// Headers of each request to a collector in the host's settings. More are refused at the start.
 pub(crate) const TELEMETRY_HEADERS_MAX: usize = 32;
 
-/// The share of new traces that is recorded, unless configured. Other requests are recorded only if
-/// they fail.
+/// Bytes of the file of trusted certificates. A larger file is refused at the start.
+pub(crate) const TELEMETRY_CA_BYTES: u64 = 1 << 20;
+
+/// Bytes of an unknown method in a span. The rest is cut off.
+pub(crate) const TELEMETRY_METHOD_BYTES: usize = 64;
+
+/// Default sampling ratio of new traces. Other requests are recorded only if they fail.
 pub(crate) const TELEMETRY_SAMPLE: f64 = 0.01;
 
 /// The interval at which metrics are exported, unless configured.

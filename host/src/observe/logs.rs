@@ -118,7 +118,7 @@ impl Logs {
         let mut apps = self.0.apps.lock().unwrap_or_else(PoisonError::into_inner);
         let log = apps.entry(app.clone()).or_insert_with(|| {
             let Shared { queue, wake, gaps, totals, telemetry, .. } = &*self.0;
-            let export = telemetry.as_ref().map(Telemetry::app_lines);
+            let export = telemetry.as_ref().map(Telemetry::app);
             let (wake, gaps, totals) = (Arc::clone(wake), Arc::clone(gaps), Arc::clone(totals));
             Arc::new(AppLog::new(app.clone(), queue.clone(), wake, gaps, totals, export))
         });
@@ -451,6 +451,7 @@ mod tests {
             path: "/",
             status: http::StatusCode::OK,
             duration: Duration::ZERO,
+            elapsed: Duration::ZERO,
             bytes: None,
             fault: None,
             plugin: None,
@@ -463,6 +464,7 @@ mod tests {
                 parent: None,
                 is_sampled: false,
             },
+            trace_state: None,
             timing: isopod_policy::Timing::default(),
         };
         // At least twice the rate limit of any two seconds that the loop may touch.

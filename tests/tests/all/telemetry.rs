@@ -2,16 +2,30 @@
 //! collector that fails costs no request.
 
 use isopod_tests::{
-    Ask, Bundle, Collector, Host, Shown, collector::ExportedSpan, guest, outbox::outbox, program, upstream::Then,
+    Ask, Bundle, Collector, Host, Shown,
+    collector::{ExportedSpan, is_of, rejecting, status},
+    guest,
+    outbox::outbox,
+    program,
+    upstream::Then,
     wait_for,
 };
 use serde_json::json;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const SPAN: &str = "00f067aa0ba902b7";
 
-fn accepted() -> Then {
-    Then::Send(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n".to_vec())
+/// Settings of a collector that requires a token, which the host must never show.
+const WITH_TOKEN: &str = "sample = 1.0\nheaders = { authorization = \"Bearer key\" }";
+
+/// Sends a request to `hello`, and returns its id.
+fn request(host: &Host) -> String {
+    host.get("hello", "/").expect(200).header("x-request-id").expect("each response has an id").to_owned()
+}
+
+fn dropped(host: &Host, signal: &str) -> f64 {
+    host.metric(&format!("isopod_telemetry_dropped_total{{signal=\"{signal}\"}}"))
 }
 
 /// Waits for the span of a request.
@@ -24,7 +38,7 @@ fn span_of(collector: &Collector, request_id: &str) -> ExportedSpan {
 #[test]
 fn a_recorded_request_has_a_span_by_the_semantic_conventions() {
     let collector = Collector::start();
-    let host = Host::start_with("", &collector.settings("sample = 1.0\nheaders = { authorization = \"Bearer key\" }"));
+    let host = Host::start_with("", &collector.settings(WITH_TOKEN));
     host.deploy("probe-flat", Bundle::component(guest("probe-flat")));
     let answer = host.get("probe-flat", "/show?secret=1").expect(200);
     let span = span_of(&collector, answer.header("x-request-id").expect("each response has an id"));
@@ -60,13 +74,29 @@ fn the_sender_of_a_request_decides_whether_its_trace_is_recorded() {
     let host = Host::start_with("", &collector.settings("sample = 1.0"));
     host.deploy("hello", Bundle::component(guest("hello")));
     let send = |flags: &str| {
-        let answer = host.app("hello", Ask::get("/").header("traceparent", format!("00-{TRACE}-{SPAN}-{flags}")));
+        let ask = Ask::get("/").header("traceparent", format!("00-{TRACE}-{SPAN}-{flags}"));
+        let answer = host.app("hello", ask.header("tracestate", "rojo=1"));
         answer.expect(200).header("x-request-id").expect("each response has an id").to_owned()
     };
     let (unrecorded, recorded) = (send("00"), send("01"));
     let span = span_of(&collector, &recorded);
     assert_eq!((span.trace_id.as_str(), span.parent_span_id.as_str()), (TRACE, SPAN));
+    assert_eq!(span.trace_state, "rojo=1");
     assert!(!collector.spans().iter().any(|span| span.attributes["faas.invocation_id"] == unrecorded));
+}
+
+#[test]
+fn an_untrusted_client_does_not_decide_whether_its_trace_is_recorded() {
+    let collector = Collector::start();
+    let host = Host::start_with("", &collector.settings("sample = 0.0\ntrust_parent = false"));
+    host.deploy("probe-flat", Bundle::component(guest("probe-flat")));
+    let ask = Ask::get("/show").header("traceparent", format!("00-{TRACE}-{SPAN}-01"));
+    let answer = host.app("probe-flat", ask).expect(200);
+    let (shown, unrecorded) = (Shown::read(&answer.text()), format!("00-{TRACE}-{SPAN}-00"));
+    assert_eq!(shown.header("traceparent"), Some(unrecorded.as_str()));
+    let failed = host.get("probe-flat", "/panic").expect(502);
+    span_of(&collector, failed.header("x-request-id").expect("each response has an id"));
+    assert_eq!(collector.spans().len(), 1, "the client's request isn't recorded");
 }
 
 #[test]
@@ -120,12 +150,35 @@ fn exported_metrics_have_the_values_that_a_scraper_reads() {
 }
 
 #[test]
+fn the_series_of_a_destroyed_app_end() {
+    let collector = Collector::start();
+    let host = Host::start_with("", &collector.settings(""));
+    host.deploy("hello", Bundle::component(guest("hello")));
+    request(&host);
+    let labels = [("app", "hello"), ("class", "2xx")];
+    wait_for("the counter", || (collector.metric("isopod_requests", &labels) == Some(1.0)).then_some(()));
+    host.api(Ask::new("DELETE", "/v1/apps/hello")).expect(204);
+    wait_for("the end of the series", || collector.has_ended("isopod_requests", &labels).then_some(()));
+}
+
+#[test]
+fn only_the_selected_signals_are_exported() {
+    let collector = Collector::start();
+    let host = Host::start_with("", &collector.settings("sample = 1.0\nsignals = [\"traces\"]"));
+    host.deploy("hello", Bundle::component(guest("hello")));
+    // The exporter gathers spans for a second, which is the interval of metrics.
+    while collector.requests_of("traces") < 3 {
+        span_of(&collector, &request(&host));
+    }
+    assert!(collector.requests().iter().all(|request| is_of(request, "traces")), "{:?}", collector.requests());
+}
+
+#[test]
 fn a_collector_that_fails_or_hangs_delays_no_request() {
-    let refusing = || Then::Send(b"HTTP/1.1 500 Internal Server Error\r\ncontent-length: 0\r\n\r\n".to_vec());
     let hanging = || Then::SendAndStall(Vec::new());
-    for (answer, what) in [(refusing as fn() -> Then, "refuses"), (hanging as fn() -> Then, "hangs")] {
+    for (answer, what) in [((|| status(500)) as fn() -> Then, "refuses"), (hanging as fn() -> Then, "hangs")] {
         let collector = Collector::answering(move |_| answer());
-        let mut host = Host::start_with("", &collector.settings("sample = 1.0"));
+        let mut host = Host::start_with("", &collector.settings(WITH_TOKEN));
         host.create("outbox", "production");
         host.deploy("outbox", outbox("outbox", "", ""));
         wait_for("a request to the collector", || (!collector.requests().is_empty()).then_some(()));
@@ -137,21 +190,108 @@ fn a_collector_that_fails_or_hangs_delays_no_request() {
             wire.answer().expect("it is answered").expect(200);
         }
         wait_for(&format!("dropped spans, while the collector {what}"), || {
-            (host.metric("isopod_telemetry_dropped_total{signal=\"traces\"}") > 0.0).then_some(())
+            (dropped(&host, "traces") > 0.0).then_some(())
         });
-        let is_reported = || host.said().contains("the telemetry collector accepts no data").then_some(());
-        wait_for(&format!("the report that the collector {what}"), is_reported);
+        if what == "refuses" {
+            let is_reported = || host.said().contains("telemetry export failed").then_some(());
+            wait_for("the report that the collector refuses", is_reported);
+        }
         host.stop();
+        let said = host.said();
+        // A hanging collector delays the stop by less than the host waits for its services.
+        assert!(!said.contains("timed out sending the last telemetry") && !said.contains("Bearer"), "{said}");
     }
 }
 
 #[test]
+fn a_collector_without_a_signal_is_reported_once() {
+    let answer = |request: &_| status(if is_of(request, "logs") { 404 } else { 200 });
+    let collector = Collector::answering(answer);
+    let host = Host::start_with("", &collector.settings(WITH_TOKEN));
+    host.deploy("greedy", Bundle::component(guest("greedy")));
+    for round in 1..=3 {
+        let answer = host.get("greedy", "/log-line?text=hello").expect(200);
+        span_of(&collector, answer.header("x-request-id").expect("each response has an id"));
+        wait_for("the refused lines", || (collector.requests_of("logs") >= round).then_some(()));
+    }
+    wait_for("the dropped lines", || (dropped(&host, "logs") >= 3.0).then_some(()));
+    let said = host.said();
+    assert_eq!((said.matches("telemetry export failed").count(), dropped(&host, "traces")), (1, 0.0), "{said}");
+    assert!(!said.contains("telemetry export recovered") && !said.contains("Bearer"), "{said}");
+}
+
+#[test]
+fn a_permanent_refusal_is_not_retried() {
+    let collector = Collector::answering(|request| status(if is_of(request, "traces") { 413 } else { 200 }));
+    let host = Host::start_with("", &collector.settings(WITH_TOKEN));
+    host.deploy("hello", Bundle::component(guest("hello")));
+    request(&host);
+    wait_for("the dropped span", || (dropped(&host, "traces") == 1.0).then_some(()));
+    wait_for("the report", || host.said().contains("HTTP status 413").then_some(()));
+    assert!(collector.requests_of("traces") == 1 && !host.said().contains("Bearer"), "{}", host.said());
+}
+
+#[test]
+fn a_temporary_failure_that_a_retry_passes_is_not_reported() {
+    let requests = AtomicUsize::new(0);
+    let collector = Collector::answering(move |request| {
+        let is_first = is_of(request, "traces") && requests.fetch_add(1, Ordering::Relaxed) == 0;
+        status(if is_first { 503 } else { 200 })
+    });
+    let host = Host::start_with("", &collector.settings(WITH_TOKEN));
+    host.deploy("hello", Bundle::component(guest("hello")));
+    let id = request(&host);
+    let is_sent_again = || {
+        let spans = collector.spans();
+        spans.iter().filter(|span| span.attributes["faas.invocation_id"] == id).nth(1).map(drop)
+    };
+    wait_for("the second attempt", is_sent_again);
+    // The next span shows that the second attempt was accepted.
+    span_of(&collector, &request(&host));
+    assert_eq!((dropped(&host, "traces"), collector.requests_of("traces")), (0.0, 3));
+    assert!(!host.said().contains("telemetry export"), "{}", host.said());
+}
+
+#[test]
+fn the_spans_that_a_collector_rejects_are_counted() {
+    let rejected = || rejecting(1, "the span is\ntoo old");
+    let collector =
+        Collector::answering(move |request| if is_of(request, "traces") { rejected() } else { status(200) });
+    let host = Host::start_with("", &collector.settings(WITH_TOKEN));
+    host.deploy("hello", Bundle::component(guest("hello")));
+    for round in 1..=2 {
+        request(&host);
+        wait_for("the rejected span", || (dropped(&host, "traces") >= f64::from(round)).then_some(()));
+    }
+    let said = host.said();
+    assert_eq!(said.matches("rejected a part of the data").count(), 1, "{said}");
+    assert!(said.contains("the span is\\ntoo old") && !said.contains("Bearer"), "{said}");
+}
+
+#[test]
+fn a_panic_of_the_exporter_is_reported_when_it_occurs() {
+    let collector = Collector::start();
+    let host = Host::start_with("telemetry-export=panic", &collector.settings("sample = 1.0"));
+    wait_for("the report", || host.said().contains("the telemetry exporter panicked").then_some(()));
+    host.deploy("hello", Bundle::component(guest("hello")));
+    request(&host);
+    wait_for("the dropped span", || (dropped(&host, "traces") == 1.0).then_some(()));
+}
+
+#[test]
+fn headers_without_encryption_are_reported_at_the_start() {
+    let settings = "[telemetry]\nendpoint = \"http://192.0.2.1:4318\"\nheaders = { authorization = \"Bearer key\" }\n";
+    let host = Host::start_with("", settings);
+    wait_for("the warning", || host.said().contains("telemetry.headers are sent unencrypted").then_some(()));
+    assert!(!host.said().contains("Bearer"), "{}", host.said());
+}
+
+#[test]
 fn the_last_spans_are_sent_before_the_host_stops() {
-    let collector = Collector::answering(|_| accepted());
+    let collector = Collector::start();
     let mut host = Host::start_with("", &collector.settings("sample = 1.0"));
     host.deploy("hello", Bundle::component(guest("hello")));
-    let answer = host.get("hello", "/").expect(200);
-    let id = answer.header("x-request-id").expect("each response has an id").to_owned();
+    let id = request(&host);
     host.stop();
     assert!(collector.spans().iter().any(|span| span.attributes["faas.invocation_id"] == id));
 }
@@ -161,6 +301,8 @@ fn invalid_settings_of_telemetry_are_refused_by_name() {
     for (text, words) in [
         ("[telemetry]\nendpoint = \"collector:4318\"\n", "telemetry.endpoint"),
         ("[telemetry]\nsample = 2.0\n", "telemetry.sample"),
+        ("[telemetry]\nsignals = []\n", "telemetry.signals"),
+        ("[telemetry]\nsignals = [\"spans\"]\n", "spans"),
         ("[telemetry]\nendpont = \"http://collector\"\n", "endpont"),
     ] {
         program::refuses_settings(text, words);

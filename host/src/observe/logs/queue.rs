@@ -15,7 +15,7 @@ use jiff::Timestamp;
 use tokio::sync::{broadcast, oneshot};
 
 use super::{Cursor, LogLine, request::Request, wake::Wake};
-use crate::observe::{access_log::AccessLine, limits, telemetry::AppLines};
+use crate::observe::{access_log::AccessLine, limits, telemetry::AppExport};
 
 /// The sender of one app's log, limited to a share of the queue.
 pub(crate) struct AppLog {
@@ -38,8 +38,9 @@ pub(crate) struct AppLog {
     totals: Arc<Totals>,
     requests: Rate,
     forgotten: AtomicBool,
-    /// Exports the lines, except those about requests, which are exported as spans.
-    export: Option<AppLines>,
+    /// Exports the lines and the spans. Lines about requests are not exported: spans have the same
+    /// facts.
+    export: Option<AppExport>,
 }
 
 /// The lines of all apps.
@@ -92,7 +93,7 @@ impl AppLog {
         wake: Arc<Wake>,
         gaps: Arc<Gaps>,
         totals: Arc<Totals>,
-        export: Option<AppLines>,
+        export: Option<AppExport>,
     ) -> Self {
         Self {
             app,
@@ -119,7 +120,7 @@ impl AppLog {
     /// Enqueues a line. Never blocks: if the queue is full, the line is dropped and counted.
     pub(crate) fn write(self: &Arc<Self>, line: LogLine) {
         if let Some(export) = self.export.as_ref().filter(|_| !self.is_forgotten()) {
-            export.send(|| line.exported());
+            export.line(line.message.len(), || line.exported());
         }
         let bytes = line.message.len();
         self.send(bytes, || Message::Line(Arc::clone(self), Box::new(line)));
@@ -133,6 +134,11 @@ impl AppLog {
         } else {
             self.leave_out(&self.unlisted);
         }
+    }
+
+    /// Returns the export of the app's spans, if telemetry is exported.
+    pub(crate) fn export(&self) -> Option<&AppExport> {
+        self.export.as_ref()
     }
 
     /// Returns whether the app is destroyed. Later lines are discarded.

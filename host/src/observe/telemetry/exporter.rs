@@ -1,18 +1,19 @@
-//! The thread that sends telemetry to the collector: gathers batches, retries, and reports that the
-//! collector fails. Only this thread waits for the collector.
+//! The thread that sends telemetry to the collector: gathers batches, reads the metrics at each
+//! interval, and counts what isn't delivered. Never retries.
 
 use super::{
-    collector::{Collector, Refusal},
-    config::Config,
+    batch::Batch,
+    collector::Refusal,
+    config::{Config, Signal},
+    delivery::Delivery,
     families::{self, Period},
-    queue::{Item, Place, Telemetry},
+    queue::{Item, Telemetry},
     record::{self, ExportedLine},
+    series::{self, Series},
     span::{self, RequestSpan, nanoseconds},
 };
-use crate::observe::limits;
+use crate::{failpoint, observe::limits};
 use jiff::Timestamp;
-use prometheus_client::metrics::counter::Counter;
-use prost::Message;
 use std::{
     sync::mpsc::{Receiver, RecvTimeoutError},
     time::{Duration, Instant},
@@ -23,52 +24,55 @@ pub(crate) type MetricsText = Box<dyn Fn() -> String + Send>;
 
 /// The state of the thread.
 pub(super) struct Exporter {
-    collector: Collector,
+    delivery: Delivery,
     telemetry: Telemetry,
     metrics: MetricsText,
     interval: Duration,
-    started: Timestamp,
-    spans: Vec<RequestSpan>,
-    lines: Vec<(Box<ExportedLine>, [Place; 2])>,
-    /// Whether the last request failed, so that a failure is reported once.
-    is_failing: bool,
+    series: Series,
+    spans: Batch<Box<RequestSpan>>,
+    lines: Batch<Box<ExportedLine>>,
+}
+
+/// Reports a panic of the thread when it occurs: from then on, telemetry is dropped.
+struct PanicReport;
+
+impl Drop for PanicReport {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            tracing::error!("the telemetry exporter panicked; telemetry is dropped until the host is restarted");
+        }
+    }
 }
 
 impl Exporter {
     pub(super) fn new(config: Config, telemetry: Telemetry, metrics: MetricsText) -> Self {
         Self {
             interval: config.interval,
-            collector: Collector::new(config),
+            delivery: Delivery::new(config, telemetry.clone()),
             telemetry,
             metrics,
-            started: Timestamp::now(),
-            spans: Vec::new(),
-            lines: Vec::new(),
-            is_failing: false,
+            series: Series::since(nanoseconds(Timestamp::now())),
+            spans: Batch::default(),
+            lines: Batch::default(),
         }
     }
 
     /// Exports until the stop.
     pub(super) fn run(mut self, queue: &Receiver<Item>) {
+        let _report = PanicReport;
         let mut metrics_due = Instant::now() + self.interval;
         let mut batch_due = Instant::now() + limits::TELEMETRY_GATHERING_TIME;
         loop {
+            failpoint::here("telemetry-export");
             let due = metrics_due.min(batch_due);
-            let is_full = match queue.recv_timeout(due.saturating_duration_since(Instant::now())) {
-                Ok(Item::Span(span, place)) => {
-                    drop(place);
-                    self.spans.push(*span);
-                    self.spans.len() >= limits::TELEMETRY_BATCH
-                }
-                Ok(Item::Line(line, places)) => {
-                    self.lines.push((line, places));
-                    self.lines.len() >= limits::TELEMETRY_BATCH
-                }
-                Err(RecvTimeoutError::Timeout) => false,
+            match queue.recv_timeout(due.saturating_duration_since(Instant::now())) {
+                Ok(Item::Span(span, permits)) => self.spans.add(span, permits),
+                Ok(Item::Line(line, permits)) => self.lines.add(line, permits),
+                Err(RecvTimeoutError::Timeout) => {}
                 Ok(Item::Stop) | Err(RecvTimeoutError::Disconnected) => break,
-            };
+            }
             let now = Instant::now();
-            if is_full || now >= batch_due {
+            if now >= batch_due || self.spans.is_full() || self.lines.is_full() {
                 self.send_batches();
                 batch_due = Instant::now() + limits::TELEMETRY_GATHERING_TIME;
             }
@@ -82,47 +86,43 @@ impl Exporter {
     }
 
     fn send_batches(&mut self) {
-        let counters = self.telemetry.counters().clone();
-        let spans = std::mem::take(&mut self.spans);
+        let (spans, permits) = self.spans.take();
         if !spans.is_empty() {
-            self.send("v1/traces", &span::traces(&spans), spans.len(), &counters.spans_dropped);
+            let (number, data) = (spans.len() as u64, span::traces(spans));
+            let lost = self.delivery.send(Signal::Traces, data).map_or(number, |rejected| rejected.min(number));
+            self.telemetry.counters().spans_dropped.inc_by(lost);
+            drop(permits);
         }
-        let lines = std::mem::take(&mut self.lines);
+        let (lines, permits) = self.lines.take();
         if !lines.is_empty() {
-            let logs = record::logs(lines.iter().map(|(line, _)| &**line));
-            self.send("v1/logs", &logs, lines.len(), &counters.lines_dropped);
+            let (number, data) = (lines.len() as u64, record::logs(lines));
+            let lost = self.delivery.send(Signal::Logs, data).map_or(number, |rejected| rejected.min(number));
+            self.telemetry.counters().lines_dropped.inc_by(lost);
+            drop(permits);
         }
     }
 
     /// Metrics that the collector doesn't accept aren't lost: the next export includes them.
     fn send_metrics(&mut self) {
-        let period = Period { start: nanoseconds(self.started), now: nanoseconds(Timestamp::now()) };
-        let data = families::metrics(&(self.metrics)(), period);
-        let failed = self.telemetry.counters().metrics_failed.clone();
-        self.send("v1/metrics", &data, 1, &failed);
-    }
-
-    /// Sends data, and counts `items` as dropped if the collector doesn't accept it.
-    fn send(&mut self, path: &str, data: &impl Message, items: usize, dropped: &Counter) {
-        for attempt in 1.. {
-            let refusal = match self.collector.send(path, data) {
-                Ok(()) => {
-                    if std::mem::take(&mut self.is_failing) {
-                        tracing::info!("the telemetry collector accepts data again");
-                    }
-                    return;
-                }
-                Err(refusal) => refusal,
-            };
-            if !std::mem::replace(&mut self.is_failing, true) {
-                tracing::warn!(%refusal, path, "the telemetry collector accepts no data; it is dropped and counted");
-            }
-            let may_retry = matches!(refusal, Refusal::Temporary(_)) && attempt < limits::TELEMETRY_ATTEMPTS;
-            if !may_retry || self.telemetry.is_stopping() {
-                break;
-            }
-            std::thread::park_timeout(limits::TELEMETRY_RETRY_PAUSE * attempt);
+        if !self.telemetry.signals().metrics {
+            return;
         }
-        dropped.inc_by(items as u64);
+        let now = nanoseconds(Timestamp::now());
+        let data = families::metrics(&(self.metrics)(), Period { start: self.series.started(), now });
+        let mut is_accepted = true;
+        for request in series::requests(self.series.follow(data, now)) {
+            match self.delivery.send(Signal::Metrics, request) {
+                Ok(rejected) => is_accepted &= rejected == 0,
+                Err(Refusal::Permanent { .. }) => is_accepted = false,
+                // The other requests would fail as well, and delay spans and lines.
+                Err(Refusal::Temporary { .. }) => {
+                    is_accepted = false;
+                    break;
+                }
+            }
+        }
+        if !is_accepted {
+            self.telemetry.counters().metrics_failed.inc();
+        }
     }
 }

@@ -27,7 +27,7 @@ pub(crate) struct ExportedLine {
 }
 
 impl ExportedLine {
-    fn to_otlp(&self) -> LogRecord {
+    fn into_otlp(self) -> LogRecord {
         let mut attributes = vec![text("isopod.stream", self.stream)];
         if matches!(self.stream, "stdout" | "stderr") {
             attributes.push(text("log.iostream", self.stream));
@@ -37,8 +37,8 @@ impl ExportedLine {
             time_unix_nano: nanoseconds(self.time),
             observed_time_unix_nano: nanoseconds(self.time),
             severity_number: severity(self.level.as_deref()).into(),
-            severity_text: self.level.clone().unwrap_or_default(),
-            body: Some(AnyValue { value: Some(Value::StringValue(self.message.clone())) }),
+            severity_text: self.level.unwrap_or_default(),
+            body: Some(AnyValue { value: Some(Value::StringValue(self.message)) }),
             attributes,
             trace_id: self.trace.map(|parent| parent.trace.get().to_be_bytes().to_vec()).unwrap_or_default(),
             span_id: self.trace.map(|parent| parent.span.get().to_be_bytes().to_vec()).unwrap_or_default(),
@@ -48,12 +48,22 @@ impl ExportedLine {
     }
 }
 
+#[cfg(test)]
+impl ExportedLine {
+    /// Returns a line of a guest's output.
+    pub(super) fn of(app: AppName, message: String) -> Self {
+        let (release, instance, level, request_id, trace) = (None, None, None, None, None);
+        let time = Timestamp::UNIX_EPOCH;
+        Self { time, app, release, instance, stream: "stdout", level, request_id, trace, message }
+    }
+}
+
 /// Returns the lines as the body of a request to a collector, grouped by their origin.
-pub(super) fn logs<'a>(lines: impl IntoIterator<Item = &'a ExportedLine>) -> LogsData {
+pub(super) fn logs(lines: impl IntoIterator<Item = Box<ExportedLine>>) -> LogsData {
     let mut origins: BTreeMap<Origin, Vec<LogRecord>> = BTreeMap::new();
     for line in lines {
         let origin = Origin { app: line.app.clone(), release: line.release, instance: line.instance.clone() };
-        origins.entry(origin).or_default().push(line.to_otlp());
+        origins.entry(origin).or_default().push(line.into_otlp());
     }
     let resource_logs = origins.into_iter().map(|(origin, log_records)| ResourceLogs {
         resource: Some(origin.resource()),
