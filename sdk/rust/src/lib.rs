@@ -58,10 +58,6 @@ pub mod time;
 #[cfg(not(target_family = "wasm"))]
 mod native;
 #[cfg(not(target_family = "wasm"))]
-mod native_counters;
-#[cfg(not(target_family = "wasm"))]
-mod native_queue;
-#[cfg(not(target_family = "wasm"))]
 pub mod testing;
 #[cfg(target_family = "wasm")]
 mod wasm;

@@ -1,7 +1,12 @@
 //! The platform of native builds: a simulated host in memory for each thread, so that concurrent
 //! tests are isolated from each other. Never performs I/O. `testing` configures it.
 
-use std::cell::RefCell;
+mod counters;
+mod emit;
+mod log_line;
+mod queue;
+mod world;
+
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
@@ -11,63 +16,24 @@ use std::time::{Duration, SystemTime};
 use crate::http::{Headers, Request, Response};
 use crate::kv::Page;
 use crate::logging::Level;
-use crate::native_counters::Counters;
-pub(crate) use crate::native_counters::take_tokens;
-use crate::native_queue::Queue;
-pub(crate) use crate::native_queue::{ask, emit};
 use crate::plugin::assets::Asset;
-use crate::testing::LogLine;
+use crate::plugin::counters::{Rate, Taken};
 use crate::{Error, Result};
-
-pub(crate) type Buckets = BTreeMap<String, BTreeMap<String, Vec<u8>>>;
-pub(crate) type Server = std::rc::Rc<dyn Fn(Request) -> Result<Response>>;
+pub(crate) use emit::{ask, emit};
+pub use log_line::LogLine;
+pub use queue::DeadLetter;
+pub(crate) use world::{Crash, World, step, with};
 
 /// Does nothing: no host calls a native build.
 pub(crate) fn mark_streaming() {}
 
-/// The state of the simulated host.
-pub(crate) struct World {
-    pub(crate) buckets: Buckets,
-    pub(crate) config: BTreeMap<String, String>,
-    pub(crate) logs: Vec<LogLine>,
-    pub(crate) now: SystemTime,
-    pub(crate) timers: Vec<SystemTime>,
-    pub(crate) server: Option<Server>,
-    pub(crate) keyvalue_granted: bool,
-    pub(crate) assets: BTreeMap<String, Vec<u8>>,
-    pub(crate) queue: Queue,
-    pub(crate) counters: Counters,
-}
-
-impl World {
-    pub(crate) fn new() -> Self {
-        Self {
-            buckets: Buckets::new(),
-            config: BTreeMap::new(),
-            logs: Vec::new(),
-            // A fixed date, so that a test doesn't depend on the day it runs: 2026-01-01T00:00:00Z.
-            now: SystemTime::UNIX_EPOCH + Duration::from_secs(1_767_225_600),
-            timers: Vec::new(),
-            server: None,
-            keyvalue_granted: true,
-            assets: BTreeMap::new(),
-            queue: Queue::new(),
-            counters: Counters::default(),
-        }
-    }
-}
-
-thread_local! {
-    static WORLD: RefCell<World> = RefCell::new(World::new());
-}
-
-/// Reads or changes the state of this thread's host.
-pub(crate) fn with<T>(use_world: impl FnOnce(&mut World) -> T) -> T {
-    WORLD.with_borrow_mut(use_world)
-}
-
 pub(crate) fn now() -> SystemTime {
     with(|world| world.now)
+}
+
+/// Takes tokens from the bucket with a key.
+pub(crate) fn take_tokens(key: &str, tokens: u32, rate: &Rate) -> Result<Taken> {
+    with(|world| world.counters.take(world.now, key, tokens, rate))
 }
 
 pub(crate) fn config_get(name: &str) -> Option<String> {
@@ -92,16 +58,6 @@ pub(crate) fn find_asset(path: &str) -> Option<Asset> {
 #[cfg_attr(not(feature = "log"), allow(dead_code, reason = "only the `log` crate's target calls it"))]
 pub(crate) fn log(level: Level, context: &str, message: &str) {
     with(|world| world.logs.push(LogLine { level, context: context.to_owned(), message: message.to_owned() }));
-}
-
-/// The payload of the unwinding that ends a handler when the simulated host crashes.
-pub(crate) struct Crash;
-
-/// Completes one step of a delivery. Unwinds if the simulated host crashes after it.
-pub(crate) fn step() {
-    if with(|world| world.queue.completes_last_step()) {
-        std::panic::resume_unwind(Box::new(Crash));
-    }
 }
 
 /// Makes the change that conflicts with the next write. During a delivery, makes none, because the

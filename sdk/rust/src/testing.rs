@@ -32,20 +32,9 @@ use std::time::{Duration, SystemTime};
 use crate::http::{IncomingBody, Request, Response};
 pub use crate::logging::Level;
 use crate::native::{self, World};
-pub use crate::native_queue::DeadLetter;
+pub use crate::native::{DeadLetter, LogLine};
 use crate::{Result, logging};
 pub use deliveries::Delivery;
-
-/// A log record of a handler.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LogLine {
-    /// The severity.
-    pub level: Level,
-    /// The target of the `log` crate.
-    pub context: String,
-    /// The message.
-    pub message: String,
-}
 
 /// The simulated host of one test. It belongs to the test's thread; creating another resets the
 /// state.

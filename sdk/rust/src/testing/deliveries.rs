@@ -1,5 +1,5 @@
 //! Delivers events to handlers under test, as the host does: in transactions, with retries and
-//! crashes. Never stores an event; `native_queue` does.
+//! crashes. Never stores an event; `native::queue` does.
 
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};

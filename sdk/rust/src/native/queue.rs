@@ -1,14 +1,15 @@
 //! The event queue of the simulated host: stored events, the transaction of a delivery, and the
 //! step after which the host crashes. Never calls a handler; `testing` does.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
+use crate::Result;
 use crate::events::{Event, EventError, NewEvent, Next, Reply};
-use crate::limits::TEST_EVENT_TIME_AHEAD_MAX;
-use crate::native::{Buckets, World, step, with};
-use crate::{Error, Result};
+
+/// The key-value data, by bucket and key.
+pub(crate) type Buckets = BTreeMap<String, BTreeMap<String, Vec<u8>>>;
 
 /// Replies to the events that handlers send with `events::ask`.
 pub(crate) type Answers = Rc<dyn Fn(NewEvent) -> Result<Option<Reply>>>;
@@ -124,53 +125,58 @@ impl Queue {
         let id = event.id.get_or_insert_with(|| format!("event-{}", self.last_id)).clone();
         (id, event)
     }
-}
 
-impl World {
     /// Stores an event of a sender outside of the app.
-    pub(crate) fn send(&mut self, event: NewEvent) -> String {
-        let (id, event) = self.queue.named(event);
-        self.queue.accept(event, self.now);
+    pub(crate) fn send(&mut self, event: NewEvent, now: SystemTime) -> String {
+        let (id, event) = self.named(event);
+        self.accept(event, now);
         id
     }
 
-    /// Begins a delivery. Returns whether the host crashes immediately.
-    pub(crate) fn begin(&mut self) -> bool {
-        self.queue.transaction = Some(Transaction { before: self.buckets.clone(), emitted: Vec::new() });
-        self.queue.crash_after == Some(0)
+    /// Stores an event of a handler, or buffers it in the delivery in progress.
+    pub(crate) fn emit(&mut self, event: NewEvent, now: SystemTime) -> String {
+        let (id, event) = self.named(event);
+        match &mut self.transaction {
+            Some(transaction) => transaction.emitted.push(event),
+            None => self.commit_events(vec![event], now),
+        }
+        id
     }
 
-    /// Discards the changes of the delivery in progress.
-    pub(crate) fn roll_back(&mut self) {
-        if let Some(transaction) = self.queue.transaction.take() {
-            self.buckets = transaction.before;
-        }
+    /// Begins a delivery with the present data. Returns whether the host crashes immediately.
+    pub(crate) fn begin(&mut self, before: Buckets) -> bool {
+        self.transaction = Some(Transaction { before, emitted: Vec::new() });
+        self.crash_after == Some(0)
+    }
+
+    /// Discards the events of the delivery in progress. Returns the data before it.
+    pub(crate) fn roll_back(&mut self) -> Option<Buckets> {
+        self.transaction.take().map(|transaction| transaction.before)
     }
 
     /// Commits the changes of the delivery in progress. Returns whether the host crashes after it.
-    pub(crate) fn commit(&mut self) -> bool {
-        let crashes = self.queue.completes_last_step();
-        if let Some(transaction) = self.queue.transaction.take() {
-            self.queue.commit_events(transaction.emitted, self.now);
+    pub(crate) fn commit(&mut self, now: SystemTime) -> bool {
+        let crashes = self.completes_last_step();
+        if let Some(transaction) = self.transaction.take() {
+            self.commit_events(transaction.emitted, now);
         }
         crashes
     }
 
     /// Takes the stored event that is due first, and counts the attempt.
-    pub(crate) fn claim(&mut self) -> Option<Queued> {
-        let now = self.now;
-        self.queue.waiting.retain(|queued| queued.expires.is_none_or(|expires| expires > now));
-        let due = self.queue.waiting.iter().enumerate().filter(|(_, queued)| queued.due <= now);
+    pub(crate) fn claim(&mut self, now: SystemTime) -> Option<Queued> {
+        self.waiting.retain(|queued| queued.expires.is_none_or(|expires| expires > now));
+        let due = self.waiting.iter().enumerate().filter(|(_, queued)| queued.due <= now);
         let (index, _) = due.min_by_key(|(_, queued)| queued.due)?;
-        let mut claimed = self.queue.waiting.remove(index);
+        let mut claimed = self.waiting.remove(index);
         claimed.event.attempt += 1;
         Some(claimed)
     }
 
     /// Puts an event back that was not handled, or makes it a dead letter. `failure` is `None` if
     /// the host crashed.
-    pub(crate) fn put_back(&mut self, mut queued: Queued, failure: Option<&EventError>) {
-        let (attempts, first, max) = self.queue.retry;
+    pub(crate) fn put_back(&mut self, mut queued: Queued, failure: Option<&EventError>, now: SystemTime) {
+        let (attempts, first, max) = self.retry;
         let attempt = queued.event.attempt;
         let usual = first.saturating_mul(2_u32.saturating_pow(attempt.saturating_sub(1))).min(max);
         let delay = match failure.map(EventError::next) {
@@ -186,65 +192,18 @@ impl World {
         };
         match delay {
             Some(delay) => {
-                queued.due = self.now + delay;
-                self.queue.waiting.push(queued);
+                queued.due = now + delay;
+                self.waiting.push(queued);
             }
             None => {
                 let error = failure.map_or("the host ended during the last attempt".to_owned(), ToString::to_string);
-                self.queue.dead.push(DeadLetter { event: queued.event, error });
+                self.dead.push(DeadLetter { event: queued.event, error });
             }
         }
     }
 
     /// Returns when the next stored event is due.
     pub(crate) fn next_due(&self) -> Option<SystemTime> {
-        self.queue.waiting.iter().map(|queued| queued.due).min()
+        self.waiting.iter().map(|queued| queued.due).min()
     }
-}
-
-fn check_grant(event: &NewEvent) -> Result<()> {
-    match &event.app {
-        Some(app) if !with(|world| world.queue.granted.contains(app)) => {
-            Err(Error::msg(format!("events to the app `{app}` are not granted; add `[grants] events = [\"{app}\"]`")))
-        }
-        _ => Ok(()),
-    }
-}
-
-/// Refuses the delays and expiries that the host refuses.
-fn check_times(event: &NewEvent) -> Result<()> {
-    let (delay, expiry) = (event.delay, event.expiry);
-    if delay.max(expiry).is_some_and(|time| time > TEST_EVENT_TIME_AHEAD_MAX) {
-        return Err(Error::msg("the delay or the expiry of the event is more than 366 days ahead"));
-    }
-    if delay.is_some() && expiry.is_some() && expiry <= delay {
-        return Err(Error::msg("the event expires before its delay ends"));
-    }
-    Ok(())
-}
-
-pub(crate) fn emit(event: NewEvent) -> Result<String> {
-    check_grant(&event)?;
-    check_times(&event)?;
-    let id = with(|world| {
-        let (id, event) = world.queue.named(event);
-        let now = world.now;
-        match &mut world.queue.transaction {
-            Some(transaction) => transaction.emitted.push(event),
-            None => world.queue.commit_events(vec![event], now),
-        }
-        id
-    });
-    step();
-    Ok(id)
-}
-
-pub(crate) fn ask(event: NewEvent, _: Duration) -> Result<Option<Reply>> {
-    check_grant(&event)?;
-    let Some(answers) = with(|world| world.queue.answers.clone()) else {
-        return Err(Error::msg("this test defines no replies; define them with TestHost::on_ask"));
-    };
-    let reply = answers(event);
-    step();
-    reply
 }

@@ -3,34 +3,34 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
-use crate::native;
 use crate::plugin::counters::{Rate, Taken};
 use crate::{Error, Result};
 
 /// When each bucket is full, by its key.
-pub(crate) type Counters = BTreeMap<String, SystemTime>;
+#[derive(Default)]
+pub(crate) struct Counters(BTreeMap<String, SystemTime>);
 
-/// Takes tokens from the bucket with a key.
-pub(crate) fn take_tokens(key: &str, tokens: u32, rate: &Rate) -> Result<Taken> {
-    if tokens == 0 || tokens > rate.burst || rate.tokens == 0 {
-        return Err(Error::msg(format!("a bucket of {} tokens can't yield {tokens}", rate.burst)));
-    }
-    let token = rate.period / rate.tokens;
-    let fill = token * rate.burst;
-    native::with(|world| {
-        let full_at = world.counters.entry(key.to_owned()).or_insert(world.now);
-        let missing = full_at.duration_since(world.now).unwrap_or(Duration::ZERO).min(fill);
+impl Counters {
+    /// Takes tokens from the bucket with a key.
+    pub(crate) fn take(&mut self, now: SystemTime, key: &str, tokens: u32, rate: &Rate) -> Result<Taken> {
+        if tokens == 0 || tokens > rate.burst || rate.tokens == 0 {
+            return Err(Error::msg(format!("a bucket of {} tokens can't yield {tokens}", rate.burst)));
+        }
+        let token = rate.period / rate.tokens;
+        let fill = token * rate.burst;
+        let full_at = self.0.entry(key.to_owned()).or_insert(now);
+        let missing = full_at.duration_since(now).unwrap_or(Duration::ZERO).min(fill);
         let wanted = missing + token * tokens;
         let is_taken = wanted <= fill;
         let full_after = if is_taken { wanted } else { missing };
-        *full_at = world.now + full_after;
+        *full_at = now + full_after;
         Ok(Taken {
             is_taken,
             remaining: ((fill - full_after).as_nanos() / token.as_nanos().max(1)) as u32,
             retry_after: wanted.saturating_sub(fill),
             full_after,
         })
-    })
+    }
 }
 
 #[cfg(test)]
