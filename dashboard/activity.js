@@ -19,7 +19,7 @@ export function Activity({ app, query }) {
   const last = useRef(null);
   const state = useTopics({ activity: app }, {
     // The page of the newest entries is loaded again, since the stream starts with its next entry.
-    started: newest.reload,
+    started: ({ topic }) => topic === "activity" && newest.reload(),
     activity: (entry, at) => {
       last.current = at.activity;
       setNewer((before) => [entry, ...before].slice(0, ENTRIES_MAX));

@@ -93,7 +93,8 @@ const RETRY_MAX_MS = 10_000;
 
 // Follows an event stream until `stop` is called. Reconnects after a loss, with growing pauses, and
 // continues after the last event that has an id. `onItem` receives the type, the data and the id.
-// `onState` receives "live", "lost" with the problem, or "ended" with the reason.
+// `onState` receives "live", "lost" with the problem, "refused" with the problem, or "ended" with
+// the reason. After the last two it doesn't reconnect.
 export function follow(path, { onItem, onState, lastId = "" }) {
   const abort = new AbortController();
   let id = lastId;
@@ -105,7 +106,6 @@ export function follow(path, { onItem, onState, lastId = "" }) {
       abort.abort();
       onState("ended", JSON.parse(event.data).reason);
     } else if (event.data !== undefined) {
-      pause = RETRY_FIRST_MS;
       onItem(event.type, JSON.parse(event.data), id);
     }
   };
@@ -113,9 +113,11 @@ export function follow(path, { onItem, onState, lastId = "" }) {
   const run = async () => {
     while (!abort.signal.aborted) {
       let problem = new Problem(0, { detail: "the connection ended" });
+      let liveSince = Infinity;
       try {
         const headers = { accept: "text/event-stream", ...(id === "" ? {} : { "last-event-id": id }) };
         const response = await send(path, { headers, signal: abort.signal });
+        liveSince = performance.now();
         onState("live");
         await readEvents(response.body, receive);
       } catch (error) {
@@ -123,8 +125,13 @@ export function follow(path, { onItem, onState, lastId = "" }) {
         problem = error instanceof Problem ? error : problem;
       }
       if (abort.signal.aborted || problem.status === 401) return;
+      if ([400, 403, 404].includes(problem.status)) {
+        onState("refused", problem);
+        return;
+      }
       onState("lost", problem);
-      if ([400, 403, 404].includes(problem.status)) return;
+      // A host that accepts connections and soon loses them is asked less and less often.
+      if (performance.now() - liveSince > RETRY_MAX_MS) pause = RETRY_FIRST_MS;
       await new Promise((resume) => setTimeout(resume, pause));
       pause = Math.min(pause * 2, RETRY_MAX_MS);
     }

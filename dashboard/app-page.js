@@ -1,12 +1,12 @@
 // The page of one app: its state, its actions, and one view at a time.
 
-import { html, useRef, useState } from "./lib.js";
+import { html, useEffect, useRef, useState } from "./lib.js";
 import { call, ofApp } from "./api.js";
 import { rates } from "./counters.js";
 import { NONE, bytes, ms, number, percent, rate } from "./format.js";
 import { useAction, usePoll } from "./hooks.js";
 import { link } from "./route.js";
-import { useTopics } from "./stream.js";
+import { reopen, useTopics } from "./stream.js";
 import { ActionResult, Badge, ConfirmButton, Loading } from "./ui.js";
 import { Activity } from "./activity.js";
 import { Config } from "./config.js";
@@ -38,25 +38,50 @@ const SAMPLES_MAX = 600;
 
 // Returns the samples of an app's metrics since the page was opened, and the state of the stream.
 // `changed` is called when the app may have changed.
-function useSamples(name, shownState, changed) {
+function useSamples(name, changed) {
   const samples = useRef([]);
   const [, setCount] = useState(0);
   const stream = useTopics({ metrics: name, activity: name }, {
-    started: changed,
+    started: ({ topic }) => topic === "activity" && changed(),
+    ended: ({ topic }) => {
+      if (topic !== "metrics") return;
+      samples.current = [];
+      changed();
+    },
     activity: changed,
     metrics: (sample) => {
-      samples.current.push({ at: Date.now() / 1000, ...sample });
+      const at = Date.parse(sample.measured_at) / 1000;
+      const earlier = samples.current[samples.current.length - 1];
+      // The host's clock was set back.
+      if (earlier && at <= earlier.at) samples.current = [];
+      samples.current.push({ at, ...sample });
       if (samples.current.length > SAMPLES_MAX) samples.current.shift();
       setCount((before) => before + 1);
-      if (shownState && sample.state !== shownState) changed();
+      if (earlier && sample.state !== earlier.state) changed();
     },
   });
   return { samples: samples.current, stream };
 }
 
+// Returns a number that changes when the app is destroyed and created again, so that its views
+// begin again.
+function useGeneration(createdAt) {
+  const seen = useRef({ createdAt, generation: 0 });
+  if (createdAt && createdAt !== seen.current.createdAt) {
+    const generation = seen.current.generation + (seen.current.createdAt ? 1 : 0);
+    seen.current = { createdAt, generation };
+  }
+  return seen.current.generation;
+}
+
 export function AppPage({ name, view = "load", query, may }) {
   const app = usePoll(`app ${name}`, (options) => call(ofApp(name), options), 5000);
-  const { samples, stream } = useSamples(name, app.data?.state, app.reload);
+  const { samples, stream } = useSamples(name, app.reload);
+  const generation = useGeneration(app.data?.created_at);
+  // Each successful poll returns new data.
+  useEffect(() => {
+    if (app.data) reopen();
+  }, [app.data]);
   const [key, title, View] = VIEWS.find(([key]) => key === view) ?? VIEWS[0];
   return html`<main id="main">
     <nav aria-label="Path" class="crumbs"><a href="#/">Apps</a> <span aria-hidden="true">/</span></nav>
@@ -70,7 +95,7 @@ export function AppPage({ name, view = "load", query, may }) {
     </nav>
     ${app.problem?.status !== 404 && html`<section aria-labelledby="view-title">
       <h2 id="view-title" class="unseen">${title}</h2>
-      <${View} key=${`${name} ${key}`} app=${name} info=${app.data} query=${query} may=${may}
+      <${View} key=${`${name} ${key} ${generation}`} app=${name} info=${app.data} query=${query} may=${may}
         samples=${samples} stream=${stream} />
     </section>`}
   </main>`;

@@ -30,12 +30,12 @@ export function Audit({ query }) {
   return html`<main id="main">
     <h1>Audit trail</h1>
     <div class="filters" role="search">
-      <${TextFilter} name="app" label="App" value=${app} placeholder="its whole name" />
-      <${TextFilter} name="q" label="Contains" value=${q} placeholder="token, address, text" />
+      <${TextFilter} name="app" label="App" value=${app} placeholder="exact name" />
+      <${TextFilter} name="q" label="On this page" value=${q} placeholder="token, address, text" />
     </div>
     <${Loading} of=${polled} />
     ${polled.data && html`<${Table} caption="Audit trail" columns=${COLUMNS} rows=${rows}
-      keyOf=${(it) => `${it.at} ${it.kind} ${it.text}`} empty="No entry matches." />
+      keyOf=${(it) => `${it.at} ${it.kind} ${it.text}`} empty=${q ? "No entry on this page matches." : "No entry matches."} />
       <${Pager} query=${query} next=${polled.data.next} />`}
   </main>`;
 }

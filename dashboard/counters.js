@@ -1,7 +1,8 @@
 // Rates of requests and errors, from two samples of the host's metrics. Never draws.
 
-// Returns the rates per second of the apps of two samples, {at, apps: Map of name to metrics}. A
-// counter that fell belongs to a restarted host.
+// Returns the rates per second of the apps of two samples, {at, apps: Map of name to metrics}. `at`
+// is the time in milliseconds at which the host measured. A counter that fell belongs to a
+// restarted host.
 export function rates(before, now) {
   const found = new Map();
   const seconds = (now.at - before.at) / 1000;

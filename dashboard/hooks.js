@@ -48,11 +48,16 @@ export function usePoll(key, load, everyMs) {
   return { data: current ? state.data : null, problem: current ? state.problem : null, reload };
 }
 
-// Numbers that a person edits before they are saved. They follow the saved numbers again once these
-// change. `field(name)` returns the attributes of an input.
+// Numbers that a person edits before they are saved. Each is reset to its saved number when that
+// changes. `field(name)` returns the attributes of an input.
 export function useDraft(saved) {
   const [draft, setDraft] = useState(saved);
-  useEffect(() => setDraft(saved), [JSON.stringify(saved)]);
+  const earlier = useRef(saved);
+  useEffect(() => {
+    const changed = Object.entries(saved).filter(([name, value]) => value !== earlier.current[name]);
+    earlier.current = saved;
+    setDraft((before) => ({ ...before, ...Object.fromEntries(changed) }));
+  }, [JSON.stringify(saved)]);
   const numbers = Object.fromEntries(Object.entries(draft).map(([name, value]) => [name, Number(value)]));
   const field = (name) => ({
     name,

@@ -27,20 +27,28 @@ function useLines(app, filters) {
     // A page that was hidden continues after its last line.
     if (held.current.key === key) return held.current;
     const page = await call(`${path}${queryOf({ limit: PAGE, ...filters })}`, options);
-    held.current = { key, lines: page.items.map(numbered), next: page.next, partial: page.partial, lastId: page.end };
+    const topic = queryOf({ log: app, ...filters });
+    const { items, next, partial, end } = page;
+    held.current = { key, topic, lines: items.map(numbered), next, partial, lastId: end };
     return held.current;
   }, 0);
+  // The stream keeps its selection until the first page of the next one is loaded.
+  const streamed = useRef(null);
+  if (first.data) streamed.current = { log: app, ...filters };
   const add = (line) => {
     held.current.lines.push(numbered(line));
     if (held.current.lines.length > LINES_MAX) held.current.lines.splice(0, held.current.lines.length - LINES_MAX);
     held.current.changed = true;
   };
-  const state = useTopics(first.data && { log: app, ...filters }, {
-    log: (line, at) => {
-      held.current.lastId = at.log;
-      add(line);
-    },
-    missed: ({ lines }) => add(skipped(lines)),
+  const receive = (line, at, topic) => {
+    // The stream may still have the selection before.
+    if (topic !== held.current.topic) return;
+    held.current.lastId = at.log;
+    add(line);
+  };
+  const state = useTopics(streamed.current, {
+    log: receive,
+    missed: ({ lines }, at, topic) => receive(skipped(lines), at, topic),
   }, () => ({ log: held.current.lastId }));
   useEffect(() => {
     const timer = setInterval(() => {
@@ -66,12 +74,12 @@ function useLines(app, filters) {
 let lastNumber = 0;
 const numbered = (line) => ({ ...line, number: (lastNumber += 1) });
 
-// The line in place of lines that the host skipped, since the page received them too slowly.
+// The line in place of lines that the host skipped, since the page couldn't keep up.
 const skipped = (lines) => ({
   time: new Date().toISOString(),
   stream: "host",
   level: "warn",
-  message: `${lines} lines were skipped here: the page received them too slowly`,
+  message: `${lines} lines skipped: this page couldn't keep up`,
 });
 
 // A line without a level counts by its source: a failed request is an error.

@@ -21,18 +21,26 @@ function useMetrics() {
   const before = useRef(null);
   useTopics({ apps: true }, {
     apps: ({ items, host }) => {
-      const now = { at: performance.now(), apps: new Map(items.map((item) => [item.app, item])) };
-      setFound({ host, loads: now.apps, rates: before.current === null ? null : rates(before.current, now) });
+      const now = { at: Date.parse(host.measured_at), apps: new Map(items.map((item) => [item.app, item])) };
+      // Streams share measurements, so a new connection may receive the same one.
+      if (now.at === before.current?.at) return;
+      const found = before.current === null ? new Map() : rates(before.current, now);
+      // The host measures the busiest apps if many are awake.
+      setFound({ host, loads: now.apps, rates: found, hasAll: items.length >= host.apps_awake });
       before.current = now;
     },
   });
   return found;
 }
 
-// Returns an app with its metrics. Only apps that are awake have metrics.
+const NO_REQUESTS = { requests: 0, errors: 0 };
+
+// Returns an app with its metrics. Only apps that are awake have metrics. The rates are null if they
+// are unknown.
 function withLoad(app, metrics) {
   const load = metrics?.loads.get(app.name) ?? null;
-  const rates = metrics?.rates && (metrics.rates.get(app.name) ?? { requests: 0, errors: 0 });
+  const isAsleep = metrics?.hasAll && load === null;
+  const rates = metrics?.rates.get(app.name) ?? (isAsleep ? NO_REQUESTS : null);
   return { ...app, state: load?.state ?? app.state, load, rates };
 }
 

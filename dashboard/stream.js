@@ -24,25 +24,51 @@ function plan() {
 function connect() {
   const params = Object.assign({}, ...[...topics].map((topic) => topic.params));
   const path = topics.size === 0 ? null : `/v1/stream${query(params)}`;
-  if (path !== null && path === connection?.path) {
-    topics.forEach((topic) => topic.setState(connection.state));
+  if (path !== null && path === connection?.path && !connection.isOver) {
+    show(connection);
     return;
   }
   connection?.stream.stop();
   connection = null;
   if (path === null) return;
-  const opened = { path, state: { name: "connecting" } };
+  const opened = { path, state: { name: "connecting" }, byTopic: {}, isOver: false };
   connection = opened;
-  const toAll = (state) => {
-    opened.state = state;
-    topics.forEach((topic) => topic.setState(state));
-  };
-  toAll(opened.state);
+  show(opened);
+  // A stopped connection may still return what it has read.
+  const ifCurrent = (act) => (...received) => connection === opened && act(...received);
   opened.stream = follow(path, {
     lastId: startOf(topics),
-    onItem: (type, item, id) => topics.forEach((topic) => topic.receive(type, item, positions(id))),
-    onState: (name, about) => toAll({ name, about }),
+    onItem: ifCurrent((type, item, id) => {
+      if (type in STATES) {
+        opened.byTopic[item.topic] = STATES[type](item);
+        show(opened);
+      }
+      topics.forEach((topic) => topic.receive(type, item, positions(id)));
+    }),
+    onState: ifCurrent((name, about) => {
+      Object.assign(opened, { state: { name, about }, byTopic: {}, isOver: name === "ended" || name === "refused" });
+      show(opened);
+    }),
   });
+}
+
+// The events that change the state of one topic.
+const STATES = {
+  started: () => undefined,
+  broken: () => ({ name: "broken" }),
+  ended: ({ reason }) => ({ name: "ended", about: reason }),
+};
+
+function show({ state, byTopic }) {
+  for (const topic of topics) {
+    const own = state.name === "live" && Object.keys(topic.params).map((name) => byTopic[name]).find(Boolean);
+    topic.setState(own || state);
+  }
+}
+
+// Connects again after the host has ended or refused the stream: the app may exist again.
+export function reopen() {
+  if (connection?.isOver) plan();
 }
 
 // Returns the id after which the stream begins, as the host writes it.
@@ -56,9 +82,9 @@ function startOf(all) {
 const positions = (id) => Object.fromEntries(id.split(",").map((part) => part.split("=")));
 
 // Receives the events of some topics while the page is visible. `params` selects the topics, or is
-// null. `on` has a function for each type of event, called with the data and the positions after
-// it. `after` returns the positions after which the topics begin, if they are known. Returns "off",
-// "connecting", "live", "lost" or "ended", and its problem or reason.
+// null. `on` has a function for each type of event, called with the data, the positions after it,
+// and the query of `params`. `after` returns the positions after which the topics begin, if they
+// are known. Returns the state to show: {name, about}.
 export function useTopics(params, on, after = () => ({})) {
   const [state, setState] = useState({ name: "off" });
   const visible = useVisible();
@@ -74,7 +100,7 @@ export function useTopics(params, on, after = () => ({})) {
       params,
       setState,
       after: () => latest.current.after(),
-      receive: (type, item, at) => latest.current.on[type]?.(item, at),
+      receive: (type, item, at) => latest.current.on[type]?.(item, at, key),
     };
     topics.add(topic);
     plan();

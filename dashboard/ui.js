@@ -124,9 +124,12 @@ export function StreamState({ state }) {
     connecting: "connecting",
     live: "live",
     lost: `reconnecting: ${state.about?.message ?? ""}`,
+    refused: `disconnected: ${state.about?.message ?? ""}`,
+    broken: "unreadable, the host retries",
     ended: `ended: ${state.about ?? ""}`,
   };
-  const tone = { live: "good", lost: "bad", ended: "calm", connecting: "busy", off: "calm" }[state.name];
+  const tones = { live: "good", lost: "bad", refused: "bad", broken: "bad", connecting: "busy" };
+  const tone = tones[state.name] ?? "calm";
   return html`<span class=${`badge ${tone}`} role="status">${texts[state.name]}</span>`;
 }
 

@@ -86,6 +86,19 @@ impl Host {
 }
 
 impl PageStream {
+    /// Waits until each of these topics has started.
+    ///
+    /// # Panics
+    /// If the stream ends before.
+    #[track_caller]
+    pub fn until_started(&mut self, topics: &[&str]) {
+        let mut left = topics.to_vec();
+        while !left.is_empty() {
+            let started = self.until("started", |_| true).data;
+            left.retain(|topic| started["topic"] != *topic);
+        }
+    }
+
     /// Waits for an event of a type.
     ///
     /// # Panics

@@ -1,5 +1,5 @@
 //! Installs the headless browser of the dashboard's tests and its driver, if they are missing and
-//! that needs no permission. Never fails: the tests of the dashboard are skipped without them.
+//! no password is needed. Never fails the build: these tests are skipped without them.
 
 use std::fs;
 use std::path::Path;
@@ -11,6 +11,8 @@ use crate::step;
 
 /// The packages of the driver, and their versions.
 const PACKAGES: [&str; 2] = ["package.json", "package-lock.json"];
+/// A copy of the lock file, written after the installation.
+const STAMP: &str = "installed.json";
 const CHROMIUM: [&str; 3] = ["chromium", "chromium-browser", "google-chrome"];
 
 /// Installs what is missing, or prints why the browser tests are skipped.
@@ -24,7 +26,7 @@ fn installed() -> Result<()> {
     if !CHROMIUM.iter().any(|program| answers(program)) {
         install("chromium", "the headless browser")?;
     }
-    if !answers("npm") {
+    if !answers("npm") || !answers("node") {
         install("npm", "Node.js with npm")?;
     }
     let (from, to) = (step::root().join("tests/browser"), step::root().join("target/browser"));
@@ -32,24 +34,25 @@ fn installed() -> Result<()> {
         return Ok(());
     }
     step::announce("installing the driver of the browser tests");
+    // Its stamp is removed first.
+    let _ = fs::remove_file(to.join(STAMP));
     fs::create_dir_all(&to).context("cannot create target/browser")?;
     for file in PACKAGES {
         fs::copy(from.join(file), to.join(file)).with_context(|| format!("cannot copy {file}"))?;
     }
     let mut npm = Command::new("npm");
-    npm.args(["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]).current_dir(&to);
-    if let Err(error) = step::run_quietly(&mut npm, "npm needs its registry once; try again with a network") {
-        // Otherwise the next call would take the copied files for an installation.
-        fs::remove_dir_all(&to).context("cannot remove target/browser")?;
-        return Err(error);
-    }
-    Ok(())
+    npm.args(["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]);
+    // Without a network, one attempt shows it.
+    npm.args(["--prefer-offline", "--fetch-retries=0"]).current_dir(&to);
+    step::run_quietly(&mut npm, "npm needs its registry once; try again with a network")?;
+    fs::copy(from.join(PACKAGES[1]), to.join(STAMP)).map(drop).context("cannot write target/browser")
 }
 
-/// Returns whether the installed packages are those of the lock file.
+/// Returns whether the installed packages are those of the lock file. An interrupted installation
+/// leaves no stamp.
 fn is_current(from: &Path, to: &Path) -> bool {
-    let same = |file: &&str| matches!((fs::read(from.join(file)), fs::read(to.join(file))), (Ok(a), Ok(b)) if a == b);
-    to.join("node_modules").is_dir() && PACKAGES.iter().all(|file| same(&file))
+    let read = |file: &Path| fs::read(file).ok();
+    read(&to.join(STAMP)).is_some_and(|installed| read(&from.join(PACKAGES[1])) == Some(installed))
 }
 
 fn answers(program: &str) -> bool {
@@ -58,10 +61,12 @@ fn answers(program: &str) -> bool {
 
 /// Installs a package of Debian as root.
 fn install(package: &str, what: &str) -> Result<()> {
-    let install = format!("apt-get update && apt-get install -y --no-install-recommends {package}");
+    let quick = "-o Acquire::Retries=0 -o Acquire::http::Timeout=10";
+    let install = format!("apt-get {quick} update && apt-get {quick} install -y --no-install-recommends {package}");
     let as_root = "[ \"$(id -u)\" = 0 ] && command -v apt-get";
     if !step::succeeds(Command::new("sh").args(["-c", as_root])) {
-        bail!("{what} is missing\n            Debian, Ubuntu: sudo sh -c '{install}'");
+        let ubuntu = if package == CHROMIUM[0] { "; on Ubuntu, install Google Chrome" } else { "" };
+        bail!("{what} is missing\n            Debian: sudo apt-get install {package}{ubuntu}");
     }
     step::announce(&format!("installing {what}"));
     step::run_quietly(Command::new("sh").args(["-c", &install]), "install it by hand and try again")

@@ -20,7 +20,7 @@ use super::{
     openapi::{ActivityData, ProblemDetails, ServerSentEvent},
     path::AppPath,
     request::{List, PageParams, Params, Path, app_name},
-    sse::{self, EndReason, StreamEvent},
+    sse::{EndReason, StreamEvent, StreamPermit},
 };
 use crate::control::{APP_DESTROYED, AppRecord};
 
@@ -86,7 +86,7 @@ pub(super) async fn show(
     if params.follow {
         page.check_number()?;
         let subscription = Subscription::App { record, activities };
-        return sse::stream(&api, &subscriber, stream::unfold(Some(subscription), next_activity));
+        return Ok(StreamPermit::take(&api, &subscriber)?.stream(stream::unfold(Some(subscription), next_activity)));
     }
     let found = api.store.activity(Some(&app), page).await?;
     let items: Vec<ActivityView> = found.items.into_iter().map(ActivityView::from).collect();

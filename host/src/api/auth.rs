@@ -119,7 +119,12 @@ impl Authorised {
     /// Refuses the request unless the token's scope includes an app: for requests that name an app
     /// in their query.
     pub(crate) fn ensure_sees(&self, app: &AppRecord) -> Result<(), Refused> {
-        if self.sees(app) { Ok(()) } else { Err(Refused::OutOfScope { name: self.name.clone() }) }
+        if self.sees(app) { Ok(()) } else { Err(self.out_of_scope()) }
+    }
+
+    /// Returns the refusal of a request about an app that is outside of the token's scope.
+    pub(crate) fn out_of_scope(&self) -> Refused {
+        Refused::OutOfScope { name: self.name.clone() }
     }
 
     /// Returns the requester of a change.

@@ -111,13 +111,21 @@ pub(crate) const IDEMPOTENCY_KEY_CHARS_MAX: usize = 128;
 /// Interval of the metrics in an event stream.
 pub(crate) const METRICS_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Interval of the metrics of all active apps in an event stream. Streams of tokens for all apps
-/// share each measurement.
+/// Interval of the metrics of all active apps in an event stream. The streams of a token, and those
+/// of all tokens for all apps, share each measurement.
 pub(crate) const ALL_METRICS_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Bytes of the log lines that wait for the client of a page's event stream. Beyond it the oldest
-/// lines are dropped, and the client receives their number: a page shows the newest lines.
+/// lines are dropped, and the client receives their number: a page shows the newest lines. Lines
+/// that were stored before the client connected wait for it instead.
 pub(crate) const STREAM_UNSENT_LOG_BYTES: usize = 256 << 10;
+
+/// The first pause before a page's event stream reads a topic again that could not be read. The
+/// pauses double.
+pub(crate) const STREAM_RETRY_FIRST: Duration = Duration::from_secs(1);
+
+/// The longest pause before a page's event stream reads a topic again that could not be read.
+pub(crate) const STREAM_RETRY_MAX: Duration = Duration::from_secs(30);
 
 /// How long a request for the metrics of one app waits for the numbers of its stored events. Then
 /// the response has the last known numbers.

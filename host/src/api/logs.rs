@@ -29,7 +29,7 @@ use super::{
     openapi::{self, ServerSentEvent},
     path::AppPath,
     request::{BadRequest, PageParams, Params, Path, app_name},
-    sse::{self, EndReason, StreamEvent},
+    sse::{EndReason, StreamEvent, StreamPermit},
 };
 use crate::observe::logs::{Cursor, FollowEnd, Follower, LogLine, Page};
 
@@ -95,11 +95,12 @@ pub(super) async fn show(
     let (filter, last_event) = (filter.filter(Timestamp::now())?, last_event(&headers)?);
     if params.follow {
         let (logs, log) = (api.logs.clone(), Arc::clone(&record.log));
+        let permit = StreamPermit::take(&api, &subscriber)?;
         let follower = match last_event {
             Some(cursor) => Follower::after(logs, log, filter, cursor).await?,
             None => Follower::of_newest(logs, log, filter, limit).await?,
         };
-        return sse::stream(&api, &subscriber, stream::unfold(Some(follower), next_line));
+        return Ok(permit.stream(stream::unfold(Some(follower), next_line)));
     }
     let page = api.logs.page(&record.name, filter, limit, before).await?;
     Ok(axum::Json(page).into_response())

@@ -1,29 +1,25 @@
 //! Owns the routes of the apps' real-time metrics: for a single app, and for all active apps. Never
 //! measures anything itself.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
-use axum::{
-    body::Body,
-    extract::State,
-    http::{HeaderMap, Response},
-    response::IntoResponse,
-};
+use axum::{body::Body, extract::State, http::Response, response::IntoResponse};
 use futures::stream;
 use isopod_executor::Class;
-use isopod_policy::{AppName, AppState, AppType};
+use isopod_policy::{AppName, AppState, AppType, Scope};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::time::{Interval, MissedTickBehavior};
 
 use super::{
     Api,
+    auth::Authorised,
     edge::Subscriber,
     error::Error,
     openapi::ServerSentEvent,
     path::AppPath,
     request::{PageParams, Params, Path, app_name},
-    sse::{self, EndReason, StreamEvent},
+    sse::{EndReason, StreamEvent, StreamPermit},
 };
 use crate::{
     api::limits,
@@ -52,6 +48,7 @@ pub(super) struct TopParams {
 /// The current metrics of an app.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub(super) struct AppMetrics {
+    measured_at: Timestamp,
     app: AppName,
     #[serde(rename = "type")]
     app_type: AppType,
@@ -59,7 +56,7 @@ pub(super) struct AppMetrics {
     instances: usize,
     /// Answered requests since the host started.
     requests: u64,
-    /// Those of `requests` that were answered with a status of 5xx.
+    /// Requests answered with a 5xx status.
     errors: u64,
     /// CPU time of its guests since the host started.
     cpu_ms: u64,
@@ -112,6 +109,7 @@ struct LatencyMs {
 
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub(super) struct HostMetrics {
+    measured_at: Timestamp,
     #[serde(flatten)]
     machine: Machine,
     apps: usize,
@@ -161,6 +159,7 @@ impl AppMetrics {
             }
         };
         Self {
+            measured_at: Timestamp::now(),
             app: record.name.clone(),
             app_type,
             state,
@@ -223,7 +222,8 @@ pub(super) async fn show(
     }
     let mut every = tokio::time::interval(limits::METRICS_INTERVAL);
     every.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    sse::stream(&api, &subscriber, stream::unfold(Some((Arc::clone(&api), record, every)), next_sample))
+    let permit = StreamPermit::take(&api, &subscriber)?;
+    Ok(permit.stream(stream::unfold(Some((api, record, every)), next_sample)))
 }
 
 type Sampled = (Arc<Api>, Arc<AppRecord>, Interval);
@@ -250,28 +250,37 @@ async fn next_sample(sampled: Option<Sampled>) -> Option<(StreamEvent<AppMetrics
 )]
 pub(super) async fn list(
     State(api): State<Arc<Api>>,
-    headers: HeaderMap,
+    Subscriber(token): Subscriber,
     Params(params): Params<TopParams>,
 ) -> Result<axum::Json<Top>, Error> {
     let limit = PageParams { limit: params.limit, cursor: None }.limit()? as usize;
-    Ok(axum::Json(Top::of(&api, limit, |record| api.tokens.may_see(&headers, record))))
+    Ok(axum::Json(Top::of(&api, limit, &token)))
+}
+
+/// Returns the apps that a token may see. Looks up the apps of its scope, which are few, instead of
+/// all apps.
+fn seen(api: &Api, token: &Authorised) -> Vec<Arc<AppRecord>> {
+    let Scope::Apps(names) = &token.row.scope else { return api.control.apps.with_plugins() };
+    let ids: HashSet<&String> = token.row.app_ids.iter().collect();
+    let named = names.iter().filter_map(|name| api.control.apps.app(name).ok());
+    named.filter(|record| ids.contains(&record.id)).collect()
 }
 
 impl Top {
-    /// Returns the metrics of the busiest active apps among those that `sees` selects.
-    pub(super) fn of(api: &Api, limit: usize, sees: impl Fn(&AppRecord) -> bool) -> Self {
-        let all = api.control.apps.with_plugins();
-        let seen: Vec<_> = all.iter().filter(|record| sees(record)).collect();
+    /// Returns the metrics of the busiest active apps that a token may see.
+    pub(super) fn of(api: &Api, limit: usize, token: &Authorised) -> Self {
+        let seen = seen(api, token);
         let mut awake: Vec<_> = seen
             .iter()
             .filter(|record| record.traffic.is_resident())
-            .map(|record| (record.traffic.resources().cpu_percent(), *record))
+            .map(|record| (record.traffic.resources().cpu_percent(), record))
             .collect();
         awake.sort_by(|(a, app), (b, other)| b.total_cmp(a).then_with(|| app.name.cmp(&other.name)));
         let buffered = |record: &AppRecord| {
             CLASSES.map(|class| record.traffic.resources().load(class).waiting).iter().sum::<u32>()
         };
         let host = HostMetrics {
+            measured_at: Timestamp::now(),
             machine: api.machine.latest(),
             apps: seen.len(),
             apps_awake: awake.len(),

@@ -33,7 +33,7 @@ use super::{
     path::{AppPath, PushPath},
     push_view::PushView,
     request::{BadRequest, List, PageParams, Params, Path, app_name, media_type},
-    sse::{self, StreamEvent},
+    sse::{StreamEvent, StreamPermit},
 };
 use crate::{
     api::limits,
@@ -228,8 +228,9 @@ pub(super) async fn show(
         let now = api.control.pushes.get(&app, &id).await?;
         return Ok(axum::Json(PushView::from(now)).into_response());
     }
+    let permit = StreamPermit::take(&api, &subscriber)?;
     let updates = api.control.pushes.follow(&app, &id).await?;
-    sse::stream(&api, &subscriber, stream::unfold(Some((updates, true)), next_state))
+    Ok(permit.stream(stream::unfold(Some((updates, true)), next_state)))
 }
 
 #[utoipa::path(

@@ -1,6 +1,8 @@
 //! Owns the route of a page's event stream: one connection carries the metrics of apps, the
 //! activity of an app and the lines of its log. Never measures or records anything itself.
 
+mod activity;
+mod log;
 mod position;
 mod topics;
 mod unsent_lines;
@@ -18,8 +20,7 @@ use futures::{
 };
 use isopod_policy::AppName;
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize, Serializer};
-use serde_json::value::RawValue;
+use serde::Deserialize;
 use utoipa::{
     IntoParams,
     openapi::{
@@ -31,38 +32,36 @@ use utoipa::{
 
 use self::{
     position::Position,
-    topics::{Step, Topic},
+    topics::{Data, Step, Topic},
 };
 use super::{
     Api,
-    activity::ActivityView,
     auth::Authorised,
     edge::Subscriber,
     error::Error,
     log_filter::LogFilterParams,
-    metrics::AppMetrics,
     openapi::{self, ProblemDetails, ServerSentEvent},
     request::{BadRequest, Params, app_name},
-    sse::{self, EndReason, StreamEvent},
+    sse::{EndReason, StreamEvent, StreamPermit},
 };
 use crate::{
-    control::AppRecord,
-    observe::logs::{Follower, LineFilter, LogLine},
+    control::{AppRecord, DeployError},
+    observe::logs::LineFilter,
 };
 
 #[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct StreamParams {
-    /// Sends the metrics of all active apps and of the host every 2 seconds, as events `apps`.
+    /// Streams the metrics of all active apps and the host every 2 seconds as `apps` events.
     #[serde(default)]
     apps: bool,
-    /// Sends the metrics of this app once per second, as events `metrics`.
+    /// Streams the metrics of this app once per second as `metrics` events.
     #[param(value_type = Option<AppName>, inline)]
     metrics: Option<String>,
-    /// Sends new activities of this app, as events `activity`.
+    /// Streams new activities of this app as `activity` events.
     #[param(value_type = Option<AppName>, inline)]
     activity: Option<String>,
-    /// Sends new lines of this app's log that match the parameters of a log, as events `log`.
+    /// Streams new lines of this app's log that match the parameters of a log as `log` events.
     #[param(value_type = Option<AppName>, inline)]
     log: Option<String>,
 }
@@ -72,7 +71,7 @@ impl StreamParams {
         if self.apps || [&self.metrics, &self.activity, &self.log].iter().any(|app| app.is_some()) {
             return Ok(());
         }
-        let detail = "it names no topic; add `apps=true`, `metrics=APP`, `activity=APP` or `log=APP`".to_owned();
+        let detail = "no topic selected; add `apps=true`, `metrics=APP`, `activity=APP` or `log=APP`".to_owned();
         Err(BadRequest::Query { detail })
     }
 }
@@ -89,22 +88,6 @@ impl IntoParams for StreamHeaders {
     }
 }
 
-/// The data of an event.
-#[derive(Serialize)]
-#[serde(untagged)]
-enum Data {
-    Started {},
-    Apps(#[serde(serialize_with = "shared")] Arc<RawValue>),
-    Metrics(Box<AppMetrics>),
-    Activity(ActivityView),
-    Log(Box<LogLine>),
-    Missed { lines: u64 },
-}
-
-fn shared<S: Serializer>(value: &Arc<RawValue>, serializer: S) -> Result<S::Ok, S::Error> {
-    value.as_ref().serialize(serializer)
-}
-
 #[utoipa::path(
     get,
     path = "/v1/stream",
@@ -114,7 +97,8 @@ fn shared<S: Serializer>(value: &Arc<RawValue>, serializer: S) -> Result<S::Ok, 
     responses(
         (
             status = 200,
-            description = "Events of the types `started`, `apps`, `metrics`, `activity`, `log`, `missed` and `end`",
+            description = "Events of the types `started`, `apps`, `metrics`, `activity`, `log`, `missed`, `broken`, \
+                `ended` and `end`",
             body = ServerSentEvent, content_type = "text/event-stream"
         ),
         (
@@ -133,35 +117,30 @@ pub(super) async fn show(
 ) -> Result<Response<Body>, Error> {
     params.ensure_topic()?;
     let (filter, from) = (filter.filter(Timestamp::now())?, Position::of(&headers)?);
-    let opened = Opened::of(&api, &subscriber.0, &params, filter, from).await?;
-    let started = opened.event("started", Data::Started {});
-    let events = stream::once(async move { started }).chain(stream::unfold(Some(opened), next));
-    sse::stream(&api, &subscriber, events)
+    let permit = StreamPermit::take(&api, &subscriber)?;
+    let opened = Opened::of(&api, &subscriber.0, &params, filter, from)?;
+    Ok(permit.stream(stream::unfold(Some(opened), next)))
 }
 
-/// An open stream.
+/// An open stream. Nothing is read before its topics are polled, so that a topic that can't be read
+/// doesn't delay the others.
 struct Opened {
     topics: SelectAll<Topic>,
     /// The position after the last event.
     position: Position,
-    /// Why the topics that ended have ended.
-    end: EndReason,
+    /// Why the latest topic to end has ended.
+    end: Option<EndReason>,
 }
 
 impl Opened {
-    async fn of(
+    fn of(
         api: &Arc<Api>,
         token: &Authorised,
         params: &StreamParams,
         filter: LineFilter,
         from: Position,
     ) -> Result<Self, Error> {
-        let named = |app: Option<&String>| -> Result<Option<Arc<AppRecord>>, Error> {
-            let Some(app) = app else { return Ok(None) };
-            let record = api.control.apps.app(&app_name(app)?)?;
-            token.ensure_sees(&record)?;
-            Ok(Some(record))
-        };
+        let named = |app: Option<&String>| app.map(|app| named(api, token, app)).transpose();
         // Subscribes before it looks the app up, so that it can't miss the app's destruction.
         let activities = api.control.queries.subscribe_activities();
         let (metrics, activity, log) =
@@ -174,68 +153,45 @@ impl Opened {
             topics.push(topics::metrics(Arc::clone(api), record));
         }
         if let Some(record) = activity {
-            let start = topics::activity_start(api, &record, from.activity).await?;
-            position.activity = Some(start);
-            topics.push(topics::activity(api.store.clone(), record, activities, start));
+            position.activity = from.activity;
+            topics.push(activity::activity(api.store.clone(), record, activities, from.activity));
         }
         if let Some(record) = log {
-            let start = match from.log {
-                Some(cursor) => cursor,
-                None => api.logs.page(&record.name, LineFilter::default(), 1, None).await?.end,
-            };
-            position.log = Some(start);
-            let follower = Follower::after(api.logs.clone(), Arc::clone(&record.log), filter, start).await?;
-            topics.push(topics::log(follower));
+            position.log = from.log;
+            topics.push(log::log(api.logs.clone(), record, filter, from.log));
         }
-        Ok(Self { topics, position, end: EndReason::AppDestroyed })
-    }
-
-    fn event(&self, of: &'static str, item: Data) -> StreamEvent<Data> {
-        StreamEvent::Typed { of, item, id: self.position.to_string() }
+        Ok(Self { topics, position, end: None })
     }
 
     /// Moves the position after a step, and returns the step's event.
-    fn event_of(&mut self, step: Step) -> Next {
-        let (of, data) = match step {
-            Step::Apps(top) => ("apps", Data::Apps(top)),
-            Step::Metrics(metrics) => ("metrics", Data::Metrics(metrics)),
-            Step::Activity(id, activity) => {
-                self.position.activity = id.or(self.position.activity);
-                ("activity", Data::Activity(activity))
-            }
-            Step::Line(line, end) => {
-                self.position.log = Some(end);
-                ("log", Data::Log(line))
-            }
-            Step::Missed(lines) => ("missed", Data::Missed { lines }),
-            Step::Past => {
-                self.end = EndReason::UntilPassed;
-                return Next::Later;
-            }
-            Step::Broken => return Next::Disconnect,
+    fn event(&mut self, step: Step) -> StreamEvent<Data> {
+        let (data, position) = match step {
+            Step::Apps(json) => return StreamEvent::Shared { of: "apps", json, id: self.position.to_string() },
+            Step::Data(data, position) => (data, position),
         };
-        Next::Event(self.event(of, data))
+        self.position.advance(position);
+        if let Data::Ended { reason, .. } = data {
+            self.end = Some(reason);
+        }
+        StreamEvent::Typed { of: data.event_type(), item: data, id: self.position.to_string() }
     }
 }
 
-/// What follows from one step of a topic.
-enum Next {
-    Event(StreamEvent<Data>),
-    /// The topic has ended, and others may continue.
-    Later,
-    /// The client must connect again.
-    Disconnect,
+/// Returns the app with this name. A token for some apps can't test which other apps exist.
+fn named(api: &Api, token: &Authorised, name: &str) -> Result<Arc<AppRecord>, Error> {
+    match api.control.apps.app(&app_name(name)?) {
+        Ok(record) => token.ensure_sees(&record).map(|()| record).map_err(Error::from),
+        Err(DeployError::UnknownApp(_)) if !token.sees_all() => Err(token.out_of_scope().into()),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Returns the next event of any topic. After the last topic ends, the last event reports why.
 async fn next(opened: Option<Opened>) -> Option<(StreamEvent<Data>, Option<Opened>)> {
     let mut opened = opened?;
-    loop {
-        let Some(step) = opened.topics.next().await else { return Some((StreamEvent::End(opened.end), None)) };
-        match opened.event_of(step) {
-            Next::Event(event) => return Some((event, Some(opened))),
-            Next::Later => {}
-            Next::Disconnect => return None,
-        }
+    match opened.topics.next().await {
+        Some(step) => Some((opened.event(step), Some(opened))),
+        // Topics end without a reason if the host stops: then the client connects again.
+        None => opened.end.map(|reason| (StreamEvent::End(reason), None)),
     }
 }

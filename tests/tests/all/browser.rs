@@ -14,22 +14,27 @@ fn start() -> Host {
     host
 }
 
-/// Starts a host with `greedy`, which handles requests and events, and with log lines.
+/// Deploys the guest `greedy`, which handles requests and events, as a new app.
+fn deploy_greedy(host: &Host, app: &str) {
+    host.create(app, "production");
+    let processes = "[processes.web]\nentry = \"http\"\n[processes.worker]\nentry = \"events\"\n";
+    host.deploy(app, Bundle::archive(&format!("name = \"{app}\"\n{processes}"), &guest("greedy")));
+}
+
+/// Starts a host with `greedy`, and with log lines.
 fn start_greedy() -> Host {
     let host = Host::start();
-    host.create("greedy", "production");
-    let processes = "[processes.web]\nentry = \"http\"\n[processes.worker]\nentry = \"events\"\n";
-    host.deploy("greedy", Bundle::archive(&format!("name = \"greedy\"\n{processes}"), &guest("greedy")));
+    deploy_greedy(&host, "greedy");
     host.get("greedy", "/log-line?text=haystack").expect(200);
     host.get("greedy", "/log-line?text=%3Cb%3Eneedle%3C/b%3E").expect(200);
     host
 }
 
-/// Adds dead letters to `greedy`.
-fn add_dead_letters(host: &Host) {
-    let events: Vec<String> = (0..3).map(|_| host.push_event("greedy", "fail")).collect();
+/// Adds dead letters to an app of the guest `greedy`.
+fn add_dead_letters(host: &Host, app: &str) {
+    let events: Vec<String> = (0..3).map(|_| host.push_event(app, "fail")).collect();
     for event in &events {
-        host.until_event("greedy", event, "dead");
+        host.until_event(app, event, "dead");
     }
 }
 
@@ -94,7 +99,7 @@ fn a_person_searches_a_log_and_follows_it() {
 fn a_person_redrives_dead_letters() {
     let Some(browser) = Browser::find() else { return };
     let host = start_greedy();
-    add_dead_letters(&host);
+    add_dead_letters(&host, "greedy");
     browser.check("a_person_redrives_dead_letters", &host);
 }
 
@@ -108,7 +113,7 @@ fn the_theme_follows_the_system_until_a_person_chooses() {
 fn every_view_fits_a_phone() {
     let Some(browser) = Browser::find() else { return };
     let host = start_greedy();
-    add_dead_letters(&host);
+    add_dead_letters(&host, "greedy");
     browser.check("every_view_fits_a_phone", &host);
 }
 
@@ -122,7 +127,7 @@ fn a_person_needs_only_a_keyboard() {
 fn axe_finds_no_violation_in_any_view() {
     let Some(browser) = Browser::find() else { return };
     let host = start_greedy();
-    add_dead_letters(&host);
+    add_dead_letters(&host, "greedy");
     browser.check("axe_finds_no_violation_in_any_view", &host);
 }
 
@@ -133,17 +138,48 @@ fn a_page_has_one_stream() {
 }
 
 #[test]
+fn rates_use_the_times_of_the_measurements() {
+    let Some(browser) = Browser::find() else { return };
+    browser.check("rates_use_the_times_of_the_measurements", &start());
+}
+
+#[test]
+fn a_page_asks_a_failing_stream_less_and_less_often() {
+    let Some(browser) = Browser::find() else { return };
+    browser.check("a_page_asks_a_failing_stream_less_and_less_often", &Host::start());
+}
+
+#[test]
+fn a_page_shows_an_app_that_is_created_again() {
+    let Some(browser) = Browser::find() else { return };
+    browser.check("a_page_shows_an_app_that_is_created_again", &start_greedy());
+}
+
+#[test]
 fn a_page_reconnects_after_the_host_restarts() {
     let Some(browser) = Browser::find() else { return };
     let host = start();
     // The address of the proxy stays the same.
     let (proxy, token) = (CuttingProxy::start(host.admin, []), host.token.clone());
     thread::scope(|scope| {
-        scope.spawn(|| browser.check_at("a_page_reconnects_after_the_host_restarts", proxy.address, &token));
+        let fact = scope.spawn(|| browser.check_at("a_page_reconnects_after_the_host_restarts", proxy.address, &token));
         wait_for("the page to be open", || (host.api(Ask::get("/v1/apps/opened")).status == 200).then_some(()));
+        // It runs until the page has shown what the fact creates.
         let host = host.restart();
         host.create("later", "dev");
         proxy.forward_to(host.admin);
-        wait_for("the page to show the new app", || (host.api(Ask::get("/v1/apps/seen")).status == 200).then_some(()));
+        fact.join().expect("the page reconnects");
     });
+}
+
+#[test]
+fn images_for_the_documentation_can_be_made() {
+    let Some(browser) = Browser::find() else { return };
+    let host = Host::start();
+    host.create("shop", "production");
+    host.deploy("shop", Bundle::component(guest("hello")));
+    deploy_greedy(&host, "billing");
+    add_dead_letters(&host, "billing");
+    host.create("intranet", "staging");
+    browser.check("images_for_the_documentation_can_be_made", &host);
 }

@@ -1,11 +1,17 @@
 //! Tests the event stream of a page: one connection carries metrics, activities and log lines, and
 //! continues after its last event. Many pages are open at the same time.
 
+use std::{
+    fs,
+    time::{Duration, SystemTime},
+};
+
 use isopod_tests::{Ask, Bundle, Host, PageStream, Wire, guest, wait_for};
 use serde_json::{Value, json};
 
 /// The topics of a page about one app.
 const GREEDY: &str = "apps=true&metrics=greedy&activity=greedy&log=greedy";
+const TOPICS: [&str; 4] = ["apps", "metrics", "activity", "log"];
 
 fn start() -> Host {
     let host = Host::start();
@@ -32,13 +38,26 @@ fn until_set(stream: &mut PageStream, key: &str) -> isopod_tests::sse::PageEvent
 fn one_stream_carries_metrics_activities_and_log_lines() {
     let host = start();
     let mut stream = host.page_stream(&host.token, GREEDY, "");
-    assert_eq!(stream.next().map(|event| event.of).as_deref(), Some("started"));
+    stream.until_started(&TOPICS);
     host.get("greedy", "/log-line?text=the-line").expect(200);
     stream.until("log", |line| has_message(line, "the-line"));
-    stream.until("metrics", |metrics| metrics["app"] == "greedy" && metrics["requests"] == 1);
-    stream.until("apps", |top| top["items"][0]["app"] == "greedy" && top["host"]["apps"] == 1);
+    let metrics = stream.until("metrics", |metrics| metrics["app"] == "greedy" && metrics["requests"] == 1).data;
+    let next = stream.until("metrics", |_| true).data;
+    assert!(measured_at(&next) > measured_at(&metrics), "{metrics} {next}");
+    let top = stream.until("apps", |top| top["items"][0]["app"] == "greedy" && top["host"]["apps"] == 1).data;
+    measured_at(&top["host"]);
     host.set_config("greedy", &json!({ "COLOUR": "red" })).expect(200);
     until_set(&mut stream, "COLOUR");
+}
+
+fn measured_at(metrics: &Value) -> SystemTime {
+    let at = metrics["measured_at"].as_str().and_then(|at| humantime::parse_rfc3339(at).ok());
+    at.expect("the time of the measurement")
+}
+
+/// Returns a time in the near future.
+fn in_seconds(seconds: u64) -> String {
+    humantime::format_rfc3339(SystemTime::now() + Duration::from_secs(seconds)).to_string()
 }
 
 #[test]
@@ -46,6 +65,7 @@ fn a_page_stream_continues_after_its_last_event() {
     let host = start();
     let topics = "activity=greedy&log=greedy";
     let mut stream = host.page_stream(&host.token, topics, "");
+    stream.until_started(&["activity", "log"]);
     host.set_config("greedy", &json!({ "BEFORE": "1" })).expect(200);
     until_set(&mut stream, "BEFORE");
     host.get("greedy", "/log-line?text=before").expect(200);
@@ -66,13 +86,119 @@ fn a_page_stream_continues_after_its_last_event() {
 }
 
 #[test]
+fn a_page_stream_accepts_any_position_of_its_form() {
+    let host = start();
+    host.get("greedy", "/log-line?text=before").expect(200);
+    let end = host.api(Ask::get("/v1/apps/greedy/logs?limit=1")).expect(200).json();
+    let (segment, offset) = end["end"].as_str().and_then(|end| end.split_once('-')).expect("a position");
+    let in_a_line = offset.parse::<u64>().expect("a number") - 3;
+    let beyond = "activity=999999999999999999,log=999999999999999999-999999999999999999".to_owned();
+    for id in [beyond, format!("activity=0,log={segment}-{in_a_line}")] {
+        let mut stream = host.page_stream(&host.token, "activity=greedy&log=greedy", &id);
+        stream.until_started(&["activity", "log"]);
+        host.get("greedy", "/log-line?text=afterwards").expect(200);
+        host.set_config("greedy", &json!({ "AFTERWARDS": id })).expect(200);
+        let first = stream.until("log", |line| line["stream"] != "host").data;
+        assert!(has_message(&first, "afterwards"), "{id}: {first}");
+        until_set(&mut stream, "AFTERWARDS");
+    }
+}
+
+#[test]
+fn a_reconnecting_reader_receives_all_lines_that_it_missed() {
+    let host = start();
+    let mut stream = host.page_stream(&host.token, "log=greedy", "");
+    let last = stream.until("started", |_| true).id;
+    drop(stream);
+    for _ in 0..4 {
+        host.get("greedy", "/log-flood?lines=250&bytes=4000").expect(200);
+    }
+    host.get("greedy", "/log-line?text=the-last-line").expect(200);
+    let mut received = 0;
+    for event in host.page_stream(&host.token, "log=greedy", &last) {
+        assert_ne!(event.of, "missed", "after {received} lines: {event:?}");
+        received += u64::from(event.of == "log");
+        if has_message(&event.data, "the-last-line") {
+            break;
+        }
+    }
+    // The log may have dropped lines of the flood, and contains their number then.
+    let stored = stored(&host);
+    let last = stored.iter().position(|line| has_message(line, "the-last-line")).expect("it is stored");
+    let first = stored.iter().position(|line| has_message(line, "out 0 ")).expect("it is stored");
+    assert_eq!(received, (last - first + 1) as u64);
+}
+
+#[test]
+fn an_unreadable_log_breaks_only_its_topic() {
+    let host = start();
+    host.get("greedy", "/log-line?text=before").expect(200);
+    host.log_line("greedy", "the line", |line| has_message(line, "before"));
+    let folder = host.data().join("apps").join("greedy").join("logs");
+    let aside = folder.with_extension("aside");
+    fs::rename(&folder, &aside).expect("it can be renamed");
+    fs::write(&folder, "not a folder").expect("it can be written");
+    let mut stream = host.page_stream(&host.token, "metrics=greedy&log=greedy", "log=0-0");
+    stream.until("broken", |broken| broken["topic"] == "log");
+    stream.until("metrics", |metrics| metrics["app"] == "greedy");
+    fs::remove_file(&folder).expect("it can be removed");
+    fs::rename(&aside, &folder).expect("it can be renamed");
+    stream.until("started", |started| started["topic"] == "log");
+    stream.until("log", |line| has_message(line, "before"));
+}
+
+#[test]
+fn a_log_with_a_latest_time_ends_before_the_other_topics() {
+    let host = start();
+    let topics = format!("metrics=greedy&log=greedy&until={}", in_seconds(1));
+    let mut stream = host.page_stream(&host.token, &topics, "");
+    let ended = stream.until("ended", |_| true).data;
+    assert_eq!(ended, json!({ "topic": "log", "reason": "until-passed" }));
+    stream.until("metrics", |_| true);
+    host.api(Ask::new("DELETE", "/v1/apps/greedy")).expect(204);
+    let end = stream.until("end", |_| true).data;
+    assert_eq!(end, json!({ "reason": "app-destroyed" }));
+    // Without another topic, the stream ends with the log.
+    host.create("shop", "dev");
+    let end = host.page_stream(&host.token, "log=shop&until=0s", "").until("end", |_| true).data;
+    assert_eq!(end, json!({ "reason": "until-passed" }));
+}
+
+#[test]
+fn a_page_stream_never_contains_a_later_app_with_the_same_name() {
+    let host = start();
+    let mut stream = host.page_stream(&host.token, "metrics=greedy&activity=greedy&log=greedy", "");
+    stream.until_started(&TOPICS[1..]);
+    host.api(Ask::new("DELETE", "/v1/apps/greedy")).expect(204);
+    host.deploy("greedy", Bundle::component(guest("greedy")));
+    host.get("greedy", "/log-line?text=of-the-later-app").expect(200);
+    let events: Vec<_> = stream.collect();
+    let of_later = |text: &str| events.iter().any(|event| event.data.to_string().contains(text));
+    assert!(!of_later("of-the-later-app") && !of_later("app-created"), "{events:?}");
+    let ended = events.iter().filter(|event| event.of == "ended").count();
+    assert_eq!((ended, events.last().map(|event| event.of.as_str())), (3, Some("end")), "{events:?}");
+}
+
+#[test]
+fn a_page_stream_ends_when_its_token_expires() {
+    let host = start();
+    let body = json!({ "name": "brief", "role": "read", "expires_at": in_seconds(2) });
+    let made = host.api(Ask::post("/v1/tokens").json(&body)).expect(201).json();
+    let mut stream = host.page_stream(made["token"].as_str().expect("it is shown once"), GREEDY, "");
+    let end = stream.until("end", |_| true);
+    assert_eq!(end.data, json!({ "reason": "token-expired" }));
+}
+
+#[test]
 fn a_slow_reader_of_a_page_stream_learns_how_many_lines_it_missed() {
     let host = start();
     let mut stream = host.page_stream(&host.token, "log=greedy", "");
+    stream.until_started(&["log"]);
     let before = stored(&host).len();
-    // More than connections hold. The test reads nothing before the guest has written all lines.
-    for _ in 0..6 {
-        host.get("greedy", "/log-flood?lines=1000&bytes=4000").expect(200);
+    // More than connections hold, and less than the log keeps. The test reads nothing before the
+    // guest has written all lines, three for each number.
+    for _ in 0..8 {
+        host.get("greedy", "/log-flood?lines=250&bytes=4000").expect(200);
     }
     wait_for("the last line", || {
         host.get("greedy", "/log-line?text=the-last-line").expect(200);
@@ -115,7 +241,7 @@ fn two_hundred_dashboards_follow_an_app_and_further_streams_are_refused() {
     let open = || host.page_stream(&host.token, GREEDY, "");
     let mut dashboards: Vec<PageStream> = (0..200).map(|_| open()).collect();
     for stream in &mut dashboards {
-        stream.until("started", |_| true);
+        stream.until_started(&TOPICS);
     }
     host.get("greedy", "/log-line?text=to-all").expect(200);
     host.set_config("greedy", &json!({ "TO_ALL": "1" })).expect(200);
@@ -146,7 +272,10 @@ fn a_token_for_some_apps_streams_only_these() {
     host.get("greedy", "/allocate").expect(502);
     let reader = token(&host, &["greedy"]);
     for topic in ["metrics", "activity", "log"] {
-        host.api_with(&reader, Ask::get(format!("/v1/stream?apps=true&{topic}=hello"))).problem(403, "out-of-scope");
+        let ask = |app: &str| Ask::get(format!("/v1/stream?apps=true&{topic}={app}"));
+        host.api_with(&reader, ask("hello")).problem(403, "out-of-scope");
+        // The token can't test whether an app exists.
+        host.api_with(&reader, ask("nobody")).problem(403, "out-of-scope");
     }
     let mut stream = host.page_stream(&reader, GREEDY, "");
     let top = stream.until("apps", |_| true).data;
@@ -164,7 +293,7 @@ fn a_token_for_some_apps_streams_only_these() {
 fn a_page_stream_ends_with_its_app() {
     let host = start();
     let mut stream = host.page_stream(&host.token, "metrics=greedy&activity=greedy&log=greedy", "");
-    stream.until("started", |_| true);
+    stream.until_started(&TOPICS[1..]);
     host.api(Ask::new("DELETE", "/v1/apps/greedy")).expect(204);
     let events: Vec<_> = stream.collect();
     assert!(events.iter().any(|event| event.of == "activity" && event.data["kind"] == "app-destroyed"), "{events:?}");

@@ -32,7 +32,6 @@ pub(super) const FILES: &[File] = &[
     file!("app.js", SCRIPT),
     file!("audit.js", SCRIPT),
     file!("chart.js", SCRIPT),
-    file!("audit.js", SCRIPT),
     file!("config.js", SCRIPT),
     file!("counters.js", SCRIPT),
     file!("events.js", SCRIPT),
@@ -84,7 +83,8 @@ mod tests {
         let mut found = BTreeSet::new();
         add_all(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../dashboard"), "", &mut found);
         found.retain(|path| !path.ends_with(".md"));
-        let known = FILES.iter().chain([&PAGE]).map(|file| file.path.to_owned());
-        assert_eq!(known.collect::<BTreeSet<_>>(), found);
+        let known: Vec<String> = FILES.iter().chain([&PAGE]).map(|file| file.path.to_owned()).collect();
+        assert_eq!(known.iter().cloned().collect::<BTreeSet<_>>(), found);
+        assert_eq!(known.len(), found.len(), "a file is contained once");
     }
 }

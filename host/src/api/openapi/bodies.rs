@@ -65,14 +65,15 @@ bodies! {
     ProblemDetails "Problem" problem();
     ServerSentEvent "ServerSentEvent" json!({
         "type": "object",
-        "description": "One event of the stream; its data is one item as JSON",
+        "description": "One event of a stream; its data is one item as JSON",
         "properties": {
             "data": { "type": "string", "contentMediaType": "application/json" },
             "id": { "type": "string", "description": "Continue after it with `Last-Event-ID`" },
             "event": {
                 "type": "string",
-                "description": "`end` for the last event of a destroyed app: don't reconnect. Other events of \
-                 `?follow=true` have no type",
+                "description": "`end` for the last event, whose data has the `reason`: don't reconnect. Other events \
+                 of `?follow=true` have no type. `GET /v1/stream` also sends `started`, `apps`, `metrics`, \
+                 `activity`, `log`, `missed`, `broken` and `ended`",
             },
         },
     });

@@ -22,11 +22,27 @@ impl Position {
         "^(activity=[0-9]{1,18}(,log=[0-9]{1,18}-[0-9]{1,18})?|log=[0-9]{1,18}-[0-9]{1,18})?$";
     const DIGITS_MAX: usize = 18;
 
+    /// Returns the position after an activity.
+    pub(super) fn of_activity(id: u64) -> Self {
+        Self { activity: Some(id), log: None }
+    }
+
+    /// Returns the position in a log.
+    pub(super) fn of_log(cursor: Cursor) -> Self {
+        Self { activity: None, log: Some(cursor) }
+    }
+
+    /// Moves the parts that `to` has.
+    pub(super) fn advance(&mut self, to: Self) {
+        self.activity = to.activity.or(self.activity);
+        self.log = to.log.or(self.log);
+    }
+
     /// Returns the position of a reconnecting client, from `Last-Event-ID`.
     pub(super) fn of(headers: &HeaderMap) -> Result<Self, BadRequest> {
         let Some(id) = headers.get("last-event-id") else { return Ok(Self::default()) };
         id.to_str().ok().and_then(|id| id.parse().ok()).ok_or_else(|| {
-            let detail = "it is not the `id` of an event of this stream".to_owned();
+            let detail = "not the `id` of an event of this stream".to_owned();
             BadRequest::Header { name: "Last-Event-ID", detail }
         })
     }

@@ -1,48 +1,153 @@
-//! The topics of a page's event stream: the metrics of all apps or of one, the activity of an app,
-//! and its log. Never sends an event.
+//! The topics of a page's event stream, and those of metrics: of all apps, and of one. Never sends
+//! an event.
 
-use std::{collections::VecDeque, pin::Pin, sync::Arc, time::Duration};
-
-use futures::{Stream, stream};
-use isopod_store::{Activity, NewActivity, Page, Store};
-use serde_json::value::{RawValue, to_raw_value};
-use tokio::{
-    sync::broadcast::{Receiver, error::RecvError},
-    time::{Interval, MissedTickBehavior},
+use std::{
+    pin::Pin,
+    sync::Arc,
+    time::{Duration, Instant},
 };
 
-use super::unsent_lines::{Unsent, UnsentLines};
+use axum::body::Bytes;
+use futures::{Stream, StreamExt, stream};
+use serde::Serialize;
+use tokio::time::{Interval, MissedTickBehavior};
+
+use super::position::Position;
 use crate::{
     api::{
         Api,
         activity::ActivityView,
         auth::Authorised,
-        error::Error,
         limits,
         metrics::{AppMetrics, Top},
+        sse::EndReason,
     },
-    control::{APP_DESTROYED, AppRecord},
-    observe::logs::{Cursor, FollowEnd, Follower, LogLine},
+    control::AppRecord,
+    observe::logs::LogLine,
 };
 
-/// One step of a topic.
-pub(super) enum Step {
-    Apps(Arc<RawValue>),
-    Metrics(Box<AppMetrics>),
-    /// An activity with its id. The activity of a destroyed app is not stored, so it has no id.
-    Activity(Option<u64>, ActivityView),
-    /// A line with the position after it.
-    Line(Box<LogLine>, Cursor),
-    /// The number of lines that are missing before the next line.
-    Missed(u64),
-    /// The latest time of the log's filter has passed. It is the last step of the log.
-    Past,
-    /// The topic can't be read now, so the client must reconnect.
-    Broken,
+/// A topic, by the query parameter that selects it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum TopicName {
+    Apps,
+    Metrics,
+    Activity,
+    Log,
 }
 
-/// The steps of a topic. It ends once its app is destroyed.
+/// The data of an event, except of `apps`.
+#[derive(Serialize)]
+#[serde(untagged)]
+pub(super) enum Data {
+    /// Everything that is new in the topic from now on is sent.
+    Started {
+        topic: TopicName,
+    },
+    Metrics(Box<AppMetrics>),
+    Activity(ActivityView),
+    Log(Box<LogLine>),
+    /// The number of log lines that are missing before the next line.
+    Missed {
+        lines: u64,
+    },
+    /// The topic can't be read now. The host retries until it can.
+    Broken {
+        topic: TopicName,
+    },
+    /// The last event of the topic.
+    Ended {
+        topic: TopicName,
+        #[serde(flatten)]
+        reason: EndReason,
+    },
+}
+
+impl Data {
+    /// Returns the type of the event.
+    pub(super) fn event_type(&self) -> &'static str {
+        match self {
+            Self::Started { .. } => "started",
+            Self::Metrics(_) => "metrics",
+            Self::Activity(_) => "activity",
+            Self::Log(_) => "log",
+            Self::Missed { .. } => "missed",
+            Self::Broken { .. } => "broken",
+            Self::Ended { .. } => "ended",
+        }
+    }
+}
+
+/// An event of a topic.
+pub(super) enum Step {
+    /// The metrics of all active apps as JSON, which several streams share.
+    Apps(Bytes),
+    /// Other data, with the position after it in its topic. The position is empty if the event
+    /// doesn't change it.
+    Data(Data, Position),
+}
+
+impl Step {
+    pub(super) fn of(data: Data) -> Self {
+        Self::Data(data, Position::default())
+    }
+
+    pub(super) fn started(topic: TopicName) -> Self {
+        Self::of(Data::Started { topic })
+    }
+
+    pub(super) fn ended(topic: TopicName, reason: EndReason) -> Self {
+        Self::of(Data::Ended { topic, reason })
+    }
+
+    /// Returns whether no step of the topic can follow.
+    pub(super) fn is_last(&self) -> bool {
+        matches!(self, Self::Data(Data::Ended { .. }, _))
+    }
+}
+
+/// The steps of a topic.
 pub(super) type Topic = Pin<Box<dyn Stream<Item = Step> + Send>>;
+
+/// The attempts to read a topic. Reports the first failure of several in a row, and the recovery.
+pub(super) struct Attempts {
+    topic: TopicName,
+    is_broken: bool,
+    pause: Duration,
+}
+
+impl Attempts {
+    pub(super) fn of(topic: TopicName) -> Self {
+        Self { topic, is_broken: false, pause: limits::STREAM_RETRY_FIRST }
+    }
+
+    /// Waits before the next attempt, if the previous one failed.
+    pub(super) async fn pause(&self) {
+        if self.is_broken {
+            tokio::time::sleep(self.pause).await;
+        }
+    }
+
+    /// Notes a failure, and returns the step that reports it.
+    pub(super) fn failed(&mut self) -> Option<Step> {
+        if self.is_broken {
+            self.pause = (self.pause * 2).min(limits::STREAM_RETRY_MAX);
+            return None;
+        }
+        (self.is_broken, self.pause) = (true, limits::STREAM_RETRY_FIRST);
+        Some(Step::of(Data::Broken { topic: self.topic }))
+    }
+
+    /// Notes a success. Returns whether the topic was broken before.
+    pub(super) fn succeeded(&mut self) -> bool {
+        std::mem::take(&mut self.is_broken)
+    }
+}
+
+fn json(top: &Top) -> Option<Bytes> {
+    let encoded = serde_json::to_vec(top);
+    encoded.inspect_err(|error| tracing::error!(%error, "the metrics can't be encoded")).ok().map(Bytes::from)
+}
 
 fn every(time: Duration) -> Interval {
     let mut every = tokio::time::interval(time);
@@ -50,117 +155,57 @@ fn every(time: Duration) -> Interval {
     every
 }
 
-fn json(top: &Top) -> Option<Arc<RawValue>> {
-    to_raw_value(top).inspect_err(|error| tracing::error!(%error, "the metrics can't be encoded")).ok().map(Arc::from)
-}
-
 /// Returns the metrics of all active apps that a token may see.
 pub(super) fn apps(api: Arc<Api>, token: Authorised) -> Topic {
     let start = (api, token, every(limits::ALL_METRICS_INTERVAL));
-    Box::pin(stream::unfold(start, |(api, token, mut every)| async move {
+    let measured = stream::unfold(start, |(api, token, mut every)| async move {
         every.tick().await;
-        let measured = || json(&Top::of(&api, limits::PAGE_ITEMS_MAX as usize, |record| token.sees(record)));
-        let top = if token.sees_all() { api.top.latest(measured).await } else { measured() };
-        Some((Step::Apps(top?), (api, token, every)))
-    }))
+        let measure = || json(&Top::of(&api, limits::PAGE_ITEMS_MAX as usize, &token));
+        let top = api.top.latest(&token, Instant::now(), measure).await?;
+        Some((Step::Apps(top), (api, token, every)))
+    });
+    Box::pin(stream::iter([Step::started(TopicName::Apps)]).chain(measured))
 }
 
 /// Returns the metrics of one app.
 pub(super) fn metrics(api: Arc<Api>, record: Arc<AppRecord>) -> Topic {
     let start = (api, record, every(limits::METRICS_INTERVAL));
-    Box::pin(stream::unfold(start, |(api, record, mut every)| async move {
+    let measured = stream::unfold(Some(start), |measuring| async move {
+        let (api, record, mut every) = measuring?;
         tokio::select! {
             _ = every.tick() => {}
-            () = record.destroyed() => return None,
+            () = record.destroyed() => return Some((Step::ended(TopicName::Metrics, EndReason::AppDestroyed), None)),
         }
-        Some((Step::Metrics(Box::new(AppMetrics::of(&api, &record))), (api, record, every)))
-    }))
+        let metrics = Data::Metrics(Box::new(AppMetrics::of(&api, &record)));
+        Some((Step::of(metrics), Some((api, record, every))))
+    });
+    Box::pin(stream::iter([Step::started(TopicName::Metrics)]).chain(measured))
 }
 
-/// Returns the id after which an app's activity begins: that of a reconnecting client, or that of
-/// the newest activity.
-pub(super) async fn activity_start(api: &Api, record: &AppRecord, from: Option<u64>) -> Result<u64, Error> {
-    let newest = api.store.activity(Some(&record.name), Page { cursor: None, limit: Some(1) }).await?;
-    let newest = newest.items.first().map_or(0, |entry| entry.id);
-    // A restored backup may have lower ids than the client has seen.
-    Ok(from.map_or(newest, |from| from.min(newest)))
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// The state of an app's activity. The published activities only wake it: it reads the stored ones,
-/// which have ids, so that a slow client misses none.
-struct Followed {
-    store: Store,
-    record: Arc<AppRecord>,
-    published: Receiver<NewActivity>,
-    /// The id of the last activity that was read.
-    last: u64,
-    read: VecDeque<Activity>,
-    /// Whether activities after `last` may be stored.
-    is_behind: bool,
-}
-
-/// Returns the activity of one app after `last`.
-pub(super) fn activity(store: Store, record: Arc<AppRecord>, published: Receiver<NewActivity>, last: u64) -> Topic {
-    let followed = Followed { store, record, published, last, read: VecDeque::new(), is_behind: true };
-    Box::pin(stream::unfold(Some(followed), next_activity))
-}
-
-async fn next_activity(followed: Option<Followed>) -> Option<(Step, Option<Followed>)> {
-    let mut followed = followed?;
-    loop {
-        if let Some(entry) = followed.read.pop_front() {
-            return Some((Step::Activity(Some(entry.id), entry.into()), Some(followed)));
+    #[test]
+    fn consecutive_failures_are_reported_once_with_growing_pauses() {
+        let mut attempts = Attempts::of(TopicName::Log);
+        assert!(!attempts.succeeded());
+        let broken = attempts.failed();
+        assert!(matches!(broken, Some(Step::Data(Data::Broken { topic: TopicName::Log }, _))));
+        assert_eq!(attempts.pause, limits::STREAM_RETRY_FIRST);
+        for _ in 0..20 {
+            assert!(attempts.failed().is_none());
         }
-        if followed.is_behind {
-            match followed.read_stored().await {
-                Ok(()) => continue,
-                Err(error) => {
-                    tracing::warn!(app = %followed.record.name, %error, "a follower of an activity is disconnected");
-                    return Some((Step::Broken, None));
-                }
-            }
-        }
-        let is_of_app = |activity: &NewActivity| activity.app.as_ref() == Some(&followed.record.name);
-        match followed.published.recv().await {
-            Ok(activity) if !is_of_app(&activity) => {}
-            // It is not stored, and no other follows.
-            Ok(NewActivity { app, kind, text, data, at }) if kind == APP_DESTROYED => {
-                return Some((Step::Activity(None, ActivityView { at, app, kind, text, data }), None));
-            }
-            Err(RecvError::Lagged(_)) if followed.record.is_destroyed() => return None,
-            Ok(_) | Err(RecvError::Lagged(_)) => followed.is_behind = true,
-            Err(RecvError::Closed) => return None,
-        }
+        assert_eq!(attempts.pause, limits::STREAM_RETRY_MAX);
+        assert!(attempts.succeeded() && !attempts.succeeded());
+        assert!(attempts.failed().is_some());
+        assert_eq!(attempts.pause, limits::STREAM_RETRY_FIRST);
     }
-}
 
-impl Followed {
-    async fn read_stored(&mut self) -> Result<(), isopod_store::StoreError> {
-        let entries = self.store.activity_after(Some(&self.record.name), self.last).await?;
-        // Checked after the read: a new app may have the same name.
-        if self.record.is_destroyed() {
-            self.is_behind = false;
-            return Ok(());
-        }
-        match entries.last() {
-            Some(newest) => self.last = newest.id,
-            None => self.is_behind = false,
-        }
-        self.read.extend(entries);
-        Ok(())
+    #[test]
+    fn the_data_of_an_end_names_its_topic_and_reason() {
+        let ended = Data::Ended { topic: TopicName::Log, reason: EndReason::UntilPassed };
+        let json = serde_json::to_string(&ended).expect("it can be encoded");
+        assert_eq!(json, r#"{"topic":"log","reason":"until-passed"}"#);
     }
-}
-
-/// Returns the lines of a log.
-pub(super) fn log(follower: Follower) -> Topic {
-    Box::pin(stream::unfold(Some(UnsentLines::of(follower)), |lines| async move {
-        let lines = lines?;
-        match lines.next().await {
-            Unsent::Line(line, end) => Some((Step::Line(line, end), Some(lines))),
-            Unsent::Missed(missed) => Some((Step::Missed(missed), Some(lines))),
-            Unsent::End(FollowEnd::Destroyed) => None,
-            Unsent::End(FollowEnd::Past) => Some((Step::Past, None)),
-            Unsent::End(FollowEnd::Unreadable) => Some((Step::Broken, None)),
-        }
-    }))
 }

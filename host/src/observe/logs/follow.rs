@@ -77,6 +77,21 @@ impl Follower {
         Ok(Self { logs, log, filter, at, number: None, ready, new_lines, is_behind: true, is_past: false })
     }
 
+    /// Reads the first stored lines, so that an unreadable log is reported before the first line is
+    /// awaited. Returns the position after which the lines follow.
+    pub(crate) async fn prepare(&mut self) -> Result<Cursor, FollowEnd> {
+        let start = self.at;
+        if self.is_behind {
+            self.catch_up().await?;
+        }
+        Ok(start)
+    }
+
+    /// Returns whether all lines that were stored at the last read were returned.
+    pub(crate) fn has_caught_up(&self) -> bool {
+        !self.is_behind && self.ready.is_empty()
+    }
+
     /// Waits for the next line and returns it with the position after it.
     pub(crate) async fn next(&mut self) -> Result<(LogLine, Cursor), FollowEnd> {
         loop {
