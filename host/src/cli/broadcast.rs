@@ -121,7 +121,7 @@ impl Source {
                 return Err(Failure::new(format!("`{name}` is a folder")).next("name a file with one event per line"));
             }
             // A pipe has no size.
-            (Box::new(file), metadata.is_file().then(|| metadata.len()))
+            (Box::new(file), metadata.is_file().then_some(metadata.len()))
         };
         Ok(Self::of(reader, name, size, args.from))
     }

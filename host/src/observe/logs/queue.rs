@@ -53,6 +53,7 @@ pub(super) struct Totals {
 }
 
 /// A message to the writer.
+#[expect(clippy::large_enum_variant, reason = "a box would cost an allocation for each request")]
 pub(super) enum Message {
     Line(Arc<AppLog>, Box<LogLine>),
     Request(Arc<AppLog>, Request),

@@ -142,8 +142,11 @@ impl Family {
     }
 }
 
+/// The labels of a sample, each with its name and value.
+type Labels = Vec<(String, String)>;
+
 /// Splits a sample: its name, its labels and its value.
-fn sample(line: &str) -> Option<(&str, Vec<(String, String)>, &str)> {
+fn sample(line: &str) -> Option<(&str, Labels, &str)> {
     let end = line.find(['{', ' '])?;
     let (name, mut rest) = line.split_at(end);
     let mut labels = Vec::new();
