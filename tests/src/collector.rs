@@ -46,6 +46,7 @@ pub struct ExportedRecord {
 /// The collector.
 pub struct Collector {
     upstream: Upstream,
+    scheme: &'static str,
 }
 
 impl Collector {
@@ -56,12 +57,18 @@ impl Collector {
 
     /// Starts a collector that responds with this.
     pub fn answering(script: impl Fn(&Arrived) -> Then + Send + Sync + 'static) -> Self {
-        Self { upstream: Upstream::start(script) }
+        Self { upstream: Upstream::start(script), scheme: "http" }
+    }
+
+    /// Starts a collector with TLS that accepts everything.
+    pub fn start_tls() -> Self {
+        Self { upstream: Upstream::start_tls(|_| status(200)), scheme: "https" }
     }
 
     /// Returns the settings of a host that exports to this collector. `more` has further keys.
     pub fn settings(&self, more: &str) -> String {
-        format!("[telemetry]\nendpoint = \"http://{}\"\ninterval = \"1s\"\n{more}\n", self.upstream.address)
+        let (scheme, address) = (self.scheme, self.upstream.address);
+        format!("[telemetry]\nendpoint = \"{scheme}://{address}\"\ninterval = \"1s\"\n{more}\n")
     }
 
     /// Returns the requests so far.

@@ -38,6 +38,7 @@ pub mod push;
 pub mod queue;
 pub mod raw;
 pub mod sse;
+pub mod tls;
 pub mod torture;
 pub mod torture_plan;
 pub mod upstream;

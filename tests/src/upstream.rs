@@ -1,6 +1,7 @@
 //! Owns a scripted HTTP/1.1 upstream: the test's function chooses each response. Counts requests
 //! and open connections. Keeps chunked bodies encoded.
 
+use crate::tls;
 use std::{
     io::{Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
@@ -78,6 +79,21 @@ impl Upstream {
     /// # Panics
     /// If no port is free.
     pub fn start(script: impl Fn(&Arrived) -> Then + Send + Sync + 'static) -> Self {
+        Self::start_over(script, Some)
+    }
+
+    /// Starts a server whose connections are encrypted, with the certificate of [`tls`].
+    ///
+    /// # Panics
+    /// If no port is free.
+    pub fn start_tls(script: impl Fn(&Arrived) -> Then + Send + Sync + 'static) -> Self {
+        Self::start_over(script, tls::accept)
+    }
+
+    fn start_over<S: Read + Write>(
+        script: impl Fn(&Arrived) -> Then + Send + Sync + 'static,
+        accept: impl Fn(TcpStream) -> Option<S> + Copy + Send + 'static,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("it has an address");
         let (seen, script) = (Arc::<Seen>::default(), Arc::new(script));
@@ -88,7 +104,9 @@ impl Upstream {
                 let (seen, script) = (Arc::clone(&shared), Arc::clone(&script));
                 *lock(&seen.open) += 1;
                 std::thread::spawn(move || {
-                    serve(client, connection, &seen, &*script);
+                    if let Some(client) = accept(client) {
+                        serve(client, connection, &seen, &*script);
+                    }
                     *lock(&seen.open) -= 1;
                 });
             }
@@ -111,7 +129,7 @@ fn lock<T>(value: &Mutex<T>) -> MutexGuard<'_, T> {
     value.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn serve(mut client: TcpStream, connection: usize, seen: &Seen, script: &dyn Fn(&Arrived) -> Then) {
+fn serve(mut client: impl Read + Write, connection: usize, seen: &Seen, script: &dyn Fn(&Arrived) -> Then) {
     for number in 0.. {
         let Some((head, body)) = read(&mut client) else { return };
         let arrived = Arrived { connection, number, head, body };
@@ -140,7 +158,7 @@ fn head_of(mut response: Vec<u8>) -> Vec<u8> {
 }
 
 /// Returns a request's head and its body, or `None` if the client has closed the connection.
-fn read(client: &mut TcpStream) -> Option<(String, Vec<u8>)> {
+fn read(client: &mut impl Read) -> Option<(String, Vec<u8>)> {
     let mut bytes = Vec::new();
     let end = loop {
         if let Some(at) = bytes.windows(4).position(|window| window == b"\r\n\r\n") {

@@ -6,7 +6,7 @@ use isopod_tests::{
     collector::{ExportedSpan, is_of, rejecting, status},
     guest,
     outbox::outbox,
-    program,
+    program, tls,
     upstream::Then,
     wait_for,
 };
@@ -66,6 +66,19 @@ fn a_recorded_request_has_a_span_by_the_semantic_conventions() {
     assert_eq!((parent.split('-').nth(2), span.parent_span_id.as_str()), (Some(span.span_id.as_str()), ""));
     assert!(collector.requests().iter().all(|request| request.header("authorization") == ["Bearer key"]));
     assert!(!host.said().contains("Bearer"), "the host shows a secret");
+}
+
+#[test]
+fn a_collector_with_a_private_authority_is_trusted_by_its_file() {
+    let collector = Collector::start_tls();
+    let host = Host::start_with("", &collector.settings(&format!("{WITH_TOKEN}\nca_file = {:?}", tls::authority())));
+    host.deploy("hello", Bundle::component(guest("hello")));
+    span_of(&collector, &request(&host));
+    let unreached = Collector::start_tls();
+    let untrusting = Host::start_with("", &unreached.settings(WITH_TOKEN));
+    wait_for("the report", || untrusting.said().contains("telemetry export failed").then_some(()));
+    let said = untrusting.said();
+    assert!(said.contains("certificate") && !said.contains("Bearer") && unreached.requests().is_empty(), "{said}");
 }
 
 #[test]
@@ -266,6 +279,20 @@ fn the_spans_that_a_collector_rejects_are_counted() {
     let said = host.said();
     assert_eq!(said.matches("rejected a part of the data").count(), 1, "{said}");
     assert!(said.contains("the span is\\ntoo old") && !said.contains("Bearer"), "{said}");
+}
+
+#[test]
+fn the_exporter_yields_to_serving() {
+    let collector = Collector::start();
+    let host = Host::start_with("", &collector.settings(""));
+    wait_for("an export", || (collector.requests_of("metrics") > 0).then_some(()));
+    let tasks = std::fs::read_dir(format!("/proc/{}/task", host.id())).expect("the host runs");
+    // A thread of the host may end meanwhile.
+    let stats = tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("stat")).ok());
+    let exporter = stats.into_iter().find(|stat| stat.contains("(telemetry)")).expect("it has a thread");
+    // The nice value is the 17th field after the name.
+    let after_name = exporter.split_once(") ").expect("the name ends").1;
+    assert_eq!(after_name.split(' ').nth(16), Some("10"), "{exporter}");
 }
 
 #[test]
