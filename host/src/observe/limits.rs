@@ -200,7 +200,8 @@ pub(crate) const TELEMETRY_RETRY_AFTER_MAX: Duration = Duration::from_secs(30);
 /// are only counted.
 pub(crate) const TELEMETRY_REPORT_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Timeout of the last export when the host stops. What isn't sent by then is dropped and counted.
+/// Timeout of the last export when the host stops. Unsent spans and lines are then dropped and
+/// counted.
 pub(crate) const TELEMETRY_STOP_TIME: Duration = Duration::from_secs(3);
 
 /// Bytes of a collector's response that are read. The connection is closed if there are more.

@@ -88,8 +88,8 @@ impl Service {
 }
 
 impl RunningExporter {
-    /// Sends the queued telemetry once, and ends the thread. Blocks. What isn't sent in time is
-    /// dropped and counted.
+    /// Sends the queued telemetry once, and ends the thread. Blocks up to a timeout. Unsent spans
+    /// and lines are then dropped and counted.
     pub(crate) fn stop(self) {
         self.telemetry.stop();
         self.thread.thread().unpark();

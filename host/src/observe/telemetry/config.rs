@@ -12,7 +12,7 @@ pub(crate) struct Config {
     pub(crate) endpoint: String,
     /// Fields of each request to the collector. Their values are secrets.
     pub(crate) headers: Vec<(HeaderName, HeaderValue)>,
-    /// The certificates that the collector's certificate must be signed by.
+    /// The authorities that may sign the collector's certificate.
     pub(crate) roots: RootCerts,
     pub(crate) signals: Signals,
     pub(crate) sampling: Sampling,

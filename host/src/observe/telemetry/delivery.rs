@@ -1,5 +1,5 @@
 //! Delivers requests to the collector: retries them, and reports failures in the host's log. Only
-//! the exporter's thread waits for the collector. Never counts what isn't delivered.
+//! the exporter's thread waits for the collector. Never counts lost items.
 
 use super::{
     collector::{Accepted, Collector, Refusal},

@@ -1,5 +1,5 @@
 //! The thread that sends telemetry to the collector: gathers batches, reads the metrics at each
-//! interval, and counts what isn't delivered. Never retries.
+//! interval, and counts lost items. Never retries a request.
 
 use super::{
     batch::Batch,

@@ -249,7 +249,7 @@ fn number_of_points(metric: &Metric) -> usize {
     }
 }
 
-/// Moves the points from this number on into another metric. `None` if there are no more.
+/// Moves the points from this number on into another metric. `None` without such points.
 fn split_off(metric: &mut Metric, at: usize) -> Option<Metric> {
     fn rest<T>(points: &mut Vec<T>, at: usize) -> Option<Vec<T>> {
         (points.len() > at).then(|| points.split_off(at))
