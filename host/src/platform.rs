@@ -154,7 +154,7 @@ impl Platform {
             gates: config.gates,
             alerts: config.alerts,
         };
-        let control = control::Service::open(options, visitors)
+        let mut control = control::Service::open(options, visitors)
             .map_err(|source| PlatformError::Io { doing: "failed to create the folder for uploads", source })?;
         let tokens = api::load_tokens(&store).await?;
         data_folder::record_missing(&store).await?;

@@ -87,6 +87,8 @@ pub(crate) struct Service {
     core: Core,
     directory: Arc<runtime::Directory>,
     usage: usage::Service,
+    /// The service of alerts, until it starts.
+    alerting: Option<alerts::Service>,
     /// The tasks of the apps.
     app_tasks: TaskTracker,
     /// The task of the activity log, which a shutdown waits for.
@@ -157,11 +159,11 @@ impl Service {
         core.shutdown.in_background(scheduler.run());
         core.shutdown.in_background(dead_letters::Service { activity: core.activity.clone(), received: died }.run());
         run_services(&options, &core);
-        core.shutdown.in_background(alerting.run());
         core.shutdown.in_background(helpers.storing.run());
         helpers.sending.into_iter().for_each(|sending| core.shutdown.in_background(sending.run()));
         core.shutdown.in_background(usage.clone().run());
-        Ok(Self { handles, core, directory: options.directory, usage, app_tasks, recording })
+        let (directory, alerting) = (options.directory, Some(alerting));
+        Ok(Self { handles, core, directory, usage, alerting, app_tasks, recording })
     }
 
     /// Returns the handles of the services.
@@ -176,7 +178,7 @@ impl Service {
 
     /// Registers all stored apps, and marks push jobs that the last stop interrupted as failed. No
     /// app serves yet.
-    pub(crate) async fn restore(&self) -> Result<Restored, DeployError> {
+    pub(crate) async fn restore(&mut self) -> Result<Restored, DeployError> {
         let Core { store, app_table, plugins, activity, schedules, events, shutdown } = self.core.clone();
         let dispatcher = hooks::Service::new(store.clone(), app_table.clone(), events.clone(), activity.clone());
         let late = LateServices {
@@ -190,6 +192,8 @@ impl Service {
         let restored = Startup { apps, app_table, store, schedules, directory, late }.restore().await?;
         // Started only now, since events may wait for hooks that were not registered before.
         self.core.shutdown.in_background(dispatcher.run());
+        // It ends the alerts of apps that are not registered.
+        self.alerting.take().into_iter().for_each(|alerting| self.core.shutdown.in_background(alerting.run()));
         plugins.report_host_uses().await;
         self.handles.drains.restore().await;
         Ok(restored)

@@ -172,10 +172,29 @@ fn alerts_and_messages_survive_a_crash_of_the_host() {
     webhook.respond_with(200);
     let over = webhook.until("over");
     assert_eq!(over["since"], alert["since"], "the restarted host knows when the alert fired");
+    assert!(over["text"].as_str().is_some_and(|text| text.contains(": 0 requests and events wait")), "{over}");
     assert!(webhook.messages("firing").iter().all(|message| message["id"] == before["id"]));
     for table in ["alerts", "alert_messages"] {
         wait_for(&format!("no rows in {table}"), || (rows(&host, table) == 0).then_some(()));
     }
+}
+
+#[test]
+fn an_alert_of_an_app_continues_after_a_restart() {
+    let host = Host::start_with("", &format!("{RULES}failed_pushes.threshold = 1\n"));
+    deploy_greedy(&host, "greedy", "production");
+    host.deploy_failing("greedy", &Bundle::component(b"nonsense".to_vec()));
+    let alert = until_firing(&host, "failed-pushes");
+    let host = host.restart();
+    // Its value is unknown now. The other alert shows that the host has taken a sample.
+    let overload = Overload::of(&host, "greedy");
+    until_firing(&host, "queue-depth");
+    assert_eq!(firing(&host, "failed-pushes").map(|it| it["since"].clone()), Some(alert["since"].clone()));
+    overload.end();
+    host.deploy("greedy", Bundle::component(guest_noted("hello", 1)));
+    until_over(&host, "failed-pushes");
+    let over = host.activity_of("greedy", "alert-over");
+    assert!(over["text"].as_str().is_some_and(|text| !text.contains("destroyed")), "{over}");
 }
 
 #[test]
