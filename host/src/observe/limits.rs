@@ -104,6 +104,10 @@ pub(crate) const LOG_TIME_SKEW_MAX: Duration = Duration::from_secs(60);
 /// disk must not occupy all threads for blocking work.
 pub(crate) const LOG_READS_MAX: usize = 4;
 
+/// Reads of one app's log that run at a time, at most half of [`LOG_READS_MAX`]. Others wait, up to
+/// [`LOG_READ_WAIT`], without delaying the reads of other logs.
+pub(crate) const LOG_READS_PER_APP_MAX: usize = 2;
+
 /// Bytes of unwritten lines of one app at which the log writer writes them.
 pub(crate) const LOG_FLUSH_BYTES: usize = 1024 * 1024;
 

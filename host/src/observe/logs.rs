@@ -46,7 +46,10 @@ use crate::observe::{limits, telemetry::Telemetry};
 /// dropped and counted.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LogsError {
-    #[error("the log writer doesn't respond; its disk may be slow or full. Apps are not affected; try again later")]
+    #[error(
+        "the log can't be read in time: its disk may be slow or full, or others read the log. Apps are not affected; \
+         try again later"
+    )]
     Unavailable,
     #[error("the log can't be read: {0}")]
     Unreadable(#[from] std::io::Error),
@@ -191,11 +194,17 @@ impl Logs {
         read: impl FnOnce(&Path) -> std::io::Result<T> + Send + 'static,
     ) -> Result<T, LogsError> {
         let (dir, reads) = (self.0.config.folder(app), Arc::clone(&self.0.reads));
+        let of_app = self.known(app).map(|log| log.reads());
         let reading = async {
-            let permit = reads.acquire_owned().await.ok()?;
-            // The permit is returned after the read, which a hanging disk may delay beyond the
+            // Acquired first, so that reads of one log don't wait in front of those of others.
+            let of_app = match of_app {
+                Some(reads) => Some(reads.acquire_owned().await.ok()?),
+                None => None,
+            };
+            let permits = (of_app, reads.acquire_owned().await.ok()?);
+            // The permits are returned after the read, which a hanging disk may delay beyond the
             // timeout.
-            let reading = tokio::task::spawn_blocking(move || (read(&dir), permit).0);
+            let reading = tokio::task::spawn_blocking(move || (read(&dir), permits).0);
             reading.await.ok()
         };
         match tokio::time::timeout(limits::LOG_READ_WAIT, reading).await {
@@ -480,6 +489,40 @@ mod tests {
             }
         }
         assert!(reported > 0 && listed + reported == sent, "{listed} lines, {reported} reported");
+        service.stop();
+    }
+
+    #[tokio::test]
+    async fn reads_of_one_log_leave_permits_for_others() {
+        let dir = tempfile::tempdir().expect("makes a folder");
+        let service = start(dir.path(), 1 << 20, 1 << 20);
+        let logs = service.handle();
+        for app in ["busy", "other"] {
+            let log = logs.app(&name(app));
+            log.write(LogLine::host(log.app(), "a line".to_owned()));
+        }
+        let gate = Arc::new(tokio::sync::RwLock::new(()));
+        let closed = gate.write().await;
+        let reads = (0..limits::LOG_READS_MAX + 2).map(|_| {
+            let (logs, gate) = (logs.clone(), Arc::clone(&gate));
+            tokio::spawn(async move {
+                let held = move |_: &Path| {
+                    drop(gate.blocking_read());
+                    Ok(())
+                };
+                logs.read_with(&name("busy"), held).await.is_ok()
+            })
+        });
+        let reads: Vec<_> = reads.collect();
+        while logs.0.reads.available_permits() > limits::LOG_READS_MAX - limits::LOG_READS_PER_APP_MAX {
+            tokio::task::yield_now().await;
+        }
+        let page = logs.page(&name("other"), LineFilter::default(), 10, None).await.expect("reads");
+        assert_eq!(messages(&page), ["a line"]);
+        drop(closed);
+        for read in reads {
+            assert!(read.await.expect("it doesn't panic"), "it is read once the others are done");
+        }
         service.stop();
     }
 

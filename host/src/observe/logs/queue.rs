@@ -12,7 +12,7 @@ use std::{
 
 use isopod_policy::AppName;
 use jiff::Timestamp;
-use tokio::sync::{broadcast, oneshot};
+use tokio::sync::{Semaphore, broadcast, oneshot};
 
 use super::{Cursor, LogLine, request::Request, wake::Wake};
 use crate::observe::{access_log::AccessLine, limits, telemetry::AppExport};
@@ -38,6 +38,8 @@ pub(crate) struct AppLog {
     totals: Arc<Totals>,
     requests: Rate,
     forgotten: AtomicBool,
+    /// Permits for reads of this log.
+    reads: Arc<Semaphore>,
     /// Exports the lines and the spans. Lines about requests are not exported: spans have the same
     /// facts.
     export: Option<AppExport>,
@@ -57,8 +59,8 @@ pub(super) struct Totals {
 pub(super) enum Message {
     Line(Arc<AppLog>, Box<LogLine>),
     Request(Arc<AppLog>, Request),
-    /// Flushes all earlier lines, and replies with the end of the log and a subscription to later
-    /// lines.
+    /// Flushes all earlier lines of the app, and replies with the end of its log and a subscription
+    /// to later lines.
     Follow(AppName, oneshot::Sender<Following>),
     /// Closes and removes the app's files.
     Forget(AppName, oneshot::Sender<()>),
@@ -110,6 +112,7 @@ impl AppLog {
             totals,
             requests: Rate::default(),
             forgotten: AtomicBool::new(false),
+            reads: Arc::new(Semaphore::new(limits::LOG_READS_PER_APP_MAX)),
             export,
         }
     }
@@ -140,6 +143,11 @@ impl AppLog {
     /// Returns the export of the app's spans, if telemetry is exported.
     pub(crate) fn export(&self) -> Option<&AppExport> {
         self.export.as_ref()
+    }
+
+    /// Returns the permits for reads of this log.
+    pub(super) fn reads(&self) -> Arc<Semaphore> {
+        Arc::clone(&self.reads)
     }
 
     /// Returns whether the app is destroyed. Later lines are discarded.

@@ -134,7 +134,7 @@ impl Writer {
                     Message::Line(log, line) => self.take(&log, line.message.len(), Entry::Line(*line)),
                     Message::Request(log, request) => self.take(&log, 0, Entry::Request(request)),
                     Message::Follow(app, reply) => {
-                        self.write_out();
+                        self.write_out_one(&app);
                         // The reader may have disconnected.
                         drop(reply.send(self.follow(&app)));
                     }
