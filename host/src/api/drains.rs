@@ -29,7 +29,8 @@ pub(super) struct NewDrain {
 #[schema(as = Drain)]
 pub(super) struct DrainView {
     id: String,
-    /// The endpoint, without user, password and query.
+    /// The endpoint, without user, password, path and query; `unreadable` if `error` states why the
+    /// stored URL can't be used.
     url: String,
     created_by: String,
     created_at: Timestamp,

@@ -123,7 +123,8 @@ pub(crate) const DRAIN_BATCH_BYTES_MAX: usize = 512 * 1024;
 /// Bytes of a syslog message in a datagram. The rest is cut off.
 pub(crate) const DRAIN_DATAGRAM_BYTES_MAX: usize = 8 * 1024;
 
-/// Bytes of a response of a drain's endpoint. A longer response fails the attempt.
+/// Bytes that are read of the response of a drain's endpoint. After a longer response, the
+/// connection is closed.
 pub(crate) const DRAIN_RESPONSE_BYTES_MAX: usize = 64 * 1024;
 
 /// How long a drain gathers lines before it sends them, so that it sends many at a time.
@@ -134,6 +135,9 @@ pub(crate) const DRAIN_CONNECT_TIME: Duration = Duration::from_secs(10);
 
 /// Time for sending a batch of a drain, after which the attempt has failed.
 pub(crate) const DRAIN_SEND_TIME: Duration = Duration::from_secs(10);
+
+/// Time for the body of a response of a drain's endpoint. Then the connection is closed.
+pub(crate) const DRAIN_RESPONSE_TIME: Duration = Duration::from_secs(1);
 
 /// The range of the back-off after a failed attempt of a drain.
 pub(crate) const DRAIN_RETRY_AFTER: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(60);

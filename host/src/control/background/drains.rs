@@ -23,13 +23,13 @@ pub(crate) use self::buffer::Counters;
 use self::{
     buffer::Buffer,
     endpoint::Endpoint,
-    send::{SendError, Sender},
+    send::{SendError, SendErrorKind, Sender},
 };
 use crate::control::{
     AppRecord, Requester, app_table::AppTable, background::activity_log::ActivityLog, error::DeployError, limits,
     shutdown::Shutdown,
 };
-use crate::observe::logs::{Follower, LogLine, Logs};
+use crate::observe::logs::{Follower, LineFilter, LogLine, Logs};
 
 /// Why a request about drains is refused.
 #[derive(Debug, thiserror::Error)]
@@ -240,13 +240,21 @@ impl Drains {
     }
 }
 
-/// Copies the lines of an app's log into the buffer. If the log can't be read, tries again.
+/// Copies the lines of an app's log into the buffer. If the log can't be read, tries again, and
+/// continues after the last line.
 async fn read(logs: Logs, app: &AppRecord, buffer: &Buffer) {
+    let mut last = None;
     loop {
-        if let Ok(mut follower) = Follower::from_now(logs.clone(), Arc::clone(&app.log)).await {
+        let (logs, log) = (logs.clone(), Arc::clone(&app.log));
+        let follower = match last {
+            None => Follower::from_now(logs, log).await,
+            Some(position) => Follower::after(logs, log, LineFilter::default(), position).await,
+        };
+        if let Ok(mut follower) = follower {
             while let Ok((line, _)) = follower.next().await {
                 buffer.push(line);
             }
+            last = Some(follower.position());
         }
         tokio::time::sleep(limits::DRAIN_LOG_RETRY_INTERVAL).await;
     }
@@ -256,16 +264,17 @@ async fn read(logs: Logs, app: &AppRecord, buffer: &Buffer) {
 async fn send(app: &AppRecord, id: &str, mut sender: Sender, buffer: &Buffer) {
     let mut failures = 0;
     loop {
-        buffer.batch().await;
-        tokio::time::sleep(limits::DRAIN_GATHERING_TIME).await;
-        let batch = buffer.batch().await;
-        let Err(SendError { why, is_permanent }) = sender.send(&batch).await else {
+        if !buffer.filled().await {
+            tokio::time::sleep(limits::DRAIN_GATHERING_TIME).await;
+        }
+        let batch = buffer.batch();
+        let Err(SendError { why, kind }) = sender.send(&batch).await else {
             buffer.sent(batch.len());
             failures = 0;
             continue;
         };
         let why = line_excerpt(&why, TEXT_DETAIL_BYTES_SHOWN);
-        if is_permanent {
+        if kind == SendErrorKind::Permanent {
             buffer.refused(batch.len(), why);
             continue;
         }

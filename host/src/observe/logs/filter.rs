@@ -40,7 +40,7 @@ pub(crate) enum Level {
 impl Level {
     /// Returns the level of a line. Without a level of its own, it follows from the line's source:
     /// a failed request is an error, and standard error is a warning.
-    fn of(line: &LogLine) -> Self {
+    pub(crate) fn of(line: &LogLine) -> Self {
         match line.level.as_deref() {
             Some("trace") => return Self::Trace,
             Some("debug") => return Self::Debug,

@@ -92,6 +92,11 @@ impl Follower {
         !self.is_behind && self.ready.is_empty()
     }
 
+    /// Returns the position after the last line, once `next` has returned an error.
+    pub(crate) fn position(&self) -> Cursor {
+        self.at
+    }
+
     /// Waits for the next line and returns it with the position after it.
     pub(crate) async fn next(&mut self) -> Result<(LogLine, Cursor), FollowEnd> {
         loop {
@@ -155,11 +160,15 @@ impl Follower {
             let skipped = before_first.zip(self.number).map(|(first, read)| first.saturating_sub(read));
             self.number = before_first;
             let text = match skipped {
-                Some(1) => "1 line was skipped here: it was removed before it was read".to_owned(),
-                Some(lines) => format!("{lines} lines were skipped here: they were removed before they were read"),
-                None => "lines were skipped here: they were removed before they were read".to_owned(),
+                // The removed segment was read to its end.
+                Some(0) => None,
+                Some(1) => Some("1 line was skipped here: it was removed before it was read".to_owned()),
+                Some(lines) => {
+                    Some(format!("{lines} lines were skipped here: they were removed before they were read"))
+                }
+                None => Some("lines were skipped here: they were removed before they were read".to_owned()),
             };
-            self.ready.push_back((first, LogLine::host(self.log.app(), text)));
+            self.ready.extend(text.map(|text| (first, LogLine::host(self.log.app(), text))));
         }
         self.is_behind = !read.is_all;
         self.at = read.end;
@@ -185,5 +194,29 @@ impl Logs {
         let end = following.end;
         let read = self.read_with(app, move |dir| read::after(dir, &filter, position, end)).await?;
         Ok((read, following))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Config, Service, Stream};
+    use super::*;
+
+    #[tokio::test]
+    async fn a_removed_segment_that_was_read_is_not_reported() {
+        let dir = tempfile::tempdir().expect("makes a folder");
+        let (apps_dir, app): (_, AppName) = (dir.path().to_owned(), "hello".parse().expect("is a name"));
+        // Each new segment replaces the one before.
+        let config =
+            Config { apps_dir, segment_bytes: 4 << 10, kept_bytes: 4 << 10, kept_for: Duration::from_secs(3600) };
+        let service = Service::start(config, None).expect("starts");
+        let log = service.handle().app(&app);
+        let mut follower = Follower::from_now(service.handle(), Arc::clone(&log)).await.expect("follows");
+        log.write(LogLine::host(&app, "x".repeat(5_000)));
+        assert_eq!(follower.next().await.expect("a line").0.message.len(), 5_000);
+        // A follower reads a long line from its segment.
+        log.write(LogLine::of_guest(&app, Stream::Log, "y".repeat(10_000)));
+        assert_eq!(follower.next().await.expect("a line").0.message.len(), 10_000);
+        service.stop();
     }
 }

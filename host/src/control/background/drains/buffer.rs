@@ -52,20 +52,24 @@ impl Buffer {
         self.added.notify_one();
     }
 
-    /// Waits for lines, and returns the oldest without removing them.
-    pub(super) async fn batch(&self) -> Vec<LogLine> {
+    /// Waits for a line. Returns whether the lines fill a batch.
+    pub(super) async fn filled(&self) -> bool {
         loop {
             // Registered before the check, so that no line is missed.
             let added = self.added.notified();
-            let batch = self.batch_now();
-            if !batch.is_empty() {
-                return batch;
+            let (lines, bytes) = {
+                let state = self.lock();
+                (state.lines.len(), state.bytes)
+            };
+            if lines > 0 {
+                return lines >= limits::DRAIN_BATCH_LINES_MAX || bytes >= limits::DRAIN_BATCH_BYTES_MAX;
             }
             added.await;
         }
     }
 
-    fn batch_now(&self) -> Vec<LogLine> {
+    /// Returns the oldest lines without removing them.
+    pub(super) fn batch(&self) -> Vec<LogLine> {
         let state = self.lock();
         let mut bytes = 0;
         let fits = |line: &&LogLine| {
@@ -142,7 +146,16 @@ mod tests {
         (0..limits::DRAIN_LINES_MAX + 3).for_each(|number| buffer.push(line(&number.to_string())));
         let counters = buffer.counters();
         assert_eq!((counters.waiting, counters.dropped), (limits::DRAIN_LINES_MAX, 3));
-        assert_eq!(buffer.batch_now()[0].message, "0");
+        assert_eq!(buffer.batch()[0].message, "0");
+    }
+
+    #[tokio::test]
+    async fn many_lines_fill_a_batch() {
+        let buffer = Buffer::default();
+        buffer.push(line("one"));
+        assert!(!buffer.filled().await);
+        (1..limits::DRAIN_BATCH_LINES_MAX).for_each(|_| buffer.push(line("another")));
+        assert!(buffer.filled().await && buffer.batch().len() == limits::DRAIN_BATCH_LINES_MAX);
     }
 
     #[test]
@@ -152,7 +165,7 @@ mod tests {
         (0..2_000).for_each(|_| buffer.push(line(&large)));
         let counters = buffer.counters();
         assert!(counters.waiting * large.len() <= limits::DRAIN_BYTES_MAX && counters.dropped > 0, "{counters:?}");
-        assert!(buffer.batch_now().len() * large.len() <= limits::DRAIN_BATCH_BYTES_MAX);
+        assert!(buffer.batch().len() * large.len() <= limits::DRAIN_BATCH_BYTES_MAX);
         buffer.sent(usize::MAX);
         assert_eq!((buffer.counters().waiting, buffer.lock().bytes), (0, 0));
     }
@@ -161,9 +174,9 @@ mod tests {
     fn a_batch_stays_until_its_outcome_is_known() {
         let buffer = Buffer::default();
         (0..3).for_each(|number| buffer.push(line(&number.to_string())));
-        assert_eq!(buffer.batch_now().len(), 3);
+        assert_eq!(buffer.batch().len(), 3);
         assert!(buffer.failed("status 500".to_owned()) && !buffer.failed("status 500".to_owned()));
-        assert_eq!(buffer.batch_now().len(), 3);
+        assert_eq!(buffer.batch().len(), 3);
         buffer.sent(2);
         buffer.refused(1, "status 400".to_owned());
         let error = Some("status 400".to_owned());

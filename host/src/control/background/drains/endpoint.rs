@@ -8,6 +8,9 @@ use isopod_policy::HttpGrant;
 
 use crate::control::limits;
 
+/// The path of an OTLP endpoint whose URL has none.
+const OTLP_PATH: &str = "/v1/logs";
+
 /// How lines are sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Protocol {
@@ -75,7 +78,7 @@ impl Endpoint {
         if is_syslog && (credentials.is_some() || target.len() > 1) {
             return Err("a syslog endpoint has no user, path or query".to_owned());
         }
-        let target = if protocol == Protocol::Otlp && target == "/" { "/v1/logs" } else { target };
+        let target = if protocol == Protocol::Otlp && target == "/" { OTLP_PATH } else { target };
         let (target, server) = (target.to_owned(), OutboundServer { host, port, is_tls });
         Ok(Self { url: url.to_owned(), scheme, protocol, server, target, credentials })
     }
@@ -97,14 +100,17 @@ fn decoded(credentials: &str) -> Result<String, String> {
     decoded.map(std::borrow::Cow::into_owned).map_err(|_| "its user or password is not UTF-8".to_owned())
 }
 
-/// Shows the URL without the user, the password and the query.
+/// Shows the URL without the user, the password, the path and the query: each may be a secret.
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { scheme, server, target, credentials, .. } = self;
         let user = if credentials.is_some() { "***@" } else { "" };
         write!(f, "{scheme}://{user}{}:{}", server.host, server.port)?;
-        let (path, query) = target.split_once('?').map_or((target.as_str(), ""), |(path, _)| (path, "?***"));
-        if matches!(self.protocol, Protocol::Http | Protocol::Otlp) { write!(f, "{path}{query}") } else { Ok(()) }
+        match (self.protocol, target.as_str()) {
+            (Protocol::Syslog | Protocol::SyslogUdp, _) => Ok(()),
+            (Protocol::Http | Protocol::Otlp, "/" | OTLP_PATH) => f.write_str(target),
+            (Protocol::Http | Protocol::Otlp, _) => f.write_str("/***"),
+        }
     }
 }
 
@@ -149,8 +155,11 @@ mod tests {
     fn secrets_are_not_shown() {
         let endpoint = parsed("https://user:p%40ss@logs.example.org/in?token=secret");
         assert_eq!(endpoint.credentials.as_deref(), Some("user:p@ss"));
-        assert_eq!(endpoint.to_string(), "https://***@logs.example.org:443/in?***");
+        assert_eq!(endpoint.to_string(), "https://***@logs.example.org:443/***");
         assert!(!format!("{endpoint:?}").contains("secret"));
+        assert_eq!(parsed("https://logs.example.org/inputs/secret").to_string(), "https://logs.example.org:443/***");
+        assert_eq!(parsed("https://logs.example.org?secret").to_string(), "https://logs.example.org:443/***");
+        assert_eq!(parsed("otlp+http://collector").to_string(), "otlp+http://collector:4318/v1/logs");
         assert_eq!(parsed("syslog://logs.example.org").to_string(), "syslog://logs.example.org:514");
     }
 

@@ -3,7 +3,7 @@
 use isopod_policy::text::printable_line;
 use serde_json::{Value, json};
 
-use crate::observe::logs::{LogLine, Stream};
+use crate::observe::logs::{Level, LogLine, Stream};
 
 /// Formats a line as a message of RFC 5424, without framing. Control characters of a guest are
 /// escaped, so that no message can forge another.
@@ -39,7 +39,9 @@ fn record(line: &LogLine) -> Value {
     let mut attributes = vec![text("isopod.stream", stream(line.stream))];
     attributes.extend(line.release.map(|release| text("faas.version", &release.to_string())));
     attributes.extend(line.instance.as_deref().map(|instance| text("faas.instance", instance)));
-    attributes.extend(line.request_id.as_deref().map(|id| text("isopod.request_id", id)));
+    // As the export of telemetry names it.
+    attributes.extend(line.request_id.as_deref().map(|id| text("faas.invocation_id", id)));
+    attributes.extend(line.event_id.as_deref().map(|id| text("isopod.event_id", id)));
     if let Some(access) = &line.access {
         attributes.push(text("http.request.method", &access.method));
         attributes.push(text("url.path", &access.path));
@@ -48,14 +50,22 @@ fn record(line: &LogLine) -> Value {
         }));
     }
     let severity = severity(line);
-    json!({
+    let mut record = json!({
         // 64-bit integers are strings in the JSON encoding.
         "timeUnixNano": line.time.as_nanosecond().to_string(),
         "severityNumber": severity.otlp,
         "severityText": severity.name,
         "body": { "stringValue": line.message },
         "attributes": attributes,
-    })
+    });
+    let of_access = line.access.as_ref().and_then(|access| access.trace_id);
+    if let Some(trace) = line.trace.map(|parent| parent.trace).or(of_access) {
+        record["traceId"] = trace.to_string().into();
+    }
+    if let Some(parent) = line.trace {
+        record["spanId"] = parent.span.to_string().into();
+    }
+    record
 }
 
 fn text(key: &str, value: &str) -> Value {
@@ -80,16 +90,15 @@ struct Severity {
 }
 
 fn severity(line: &LogLine) -> Severity {
-    let of = |name, syslog, otlp| Severity { name, syslog, otlp };
-    match (line.level.as_deref(), line.stream) {
-        (Some("critical"), _) => of("critical", 2, 21),
-        (Some("error"), _) => of("error", 3, 17),
-        (Some("warn"), _) => of("warn", 4, 13),
-        (Some("debug"), _) => of("debug", 7, 5),
-        (Some("trace"), _) => of("trace", 7, 1),
-        (None, Stream::Access) if line.access.as_ref().is_some_and(|access| access.status >= 500) => of("error", 3, 17),
-        (Some(_) | None, _) => of("info", 6, 9),
-    }
+    let (name, syslog, otlp) = match Level::of(line) {
+        Level::Critical => ("critical", 2, 21),
+        Level::Error => ("error", 3, 17),
+        Level::Warn => ("warn", 4, 13),
+        Level::Info => ("info", 6, 9),
+        Level::Debug => ("debug", 7, 5),
+        Level::Trace => ("trace", 7, 1),
+    };
+    Severity { name, syslog, otlp }
 }
 
 #[cfg(test)]
@@ -111,6 +120,15 @@ mod tests {
         let message = syslog(&line("low stock"));
         assert_eq!(message, "<12>1 2023-11-14T22:13:20.000000Z isopod shop web-7f3k2 log - low stock");
         assert_eq!(syslog_framed(&line("low stock")), format!("{} {message}", message.len()));
+    }
+
+    #[test]
+    fn a_line_without_a_level_has_that_of_a_search() {
+        let mut line = line("disk failed");
+        (line.level, line.stream) = (None, Stream::Stderr);
+        assert!(syslog(&line).starts_with("<12>1 "), "standard error is a warning");
+        line.stream = Stream::Stdout;
+        assert!(syslog(&line).starts_with("<14>1 "));
     }
 
     #[test]

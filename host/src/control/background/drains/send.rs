@@ -14,6 +14,7 @@ use isopod_policy::AppName;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UdpSocket;
 use tokio::time::timeout;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::{
     endpoint::{Endpoint, Protocol},
@@ -25,13 +26,31 @@ use crate::{control::limits, observe::logs::LogLine};
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct SendError {
     pub(super) why: String,
-    /// Whether the endpoint will never accept this batch.
-    pub(super) is_permanent: bool,
+    pub(super) kind: SendErrorKind,
+}
+
+/// Whether a batch can be sent again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum SendErrorKind {
+    /// The connection ended without a response. A kept connection may have been closed meanwhile.
+    Disconnected,
+    /// The endpoint may accept the batch later.
+    Temporary,
+    /// The endpoint will never accept this batch.
+    Permanent,
 }
 
 impl SendError {
+    fn disconnected(why: impl ToString) -> Self {
+        Self { why: why.to_string(), kind: SendErrorKind::Disconnected }
+    }
+
     fn temporary(why: impl ToString) -> Self {
-        Self { why: why.to_string(), is_permanent: false }
+        Self { why: why.to_string(), kind: SendErrorKind::Temporary }
+    }
+
+    fn permanent(why: String) -> Self {
+        Self { why, kind: SendErrorKind::Permanent }
     }
 }
 
@@ -47,7 +66,12 @@ pub(super) struct Sender {
 enum Link {
     Datagrams(UdpSocket),
     Stream(Box<TokioIo<OutboundStream>>),
-    Http(SendRequest<Full<Bytes>>),
+    Http {
+        sender: SendRequest<Full<Bytes>>,
+        /// The task of the connection, which is aborted with the sender. Its own shutdown of TLS
+        /// would wait for an endpoint that reads nothing.
+        _connection: AbortOnDropHandle<()>,
+    },
 }
 
 impl Sender {
@@ -59,7 +83,7 @@ impl Sender {
     pub(super) async fn send(&mut self, lines: &[LogLine]) -> Result<(), SendError> {
         if let Some(link) = self.link.take() {
             match self.send_on(link, lines).await {
-                Err(error) if !error.is_permanent => {}
+                Err(error) if error.kind == SendErrorKind::Disconnected => {}
                 outcome => return outcome,
             }
         }
@@ -86,9 +110,8 @@ impl Sender {
             Protocol::Http | Protocol::Otlp => {
                 let stream = self.engine.connect(app, server, wait).await?;
                 let (sender, connection) = http1::handshake(stream).await.map_err(|error| error.to_string())?;
-                // Ends with its sender, or if the endpoint closes it.
-                tokio::spawn(async move { drop(connection.await) });
-                Ok(Link::Http(sender))
+                let connection = tokio::spawn(async move { drop(connection.await) });
+                Ok(Link::Http { sender, _connection: AbortOnDropHandle::new(connection) })
             }
         }
     }
@@ -97,34 +120,35 @@ impl Sender {
     async fn send_on(&mut self, mut link: Link, lines: &[LogLine]) -> Result<(), SendError> {
         let sending = async {
             match &mut link {
-                Link::Datagrams(socket) => send_datagrams(socket, lines).await,
-                Link::Stream(stream) => write(stream, lines).await,
-                Link::Http(sender) => self.post(sender, lines).await,
+                Link::Datagrams(socket) => send_datagrams(socket, lines).await.map(|()| true),
+                Link::Stream(stream) => write(stream, lines).await.map(|()| true),
+                Link::Http { sender, .. } => self.post(sender, lines).await,
             }
         };
-        let outcome = match timeout(limits::DRAIN_SEND_TIME, sending).await {
-            Ok(outcome) => outcome,
-            Err(_) => return Err(SendError::temporary("the endpoint didn't respond in time")),
-        };
-        if outcome.is_ok() {
-            self.link = Some(link);
-        }
-        outcome
+        let outcome = timeout(limits::DRAIN_SEND_TIME, sending).await;
+        let is_reusable =
+            outcome.unwrap_or_else(|_| Err(SendError::temporary("the endpoint didn't respond in time")))?;
+        self.link = is_reusable.then_some(link);
+        Ok(())
     }
 
-    async fn post(&self, sender: &mut SendRequest<Full<Bytes>>, lines: &[LogLine]) -> Result<(), SendError> {
-        sender.ready().await.map_err(SendError::temporary)?;
-        let request = self.request(lines).map_err(|why| SendError { why, is_permanent: true })?;
-        let response = sender.send_request(request).await.map_err(SendError::temporary)?;
+    /// Posts a batch. Returns whether the connection can be used again.
+    async fn post(&self, sender: &mut SendRequest<Full<Bytes>>, lines: &[LogLine]) -> Result<bool, SendError> {
+        sender.ready().await.map_err(SendError::disconnected)?;
+        let request = self.request(lines).map_err(SendError::permanent)?;
+        let response = sender.send_request(request).await.map_err(SendError::disconnected)?;
         let status = response.status();
-        // The connection can be used again only once the body was read.
-        let body = Limited::new(response.into_body(), limits::DRAIN_RESPONSE_BYTES_MAX).collect().await;
         let why = || format!("the endpoint responded with status {status}");
         match status {
-            _ if status.is_success() => body.map(drop).map_err(SendError::temporary),
+            _ if status.is_success() => {
+                // The lines are accepted, whatever the body is. It is read only for the sake of the
+                // connection.
+                let body = Limited::new(response.into_body(), limits::DRAIN_RESPONSE_BYTES_MAX).collect();
+                Ok(timeout(limits::DRAIN_RESPONSE_TIME, body).await.is_ok_and(|body| body.is_ok()))
+            }
             StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS => Err(SendError::temporary(why())),
             _ if status.is_server_error() => Err(SendError::temporary(why())),
-            _ => Err(SendError { why: why(), is_permanent: true }),
+            _ => Err(SendError::permanent(why())),
         }
     }
 
@@ -152,7 +176,7 @@ async fn send_datagrams(socket: &UdpSocket, lines: &[LogLine]) -> Result<(), Sen
     for line in lines {
         let message = format::syslog(line);
         let end = message.floor_char_boundary(limits::DRAIN_DATAGRAM_BYTES_MAX);
-        socket.send(&message.as_bytes()[..end]).await.map_err(SendError::temporary)?;
+        socket.send(&message.as_bytes()[..end]).await.map_err(SendError::disconnected)?;
     }
     Ok(())
 }
@@ -162,10 +186,10 @@ async fn write(stream: &mut TokioIo<OutboundStream>, lines: &[LogLine]) -> Resul
     // A closed connection would accept the first write, and the lines would be lost.
     match timeout(Duration::ZERO, stream.read(&mut [0; 64])).await {
         Err(_) | Ok(Ok(1..)) => {}
-        Ok(Ok(0)) => return Err(SendError::temporary("the endpoint closed the connection")),
-        Ok(Err(error)) => return Err(SendError::temporary(error)),
+        Ok(Ok(0)) => return Err(SendError::disconnected("the endpoint closed the connection")),
+        Ok(Err(error)) => return Err(SendError::disconnected(error)),
     }
     let text: String = lines.iter().map(format::syslog_framed).collect();
-    stream.write_all(text.as_bytes()).await.map_err(SendError::temporary)?;
-    stream.flush().await.map_err(SendError::temporary)
+    stream.write_all(text.as_bytes()).await.map_err(SendError::disconnected)?;
+    stream.flush().await.map_err(SendError::disconnected)
 }
