@@ -9,6 +9,7 @@ use isopod_policy::retention::StoredRelease;
 use isopod_policy::{
     AppKind, AppName, AppType, Ceiling, ConfigVars, CoresOverride, InterfaceName, Manifest, MiddlewareUse,
     PluginReference, ProcessName, PushId, PushState, Refused, ReleaseEvent, ReleaseNumber, ReleaseState, Role, Scope,
+    Sealed,
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -423,8 +424,8 @@ pub struct AlertMessage {
 pub struct Drain {
     pub app: AppName,
     pub id: String,
-    /// The endpoint; it may contain secrets.
-    pub url: String,
+    /// The URL of the endpoint, which may contain secrets.
+    pub url: Sealed,
     pub created_by: String,
     pub created_at: Timestamp,
 }

@@ -8,6 +8,7 @@ use isopod_tests::{
 };
 use serde_json::{Value, json};
 use std::{
+    fs,
     io::{BufRead, BufReader, Read},
     net::{TcpListener, UdpSocket},
     sync::{
@@ -203,6 +204,26 @@ fn drains_persist_until_they_or_their_app_are_removed() {
     host.api(Ask::new("DELETE", "/v1/apps/greedy")).expect(204);
     host.deploy("greedy", Bundle::component(guest("greedy")));
     assert_eq!(drain(&host), Value::Null, "a new app of the same name has no drains");
+}
+
+#[test]
+fn the_url_of_a_drain_is_sealed() {
+    let endpoint = Upstream::start(|_| Then::Send(response("ok")));
+    let host = host();
+    add(&host, &format!("http://ci:secret@{}/hidden", endpoint.address));
+    let stored = |host: &Host| -> String {
+        host.control_database().query_row("SELECT url FROM drains", [], |row| row.get(0)).expect("a drain")
+    };
+    let sealed = stored(&host);
+    assert!(!sealed.contains("secret") && !sealed.contains("hidden"), "{sealed}");
+    // Without its key, the drain is listed with the reason, and can be removed.
+    let host = host.restart_after(|host| fs::remove_file(host.data().join("secrets.key")).expect("it can be removed"));
+    let lost = drain(&host);
+    assert_eq!(lost["url"], "unreadable", "{lost}");
+    assert!(lost["error"].as_str().is_some_and(|error| error.contains("secrets.key")), "{lost}");
+    let id = lost["id"].as_str().expect("an id");
+    host.api(Ask::new("DELETE", &*format!("/v1/apps/greedy/drains/{id}"))).expect(204);
+    assert_eq!(drain(&host), Value::Null);
 }
 
 #[test]

@@ -96,7 +96,8 @@ struct Service {
 /// A drain that runs.
 struct Running {
     row: Drain,
-    endpoint: Endpoint,
+    /// The URL without secrets.
+    shown: String,
     /// Distinguishes the app from a later one of the same name.
     app_id: String,
     buffer: Arc<Buffer>,
@@ -118,7 +119,7 @@ impl Running {
     fn status(&self) -> DrainStatus {
         DrainStatus {
             id: self.row.id.clone(),
-            url: self.endpoint.to_string(),
+            url: self.shown.clone(),
             created_by: self.row.created_by.clone(),
             created_at: self.row.created_at,
             counters: self.buffer.counters(),
@@ -138,12 +139,21 @@ impl Drains {
             Vec::new()
         });
         for row in rows {
-            match (self.0.options.app_table.app(&row.app), Endpoint::parse(&row.url)) {
-                (Ok(app), Ok(endpoint)) => self.start(app, row, endpoint),
-                (Ok(_), Err(why)) => tracing::warn!(app = %row.app, id = row.id, why, "a drain can't be started"),
-                (Err(_), _) => {}
+            let Ok(app) = self.0.options.app_table.app(&row.app) else { continue };
+            let endpoint = self.stored_endpoint(&row);
+            if let Err(why) = &endpoint {
+                tracing::warn!(app = %row.app, id = row.id, why, "a drain can't be started");
             }
+            self.start(app, row, endpoint);
         }
+    }
+
+    /// Returns the endpoint of a stored drain, or why its URL can't be used.
+    fn stored_endpoint(&self, Drain { app, id, url, .. }: &Drain) -> Result<Endpoint, String> {
+        let opened = self.0.options.store.secrets().unseal(app, &sealed_as(id), url);
+        let lost = "the stored URL can't be read, because the file secrets.key was lost or replaced, or the URL was \
+                    changed; remove the drain and add it again";
+        Endpoint::parse(&opened.map_err(|_| lost.to_owned())?)
     }
 
     /// Returns the drains of an app, oldest first.
@@ -175,16 +185,17 @@ impl Drains {
         if self.lock().len() >= limits::DRAINS_MAX {
             return Err(DrainError::TooMany.into());
         }
+        let id = format!("d-{}", &isopod_policy::RequestId::from_random(rand::random()).as_str()[..10]);
         let row = Drain {
             app: app.name.clone(),
-            id: format!("d-{}", &isopod_policy::RequestId::from_random(rand::random()).as_str()[..10]),
-            url: endpoint.url().to_owned(),
+            url: store.secrets().seal(&app.name, &sealed_as(&id), url),
+            id: id.clone(),
             created_by: requester.by.clone(),
             created_at: Timestamp::now(),
         };
         store.insert_drain(row.clone()).await?;
-        let (id, shown) = (row.id.clone(), endpoint.to_string());
-        self.start(Arc::clone(app), row, endpoint);
+        let shown = endpoint.to_string();
+        self.start(Arc::clone(app), row, Ok(endpoint));
         let text = format!("drain {id} to {shown} added");
         activity.record(app, "drain-added", text, json!({ "drain": id, "url": shown, "by": requester.by })).await;
         let added = self.lock().get(&id).map(Running::status);
@@ -217,19 +228,26 @@ impl Drains {
         if excesses.is_empty() { Ok(()) } else { Err(DeployError::NotAllowed { app: app.name.clone(), excesses }) }
     }
 
-    fn start(&self, app: Arc<AppRecord>, row: Drain, endpoint: Endpoint) {
+    /// Starts a drain. One without a usable endpoint is only listed, with the reason.
+    fn start(&self, app: Arc<AppRecord>, row: Drain, endpoint: Result<Endpoint, String>) {
+        let Options { logs, engine, shutdown, .. } = &self.0.options;
         let (buffer, stop) = (Arc::<Buffer>::default(), CancellationToken::new());
-        let sender = Sender::new(app.name.clone(), endpoint.clone(), self.0.options.engine.clone());
+        let (shown, sender) = match endpoint {
+            Ok(endpoint) => (endpoint.to_string(), Some(Sender::new(app.name.clone(), endpoint, engine.clone()))),
+            Err(why) => {
+                buffer.failed(why);
+                ("unreadable".to_owned(), None)
+            }
+        };
         let (id, app_id) = (row.id.clone(), app.id.clone());
-        let running = Running { row, endpoint, app_id, buffer: Arc::clone(&buffer), stop: stop.clone() };
+        let running = Running { row, shown, app_id, buffer: Arc::clone(&buffer), stop: stop.clone() };
         self.lock().insert(id.clone(), running);
-        let (drains, logs) = (self.clone(), self.0.options.logs.clone());
-        self.0.options.shutdown.in_background(async move {
+        let (drains, logs) = (self.clone(), logs.clone());
+        shutdown.in_background(async move {
             tokio::select! {
                 () = stop.cancelled() => {}
                 () = app.destroyed() => {}
-                () = read(logs, &app, &buffer) => {}
-                () = send(&app, &id, sender, &buffer) => {}
+                () = run(logs, &app, &id, sender, &buffer) => {}
             }
             drains.lock().remove(&id);
         });
@@ -237,6 +255,21 @@ impl Drains {
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Running>> {
         self.0.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Returns the name with which the URL of a drain is sealed. It is not that of a config var.
+fn sealed_as(id: &str) -> String {
+    format!("drain {id}")
+}
+
+/// Reads the app's log and sends its lines. Never ends.
+async fn run(logs: Logs, app: &AppRecord, id: &str, sender: Option<Sender>, buffer: &Buffer) {
+    match sender {
+        Some(sender) => {
+            tokio::join!(read(logs, app, buffer), send(app, id, sender, buffer));
+        }
+        None => std::future::pending().await,
     }
 }
 

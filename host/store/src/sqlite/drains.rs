@@ -1,6 +1,6 @@
-//! The statements for log drains. Never interprets a URL.
+//! The statements for log drains. Never unseals a URL.
 
-use isopod_policy::AppName;
+use isopod_policy::{AppName, Sealed};
 use rusqlite::{Connection, params};
 
 use super::apps;
@@ -12,7 +12,7 @@ pub(crate) fn insert(connection: &Connection, drain: &Drain) -> Sql<()> {
     let Drain { app, id, url, created_by, created_at } = drain;
     connection
         .prepare_cached("INSERT INTO drains (app, id, url, created_by, created_at) VALUES (?1, ?2, ?3, ?4, ?5)")?
-        .execute(params![app.as_str(), id, url, created_by, created_at.to_string()])?;
+        .execute(params![app.as_str(), id, url.as_base64(), created_by, created_at.to_string()])?;
     Ok(())
 }
 
@@ -26,7 +26,7 @@ pub(crate) fn list(connection: &Connection) -> Sql<Vec<Drain>> {
         Ok(Drain {
             app: parsed(row, "app")?,
             id: row.get("id")?,
-            url: row.get("url")?,
+            url: Sealed::new(row.get("url")?),
             created_by: row.get("created_by")?,
             created_at: time(row, "created_at")?,
         })

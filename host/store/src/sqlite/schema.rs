@@ -251,7 +251,7 @@ const FORMAT_13: &str = "
     ) STRICT;
 ";
 
-/// Adds the log drains of apps. Earlier versions had no drains.
+/// Adds the log drains of apps; their URLs are sealed. Earlier versions had no drains.
 const FORMAT_14: &str = "
     CREATE TABLE drains (
         app        TEXT NOT NULL REFERENCES apps (name) ON DELETE CASCADE,

@@ -27,8 +27,6 @@ pub(super) enum Protocol {
 /// The endpoint of a drain.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct Endpoint {
-    /// As it is stored; it may contain secrets.
-    url: String,
     scheme: String,
     pub(super) protocol: Protocol,
     pub(super) server: OutboundServer,
@@ -80,12 +78,7 @@ impl Endpoint {
         }
         let target = if protocol == Protocol::Otlp && target == "/" { OTLP_PATH } else { target };
         let (target, server) = (target.to_owned(), OutboundServer { host, port, is_tls });
-        Ok(Self { url: url.to_owned(), scheme, protocol, server, target, credentials })
-    }
-
-    /// Returns the URL as it is stored.
-    pub(super) fn url(&self) -> &str {
-        &self.url
+        Ok(Self { scheme, protocol, server, target, credentials })
     }
 
     /// Returns the grant that an app would need to reach the server.
