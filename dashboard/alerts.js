@@ -29,9 +29,9 @@ export function AlertBanner() {
   const firing = data?.items ?? [];
   if (firing.length === 0) return null;
   const names = firing.slice(0, NAMED_MAX).map(({ rule, app }) => `${rule} of ${app ?? "the host"}`).join(", ");
-  const more = firing.length > NAMED_MAX ? ` and ${number(firing.length - NAMED_MAX)} more` : "";
+  const more = data.total > NAMED_MAX ? ` and ${number(data.total - NAMED_MAX)} more` : "";
   return html`<aside aria-label="Alerts" class="banner"><p class="problem" role="status">
-    <a class="strong" href=${link(["alerts"])}>${firing.length === 1 ? "An alert fires" : "Alerts fire"}</a>:
+    <a class="strong" href=${link(["alerts"])}>${data.total === 1 ? "An alert fires" : "Alerts fire"}</a>:
     ${" "}${names}${more}</p></aside>`;
 }
 
@@ -61,6 +61,8 @@ export function AlertsPage() {
     ${alerts.data && html`<${Webhook} webhook=${alerts.data.webhook} />
       <${Table} caption="Alerts that fire" columns=${ALERT_COLUMNS} rows=${alerts.data.items}
         keyOf=${({ rule, app }) => `${rule} ${app}`} empty="No alert fires." />
+      ${alerts.data.total > alerts.data.items.length
+        && html`<p class="quiet">${number(alerts.data.total - alerts.data.items.length)} more alerts fire.</p>`}
       <h2>Rules</h2>
       <${Table} caption="Rules" columns=${RULE_COLUMNS} rows=${alerts.data.rules} keyOf=${({ rule }) => rule}
         empty="All rules are disabled." />`}

@@ -7,16 +7,18 @@ use isopod_policy::{AlertRule, AlertSettings, AlertSide, AlertUnit, AppName};
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::Api;
+use super::{Api, limits};
 use crate::control::alerts::{Alert, WebhookStatus};
 
 /// The alerts that fire, and the rules.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 #[schema(as = Alerts)]
 pub(super) struct AlertsView {
-    /// The alerts that fire: first those of the host, then by app. A token for some apps sees only
-    /// their alerts.
+    /// The alerts that fire: first those of the host, then by app, at most 1,000. A token for some
+    /// apps sees only their alerts.
     items: Vec<AlertView>,
+    /// The number of alerts that fire, including those that are not among the items.
+    total: usize,
     /// Always null: the list has one page.
     next: Option<String>,
     /// The enabled rules.
@@ -113,8 +115,11 @@ pub(super) async fn list(State(api): State<Arc<Api>>, headers: HeaderMap) -> axu
         None => sees_all,
         Some(app) => api.control.apps.app(app).is_ok_and(|record| api.tokens.may_see(&headers, &record)),
     };
+    let firing = alerts.firing();
+    let seen: Vec<&Alert> = firing.iter().filter(is_seen).collect();
     axum::Json(AlertsView {
-        items: alerts.firing().iter().filter(is_seen).map(AlertView::from).collect(),
+        items: seen.iter().take(limits::ALERTS_SHOWN_MAX).map(|alert| AlertView::from(*alert)).collect(),
+        total: seen.len(),
         next: None,
         rules: alerts.rules().iter().map(|(rule, settings)| RuleView::of(*rule, settings)).collect(),
         webhook: alerts.webhook().filter(|_| sees_all).map(WebhookView::from),

@@ -93,6 +93,10 @@ pub(crate) const PAGE_ITEMS_DEFAULT: u32 = 100;
 /// names the cursor.
 pub(crate) const PAGE_ITEMS_MAX: u32 = 1000;
 
+/// Alerts in a response. The response has the number of all, which a failure of a shared resource
+/// may multiply by the number of apps.
+pub(crate) const ALERTS_SHOWN_MAX: usize = 1000;
+
 /// Subscribers of event streams (server-sent events), all apps together. Further streams get 503:
 /// each holds one of `ADMIN_CONNECTIONS_MAX` connections, and other requests need the rest.
 pub(crate) const SUBSCRIBERS_MAX: u64 = 384;

@@ -52,6 +52,7 @@ pub(crate) fn run(args: &AlertsArgs) -> Result<(), Failure> {
                 [] => output::note("no alert fires"),
                 firing => output::emit(&output::table(&HEADINGS, &firing.iter().map(row).collect::<Vec<_>>())),
             }
+            note_others(&alerts);
             warn_of_webhook(&alerts["webhook"]);
         }
         Some(AlertsCommand::Rules) => {
@@ -79,6 +80,14 @@ fn rule_row(rule: &Value) -> Vec<String> {
         shown("clear"),
         output::duration_of(rule, "lasting_ms"),
     ]
+}
+
+/// Reports alerts that the host left out of its response.
+fn note_others(alerts: &Value) {
+    let listed = output::items(alerts).len() as u64;
+    if let Some(others @ 1..) = alerts["total"].as_u64().and_then(|total| total.checked_sub(listed)) {
+        output::note(&format!("{others} more alerts fire"));
+    }
 }
 
 /// Reports messages that the webhook doesn't accept.

@@ -90,7 +90,8 @@ pub(crate) const ALERT_POST_TIME: Duration = Duration::from_secs(10);
 /// The range of the back-off after a failed request to the webhook of alerts.
 pub(crate) const ALERT_RETRY_AFTER: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(60);
 
-/// The age at which a message that the webhook has not accepted is dropped and counted.
+/// The age at which a message that the webhook has not accepted is dropped and counted, after a
+/// failed request.
 pub(crate) const ALERT_MESSAGE_AGE_MAX: Duration = Duration::from_secs(24 * 3600);
 
 /// The interval between two samples of alerts, unless configured.

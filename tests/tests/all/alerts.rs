@@ -2,7 +2,8 @@
 //! fails, hangs, or misses a crash of the host.
 
 use isopod_tests::{
-    Ask, Bundle, Host, Wire, guest, guest_noted,
+    Ask, Bundle, Host, Queue, Wire, guest, guest_noted,
+    outbox::outbox,
     plugins::shipped_plugin,
     program,
     queue::Held,
@@ -112,6 +113,7 @@ fn an_alert_is_shown_recorded_and_sent_until_it_is_over() {
     let overload = Overload::of(&host, "greedy");
     let alert = until_firing(&host, "queue-depth");
     assert_eq!((&alert["app"], &alert["threshold"], &alert["unit"]), (&json!("greedy"), &json!(2.0), &json!("count")));
+    assert_eq!(alerts(&host)["total"], 1);
     let recorded = host.activity_of("greedy", "alert");
     assert!(recorded["text"].as_str().is_some_and(|text| text.starts_with("alert queue-depth: 2 ")), "{recorded}");
     let fired = webhook.until("firing");
@@ -250,6 +252,27 @@ fn failed_pushes_and_requests_are_counted() {
         firing(&host, "error-rate")
     });
     assert_eq!((&alert["app"], &alert["unit"]), (&json!("greedy"), &json!("percent")));
+}
+
+#[test]
+fn a_long_delivery_has_no_alert_but_an_event_behind_it_has() {
+    let settings = "[alerts]\ninterval = \"100ms\"\nqueue_age = { threshold = \"1s\", lasting = \"0s\" }\n";
+    let host = Host::start_with("", settings);
+    host.create("outbox", "production");
+    host.deploy("outbox", outbox("outbox", "order = \"subject\"", ""));
+    let until_old = || {
+        wait_for("an old event", || {
+            (host.queue("outbox", Queue::Push)["oldest_ms"].as_u64() > Some(2_000)).then_some(())
+        });
+    };
+    let running = host.push_steps("outbox", Some("ann"), &json!([["until", "go"]]));
+    host.until_event("outbox", &running, "leased");
+    until_old();
+    assert_eq!(firing(&host, "queue-age"), None);
+    host.push_steps("outbox", Some("ann"), &json!([["increment", "handled"]]));
+    assert_eq!(until_firing(&host, "queue-age")["app"], "outbox");
+    host.run_steps("outbox", &json!([["set", "go", "1"]]));
+    until_over(&host, "queue-age");
 }
 
 #[test]

@@ -13,7 +13,7 @@ use std::{
 const DELAY_MAX: Duration = Duration::from_millis(100);
 
 fn host_with_greedy() -> Host {
-    let host = Host::start_with_faults("");
+    let host = Host::start_with_faults("[alerts]\ninterval = \"100ms\"\n");
     host.deploy("greedy", Bundle::component(guest("greedy")));
     log_line(&host, "before");
     host
@@ -79,6 +79,10 @@ fn a_full_log_folder_drops_lines_and_recovers_by_itself() {
     let before = median(&host);
     host.faults().fail(DiskError::LogsFull);
     assert_drops_delay_no_request(&host, before);
+    wait_for("the alert about dropped lines", || {
+        let alerts = host.api(Ask::get("/v1/alerts")).expect(200).json();
+        alerts["items"].as_array()?.iter().any(|alert| alert["rule"] == "log-drops").then_some(())
+    });
     host.faults().end_errors();
     assert_resumes(&host);
 }

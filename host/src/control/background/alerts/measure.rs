@@ -114,6 +114,8 @@ impl Measures {
     pub(super) fn of_app(&mut self, app: &AppRecord, with_dev_apps: bool, now: Duration) -> Values {
         let fields = app.fields();
         if fields.app_type == AppType::Dev && !with_dev_apps {
+            // Counted meanwhile, since another type may follow.
+            self.error_percent(app, now);
             let rules = AlertRule::ALL.into_iter().filter(|rule| rule.is_of_apps());
             return rules.map(|rule| (rule, Some(0.0))).collect();
         }
@@ -126,7 +128,7 @@ impl Measures {
         let unless_stopped = |value: Option<f64>| if is_stopped { Some(0.0) } else { value };
         vec![
             (AlertRule::QueueDepth, waiting),
-            (AlertRule::QueueAge, unless_stopped(Some(oldest_seconds(resources)))),
+            (AlertRule::QueueAge, unless_stopped(oldest_seconds(resources))),
             (AlertRule::DrainTime, unless_stopped(drain_seconds(resources))),
             (AlertRule::ErrorRate, Some(self.error_percent(app, now))),
             (AlertRule::CrashLoop, unless_stopped(Some(crash_loops as f64))),
@@ -159,11 +161,15 @@ fn waiting(resources: &AppResources) -> Option<f64> {
     Some((resources.waiting(Class::Pull) as u64).saturating_add(events) as f64)
 }
 
-/// Returns the age of the oldest waiting request or event.
-fn oldest_seconds(resources: &AppResources) -> f64 {
+/// Returns the age of the oldest waiting request or event; `None` if the host has not read the
+/// events. An app whose events are all being delivered has no waiting event.
+fn oldest_seconds(resources: &AppResources) -> Option<f64> {
     let request = resources.waiting_since(Class::Pull).map_or(Duration::ZERO, |since| since.elapsed());
-    let event = resources.stored_events().and_then(|events| events.oldest_ms(Timestamp::now()));
-    request.max(Duration::from_millis(event.unwrap_or(0))).as_secs_f64()
+    let (stored, load) = (resources.stored_events()?, resources.load(Class::Push));
+    // The numbers are those of the last check, which may precede the latest deliveries.
+    let is_waiting = load.waiting > 0 || stored.ready + stored.leased > u64::from(load.active);
+    let event = stored.oldest_ms(Timestamp::now()).filter(|_| is_waiting);
+    Some(request.max(Duration::from_millis(event.unwrap_or(0))).as_secs_f64())
 }
 
 /// Returns the time in which the waiting events are delivered at the current rate; `None` if the

@@ -138,33 +138,20 @@ impl Outbox {
         self.added.notify_one();
     }
 
-    /// Waits for a message, and returns the oldest without removing it. Drops those that are too
-    /// old.
+    /// Waits for a message, and returns the oldest without removing it.
     async fn oldest(&self) -> AlertMessage {
         loop {
             // Registered before the check, so that no message is missed.
             let added = self.added.notified();
-            if let Some(message) = self.oldest_now(Timestamp::now()) {
+            if let Some(message) = self.oldest_now() {
                 return message;
             }
             added.await;
         }
     }
 
-    fn oldest_now(&self, now: Timestamp) -> Option<AlertMessage> {
-        let mut queue = self.lock();
-        loop {
-            let message = queue.messages.front()?;
-            let age = Duration::try_from(now.duration_since(message.at)).unwrap_or_default();
-            if age <= limits::ALERT_MESSAGE_AGE_MAX {
-                return Some(message.clone());
-            }
-            tracing::warn!(error = queue.error, "a message about an alert is dropped: the webhook didn't accept it");
-            if let Some(message) = queue.messages.pop_front() {
-                self.recorder.done(message.id);
-                queue.dropped += 1;
-            }
-        }
+    fn oldest_now(&self) -> Option<AlertMessage> {
+        self.lock().messages.front().cloned()
     }
 
     /// Removes a message that the webhook has accepted.
@@ -176,8 +163,20 @@ impl Outbox {
         self.recorder.done(id.to_owned());
     }
 
-    fn failed(&self, why: String) {
-        self.lock().error = Some(why);
+    /// Records a failed attempt, and drops the messages that are too old. Without a failed attempt,
+    /// none is dropped: messages that became old while the host didn't run, or because the clock
+    /// changed, are sent once more.
+    fn failed(&self, why: String, now: Timestamp) {
+        let mut queue = self.lock();
+        let is_old = |message: &AlertMessage| {
+            Duration::try_from(now.duration_since(message.at)).is_ok_and(|age| age > limits::ALERT_MESSAGE_AGE_MAX)
+        };
+        while let Some(old) = queue.messages.pop_front_if(|message| is_old(message)) {
+            tracing::warn!(error = %why, "a message about an alert is dropped: the webhook didn't accept it");
+            self.recorder.done(old.id);
+            queue.dropped += 1;
+        }
+        queue.error = Some(why);
     }
 
     fn lock(&self) -> MutexGuard<'_, Queue> {
@@ -202,7 +201,7 @@ impl Sender {
                     if failures == 0 {
                         tracing::warn!(error = %why, "the webhook of alerts failed; retrying");
                     }
-                    self.outbox.failed(why);
+                    self.outbox.failed(why, Timestamp::now());
                     failures += 1;
                     let retry = limits::ALERT_RETRY_AFTER;
                     tokio::time::sleep(back_off(*retry.start(), *retry.end(), failures, rand::random())).await;
@@ -296,7 +295,7 @@ mod tests {
         outbox.restore((0..most + 2).map(|id| message(id, Timestamp::UNIX_EPOCH)).collect());
         let status = outbox.status();
         assert_eq!((status.waiting, status.dropped), (most, 2));
-        assert_eq!(outbox.oldest_now(Timestamp::UNIX_EPOCH).expect("a message").id, "2");
+        assert_eq!(outbox.oldest_now().expect("a message").id, "2");
     }
 
     #[test]
@@ -304,8 +303,10 @@ mod tests {
         let (outbox, mut received) = outbox();
         let later = Timestamp::UNIX_EPOCH + SignedDuration::from_hours(48);
         outbox.restore(vec![message(1, Timestamp::UNIX_EPOCH), message(2, later), message(3, later)]);
-        outbox.failed("status 500".to_owned());
-        assert_eq!(outbox.oldest_now(later).expect("a message").id, "2");
+        outbox.failed("status 500".to_owned(), Timestamp::UNIX_EPOCH);
+        assert_eq!(outbox.oldest_now().expect("a message").id, "1");
+        outbox.failed("status 500".to_owned(), later);
+        assert_eq!(outbox.oldest_now().expect("a message").id, "2");
         assert_eq!(outbox.status().error.as_deref(), Some("status 500"));
         outbox.accepted("2");
         assert_eq!(outbox.status(), WebhookStatus { waiting: 1, dropped: 1, error: None });

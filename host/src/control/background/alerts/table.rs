@@ -40,11 +40,12 @@ impl Table {
     /// disabled now are over.
     pub(super) fn restore(&mut self, alerts: Vec<Alert>) -> Vec<Change> {
         let mut disabled = Vec::new();
-        for alert in alerts {
-            if !self.rules.contains_key(&alert.rule) {
+        for mut alert in alerts {
+            let Some(settings) = self.rules.get(&alert.rule) else {
                 disabled.push(ended(alert, "its rule is disabled"));
                 continue;
-            }
+            };
+            alert.threshold = settings.threshold;
             let key = (alert.app_id.clone().unwrap_or_default(), alert.rule);
             self.states.insert(key.clone(), AlertState::Firing { clear_since: None });
             self.firing.insert(key, alert);
@@ -155,8 +156,10 @@ mod tests {
     fn a_restored_alert_fires_until_it_is_over() {
         let mut earlier = table();
         let mut fired = step(&mut earlier, 95.0).remove(0).alert;
+        fired.threshold = 12.0;
         let mut restored = table();
         assert_eq!(restored.restore(vec![fired.clone()]), []);
+        assert_eq!(restored.firing()[0].threshold, RULE.usual().threshold, "the present settings apply");
         assert_eq!(step(&mut restored, 95.0), [], "it has already fired");
         assert!(step(&mut restored, 0.0)[0].is_over);
         fired.rule = AlertRule::Memory;
