@@ -5,7 +5,7 @@ import { call, ofApp, query as queryOf } from "./api.js";
 import { ago, moment, number } from "./format.js";
 import { useAction, usePoll } from "./hooks.js";
 import { link } from "./route.js";
-import { ActionResult, Badge, ChoiceFilter, ConfirmButton, Loading, Pager, Table, TextFilter } from "./ui.js";
+import { ActionResult, Badge, ChoiceFilter, ConfirmButton, Loading, Pager, Table, TextFilter, Traced } from "./ui.js";
 
 const STATES = ["ready", "delayed", "leased", "done", "dead", "cancelled"];
 const PAGE = 100;
@@ -33,7 +33,7 @@ const columns = (app) => [
       ${it.is_stranded && html` <span class="bad-text">its process type is missing</span>`}` },
   { name: "Attempts", numeric: true, cell: (it) => `${it.attempt} of ${it.attempts_max}` },
   { name: "Accepted", cell: (it) => time(it.accepted_at) },
-  { name: "Error", wide: true, cell: (it) => it.error },
+  { name: "Error", wide: true, cell: (it) => it.error && html`<${Traced} text=${it.error} />` },
   { name: "Log", cell: (it) => html`<a href=${link(["apps", app, "logs"], { request: it.request_id })}
       aria-label=${`Log of event ${it.id}`}>log</a>` },
 ];

@@ -7,7 +7,7 @@ import { clock, moment } from "./format.js";
 import { useAction, usePoll } from "./hooks.js";
 import { setFilters } from "./route.js";
 import { useTopics } from "./stream.js";
-import { ActionResult, ChoiceFilter, Loading, StreamState, TextFilter } from "./ui.js";
+import { ActionResult, ChoiceFilter, Loading, StreamState, TextFilter, Traced } from "./ui.js";
 
 const PAGE = 500;
 // Lines that the page keeps. The oldest lines are dropped first.
@@ -140,12 +140,20 @@ function Line({ line, text }) {
       <time datetime=${line.time} title=${moment(line.time)}>${clock(line.time, true)}</time>
       <span class="source">${line.stream}${line.level ? ` ${line.level}` : ""}${line.release ? ` v${line.release}` : ""}
         ${line.instance ? ` ${line.instance}` : ""}</span>
-      <span class="message">${marked(line.message, text)}${line.fault && ` fault=${line.fault}`}${line.event_id && ` event=${line.event_id}`}</span>
+      <div class="message"><${Traced} text=${line.message} open=${isFoundInTrace(line.message, text)}
+        show=${(part) => marked(part, text)} />${line.fault && ` fault=${line.fault}`}${line.event_id
+          && ` event=${line.event_id}`}</div>
       ${line.request_id && html`<button type="button" class="plain" title="Show the lines of this request"
         aria-label=${`Lines of request ${line.request_id}`}
         onClick=${() => setFilters({ request: line.request_id })}>${line.request_id}</button>`}
     </div>`;
   }, [line, text]);
+}
+
+// Returns whether the searched text is in the backtrace of a message, which is then unfolded.
+function isFoundInTrace(message, text) {
+  const start = message.indexOf("\n    at ");
+  return text !== "" && start >= 0 && message.slice(start).toLowerCase().includes(text.toLowerCase());
 }
 
 // Returns the message with each occurrence of the searched text marked.

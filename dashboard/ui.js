@@ -117,6 +117,15 @@ export function ConfirmButton({ label, title, act, disabled, danger, name, child
     </dialog>`;
 }
 
+// A text whose backtrace is folded. `show` renders a part of the text.
+export function Traced({ text, open = false, show = (part) => part }) {
+  const start = text.indexOf("\n    at ");
+  if (start < 0) return show(text);
+  const frames = text.slice(start + 1);
+  return html`${show(text.slice(0, start))}<details class="trace" open=${open}>
+    <summary>Backtrace, ${frames.split("\n").length} lines</summary><pre>${show(frames)}</pre></details>`;
+}
+
 // The state of an event stream.
 export function StreamState({ state }) {
   const texts = {

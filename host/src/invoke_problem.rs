@@ -215,17 +215,21 @@ mod tests {
 
     use super::*;
 
+    fn trap() -> Fault {
+        let secret = || "secret".to_owned();
+        Fault::Trap { message: secret(), output: secret(), backtrace: [secret()].into_iter().collect() }
+    }
+
     /// Both interfaces give each error one problem. The codes are part of the contract.
     #[test]
     fn each_error_has_a_code_for_requests_and_one_for_events() {
-        let trap = Fault::Trap { message: "secret".to_owned(), backtrace: Vec::new() };
         let limit = Duration::from_secs(1);
         let table: [(InvokeError, &str, &str); 7] = [
             (InvokeError::NoProcess("events"), "404 no-http", "409 no-events"),
             (InvokeError::NoInstance, "404 unknown-part", "409 no-events"),
             (InvokeError::Destroyed, "503 app-unavailable", "503 app-unavailable"),
             (InvokeError::Stopping, "503 stopping", "503 stopping"),
-            (trap.into(), "502 app-failed", "502 guest-failed"),
+            (trap().into(), "502 app-failed", "502 guest-failed"),
             (Fault::Timeout { limit }.into(), "504 app-timeout", "504 deadline"),
             (Fault::NoResponse.into(), "502 app-failed", "502 guest-failed"),
         ];
@@ -243,8 +247,7 @@ mod tests {
 
     #[test]
     fn a_visitor_does_not_see_what_the_app_said() {
-        let trap = Fault::Trap { message: "secret".to_owned(), backtrace: Vec::new() };
-        let problem = of(&trap.into(), Interface::Http);
+        let problem = of(&trap().into(), Interface::Http);
         assert!(!problem.detail.contains("secret"), "{}", problem.detail);
     }
 }

@@ -60,6 +60,7 @@ pub(crate) enum PlatformError {
 pub(crate) struct Platform {
     pub(crate) listen: SocketAddr,
     pub(crate) admin: SocketAddr,
+    engine: Engine,
     control: control::Service,
     store: Store,
     logs: logs::Service,
@@ -144,7 +145,7 @@ impl Platform {
             ceiling: Arc::new(config.ceiling),
             watch: Arc::clone(&watch),
             store: store.clone(),
-            engine,
+            engine: engine.clone(),
             directory,
             logs: logs.handle(),
             metrics: metrics.clone(),
@@ -204,6 +205,7 @@ impl Platform {
         Ok(Self {
             listen,
             admin,
+            engine,
             control,
             store,
             logs,
@@ -219,7 +221,7 @@ impl Platform {
 
     /// Stops all services in the opposite order, each within its drain time.
     pub(crate) async fn stop(self) {
-        let Self { mut control, store, logs, telemetry, traffic, api, .. } = self;
+        let Self { engine, mut control, store, logs, telemetry, traffic, api, .. } = self;
         let (stop_traffic, stop_api, machine, drain_time) =
             (self.stop_traffic, self.stop_api, self.machine, self.drain_time);
         tracing::info!("stopping: new requests are refused, and requests in progress are drained");
@@ -236,7 +238,10 @@ impl Platform {
         if tokio::time::timeout(drain_time + control::limits::FLUSH_TIME, api).await.is_err() {
             tracing::warn!("the API did not stop within the drain time");
         }
-        let flushed = tokio::task::spawn_blocking(move || logs.stop());
+        let flushed = tokio::task::spawn_blocking(move || {
+            engine.report_faults();
+            logs.stop()
+        });
         if tokio::time::timeout(control::limits::FLUSH_TIME, flushed).await.is_err() {
             tracing::warn!("timed out writing the last log lines");
         }

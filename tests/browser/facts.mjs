@@ -136,6 +136,28 @@ export async function a_person_searches_a_log_and_follows_it({ open, signIn, req
   await page.getByText("ended: until-passed").waitFor();
 }
 
+// A request to the app has trapped.
+export async function a_person_finds_the_backtrace_of_a_failed_request({ open, signIn }) {
+  const page = await open();
+  await signIn(page, "/#/apps/greedy/logs?level=error");
+  const log = page.getByRole("log");
+  const fault = log.locator(".line").filter({ hasText: "the guest trapped" });
+  const frame = fault.getByText("greedy::acts::act");
+  await fault.getByText("greedy was asked to panic").waitFor();
+  assert.equal(await frame.isVisible(), false);
+  await fault.getByText(/^Backtrace, \d+ lines$/).click();
+  await frame.waitFor();
+  assert.match(await fault.locator("pre").innerText(), /greedy::acts::act \(\S*src\/acts\.rs:\d+:\d+\)/);
+  await fault.getByRole("button", { name: /^Lines of request / }).click();
+  await page.getByLabel("At least").selectOption("");
+  await log.getByText("GET /panic 502").waitFor();
+  await log.getByText("haystack").waitFor({ state: "detached" });
+  // A search unfolds the backtrace that contains the text.
+  await page.getByLabel("Search").fill("acts::act");
+  await log.locator("mark").first().waitFor();
+  assert.ok(await log.locator("mark").first().isVisible());
+}
+
 // The app has three dead letters.
 export async function a_person_redrives_dead_letters({ open, signIn, api }) {
   const page = await open();

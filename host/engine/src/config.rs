@@ -12,7 +12,9 @@ use crate::{
     limits,
 };
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
-use wasmtime::{Config, Enabled, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig, Strategy};
+use wasmtime::{
+    Config, Enabled, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig, Strategy, WasmBacktraceDetails,
+};
 
 /// The embedder's settings.
 #[derive(Debug, Clone)]
@@ -68,6 +70,9 @@ pub(crate) fn engine(
         .async_stack_size(limits::ASYNC_STACK_BYTES)
         .memory_init_cow(true)
         .parallel_compilation(true)
+        // Regardless of the environment: `symboliser.rs` reads debug information from the
+        // component's file.
+        .wasm_backtrace_details(WasmBacktraceDetails::Disable)
         .wasm_backtrace_max_frames(std::num::NonZeroUsize::new(limits::BACKTRACE_FRAMES_MAX));
     match kind.flavour {
         Flavour::Plain => settings.wasm_component_model_async(false).concurrency_support(false),

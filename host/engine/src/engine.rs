@@ -14,6 +14,7 @@ use crate::{
     outbound::{self, Network, OutboundServer, OutboundStream},
     shared_code::SharedCode,
     state::HostState,
+    symboliser::Symboliser,
     ticker::Ticker,
 };
 use bytes::Bytes;
@@ -41,6 +42,7 @@ struct Inner {
     frozen_code: FrozenCode,
     shared_code: SharedCode,
     network: Arc<Network>,
+    symboliser: Symboliser,
     /// Counter for spreading values between instances; need not be random.
     started: AtomicU32,
     _ticker: Ticker,
@@ -59,6 +61,8 @@ pub struct Component {
     pub(crate) code: wasmtime::component::Component,
     /// The file with the code, which is mapped again after it was unmapped.
     pub(crate) file: PathBuf,
+    /// The file of the component itself, if it contains debug information.
+    pub(crate) source: Option<Arc<Path>>,
 }
 
 impl Component {
@@ -72,6 +76,14 @@ impl Component {
     #[must_use]
     pub fn without_exported_interfaces(mut self) -> Self {
         self.info.exported_interfaces.clear();
+        self
+    }
+
+    /// Returns the component with the path of its own file, in which the places of backtraces are
+    /// searched for. Without debug information, the path is dropped.
+    #[must_use]
+    pub fn with_source(mut self, file: &Path) -> Self {
+        self.source = self.info.has_lines.then(|| file.into());
         self
     }
 }
@@ -94,6 +106,7 @@ impl Engine {
             frozen_code: FrozenCode::new(config.frozen_code_bytes_max),
             shared_code: SharedCode::default(),
             network: Network::new(&config),
+            symboliser: Symboliser::start().map_err(|error| EngineError::Threads(error.to_string()))?,
             started: AtomicU32::new(0),
             _ticker: ticker,
         };
@@ -114,7 +127,7 @@ impl Engine {
             loaded = self.0.compiler.load(&self.runtime(kind).engine, bytes, &info, kind.speed).await;
         }
         let file = self.0.compiler.file(&self.runtime(kind).engine, &info);
-        Ok(Component { info, kind, code: loaded?, file })
+        Ok(Component { info, kind, code: loaded?, file, source: None })
     }
 
     /// Loads a compiled component from the cache by its digest, without its bytes. Returns `None`
@@ -131,7 +144,7 @@ impl Engine {
                     && let Some(code) = compiler.load_compiled(engine, digest).await
                 {
                     let file = compiler.file(engine, &info);
-                    return Some(Component { info, kind, code, file });
+                    return Some(Component { info, kind, code, file, source: None });
                 }
             }
         }
@@ -195,6 +208,17 @@ impl Engine {
     /// Returns the budget of instance slots over all apps.
     pub(crate) fn instances(&self) -> &Arc<Budget> {
         &self.0.instances
+    }
+
+    /// Returns the thread that adds places in the source to backtraces.
+    pub(crate) fn symboliser(&self) -> &Symboliser {
+        &self.0.symboliser
+    }
+
+    /// Reports the faults whose backtraces still wait for their places in the source. Blocks for a
+    /// bounded time.
+    pub fn report_faults(&self) {
+        self.0.symboliser.close();
     }
 
     /// Returns a number below `range`, different at each call, so that instances aren't replaced

@@ -2,9 +2,11 @@
 //! decides whether a call is retried.
 
 use crate::{
+    backtrace::GuestBacktrace,
     limits,
     provider_call::{ProviderError, ProviderErrorKind},
 };
+use isopod_policy::text::printable;
 use std::{fmt, io, time::Duration};
 use wasmtime::{Trap, WasmBacktrace, component::ResourceTableError};
 use wasmtime_wasi_http::FieldMapError;
@@ -12,12 +14,13 @@ use wasmtime_wasi_http::FieldMapError;
 /// Why a call into a guest has no response. Only the affected instance is lost.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Fault {
-    /// The guest executed a trap: a panic, an access out of bounds, a stack too deep.
+    /// The guest executed a trap: a panic, an access out of bounds, a stack too deep. `output` is
+    /// the end of what it wrote to standard error in this call, such as the message of a panic.
     #[error("the guest trapped: {message}")]
-    Trap { message: String, backtrace: Vec<String> },
+    Trap { message: String, output: String, backtrace: GuestBacktrace },
     /// The guest asked for more memory or table space than its limit, and ended.
     #[error("the guest ran out of {what} (limit: {limit}): {next}")]
-    OutOf { what: Resource, limit: String, next: &'static str, backtrace: Vec<String> },
+    OutOf { what: Resource, limit: String, next: &'static str, backtrace: GuestBacktrace },
     /// The guest called `exit` during a request.
     #[error("the guest exited with status {code} instead of responding")]
     Exited { code: i32 },
@@ -121,10 +124,47 @@ impl Fault {
 
     /// Returns the guest's functions, innermost first, if the fault has a backtrace.
     pub fn backtrace(&self) -> &[String] {
-        match self {
-            Self::Trap { backtrace, .. } | Self::OutOf { backtrace, .. } => backtrace,
-            _ => &[],
+        self.trace().map(GuestBacktrace::lines).unwrap_or_default()
+    }
+
+    /// Returns the fault with the guest's last output and its backtrace, as text of several lines.
+    pub fn report(&self) -> String {
+        let mut text = self.to_string();
+        if let Self::Trap { output, .. } = self {
+            // A line about an environment variable that has no effect here.
+            for line in printable(output).lines().filter(|line| !line.starts_with("note: run with `RUST_BACKTRACE=")) {
+                text.push('\n');
+                text.push_str(line);
+            }
         }
+        for function in self.backtrace() {
+            text.push_str("\n    at ");
+            text.push_str(function);
+        }
+        text
+    }
+
+    /// Waits until the places in the source are in the backtrace, if the host searches for them.
+    /// The wait is bounded.
+    pub async fn places_found(&self) {
+        if let Some(trace) = self.trace() {
+            trace.placed().await;
+        }
+    }
+
+    pub(crate) fn trace(&self) -> Option<&GuestBacktrace> {
+        match self {
+            Self::Trap { backtrace, .. } | Self::OutOf { backtrace, .. } => Some(backtrace),
+            _ => None,
+        }
+    }
+
+    /// Adds the end of what the guest wrote to standard error in the call.
+    pub(crate) fn with_output(mut self, text: String) -> Self {
+        if let Self::Trap { output, .. } = &mut self {
+            *output = text;
+        }
+        self
     }
 
     /// Converts an error of wasmtime. `denied` is the limiter's last refusal in this store.
@@ -142,7 +182,7 @@ impl Fault {
         if let Some(error) = error.downcast_ref::<io::Error>().filter(|error| is_open_file_limit(error)) {
             return Self::NoRoom { room: Room::Instance, detail: error.to_string() };
         }
-        let backtrace = error.downcast_ref::<WasmBacktrace>().map(frames).unwrap_or_default();
+        let backtrace = error.downcast_ref::<WasmBacktrace>().map(GuestBacktrace::of).unwrap_or_default();
         match denied.or_else(|| Denied::by_wasmtime(error)) {
             Some(Denied::OwnLimit { what, limit, next }) => return Self::OutOf { what, limit, next, backtrace },
             Some(Denied::WholeHost { most }) => {
@@ -163,7 +203,7 @@ impl Fault {
             Some(trap) => trap.to_string(),
             None => error.root_cause().to_string(),
         };
-        Self::Trap { message, backtrace }
+        Self::Trap { message, output: String::new(), backtrace }
     }
 }
 
@@ -211,19 +251,6 @@ impl Denied {
         };
         Some(Self::OwnLimit { what, limit, next: "drop unused handles, and pass less data in one call" })
     }
-}
-
-fn frames(backtrace: &WasmBacktrace) -> Vec<String> {
-    backtrace
-        .frames()
-        .iter()
-        .take(limits::BACKTRACE_FRAMES_MAX)
-        .map(|frame| match frame.func_name() {
-            // The alternate form omits the hashes.
-            Some(name) => format!("{:#}", rustc_demangle::demangle(name)),
-            None => format!("function {} of {}", frame.func_index(), frame.module().name().unwrap_or("a module")),
-        })
-        .collect()
 }
 
 fn humantime(duration: Duration) -> String {

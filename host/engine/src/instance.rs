@@ -63,7 +63,10 @@ impl Instance {
             table.set_max_capacity(limits::CONCURRENT_ENTRIES_MAX);
         }
         let started = program.pre().instantiate_async(&mut store).await;
-        let component = started.map_err(|error| Fault::from_error(&error, store.data_mut().denied.take()))?;
+        let component = started.map_err(|error| {
+            let state = store.data_mut();
+            Fault::from_error(&error, state.denied.take()).with_output(state.take_errors())
+        })?;
         store.data_mut().end();
         let calls_max = limits::REQUESTS_PER_INSTANCE + program.engine().spread(limits::REQUESTS_PER_INSTANCE / 2);
         let (program, ready) = (program.clone(), Ready::default());
@@ -132,8 +135,9 @@ impl Instance {
 
     pub(crate) fn fault(&mut self, error: &wasmtime::Error) -> Fault {
         let state = self.store.data_mut();
+        let output = state.take_errors();
         state.end();
-        Fault::from_error(error, state.denied.take())
+        Fault::from_error(error, state.denied.take()).with_output(output)
     }
 
     /// Ends a flat call whose bodies together have this size. Returns the instance if it can

@@ -286,8 +286,70 @@ pub const FLAT_FILLED_MEMORY_PART: u64 = 2;
 /// little more memory than its bytes.
 pub const FLAT_JOINED_BYTES: usize = 16 * 1024;
 
-/// Frames of a guest's backtrace that are reported. Further frames are dropped.
+/// Frames of a guest's backtrace that are reported. The outer frames are dropped.
 pub const BACKTRACE_FRAMES_MAX: usize = 32;
+
+/// Bytes of a guest's backtrace as text. The outer frames are omitted.
+pub const BACKTRACE_BYTES_MAX: usize = 6 * 1024;
+
+/// Bytes of a function's name in a backtrace. The rest is cut off.
+pub const BACKTRACE_NAME_BYTES_MAX: usize = 256;
+
+/// Bytes of a source file's path in a backtrace. The start is cut off.
+pub const BACKTRACE_PATH_BYTES_MAX: usize = 128;
+
+/// Bytes of a guest's last output to standard error in the report of its trap. Earlier lines are
+/// omitted.
+pub const TRAP_OUTPUT_BYTES_MAX: usize = 1024;
+
+/// Functions inlined into one frame that a backtrace shows. Those inlined into them are omitted.
+pub const INLINED_FRAMES_MAX: usize = 16;
+
+/// Bytes of a core module's `.debug_line` section. A larger one is not read, so that backtraces
+/// have neither files nor lines.
+pub const DEBUG_LINE_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Bytes of the header of one table in `.debug_line`. The table is skipped if it has more: its
+/// lists of files take many times as much memory.
+pub const DEBUG_LINE_HEADER_BYTES_MAX: usize = 256 * 1024;
+
+/// Bytes of a core module's `.debug_abbrev` section. A larger one is not read, so that backtraces
+/// have neither files nor lines.
+pub const DEBUG_ABBREV_BYTES_MAX: usize = 1024 * 1024;
+
+/// Bytes of a name in debug information that are read. The rest is ignored.
+pub const DEBUG_TEXT_BYTES_MAX: usize = 4 * 1024;
+
+/// Entries through which the name of an inlined function is searched for in debug information.
+/// Beyond it the function has no name.
+pub const ORIGINS_MAX: usize = 4;
+
+/// Time to find the places of one backtrace in the source. Afterwards, the backtrace has those that
+/// were found.
+pub const SYMBOLS_TIME_MAX: Duration = Duration::from_secs(1);
+
+/// Steps of the search for places in the source between two checks of its time.
+pub const SYMBOLS_STEPS_PER_CHECK: u32 = 1024;
+
+/// Backtraces that wait until their places in the source are found. Further ones are reported
+/// immediately, without files and lines.
+pub const SYMBOLS_QUEUE: usize = 32;
+
+/// Backtraces of one component in that queue. Further ones are reported immediately, so that one
+/// app's traps don't fill the queue.
+pub const SYMBOLS_QUEUE_PER_COMPONENT: usize = 4;
+
+/// Backtraces whose places are kept, so that a trap which occurs again needs no search. Beyond it
+/// the least recently used one is dropped.
+pub const SYMBOLS_KEPT: usize = 256;
+
+/// After a search, the symboliser pauses for this many times as long as the search took, so that
+/// searches use at most a quarter of one processor.
+pub const SYMBOLS_PAUSE_FACTOR: u32 = 3;
+
+/// How long the delivery of an event waits for the places of a trap's backtrace. Then its error has
+/// no files and lines.
+pub const SYMBOLS_WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// Requests after which an instance is replaced. Up to half as many more are added per instance, so
 /// that a pool's instances aren't replaced simultaneously.

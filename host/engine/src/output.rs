@@ -7,7 +7,7 @@ use crate::{
 };
 use bytes::Bytes;
 use http::HeaderValue;
-use isopod_policy::TraceParent;
+use isopod_policy::{TraceParent, text::excerpt};
 use std::{
     io,
     pin::Pin,
@@ -45,6 +45,8 @@ struct Ids {
     event: String,
     /// The value of `traceparent`, which is parsed only for a line.
     trace: Option<HeaderValue>,
+    /// The last lines of standard error in the current call.
+    errors: String,
 }
 
 impl CurrentCall {
@@ -58,6 +60,7 @@ impl CurrentCall {
         let mut ids = self.lock();
         id.clone_into(&mut ids.request);
         ids.event.clear();
+        ids.errors.clear();
         if id.is_empty() {
             ids.trace = None;
         }
@@ -71,6 +74,25 @@ impl CurrentCall {
     /// Sets the event that the current call delivers.
     pub(crate) fn set_event(&self, id: &str) {
         id.clone_into(&mut self.lock().event);
+    }
+
+    /// Returns the end of what the current call wrote to standard error: the message of a panic if
+    /// there is one, or else its last lines.
+    pub(crate) fn take_errors(&self) -> String {
+        let errors = std::mem::take(&mut self.lock().errors);
+        let panic = errors.find(" panicked at ").map(|at| errors[..at].rfind('\n').map_or(0, |end| end + 1));
+        panic.map_or(errors.clone(), |start| errors[start..].to_owned())
+    }
+
+    fn note_error(&self, line: &str) {
+        let errors = &mut self.lock().errors;
+        errors.push_str(&excerpt(line, limits::TRAP_OUTPUT_BYTES_MAX));
+        errors.push('\n');
+        while errors.len() > limits::TRAP_OUTPUT_BYTES_MAX
+            && let Some(end) = errors.find('\n').filter(|end| end + 1 < errors.len())
+        {
+            errors.drain(..=end);
+        }
     }
 
     pub(crate) fn with<R>(&self, read: impl FnOnce(Origin<'_>) -> R) -> R {
@@ -118,6 +140,9 @@ impl LineSink {
             text.push_str(CUT_MARK);
         }
         let line = text.trim_end_matches('\r');
+        if self.stream == Stream::Stderr {
+            self.call.note_error(line);
+        }
         self.call.with(|origin| {
             self.sink.line(OutputLine { stream: self.stream, context: "", origin, text: line });
         });
@@ -242,6 +267,26 @@ mod tests {
     #[test]
     fn a_line_without_an_end_is_written_at_the_end_of_the_call() {
         assert_eq!(written(&["tail"]), ["tail"]);
+    }
+
+    #[test]
+    fn the_last_lines_of_standard_error_are_kept_until_the_next_call() {
+        let call = CurrentCall::default();
+        let sink = |stream| LineSink::new(stream, Arc::new(Kept::default()), 4096, call.clone());
+        let (stdout, stderr) = (sink(Stream::Stdout), sink(Stream::Stderr));
+        stdout.write(b"no error\n");
+        let lines: String = (0..2000).map(|number| format!("{number}\n")).collect();
+        stderr.write(lines.as_bytes());
+        let kept = call.take_errors();
+        assert!(kept.len() <= limits::TRAP_OUTPUT_BYTES_MAX && lines.ends_with(&kept) && !kept.is_empty(), "{kept}");
+        stderr.write("x".repeat(4000).as_bytes());
+        stderr.flush_partial();
+        assert!(call.take_errors().len() <= limits::TRAP_OUTPUT_BYTES_MAX + '…'.len_utf8() + 1);
+        stderr.write(b"before\nthread 'main' panicked at src/lib.rs:1:2:\nout of luck\n");
+        assert_eq!(call.take_errors(), "thread 'main' panicked at src/lib.rs:1:2:\nout of luck\n");
+        stderr.write(b"of the previous call\n");
+        call.set_request("next");
+        assert_eq!(call.take_errors(), "");
     }
 
     #[test]

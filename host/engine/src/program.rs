@@ -15,7 +15,10 @@ use crate::{
     state::{HostState, Parts},
 };
 use isopod_policy::BodyLimit;
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 use tokio::sync::Semaphore;
 use wasmtime::component::{InstancePre, Linker};
 use wasmtime_wasi_config::WasiConfigVariables;
@@ -38,6 +41,7 @@ struct FrozenInner {
     info: ComponentInfo,
     kind: Kind,
     file: PathBuf,
+    source: Option<Arc<Path>>,
     sandbox: Arc<Sandbox>,
     config: Arc<WasiConfigVariables>,
     outbound: Outbound,
@@ -115,6 +119,7 @@ impl Program {
             info: component.info.clone(),
             kind: component.kind,
             file: component.file.clone(),
+            source: component.source.clone(),
             config: Arc::new(config),
             outbound: Outbound::new(Arc::clone(&sandbox), engine.network()),
             sandbox,
@@ -218,6 +223,11 @@ impl Program {
 
     pub(crate) fn engine(&self) -> &Engine {
         &self.0.frozen.0.engine
+    }
+
+    /// Returns the component's own file, if it contains debug information.
+    pub(crate) fn source(&self) -> Option<&Arc<Path>> {
+        self.0.frozen.0.source.as_ref()
     }
 }
 

@@ -114,7 +114,7 @@ impl Engine {
         let code = wasmtime::component::Component::new(self.wasmtime(kind), bytes);
         let code = code.map_err(|error| NoSnapshot::Unsupported { detail: format!("{error:#}") })?;
         // The code is never unmapped and mapped again, so it needs no file.
-        let component = Component { info, kind, code, file: PathBuf::new() };
+        let component = Component { info, kind, code, file: PathBuf::new(), source: None };
         Program::for_snapshot(self, &component, sandbox, Arc::default()).map_err(NoSnapshot::Image)
     }
 }

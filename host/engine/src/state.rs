@@ -161,6 +161,12 @@ impl HostState {
         self.call.set_request("");
     }
 
+    /// Takes the end of what the current call wrote to standard error.
+    pub(crate) fn take_errors(&mut self) -> String {
+        self.stdio.iter().for_each(LineSink::flush_partial);
+        self.call.take_errors()
+    }
+
     /// Marks the guest's last call as done: from now on its memory is only read.
     pub(crate) fn begin_reading(&mut self) {
         self.is_being_read = true;

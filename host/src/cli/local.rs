@@ -101,7 +101,7 @@ pub(crate) async fn load(engine: &Engine, file: &Path) -> Result<Loaded> {
     check_kind(&bytes, file)?;
     let (component, took_silently) = compile(engine, bytes, file).await?;
     compiled::touch(&component.info().digest);
-    Ok(Loaded { component, took_silently })
+    Ok(Loaded { component: component.with_source(file), took_silently })
 }
 
 async fn compile(engine: &Engine, bytes: Vec<u8>, file: &Path) -> Result<(Component, Option<Duration>)> {

@@ -47,6 +47,7 @@ async fn execute(args: Args) -> Result<ExitCode> {
     match program.run("").await {
         Ok(code) => Ok(ExitCode::from(u8::try_from(code).unwrap_or(1))),
         Err(fault) => {
+            program.find_places(&fault).await;
             print_backtrace(&fault);
             Err(fault.into())
         }

@@ -151,13 +151,18 @@ impl Command {
             state.record.requests += 1;
             (state.record.id.clone(), state.record.cpu.clone())
         };
-        let program = self.program.clone();
+        let (program, own_id) = (self.program.clone(), id.clone());
         let run =
-            self.resources.run(Class::Push, &self.program, Box::pin(async move { program.run(id.as_str()).await }));
+            self.resources.run(Class::Push, &self.program, Box::pin(async move { program.run(own_id.as_str()).await }));
         let outcome = tokio::select! {
             (outcome, _) = run.counted_in(cpu) => outcome,
             () = copy.restart.notified() => Ok(0),
         };
+        if let Err(fault) = &outcome
+            && !fault.backtrace().is_empty()
+        {
+            self.program.log_fault(fault, Origin { instance: id.as_str(), ..Origin::default() });
+        }
         let mut state = copy.lock();
         state.is_running = false;
         state.record.note_end(Isolation::Reuse, false);

@@ -15,8 +15,8 @@ use futures::FutureExt;
 use http::{Request, Response};
 use http_body::Body;
 use isopod_engine::{
-    BodyMonitor, Committable, Event, EventFailure, Fault, Handled, HttpOutcome, InstanceState, Level, Origin,
-    OutputLine, RequestBody, Resource, ResponseBody, Stream, Unfinished,
+    BodyMonitor, Committable, Event, EventFailure, Fault, Handled, HttpOutcome, InstanceState, Origin, RequestBody,
+    Resource, ResponseBody, Unfinished,
 };
 use isopod_executor::Class;
 use isopod_policy::{InstanceId, Phase, ProcessName, swap_watch};
@@ -491,13 +491,7 @@ fn report(pool: &Pool, fault: &Fault, origin: Origin<'_>, input: &Input) -> bool
     if counts_against_release {
         pool.count_failure();
     }
-    let mut text = fault.to_string();
-    for function in fault.backtrace() {
-        text.push_str("\n    at ");
-        text.push_str(function);
-    }
-    let stream = Stream::Log(Level::Error);
-    pool.program().sandbox().output.line(OutputLine { stream, context: "isopod", origin, text: &text });
+    pool.program().log_fault(fault, origin);
     counts_against_release
 }
 

@@ -96,6 +96,14 @@ fn a_person_searches_a_log_and_follows_it() {
 }
 
 #[test]
+fn a_person_finds_the_backtrace_of_a_failed_request() {
+    let Some(browser) = Browser::find() else { return };
+    let host = start_greedy();
+    host.get("greedy", "/panic").expect(502);
+    browser.check("a_person_finds_the_backtrace_of_a_failed_request", &host);
+}
+
+#[test]
 fn a_person_redrives_dead_letters() {
     let Some(browser) = Browser::find() else { return };
     let host = start_greedy();

@@ -12,6 +12,7 @@ mod arguments;
 mod asks;
 mod assets;
 mod audit_trail;
+mod backtraces;
 mod bodies;
 mod bodies_in_memory;
 mod bots;

@@ -303,6 +303,7 @@ impl Delivery {
         failure: &Failure,
         running: &Running<(Lease, Outcome)>,
     ) {
+        failure.places_found().await;
         let attempt = Attempt {
             number: claim.attempt,
             last_error: claim.last_error.as_ref(),

@@ -50,6 +50,13 @@ pub(super) enum Failure {
 }
 
 impl Failure {
+    /// Waits until the backtrace of a trap has its places in the source, for a bounded time.
+    pub(super) async fn places_found(&self) {
+        if let Self::Invoke(InvokeError::Fault(fault)) = self {
+            fault.places_found().await;
+        }
+    }
+
     /// Returns the failure of a delivery whose handler succeeded but whose effects were not
     /// committed.
     pub(super) fn of_commit(error: &StoreError) -> Self {
@@ -174,7 +181,7 @@ impl Attempt<'_> {
     /// Returns the outcome of a guest's fault. A trap that has occurred several times in a row is
     /// not retried, since it would occur again.
     fn after_fault(&self, fault: &Fault) -> Outcome {
-        let text = text_of(fault);
+        let text = fault.report();
         let same_before = self.last_error.filter(|last| last.is_of(&text)).map_or(0, |last| last.repeats);
         let is_deterministic = matches!(fault, Fault::Trap { .. } | Fault::Exited { .. });
         if is_deterministic && same_before + 1 >= limits::SAME_TRAPS_MAX {
@@ -213,16 +220,6 @@ impl Attempt<'_> {
     }
 }
 
-/// Returns the text of a fault, with the guest's backtrace.
-pub(super) fn text_of(fault: &Fault) -> String {
-    let mut text = fault.to_string();
-    for function in fault.backtrace() {
-        text.push_str("\n    at ");
-        text.push_str(function);
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -236,8 +233,8 @@ mod tests {
     }
 
     fn trap(message: &str) -> Failure {
-        let (message, backtrace) = (message.to_owned(), vec!["app::on_event".to_owned()]);
-        Failure::Invoke(Fault::Trap { message, backtrace }.into())
+        let (message, backtrace) = (message.to_owned(), ["app::on_event".to_owned()].into_iter().collect());
+        Failure::Invoke(Fault::Trap { message, output: String::new(), backtrace }.into())
     }
 
     fn is_dead(outcome: &Outcome) -> bool {

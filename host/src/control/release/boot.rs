@@ -11,6 +11,7 @@ use isopod_policy::{
     Access, AppKind, AppType, ConfigVars, Entry as ProcessEntry, Formation, Isolation, Limits, Manifest, Process,
     ProcessName, ReleaseNumber, config_vars::RESERVED_VARS,
 };
+use isopod_store::Digest;
 use tokio::time::{Instant, sleep};
 
 use crate::control::release::releases::Releases;
@@ -69,8 +70,12 @@ impl Releases {
     ) -> Result<(Program, Vec<ProcessPlan>), Failure> {
         let shared = self.sandbox(app, settings).await?;
         let component = match app.kind {
-            AppKind::App => &component.clone().without_exported_interfaces(),
-            AppKind::Plugin => component,
+            AppKind::App => component.clone().without_exported_interfaces(),
+            AppKind::Plugin => component.clone(),
+        };
+        let component = &match component.info().digest.parse::<Digest>() {
+            Ok(digest) => component.with_source(&self.store.blobs().path(&digest)),
+            Err(_) => component,
         };
         let program = self.engine.program(component, shared.clone())?;
         let app_type = app.fields().app_type;
