@@ -14,7 +14,7 @@ const NAMED_MAX = 3;
 const load = (options) => call("/v1/alerts", options);
 
 const UNITS = {
-  count: (value) => number(value),
+  count: (value) => number(value, 1),
   percent: (value) => percent(value),
   seconds: (value) => ms(value * 1000),
   bytes: (value) => bytes(value),
@@ -48,7 +48,7 @@ const RULE_COLUMNS = [
   { name: "Rule", cell: ({ rule }) => html`<span class="strong">${rule}</span>` },
   { name: "For", cell: (rule) => (rule.per_app ? "each app" : "the host") },
   { name: "Fires", cell: ({ side, unit, threshold }) => `${side === "below" ? "≤" : "≥"} ${shown(unit, threshold)}` },
-  { name: "Over", cell: ({ side, unit, clear }) => `${side === "below" ? "≥" : "≤"} ${shown(unit, clear)}` },
+  { name: "Clears", cell: ({ side, unit, clear }) => `${side === "below" ? "≥" : "≤"} ${shown(unit, clear)}` },
   { name: "For at least", numeric: true, cell: (rule) => ms(rule.lasting_ms) },
 ];
 

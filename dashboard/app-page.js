@@ -78,6 +78,10 @@ export function AppPage({ name, view = "load", query, may }) {
   const app = usePoll(`app ${name}`, (options) => call(ofApp(name), options), 5000);
   const { samples, stream } = useSamples(name, app.reload);
   const generation = useGeneration(app.data?.created_at);
+  // On a narrow screen, the tabs scroll.
+  useEffect(() => {
+    document.querySelector(".tabs [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
+  }, [view]);
   // Each successful poll returns new data.
   useEffect(() => {
     if (app.data) reopen();

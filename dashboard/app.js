@@ -64,6 +64,7 @@ function Header({ token, theme, setTheme, leave }) {
     <a class="skip" href="#main" onClick=${toMain}>Skip to the content</a>
     <nav class="row" aria-label="Pages">
       <a class="home" href="#/">Isopod</a>
+      ${token && html`<a href="#/alerts">Alerts</a>`}
       ${token && token.apps === null && html`<a href="#/audit">Audit trail</a>`}
     </nav>
     <div class="row">

@@ -33,7 +33,7 @@ export function ms(value) {
   if (value === null || value === undefined) return NONE;
   if (value < 1) return `${number(value, 2)} ms`;
   if (value < 1000) return `${number(value, value < 10 ? 1 : 0)} ms`;
-  if (value < 60_000) return `${number(value / 1000, 1)} s`;
+  if (value < 60_000) return `${number(value / 1000, value < 10_000 ? 1 : 0)} s`;
   if (value < 3_600_000) return `${number(value / 60_000, 0)} min`;
   if (value < 172_800_000) return `${number(value / 3_600_000, 0)} h`;
   return `${number(value / 86_400_000, 0)} d`;

@@ -118,7 +118,7 @@ export function Logs({ app, query }) {
         onChange=${(event) => setFilters({ follow: event.currentTarget.checked ? "" : "no" })} /> Follow</label>
     </div>
     <p class="row"><${StreamState} state=${state} />
-      <span class="quiet">${lines.length} lines${lines.length > shown.length && `, the newest ${shown.length} are shown`}
+      <span class="quiet">${lines.length} ${lines.length === 1 ? "line" : "lines"}${lines.length > shown.length && `, the newest ${shown.length} are shown`}
         ${partial && " in the part of the log that was searched"}</span>
       ${next && html`<button type="button" disabled=${action.busy}
         onClick=${() => action.run(older)}>${partial ? "Search older lines" : "Older lines"}</button>`}

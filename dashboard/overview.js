@@ -99,7 +99,7 @@ function columns(sort) {
     sort: sort === key ? (key === "name" ? "ascending" : "descending") : undefined,
   });
   return [
-    sorted("name", { name: "App", cell: (app) => html`<a class="strong"
+    sorted("name", { name: "App", wide: true, cell: (app) => html`<a class="strong"
         href=${link(["apps", app.name])}>${app.name}</a>` }),
     { name: "Type", cell: (app) => app.type },
     { name: "State", cell: (app) => html`<${Badge} state=${app.state} />
@@ -130,7 +130,7 @@ export function Overview({ query }) {
     app.name.includes(q.toLowerCase()) && (state === "" || app.state === state) && (type === "" || app.type === type));
   rows.sort(SORTS[sort] ?? SORTS.name);
   return html`<main id="main">
-    <div class="row"><h1>Apps</h1> <a href=${link(["alerts"])}>Alerts</a></div>
+    <h1>Apps</h1>
     ${metrics && html`<${Host} host=${metrics.host} status=${status.data} />`}
     <${Problems} status=${status.data} />
     <div class="filters" role="search">

@@ -78,6 +78,12 @@ fn an_app_under_load_shows_live_charts() {
 }
 
 #[test]
+fn a_page_shows_a_new_state_of_a_slow_host() {
+    let Some(browser) = Browser::find() else { return };
+    browser.check("a_page_shows_a_new_state_of_a_slow_host", &start());
+}
+
+#[test]
 fn a_person_rolls_a_release_back() {
     let Some(browser) = Browser::find() else { return };
     browser.check("a_person_rolls_a_release_back", &start());
