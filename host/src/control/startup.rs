@@ -21,7 +21,7 @@ use crate::control::{
     plugins::Plugins,
     shutdown::Shutdown,
 };
-use crate::runtime::Directory;
+use crate::{failpoint, runtime::Directory};
 
 /// Restores the apps. Used once.
 pub(in crate::control) struct Startup {
@@ -46,6 +46,7 @@ impl Startup {
     /// Registers all stored apps, and marks push jobs that the last stop interrupted as failed. No
     /// app serves yet.
     pub(in crate::control) async fn restore(self) -> Result<Restored, DeployError> {
+        failpoint::here("restore-apps");
         self.end_interrupted_pushes().await?;
         self.end_interrupted_releases().await?;
         let mut fired: HashMap<AppName, Vec<(ProcessName, Timestamp)>> = HashMap::new();

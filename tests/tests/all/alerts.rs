@@ -105,6 +105,16 @@ fn until_over(host: &Host, rule: &str) {
     wait_for(&format!("the end of the alert {rule}"), || firing(host, rule).is_none().then_some(()));
 }
 
+/// Waits until a table of the database has this number of rows.
+#[track_caller]
+fn until_rows(host: &Host, table: &str, rows: i64) {
+    let count = format!("SELECT count(*) FROM {table}");
+    wait_for(&format!("{rows} rows in {table}"), || {
+        let found: i64 = host.control_database().query_row(&count, [], |row| row.get(0)).expect("it can be read");
+        (found == rows).then_some(())
+    });
+}
+
 #[test]
 fn an_alert_is_shown_recorded_and_sent_until_it_is_over() {
     let webhook = Webhook::start(200);
@@ -165,11 +175,7 @@ fn alerts_and_messages_survive_a_crash_of_the_host() {
     let _overload = Overload::of(&host, "greedy");
     let alert = until_firing(&host, "queue-depth");
     let before = webhook.until("firing");
-    let rows = |host: &Host, table: &str| {
-        let count = format!("SELECT count(*) FROM {table}");
-        host.control_database().query_row(&count, [], |row| row.get::<_, i64>(0)).expect("the table can be read")
-    };
-    wait_for("the stored message", || (rows(&host, "alert_messages") == 1).then_some(()));
+    until_rows(&host, "alert_messages", 1);
     let host = host.kill_and_restart();
     webhook.respond_with(200);
     let over = webhook.until("over");
@@ -177,7 +183,7 @@ fn alerts_and_messages_survive_a_crash_of_the_host() {
     assert!(over["text"].as_str().is_some_and(|text| text.contains(": 0 requests and events wait")), "{over}");
     assert!(webhook.messages("firing").iter().all(|message| message["id"] == before["id"]));
     for table in ["alerts", "alert_messages"] {
-        wait_for(&format!("no rows in {table}"), || (rows(&host, table) == 0).then_some(()));
+        until_rows(&host, table, 0);
     }
 }
 
@@ -187,7 +193,9 @@ fn an_alert_of_an_app_continues_after_a_restart() {
     deploy_greedy(&host, "greedy", "production");
     host.deploy_failing("greedy", &Bundle::component(b"nonsense".to_vec()));
     let alert = until_firing(&host, "failed-pushes");
-    let host = host.restart();
+    until_rows(&host, "alerts", 1);
+    // No app is registered for several intervals.
+    let host = host.restart_with("restore-apps=1*sleep(500)", |_| ());
     // Its value is unknown now. The other alert shows that the host has taken a sample.
     let overload = Overload::of(&host, "greedy");
     until_firing(&host, "queue-depth");
