@@ -37,6 +37,7 @@ mod resources;
 mod status;
 mod supervisor;
 mod weak_list;
+mod whole_body;
 
 pub(crate) use app::App;
 pub(crate) use assets::{AssetFailure, Assets, Pack};
@@ -54,8 +55,8 @@ pub(crate) use preview::{LoadRequest, LoadedRelease, PreviewError};
 pub(crate) use providers::AppProviders;
 pub(crate) use release::ActiveRelease;
 pub(crate) use resources::{
-    AppResources, AssetBudgetExceeded, BodyBudgetExceeded, GuestRuntimes, HostResources, IncomingBody, Latency,
-    StoredEvents,
+    AppResources, AssetBudgetExceeded, BodyBudgetExceeded, GuestRuntimes, HostResources, Latency, StoredEvents,
 };
 pub(crate) use status::{LiveInstance, STOPPED};
 pub(crate) use supervisor::CrashReport;
+pub(crate) use whole_body::{UnreadableBody, WholeBody, receive};

@@ -1,9 +1,11 @@
 //! A middleware for the tests of the host. The app's config selects what it does: any possible
 //! decision or failure.
 
+use hmac::{Hmac, Mac};
 use isopod_sdk::plugin::{AppRequest, Decision, RequestChanges, ResponseChanges, ResponseDecision, ResponseHead};
 use isopod_sdk::prelude::*;
 use serde::de::{Deserialize, Deserializer, Error as _};
+use sha2::Sha256;
 use std::time::Duration;
 
 isopod_sdk::middleware!(decide, complete);
@@ -16,6 +18,10 @@ struct Settings {
     request: Act,
     /// What to do with its response. Without it, the second handler isn't called.
     response: Option<Act>,
+    /// Asks for the request's body of at most this many bytes.
+    request_body: Option<u64>,
+    /// Asks for the response's body of at most this many bytes.
+    response_body: Option<u64>,
     /// Ignored bytes, to test configs of any size.
     #[serde(default, rename = "padding")]
     _padding: String,
@@ -48,6 +54,15 @@ enum Act {
     Respond(u16, String),
     /// Answers with a body of this many bytes.
     Body(usize),
+    /// Puts this text in front of the body.
+    Prefix(String),
+    /// Sets a body of this many bytes.
+    Fill(usize),
+    /// Answers with the body and its number of bytes.
+    Report,
+    /// Answers with 403 unless `x-signature` is the HMAC-SHA256 of the body with this key, in
+    /// hexadecimal.
+    Signed(String),
     /// Sets this many headers with values of this many bytes.
     Headers(usize, usize),
     /// Answers with the head of the request.
@@ -72,10 +87,14 @@ enum Outcome {
 }
 
 async fn decide(request: &AppRequest, settings: &Settings) -> Result<Decision> {
+    if let (Some(bytes_max), None) = (settings.request_body, request.whole_body()) {
+        return Ok(Decision::ReadBody(bytes_max));
+    }
     let outcome = match &settings.request {
+        Act::Signed(key) => return signed(request, key),
         Act::Path(path) => Outcome::Changes(RequestChanges::new().set_path(path.clone()), ResponseChanges::new()),
         Act::Show => Outcome::Respond(Response::text(shown(request))),
-        other => act(other).await?,
+        other => act(other, request.whole_body()).await?,
     };
     let changes = match outcome {
         Outcome::Respond(response) => return Ok(response.into()),
@@ -89,7 +108,20 @@ async fn decide(request: &AppRequest, settings: &Settings) -> Result<Decision> {
     })
 }
 
+fn signed(request: &AppRequest, key: &str) -> Result<Decision> {
+    let mut mac = Hmac::<Sha256>::new_from_slice(key.as_bytes())?;
+    mac.update(request.bytes());
+    let signature: String = mac.finalize().into_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
+    match request.header("x-signature") == Some(&signature) {
+        true => Ok(Decision::Pass),
+        false => Err(Error::status(403, "the signature is wrong")),
+    }
+}
+
 async fn complete(head: &ResponseHead, path: &[u8], settings: &Settings) -> Result<ResponseDecision> {
+    if let (Some(bytes_max), None) = (settings.response_body, head.whole_body()) {
+        return Ok(ResponseDecision::ReadBody(bytes_max));
+    }
     let outcome = match &settings.response {
         Some(Act::Status(status)) => {
             Outcome::Changes(RequestChanges::new(), ResponseChanges::new().set_status(*status))
@@ -98,7 +130,7 @@ async fn complete(head: &ResponseHead, path: &[u8], settings: &Settings) -> Resu
             let text = format!("{} {}\n{:?}", head.status, String::from_utf8_lossy(path), head.headers);
             Outcome::Respond(Response::text(text))
         }
-        Some(other) => act(other).await?,
+        Some(other) => act(other, head.whole_body()).await?,
         None => Outcome::Pass,
     };
     Ok(match outcome {
@@ -108,9 +140,16 @@ async fn complete(head: &ResponseHead, path: &[u8], settings: &Settings) -> Resu
     })
 }
 
-async fn act(act: &Act) -> Result<Outcome> {
+async fn act(act: &Act, body: Option<&[u8]>) -> Result<Outcome> {
+    let whole = body.unwrap_or_default();
+    let set_body = |body: Vec<u8>| {
+        Outcome::Changes(RequestChanges::new().set_body(body.clone()), ResponseChanges::new().set_body(body))
+    };
     Ok(match act {
-        Act::Pass | Act::Path(_) | Act::Status(_) | Act::Show => Outcome::Pass,
+        Act::Pass | Act::Path(_) | Act::Status(_) | Act::Show | Act::Signed(_) => Outcome::Pass,
+        Act::Prefix(text) => set_body([text.as_bytes(), whole].concat()),
+        Act::Fill(bytes) => set_body(vec![b'f'; *bytes]),
+        Act::Report => Outcome::Respond(Response::text(format!("{}: {}", whole.len(), String::from_utf8_lossy(whole)))),
         Act::Set(name, value) => Outcome::Changes(
             RequestChanges::new().set_header(name.clone(), value.clone()),
             ResponseChanges::new().set_header(name.clone(), value.clone()),

@@ -14,6 +14,8 @@ pub enum Decision {
     Respond(Response<ResponseBody>),
     /// The request ends with an asset of the app.
     Asset(AssetResponse),
+    /// The middleware decides once it has the whole body, of at most this many bytes.
+    ReadBody(u64),
 }
 
 /// A response with an asset as its body. The path is that of an existing asset.
@@ -31,6 +33,8 @@ pub enum ResponseDecision {
     Change(ResponseChanges),
     /// The response is replaced.
     Replace(Response<ResponseBody>),
+    /// The middleware decides once it has the whole body, of at most this many bytes.
+    ReadBody(u64),
 }
 
 /// Changes of a request.
@@ -140,6 +144,19 @@ pub(crate) fn response_context(context: Vec<u8>) -> Result<Vec<u8>, Fault> {
         return Err(bad(format!("its response context has {bytes} bytes; the maximum is {bytes_max}")));
     }
     Ok(context)
+}
+
+/// Returns the length of the longest body that a middleware accepts, after it has asked for a body.
+/// `can_receive` is whether it has a handler for bodies.
+pub(crate) fn longest_body(asked: u64, can_receive: bool) -> Result<u64, Fault> {
+    if !can_receive {
+        return Err(bad("it asks for a body, but doesn't export isopod:plugin/body-handler".to_owned()));
+    }
+    let most = limits::MIDDLEWARE_BODY_BYTES_MAX;
+    if asked > most {
+        return Err(bad(format!("it asks for a body of up to {asked} bytes; the maximum is {most}")));
+    }
+    Ok(asked)
 }
 
 /// Returns the status that a plugin set.
@@ -298,5 +315,14 @@ mod tests {
         assert!(response_context(vec![0; limits::RESPONSE_CONTEXT_BYTES_MAX + 1]).is_err());
         assert!(status(200).is_ok() && status(599).is_ok());
         assert!(status(101).is_err() && status(199).is_err() && status(600).is_err() && status(0).is_err());
+    }
+
+    #[test]
+    fn only_a_handler_of_bodies_receives_a_body_and_no_longer_one_than_the_limit() {
+        assert_eq!(longest_body(0, true).ok(), Some(0));
+        assert_eq!(longest_body(limits::MIDDLEWARE_BODY_BYTES_MAX, true).ok(), Some(limits::MIDDLEWARE_BODY_BYTES_MAX));
+        for refused in [longest_body(limits::MIDDLEWARE_BODY_BYTES_MAX + 1, true), longest_body(1, false)] {
+            assert_eq!(refused.map_err(|fault| fault.code()), Err("bad-decision"));
+        }
     }
 }

@@ -3,8 +3,9 @@
 
 use crate::{
     body::{BodyError, RequestBody},
-    budget::{Exhausted, Reservation},
-    fault::{Fault, Room},
+    budget::Reservation,
+    charged::{charged, no_room},
+    fault::Fault,
     flat_call::{self, Headers, Pieces, Response as FlatResponse},
     head,
     http_outcome::HttpOutcome,
@@ -107,12 +108,6 @@ impl Joined {
     }
 }
 
-fn no_room(exhausted: Exhausted) -> Fault {
-    let (Exhausted::Temporarily { most } | Exhausted::Permanently { most }) = exhausted;
-    let detail = format!("guests, their requests and their responses use all {} MiB of this host", most >> 20);
-    Fault::NoRoom { room: Room::Memory, detail }
-}
-
 async fn call(
     instance: &mut Instance,
     parts: &Parts,
@@ -138,38 +133,37 @@ pub(crate) fn response_of(
     body: Vec<u8>,
     program: &Program,
 ) -> Result<Response<ResponseBody>, Fault> {
-    let sandbox = program.sandbox();
-    let mut response = lift(status, headers, body.len(), sandbox.limits.reply_body_bytes)?;
-    if body.len() > limits::RESPONSE_BYTES_UNCHARGED {
-        let mut reservation = Reservation::empty(program.engine().memory());
-        reservation.grow(body.len() as u64, sandbox.may_use_reserve).map_err(no_room)?;
-        *response.body_mut() =
-            ResponseBody::full(Bytes::from_owner(Charged { bytes: body, _reservation: reservation }));
-    } else {
-        *response.body_mut() = ResponseBody::full(body);
-    }
+    let mut response = lift(status, headers, body.len(), program.sandbox().limits.reply_body_bytes)?;
+    *response.body_mut() = charged_body(body, program)?;
     Ok(response)
 }
 
-/// Bytes that stay charged until their last part is dropped.
-struct Charged {
-    bytes: Vec<u8>,
-    _reservation: Reservation,
+/// Returns the new body of another response, within the program's limit.
+pub(crate) fn body_of(body: Vec<u8>, program: &Program) -> Result<ResponseBody, Fault> {
+    check_length(body.len(), program.sandbox().limits.reply_body_bytes)?;
+    charged_body(body, program)
 }
 
-impl AsRef<[u8]> for Charged {
-    fn as_ref(&self) -> &[u8] {
-        &self.bytes
+fn check_length(bytes: usize, bytes_max: u64) -> Result<(), Fault> {
+    if bytes as u64 <= bytes_max {
+        return Ok(());
     }
+    Err(bad(format!("its body of {bytes} bytes exceeds the limit of {bytes_max} (reply_body under [limits])")))
+}
+
+fn charged_body(body: Vec<u8>, program: &Program) -> Result<ResponseBody, Fault> {
+    if body.len() <= limits::RESPONSE_BYTES_UNCHARGED {
+        return Ok(ResponseBody::full(body));
+    }
+    let charge = program.memory_charge();
+    let mut reservation = charge.empty();
+    charge.grow(&mut reservation, body.len() as u64)?;
+    Ok(ResponseBody::full(charged(body, reservation)))
 }
 
 /// Builds a response's head.
 fn lift(status: u16, fields: Headers, bytes: usize, body_bytes_max: u64) -> Result<Response<ResponseBody>, Fault> {
-    if bytes as u64 > body_bytes_max {
-        return Err(bad(format!(
-            "its body of {bytes} bytes exceeds the limit of {body_bytes_max} (reply_body under [limits])"
-        )));
-    }
+    check_length(bytes, body_bytes_max)?;
     let status = head::final_status(status)?;
     let mut response = Response::new(ResponseBody::full(Bytes::new()));
     *response.status_mut() = status;

@@ -36,6 +36,7 @@ const MIDDLEWARE: &str = "isopod:plugin/middleware@0.1.";
 const HOOK: &str = "isopod:plugin/hook@0.1.";
 const GATE: &str = "isopod:plugin/gate@0.1.";
 pub(crate) const PLUGIN_CONFIG: &str = "isopod:plugin/config@0.1.";
+pub(crate) const BODY_HANDLER: &str = "isopod:plugin/body-handler@0.1.";
 const PLUGIN_ASSETS: &str = "isopod:plugin/assets@0.1.";
 
 /// A component's properties before it is compiled.

@@ -9,14 +9,18 @@
 //! stored.
 
 mod account;
+mod asked_body;
 mod assets;
 mod audit;
 mod backtrace;
 mod bindings;
 mod body;
+mod body_export;
+mod body_handler;
 mod bounded;
 mod budget;
 mod caller;
+mod charged;
 mod command;
 mod compile;
 mod config;
@@ -83,6 +87,7 @@ mod wasi_http;
 pub use assets::{content_type, quoted_etag};
 pub use backtrace::GuestBacktrace;
 pub use body::{BadBody, BodyError, BodyMonitor, RequestBody, StallTimeout, broken_off};
+pub use charged::MemoryCharge;
 pub use config::EngineConfig;
 pub use counter_table::Counters;
 pub use decision::{AssetResponse, Decision, HeaderChanges, RequestChanges, ResponseChanges, ResponseDecision};
@@ -102,7 +107,7 @@ pub use outbound::{OutboundServer, OutboundStream};
 pub use plugin::PluginRequest;
 pub use program::{FrozenProgram, Program};
 pub use provider_call::{ProviderCall, ProviderError, ProviderErrorKind, ProviderResults};
-pub use response_body::{ResponseBody, ResponseEnd};
+pub use response_body::{NotBuffered, ResponseBody, ResponseEnd};
 pub use sandbox::{
     EmitError, EventSink, Folder, KeyValue, KvError, Level, Origin, Output, OutputLine, Providers, Sandbox, Screen,
     Stdio, Stream, ValueVersion,

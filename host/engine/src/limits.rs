@@ -379,6 +379,10 @@ pub const HEAD_FIELDS_MAX: usize = 512;
 /// Bytes of the context that a middleware returns for the response. More make its decision invalid.
 pub const RESPONSE_CONTEXT_BYTES_MAX: usize = 16 * 1024;
 
+/// Bytes of the longest body that a middleware can ask for. A decision that asks for more is
+/// invalid. Bodies of this size are copied into the guest within a time slice.
+pub const MIDDLEWARE_BODY_BYTES_MAX: u64 = HOST_CALL_BYTES_MAX as u64;
+
 /// Bytes of a gate's reason for a refusal. A longer reason is truncated: it is stored with the
 /// release, and people read it.
 pub const GATE_REASON_BYTES_MAX: usize = 2 * 1024;

@@ -3,6 +3,7 @@
 
 use crate::{
     bindings,
+    body_export::BodyExport,
     event_export::EventExport,
     flat_call,
     inspect::{ComponentInfo, EVENT_HANDLER, HttpAbi, PLUGIN_CONFIG, Rejected},
@@ -31,6 +32,8 @@ pub(crate) struct Exports {
     pub(crate) wasi03: Option<wasi03::ServiceIndices>,
     pub(crate) events: Option<EventExport>,
     pub(crate) middleware: Option<bindings::middleware::MiddlewarePluginIndices>,
+    /// The handler of the bodies that a middleware asks for.
+    pub(crate) body_handler: Option<BodyExport>,
     pub(crate) gate: Option<bindings::gate::GatePluginIndices>,
     pub(crate) plugin_config: Option<bindings::plugin_config::ConfigPluginIndices>,
     /// The functions of a provider.
@@ -88,6 +91,7 @@ impl Linked {
                 .then(|| bindings::middleware::MiddlewarePluginIndices::new(&pre))
                 .transpose()
                 .map_err(broken)?,
+            body_handler: BodyExport::find(info, &pre).transpose()?,
             gate: info
                 .entries
                 .gate

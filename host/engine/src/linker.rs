@@ -1,8 +1,8 @@
 //! The functions that guests can import, as linkers of wasmtime. Never links a component.
 
 use crate::{
-    assets, bounded, caller, counters, emit, keyvalue, kind::Flavour, logging, purity::PurityCheck, state::HostState,
-    wasi_http,
+    asked_body, assets, bounded, caller, counters, emit, keyvalue, kind::Flavour, logging, purity::PurityCheck,
+    state::HostState, wasi_http,
 };
 use wasmtime::{
     StoreContextMut,
@@ -36,6 +36,7 @@ pub(crate) fn usual(engine: &wasmtime::Engine, flavour: Flavour) -> wasmtime::Re
     counters::add_to_linker(&mut linker)?;
     caller::add_to_linker(&mut linker)?;
     assets::add_to_linker(&mut linker)?;
+    asked_body::add_to_linker(&mut linker)?;
     if flavour == Flavour::Concurrent {
         wasmtime_wasi::p3::add_to_linker(&mut linker)?;
         wasmtime_wasi_http::p3::add_to_linker(&mut linker)?;

@@ -9,7 +9,7 @@ type Package = (&'static str, &'static [(&'static str, &'static [&'static str])]
 
 const OFFERED: [Package; 12] = [
     ("isopod:app", &[("0.1", &["types", "http", "event-handler", "events", "emit", "health", "init"])]),
-    ("isopod:plugin", &[("0.1", &["assets", "caller", "counters"])]),
+    ("isopod:plugin", &[("0.1", &["assets", "bodies", "caller", "counters"])]),
     ("wasi:cli", &[("0.2", CLI), ("0.3", CLI)]),
     (
         "wasi:clocks",

@@ -6,7 +6,7 @@ use crate::{
     counter_table::Counters,
     decision::{
         AssetResponse, Decision, HeaderChanges, Operation, RequestChanges, ResponseChanges, ResponseDecision, bad,
-        path_and_query, response_context, status,
+        longest_body, path_and_query, response_context, status,
     },
     fault::Fault,
     flat,
@@ -49,18 +49,20 @@ impl Instance {
         config: &str,
         request: PluginRequest<'_>,
     ) -> (Result<Decision, Fault>, Option<Box<Self>>) {
-        let PluginRequest { head, client_address, app, request_id, assets } = request;
-        let [method, scheme, authority, path_with_query] = packed::target(head);
+        let PluginRequest { head, assets, .. } = request;
         let headers = &listed(&head.headers);
-        let request =
-            wit::Request { method, scheme, authority, path_with_query, headers, client_address, app, request_id };
-        self.begin(request_id);
+        let record = record(&request, headers);
+        self.begin(request.request_id);
         self.store.data_mut().assets = assets.cloned();
         let decided = match self.middleware() {
-            Ok((store, plugin)) => plugin.call_on_request(store, config, request).await,
+            Ok((store, plugin)) => plugin.call_on_request(store, config, record).await,
             Err(error) => Err(error),
         };
-        self.settle(decided, |decided, program| decision(decided, &head.headers, assets, program))
+        let asked = self.store.data_mut().asked_bytes.take();
+        self.settle(decided, |decided, program| match (decision(decided, &head.headers, assets, program)?, asked) {
+            (Decision::Pass, Some(asked)) => Ok(Decision::ReadBody(longest_body(asked, program.receives_bodies())?)),
+            (decided, _) => Ok(decided),
+        })
     }
 
     /// Calls a middleware for a response. `context` is the context that it returned for the
@@ -78,7 +80,13 @@ impl Instance {
             Ok((store, plugin)) => plugin.call_on_response(store, config, context, response).await,
             Err(error) => Err(error),
         };
-        self.settle(decided, |decided, program| response_decision(decided, &head.headers, program))
+        let asked = self.store.data_mut().asked_bytes.take();
+        self.settle(decided, |decided, program| match (response_decision(decided, &head.headers, program)?, asked) {
+            (ResponseDecision::Pass, Some(asked)) => {
+                Ok(ResponseDecision::ReadBody(longest_body(asked, program.receives_bodies())?))
+            }
+            (decided, _) => Ok(decided),
+        })
     }
 
     /// Calls a plugin's check of a config. A plugin without such a check accepts every config.
@@ -122,11 +130,18 @@ impl Instance {
     }
 }
 
-fn listed(headers: &HeaderMap) -> Vec<(&str, &[u8])> {
+pub(crate) fn listed(headers: &HeaderMap) -> Vec<(&str, &[u8])> {
     headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect()
 }
 
-fn decision(
+/// Returns a request with these headers as the interface has it.
+pub(crate) fn record<'a>(request: &PluginRequest<'a>, headers: &'a [(&'a str, &'a [u8])]) -> wit::Request<'a> {
+    let PluginRequest { head, client_address, app, request_id, assets: _ } = *request;
+    let [method, scheme, authority, path_with_query] = packed::target(head);
+    wit::Request { method, scheme, authority, path_with_query, headers, client_address, app, request_id }
+}
+
+pub(crate) fn decision(
     decided: wit::Decision,
     head: &HeaderMap,
     assets: Option<&Arc<AssetIndex>>,
@@ -159,7 +174,7 @@ fn asset_response(
     Ok(AssetResponse { path, status: head.status, headers: head.headers })
 }
 
-fn response_decision(
+pub(crate) fn response_decision(
     decided: wit::ResponseDecision,
     head: &HeaderMap,
     program: &Program,

@@ -2,6 +2,7 @@
 //! a start is cheap. Never starts an instance.
 
 use crate::{
+    charged::MemoryCharge,
     engine::{Component, Engine},
     inspect::{ComponentInfo, Rejected},
     kind::Kind,
@@ -191,6 +192,16 @@ impl Program {
     /// Returns the largest body that a request to the program may have.
     pub fn body_limit(&self) -> BodyLimit {
         self.sandbox().limits.body_limit(self.info().holds_bodies_whole)
+    }
+
+    /// Returns the budget that pays for bytes that the host holds for the program.
+    pub fn memory_charge(&self) -> MemoryCharge {
+        MemoryCharge { budget: Arc::clone(self.engine().memory()), may_use_reserve: self.sandbox().may_use_reserve }
+    }
+
+    /// Returns whether a plugin can receive the bodies that it asks for.
+    pub(crate) fn receives_bodies(&self) -> bool {
+        self.exports().body_handler.is_some()
     }
 
     /// Returns whether instances of both programs use the same pool, so that ending one frees a

@@ -9,6 +9,7 @@
 //!                     └── fail, or the body's own error ──> Broken
 //! ```
 
+mod buffer;
 mod content;
 mod file;
 mod pieces;
@@ -19,6 +20,7 @@ use crate::{
     fault::Fault,
     host_body, limits,
 };
+pub use buffer::NotBuffered;
 use bytes::Bytes;
 use file::FileBody;
 use http_body::{Body, Frame, SizeHint};

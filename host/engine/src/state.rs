@@ -39,6 +39,9 @@ pub(crate) struct HostState {
     pub(crate) caller: Option<Arc<str>>,
     /// The assets of the app whose request the current call decides about.
     pub(crate) assets: Option<Arc<AssetIndex>>,
+    /// The length of the longest body that the middleware accepts, if it has asked for a body in
+    /// the current call.
+    pub(crate) asked_bytes: Option<u64>,
     /// Whether the current call's request is a HEAD: its response has no content.
     pub(crate) is_head_request: bool,
     purity: Option<Arc<PurityCheck>>,
@@ -93,6 +96,7 @@ impl HostState {
             denied: None,
             caller: None,
             assets: None,
+            asked_bytes: None,
             is_head_request: false,
             purity: program.purity.cloned(),
             wasi: wasi_context(&program, &stdio)?,
@@ -149,6 +153,7 @@ impl HostState {
     pub(crate) fn begin(&mut self, request_id: &str) {
         self.call.set_request(request_id);
         self.denied = None;
+        self.asked_bytes = None;
     }
 
     /// Marks the end of a call.

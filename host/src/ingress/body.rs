@@ -7,21 +7,17 @@
 //! it afterwards. A guest of the flat interface gets the body with the call, so the host itself
 //! sends `100 Continue`.
 
-use super::failure::{Failed, broken, too_large, too_many, too_slow};
+use super::failure::{Failed, too_large, too_many, unreadable};
 use super::forwarded;
 use crate::{
-    http::{
-        byte_budget::room_for,
-        connections::{DrainedBody, expects_continue},
-    },
+    http::connections::{DrainedBody, expects_continue},
     ingress::limits,
-    runtime::{ActiveRelease, AppResources, IncomingBody},
+    runtime::{ActiveRelease, AppResources, UnreadableBody, WholeBody, limits::TRAFFIC_BODY_TIMEOUT, receive},
 };
-use bytes::Bytes;
 use http::HeaderMap;
 use http_body::Body;
 use http_body_util::{BodyExt, Full};
-use isopod_engine::{HttpAbi, RequestBody, broken_off};
+use isopod_engine::{HttpAbi, RequestBody};
 use isopod_policy::BodyLimit;
 use tokio::time::timeout;
 
@@ -44,58 +40,28 @@ pub(super) async fn take_in(
         return Ok(if is_sent_on_demand { body.sent_on_demand() } else { body });
     };
     let mut arriving = resources.receive(length).map_err(too_many)?;
-    match timeout(crate::runtime::limits::TRAFFIC_BODY_TIMEOUT, whole(body, length, &mut arriving, headers)).await {
-        Ok(whole) => match whole? {
-            (bytes, None) => Ok(RequestBody::Full(Full::new(bytes))),
-            (bytes, Some(trailers)) => {
-                let body = Full::new(bytes).with_trailers(std::future::ready(Some(Ok(trailers))));
-                let body = body.map_err(|never| match never {});
-                Ok(RequestBody::incoming(body, limit.bytes, running.stall_timeout()))
-            }
-        },
-        Err(_) => {
-            let seconds = crate::runtime::limits::TRAFFIC_BODY_TIMEOUT.as_secs();
-            Err(too_slow(format!("a body of this size must arrive within {seconds} s")))
+    let received = receive(body, length, &mut arriving, || forwarded::client(headers));
+    match timeout(TRAFFIC_BODY_TIMEOUT, received).await {
+        Ok(whole) => {
+            let whole = whole.map_err(unreadable)?.ok_or_else(|| too_large(limit))?;
+            Ok(in_memory(whole, limit, running))
         }
+        Err(_) => Err(unreadable(UnreadableBody::TooSlow { seconds: TRAFFIC_BODY_TIMEOUT.as_secs() })),
     }
 }
 
-/// Reads a body to its end, and counts its buffer. The chunks are joined as they arrive: a thousand
-/// small chunks would use many times the memory that is counted. Also returns the trailers.
-async fn whole(
-    mut body: DrainedBody,
-    length: u64,
-    arriving: &mut IncomingBody<'_>,
-    headers: &HeaderMap,
-) -> Result<(Bytes, Option<HeaderMap>), Failed> {
-    let client = || forwarded::client(headers);
-    let mut first = Bytes::new();
-    let mut all = Vec::new();
-    let mut trailers = None;
-    while let Some(frame) = body.frame().await {
-        let piece = match frame.map_err(|error| broken(broken_off(&error)))?.into_data() {
-            Ok(piece) => piece,
-            Err(frame) => {
-                trailers = frame.into_trailers().ok();
-                continue;
-            }
-        };
-        if first.is_empty() && all.is_empty() {
-            // The host waits for no further byte of a body in one piece.
-            if !body.is_end_stream() {
-                arriving.grow_to(piece.len() as u64, client()).map_err(too_many)?;
-            }
-            first = piece;
-            continue;
+/// Returns a body that is in memory as a guest receives it.
+pub(super) fn in_memory(
+    WholeBody { bytes, trailers }: WholeBody,
+    limit: BodyLimit,
+    running: &ActiveRelease,
+) -> RequestBody {
+    match trailers {
+        None => RequestBody::Full(Full::new(bytes)),
+        Some(trailers) => {
+            let body = Full::new(bytes).with_trailers(std::future::ready(Some(Ok(trailers))));
+            let body = body.map_err(|never| match never {});
+            RequestBody::incoming(body, limit.bytes, running.stall_timeout())
         }
-        let so_far = first.len() + all.len() + piece.len();
-        if so_far > all.capacity() {
-            let room = room_for(so_far, length);
-            arriving.grow_to(room as u64, client()).map_err(too_many)?;
-            all.reserve_exact(room - all.len());
-            all.extend_from_slice(&std::mem::take(&mut first));
-        }
-        all.extend_from_slice(&piece);
     }
-    Ok((if all.is_empty() { first } else { all.into() }, trailers))
 }

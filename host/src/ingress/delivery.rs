@@ -9,7 +9,7 @@ use crate::{
     http::connections::DrainedBody,
     runtime::{
         ActiveRelease, Answered, App, Chain, Directory, HttpRequest, InvokeError, PhaseTimes,
-        middleware::{Asked, Completed, PluginFailure, RequestOutcome},
+        middleware::{Asked, AskedBody, Completed, Content, PluginFailure, RequestOutcome, ResponseFailure},
     },
 };
 use http::{Response, request::Parts};
@@ -79,23 +79,34 @@ pub(super) async fn through(
         let outcome = Err(Box::new(failure::plugin_failed(&failure, app.resources().is_dev())));
         Delivered { outcome, plugin: Some(failure.plugin), instance }
     };
-    let asked = chain.ask(app, directory, running.assets().map(|assets| &**assets), head, id);
-    let Asked { outcome, waiting } = times.measure(Phase::Plugins, asked).await;
+    let assets = running.assets().map(|assets| &**assets);
+    let mut body = AskedBody::new(body, running.program().body_limit(), app.resources(), times);
+    let Asked { outcome, waiting } = chain.ask(app, directory, assets, head, &mut body, id).await;
     let delivered = match outcome {
-        RequestOutcome::Continue(head) => to_app(app, running, instance, (head, body), context).await,
+        RequestOutcome::Continue(head) => match body.into_content() {
+            Content::Unread(body) => to_app(app, running, instance, (head, body), context).await,
+            Content::Whole(body) => {
+                let body = body::in_memory(body, running.program().body_limit(), running);
+                send(app, running, instance, (head, body), context).await
+            }
+        },
         RequestOutcome::Respond { plugin, response } => {
             Delivered { plugin: Some(plugin), ..Delivered::of_host(Ok(response)) }
         }
         RequestOutcome::Refuse(failure) => return refused(failure, None),
         RequestOutcome::Fail(failure) => return Delivered::failed(failure::assets_failed(&failure)),
+        RequestOutcome::Unreadable(body) => return Delivered::failed(failure::unreadable(body)),
     };
     let Delivered { outcome: Ok(response), plugin, instance } = delivered else { return delivered };
-    let completed = chain.complete(app, directory, waiting, response, id);
+    let completed = chain.complete(app, directory, running, waiting, response, id);
     match times.measure(Phase::Plugins, completed).await {
         Ok(Completed { response, replaced_by }) => {
             Delivered { outcome: Ok(response), plugin: replaced_by.or(plugin), instance }
         }
-        Err(failure) => refused(failure, instance),
+        Err(ResponseFailure::Plugin(failure)) => refused(failure, instance),
+        Err(ResponseFailure::Body(error)) => {
+            Delivered { outcome: Err(Box::new(failure::response_broken(error))), plugin, instance }
+        }
     }
 }
 
@@ -104,10 +115,10 @@ pub(super) async fn to_app(
     app: &App,
     running: &ActiveRelease,
     instance: Option<&InstanceId>,
-    (head, body): (Box<Parts>, DrainedBody),
-    Context { id, times }: Context<'_>,
+    (head, body): Received,
+    context: Context<'_>,
 ) -> Delivered {
-    let limit = running.program().body_limit();
+    let (limit, times) = (running.program().body_limit(), context.times);
     let body = if body.is_end_stream() {
         RequestBody::empty()
     } else {
@@ -119,6 +130,18 @@ pub(super) async fn to_app(
             Err(failed) => return Delivered::failed(failed),
         }
     };
+    send(app, running, instance, (head, body), context).await
+}
+
+/// Sends a request to an instance of a release.
+async fn send(
+    app: &App,
+    running: &ActiveRelease,
+    instance: Option<&InstanceId>,
+    (head, body): (Box<Parts>, RequestBody),
+    Context { id, times }: Context<'_>,
+) -> Delivered {
+    let limit = running.program().body_limit();
     let monitor = body.monitor();
     let request = HttpRequest { head, body, times };
     let Answered { response, instance } = match instance {

@@ -6,11 +6,11 @@ use crate::{
     invoke_problem::{self, Interface},
     runtime::{
         ActiveRelease, AssetBudgetExceeded, AssetFailure, BodyBudgetExceeded, InvokeError, PluginFailureReason,
-        middleware::PluginFailure,
+        UnreadableBody, middleware::PluginFailure,
     },
 };
 use http::{HeaderValue, StatusCode, header};
-use isopod_engine::{Fault, Resource};
+use isopod_engine::{BodyError, Fault, Resource};
 use isopod_policy::{BodyLimit, Entry, InstanceId, RequestId};
 
 /// The problem for the client, and the name of the fault for the log and the metrics.
@@ -72,14 +72,19 @@ pub(super) fn plugin_failed(failure: &PluginFailure, is_dev: bool) -> Failed {
             return (problem::stopping("the host is stopping: the request was not started"), None);
         }
         PluginFailureReason::AppDestroyed => return explain(&InvokeError::Destroyed),
-        PluginFailureReason::Busy => (StatusCode::SERVICE_UNAVAILABLE, "plugin-busy", "A plugin of the app is busy"),
+        PluginFailureReason::Busy | PluginFailureReason::TooManyBodies(_) => {
+            (StatusCode::SERVICE_UNAVAILABLE, "plugin-busy", "A plugin of the app is busy")
+        }
         PluginFailureReason::Unavailable(_) => {
             (StatusCode::SERVICE_UNAVAILABLE, "plugin-unavailable", "A plugin of the app is not serving")
         }
         PluginFailureReason::Missing
         | PluginFailureReason::Version(_)
         | PluginFailureReason::Invoke(_)
-        | PluginFailureReason::UnknownAsset(_) => {
+        | PluginFailureReason::UnknownAsset(_)
+        | PluginFailureReason::NewBodyTooLarge { .. }
+        | PluginFailureReason::ResponseTooLarge { .. }
+        | PluginFailureReason::ResponseTooSlow => {
             (StatusCode::BAD_GATEWAY, "plugin-failed", "A plugin of the app failed")
         }
     };
@@ -125,6 +130,32 @@ pub(super) fn assets_failed(failure: &AssetFailure) -> Failed {
             .hint("retry the request, and request fewer files at a time"),
     };
     (problem, Some(code))
+}
+
+/// Returns the problem of a request whose body can't be received.
+pub(super) fn unreadable(body: UnreadableBody) -> Failed {
+    match body {
+        UnreadableBody::TooLarge(limit) => too_large(limit),
+        UnreadableBody::TooLargeForPlugin { plugin, bytes_max } => {
+            let detail = format!(
+                "the plugin `{plugin}`, which reads the app's requests first, accepts at most {bytes_max} bytes"
+            );
+            let hint = "raise the plugin's limit in its config, if it has one";
+            (too_large_problem(detail).deployer_hint(hint), Some(BAD_REQUEST))
+        }
+        UnreadableBody::TooSlow { seconds } => too_slow(format!("a body of this size must arrive within {seconds} s")),
+        UnreadableBody::Broken(detail) => broken(detail),
+        UnreadableBody::TooMany(bodies) => too_many(bodies),
+    }
+}
+
+/// Returns the problem of a request whose response can't be read to its end for a plugin.
+pub(super) fn response_broken(error: BodyError) -> Failed {
+    match error {
+        BodyError::Response(fault) => explain(&InvokeError::Fault(fault)),
+        BodyError::File(error) => assets_failed(&AssetFailure::Unreadable(error)),
+        error => explain(&InvokeError::Fault(Fault::InvalidResponse { detail: error.to_string() })),
+    }
 }
 
 pub(super) fn too_many(bodies: BodyBudgetExceeded) -> Failed {

@@ -2,7 +2,9 @@
 //! an instance of the gate's release that serves, on the gate's CPU account. Never decides what
 //! happens after a refusal or a failure.
 
-use super::{app::App, directory::Directory, plugin_call::PluginFailureReason, plugin_use::PluginOutcome};
+use super::{
+    app::App, directory::Directory, invoke::Input, plugin_call::PluginFailureReason, plugin_use::PluginOutcome,
+};
 use isopod_engine::{GateDecision, GatedRelease};
 use isopod_policy::{Entry, GateUse};
 
@@ -25,7 +27,7 @@ pub(crate) async fn ask_gate(
         let work = move |instance: Box<isopod_engine::Instance>| async move {
             instance.before_activate(&config, &release).await
         };
-        Ok(running.call_plugin(Entry::Gate, app.resources(), &calls, &"", work).await?)
+        Ok(running.call_plugin(Entry::Gate, app.resources(), &calls, (&"", &Input::none()), work).await?)
     };
     let decided = call.await;
     calls.count(match &decided {

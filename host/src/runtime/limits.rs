@@ -18,6 +18,13 @@ pub(crate) const TRAFFIC_BODIES_BYTES_ALL: u64 = 512 << 20;
 /// Timeout of a body that is buffered. Then 408.
 pub(crate) const TRAFFIC_BODY_TIMEOUT: Duration = Duration::from_secs(20);
 
+/// Bytes of a body that a middleware asks for which may each take `TRAFFIC_BODY_TIMEOUT`. A client
+/// that takes longer gets 408.
+pub(crate) const TRAFFIC_BODY_PART_BYTES: u64 = 1 << 20;
+
+/// Timeout of a response's body that a middleware asks for. Then the call of the middleware fails.
+pub(crate) const MIDDLEWARE_RESPONSE_TIMEOUT: Duration = Duration::from_secs(20);
+
 /// Idle timeout of a streaming body while other requests wait for the guest's slot. Then 408.
 /// Without waiting requests it is `TRAFFIC_BODY_TIMEOUT`, or half of the app's `request_timeout` if
 /// that is less.

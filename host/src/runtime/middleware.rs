@@ -2,6 +2,8 @@
 //! runs in an instance of its plugin, on the CPU account of the app. Never chooses the response to
 //! a failure of a plugin: the ingress does.
 
+mod body;
 mod chain;
 
-pub(crate) use chain::{Asked, Completed, PluginFailure, RequestOutcome};
+pub(crate) use body::{AskedBody, Content};
+pub(crate) use chain::{Asked, Completed, PluginFailure, RequestOutcome, ResponseFailure};

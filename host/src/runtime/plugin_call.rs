@@ -6,10 +6,11 @@
 use crate::runtime::{
     error::InvokeError,
     invoke::{Id, Input, Job, current_call, origin, ready_lease, report_outcome, run_within},
+    limits,
     plugin_use::PluginCalls,
     pool::Pool,
     release::ActiveRelease,
-    resources::AppResources,
+    resources::{AppResources, BodyBudgetExceeded},
 };
 use isopod_engine::{Fault, Instance, Origin};
 use isopod_executor::{Class, CpuCounter};
@@ -49,6 +50,15 @@ pub(crate) enum PluginFailureReason {
     Invoke(InvokeError),
     #[error("it responds with the static file `{0}`, which the app doesn't have")]
     UnknownAsset(String),
+    #[error("it changes the request's body to {bytes} bytes; the app accepts at most {bytes_max}")]
+    NewBodyTooLarge { bytes: u64, bytes_max: u64 },
+    #[error("there is no room for the request's body that it returned: {0}")]
+    TooManyBodies(BodyBudgetExceeded),
+    #[error("it asked for the response's body, which has more than the {bytes_max} bytes that it accepts")]
+    ResponseTooLarge { bytes_max: u64 },
+    #[error("it asked for the response's body, which didn't end within {} s",
+        limits::MIDDLEWARE_RESPONSE_TIMEOUT.as_secs())]
+    ResponseTooSlow,
 }
 
 impl From<CallError> for PluginFailureReason {
@@ -162,14 +172,15 @@ impl ActiveRelease {
     }
 
     /// Calls an instance of this plugin for an app with these resources. `entry` is the plugin's
-    /// kind. A gate pays for its own CPU time: an app that uses all of its CPU time must not delay
-    /// the decision about its next release, which may be the correction.
+    /// kind, and `input` the data whose size the app or its client chose. A gate pays for its own
+    /// CPU time: an app that uses all of its CPU time must not delay the decision about its next
+    /// release, which may be the correction.
     pub(super) async fn call_plugin<T, F>(
         &self,
         entry: Entry,
         resources: &AppResources,
         calls: &PluginCalls,
-        request_id: &impl Id,
+        (request_id, input): (&impl Id, &Input),
         work: impl FnOnce(Box<Instance>) -> F + Send + 'static,
     ) -> Result<T, CallError>
     where
@@ -184,7 +195,7 @@ impl ActiveRelease {
             counters.into_iter().for_each(|counters| instance.set_counters(counters));
             work(instance)
         };
-        call_pool(pool, caller, calls, (request_id, &Input::none()), work).await
+        call_pool(pool, caller, calls, (request_id, input), work).await
     }
 
     /// Calls this plugin's check of a config. The inner error is the plugin's message. Runs on the

@@ -17,7 +17,7 @@ fn refused(request: &AppRequest, settings: &Settings) -> Option<Response> {
     match block_on(on_request(request, settings)).unwrap() {
         Decision::Respond(response) => Some(response),
         Decision::Pass | Decision::Change(_) => None,
-        Decision::Asset(_) => panic!("it serves no assets"),
+        Decision::Asset(_) | Decision::ReadBody(_) => panic!("it serves no assets and reads no bodies"),
     }
 }
 

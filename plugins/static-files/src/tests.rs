@@ -27,6 +27,7 @@ fn served(config: &str, request: Request) -> String {
         Decision::Pass | Decision::Change(_) => "app".to_owned(),
         Decision::Asset(response) => format!("{} {}", response.status, response.path),
         Decision::Respond(response) => format!("{} {}", response.status, response.headers.get("location").unwrap()),
+        Decision::ReadBody(_) => panic!("it reads no bodies"),
     }
 }
 
@@ -112,7 +113,7 @@ fn responses_that_depend_on_accept_vary_by_it() {
                 let decided = block_on(add_vary(&Response::new(200).into(), &[], &settings)).unwrap();
                 decided.apply_to(Response::new(200).into()).headers.get("vary").map(str::to_owned)
             }
-            Decision::Respond(_) => panic!("no folder is redirected"),
+            Decision::Respond(_) | Decision::ReadBody(_) => panic!("no folder is redirected, and no body is read"),
         }
     };
     let (plain, pages) = ("{}", r#"{"fallback": "index.html"}"#);

@@ -237,6 +237,27 @@ macro_rules! init {
 /// # fn main() {}
 /// ```
 ///
+/// The request's body is streamed past the middleware. If the handler returns
+/// [`Decision::ReadBody`](crate::plugin::Decision::ReadBody), the host reads the body and calls the
+/// handler again:
+///
+/// ```
+/// use isopod_sdk::plugin::{AppRequest, Decision, NoSettings};
+/// use isopod_sdk::prelude::*;
+///
+/// isopod_sdk::middleware!(only_json);
+///
+/// async fn only_json(request: &AppRequest, _: &NoSettings) -> Result<Decision> {
+///     if request.whole_body().is_none() {
+///         return Ok(Decision::ReadBody(64 * 1024));
+///     }
+///     // The error has status 400.
+///     request.json::<serde::de::IgnoredAny>()?;
+///     Ok(Decision::Pass)
+/// }
+/// # fn main() {}
+/// ```
+///
 /// A second handler, `async fn(&ResponseHead, &[u8], &Settings) -> Result<ResponseDecision>`, sees
 /// the head of the response to each request for which the first handler called
 /// [`on_response`](crate::plugin::RequestChanges::on_response):
@@ -332,7 +353,7 @@ macro_rules! hook {
 macro_rules! __export_middleware {
     ($on_request:path, $on_response:path) => {
         const _: () = {
-            $crate::__link!(MIDDLEWARE, "component-type:isopod-sdk:0.1.0:middleware-plugin");
+            $crate::__link!(MIDDLEWARE, "component-type:isopod-sdk:0.1.0:body-plugin");
 
             #[unsafe(export_name = "isopod:plugin/middleware@0.1.0#on-request")]
             unsafe extern "C" fn __isopod_on_request(request: *mut u8) -> *const u8 {
@@ -351,10 +372,33 @@ macro_rules! __export_middleware {
                 header_count: usize,
             ) -> *const u8 {
                 let lists = [(config, config_length), (context, context_length)];
+                let headers = (headers, header_count);
                 // SAFETY: the host passes lists that it wrote for this call.
-                unsafe {
-                    $crate::__private::on_response(lists, status, (headers, header_count), $on_request, $on_response)
-                }
+                unsafe { $crate::__private::on_response(lists, status, headers, None, $on_request, $on_response) }
+            }
+
+            #[unsafe(export_name = "isopod:plugin/body-handler@0.1.0#on-request-body")]
+            unsafe extern "C" fn __isopod_on_request_body(request: *mut u8) -> *const u8 {
+                // SAFETY: the host passes parameters that it wrote for this call.
+                unsafe { $crate::__private::on_request_body(request, $on_request) }
+            }
+
+            #[unsafe(export_name = "isopod:plugin/body-handler@0.1.0#on-response-body")]
+            unsafe extern "C" fn __isopod_on_response_body(
+                config: *mut u8,
+                config_length: usize,
+                context: *mut u8,
+                context_length: usize,
+                status: i32,
+                headers: *mut u8,
+                header_count: usize,
+                body: *mut u8,
+                body_length: usize,
+            ) -> *const u8 {
+                let lists = [(config, config_length), (context, context_length)];
+                let (headers, body) = ((headers, header_count), Some((body, body_length)));
+                // SAFETY: the host passes lists that it wrote for this call.
+                unsafe { $crate::__private::on_response(lists, status, headers, body, $on_request, $on_response) }
             }
         };
         const _: () = {

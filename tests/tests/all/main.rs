@@ -112,6 +112,7 @@ mod measured;
 mod messages;
 mod metrics_format;
 mod middleware;
+mod middleware_bodies;
 mod middleware_failures;
 mod missed_runs;
 mod model;

@@ -24,6 +24,11 @@ impl Pieces {
         Some(frame)
     }
 
+    /// Returns the bytes that remain.
+    pub(super) fn left(&self) -> u64 {
+        self.left
+    }
+
     pub(super) fn is_end(&self) -> bool {
         self.frames.is_empty()
     }

@@ -1,21 +1,27 @@
 //! The path of a request and its response through a chain of middlewares. If a middleware fails,
 //! the app's manifest decides whether it is skipped or the request ends.
 
+use super::body::AskedBody;
 use crate::{
     http::{discarded_body, field_classes::REAL_IP},
     runtime::{
         app::App,
         assets::{AssetFailure, Assets},
         directory::Directory,
-        invoke::Id,
+        invoke::{Id, Input},
+        limits,
         plugin_call::{CallError, PluginFailureReason},
         plugin_use::{Chain, ChainLink, PluginOutcome},
         release::ActiveRelease,
+        whole_body::UnreadableBody,
     },
 };
-use http::{Response, Uri, request, response, uri::PathAndQuery};
-use isopod_engine::{Decision, PluginRequest, RequestChanges, ResponseBody, ResponseDecision};
-use isopod_policy::{AppName, Entry, OnFailure};
+use bytes::Bytes;
+use http::{HeaderMap, Method, Response, Uri, header, request, response, uri::PathAndQuery};
+use isopod_engine::{
+    BodyError, Decision, NotBuffered, PluginRequest, RequestChanges, ResponseBody, ResponseDecision, has_no_content,
+};
+use isopod_policy::{AppName, Entry, OnFailure, Phase};
 use std::sync::Arc;
 
 /// The decision of the middlewares about a request, and which of them wait for the response.
@@ -35,18 +41,26 @@ pub(crate) enum RequestOutcome {
     /// The host can't send the app's assets. `on_failure` doesn't apply, since no middleware
     /// failed.
     Fail(AssetFailure),
+    /// A middleware asked for the body, which the host can't receive.
+    Unreadable(UnreadableBody),
 }
 
 /// The middlewares that wait for the response to a request: their indexes in the chain, and their
 /// contexts.
-#[derive(Default)]
-pub(crate) struct Waiting(Vec<(usize, Vec<u8>)>);
+pub(crate) struct Waiting {
+    method: Method,
+    links: Vec<(usize, Vec<u8>)>,
+}
 
 /// A middleware's decision about a request, with the response that it makes.
 enum Answered {
-    Pass,
-    Change(RequestChanges),
+    /// The request continues, with another body if the middleware set one.
+    Continue {
+        changes: Option<RequestChanges>,
+        body: Option<Bytes>,
+    },
     Respond(Response<ResponseBody>),
+    ReadBody(u64),
 }
 
 /// A response after all middlewares.
@@ -63,10 +77,19 @@ pub(crate) struct PluginFailure {
     pub(crate) reason: PluginFailureReason,
 }
 
+/// Why the host doesn't send a response.
+pub(crate) enum ResponseFailure {
+    /// A middleware failed, and the app's manifest doesn't allow skipping it.
+    Plugin(PluginFailure),
+    /// A middleware asked for the body, which failed before its end.
+    Body(BodyError),
+}
+
 /// Why a middleware gave no decision that the host can carry out.
 enum Unanswered {
     Plugin(PluginFailureReason),
     Assets(AssetFailure),
+    Body(UnreadableBody),
 }
 
 impl From<PluginFailureReason> for Unanswered {
@@ -87,6 +110,12 @@ impl From<AssetFailure> for Unanswered {
     }
 }
 
+impl From<UnreadableBody> for Unanswered {
+    fn from(unreadable: UnreadableBody) -> Self {
+        Self::Body(unreadable)
+    }
+}
+
 impl Chain {
     /// Calls the middlewares for a request, in order, until one responds or ends the request.
     pub(crate) async fn ask(
@@ -95,40 +124,31 @@ impl Chain {
         directory: &Directory,
         assets: Option<&Assets>,
         head: Box<request::Parts>,
+        body: &mut AskedBody<'_>,
         request_id: impl Id,
     ) -> Asked {
         let mut head = Arc::<request::Parts>::from(head);
-        let mut waiting = Waiting::default();
+        let mut waiting = Waiting { method: head.method.clone(), links: Vec::new() };
         for (index, link) in self.links().iter().enumerate() {
             // An earlier middleware may have changed the path: the app sees the changed one.
             if !link.used.applies_to(head.uri.path()) {
                 continue;
             }
-            match link.ask(app, directory, assets, &head, &request_id).await {
-                Ok(Answered::Pass) => link.calls.count(PluginOutcome::Pass),
-                Ok(Answered::Change(changes)) => {
-                    link.calls.count(PluginOutcome::Change);
-                    let parts = Arc::make_mut(&mut head);
-                    changes.headers.apply(&mut parts.headers);
-                    if let Some(path) = changes.path_and_query {
-                        set_path(&mut parts.uri, path);
-                    }
-                    waiting.0.extend(changes.response_context.map(|context| (index, context)));
+            let answered = link.decide(app, directory, assets, &mut head, body, &request_id).await;
+            let outcome = match answered {
+                Ok(Decided::Continue(context)) => {
+                    waiting.links.extend(context.map(|context| (index, context)));
+                    continue;
                 }
-                Ok(Answered::Respond(response)) => {
-                    link.calls.count(PluginOutcome::Respond);
-                    let plugin = link.plugin().clone();
-                    return Asked { outcome: RequestOutcome::Respond { plugin, response }, waiting };
-                }
-                Err(Unanswered::Assets(failure)) => {
-                    return Asked { outcome: RequestOutcome::Fail(failure), waiting };
-                }
-                Err(Unanswered::Plugin(reason)) => {
-                    if let Err(failure) = link.fail(reason) {
-                        return Asked { outcome: RequestOutcome::Refuse(failure), waiting };
-                    }
-                }
-            }
+                Ok(Decided::Respond(response)) => RequestOutcome::Respond { plugin: link.plugin().clone(), response },
+                Err(Unanswered::Assets(failure)) => RequestOutcome::Fail(failure),
+                Err(Unanswered::Body(unreadable)) => RequestOutcome::Unreadable(unreadable),
+                Err(Unanswered::Plugin(reason)) => match link.fail(reason) {
+                    Ok(()) => continue,
+                    Err(failure) => RequestOutcome::Refuse(failure),
+                },
+            };
+            return Asked { outcome, waiting };
         }
         Asked { outcome: RequestOutcome::Continue(Box::new(Arc::unwrap_or_clone(head))), waiting }
     }
@@ -138,40 +158,91 @@ impl Chain {
         &self,
         app: &App,
         directory: &Directory,
-        waiting: Waiting,
+        running: &ActiveRelease,
+        Waiting { method, links }: Waiting,
         response: Response<ResponseBody>,
         request_id: impl Id,
-    ) -> Result<Completed, PluginFailure> {
+    ) -> Result<Completed, ResponseFailure> {
         let (parts, mut body) = response.into_parts();
         let mut head = Arc::new(parts);
         let mut replaced_by = None;
-        for (index, context) in waiting.0.into_iter().rev() {
+        for (index, context) in links.into_iter().rev() {
             let Some(link) = self.links().get(index) else { continue };
-            match link.complete(app, directory, context, &head, &request_id).await {
-                Ok(ResponseDecision::Pass) => link.calls.count(PluginOutcome::Pass),
-                Ok(ResponseDecision::Change(changes)) => {
-                    link.calls.count(PluginOutcome::Change);
-                    let parts = Arc::make_mut(&mut head);
-                    changes.headers.apply(&mut parts.headers);
-                    parts.status = changes.status.unwrap_or(parts.status);
+            let context = Arc::<[u8]>::from(context);
+            let mut decided = link.complete(app, directory, &context, &head, None, &request_id).await;
+            let has_content = !has_no_content(&method, head.status);
+            if let Ok((ResponseDecision::ReadBody(bytes_max), _)) = decided {
+                link.calls.count(PluginOutcome::Pass);
+                let content = if has_content { read(&mut body, bytes_max, running).await } else { Ok(Bytes::new()) };
+                decided = match content {
+                    Ok(content) => link.complete(app, directory, &context, &head, Some(content), &request_id).await,
+                    Err(NotRead::Plugin(reason)) => Err(reason),
+                    Err(NotRead::Failed(error)) => return Err(ResponseFailure::Body(error)),
+                };
+            }
+            match decided {
+                Ok((ResponseDecision::Pass | ResponseDecision::ReadBody(_), None)) => {
+                    link.calls.count(PluginOutcome::Pass);
                 }
-                Ok(ResponseDecision::Replace(replacement)) => {
+                Ok((ResponseDecision::Replace(replacement), _)) => {
                     link.calls.count(PluginOutcome::Respond);
                     let (parts, replacement) = replacement.into_parts();
                     head = Arc::new(parts);
                     discarded_body::discard(std::mem::replace(&mut body, replacement));
                     replaced_by = Some(link.plugin().clone());
                 }
+                Ok((changes, new_body)) => {
+                    link.calls.count(PluginOutcome::Change);
+                    let parts = Arc::make_mut(&mut head);
+                    if let ResponseDecision::Change(changes) = changes {
+                        changes.headers.apply(&mut parts.headers);
+                        parts.status = changes.status.unwrap_or(parts.status);
+                    }
+                    if let Some(new_body) = new_body {
+                        set_body(&mut parts.headers, &mut body, new_body, has_content);
+                    }
+                }
                 Err(reason) => {
                     if let Err(failure) = link.fail(reason) {
                         discarded_body::discard(body);
-                        return Err(failure);
+                        return Err(ResponseFailure::Plugin(failure));
                     }
                 }
             }
         }
         Ok(Completed { response: Response::from_parts(Arc::unwrap_or_clone(head), body), replaced_by })
     }
+}
+
+/// A middleware's decision after its changes were made.
+enum Decided {
+    /// The request continues. The middleware waits for the response if it has a context.
+    Continue(Option<Vec<u8>>),
+    Respond(Response<ResponseBody>),
+}
+
+/// Why a middleware doesn't get the response's body that it asked for.
+enum NotRead {
+    Plugin(PluginFailureReason),
+    Failed(BodyError),
+}
+
+/// Reads the body of a release's response for a middleware.
+async fn read(body: &mut ResponseBody, bytes_max: u64, running: &ActiveRelease) -> Result<Bytes, NotRead> {
+    let read = body.buffer(bytes_max, limits::MIDDLEWARE_RESPONSE_TIMEOUT, &running.program().memory_charge()).await;
+    read.map_err(|error| match error {
+        NotBuffered::TooLarge => NotRead::Plugin(PluginFailureReason::ResponseTooLarge { bytes_max }),
+        NotBuffered::TooSlow => NotRead::Plugin(PluginFailureReason::ResponseTooSlow),
+        NotBuffered::Failed(error) => NotRead::Failed(error),
+    })
+}
+
+/// Replaces the body of a response, and removes the length of the previous one. A response without
+/// content stays without.
+fn set_body(headers: &mut HeaderMap, body: &mut ResponseBody, new_body: ResponseBody, has_content: bool) {
+    headers.remove(header::CONTENT_LENGTH);
+    let new_body = if has_content { new_body } else { ResponseBody::full(Bytes::new()) };
+    discarded_body::discard(std::mem::replace(body, new_body));
 }
 
 impl ChainLink {
@@ -201,12 +272,58 @@ impl ChainLink {
         Ok(release)
     }
 
+    /// Calls the middleware for a request, again with the body if it asks for it, and makes its
+    /// changes. Counts its decisions.
+    async fn decide(
+        &self,
+        app: &App,
+        directory: &Directory,
+        assets: Option<&Assets>,
+        head: &mut Arc<request::Parts>,
+        body: &mut AskedBody<'_>,
+        request_id: &impl Id,
+    ) -> Result<Decided, Unanswered> {
+        let times = body.times();
+        let asked = self.ask(app, directory, assets, head, None, request_id);
+        let mut answered = times.measure(Phase::Plugins, asked).await?;
+        if let Answered::ReadBody(bytes_max) = answered {
+            self.calls.count(PluginOutcome::Pass);
+            let content = body.read(&head.headers, bytes_max, self.plugin()).await?;
+            let asked = self.ask(app, directory, assets, head, Some(content), request_id);
+            answered = times.measure(Phase::Plugins, asked).await?;
+        }
+        let (changes, new_body) = match answered {
+            Answered::Respond(response) => {
+                self.calls.count(PluginOutcome::Respond);
+                return Ok(Decided::Respond(response));
+            }
+            Answered::Continue { changes, body } => (changes, body),
+            Answered::ReadBody(_) => (None, None),
+        };
+        if changes.is_none() && new_body.is_none() {
+            self.calls.count(PluginOutcome::Pass);
+            return Ok(Decided::Continue(None));
+        }
+        let parts = Arc::make_mut(head);
+        if let Some(new_body) = new_body {
+            body.replace(new_body, &mut parts.headers)?;
+        }
+        self.calls.count(PluginOutcome::Change);
+        let Some(changes) = changes else { return Ok(Decided::Continue(None)) };
+        changes.headers.apply(&mut parts.headers);
+        if let Some(path) = changes.path_and_query {
+            set_path(&mut parts.uri, path);
+        }
+        Ok(Decided::Continue(changes.response_context))
+    }
+
     async fn ask(
         &self,
         app: &App,
         directory: &Directory,
         assets: Option<&Assets>,
         head: &Arc<request::Parts>,
+        body: Option<Bytes>,
         request_id: &impl Id,
     ) -> Result<Answered, Unanswered> {
         let release = self.release(app, directory).await?;
@@ -218,24 +335,32 @@ impl ChainLink {
         };
         let (config, asked, app_name, id) =
             (self.used.config.text(), Arc::clone(head), app.name().clone(), request_id.clone());
+        let input = input_of(body.as_ref());
         let decided = release.call_plugin(
             Entry::Middleware,
             app.resources(),
             &self.calls,
-            request_id,
+            (request_id, &input),
             move |instance| async move {
                 let client_address = asked.headers.get(REAL_IP).and_then(|address| address.to_str().ok());
                 let (app, request_id) = (app_name.as_str(), id.as_ref());
                 let assets = index.as_ref();
-                instance
-                    .on_request(&config, PluginRequest { head: &asked, client_address, app, request_id, assets })
-                    .await
+                let request = PluginRequest { head: &asked, client_address, app, request_id, assets };
+                match body {
+                    Some(body) => Box::pin(instance.on_request_body(&config, request, &body)).await,
+                    None => {
+                        let (decided, instance) = instance.on_request(&config, request).await;
+                        (decided.map(|decided| (decided, None)), instance)
+                    }
+                }
             },
         );
-        Ok(match (decided.await?, assets) {
-            (Decision::Pass, _) => Answered::Pass,
-            (Decision::Change(changes), _) => Answered::Change(changes),
+        let (decided, new_body) = decided.await?;
+        Ok(match (decided, assets) {
+            (Decision::Pass, _) => Answered::Continue { changes: None, body: new_body },
+            (Decision::Change(changes), _) => Answered::Continue { changes: Some(changes), body: new_body },
             (Decision::Respond(response), _) => Answered::Respond(response),
+            (Decision::ReadBody(bytes_max), _) => Answered::ReadBody(bytes_max),
             (Decision::Asset(response), assets) => {
                 let unknown = || PluginFailureReason::UnknownAsset(response.path.clone());
                 let assets = assets.ok_or_else(unknown)?;
@@ -249,21 +374,37 @@ impl ChainLink {
         &self,
         app: &App,
         directory: &Directory,
-        context: Vec<u8>,
+        context: &Arc<[u8]>,
         head: &Arc<response::Parts>,
+        body: Option<Bytes>,
         request_id: &impl Id,
-    ) -> Result<ResponseDecision, PluginFailureReason> {
+    ) -> Result<(ResponseDecision, Option<ResponseBody>), PluginFailureReason> {
         let release = self.release(app, directory).await?;
-        let (config, head, id) = (self.used.config.text(), Arc::clone(head), request_id.clone());
+        let (config, context, head) = (self.used.config.text(), Arc::clone(context), Arc::clone(head));
+        let (id, input) = (request_id.clone(), input_of(body.as_ref()));
         let decided = release.call_plugin(
             Entry::Middleware,
             app.resources(),
             &self.calls,
-            request_id,
-            move |instance| async move { instance.on_response(&config, &context, &head, id.as_ref()).await },
+            (request_id, &input),
+            move |instance| async move {
+                match body {
+                    Some(body) => {
+                        Box::pin(instance.on_response_body(&config, &context, &head, &body, id.as_ref())).await
+                    }
+                    None => {
+                        let (decided, instance) = instance.on_response(&config, &context, &head, id.as_ref()).await;
+                        (decided.map(|decided| (decided, None)), instance)
+                    }
+                }
+            },
         );
         Ok(decided.await?)
     }
+}
+
+fn input_of(body: Option<&Bytes>) -> Input {
+    body.map_or_else(Input::none, |body| Input::of_bytes(body.len() as u64))
 }
 
 /// Changes the path and query of a URI with scheme and authority.

@@ -7,15 +7,17 @@ use std::ops::Deref;
 use serde::de::DeserializeOwned;
 
 use crate::Result;
-use crate::http::{HeaderValue, Headers, Request, Response, Target};
+use crate::http::{Body, HeaderValue, Headers, Request, Response, Target};
 use crate::plugin::AssetResponse;
 
-/// The head of a request to an app. The methods of [`Request`] work on it; its body is empty.
+/// The head of a request to an app. The methods of [`Request`] work on it. Its body is empty unless
+/// the middleware has asked for it.
 #[derive(Debug)]
 pub struct AppRequest {
     pub(crate) request: Request,
     pub(crate) app: String,
     pub(crate) id: String,
+    pub(crate) has_body: bool,
 }
 
 impl AppRequest {
@@ -27,6 +29,20 @@ impl AppRequest {
     /// Returns the id of the request, as in the logs.
     pub fn id(&self) -> &str {
         &self.id
+    }
+
+    /// Returns the whole body; `None` until the middleware has asked for it with
+    /// [`Decision::ReadBody`].
+    pub fn whole_body(&self) -> Option<&[u8]> {
+        self.has_body.then(|| self.request.bytes())
+    }
+
+    /// Returns the request with its body, as after [`Decision::ReadBody`], for tests.
+    #[must_use]
+    pub fn with_whole_body(mut self, body: impl Into<Body>) -> Self {
+        self.request.body = body.into();
+        self.has_body = true;
+        self
     }
 }
 
@@ -41,23 +57,39 @@ impl Deref for AppRequest {
 /// Creates a request to an app named `app`, for tests.
 impl From<Request> for AppRequest {
     fn from(request: Request) -> Self {
-        Self { request, app: "app".to_owned(), id: "test".to_owned() }
+        Self { request, app: "app".to_owned(), id: "test".to_owned(), has_body: false }
     }
 }
 
-/// The head of an app's response.
+/// The head of an app's response, and its body if the middleware has asked for it.
 #[derive(Debug)]
 pub struct ResponseHead {
     /// The status code.
     pub status: u16,
     /// The header fields.
     pub headers: Headers,
+    pub(crate) body: Option<Vec<u8>>,
+}
+
+impl ResponseHead {
+    /// Returns the whole body; `None` until the middleware has asked for it with
+    /// [`ResponseDecision::ReadBody`].
+    pub fn whole_body(&self) -> Option<&[u8]> {
+        self.body.as_deref()
+    }
+
+    /// Returns the head with its body, as after [`ResponseDecision::ReadBody`], for tests.
+    #[must_use]
+    pub fn with_whole_body(mut self, body: impl Into<Vec<u8>>) -> Self {
+        self.body = Some(body.into());
+        self
+    }
 }
 
 /// Returns the head of a response, for tests.
 impl From<Response> for ResponseHead {
     fn from(response: Response) -> Self {
-        Self { status: response.status, headers: response.headers }
+        Self { status: response.status, headers: response.headers, body: None }
     }
 }
 
@@ -75,6 +107,10 @@ pub enum Decision {
     Respond(Response),
     /// The request ends here with an asset of the app.
     Asset(AssetResponse),
+    /// The host reads the request's body and calls the handler again, with
+    /// [`AppRequest::whole_body`]. A body with more than this number of bytes is refused with 413.
+    /// The number may be at most 4 MiB.
+    ReadBody(u64),
 }
 
 impl From<Response> for Decision {
@@ -100,11 +136,12 @@ impl Decision {
     pub fn response(&self) -> Option<&Response> {
         match self {
             Self::Respond(response) => Some(response),
-            Self::Pass | Self::Change(_) | Self::Asset(_) => None,
+            Self::Pass | Self::Change(_) | Self::Asset(_) | Self::ReadBody(_) => None,
         }
     }
 
-    /// Returns the request as the app receives it, for tests; `None` if the request ends here.
+    /// Returns the request as the app receives it, for tests; `None` if the request ends here, or
+    /// its body is read first.
     pub fn apply_to(self, request: AppRequest) -> Option<Request> {
         let AppRequest { mut request, .. } = request;
         match self {
@@ -114,8 +151,11 @@ impl Decision {
                     request.target = Target::new(request.target.authority(), path);
                 }
                 changes.headers.into_iter().for_each(|change| change.apply(&mut request.headers));
+                if let Some(body) = changes.body {
+                    request.body = body.into();
+                }
             }
-            Self::Respond(_) | Self::Asset(_) => return None,
+            Self::Respond(_) | Self::Asset(_) | Self::ReadBody(_) => return None,
         }
         Some(request)
     }
@@ -127,6 +167,7 @@ pub struct RequestChanges {
     pub(crate) path_with_query: Option<String>,
     pub(crate) headers: Vec<HeaderChange>,
     pub(crate) response_context: Option<Vec<u8>>,
+    pub(crate) body: Option<Vec<u8>>,
 }
 
 impl RequestChanges {
@@ -171,6 +212,14 @@ impl RequestChanges {
         self.response_context = Some(context.into());
         self
     }
+
+    /// Sets a new body. The host sets `content-length`. Only valid once the middleware has received
+    /// the request's body.
+    #[must_use]
+    pub fn set_body(mut self, body: impl Into<Vec<u8>>) -> Self {
+        self.body = Some(body.into());
+        self
+    }
 }
 
 /// The decision about a response. It has the same conversions as [`Decision`].
@@ -182,6 +231,10 @@ pub enum ResponseDecision {
     Change(ResponseChanges),
     /// The response is replaced.
     Replace(Response),
+    /// The host reads the response's body and calls the handler again, with
+    /// [`ResponseHead::whole_body`]. The call fails for a body with more than this number of bytes.
+    /// The number may be at most 4 MiB.
+    ReadBody(u64),
 }
 
 impl From<Response> for ResponseDecision {
@@ -200,12 +253,13 @@ impl ResponseDecision {
     /// Returns the head as the client receives it, for tests.
     pub fn apply_to(self, head: ResponseHead) -> ResponseHead {
         match self {
-            Self::Pass => head,
+            Self::Pass | Self::ReadBody(_) => head,
             Self::Replace(response) => response.into(),
             Self::Change(changes) => {
                 let mut headers = head.headers;
                 changes.headers.into_iter().for_each(|change| change.apply(&mut headers));
-                ResponseHead { status: changes.status.unwrap_or(head.status), headers }
+                let (status, body) = (changes.status.unwrap_or(head.status), changes.body.or(head.body));
+                ResponseHead { status, headers, body }
             }
         }
     }
@@ -216,6 +270,7 @@ impl ResponseDecision {
 pub struct ResponseChanges {
     pub(crate) status: Option<u16>,
     pub(crate) headers: Vec<HeaderChange>,
+    pub(crate) body: Option<Vec<u8>>,
 }
 
 impl ResponseChanges {
@@ -249,6 +304,14 @@ impl ResponseChanges {
     #[must_use]
     pub fn remove_header(mut self, name: impl Into<Cow<'static, str>>) -> Self {
         self.headers.push(HeaderChange::Remove(name.into()));
+        self
+    }
+
+    /// Sets a new body. The host sets `content-length`. Only valid once the middleware has received
+    /// the response's body.
+    #[must_use]
+    pub fn set_body(mut self, body: impl Into<Vec<u8>>) -> Self {
+        self.body = Some(body.into());
         self
     }
 }
@@ -343,5 +406,43 @@ mod tests {
         assert_eq!(completed(200), (203, true, Some("c".to_owned())));
         assert_eq!(completed(404), (204, false, None));
         assert_eq!(completed(500), (500, true, None));
+    }
+
+    mod signed {
+        use super::*;
+
+        crate::middleware!(verify, mark);
+
+        async fn verify(request: &AppRequest, _: &Settings) -> Result<Decision> {
+            let sum = request.header("x-sum").or_status(401, "send a sum")?;
+            let Some(body) = request.whole_body() else { return Ok(Decision::ReadBody(10)) };
+            match sum == body.iter().map(|byte| u32::from(*byte)).sum::<u32>().to_string() {
+                true => Ok(RequestChanges::new().set_body("checked").on_response("").into()),
+                false => Err(Error::status(403, "the sum is wrong")),
+            }
+        }
+
+        async fn mark(head: &ResponseHead, _: &[u8], _: &Settings) -> Result<ResponseDecision> {
+            let Some(body) = head.whole_body() else { return Ok(ResponseDecision::ReadBody(10)) };
+            Ok(ResponseChanges::new().set_body([b">", body].concat()).into())
+        }
+
+        #[test]
+        fn a_middleware_asks_for_bodies_and_changes_them() {
+            let settings = Settings { key: String::new() };
+            let request = |sum: &str| AppRequest::from(Request::post("/").with_header("x-sum", sum.to_owned()));
+            assert!(matches!(block_on(verify(&request("3"), &settings)).unwrap(), Decision::ReadBody(10)));
+            let request = |sum: &str| request(sum).with_whole_body(vec![1, 2]);
+            let refused = block_on(verify(&request("4"), &settings)).unwrap_err();
+            assert_eq!(refused.to_string(), "the sum is wrong");
+            let seen = block_on(verify(&request("3"), &settings)).unwrap().apply_to(request("3")).unwrap();
+            assert_eq!(seen.text().unwrap(), "checked");
+            let head = ResponseHead::from(Response::new(200));
+            let decision = block_on(mark(&head, b"", &settings)).unwrap();
+            assert!(matches!(decision, ResponseDecision::ReadBody(10)));
+            let head = decision.apply_to(head).with_whole_body("body");
+            let changed = block_on(mark(&head, b"", &settings)).unwrap().apply_to(head);
+            assert_eq!(changed.whole_body(), Some(&b">body"[..]));
+        }
     }
 }

@@ -8,7 +8,7 @@ pub use super::gate_export::{before_activate, validate_gate_config};
 pub use super::handler03::{handle_streaming, handle_whole};
 #[cfg(not(feature = "wasi-03"))]
 pub use super::incoming::{handle_streaming, handle_whole};
-pub use super::plugin_export::{on_request, on_response, validate_config};
+pub use super::plugin_export::{on_request, on_request_body, on_response, validate_config};
 pub use super::worlds;
 
 /// Runs the constructors: statics in `.init_array`, of Rust crates or of C. The bindings of

@@ -49,12 +49,12 @@ pub const INIT: [u8; 210] = *b"\
 \x03\0\0\0G\x09producers\x01\x0cprocessed-by\x02\x0dwit-component\x070.259.0\x10\
 wit-bindgen-rust\x060.62.0";
 
-/// The world that exports `isopod:plugin/middleware`.
+/// The world that exports `isopod:plugin/middleware` and `isopod:plugin/body-handler`.
 #[rustfmt::skip]
 #[allow(clippy::octal_escapes)]
-pub const MIDDLEWARE: [u8; 836] = *b"\
-\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\xbc\x05\x01A\x02\x01\
-A\x02\x01B\x1f\x01p}\x01o\x02s\0\x01p\x01\x01ks\x01r\x08\x06methods\x06schemes\x09\
+pub const MIDDLEWARE: [u8; 1153] = *b"\
+\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\xff\x07\x01A\x02\x01\
+A\x08\x01B\x1f\x01p}\x01o\x02s\0\x01p\x01\x01ks\x01r\x08\x06methods\x06schemes\x09\
 authoritys\x0fpath-with-querys\x07headers\x02\x0eclient-address\x03\x03apps\x0ar\
 equest-ids\x04\0\x07request\x03\0\x04\x01r\x03\x06status{\x07headers\x02\x04body\
 \0\x04\0\x08response\x03\0\x06\x01r\x03\x04paths\x06status{\x07headers\x02\x04\0\
@@ -68,9 +68,17 @@ onse-changes\x03\0\x15\x01q\x03\x04pass\0\0\x06change\x01\x16\0\x07replace\x01\x
 \0\x04\0\x11response-decision\x03\0\x17\x01j\x01\x11\x01s\x01@\x02\x06configs\x07\
 request\x05\0\x19\x04\0\x0aon-request\x01\x1a\x01j\x01\x18\x01s\x01@\x03\x06conf\
 igs\x07context\0\x08response\x13\0\x1b\x04\0\x0bon-response\x01\x1c\x04\0\x1eiso\
-pod:plugin/middleware@0.1.0\x05\0\x04\0%isopod:plugin/middleware-plugin@0.1.0\x04\
-\0\x0b\x17\x01\0\x11middleware-plugin\x03\0\0\0G\x09producers\x01\x0cprocessed-b\
-y\x02\x0dwit-component\x070.259.0\x10wit-bindgen-rust\x060.62.0";
+pod:plugin/middleware@0.1.0\x05\0\x02\x03\0\0\x07request\x02\x03\0\0\x08decision\
+\x02\x03\0\0\x0dresponse-head\x02\x03\0\0\x11response-decision\x01B\x12\x02\x03\x02\
+\x01\x01\x04\0\x07request\x03\0\0\x02\x03\x02\x01\x02\x04\0\x08decision\x03\0\x02\
+\x02\x03\x02\x01\x03\x04\0\x0dresponse-head\x03\0\x04\x02\x03\x02\x01\x04\x04\0\x11\
+response-decision\x03\0\x06\x01p}\x01k\x08\x01o\x02\x03\x09\x01j\x01\x0a\x01s\x01\
+@\x03\x06configs\x07request\x01\x04body\x08\0\x0b\x04\0\x0fon-request-body\x01\x0c\
+\x01o\x02\x07\x09\x01j\x01\x0d\x01s\x01@\x04\x06configs\x07context\x08\x08respon\
+se\x05\x04body\x08\0\x0e\x04\0\x10on-response-body\x01\x0f\x04\0\x20isopod:plugi\
+n/body-handler@0.1.0\x05\x05\x04\0\x1fisopod:plugin/body-plugin@0.1.0\x04\0\x0b\x11\
+\x01\0\x0bbody-plugin\x03\0\0\0G\x09producers\x01\x0cprocessed-by\x02\x0dwit-com\
+ponent\x070.259.0\x10wit-bindgen-rust\x060.62.0";
 
 /// The world that exports `isopod:plugin/hook`.
 #[rustfmt::skip]
@@ -181,6 +189,17 @@ A\x02\x01B\x06\x01ps\x01r\x04\x04sizew\x0ccontent-types\x04etags\x09encodings\0\
 \0\x1aisopod:plugin/assets@0.1.0\x05\0\x04\0Aisopod:plugin/assets-plugin-with-al\
 l-of-its-exports-removed@0.1.0\x04\0\x0b3\x01\0-assets-plugin-with-all-of-its-ex\
 ports-removed\x03\0\0\0G\x09producers\x01\x0cprocessed-by\x02\x0dwit-component\x07\
+0.259.0\x10wit-bindgen-rust\x060.62.0";
+
+/// The world that imports `isopod:plugin/bodies`. A component imports it only if it uses it.
+#[rustfmt::skip]
+#[unsafe(link_section = "component-type:isopod-sdk:0.1.0:asking-plugin")]
+#[allow(clippy::octal_escapes, dead_code)]
+static BODIES: [u8; 233] = *b"\
+\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07f\x01A\x02\x01A\x02\x01\
+B\x02\x01@\x01\x09bytes-maxw\x01\0\x04\0\x03ask\x01\0\x03\0\x1aisopod:plugin/bod\
+ies@0.1.0\x05\0\x04\0!isopod:plugin/asking-plugin@0.1.0\x04\0\x0b\x13\x01\0\x0da\
+sking-plugin\x03\0\0\0G\x09producers\x01\x0cprocessed-by\x02\x0dwit-component\x07\
 0.259.0\x10wit-bindgen-rust\x060.62.0";
 
 /// The SDK that an app is built with, readable from the component without running it.

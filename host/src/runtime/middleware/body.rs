@@ -1,0 +1,129 @@
+//! The body of a request while middlewares decide about it: unread, or in memory once a middleware
+//! has asked for it. Never calls a plugin.
+
+use crate::{
+    http::{connections::DrainedBody, field_classes::REAL_IP},
+    runtime::{
+        limits,
+        phase_times::PhaseTimes,
+        plugin_call::PluginFailureReason,
+        resources::{AppResources, IncomingBody},
+        whole_body::{UnreadableBody, WholeBody, receive},
+    },
+};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, header};
+use http_body::Body;
+use isopod_policy::{AppName, BodyLimit, Phase};
+use std::{net::IpAddr, time::Duration};
+use tokio::time::timeout;
+
+/// The body of a request that passes through middlewares.
+pub(crate) struct AskedBody<'a> {
+    content: Content,
+    /// The largest body that the app accepts.
+    limit: BodyLimit,
+    resources: &'a AppResources,
+    /// The charge for the body in memory.
+    held: Option<IncomingBody<'a>>,
+    /// Receives the time of each phase.
+    times: &'a PhaseTimes,
+}
+
+/// A request's body, unread or in memory.
+pub(crate) enum Content {
+    Unread(DrainedBody),
+    Whole(WholeBody),
+}
+
+impl<'a> AskedBody<'a> {
+    pub(crate) fn new(body: DrainedBody, limit: BodyLimit, resources: &'a AppResources, times: &'a PhaseTimes) -> Self {
+        Self { content: Content::Unread(body), limit, resources, held: None, times }
+    }
+
+    pub(super) fn times(&self) -> &'a PhaseTimes {
+        self.times
+    }
+
+    /// Returns the body for the app. It is no longer charged.
+    pub(crate) fn into_content(self) -> Content {
+        self.content
+    }
+
+    /// Reads the body to its end, for a middleware that accepts this many bytes.
+    pub(super) async fn read(
+        &mut self,
+        headers: &HeaderMap,
+        bytes_max: u64,
+        plugin: &AppName,
+    ) -> Result<Bytes, UnreadableBody> {
+        let limit = self.limit;
+        let too_large = || match limit.bytes < bytes_max {
+            true => UnreadableBody::TooLarge(limit),
+            false => UnreadableBody::TooLargeForPlugin { plugin: plugin.clone(), bytes_max },
+        };
+        let most = bytes_max.min(limit.bytes);
+        let body = match std::mem::replace(&mut self.content, Content::Whole(WholeBody::default())) {
+            Content::Unread(body) => body,
+            Content::Whole(whole) => {
+                let bytes = whole.bytes.clone();
+                self.content = Content::Whole(whole);
+                return if bytes.len() as u64 > most { Err(too_large()) } else { Ok(bytes) };
+            }
+        };
+        let announced = body.size_hint().lower();
+        if announced > most {
+            return Err(too_large());
+        }
+        if body.is_end_stream() {
+            return Ok(Bytes::new());
+        }
+        let mut held = self.resources.receive(announced).map_err(UnreadableBody::TooMany)?;
+        let time = time_for(body.size_hint().exact().unwrap_or(most));
+        let received = timeout(time, receive(body, most, &mut held, || client(headers)));
+        let received = self.times.measure(Phase::Body, received).await;
+        let whole = received.map_err(|_| UnreadableBody::TooSlow { seconds: time.as_secs() })??;
+        let whole = whole.ok_or_else(too_large)?;
+        let bytes = whole.bytes.clone();
+        held.grow_to(bytes.len() as u64, client(headers)).map_err(UnreadableBody::TooMany)?;
+        self.held = Some(held);
+        self.content = Content::Whole(whole);
+        Ok(bytes)
+    }
+
+    /// Replaces the body by that of a middleware, which must have read it. Sets `content-length`.
+    pub(super) fn replace(&mut self, bytes: Bytes, headers: &mut HeaderMap) -> Result<(), PluginFailureReason> {
+        let (length, bytes_max) = (bytes.len() as u64, self.limit.bytes);
+        if length > bytes_max {
+            return Err(PluginFailureReason::NewBodyTooLarge { bytes: length, bytes_max });
+        }
+        if let Some(held) = &mut self.held {
+            held.grow_to(length, client(headers)).map_err(PluginFailureReason::TooManyBodies)?;
+        }
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+        self.content = Content::Whole(WholeBody { bytes, trailers: None });
+        Ok(())
+    }
+}
+
+/// Returns how long a client may take to send a body of this length.
+fn time_for(bytes: u64) -> Duration {
+    let parts = bytes.div_ceil(limits::TRAFFIC_BODY_PART_BYTES).max(1);
+    limits::TRAFFIC_BODY_TIMEOUT.saturating_mul(u32::try_from(parts).unwrap_or(u32::MAX))
+}
+
+fn client(headers: &HeaderMap) -> Option<IpAddr> {
+    headers.get(REAL_IP)?.to_str().ok()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_has_the_timeout_of_a_buffered_body_for_each_part_that_has_begun() {
+        let part = limits::TRAFFIC_BODY_PART_BYTES;
+        let seconds = [0, 1, part, part + 1, 4 * part].map(|bytes| time_for(bytes).as_secs());
+        assert_eq!(seconds, [20, 20, 20, 40, 80]);
+    }
+}
