@@ -6,6 +6,9 @@ use crate::{Bundle, guest};
 /// The interface that `probe-provider` offers and `probe-caller` imports.
 pub const PROBE: &str = "acme:probe/probe@1.0.0";
 
+/// Another such interface, which has resources.
+pub const COUNTERS: &str = "acme:probe/counters@1.0.0";
+
 /// A provider named `probe` with this version. `manifest` has further tables.
 pub fn probe_provider(version: &str, manifest: &str) -> Bundle {
     provider("probe", version, manifest, &guest("probe-provider"))
@@ -21,8 +24,12 @@ pub fn provider(name: &str, version: &str, manifest: &str, component: &[u8]) -> 
 
 /// The app `probe-caller` under this name, with the interface of the provider in `reference`.
 pub fn caller(name: &str, reference: &str) -> Bundle {
-    let grants = format!("[grants.interfaces]\n\"{PROBE}\" = \"{reference}\"\n");
-    Bundle::archive(&format!("name = \"{name}\"\n{grants}"), &guest("probe-caller"))
+    Bundle::archive(&format!("name = \"{name}\"\n{}", granting(reference)), &guest("probe-caller"))
+}
+
+/// The grants of `probe-caller`, whose provider is `reference`.
+pub fn granting(reference: &str) -> String {
+    format!("[grants.interfaces]\n\"{PROBE}\" = \"{reference}\"\n\"{COUNTERS}\" = \"{reference}\"\n")
 }
 
 /// The text of a component that offers `acme:math/double` of this version, whose function takes and

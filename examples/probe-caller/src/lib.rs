@@ -2,6 +2,7 @@
 //! and so does each event.
 
 use isopod_sdk::prelude::*;
+use std::cell::RefCell;
 
 wit_bindgen::generate!({
     path: ["../../sdk/wit/plugin", "../probe-provider/wit"],
@@ -9,6 +10,7 @@ wit_bindgen::generate!({
     generate_all,
 });
 
+use acme::probe::counters::{self, Counter};
 use acme::probe::probe;
 use acme::probe::types::{All, Colour, Rights, Shape};
 
@@ -31,12 +33,44 @@ async fn handle(request: Request) -> Result<Response> {
             probe::burn(number);
             "burnt".to_owned()
         }
+        "/count" => count(number),
+        "/counters" => counters::many(number).len().to_string(),
+        "/live" => counters::live().to_string(),
+        "/keep" => {
+            KEPT.set(Some(Counter::new(number)));
+            KEPT.with_borrow(|kept| kept.as_ref().map_or(0, |kept| kept.add(1))).to_string()
+        }
+        "/kept" => KEPT.with_borrow(|kept| kept.as_ref().map_or(0, |kept| kept.add(1))).to_string(),
+        "/forget" => KEPT.take().is_some().to_string(),
+        "/fail-counter" => {
+            counters::fail(&Counter::new(number));
+            "it returned".to_owned()
+        }
         "/many" => (0..number).map(|_| probe::text(1000).len()).sum::<usize>().to_string(),
         act => {
             probe::misbehave(act.trim_start_matches('/'));
             "it returned".to_owned()
         }
     }))
+}
+
+thread_local! {
+    /// A counter that outlives its request.
+    static KEPT: RefCell<Option<Counter>> = const { RefCell::new(None) };
+}
+
+/// Uses and drops counters. Returns their sums, and how many the provider's instance has after each
+/// step.
+fn count(start: u32) -> String {
+    let first = Counter::new(start);
+    let named = Counter::named("four").expect("the name is not empty");
+    let refused = Counter::named("").err().unwrap_or_default();
+    let (added, two) = (first.add(1), counters::live());
+    let (merged, one) = (counters::merge(&first, named), counters::live());
+    let many = counters::many(3);
+    let four = counters::live();
+    drop(many);
+    format!("{added} {merged}; {two} {one} {four} {}; {refused}", counters::live())
 }
 
 /// Calls the provider with the data of the event, which names its misbehaviour.

@@ -11,6 +11,7 @@ use crate::{
     fault::{Fault, Room},
     flat_call, limits,
     program::Program,
+    resource_values::Lent,
     state::{HostState, on_epoch},
     waits::CallWaits,
 };
@@ -41,6 +42,8 @@ pub(crate) struct Ready {
     pub(crate) wasi03: Option<wasmtime_wasi_http::p3::bindings::Service>,
     pub(crate) events: Option<EventHandler>,
     pub(crate) middleware: Option<MiddlewarePlugin>,
+    /// The resources of this provider that its current caller holds.
+    pub(crate) lent: Lent,
 }
 
 impl Instance {
@@ -145,6 +148,14 @@ impl Instance {
     pub(crate) fn finished_with_bodies(self: Box<Self>, body_bytes: u64) -> Option<Box<Self>> {
         let is_filled = self.store.data().account.is_filled_by_bodies(self.started_with, body_bytes);
         self.finished().filter(|_| !is_filled)
+    }
+
+    /// Ends a call after which the caller holds resources of this instance. Returns the instance if
+    /// it can serve further calls of the same caller.
+    pub(crate) fn held(mut self: Box<Self>) -> Option<Box<Self>> {
+        let state = self.store.data_mut();
+        state.end();
+        state.audit().is_ok().then_some(self)
     }
 
     /// Ends a call. Returns the instance if it can be reused.

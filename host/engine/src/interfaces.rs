@@ -4,11 +4,11 @@
 
 use crate::{limits, offered};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use wasmparser::{
     component_types::{
         ComponentAnyTypeId, ComponentDefinedType, ComponentEntityType, ComponentFuncTypeId, ComponentInstanceTypeId,
-        ComponentValType,
+        ComponentValType, ResourceId,
     },
     types::Types,
 };
@@ -22,6 +22,9 @@ pub struct Interface {
     /// The signatures of its functions, by name. Types are written out, so two equal signatures
     /// have equal types.
     pub functions: BTreeMap<String, String>,
+    /// Its resources: the name of each, and the interface with the name that defines it.
+    #[serde(default)]
+    pub resources: BTreeMap<String, String>,
     /// Why the host can't pass calls of this interface to another component, if it can't.
     pub unsupported: Option<String>,
 }
@@ -33,6 +36,10 @@ impl Interface {
         if let Some(why) = self.unsupported.as_ref().or(offered.unsupported.as_ref()) {
             return Some(why.clone());
         }
+        let missing = self.resources.iter().find(|(name, wanted)| offered.resources.get(*name) != Some(*wanted));
+        if let Some((name, _)) = missing {
+            return Some(format!("it has no resource `{name}` of the same interface"));
+        }
         self.functions.iter().find_map(|(name, wanted)| match offered.functions.get(name) {
             None => Some(format!("it has no function `{name}`")),
             Some(found) if found != wanted => {
@@ -41,6 +48,11 @@ impl Interface {
             Some(_) => None,
         })
     }
+}
+
+/// Returns whether a signature has resources. Other names contain no `<`.
+pub(crate) fn has_resources(signature: &str) -> bool {
+    signature.contains("own<") || signature.contains("borrow<")
 }
 
 /// The interfaces of a component take more than [`limits::INTERFACES_BYTES_MAX`].
@@ -54,11 +66,13 @@ pub(crate) struct Reader<'a> {
     types: &'a Types,
     /// The memory that the interfaces take, and the text that was written for them.
     bytes: usize,
+    /// The interface and name of each resource; `None` for a resource of the host.
+    resources: HashMap<ResourceId, Option<String>>,
 }
 
 impl<'a> Reader<'a> {
     pub(crate) fn new(types: &'a Types) -> Self {
-        Self { types, bytes: 0 }
+        Self { types, bytes: 0, resources: HashMap::new() }
     }
 
     /// Returns the interfaces of these imports or exports that the host doesn't define. Interfaces
@@ -70,11 +84,17 @@ impl<'a> Reader<'a> {
         entity: impl Fn(&'a Types, &str) -> Option<&'a ComponentEntityType>,
     ) -> Result<(Interfaces, Option<String>), TooLarge> {
         let (mut interfaces, mut other) = (Interfaces::new(), None);
+        for name in names.iter().filter(|name| offered::is_known_package(name)) {
+            if let Some(ComponentEntityType::Instance(id)) = entity(self.types, name) {
+                self.note_resources_of_host(*id);
+            }
+        }
         for name in names.iter().filter(|name| !offered::is_known_package(name)) {
             match entity(self.types, name) {
                 Some(ComponentEntityType::Instance(id)) => {
-                    let interface = self.interface(*id)?;
-                    if !interface.functions.is_empty() || interface.unsupported.is_some() {
+                    let interface = self.interface(name, *id)?;
+                    let is_empty = interface.functions.is_empty() && interface.resources.is_empty();
+                    if !is_empty || interface.unsupported.is_some() {
                         self.add(name.len() + size_of::<(String, Interface)>())?;
                         interfaces.insert(name.clone(), interface);
                     }
@@ -86,12 +106,25 @@ impl<'a> Reader<'a> {
         Ok((interfaces, other))
     }
 
-    fn interface(&mut self, id: ComponentInstanceTypeId) -> Result<Interface, TooLarge> {
+    fn note_resources_of_host(&mut self, id: ComponentInstanceTypeId) {
+        for item in self.types[id].exports.values() {
+            if let ComponentEntityType::Type { created: ComponentAnyTypeId::Resource(id), .. } = item.ty {
+                self.resources.entry(id.resource()).or_insert(None);
+            }
+        }
+    }
+
+    fn interface(&mut self, interface_name: &str, id: ComponentInstanceTypeId) -> Result<Interface, TooLarge> {
         let mut interface = Interface::default();
         for (name, item) in &self.types[id].exports {
             let why = match item.ty {
                 ComponentEntityType::Func(function) => {
-                    let mut writer = Writer { types: self.types, text: String::new(), bytes: self.bytes };
+                    let mut writer = Writer {
+                        types: self.types,
+                        resources: &self.resources,
+                        text: String::new(),
+                        bytes: self.bytes,
+                    };
                     let written = writer.signature(function);
                     self.bytes = writer.bytes;
                     match written {
@@ -104,8 +137,18 @@ impl<'a> Reader<'a> {
                         Err(Unwritten::Unsupported(why)) => format!("its function `{name}` {why}"),
                     }
                 }
-                ComponentEntityType::Type { created: ComponentAnyTypeId::Resource(_), .. } => {
-                    format!("it has the resource `{name}`, which providers don't support")
+                ComponentEntityType::Type { created: ComponentAnyTypeId::Resource(id), .. } => {
+                    // The first interface with a resource defines it; others use it.
+                    let defined = || Some(format!("{interface_name}.{name}"));
+                    match self.resources.entry(id.resource()).or_insert_with(defined) {
+                        Some(identity) => {
+                            let identity = identity.clone();
+                            self.add(name.len() + identity.len() + size_of::<(String, String)>())?;
+                            interface.resources.insert(name.clone(), identity);
+                            continue;
+                        }
+                        None => format!("it uses the resource `{name}` of the host, which providers don't support"),
+                    }
                 }
                 ComponentEntityType::Type { .. } => continue,
                 _ => format!("its item `{name}` is not a function"),
@@ -135,6 +178,7 @@ enum Unwritten {
 /// Writes types out as text.
 struct Writer<'a> {
     types: &'a Types,
+    resources: &'a HashMap<ResourceId, Option<String>>,
     text: String,
     /// The bytes of all interfaces of the component.
     bytes: usize,
@@ -216,9 +260,8 @@ impl Writer<'_> {
             ComponentDefinedType::Tuple(tuple) => self.generic("tuple", tuple.types.iter().map(Some)),
             ComponentDefinedType::Option { ty, .. } => self.generic("option", [Some(ty)]),
             ComponentDefinedType::Result { ok, err, .. } => self.generic("result", [ok.as_ref(), err.as_ref()]),
-            ComponentDefinedType::Own(_) | ComponentDefinedType::Borrow(_) => {
-                Err(Unwritten::Unsupported("uses a resource, which providers don't support"))
-            }
+            ComponentDefinedType::Own(id) => self.resource("own", id.resource()),
+            ComponentDefinedType::Borrow(id) => self.resource("borrow", id.resource()),
             ComponentDefinedType::Future { .. } => {
                 Err(Unwritten::Unsupported("uses a future, which providers don't support"))
             }
@@ -226,6 +269,13 @@ impl Writer<'_> {
                 Err(Unwritten::Unsupported("uses a stream, which providers don't support"))
             }
         }
+    }
+
+    fn resource(&mut self, kind: &str, id: ResourceId) -> Result<(), Unwritten> {
+        let Some(Some(identity)) = self.resources.get(&id) else {
+            return Err(Unwritten::Unsupported("uses a resource of the host, which providers don't support"));
+        };
+        self.push(&format!("{kind}<{identity}>"))
     }
 
     fn named<'t>(

@@ -41,6 +41,7 @@ mod flat_call;
 mod frozen_code;
 mod functions;
 mod gate;
+mod handles;
 mod head;
 mod head_sender;
 mod host_body;
@@ -67,6 +68,7 @@ mod provider;
 mod provider_call;
 mod provider_link;
 mod purity;
+mod resource_values;
 mod response_body;
 mod sandbox;
 mod shared_code;
@@ -106,7 +108,7 @@ pub use kind::Speed;
 pub use outbound::{OutboundServer, OutboundStream};
 pub use plugin::PluginRequest;
 pub use program::{FrozenProgram, Program};
-pub use provider_call::{ProviderCall, ProviderError, ProviderErrorKind, ProviderResults};
+pub use provider_call::{Provided, ProviderCall, ProviderError, ProviderErrorKind, ProviderResults, ProviderSession};
 pub use response_body::{NotBuffered, ResponseBody, ResponseEnd};
 pub use sandbox::{
     EmitError, EventSink, Folder, KeyValue, KvError, Level, Origin, Output, OutputLine, Providers, Sandbox, Screen,

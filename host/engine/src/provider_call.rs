@@ -1,22 +1,53 @@
 //! A call from an app to a provider, as the embedder passes it on, and its result. Never reads a
 //! value.
 
+use async_trait::async_trait;
 use std::sync::Arc;
 use wasmtime::component::Val;
 
-/// A call from an app to a function of a provider.
+/// A call from an app to a provider.
 pub struct ProviderCall {
     pub(crate) interface: Arc<str>,
-    pub(crate) function: Arc<str>,
     /// The calling app.
     pub(crate) caller: Arc<str>,
-    pub(crate) arguments: Vec<Val>,
-    /// The number of results of the function.
-    pub(crate) results: usize,
+    pub(crate) action: Action,
+}
+
+/// What a call does.
+pub(crate) enum Action {
+    /// Calls a function. Numbers stand for the resources in the arguments.
+    Call {
+        function: Arc<str>,
+        arguments: Vec<Val>,
+        /// The number of results of the function.
+        results: usize,
+        /// Whether its type has resources.
+        has_resources: bool,
+    },
+    /// Drops the resource with this number.
+    Drop { resource: u32 },
 }
 
 /// The results of a call to a provider.
-pub struct ProviderResults(pub(crate) Vec<Val>);
+pub struct ProviderResults {
+    /// Numbers stand for the resources in the values.
+    pub(crate) values: Vec<Val>,
+    /// The number of resources of the instance that the app holds.
+    pub(crate) resources: usize,
+}
+
+impl ProviderResults {
+    /// Returns whether the app holds resources of the instance, which must serve its further calls.
+    pub fn holds_resources(&self) -> bool {
+        self.resources > 0
+    }
+}
+
+/// The results of a first call to a provider, and the session if the app holds resources.
+pub struct Provided {
+    pub results: ProviderResults,
+    pub session: Option<Box<dyn ProviderSession>>,
+}
 
 impl ProviderCall {
     /// Returns the name of the interface.
@@ -26,7 +57,10 @@ impl ProviderCall {
 
     /// Returns about how much memory the arguments take in a guest.
     pub fn argument_bytes(&self) -> u64 {
-        self.arguments.iter().map(bytes_in_guest).sum()
+        match &self.action {
+            Action::Call { arguments, .. } => arguments.iter().map(bytes_in_guest).sum(),
+            Action::Drop { .. } => 0,
+        }
     }
 }
 
@@ -50,6 +84,14 @@ fn bytes_in_guest(value: &Val) -> u64 {
         Val::Variant(_, value) | Val::Option(value) | Val::Result(Ok(value) | Err(value)) => some(value),
         _ => 4,
     }
+}
+
+/// An instance of a provider that is leased to one call of an app, which holds resources of the
+/// instance. Dropping it ends the lease.
+#[async_trait]
+pub trait ProviderSession: Send {
+    /// Calls the instance. No call follows after an error.
+    async fn call(&mut self, call: ProviderCall, request_id: &str) -> Result<ProviderResults, ProviderError>;
 }
 
 /// Why a call to a provider has no results. It ends the app's call.

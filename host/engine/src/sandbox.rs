@@ -3,7 +3,7 @@
 
 use crate::{
     event::{EmittedEvent, Reply},
-    provider_call::{ProviderCall, ProviderError, ProviderResults},
+    provider_call::{Provided, ProviderCall, ProviderError},
 };
 use async_trait::async_trait;
 use isopod_policy::{Grants, Limits, TraceParent};
@@ -209,8 +209,10 @@ pub trait EventSink: Send + Sync {
 /// Passes the calls of an app to the providers of its granted interfaces.
 #[async_trait]
 pub trait Providers: Send + Sync {
+    /// Returns the name of an interface's provider.
+    fn provider(&self, interface: &str) -> Option<&str>;
     /// Calls the provider of the call's interface. Dropping the future ends the call.
-    async fn call(&self, call: ProviderCall, request_id: &str) -> Result<ProviderResults, ProviderError>;
+    async fn call(&self, call: ProviderCall, request_id: &str) -> Result<Provided, ProviderError>;
 }
 
 /// Why an event was not sent, or an asked handler has no reply; the text reaches the guest.

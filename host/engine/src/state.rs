@@ -7,6 +7,7 @@ use crate::{
     budget::Budget,
     counter_table::Counters,
     fault::Denied,
+    handles::Handles,
     inspect::ComponentInfo,
     keyvalue::KeyValueHost,
     limits,
@@ -56,6 +57,8 @@ pub(crate) struct HostState {
     pub(crate) transaction: Option<Transaction>,
     /// The token buckets of the app whose request the plugin handles.
     pub(crate) counters: Option<Arc<Counters>>,
+    /// The resources of providers that the guest holds during the current call.
+    pub(crate) handles: Handles,
     /// Whether the guest has ended and only its memory is read, which allocates one more page.
     is_being_read: bool,
 }
@@ -107,6 +110,7 @@ impl HostState {
             account: Account::new(account_limits, program.memory),
             transaction: None,
             counters: None,
+            handles: Handles::default(),
             is_being_read: false,
             sandbox,
         })
@@ -161,6 +165,7 @@ impl HostState {
         self.account.begin_call();
         self.counters = None;
         self.assets = None;
+        self.handles.end();
         self.outbound.end_trace();
         self.stdio.iter().for_each(LineSink::flush_partial);
         self.call.set_request("");

@@ -7,8 +7,8 @@ use crate::runtime::{
     error::InvokeError,
     invoke::{Id, Input, Job, current_call, origin, ready_lease, report_outcome, run_within},
     limits,
-    plugin_use::PluginCalls,
-    pool::Pool,
+    plugin_use::{PluginCall, PluginCalls},
+    pool::{Lease, Pool},
     release::ActiveRelease,
     resources::{AppResources, BodyBudgetExceeded},
 };
@@ -16,7 +16,10 @@ use isopod_engine::{Fault, Instance, Origin};
 use isopod_executor::{Class, CpuCounter};
 use isopod_policy::{Entry, PluginReference};
 use semver::Version;
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 /// Why a plugin gave no decision.
 #[derive(Debug, thiserror::Error)]
@@ -110,27 +113,57 @@ impl Drop for CpuUse<'_> {
 /// The job of a call. Its caller measures the whole call.
 const JOB: Job<'static> = Job { class: Class::Pull, caller: None, bytes: 0, times: None };
 
+/// An instance of a plugin that is leased to an app: the lease, and its part of the app's share.
+pub(in crate::runtime) struct Held {
+    pub(in crate::runtime) lease: Lease,
+    call: PluginCall,
+}
+
 /// Calls an instance of a plugin's pool for an app.
 pub(in crate::runtime) async fn call_pool<T, F>(
     pool: &Arc<Pool>,
     caller: Caller<'_>,
-    calls: &PluginCalls,
-    (request_id, input): (&impl Id, &Input),
+    calls: &Arc<PluginCalls>,
+    origin: (&impl Id, &Input),
     work: impl FnOnce(Box<Instance>) -> F + Send + 'static,
 ) -> Result<T, CallError>
 where
     T: Send + 'static,
     F: Future<Output = (Result<T, Fault>, Option<Box<Instance>>)> + Send + 'static,
 {
+    call_keeping(pool, None, caller, calls, origin, work).await.map(|(decided, _)| decided)
+}
+
+/// Calls an instance of a plugin's pool for an app: the given one, or any. Also returns its lease.
+pub(in crate::runtime) async fn call_keeping<T, F>(
+    pool: &Arc<Pool>,
+    held: Option<Held>,
+    caller: Caller<'_>,
+    calls: &Arc<PluginCalls>,
+    (request_id, input): (&impl Id, &Input),
+    work: impl FnOnce(Box<Instance>) -> F + Send + 'static,
+) -> Result<(T, Held), CallError>
+where
+    T: Send + 'static,
+    F: Future<Output = (Result<T, Fault>, Option<Box<Instance>>)> + Send + 'static,
+{
     let deadline = pool.deadline();
-    // As many calls of an app may wait as requests may wait for an app.
-    let begin = calls.begin(share_of(pool), pool.program().sandbox().limits.queue_max);
-    let call = deadline.wait_for(begin).await.flatten().ok_or(CallError::ShareInUse)?;
+    let (call, lease) = match held {
+        Some(Held { lease, call }) => (call, Ok((lease, Instant::now()))),
+        None => {
+            // As many calls of an app may wait as requests may wait for an app.
+            let begin = calls.begin(share_of(pool), pool.program().sandbox().limits.queue_max);
+            let call = deadline.wait_for(begin).await.flatten().ok_or(CallError::ShareInUse)?;
+            let lease = ready_lease(pool, JOB, deadline).await;
+            let admitted = lease.as_ref().map_or_else(|_| Instant::now(), |lease| lease.admitted);
+            (call, lease.map(|lease| (lease, admitted)))
+        }
+    };
     let mut instance = None;
-    let outcome = match ready_lease(pool, JOB, deadline).await {
-        Ok(mut lease) => {
+    let outcome = match lease {
+        Ok((mut lease, admitted)) => {
             instance = Some(lease.id.clone());
-            let (cpu, admitted) = (lease.cpu.clone(), lease.admitted);
+            let cpu = lease.cpu.clone();
             let used = CpuUse::begin(calls, &cpu);
             let work = Box::pin(current_call(pool, &lease, caller.depth).scope(async move {
                 let (decided, instance) = match lease.instance().await {
@@ -145,20 +178,23 @@ where
             let outcome = run_within(deadline, pool, admitted, run).await;
             drop(used);
             match outcome {
-                Ok(Some(((decided, _lease), _))) => decided.map_err(InvokeError::from),
+                Ok(Some(((decided, lease), _))) => decided.map(|decided| (decided, lease)).map_err(InvokeError::from),
                 Ok(None) => return Err(CallError::AppDestroyed),
                 Err(refused) => Err(refused),
             }
         }
         Err(refused) => Err(refused),
     };
-    drop(call);
-    outcome.map_err(|refused| {
-        if report_outcome(pool, &refused, input, origin(instance.as_ref(), request_id)) {
-            calls.count_failure();
+    match outcome {
+        Ok((decided, lease)) => Ok((decided, Held { lease, call })),
+        Err(refused) => {
+            drop(call);
+            if report_outcome(pool, &refused, input, origin(instance.as_ref(), request_id)) {
+                calls.count_failure();
+            }
+            Err(CallError::Invoke(refused))
         }
-        CallError::Invoke(refused)
-    })
+    }
 }
 
 impl ActiveRelease {
@@ -179,7 +215,7 @@ impl ActiveRelease {
         &self,
         entry: Entry,
         resources: &AppResources,
-        calls: &PluginCalls,
+        calls: &Arc<PluginCalls>,
         (request_id, input): (&impl Id, &Input),
         work: impl FnOnce(Box<Instance>) -> F + Send + 'static,
     ) -> Result<T, CallError>

@@ -10,7 +10,7 @@ use std::{
     },
     time::Duration,
 };
-use tokio::sync::{Notify, Semaphore, SemaphorePermit};
+use tokio::sync::{Notify, Semaphore};
 
 /// The middlewares that handle requests to a release before it does, in order. Never empty.
 pub(crate) struct Chain(Box<[ChainLink]>);
@@ -156,7 +156,7 @@ impl PluginCalls {
     /// Begins a call once fewer than `share` calls are in progress. Calls begin in the order of
     /// their arrival. Without a share, one app could occupy all instances of a plugin that other
     /// apps use too. Returns `None` immediately if `waiting_max` calls already wait.
-    pub(super) async fn begin(&self, share: u32, waiting_max: u32) -> Option<PluginCall<'_>> {
+    pub(super) async fn begin(self: &Arc<Self>, share: u32, waiting_max: u32) -> Option<PluginCall> {
         self.resize(share);
         let slot = match self.slots.try_acquire() {
             Ok(slot) => slot,
@@ -165,7 +165,8 @@ impl PluginCalls {
                 self.slots.acquire().await.ok()?
             }
         };
-        Some(PluginCall { calls: self, slot: Some(slot) })
+        slot.forget();
+        Some(PluginCall(Arc::clone(self)))
     }
 
     /// Waits until no call is in progress. Only useful once no new call can begin.
@@ -191,28 +192,24 @@ impl PluginCalls {
     }
 
     /// Ends a call. Its slot disappears if there are more slots than the share.
-    fn end(&self, slot: SemaphorePermit<'_>) {
+    fn end(&self) {
         let share = self.share.load(Ordering::Relaxed);
         let shrinks = self
             .size
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, |size| (size > share).then(|| size.saturating_sub(1)));
-        match shrinks {
-            Ok(_) => slot.forget(),
-            Err(_) => drop(slot),
+        if shrinks.is_err() {
+            self.slots.add_permits(1);
         }
         self.call_ended.notify_waiters();
     }
 }
 
 /// A call in progress. Dropping it ends the call, and the call that has waited longest begins.
-pub(super) struct PluginCall<'a> {
-    calls: &'a PluginCalls,
-    slot: Option<SemaphorePermit<'a>>,
-}
+pub(super) struct PluginCall(Arc<PluginCalls>);
 
-impl Drop for PluginCall<'_> {
+impl Drop for PluginCall {
     fn drop(&mut self) {
-        self.slot.take().into_iter().for_each(|slot| self.calls.end(slot));
+        self.0.end();
     }
 }
 
@@ -240,8 +237,8 @@ mod tests {
     use super::*;
     use futures::FutureExt;
 
-    fn calls() -> PluginCalls {
-        PluginCalls::new("jwt".parse().expect("a valid name"))
+    fn calls() -> Arc<PluginCalls> {
+        Arc::new(PluginCalls::new("jwt".parse().expect("a valid name")))
     }
 
     #[test]
@@ -250,7 +247,7 @@ mod tests {
     }
 
     /// Begins a call, or returns `None` if it waits or is refused.
-    fn begun(calls: &PluginCalls, share: u32) -> Option<PluginCall<'_>> {
+    fn begun(calls: &Arc<PluginCalls>, share: u32) -> Option<PluginCall> {
         calls.begin(share, 9).now_or_never().flatten()
     }
 

@@ -142,6 +142,7 @@ mod probes;
 mod projects;
 mod protocol;
 mod provider_failures;
+mod provider_resources;
 mod providers;
 mod proxies;
 mod proxy_chains;

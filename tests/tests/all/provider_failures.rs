@@ -3,7 +3,7 @@
 use isopod_tests::{
     Bundle, Host, Neighbour, guest,
     outbox::ask_to_store,
-    providers::{PROBE, caller, probe_provider},
+    providers::{caller, granting, probe_provider},
     wait_for,
 };
 use serde_json::{Value, json};
@@ -64,7 +64,7 @@ fn arguments_that_are_too_large_end_the_call_of_the_app() {
 /// An app whose handler calls the provider. Each event has one attempt.
 fn handler() -> Bundle {
     let processes = "[processes.worker]\nentry = \"events\"\nretry = { attempts = 1 }\n";
-    let manifest = format!("name = \"shop\"\n{processes}[grants.interfaces]\n\"{PROBE}\" = \"probe\"\n");
+    let manifest = format!("name = \"shop\"\n{processes}{}", granting("probe"));
     Bundle::archive(&manifest, &guest("probe-caller"))
 }
 

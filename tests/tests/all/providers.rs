@@ -2,7 +2,7 @@
 
 use isopod_tests::{
     Ask, Bundle, Host, Load, guest,
-    providers::{PROBE, caller, importing, offering, probe_provider, provider},
+    providers::{COUNTERS, PROBE, caller, importing, offering, probe_provider, provider},
     wait_for,
 };
 use serde_json::{Value, json};
@@ -58,7 +58,7 @@ fn a_provider_sees_which_app_calls() {
     assert!(text(&host, "wiki", "/caller").starts_with("wiki "));
     let plugin = host.plugin("probe");
     assert_eq!((&plugin["kind"], &plugin["used_by"]), (&json!("provider"), &json!(["shop", "wiki"])), "{plugin}");
-    assert_eq!(plugin["interfaces"], json!([PROBE]));
+    assert_eq!(plugin["interfaces"], json!([COUNTERS, PROBE]));
 }
 
 #[test]

@@ -1,0 +1,108 @@
+//! Tests resources of providers: an app holds their handles during one call, in one instance of the
+//! provider, and drops them.
+
+use isopod_tests::{
+    Ask, Bundle, Host, Load, Neighbour, guest,
+    providers::{caller, granting, importing, offering, probe_provider, provider},
+};
+
+/// A host with the app `shop`, which has one instance.
+fn host_with_shop() -> Host {
+    let host = Host::start();
+    host.installed(&probe_provider("1.0.0", ""));
+    let manifest = format!("name = \"shop\"\n[limits]\ninstances_max = 1\n{}", granting("probe"));
+    host.deploy("shop", Bundle::archive(&manifest, &guest("probe-caller")));
+    host
+}
+
+fn text(host: &Host, path: &str) -> String {
+    host.get("shop", path).expect(200).text()
+}
+
+const COUNTED: &str = "6 10; 2 1 4 1; the name is empty";
+
+#[test]
+fn an_app_uses_passes_and_drops_the_resources_of_a_provider() {
+    let host = host_with_shop();
+    assert_eq!(text(&host, "/count?5"), COUNTED);
+    assert_eq!(text(&host, "/counters?1000"), "1000");
+    assert_eq!(text(&host, "/live"), "0", "all counters were dropped");
+}
+
+/// More concurrent apps than the provider has instances.
+#[test]
+fn resources_stay_in_one_instance_while_others_call_the_provider() {
+    let host = host_with_shop();
+    for name in ["wiki", "blog"] {
+        host.deploy(name, caller(name, "probe"));
+    }
+    let loads = ["shop", "wiki", "blog"].map(|name| {
+        let ask = Ask::get("/count?5").header("host", format!("{name}.localhost"));
+        Load::of(host.listen, &ask, 4, |answer| answer == COUNTED)
+    });
+    loads.iter().for_each(Load::wait_for_more);
+    loads.iter().for_each(Load::wait_for_more);
+    for load in loads {
+        load.finish();
+    }
+}
+
+#[test]
+fn a_handle_ends_with_the_call_of_the_app_that_received_it() {
+    let host = host_with_shop();
+    assert_eq!(text(&host, "/keep?5"), "6");
+    assert_eq!(text(&host, "/live"), "0", "the provider's instance was replaced");
+    let problem = host.get("shop", "/kept").problem_of("shop", 502, "plugin-failed");
+    let detail = problem["detail"].as_str().expect("a detail");
+    assert!(detail.contains("valid only during the call"), "{problem}");
+    assert_eq!(text(&host, "/keep?5"), "6");
+    assert_eq!(text(&host, "/forget"), "true", "a handle that has ended can be dropped");
+    assert_eq!(text(&host, "/count?5"), COUNTED);
+}
+
+#[test]
+fn an_app_holds_a_limited_number_of_resources() {
+    let host = host_with_shop();
+    let neighbour = Neighbour::beside(&host);
+    let problem = host.get("shop", "/counters?1001").problem_of("shop", 502, "plugin-failed");
+    assert!(problem["detail"].as_str().is_some_and(|detail| detail.contains("1000 resources")), "{problem}");
+    assert_eq!(text(&host, "/counters?1000"), "1000");
+    neighbour.finish();
+}
+
+#[test]
+fn a_provider_that_traps_with_resources_ends_only_the_call_of_their_app() {
+    let host = host_with_shop();
+    let neighbour = Neighbour::beside(&host);
+    for _ in 0..5 {
+        host.get("shop", "/fail-counter").problem_of("shop", 502, "plugin-failed");
+        assert_eq!(text(&host, "/count?5"), COUNTED);
+    }
+    neighbour.finish();
+}
+
+#[test]
+fn a_resource_that_the_provider_lacks_or_the_host_has_is_refused() {
+    let host = Host::start();
+    let component = |text: &str| wat::parse_str(text).expect("the text is a component");
+    host.installed(&provider("math", "1.0.0", "", &component(&offering("1.0.0", "u64"))));
+    let interface = "acme:math/double@1.0.0";
+    let of_host = format!(
+        "(component
+          (import \"wasi:io/error@0.2.0\" (instance $e (export \"error\" (type (sub resource)))))
+          (alias export $e \"error\" (type $error))
+          (import \"{interface}\" (instance
+            (alias outer 1 $error (type $outer))
+            (export \"error\" (type $own (eq $outer)))
+            (export \"double\" (func (param \"n\" (own $own))))))
+          (instance $none)
+          (export \"isopod:app/http@0.1.0\" (instance $none)))"
+    );
+    let lacking = importing(interface, "(export \"r\" (type (sub resource)))");
+    for (text, word) in [(lacking, "no resource `r`"), (of_host, "of the host")] {
+        let manifest = format!("name = \"shop\"\n[grants.interfaces]\n\"{interface}\" = \"math\"\n");
+        let (code, reason) = host.deploy_failing("shop", &Bundle::archive(&manifest, &component(&text)));
+        assert_eq!(code, "plugin-interface", "{reason}");
+        assert!(reason.contains(word), "{reason}");
+    }
+}
