@@ -1,9 +1,11 @@
 //! A client of the host's API, as far as the benchmarks need it. Never measures.
 
 use std::net::SocketAddr;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use serde_json::{Value, json};
 
 use super::client::{NUMBER, Request};
@@ -77,6 +79,26 @@ impl Api {
         Ok(answer.body_mut().read_to_string()?)
     }
 
+    /// Adds a log drain to an app.
+    pub(super) fn add_drain(&self, app: &str, url: &str) -> Result<()> {
+        self.post(&format!("/v1/apps/{app}/drains"), "application/json", json!({ "url": url }).to_string().as_bytes())
+    }
+
+    /// Scrapes the metrics, as Prometheus with native histograms does.
+    fn scrape(&self) -> Result<()> {
+        let request = ureq::get(self.url("/metrics")).header("authorization", self.authorization()).header(
+            "accept",
+            "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited",
+        );
+        request.call().context("the scrape failed")?.body_mut().read_to_vec().context("the scrape broke off")?;
+        Ok(())
+    }
+
+    /// Returns the number of log lines that the host has dropped.
+    pub(super) fn log_lines_dropped(&self) -> Result<u64> {
+        Ok(sum_of(&self.text("/metrics")?, "isopod_log_lines_dropped_total"))
+    }
+
     /// Returns the state of the app's newest release.
     pub(super) fn release_state(&self, app: &str) -> Result<String> {
         let releases = self.get(&format!("/v1/apps/{app}/releases?limit=1"))?;
@@ -130,6 +152,33 @@ impl Api {
 
     fn authorization(&self) -> String {
         format!("Bearer {}", self.token)
+    }
+}
+
+/// A thread that scrapes the metrics at an interval.
+pub(super) struct Scraping {
+    stop: mpsc::SyncSender<()>,
+    thread: JoinHandle<Result<u64>>,
+}
+
+impl Scraping {
+    pub(super) fn start(api: Api, interval: Duration) -> Scraping {
+        let (stop, stopped) = mpsc::sync_channel(0);
+        let thread = std::thread::spawn(move || {
+            let mut scrapes = 0;
+            while stopped.recv_timeout(interval) == Err(RecvTimeoutError::Timeout) {
+                api.scrape()?;
+                scrapes += 1;
+            }
+            Ok(scrapes)
+        });
+        Scraping { stop, thread }
+    }
+
+    /// Stops the thread, and returns the number of scrapes.
+    pub(super) fn stop(self) -> Result<u64> {
+        drop(self.stop);
+        self.thread.join().map_err(|_| anyhow!("the scraping thread panicked"))?
     }
 }
 

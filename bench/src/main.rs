@@ -16,6 +16,7 @@ mod host;
 mod instructions;
 mod machine;
 mod neighbour;
+mod observe;
 mod options;
 mod peers;
 mod plugins;
@@ -73,6 +74,8 @@ enum Benchmark {
     /// Requests per second of an app with none, one and three middlewares, beside native axum;
     /// deploys with a gate, and deliveries of a hook
     Plugins(plugins::Arguments),
+    /// Requests per second with all observability, beside none
+    Observe(observe::Arguments),
     /// Instructions per request, which are independent of the machine's load
     Instructions(instructions::Arguments),
 }
@@ -93,6 +96,7 @@ fn run(benchmark: &Benchmark) -> Result<()> {
         Benchmark::Scale(arguments) => scale::run(arguments),
         Benchmark::Events(arguments) => events::run(arguments),
         Benchmark::Plugins(arguments) => plugins::run(arguments),
+        Benchmark::Observe(arguments) => observe::run(arguments),
         Benchmark::Instructions(arguments) => instructions::run(arguments),
     }
 }

@@ -77,9 +77,10 @@ pub(crate) struct Outbound {
     pub(crate) idle_time: Duration,
 }
 
-/// The retention of each app's log.
+/// Whether each app's log has a line for each request, and the retention of the log.
 #[derive(Debug, Clone)]
 pub(crate) struct Logs {
+    pub(crate) access: bool,
     pub(crate) segment_bytes: u64,
     pub(crate) kept_bytes: u64,
     pub(crate) kept_for: Duration,
@@ -231,6 +232,7 @@ fn resolve(
             time_limit: file.pushes.time_limit.map_or(crate::control::limits::PUSH_TIME, |span| span.0),
         },
         logs: Logs {
+            access: file.logs.access.unwrap_or(true),
             segment_bytes: file.logs.segment.map_or(crate::observe::limits::LOG_SEGMENT_BYTES, |size| size.0),
             kept_bytes: file.logs.kept.map_or(crate::observe::limits::LOG_KEPT_BYTES, |size| size.0),
             kept_for: file.logs.kept_for.map_or(crate::observe::limits::LOG_KEPT_FOR, |span| span.0),

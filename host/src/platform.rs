@@ -104,7 +104,7 @@ impl Platform {
         let logs = start_logs(&store, &config, export.clone())?;
         let (visits, visitors) = tokio::sync::mpsc::channel(crate::runtime::limits::PREVIEWS_QUEUED_MAX);
         let directory = Arc::new(Directory::new(visits));
-        let access = Arc::new(AccessRecorder::new(logs.handle(), metrics.clone(), export));
+        let access = Arc::new(AccessRecorder::new(logs.handle(), metrics.clone(), export, config.logs.access));
         let ingress_config = ingress::Config {
             domain: config.domain.clone(),
             threads: std::thread::available_parallelism().map_or(1, usize::from),
@@ -281,8 +281,8 @@ fn start_telemetry(
 ) -> Result<Option<telemetry::RunningExporter>, PlatformError> {
     let Some(service) = service else { return Ok(None) };
     let (metrics, logs, queries) = (metrics.clone(), logs.handle(), control.handles().queries);
-    let text = move || metrics.text(&queries.sample(logs.dropped()));
-    let started = service.start(Box::new(text));
+    let metrics = move || metrics.text(&queries.sample(logs.dropped()));
+    let started = service.start(Box::new(metrics));
     started.map(Some).map_err(|source| PlatformError::Io { doing: "failed to start the export of telemetry", source })
 }
 

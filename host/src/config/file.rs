@@ -92,6 +92,7 @@ pub(super) struct PushesSection {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct LogsSection {
+    pub(super) access: Option<bool>,
     pub(super) segment: Option<Size>,
     pub(super) kept: Option<Size>,
     pub(super) kept_for: Option<Span>,

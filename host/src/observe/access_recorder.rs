@@ -19,6 +19,7 @@ pub(crate) struct AccessRecorder {
     metrics: Metrics,
     /// Decides which traces are recorded.
     telemetry: Option<Telemetry>,
+    has_lines: bool,
 }
 
 struct Cached {
@@ -31,9 +32,10 @@ thread_local! {
 }
 
 impl AccessRecorder {
-    /// Creates the recorder. Without `telemetry` it exports no spans.
-    pub(crate) fn new(logs: Logs, metrics: Metrics, telemetry: Option<Telemetry>) -> Self {
-        Self { logs, metrics, telemetry }
+    /// Creates the recorder. Without `telemetry` it exports no spans, and without `has_lines` it
+    /// writes no lines to logs.
+    pub(crate) fn new(logs: Logs, metrics: Metrics, telemetry: Option<Telemetry>, has_lines: bool) -> Self {
+        Self { logs, metrics, telemetry, has_lines }
     }
 
     fn look_up(&self, app: &AppName) -> Option<Cached> {
@@ -51,7 +53,9 @@ impl AccessRecorder {
             self.metrics.fault(line.app, fault);
         }
         cached.metrics.request(line.status, line.duration);
-        cached.log.request(line);
+        if self.has_lines {
+            cached.log.request(line);
+        }
         if let Some(export) = cached.log.export() {
             export.request(line);
         }

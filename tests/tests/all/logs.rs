@@ -75,3 +75,15 @@ fn actions_on_an_app_are_recorded_with_their_cause() {
     assert!(kinds.contains(&"app-deployed"), "{activity}");
     assert!(kinds.len() >= 3, "created, deployed and stopped: {activity}");
 }
+
+#[test]
+fn without_the_access_log_requests_are_still_counted() {
+    let host = Host::start_with("", "[logs]\naccess = false\n");
+    host.deploy("greedy", Bundle::component(guest("greedy")));
+    for text in ["first", "second"] {
+        host.get("greedy", &format!("/log-line?text={text}")).expect(200);
+        host.log_line("greedy", text, |line| line["message"] == text);
+    }
+    assert!(host.log("greedy").iter().all(|line| line["stream"] != "access"), "{:?}", host.log("greedy"));
+    assert_eq!(host.metric("isopod_requests_total{app=\"greedy\",class=\"2xx\"}"), 2.0);
+}
