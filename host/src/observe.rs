@@ -3,6 +3,7 @@
 
 pub(crate) mod access_log;
 pub(crate) mod access_recorder;
+mod durations;
 pub(crate) mod exposition;
 mod labels;
 pub(crate) mod limits;

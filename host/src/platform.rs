@@ -281,8 +281,8 @@ fn start_telemetry(
 ) -> Result<Option<telemetry::RunningExporter>, PlatformError> {
     let Some(service) = service else { return Ok(None) };
     let (metrics, logs, queries) = (metrics.clone(), logs.handle(), control.handles().queries);
-    let metrics = move || metrics.text(&queries.sample(logs.dropped()));
-    let started = service.start(Box::new(metrics));
+    let text = move || metrics.text(&queries.sample(logs.dropped()));
+    let started = service.start(Box::new(text));
     started.map(Some).map_err(|source| PlatformError::Io { doing: "failed to start the export of telemetry", source })
 }
 

@@ -30,7 +30,8 @@ pub struct Browser {
     modules: PathBuf,
 }
 
-fn on_path(program: &str) -> Option<PathBuf> {
+/// Returns the file of a program.
+pub(crate) fn on_path(program: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH")?;
     env::split_paths(&path).map(|folder| folder.join(program)).find(|file| file.is_file())
 }

@@ -55,12 +55,12 @@ fn is_current(from: &Path, to: &Path) -> bool {
     read(&to.join(STAMP)).is_some_and(|installed| read(&from.join(PACKAGES[1])) == Some(installed))
 }
 
-fn answers(program: &str) -> bool {
+pub(crate) fn answers(program: &str) -> bool {
     step::succeeds(Command::new(program).arg("--version"))
 }
 
 /// Installs a package of Debian as root.
-fn install(package: &str, what: &str) -> Result<()> {
+pub(crate) fn install(package: &str, what: &str) -> Result<()> {
     let quick = "-o Acquire::Retries=0 -o Acquire::http::Timeout=10";
     let install = format!("apt-get {quick} update && apt-get {quick} install -y --no-install-recommends {package}");
     let as_root = "[ \"$(id -u)\" = 0 ] && command -v apt-get";

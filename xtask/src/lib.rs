@@ -4,6 +4,7 @@
 pub mod browser;
 pub mod guests;
 pub mod host;
+pub mod prometheus;
 pub mod setup;
 pub mod step;
 pub mod webhook;

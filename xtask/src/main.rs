@@ -12,7 +12,7 @@ mod torture;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use xtask::{browser, guests, host, setup, step, webhook};
+use xtask::{browser, guests, host, prometheus, setup, step, webhook};
 
 /// Builds, checks and demonstrates Isopod
 #[derive(Parser)]
@@ -61,7 +61,7 @@ enum Command {
 fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Bench { args } => return bench::run(&args).unwrap_or_else(|error| step::exit_code(Err(error))),
-        Command::Setup => setup::run().map(|()| browser::prepare()),
+        Command::Setup => setup::run().map(|()| browser::prepare()).map(|()| prometheus::prepare()),
         Command::Check => check::run(),
         Command::Test { args } => test::run(&args),
         Command::Demo(arguments) => demo::run(&arguments),

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result};
 
-use crate::{browser, guests, setup, step};
+use crate::{browser, guests, prometheus, setup, step};
 
 const ADVICE: &str = "each failed test is named above; `cargo xtask test NAME` runs one of them again";
 const COMPILE_ADVICE: &str = "the compiler's message above says why";
@@ -17,6 +17,7 @@ const GUEST_WORKSPACES: [&str; 2] = ["examples/Cargo.toml", "plugins/Cargo.toml"
 pub(crate) fn run(args: &[String]) -> Result<()> {
     setup::run()?;
     browser::prepare();
+    prometheus::prepare();
     step::announce("building the host and the tests (the first time takes about ten minutes)");
     step::run(tests().arg("--no-run"), COMPILE_ADVICE)?;
     if args.is_empty() {

@@ -19,6 +19,7 @@ pub mod ceiling;
 pub mod config_vars;
 pub mod connections;
 mod cores;
+mod durations;
 mod encoding;
 pub mod formation;
 mod gate;
@@ -69,6 +70,7 @@ pub use config_vars::{
     Applied, ConfigChange, ConfigError, ConfigValue, ConfigVars, EffectiveVar, RedactedValue, Sealed, SecretText,
 };
 pub use cores::{Cores, CoresError, CoresOverride};
+pub use durations::{DurationBucket, DurationCounts};
 pub use formation::{Exported, Formation, FormationChange, FormationError, NewProcess};
 pub use gate::{AppPattern, AppPatternError, GateUse, ReleaseCause};
 pub use grants::{Access, FolderError, Grant, Grants, HttpGrant, HttpGrantError, Reach};

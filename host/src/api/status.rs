@@ -20,6 +20,7 @@ use serde::Serialize;
 use super::{
     Api,
     error::Error,
+    openapi::Binary,
     path::AppPath,
     request::{Path, app_name},
 };
@@ -224,18 +225,19 @@ pub(super) async fn app(
     responses(
         (
             status = 200,
-            description = "OpenMetrics if `Accept` prefers it, otherwise Prometheus' text format",
+            description = "Protocol Buffers or OpenMetrics if `Accept` prefers it, otherwise Prometheus' text format",
             content(
                 (String = "text/plain"),
-                (String = "application/openmetrics-text")
+                (String = "application/openmetrics-text"),
+                (Binary = "application/vnd.google.protobuf")
             )
         ),
     )
 )]
 pub(super) async fn metrics(State(api): State<Arc<Api>>, headers: HeaderMap) -> impl IntoResponse {
     let format = Format::negotiated(&headers);
-    let text = format.text(api.metrics.text(&api.control.queries.sample(api.logs.dropped())));
-    ([(header::CONTENT_TYPE, format.content_type()), (header::VARY, "accept")], text)
+    let metrics = api.metrics.encoded(&api.control.queries.sample(api.logs.dropped()), format);
+    ([(header::CONTENT_TYPE, format.content_type()), (header::VARY, "accept")], metrics)
 }
 
 fn status(up: bool) -> StatusCode {

@@ -10,7 +10,7 @@ use tokio::sync::broadcast;
 use crate::control::{
     AppRecord,
     app_table::AppTable,
-    background::{activity_log::ActivityLog, usage},
+    background::{activity_log::ActivityLog, alerts::Alerts, usage},
     error::DeployError,
     push::pushes::Pushes,
     release::releases::Releases,
@@ -25,6 +25,7 @@ pub(crate) struct Queries {
     pub(in crate::control) activity: ActivityLog,
     pub(in crate::control) usage: usage::Service,
     pub(in crate::control) pushes: Pushes,
+    pub(in crate::control) alerts: Alerts,
 }
 
 /// The process types of an app's current release that handle events, with their attempts.
@@ -69,7 +70,10 @@ impl Queries {
             stored_events: app.traffic.resources().stored_events().unwrap_or_default(),
             resources: app.traffic.is_resident().then(|| Arc::clone(app.traffic.resources())),
         });
-        HostSample { apps: apps.collect(), pushes_under_way: self.pushes.count(), log_lines_dropped }
+        let (rules, firing) = (self.alerts.rules().keys(), self.alerts.firing());
+        let alerts = rules.map(|rule| (*rule, firing.iter().filter(|alert| alert.rule == *rule).count()));
+        let (pushes_under_way, alerts) = (self.pushes.count(), alerts.collect());
+        HostSample { apps: apps.collect(), pushes_under_way, log_lines_dropped, alerts }
     }
 
     /// Recommends a type for an app by its use in the current month, which is also returned.

@@ -325,6 +325,7 @@ fn handles(options: &Options, core: &Core, parts: Parts<'_>) -> ControlPlane {
             activity,
             usage: usage.clone(),
             pushes: pushes.clone(),
+            alerts: alerts.clone(),
         },
         plugins,
         events,

@@ -9,8 +9,11 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use super::labels::{AppLabels, PluginCallLabels, PluginLabels, QueueLabels, StoredLabels};
-use crate::runtime::{AppResources, CLASSES, LiveInstance, PluginOutcome, StoredEvents, class_name};
+use super::{
+    durations::QueueLatencies,
+    labels::{AppLabels, PluginCallLabels, PluginLabels, QueueLabels, StoredLabels},
+};
+use crate::runtime::{AppResources, CLASSES, LiveInstance, PluginOutcome, STOPPED, StoredEvents, class_name};
 use isopod_policy::AppName;
 use jiff::Timestamp;
 
@@ -20,7 +23,10 @@ pub(super) struct LoadFamilies {
     cores: Family<QueueLabels, Gauge>,
     active_cores: Family<QueueLabels, Gauge>,
     buffered: Family<QueueLabels, Gauge>,
+    waiting: Family<QueueLabels, Gauge<f64, AtomicU64>>,
+    latencies: Family<QueueLabels, QueueLatencies>,
     events: Family<QueueLabels, Counter>,
+    instances: Family<AppLabels, Gauge>,
     cpu: Family<AppLabels, Counter<f64, AtomicU64>>,
     memory: Family<AppLabels, Gauge>,
     stored: Family<StoredLabels, Gauge>,
@@ -35,7 +41,12 @@ impl LoadFamilies {
         registry.register("queue_cores", "Cores of an app, by queue", load.cores.clone());
         registry.register("queue_active_cores", "Cores of a queue that run a job", load.active_cores.clone());
         registry.register("queue_buffered", "Jobs that wait in a queue", load.buffered.clone());
+        let help = "Time for which the oldest job of a queue has waited, 0 if none waits";
+        registry.register_with_unit("queue_oldest", help, Unit::Seconds, load.waiting.clone());
+        let help = "Time from a job's arrival in a queue to its completion";
+        registry.register_with_unit("queue_latency", help, Unit::Seconds, load.latencies.clone());
         registry.register("events", "Events delivered to an app's handler", load.events.clone());
+        registry.register("app_instances", "Instances of an app", load.instances.clone());
         let help = "CPU time of an app's guests since the host started";
         registry.register_with_unit("app_cpu", help, Unit::Seconds, load.cpu.clone());
         let help = "Memory of an app's instances";
@@ -55,7 +66,10 @@ impl LoadFamilies {
         self.cores.clear();
         self.active_cores.clear();
         self.buffered.clear();
+        self.waiting.clear();
+        self.latencies.clear();
         self.events.clear();
+        self.instances.clear();
         self.cpu.clear();
         self.memory.clear();
         self.stored.clear();
@@ -88,8 +102,15 @@ impl LoadFamilies {
             self.cores.get_or_create(&labels).set(load.cores.into());
             self.active_cores.get_or_create(&labels).set(load.active.into());
             self.buffered.get_or_create(&labels).set(load.waiting.into());
+            let waiting = resources.waiting_since(class).map_or(0.0, |since| since.elapsed().as_secs_f64());
+            self.waiting.get_or_create(&labels).set(waiting);
+            let latencies = resources.latencies(class);
+            if latencies.count() > 0 {
+                self.latencies.get_or_create(&labels).add_all(&latencies);
+            }
             self.events.get_or_create(&labels).inc_by(resources.events(class));
         }
+        self.instances.get_or_create(&AppLabels { app: name() }).set(count(instances));
         let memory = instances.iter().map(|instance| instance.status.memory_bytes).sum::<usize>();
         self.cpu.get_or_create(&AppLabels { app: name() }).inc_by(resources.cpu().as_secs_f64());
         self.memory.get_or_create(&AppLabels { app: name() }).set(i64::try_from(memory).unwrap_or(i64::MAX));
@@ -103,4 +124,10 @@ impl LoadFamilies {
             self.plugin_cpu.get_or_create(&labels).inc_by(calls.cpu().as_secs_f64());
         }
     }
+}
+
+/// Returns the number of instances, without the stopped ids that wait for the next instance.
+fn count(instances: &[LiveInstance]) -> i64 {
+    let running = instances.iter().filter(|instance| instance.status.state != STOPPED).count();
+    i64::try_from(running).unwrap_or(i64::MAX)
 }

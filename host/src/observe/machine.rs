@@ -47,13 +47,19 @@ impl CpuSampler {
 
     /// Returns the values of the last sample.
     pub(crate) fn latest(&self) -> Machine {
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let cores = processors();
         let last = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
         Machine { cores, cpu_percent: last.map_or(0.0, |(_, _, percent)| percent), memory_bytes: resident_bytes() }
     }
 }
 
-fn cpu_time() -> Duration {
+/// Returns the number of processors that this process may use.
+pub(super) fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// Returns the CPU time of this process.
+pub(super) fn cpu_time() -> Duration {
     let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: the pointer is to a value of ours that outlives the call, which writes nothing else.
     let failed = unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &mut now) } != 0;
@@ -64,8 +70,8 @@ fn cpu_time() -> Duration {
     }
 }
 
-/// Returns 0 if the system doesn't report it.
-fn resident_bytes() -> u64 {
+/// Returns the resident memory of this process; 0 if the system doesn't report it.
+pub(super) fn resident_bytes() -> u64 {
     let pages = std::fs::read_to_string("/proc/self/statm").ok().and_then(|text| {
         let resident = text.split_whitespace().nth(1)?;
         resident.parse::<u64>().ok()

@@ -1,39 +1,40 @@
-//! Owns the host's metrics: every name once, and their text. Never waits, and never counts by a
+//! Owns the host's metrics: every name once, and their encoding. Never waits, and never counts by a
 //! label that a client chooses.
 
 use std::{
     collections::BTreeSet,
-    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
 use axum::http::StatusCode;
-use isopod_policy::{AppName, PushState};
+use isopod_policy::{AlertRule, AppName, PushState};
 use jiff::Timestamp;
 use prometheus_client::{
-    encoding::text::encode,
-    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
-    registry::Registry,
+    encoding::{prometheus_protobuf, prometheus_text, text},
+    metrics::{counter::Counter, family::Family, gauge::Gauge},
+    registry::{Registry, Unit},
 };
 
 use super::{
-    labels::{AppLabels, ClassLabels, FaultLabels, PushLabels, RequestLabels, SignalLabels, StateLabels},
+    durations::{PushDurations, RequestDurations},
+    exposition::Format,
+    labels::{AppLabels, ClassLabels, FaultLabels, PushLabels, RequestLabels, RuleLabels, SignalLabels, StateLabels},
     load::LoadFamilies,
+    machine,
 };
 use crate::runtime::{AppResources, LiveInstance, StoredEvents};
-
-/// Upper bounds of the buckets of a request's duration, in seconds.
-const REQUEST_SECONDS: [f64; 14] =
-    [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0];
-
-/// Upper bounds of the buckets of a push's duration, in seconds.
-const PUSH_SECONDS: [f64; 10] = [0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0, 600.0];
 
 /// The state of the host at an export.
 pub(crate) struct HostSample {
     pub(crate) apps: Vec<AppSample>,
     pub(crate) pushes_under_way: usize,
     pub(crate) log_lines_dropped: u64,
+    /// The number of alerts that fire, for each enabled rule.
+    pub(crate) alerts: Vec<(AlertRule, usize)>,
 }
 
 /// The state of one app at an export.
@@ -53,15 +54,19 @@ pub(crate) struct Metrics(Arc<Families>);
 struct Families {
     registry: Registry,
     requests: Family<RequestLabels, Counter>,
-    request_seconds: Family<AppLabels, Histogram, fn() -> Histogram>,
+    request_durations: Family<AppLabels, RequestDurations>,
     faults: Family<FaultLabels, Counter>,
     pushes: Family<PushLabels, Counter>,
-    push_seconds: Histogram,
+    push_durations: PushDurations,
     api_requests: Family<ClassLabels, Counter>,
     apps: Family<StateLabels, Gauge>,
     instances: Family<StateLabels, Gauge>,
     pushes_under_way: Gauge,
     log_lines_dropped: Counter,
+    alerts: Family<RuleLabels, Gauge>,
+    processors: Gauge,
+    process_cpu: Counter<f64, AtomicU64>,
+    process_memory: Gauge,
     telemetry_dropped: Family<SignalLabels, Counter>,
     telemetry_failed: Counter,
     load: LoadFamilies,
@@ -76,7 +81,7 @@ struct Families {
 #[derive(Clone)]
 pub(crate) struct AppMetrics {
     classes: [Counter; CLASSES.len()],
-    seconds: Histogram,
+    durations: RequestDurations,
 }
 
 /// The answered requests of one app since the host's start.
@@ -104,8 +109,69 @@ fn class(status: StatusCode) -> usize {
 impl AppMetrics {
     pub(crate) fn request(&self, status: StatusCode, duration: Duration) {
         self.classes[class(status)].inc();
-        self.seconds.observe(duration.as_secs_f64());
+        self.durations.observe(duration);
     }
+}
+
+impl Families {
+    fn register(&mut self) {
+        let registry = &mut self.registry;
+        registry.register("requests", "Requests answered for an app, by class of status", self.requests.clone());
+        let help = "Time from a request's head to its response's head";
+        registry.register_with_unit("request_duration", help, Unit::Seconds, self.request_durations.clone());
+        registry.register("faults", "Failed requests, by kind of fault", self.faults.clone());
+        registry.register("pushes", "Pushes that ended, by final state", self.pushes.clone());
+        let help = "Time from a push's acceptance to its end";
+        registry.register_with_unit("push_duration", help, Unit::Seconds, self.push_durations.clone());
+        registry.register("api_requests", "Requests to the API, by class of status", self.api_requests.clone());
+        registry.register("apps", "Apps by state", self.apps.clone());
+        registry.register("instances", "Instances of all apps by state", self.instances.clone());
+        registry.register("pushes_under_way", "Pushes that wait or run", self.pushes_under_way.clone());
+        registry.register("log_lines_dropped", "Log lines dropped since the start", self.log_lines_dropped.clone());
+        registry.register("alerts", "Alerts that fire, by rule", self.alerts.clone());
+        registry.register("processors", "Processors that the host may use", self.processors.clone());
+        let help = "CPU time of the host's process, including its guests";
+        registry.register_with_unit("process_cpu", help, Unit::Seconds, self.process_cpu.clone());
+        let help = "Resident memory of the host's process";
+        registry.register_with_unit("process_resident_memory", help, Unit::Bytes, self.process_memory.clone());
+        let help = "Spans and log lines that were not exported, by signal";
+        registry.register("telemetry_dropped", help, self.telemetry_dropped.clone());
+        let help = "Exports of metrics that the collector did not accept";
+        registry.register("telemetry_metrics_failed", help, self.telemetry_failed.clone());
+    }
+
+    /// Sets the values that are read only for an export. The values don't change until the guard is
+    /// dropped.
+    fn record(&self, sample: &HostSample) -> MutexGuard<'_, ()> {
+        let writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        self.apps.clear();
+        self.instances.clear();
+        self.alerts.clear();
+        self.load.clear();
+        for app in &sample.apps {
+            self.apps.get_or_create(&StateLabels { state: app.state }).inc();
+            self.load.record_stored(&app.name, &app.stored_events, Timestamp::now());
+            if let Some(resources) = &app.resources {
+                self.load.record(&app.name, resources, &app.instances);
+            }
+            for instance in &app.instances {
+                self.instances.get_or_create(&StateLabels { state: instance.status.state }).inc();
+            }
+        }
+        for (rule, firing) in &sample.alerts {
+            self.alerts.get_or_create(&RuleLabels { rule: rule.as_str() }).set(integer(*firing));
+        }
+        self.pushes_under_way.set(integer(sample.pushes_under_way));
+        self.log_lines_dropped.inner().store(sample.log_lines_dropped, Ordering::Relaxed);
+        self.processors.set(integer(machine::processors()));
+        self.process_cpu.inner().store(machine::cpu_time().as_secs_f64().to_bits(), Ordering::Relaxed);
+        self.process_memory.set(integer(machine::resident_bytes()));
+        writing
+    }
+}
+
+fn integer(number: impl TryInto<i64>) -> i64 {
+    number.try_into().unwrap_or(i64::MAX)
 }
 
 impl Metrics {
@@ -115,44 +181,26 @@ impl Metrics {
         let mut families = Families {
             registry,
             requests: Family::default(),
-            request_seconds: Family::new_with_constructor(|| Histogram::new(REQUEST_SECONDS)),
+            request_durations: Family::default(),
             faults: Family::default(),
             pushes: Family::default(),
-            push_seconds: Histogram::new(PUSH_SECONDS),
+            push_durations: PushDurations::default(),
             api_requests: Family::default(),
             apps: Family::default(),
             instances: Family::default(),
             pushes_under_way: Gauge::default(),
             log_lines_dropped: Counter::default(),
+            alerts: Family::default(),
+            processors: Gauge::default(),
+            process_cpu: Counter::default(),
+            process_memory: Gauge::default(),
             telemetry_dropped: Family::default(),
             telemetry_failed: Counter::default(),
             load,
             fault_kinds: Mutex::default(),
             writing: Mutex::default(),
         };
-        let registry = &mut families.registry;
-        registry.register("requests", "Requests answered for an app, by class of status", families.requests.clone());
-        registry.register(
-            "request_duration_seconds",
-            "Time from a request's head to its response's head",
-            families.request_seconds.clone(),
-        );
-        registry.register("faults", "Failed requests, by kind of fault", families.faults.clone());
-        registry.register("pushes", "Pushes that ended, by final state", families.pushes.clone());
-        registry.register(
-            "push_duration_seconds",
-            "Time from a push's acceptance to its end",
-            families.push_seconds.clone(),
-        );
-        registry.register("api_requests", "Requests to the API, by class of status", families.api_requests.clone());
-        registry.register("apps", "Apps by state", families.apps.clone());
-        registry.register("instances", "Instances of all apps by state", families.instances.clone());
-        registry.register("pushes_under_way", "Pushes that wait or run", families.pushes_under_way.clone());
-        registry.register("log_lines_dropped", "Log lines dropped since the start", families.log_lines_dropped.clone());
-        let help = "Spans and log lines that were not exported, by signal";
-        registry.register("telemetry_dropped", help, families.telemetry_dropped.clone());
-        let help = "Exports of metrics that the collector did not accept";
-        registry.register("telemetry_metrics_failed", help, families.telemetry_failed.clone());
+        families.register();
         Self(Arc::new(families))
     }
 
@@ -161,7 +209,7 @@ impl Metrics {
         let labels = |class| RequestLabels { app: app.to_string(), class };
         AppMetrics {
             classes: CLASSES.map(|class| self.0.requests.get_or_create(&labels(class)).clone()),
-            seconds: self.0.request_seconds.get_or_create(&AppLabels { app: app.to_string() }).clone(),
+            durations: self.0.request_durations.get_or_create(&AppLabels { app: app.to_string() }).clone(),
         }
     }
 
@@ -200,49 +248,53 @@ impl Metrics {
         for fault in self.0.fault_kinds.lock().unwrap_or_else(PoisonError::into_inner).iter() {
             self.0.faults.remove(&FaultLabels { app: app.clone(), fault });
         }
-        self.0.request_seconds.remove(&AppLabels { app });
+        self.0.request_durations.remove(&AppLabels { app });
     }
 
     pub(crate) fn push_ended(&self, state: PushState, duration: Duration) {
         self.0.pushes.get_or_create(&PushLabels { state: state.as_str() }).inc();
-        self.0.push_seconds.observe(duration.as_secs_f64());
+        self.0.push_durations.observe(duration);
     }
 
     pub(crate) fn api_request(&self, status: StatusCode) {
         self.0.api_requests.get_or_create(&ClassLabels { class: CLASSES[class(status)] }).inc();
     }
 
-    /// Encodes all metrics as OpenMetrics text.
+    /// Encodes all metrics in a format.
+    pub(crate) fn encoded(&self, sample: &HostSample, format: Format) -> Vec<u8> {
+        let _writing = self.0.record(sample);
+        let (registry, mut text) = (&self.0.registry, String::new());
+        let encoded = match format {
+            Format::OpenMetrics => text::encode(&mut text, registry).map(|()| text.into_bytes()),
+            Format::Prometheus => prometheus_text::encode(&mut text, registry).map(|()| text.into_bytes()),
+            Format::Protobuf => prometheus_protobuf::encode_to_vec(registry).map_err(|_| std::fmt::Error),
+        };
+        encoded.unwrap_or_else(|_| {
+            // Writing to memory can't fail, but encoding a label can.
+            tracing::error!("the metrics can't be encoded");
+            Vec::new()
+        })
+    }
+
+    /// Returns all metrics as OpenMetrics text.
     pub(crate) fn text(&self, sample: &HostSample) -> String {
-        let families = &self.0;
-        let _writing = families.writing.lock().unwrap_or_else(PoisonError::into_inner);
-        families.apps.clear();
-        families.instances.clear();
-        families.load.clear();
-        for app in &sample.apps {
-            families.apps.get_or_create(&StateLabels { state: app.state }).inc();
-            families.load.record_stored(&app.name, &app.stored_events, Timestamp::now());
-            if let Some(resources) = &app.resources {
-                families.load.record(&app.name, resources, &app.instances);
-            }
-            for instance in &app.instances {
-                families.instances.get_or_create(&StateLabels { state: instance.status.state }).inc();
-            }
-        }
-        families.pushes_under_way.set(i64::try_from(sample.pushes_under_way).unwrap_or(i64::MAX));
-        families.log_lines_dropped.inner().store(sample.log_lines_dropped, Ordering::Relaxed);
-        let mut text = String::new();
-        // Writing to a string can't fail, but encoding a label can.
-        if let Err(error) = encode(&mut text, &families.registry) {
-            tracing::error!(%error, "the metrics can't be encoded");
-        }
-        text
+        String::from_utf8(self.encoded(sample, Format::OpenMetrics)).unwrap_or_default()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn text(metrics: &Metrics) -> String {
+        let sample = HostSample {
+            apps: Vec::new(),
+            pushes_under_way: 0,
+            log_lines_dropped: 0,
+            alerts: vec![(AlertRule::Cpu, 1)],
+        };
+        metrics.text(&sample)
+    }
 
     #[test]
     fn a_destroyed_app_has_no_series() {
@@ -255,8 +307,7 @@ mod tests {
         let counter = metrics.app(&destroyed);
         metrics.forget(&destroyed);
         counter.request(StatusCode::OK, Duration::from_millis(2));
-        let mut text = String::new();
-        encode(&mut text, &metrics.0.registry).expect("encodes");
+        let text = text(&metrics);
         assert!(!text.contains("\"destroyed\""), "{text}");
         assert!(text.contains("isopod_faults_total{app=\"other\",fault=\"trap\"} 1"), "{text}");
     }
@@ -268,8 +319,7 @@ mod tests {
         app.request(StatusCode::OK, Duration::from_millis(2));
         app.request(StatusCode::BAD_GATEWAY, Duration::from_millis(2));
         app.request(StatusCode::BAD_GATEWAY, Duration::from_millis(2));
-        let mut text = String::new();
-        encode(&mut text, &metrics.0.registry).expect("encodes");
+        let text = text(&metrics);
         assert!(text.contains("isopod_requests_total{app=\"hello\",class=\"2xx\"} 1"), "{text}");
         assert!(text.contains("isopod_requests_total{app=\"hello\",class=\"5xx\"} 2"), "{text}");
         assert!(text.contains("isopod_request_duration_seconds_count{app=\"hello\"} 3"), "{text}");

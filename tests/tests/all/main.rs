@@ -140,6 +140,7 @@ mod power_failures;
 mod previews;
 mod probes;
 mod projects;
+mod prometheus;
 mod protocol;
 mod provider_failures;
 mod provider_resources;

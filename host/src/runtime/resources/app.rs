@@ -16,7 +16,7 @@ use super::{
 use crate::runtime::{cancellation::Cancellation, class::CLASSES, plugin_use::PluginCalls};
 use isopod_engine::{Fault, Instance, Program};
 use isopod_executor::{Class, Run};
-use isopod_policy::{AppName, AppType, Cores, ServiceRate};
+use isopod_policy::{AppName, AppType, Cores, DurationCounts, ServiceRate};
 use std::{
     pin::Pin,
     sync::{
@@ -316,6 +316,11 @@ impl AppResources {
 
     pub(crate) fn queue_metrics(&self, class: Class) -> QueueMetrics {
         self.stats.read(class, Instant::now())
+    }
+
+    /// Returns the latencies of all jobs of a class since the host started.
+    pub(crate) fn latencies(&self, class: Class) -> DurationCounts {
+        self.stats.latencies(class)
     }
 
     /// Returns the rate at which jobs of a class complete while others are queued.
