@@ -94,7 +94,7 @@ mod tests {
 
     #[test]
     fn an_owned_handle_ends_when_it_is_passed_and_a_borrowed_one_does_not() {
-        let (mut handles, store) = (Handles::default(), Arc::from("store"));
+        let (mut handles, store) = (Handles::default(), Arc::<str>::from("store"));
         let rep = handles.add(&store, 7).unwrap();
         assert_eq!(handles.pass(rep, false, "store"), Ok(7));
         assert_eq!(handles.pass(rep, false, "other"), Err(BadHandle::OtherProvider));
@@ -105,7 +105,7 @@ mod tests {
 
     #[test]
     fn a_handle_of_an_earlier_call_is_not_that_of_a_later_one() {
-        let (mut handles, store) = (Handles::default(), Arc::from("store"));
+        let (mut handles, store) = (Handles::default(), Arc::<str>::from("store"));
         let earlier = handles.add(&store, 1).unwrap();
         handles.end();
         let later = handles.add(&store, 2).unwrap();
@@ -115,8 +115,10 @@ mod tests {
 
     #[test]
     fn the_number_of_handles_is_limited() {
-        let (mut handles, store) = (Handles::default(), Arc::from("store"));
-        (0..limits::PROVIDER_HANDLES_MAX).for_each(|_| drop(handles.add(&store, 0).unwrap()));
+        let (mut handles, store) = (Handles::default(), Arc::<str>::from("store"));
+        for _ in 0..limits::PROVIDER_HANDLES_MAX {
+            handles.add(&store, 0).unwrap();
+        }
         assert_eq!(handles.add(&store, 0), Err(BadHandle::TooMany));
         handles.remove(0);
         assert!(handles.add(&store, 0).is_ok());
