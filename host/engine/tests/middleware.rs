@@ -9,7 +9,6 @@ use isopod_engine::{
     Decision, Engine, EngineConfig, Fault, Instance, Output, OutputLine, PluginRequest, Program, Resource,
     ResponseDecision, Sandbox, Speed, inspect, limits,
 };
-use isopod_policy::{Grants, Limits};
 use serde_json::{Value, json};
 use std::{path::Path, sync::Arc, time::Duration};
 
@@ -28,22 +27,7 @@ fn component() -> Vec<u8> {
 async fn plugin() -> Program {
     let engine = Engine::new(EngineConfig { instances_max: 10, ..EngineConfig::default() }).unwrap();
     let component = engine.load(component().into(), Speed::Quick).await.unwrap();
-    let sandbox = Sandbox {
-        app: "probe-plugin".to_owned(),
-        args: Vec::new(),
-        env: Vec::new(),
-        config: Vec::new(),
-        grants: Grants::default(),
-        inherit_network: false,
-        folders: Vec::new(),
-        limits: Limits::default(),
-        keyvalue: None,
-        events: None,
-        providers: None,
-        output: Arc::new(Silent),
-        may_use_reserve: true,
-        stdio: None,
-    };
+    let sandbox = Sandbox::without_rights("probe-plugin".to_owned(), Arc::new(Silent));
     engine.program(&component, sandbox).unwrap()
 }
 

@@ -191,8 +191,8 @@ fn number(digits: &[u8]) -> Option<u128> {
     })
 }
 
-/// Joins the values of several `tracestate` fields. `None` if there is no member, or if the list is
-/// invalid or exceeds a limit: the request is then passed on without it, as the specification
+/// Joins the values of several `tracestate` fields. Returns `None` for a list that is empty, is
+/// invalid or exceeds a limit. The host then forwards the request without it, as the specification
 /// allows.
 pub fn trace_state<'a>(values: impl IntoIterator<Item = &'a [u8]>) -> Option<String> {
     let mut members: Vec<(&str, &str)> = Vec::new();

@@ -45,7 +45,7 @@ impl<'a> AskedBody<'a> {
         self.times
     }
 
-    /// Returns the body for the app. It is no longer charged.
+    /// Returns the body for the app, and releases its charge.
     pub(crate) fn into_content(self) -> Content {
         self.content
     }
