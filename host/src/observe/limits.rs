@@ -65,7 +65,8 @@ pub(crate) const LOG_AGING_CHECKS_PER_SECOND: usize = 16;
 /// The longest interval between two checks of all logs for their age.
 pub(crate) const LOG_AGING_INTERVAL_MAX: Duration = Duration::from_secs(10 * 60);
 
-/// Log files that are open concurrently. Beyond it all are closed and opened again as needed.
+/// Log files that the writer has open, for lines and for readers. Beyond it all are closed and
+/// opened again as needed.
 pub(crate) const LOG_FILES_OPEN: usize = 64;
 
 /// Lines that a subscriber of a log may lag behind. Then it reads the missed lines from the files.

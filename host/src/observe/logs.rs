@@ -150,7 +150,7 @@ impl Logs {
     ) -> Result<Page, LogsError> {
         let before = match before {
             Some(cursor) => cursor,
-            None => self.end(app).await?.end,
+            None => self.end(app).await?,
         };
         self.read(app, filter, limit, before).await
     }
@@ -158,7 +158,7 @@ impl Logs {
     /// Returns the newest `limit` lines, and a subscription that continues without a gap or a
     /// repetition.
     async fn newest(&self, app: &AppName, filter: LineFilter, limit: usize) -> Result<(Page, Following), LogsError> {
-        let following = self.end(app).await?;
+        let following = self.follow(app).await?;
         Ok((self.read(app, filter, limit, following.end).await?, following))
     }
 
@@ -175,11 +175,21 @@ impl Logs {
         }
     }
 
-    async fn end(&self, app: &AppName) -> Result<Following, LogsError> {
+    /// Returns the end of a log, after all lines that were sent before.
+    async fn end(&self, app: &AppName) -> Result<Cursor, LogsError> {
+        self.ask(|reply| Message::End(app.clone(), reply)).await
+    }
+
+    /// Returns the end of a log, and a subscription to later lines.
+    async fn follow(&self, app: &AppName) -> Result<Following, LogsError> {
+        self.ask(|reply| Message::Follow(app.clone(), reply)).await
+    }
+
+    async fn ask<T>(&self, message: impl FnOnce(oneshot::Sender<T>) -> Message) -> Result<T, LogsError> {
         let (reply, answer) = oneshot::channel();
-        self.send(Message::Follow(app.clone(), reply)).await?;
+        self.send(message(reply)).await?;
         match tokio::time::timeout(limits::LOG_READ_WAIT, answer).await {
-            Ok(Ok(following)) => Ok(following),
+            Ok(Ok(answer)) => Ok(answer),
             Ok(Err(_)) | Err(_) => Err(LogsError::Unavailable),
         }
     }
@@ -393,7 +403,7 @@ mod tests {
         let logs = service.handle();
         let log = logs.app(&name("hello"));
         log.write(LogLine::host(log.app(), "first".to_owned()));
-        let place = logs.end(log.app()).await.expect("the writer answers").end;
+        let place = logs.end(log.app()).await.expect("the writer answers");
         write_all(&logs, &log, 0..1_000).await;
         let mut follower = Follower::after(logs, log, LineFilter::default(), place).await.expect("follows");
         assert!(next(&mut follower).await.starts_with("lines were skipped here"));
@@ -560,7 +570,7 @@ mod tests {
         let logs = service.handle();
         let log = logs.app(&name("hello"));
         log.write(LogLine::host(log.app(), "old".to_owned()));
-        let place = logs.end(log.app()).await.expect("the writer answers").end;
+        let place = logs.end(log.app()).await.expect("the writer answers");
         let mut at_end =
             Follower::of_newest(logs.clone(), Arc::clone(&log), LineFilter::default(), 0).await.expect("follows");
         let mut behind = Follower::after(logs.clone(), log, LineFilter::default(), place).await.expect("follows");

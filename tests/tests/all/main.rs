@@ -103,6 +103,7 @@ mod local_output;
 mod log_age;
 mod log_drains;
 mod log_faults;
+mod log_files;
 mod log_following;
 mod log_search;
 mod logs;

@@ -46,7 +46,7 @@ pub(crate) enum FollowEnd {
 impl Follower {
     /// Returns every line from now on.
     pub(crate) async fn from_now(logs: Logs, log: Arc<AppLog>) -> Result<Self, LogsError> {
-        let following = logs.end(log.app()).await?;
+        let following = logs.follow(log.app()).await?;
         let (filter, at, number) = (LineFilter::default(), following.end, Some(following.number));
         let (ready, new_lines) = (VecDeque::new(), following.new_lines);
         Ok(Self { logs, log, filter, at, number, ready, new_lines, is_behind: false, is_past: false })
@@ -72,7 +72,7 @@ impl Follower {
         filter: LineFilter,
         position: Cursor,
     ) -> Result<Self, LogsError> {
-        let following = logs.end(log.app()).await?;
+        let following = logs.follow(log.app()).await?;
         let (at, ready, new_lines) = (position.min(following.end), VecDeque::new(), following.new_lines);
         Ok(Self { logs, log, filter, at, number: None, ready, new_lines, is_behind: true, is_past: false })
     }
@@ -190,7 +190,7 @@ impl Logs {
         position: Cursor,
     ) -> Result<(read::LinesAfter, Following), LogsError> {
         // The writer flushes its buffer before it replies.
-        let following = self.end(app).await?;
+        let following = self.follow(app).await?;
         let end = following.end;
         let read = self.read_with(app, move |dir| read::after(dir, &filter, position, end)).await?;
         Ok((read, following))

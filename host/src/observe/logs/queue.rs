@@ -59,6 +59,8 @@ pub(super) struct Totals {
 pub(super) enum Message {
     Line(Arc<AppLog>, Box<LogLine>),
     Request(Arc<AppLog>, Request),
+    /// Flushes all earlier lines of the app, and replies with the end of its log.
+    End(AppName, oneshot::Sender<Cursor>),
     /// Flushes all earlier lines of the app, and replies with the end of its log and a subscription
     /// to later lines.
     Follow(AppName, oneshot::Sender<Following>),

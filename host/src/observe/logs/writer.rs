@@ -133,9 +133,13 @@ impl Writer {
                 match message {
                     Message::Line(log, line) => self.take(&log, line.message.len(), Entry::Line(*line)),
                     Message::Request(log, request) => self.take(&log, 0, Entry::Request(request)),
-                    Message::Follow(app, reply) => {
+                    Message::End(app, reply) => {
                         self.write_out_one(&app);
                         // The reader may have disconnected.
+                        let _ = reply.send(self.end(&app));
+                    }
+                    Message::Follow(app, reply) => {
+                        self.write_out_one(&app);
                         drop(reply.send(self.follow(&app)));
                     }
                     Message::Forget(app, done) => {
@@ -235,14 +239,7 @@ impl Writer {
     /// Returns the log position after the line.
     fn try_append(&mut self, log: &Arc<AppLog>, entry: &Entry) -> std::io::Result<Cursor> {
         let app = log.app();
-        if !self.open.contains_key(app) {
-            if self.open.len() >= limits::LOG_FILES_OPEN {
-                self.write_out();
-                self.open.clear();
-            }
-            let open = Open::last(self.config.folder(app), self.last_segment(app))?;
-            self.open.insert(app.clone(), open);
-        }
+        self.ensure_open(app)?;
         let open = self.open.get_mut(app).ok_or_else(|| std::io::Error::other("the segment is not open"))?;
         if open.is_full(&self.config, self.now) {
             open.write_out()?;
@@ -263,6 +260,21 @@ impl Writer {
             self.write_out_one(app);
         }
         Ok(end)
+    }
+
+    /// Opens an app's log if it is closed, for its writes and for its readers. At the limit of open
+    /// files, writes out and closes all others first.
+    fn ensure_open(&mut self, app: &AppName) -> std::io::Result<()> {
+        if self.open.contains_key(app) {
+            return Ok(());
+        }
+        if self.open.len() >= limits::LOG_FILES_OPEN {
+            self.write_out();
+            self.open.clear();
+        }
+        let open = Open::last(self.config.folder(app), self.last_segment(app))?;
+        self.open.insert(app.clone(), open);
+        Ok(())
     }
 
     /// Returns the last segment that followers know, so that positions never recur after the log's
@@ -320,13 +332,9 @@ impl Writer {
 
     /// Returns the current end of the app's log. Without a log, that is the beginning.
     fn end(&mut self, app: &AppName) -> Cursor {
-        if !self.open.contains_key(app) {
-            let dir = self.config.folder(app);
-            if dir.is_dir()
-                && let Ok(open) = Open::last(dir, self.last_segment(app))
-            {
-                self.open.insert(app.clone(), open);
-            }
+        // A reader never creates a log, and reports an unreadable one when it reads the lines.
+        if !self.open.contains_key(app) && self.config.folder(app).is_dir() {
+            let _ = self.ensure_open(app);
         }
         match (self.open.get(app), self.followed.get(app)) {
             (Some(open), _) => open.end(),
