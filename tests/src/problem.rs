@@ -20,6 +20,7 @@ impl Answer {
             assert!(problem[part].as_str().is_some_and(|text| !text.is_empty()), "{part} is missing: {self}");
         }
         assert_eq!(problem["request_id"].as_str(), self.header("x-request-id"), "{self}");
+        assert!(matches!(self.header("x-isopod-error-source"), Some("app" | "host")), "{self}");
         problem
     }
 

@@ -11,7 +11,8 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-/// Names the side that failed, `host` or `app`, in every error response of the host.
+/// Names the side that failed, `host` or `app`, in every error response of the host and in every
+/// other response with a 5xx status.
 pub(crate) const ERROR_SOURCE: HeaderName = HeaderName::from_static("x-isopod-error-source");
 
 /// Identifies a request in its response and in logs.

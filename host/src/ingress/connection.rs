@@ -18,7 +18,7 @@ use crate::{
     http::connections::{self, ConnectionPermit, DrainedBody},
     http::discarded_body,
     http::problem::Problem,
-    http::response_rules::{self, REQUEST_ID, SentBody},
+    http::response_rules::{self, ERROR_SOURCE, REQUEST_ID, SentBody},
     invoke_problem::{self, Interface, no_such_part},
     observe::{
         access_log::{AccessLine, AccessLog},
@@ -147,7 +147,7 @@ impl Shared {
         let wants_html = pages::wants_html(&head);
         let (release, delivered) = self.outcome(app, part, (head, body), Context { id, times: &times }).await;
         let Delivered { outcome, plugin, instance } = delivered;
-        let (response, fault) = response_of(outcome, app, id, wants_html);
+        let (response, fault) = response_of(outcome, plugin.is_some(), app, id, wants_html);
         let mut response = sendable(&method, version, response);
         if shows_timing {
             timing::show(response.headers_mut(), &times.read(), started.elapsed());
@@ -387,9 +387,11 @@ impl Shared {
     }
 }
 
-/// Returns the response to an outcome, and the fault of a request that failed.
+/// Returns the response to an outcome, and the fault of a request that failed. `is_of_plugin` is
+/// true if a plugin responded in place of the app.
 fn response_of(
     outcome: Result<Response<ResponseBody>, Box<Failed>>,
+    is_of_plugin: bool,
     app: &App,
     id: RequestId,
     wants_html: bool,
@@ -397,6 +399,10 @@ fn response_of(
     match outcome {
         Ok(mut response) => {
             response_rules::strip_guest_fields(response.headers_mut());
+            if response.status().is_server_error() {
+                let source = if is_of_plugin { "host" } else { "app" };
+                response.headers_mut().insert(ERROR_SOURCE, HeaderValue::from_static(source));
+            }
             (response, None)
         }
         Err(failed) => {

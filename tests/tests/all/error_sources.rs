@@ -1,7 +1,10 @@
 //! Tests the source of an error response: the host names the side that failed, and distinguishes an
 //! app's error from its crash.
 
-use isopod_tests::{Answer, Ask, Bundle, Host, PROBES, guest};
+use isopod_tests::{
+    Answer, Ask, Bundle, Host, PROBES, guest,
+    middleware::{probe_plugin, used, with_middleware},
+};
 
 fn source(answer: &Answer) -> Option<&str> {
     answer.header("x-isopod-error-source")
@@ -56,11 +59,37 @@ fn an_error_response_of_the_host_names_the_host() {
     assert_eq!(source(&fine), None, "{fine}");
 }
 
+/// The app can't set the header itself.
 #[test]
-fn an_app_cannot_set_the_error_source() {
+fn a_failed_response_of_an_app_names_the_app() {
     let host = Host::start_with_probes();
     for probe in PROBES {
-        let answer = host.get(probe, "/respond?status=500&chunk=1&h=x-isopod-error-source:host&h=x-a:1").expect(500);
-        assert_eq!((source(&answer), answer.header("x-a")), (None, Some("1")), "{answer}");
+        for (status, expected) in [(500, Some("app")), (503, Some("app")), (404, None), (200, None)] {
+            let path = format!("/respond?status={status}&chunk=1&h=x-isopod-error-source:host&h=x-a:1");
+            let answer = host.get(probe, &path).expect(status);
+            assert_eq!((source(&answer), answer.header("x-a")), (expected, Some("1")), "{answer}");
+            let sources = answer.headers.iter().filter(|(name, _)| name == "x-isopod-error-source");
+            assert_eq!(sources.count(), usize::from(expected.is_some()), "{answer}");
+        }
     }
+}
+
+#[test]
+fn a_failed_response_of_a_plugin_names_the_host() {
+    let host = Host::start();
+    host.installed(&probe_plugin("1.0.0", ""));
+    let uses = [
+        used("{ request = { respond = [503, \"closed\"] } }", "paths = [\"/closed\"]"),
+        used("{ request = { respond = [403, \"no\"] } }", "paths = [\"/refused\"]"),
+        used("{ request = \"pass\", response = { respond = [500, \"replaced\"] } }", "paths = [\"/show\"]"),
+    ];
+    host.deploy("probe-flat", with_middleware("probe-flat", &uses));
+    for (path, status, expected) in
+        [("/closed", 503, Some("host")), ("/refused", 403, None), ("/show", 500, Some("host"))]
+    {
+        let answer = host.get("probe-flat", path).expect(status);
+        assert_eq!(source(&answer), expected, "{answer}");
+    }
+    let passed = host.get("probe-flat", "/respond?status=503&chunk=1").expect(503);
+    assert_eq!(source(&passed), Some("app"), "a plugin passed the response of the app: {passed}");
 }
