@@ -6,6 +6,7 @@
 
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test fails by a panic")]
 
+pub mod alerts;
 pub mod assets;
 pub mod browser;
 pub mod bundle;

@@ -33,6 +33,10 @@ pub const LOAD_PAUSE: Duration = Duration::from_millis(3);
 /// The minimum number of responses per load client after the last change.
 pub const LOAD_ANSWERS_AFTER: u64 = 10;
 
+/// The durations that a load client records until the test takes them. Those of further requests
+/// are not recorded.
+pub const LOAD_DURATIONS_MAX: usize = 100_000;
+
 /// The usual limit of open files, where the system doesn't report its limit.
 pub const FILES_USUAL: usize = 1_024;
 

@@ -1,19 +1,21 @@
 //! A constant load: several closed-loop clients, each on its own persistent connection. Sends the
-//! requests and counts the responses. Never decides which response is valid: the test does.
+//! requests, counts the responses and records their durations. Never decides which response is
+//! valid: the test does.
 
 use crate::{
     Ask, Host, Wire,
-    limits::{FILES_FOR_THE_REST, FILES_USUAL, LOAD_ANSWERS_AFTER, LOAD_PAUSE},
+    limits::{FILES_FOR_THE_REST, FILES_USUAL, LOAD_ANSWERS_AFTER, LOAD_DURATIONS_MAX, LOAD_PAUSE},
     wait_for,
 };
 use serde_json::json;
 use std::{
     net::SocketAddr,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread::JoinHandle,
+    time::{Duration, Instant},
 };
 
 /// Clients that send requests to an app in a loop.
@@ -27,6 +29,8 @@ struct Client {
     ask: Ask,
     answers: AtomicU64,
     stop: AtomicBool,
+    /// The durations of the requests since they were last taken.
+    durations: Mutex<Vec<Duration>>,
     /// The failed requests.
     failed: Mutex<Vec<String>>,
 }
@@ -55,6 +59,7 @@ impl Load {
                 ask: ask.clone(),
                 answers: AtomicU64::new(0),
                 stop: AtomicBool::new(false),
+                durations: Mutex::default(),
                 failed: Mutex::default(),
             });
             let (asking, well) = (Arc::clone(&client), well.clone());
@@ -75,6 +80,14 @@ impl Load {
         });
     }
 
+    /// Waits until each client has received some further responses. Returns the durations of all
+    /// requests that ended since the last call.
+    pub fn take_durations(&self) -> Vec<Duration> {
+        self.wait_for_more();
+        let take = |client: &Client| std::mem::take(&mut *lock(&client.durations));
+        self.clients.iter().flat_map(|(client, _)| take(client)).collect()
+    }
+
     /// Waits for some further responses and stops. Returns the number of requests, and the
     /// failures.
     pub fn end(mut self) -> (u64, Vec<String>) {
@@ -84,7 +97,7 @@ impl Load {
         for (client, thread) in self.clients.drain(..) {
             thread.join().expect("asking does not panic");
             answers += client.answers.load(Ordering::Acquire);
-            failed.append(&mut client.failed.lock().unwrap_or_else(PoisonError::into_inner));
+            failed.append(&mut lock(&client.failed));
         }
         (answers, failed)
     }
@@ -103,6 +116,21 @@ impl Load {
     fn stop(&self) {
         self.clients.iter().for_each(|(client, _)| client.stop.store(true, Ordering::Release));
     }
+}
+
+/// Returns the duration that 99 % of the requests don't exceed.
+///
+/// # Panics
+/// If there are fewer than 100.
+#[track_caller]
+pub fn p99(mut durations: Vec<Duration>) -> Duration {
+    assert!(durations.len() >= 100, "too few for a p99: {durations:?}");
+    durations.sort_unstable();
+    durations[(durations.len() * 99).div_ceil(100) - 1]
+}
+
+fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Returns how many connections a test may hold at the same time: `wanted`, capped by this
@@ -125,9 +153,16 @@ impl Client {
     fn run(&self, well: impl Fn(&str) -> bool) {
         let mut wire = None;
         while !self.stop.load(Ordering::Acquire) {
-            if let Err(failed) = self.ask_once(&mut wire, &well) {
+            let begun = Instant::now();
+            let outcome = self.ask_once(&mut wire, &well);
+            let mut durations = lock(&self.durations);
+            if durations.len() < LOAD_DURATIONS_MAX {
+                durations.push(begun.elapsed());
+            }
+            drop(durations);
+            if let Err(failed) = outcome {
                 wire = None;
-                let mut kept = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut kept = lock(&self.failed);
                 if kept.len() < FAILURES_KEPT {
                     kept.push(failed);
                 }
