@@ -194,6 +194,37 @@ fn is_of_failure(entry: &Value) -> bool {
 mod tests {
     use super::super::fake::FakeHost;
     use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Logs {
+        #[command(flatten)]
+        args: LogsArgs,
+    }
+
+    #[test]
+    fn each_option_is_a_parameter_of_the_query() {
+        let parsed = |options: &[(&str, &str)]| {
+            let words = options.iter().flat_map(|(option, value)| [*option, *value]);
+            let args = Logs::try_parse_from(["logs"].into_iter().chain(words)).unwrap().args;
+            args.criteria(args.request.as_deref())
+        };
+        let options = [
+            ("--since", "10m", "&since=10m"),
+            ("--until", "2026-11-30T12:00:00Z", "&until=2026-11-30T12%3A00%3A00Z"),
+            ("--grep", "a b&c", "&grep=a%20b%26c"),
+            ("--level", "warn", "&level=warn"),
+            ("--stream", "log", "&stream=log"),
+            ("--instance", "web-7f3k2", "&instance=web-7f3k2"),
+            ("--request", "3v9k2m7f0zq1x8dn", "&request_id=3v9k2m7f0zq1x8dn"),
+        ];
+        for (option, value, parameter) in options {
+            assert_eq!(parsed(&[(option, value)]), parameter);
+        }
+        let all = options.map(|(option, value, _)| (option, value));
+        assert_eq!(parsed(&all), options.map(|(_, _, parameter)| parameter).concat());
+        assert_eq!(parsed(&[]), "");
+    }
 
     #[test]
     fn a_search_continues_until_it_has_the_lines_or_the_log_ends() {

@@ -101,7 +101,7 @@ fn filters_combine_in_the_api_and_on_the_command_line() {
     let wanted = log_at(&host, "error", "payment failed: timeout");
     log_at(&host, "error", "payment failed: no route");
     log_at(&host, "warn", "payment slow: timeout");
-    log_at(&host, "info", "timeout is 5 s");
+    let last = log_at(&host, "info", "timeout is 5 s");
     let at_least = |level: &str| messages(&host, &format!("stream=log&level={level}")).len();
     assert_eq!([at_least("info"), at_least("warn"), at_least("error"), at_least("critical")], [4, 3, 2, 0]);
 
@@ -111,6 +111,8 @@ fn filters_combine_in_the_api_and_on_the_command_line() {
     assert_eq!(found(&host, &query.replace(&instance, "web-zzzzz")), [] as [Value; 0]);
     assert_eq!(messages(&host, &format!("stream=log&since={time}&until={time}")), ["payment failed: timeout"]);
     assert_eq!(found(&host, "until=10m"), [] as [Value; 0], "all lines are newer");
+    let later = text(&last, "time");
+    assert_eq!(messages(&host, &format!("stream=log&since={later}")), ["timeout is 5 s"]);
 
     let args =
         ["--since", "10m", "--grep", "Failed", "--level", "warn", "--instance", &instance, "--request", &request];
@@ -118,6 +120,9 @@ fn filters_combine_in_the_api_and_on_the_command_line() {
     let shown = String::from_utf8_lossy(&output.stdout).into_owned();
     assert_eq!((shown.lines().count(), output.status.code()), (1, Some(0)), "{shown}");
     assert!(shown.contains(&instance) && shown.contains("payment failed: timeout"), "{shown}");
+    let output = isopod(&host, &["--since", &later, "--stream", "log"]);
+    let shown = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(shown.lines().count() == 1 && shown.contains("timeout is 5 s"), "{shown}");
     let output = isopod(&host, &["--since", "10m", "--until", "5m", "--grep", "payment"]);
     assert!(output.stdout.is_empty() && String::from_utf8_lossy(&output.stderr).contains("no line"), "{output:?}");
 }
@@ -245,6 +250,9 @@ fn a_follower_that_reads_late_learns_how_many_lines_it_missed() {
         }
     }
     assert!(missed > 100, "{missed}");
+    let segments = fs::read_dir(&folder).expect("it has a log").flatten();
+    let stored: u64 = segments.map(|segment| segment.metadata().expect("it is kept").len()).sum();
+    assert!((1..=128 << 10).contains(&stored), "the log has {stored} bytes, but 128 KiB are kept");
 }
 
 /// Writes a log of one old line and then this many bytes of other lines, in segments of 1 MiB.
