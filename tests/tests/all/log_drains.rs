@@ -2,7 +2,7 @@
 //! ceiling on outbound hosts.
 
 use isopod_tests::{
-    Ask, Bundle, Host, guest,
+    Ask, Bundle, Host, guest, program,
     upstream::{Arrived, Then, Upstream, response},
     wait_for,
 };
@@ -143,6 +143,55 @@ fn an_endpoint_that_fails_or_hangs_delays_no_request_and_loses_no_buffered_line(
         let drain = drain(&host);
         (drain["waiting"] == 0 && drain["error"].is_null() && drain["dropped"] == 0).then_some(())
     });
+}
+
+#[test]
+fn an_endpoint_that_hangs_fills_only_the_buffer_of_its_own_drain() {
+    let hanging = Upstream::start(|_| Then::SendAndStall(Vec::new()));
+    let healthy = Upstream::start(|_| Then::Send(response("ok")));
+    let host = host();
+    for endpoint in [&hanging, &healthy] {
+        add(&host, &format!("http://{}/", endpoint.address));
+    }
+    until_arrived(&host, || hanging.requests().into_iter().find(has_needle));
+    wait_for("a full buffer", || {
+        host.get("greedy", "/log-flood?lines=300&bytes=1000").expect(200);
+        (drain(&host)["dropped"].as_u64() > Some(0)).then_some(())
+    });
+    wait_for("a line at the other endpoint", || {
+        host.get("greedy", "/log-line?text=after-the-flood").expect(200);
+        let is_it = |request: &Arrived| String::from_utf8_lossy(&request.body).contains("after-the-flood");
+        healthy.requests().iter().any(is_it).then_some(())
+    });
+    let drains = host.api(Ask::get("/v1/apps/greedy/drains")).expect(200).json()["items"].clone();
+    assert_eq!((&drains[0]["sent"], &drains[1]["error"]), (&json!(0), &Value::Null), "{drains}");
+    assert!(drains[0]["waiting"].as_u64() > Some(1_000), "the buffer of the hanging endpoint is full: {drains}");
+}
+
+#[test]
+fn the_commands_add_list_and_remove_a_drain() {
+    let endpoint = Upstream::start(|_| Then::Send(response("ok")));
+    let host = host();
+    let address = format!("http://{}", host.admin);
+    let run = |args: &[&str]| {
+        let target = ["--app", "greedy", "--host", &address, "--token", &host.token];
+        let output = program::run(&[&["drains"], args, &target].concat());
+        assert!(output.status.success(), "{args:?}: {output:?}");
+        [output.stdout, output.stderr].map(|text| String::from_utf8(text).expect("text"))
+    };
+    let [added, _] = run(&["add", &format!("http://ci:secret@{}/in", endpoint.address)]);
+    let id = added.split_once("added the drain ").and_then(|(_, rest)| rest.split(' ').next()).expect(&added);
+    assert!(!added.contains("secret"), "{added}");
+    until_arrived(&host, || endpoint.requests().into_iter().find(has_needle));
+    let [listed, _] = run(&["list"]);
+    let row: Vec<&str> = listed.lines().nth(1).expect(&listed).split_whitespace().collect();
+    assert_eq!(row[..2], [id, &format!("http://***@{}/***", endpoint.address)], "{listed}");
+    let json: Value = serde_json::from_str(&run(&["list", "--json"])[0]).expect("JSON");
+    assert_eq!(json["items"][0]["id"], id);
+    run(&["remove", id]);
+    assert_eq!(drain(&host), Value::Null);
+    let [_, note] = run(&["list"]);
+    assert!(note.contains("no drains"), "{note}");
 }
 
 #[test]
