@@ -5,6 +5,7 @@
 
 mod accept_grants;
 mod advice;
+mod alert_values;
 mod alerts;
 mod api_description;
 mod app_task;

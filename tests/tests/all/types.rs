@@ -4,6 +4,9 @@
 use isopod_tests::{Ask, Bundle, Host, bundle::QUICK_WEB, guest, wait_for};
 use serde_json::{Value, json};
 
+/// The host samples often, and reports an app in the state `error` immediately.
+const ALERTS: &str = "[alerts]\ninterval = \"100ms\"\napp_down.lasting = \"0s\"\n";
+
 fn greeting(words: &str) -> Bundle {
     Bundle::shape(&[("GREETING", words)])
 }
@@ -88,7 +91,7 @@ fn a_deploy_after_a_destroy_creates_a_new_app() {
 /// D4: a release with a command that fails repeatedly is rolled back.
 #[test]
 fn a_crash_loop_restores_the_last_good_release() {
-    let host = Host::start();
+    let host = Host::start_with("", ALERTS);
     host.create("shop", "staging");
     host.deploy("shop", greeting("good"));
     host.deploy("shop", crashing("1"));
@@ -98,6 +101,7 @@ fn a_crash_loop_restores_the_last_good_release() {
         reported["text"].as_str().is_some_and(|text| text.contains("job") && text.contains("status 1")),
         "{reported}"
     );
+    assert_eq!(host.until_alert("crash-loop")["app"], "shop");
     assert_eq!(host.release_state("shop", 2), "deployment_error");
     assert_eq!(host.release("shop", 2)["reason"]["code"], "crash-loop");
     assert_eq!((host.current("shop"), host.state("shop").as_str()), (vec![1], "running"));
@@ -112,7 +116,7 @@ fn a_crash_loop_restores_the_last_good_release() {
 /// would not help.
 #[test]
 fn a_process_that_fails_late_is_reported_and_its_release_stays() {
-    let host = Host::start();
+    let host = Host::start_with("", ALERTS);
     host.create("shop", "staging");
     host.deploy("shop", greeting("good"));
     // While stopped, the app runs nothing before the release is no longer new.
@@ -124,6 +128,7 @@ fn a_process_that_fails_late_is_reported_and_its_release_stays() {
     host.start_app("shop");
     let reported = host.activity_of("shop", "process-failing");
     assert_eq!((&reported["data"]["release"], &reported["data"]["process"]), (&json!(2), &json!("job")), "{reported}");
+    assert_eq!(host.until_alert("crash-loop")["app"], "shop");
     for word in ["status 1", "stays", "restarts"] {
         assert!(reported["text"].as_str().is_some_and(|text| text.contains(word)), "{word:?}: {reported}");
     }
@@ -136,7 +141,7 @@ fn a_process_that_fails_late_is_reported_and_its_release_stays() {
 /// repairs it.
 #[test]
 fn a_first_release_in_a_crash_loop_is_an_error_until_a_good_release() {
-    let host = Host::start();
+    let host = Host::start_with("", ALERTS);
     host.create("shop", "staging");
     host.deploy("shop", crashing("1"));
     host.until_state("shop", "error");
@@ -145,6 +150,7 @@ fn a_first_release_in_a_crash_loop_is_an_error_until_a_good_release() {
     assert!(error["detail"].as_str().is_some_and(|detail| detail.contains("status 1")), "{error}");
     host.get("shop", "/").problem_of("shop", 503, "app-unavailable");
     host.activity_of("shop", "app-error");
+    assert_eq!(host.until_alert("app-down")["app"], "shop");
     assert_eq!((host.release_state("shop", 1).as_str(), host.current("shop")), ("deployment_error", vec![]));
     let host = host.restart();
     assert_ne!(host.state("shop"), "running", "the host retried a failed release");
@@ -156,6 +162,7 @@ fn a_first_release_in_a_crash_loop_is_an_error_until_a_good_release() {
     assert_eq!((push.release, host.state("shop").as_str()), (Some(3), "running"));
     assert!(host.show("shop")["error"].is_null());
     assert_eq!(host.get("shop", "/").expect(200).text(), "v3 good");
+    host.until_no_alert("app-down");
 }
 
 /// A start doesn't retry a failed release. Any change that creates a better release repairs the

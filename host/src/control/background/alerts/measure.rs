@@ -65,13 +65,17 @@ impl Measures {
     /// Counts an activity that a rule depends on.
     pub(super) fn note_activity(&mut self, activity: &NewActivity, now: Duration) {
         let Some(app) = &activity.app else { return };
-        let reports = match activity.kind.as_str() {
-            "process-failing" | "push-failed" | "app-deployed" => self.reports.entry(app.clone()).or_default(),
+        let is_crash_loop = match activity.kind.as_str() {
+            "process-failing" => true,
+            // The host replaces a fresh release that crashes repeatedly.
+            "release-returned" if activity.data["code"] == "crash-loop" => true,
+            "push-failed" | "app-deployed" => false,
             _ => return,
         };
-        match activity.kind.as_str() {
-            "process-failing" => reports.note_crash_loop(now),
-            kind => reports.note_push(kind == "push-failed"),
+        let reports = self.reports.entry(app.clone()).or_default();
+        match is_crash_loop {
+            true => reports.note_crash_loop(now),
+            false => reports.note_push(activity.kind == "push-failed"),
         }
     }
 
