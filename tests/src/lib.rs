@@ -28,6 +28,7 @@ pub mod load;
 pub mod memory;
 pub mod middleware;
 pub mod neighbour;
+mod optional;
 pub mod outbox;
 pub mod plugins;
 pub mod probe;

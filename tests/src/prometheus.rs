@@ -1,13 +1,22 @@
 //! Owns a Prometheus that scrapes a host once per second. Never installs it; `cargo xtask setup`
 //! does.
 
-use crate::{Ask, Host, browser::on_path, program::Running, wait_for};
+use crate::{
+    Ask, Host,
+    optional::{on_path, skip},
+    program::Running,
+    wait_for,
+};
 use serde_json::Value;
 use std::{
     net::{Ipv4Addr, SocketAddr, TcpListener},
     process::Command,
 };
 use tempfile::TempDir;
+
+/// The environment variable that makes a missing Prometheus an error, for machines that must run
+/// these tests.
+const REQUIRED: &str = "ISOPOD_REQUIRE_PROMETHEUS";
 
 /// A running Prometheus. It is killed on drop.
 pub struct Prometheus {
@@ -17,11 +26,13 @@ pub struct Prometheus {
 }
 
 /// Returns a program of Debian's package `prometheus`. Prints a note if it is missing.
+///
+/// # Panics
+/// If it is missing, and `ISOPOD_REQUIRE_PROMETHEUS` is set.
+#[track_caller]
 pub fn installed(program: &str) -> Option<Command> {
     if on_path(program).is_none() {
-        println!(
-            "note: skipped, since `{program}` is missing: `cargo xtask setup` installs it, or prints why it can't"
-        );
+        skip(program, REQUIRED);
         return None;
     }
     Some(Command::new(program))

@@ -1,5 +1,6 @@
 //! Installs the headless browser of the dashboard's tests and its driver, if they are missing and
-//! no password is needed. Never fails the build: these tests are skipped without them.
+//! no password is needed. Never fails the build: these tests are skipped without them, unless their
+//! environment variable is set.
 
 use std::fs;
 use std::path::Path;
@@ -15,11 +16,16 @@ const PACKAGES: [&str; 2] = ["package.json", "package-lock.json"];
 const STAMP: &str = "installed.json";
 const CHROMIUM: [&str; 3] = ["chromium", "chromium-browser", "google-chrome"];
 
-/// Installs what is missing, or prints why the browser tests are skipped.
-pub fn prepare() {
-    if let Err(error) = installed() {
+/// The environment variable that makes a missing browser an error of the tests.
+pub const REQUIRED: &str = "ISOPOD_REQUIRE_BROWSER";
+
+/// Installs what is missing. Returns whether the browser tests can run, and prints why not.
+pub fn prepare() -> bool {
+    let installed = installed();
+    if let Err(error) = &installed {
         println!("         -- browser: {error:#}; the browser tests of the dashboard are skipped");
     }
+    installed.is_ok()
 }
 
 fn installed() -> Result<()> {

@@ -61,7 +61,10 @@ enum Command {
 fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Bench { args } => return bench::run(&args).unwrap_or_else(|error| step::exit_code(Err(error))),
-        Command::Setup => setup::run().map(|()| browser::prepare()).map(|()| prometheus::prepare()),
+        Command::Setup => setup::run().map(|()| {
+            browser::prepare();
+            prometheus::prepare();
+        }),
         Command::Check => check::run(),
         Command::Test { args } => test::run(&args),
         Command::Demo(arguments) => demo::run(&arguments),

@@ -1,14 +1,20 @@
 //! Installs Prometheus and `promtool` for the tests of the metrics, if they are missing and that
-//! needs no permission. Never fails: these tests are skipped without them.
+//! needs no permission. Never fails: these tests are skipped without them, unless their environment
+//! variable is set.
 
 use crate::browser::{answers, install};
 
-/// Installs what is missing, or prints why the tests are skipped.
-pub fn prepare() {
+/// The environment variable that makes a missing Prometheus an error of the tests.
+pub const REQUIRED: &str = "ISOPOD_REQUIRE_PROMETHEUS";
+
+/// Installs what is missing. Returns whether the tests can run, and prints why not.
+pub fn prepare() -> bool {
     if ["prometheus", "promtool"].into_iter().all(answers) {
-        return;
+        return true;
     }
-    if let Err(error) = install("prometheus", "Prometheus") {
+    let installed = install("prometheus", "Prometheus");
+    if let Err(error) = &installed {
         println!("         -- prometheus: {error:#}; the tests with Prometheus are skipped");
     }
+    installed.is_ok()
 }

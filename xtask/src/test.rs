@@ -16,10 +16,9 @@ const GUEST_WORKSPACES: [&str; 2] = ["examples/Cargo.toml", "plugins/Cargo.toml"
 
 pub(crate) fn run(args: &[String]) -> Result<()> {
     setup::run()?;
-    browser::prepare();
-    prometheus::prepare();
+    let optional = Optional::prepare();
     step::announce("building the host and the tests (the first time takes about ten minutes)");
-    step::run(tests().arg("--no-run"), COMPILE_ADVICE)?;
+    step::run(tests(&optional).arg("--no-run"), COMPILE_ADVICE)?;
     if args.is_empty() {
         for manifest in GUEST_WORKSPACES {
             step::run(guest_tests(manifest).arg("--no-run"), COMPILE_ADVICE)?;
@@ -40,9 +39,10 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
         Vec::new()
     };
     step::announce("running all tests");
-    let all = run_counted(&mut tests(), args, ADVICE, &mut sum);
+    let all = run_counted(&mut tests(&optional), args, ADVICE, &mut sum);
     println!();
     step::announce("all tests have run");
+    optional.skipped.iter().for_each(|what| println!("skipped, and counted as passed: {what}; the reason is above"));
     println!("{sum}");
     outcomes.into_iter().chain([all]).collect()
 }
@@ -55,10 +55,41 @@ fn guest_tests(manifest: &str) -> Command {
     cargo
 }
 
-fn tests() -> Command {
+fn tests(optional: &Optional) -> Command {
     let mut cargo = step::cargo();
     cargo.args(["test", "--workspace", "--no-fail-fast", "--features", step::FEATURES]);
+    cargo.envs(optional.required.iter().map(|variable| (variable, "1")));
     cargo
+}
+
+/// The tests that need more programs than the others.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Optional {
+    /// The variables of the tests that can run, and so must not be skipped.
+    required: Vec<&'static str>,
+    /// The tests that can't run on this machine.
+    skipped: Vec<&'static str>,
+}
+
+impl Optional {
+    /// Installs the programs, if that needs no permission.
+    fn prepare() -> Self {
+        Self::of([
+            (browser::prepare(), browser::REQUIRED, "the browser tests of the dashboard"),
+            (prometheus::prepare(), prometheus::REQUIRED, "the tests with Prometheus"),
+        ])
+    }
+
+    fn of(found: [(bool, &'static str, &'static str); 2]) -> Self {
+        let mut optional = Self::default();
+        for (is_installed, variable, tests) in found {
+            match is_installed {
+                true => optional.required.push(variable),
+                false => optional.skipped.push(tests),
+            }
+        }
+        optional
+    }
 }
 
 /// Runs `cargo test` in the foreground and adds its counts of passed and failed tests to `sum`.
@@ -134,6 +165,15 @@ impl fmt::Display for Sum {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn tests_whose_programs_are_installed_must_run() {
+        let optional = Optional::of([(true, "A", "the tests of a"), (false, "B", "the tests of b")]);
+        assert_eq!(optional, Optional { required: vec!["A"], skipped: vec!["the tests of b"] });
+        let command = tests(&optional);
+        let required = |variable: &str| command.get_envs().any(|(name, value)| name == variable && value.is_some());
+        assert!(required("A") && !required("B"));
+    }
 
     #[test]
     fn the_results_of_all_runs_are_summed() {
