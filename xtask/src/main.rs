@@ -34,7 +34,7 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
-    /// Build everything, start a host with the examples and plugins, and show a response of each
+    /// Build everything, start a host with the examples and plugins, and show a response from each
     Demo(demo::Arguments),
     /// Build the examples and the shipped plugins into target/guests
     Guests {

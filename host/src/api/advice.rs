@@ -28,7 +28,7 @@ pub(super) struct AdviceView {
     get,
     path = "/v1/apps/{app}/advice",
     operation_id = "advise_type",
-    summary = "Advises a type for an app by its measured usage",
+    summary = "Recommends a type for an app from its measured use",
     params(AppPath),
     responses(
         (status = 200, description = "The advice", body = AdviceView),

@@ -166,7 +166,7 @@ impl Error {
                     .hint("replace its secret with `isopod tokens rotate admin`")
             }
             Self::LinkedAdminToken => {
-                Problem::new(StatusCode::CONFLICT, "admin-token", "The administrator's token is a link", detail)
+                Problem::new(StatusCode::CONFLICT, "admin-token", "The administrator's token file is a link", detail)
                     .hint("write a new secret to the file that it points to, and restart the host")
             }
             Self::ExpiryPassed { .. } => {

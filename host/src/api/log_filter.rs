@@ -35,7 +35,7 @@ pub(super) struct LogFilterParams {
     /// that time.
     #[param(pattern = "^([0-9]{1,4}(ms|s|m|h|d)|[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt].*)$", example = "5m")]
     until: Option<String>,
-    /// Selects the lines whose message contains this text, in any case. It is not a pattern.
+    /// Selects the lines whose message contains this text, ignoring case. It is not a pattern.
     #[param(min_length = 1, max_length = 1_024)]
     grep: Option<String>,
 }

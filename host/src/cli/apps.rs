@@ -72,7 +72,7 @@ enum AppsCommand {
     Start(Order),
     /// Stop an app after it completes its accepted work
     Stop(Order),
-    /// Recommend a type for an app, based on its users of the last month
+    /// Recommend a type for an app, based on last month's users and events
     Advise(One),
 }
 

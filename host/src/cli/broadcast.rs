@@ -28,7 +28,7 @@ Examples:
   isopod broadcast users.ndjson              sends each line, which is a CloudEvent as JSON
   isopod broadcast users.ndjson --dry-run    checks the file, and sends nothing
   make-events | isopod broadcast -           sends the lines of standard input
-  isopod broadcast users.ndjson --from 4001  continues at a line
+  isopod broadcast users.ndjson --from 4001  continues at line 4001
 
 Sending lines again is safe: the host recognises an event by its source and id for a day after it was accepted, but
 remembers at most 1,000,000 events that have ended. Continue a larger broadcast with the --from that a failure prints.";

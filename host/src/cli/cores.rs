@@ -12,7 +12,7 @@ use super::target::Target;
 pub(crate) const HEADINGS: [&str; 3] = ["QUEUE", "CORES", "SET BY"];
 
 const EXAMPLES: &str = "\
-A core is the right to run one instance at a time. The host's configuration file sets the number for all apps; an
+A core is the right to run one job at a time. The host's configuration file sets the number for all apps; an
 administrator can set another number for one app. A change takes effect immediately and creates no release.
 
 Examples:
@@ -31,7 +31,7 @@ pub(crate) struct CoresArgs {
 
 #[derive(Subcommand, Debug)]
 enum CoresCommand {
-    /// Set the app's number of cores; queues not given stay unchanged
+    /// Set the app's number of cores; a queue that isn't given is unchanged
     #[command(override_usage = "isopod cores set [--pull <N>] [--push <N>] [OPTIONS]")]
     Set(SetArgs),
 }
@@ -39,10 +39,10 @@ enum CoresCommand {
 #[derive(Args, Debug)]
 #[group(required = true, multiple = true)]
 struct SetArgs {
-    /// Cores for the pull queue, with waiting callers; `default` is the number for all apps
+    /// Cores for the pull queue, whose callers wait; `default` restores the host's number
     #[arg(long, value_name = "N", value_parser = cores)]
     pull: Option<Value>,
-    /// Cores for push work; `default` is the number for all apps
+    /// Cores for the push queue; `default` restores the host's number
     #[arg(long, value_name = "N", value_parser = cores)]
     push: Option<Value>,
 }

@@ -157,8 +157,8 @@ fn next_here(code: &str, app: &str) -> Option<String> {
         "unknown-app" => {
             "list the apps with `isopod apps`; create one with `isopod deploy` or `isopod apps create NAME`".to_owned()
         }
-        "no-token" => format!("set ISOPOD_TOKEN to the host's token, {TOKEN_PLACE}"),
-        "unknown-token" => format!("check ISOPOD_TOKEN and --token: this host has another token, {TOKEN_PLACE}"),
+        "no-token" => format!("set ISOPOD_TOKEN to a token of the host, such as {ADMIN_TOKEN}"),
+        "unknown-token" => format!("set ISOPOD_TOKEN or --token to a token of this host, such as {ADMIN_TOKEN}"),
         "role-too-small" | "out-of-scope" => "use a token with a role and apps that allow this".to_owned(),
         "not-stopped" => format!("stop it first: isopod apps stop --wait --app {app}"),
         "no-release" => format!("deploy it first: isopod deploy --app {app}"),
@@ -170,15 +170,15 @@ fn next_here(code: &str, app: &str) -> Option<String> {
         "key-reused" => "use another --idempotency-key for another bundle".to_owned(),
         "too-many-followers" => "end other commands that use --follow, or omit it".to_owned(),
         "unknown-route" | "wrong-method" => {
-            "the host has another version than this program: use the `isopod` of the host's version".to_owned()
+            "the host and this program have different versions: use the `isopod` of the host's version".to_owned()
         }
         _ => return None,
     };
     Some(next)
 }
 
-/// Where to find the token of a host, as the end of a sentence.
-const TOKEN_PLACE: &str = "which is in admin.token in the host's data folder, by default:\nexport \
+/// Where to find the administrator's token of a host, as the end of a sentence.
+const ADMIN_TOKEN: &str = "the administrator's, which is in admin.token in the host's data folder, by default:\nexport \
     ISOPOD_TOKEN=$(cat ~/.local/share/isopod/admin.token)";
 
 impl Display for Failure {

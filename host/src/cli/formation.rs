@@ -28,7 +28,7 @@ pub(crate) struct CreateArgs {
     /// The export of the component to call: http, events or command
     #[arg(long)]
     entry: Entry,
-    /// When to deliver an event of type isopod.schedule, or to run a command: five fields of cron
+    /// When to deliver an event of type isopod.schedule, or to run a command: five cron fields
     #[arg(long, value_name = "CRON")]
     schedule: Option<String>,
     #[command(flatten)]
@@ -59,7 +59,7 @@ struct EventSettings {
     /// What happens to scheduled times that passed while the host was down: once, skip or all
     #[arg(long, value_name = "WORD")]
     missed: Option<Missed>,
-    /// What happens to a scheduled time during the previous run: skip, queue or allow
+    /// What happens to a run that is due during the previous run: skip, queue or allow
     #[arg(long, value_name = "WORD")]
     overlap: Option<Overlap>,
     /// The order of events: none, or subject for one event of a subject at a time
@@ -98,7 +98,7 @@ fn retry_settings(text: &str) -> Result<Value, String> {
 
 #[derive(Args, Debug)]
 #[command(after_help = "\
-Settings that are not given stay unchanged. The entry of a process type cannot change: destroy it and create another.
+Settings that are not given are unchanged. The entry of a process type can't change: destroy it and create another.
 
 Examples:
   isopod ps:update web --health /healthz
@@ -108,7 +108,7 @@ Examples:
 pub(crate) struct UpdateArgs {
     /// The process type
     name: ProcessName,
-    /// The schedule: five fields of cron
+    /// The schedule: five cron fields
     #[arg(long, value_name = "CRON")]
     schedule: Option<String>,
     /// Remove the schedule with its settings
@@ -119,10 +119,10 @@ pub(crate) struct UpdateArgs {
     /// Use UTC
     #[arg(long, conflicts_with = "time_zone")]
     no_time_zone: bool,
-    /// Use the default for missed times
+    /// Use the default for missed runs
     #[arg(long, conflicts_with = "missed")]
     no_missed: bool,
-    /// Use the default for times during a run
+    /// Use the default for overlapping runs
     #[arg(long, conflicts_with = "overlap")]
     no_overlap: bool,
     /// Use the default order

@@ -164,7 +164,7 @@ fn patch(set: &SetArgs) -> Result<Value, Failure> {
     for Folder { name, access } in &set.file {
         if files.insert(name.clone(), json!(access)).is_some() {
             return Err(Failure::usage(format!("the folder {name} is given twice"))
-                .why("a folder has only one access")
+                .why("a folder has only one access mode")
                 .next("name each folder once, with --file or with --no-file"));
         }
     }

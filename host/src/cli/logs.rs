@@ -18,16 +18,16 @@ pub(crate) struct LogsArgs {
     /// Keep printing lines as they arrive
     #[arg(short, long)]
     follow: bool,
-    /// The number of past lines to show: 1 to 1000 [default: 100, with --since 1000]
+    /// The number of past lines to show: 1 to 1000 [default: 100; with --since, 1000]
     #[arg(short = 'n', long, value_name = "LINES", value_parser = value_parser!(u32).range(1..=1000))]
     lines: Option<u32>,
     /// Only lines since a time: a duration before now, such as 10m, or an RFC 3339 time
     #[arg(long, value_name = "DURATION|TIME", value_parser = moment)]
     since: Option<String>,
-    /// Only lines until a time, in the form of --since; --follow then ends at that time
+    /// Only lines until a time, in the same form as --since; --follow then ends at that time
     #[arg(long, value_name = "DURATION|TIME", value_parser = moment)]
     until: Option<String>,
-    /// Only lines whose message contains this text, in any case; not a pattern
+    /// Only lines whose message contains this text, ignoring case; not a pattern
     #[arg(short, long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
     grep: Option<String>,
     /// Only lines of this level or a higher one

@@ -27,7 +27,7 @@ pub(crate) fn run(args: &NewArgs) -> Result<(), Failure> {
     let folder = args.path.clone().unwrap_or_else(|| PathBuf::from(args.name.to_string()));
     if folder.symlink_metadata().is_ok() {
         return Err(Failure::new(format!("{} already exists", folder.display()))
-            .why("a new project never overwrites anything")
+            .why("`isopod new` never overwrites files")
             .next("choose another name, or another folder with --path"));
     }
     write(&folder, &templates::files(args.template, &args.name)).map_err(|error| {

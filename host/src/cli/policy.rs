@@ -27,7 +27,7 @@ const SETTINGS: [&str; 10] = [
 ];
 
 const EXAMPLES: &str = "\
-The ceiling limits what may be requested with tokens of the roles `operate` and `deploy`. [policy] in the host's
+The ceiling limits what tokens with the roles `operate` and `deploy` may request. [policy] in the host's
 configuration file sets it for all apps; an administrator can override settings for one app.
 
 Examples:
@@ -67,7 +67,7 @@ struct SetArgs {
     /// Whether private and loopback addresses may be granted: `true` or `false`
     #[arg(long, value_name = "BOOL", value_parser = flag)]
     private_addresses: Option<Value>,
-    /// The access to folders that may be granted: `none`, `read-only` or `read-write`
+    /// The widest access to folders that may be granted: `none`, `read-only` or `read-write`
     #[arg(long, value_name = "ACCESS")]
     files: Option<String>,
     /// Whether a key-value store may be granted: `true` or `false`

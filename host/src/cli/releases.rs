@@ -14,7 +14,7 @@ use super::{formation, grants};
 
 const EXAMPLES: &str = "\
 Examples:
-  isopod releases                the newest releases; * marks the serving one
+  isopod releases                the newest releases; * marks the current one
   isopod releases info v3        one release: manifest, config vars, why it failed
   isopod releases diff v3        what v3 changed compared to the previous release
   isopod releases diff v5 v3     the differences between any two

@@ -111,7 +111,7 @@ fn change(scales: &[Scale]) -> Result<Value, Failure> {
             counts.into_iter().filter_map(|(key, count)| Some((key.to_owned(), json!((*count)?)))).collect();
         if change.insert(process.to_string(), Value::Object(counts)).is_some() {
             return Err(Failure::usage(format!("{process} is given twice"))
-                .why("a process type has only one scale")
+                .why("a process type has only one minimum and maximum")
                 .next(format!("write one, such as {process}=3..10")));
         }
     }

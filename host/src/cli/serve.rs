@@ -22,7 +22,7 @@ use tokio::sync::watch;
 
 const OUTPUT: &str = "\
 Output: what the component prints goes to this program's standard output and error, line by line. What it logs through
-wasi:logging goes to standard error, whose first line is the address.";
+wasi:logging goes to standard error. The first line there is the address.";
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = OUTPUT)]

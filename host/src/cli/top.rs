@@ -30,7 +30,7 @@ Examples:
   isopod top                     the busiest app first; the last line shows the keys
   isopod top --app shop          one app: its two queues and their last minutes
   isopod top --once              the same table as text
-  isopod top --json              the same figures for programs")]
+  isopod top --json              the same figures as JSON")]
 pub(crate) struct TopArgs {
     /// Start with the details of this app [default: all awake apps]
     #[arg(long, value_name = "NAME")]

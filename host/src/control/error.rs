@@ -199,7 +199,7 @@ pub(crate) enum Failure {
     PluginInterface { plugin: AppName, interface: String, why: String },
     #[error(
         "this version of the plugin `{plugin}` changes the interface `{interface}`, which is used by {users}: {why}. \
-         Offer a changed interface under another version of its package, beside the present one"
+         Offer a changed interface under another version of its package, beside the current one"
     )]
     PluginInterfaceOfUsers { plugin: AppName, interface: String, why: String, users: String },
     #[error("the plugin `{plugin}` rejects its config: {why}")]

@@ -59,7 +59,7 @@ pub enum FormationError {
             Entry::Http => "serves no HTTP",
             Entry::Events => "handles no events",
             Entry::Command => "is not a command",
-            Entry::Middleware => "is not middleware of a plugin",
+            Entry::Middleware => "is not a middleware",
             Entry::Gate => "is not a gate",
             Entry::Provider => "is not a provider",
             Entry::Hook => "is not a hook",

@@ -64,7 +64,7 @@ pub(super) fn decode<T: DeserializeOwned>(answer: Value) -> Result<T, FetchError
         FetchError::Refused(
             Failure::new("can't read the host's figures")
                 .why(error)
-                .next("the host has another version than this program: use the `isopod` of the host's version"),
+                .next("the host and this program have different versions: use the `isopod` of the host's version"),
         )
     })
 }
