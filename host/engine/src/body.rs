@@ -2,8 +2,9 @@
 
 use crate::{fault::Fault, host_body};
 use bytes::Bytes;
+use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
-use http_body_util::Full;
+use http_body_util::{BodyExt, Full};
 use std::{
     pin::Pin,
     sync::{
@@ -27,6 +28,8 @@ pub enum RequestBody {
 pub struct FromClient {
     incoming: Pin<Box<dyn Body<Data = Bytes, Error = hyper::Error> + Send>>,
     left: u64,
+    /// The bytes that the host has received and holds.
+    buffered: u64,
     monitor: BodyMonitor,
     stall_timeout: StallTimeout,
     /// When the guest began to wait for the next part, and the timer for the next check of the
@@ -182,10 +185,35 @@ impl RequestBody {
         Self::Incoming(FromClient {
             incoming,
             left: limit,
+            buffered: 0,
             monitor: BodyMonitor::default(),
             stall_timeout,
             waiting: None,
         })
+    }
+
+    /// Creates the body of a request that the host has received in full.
+    pub fn received(bytes: Bytes, trailers: Option<HeaderMap>) -> Self {
+        let (size, body) = (bytes.len() as u64, Full::new(bytes));
+        let Some(trailers) = trailers else { return Self::Full(body) };
+        let body = body.with_trailers(std::future::ready(Some(Ok(trailers)))).map_err(|never| match never {});
+        Self::Incoming(FromClient {
+            incoming: Box::pin(body),
+            left: size,
+            buffered: size,
+            monitor: BodyMonitor::default(),
+            stall_timeout: StallTimeout::endless(),
+            waiting: None,
+        })
+    }
+
+    /// Returns the bytes of the body that the host holds before the guest reads it. They count
+    /// toward the size of the app's queue.
+    pub fn buffered_bytes(&self) -> u64 {
+        match self {
+            Self::Incoming(body) => body.buffered,
+            Self::Full(full) => full.size_hint().lower(),
+        }
     }
 
     /// Marks the body as one that the client sends only once it is read.
@@ -302,7 +330,7 @@ impl From<BodyError> for wasmtime_wasi_http::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http_body_util::BodyExt;
+    use http::HeaderValue;
     use std::task::Waker;
 
     fn timeout() -> Fault {
@@ -318,6 +346,23 @@ mod tests {
         assert_eq!(monitor.fault(), None);
         assert_eq!(monitor.attribute(timeout()).code(), "bad-request");
         assert_eq!(monitor.fault(), Some(&BadBody::TooSlow));
+    }
+
+    #[test]
+    fn a_received_body_counts_as_buffered_with_and_without_trailers() {
+        let bytes = || Bytes::from_static(b"word");
+        let trailers = HeaderMap::from_iter([(http::HeaderName::from_static("x-sum"), HeaderValue::from_static("4"))]);
+        assert_eq!(RequestBody::received(bytes(), None).buffered_bytes(), 4);
+        let mut body = RequestBody::received(bytes(), Some(trailers.clone()));
+        assert_eq!((body.buffered_bytes(), body.size_hint().lower()), (4, 4));
+
+        let mut next = || Pin::new(&mut body).poll_frame(&mut Context::from_waker(Waker::noop()));
+        assert!(matches!(next(), Poll::Ready(Some(Ok(frame))) if frame.data_ref() == Some(&bytes())));
+        assert!(matches!(next(), Poll::Ready(Some(Ok(frame))) if frame.trailers_ref() == Some(&trailers)));
+        assert!(matches!(next(), Poll::Ready(None)));
+
+        let incoming = Full::new(bytes()).map_err(|never| match never {});
+        assert_eq!(RequestBody::incoming(incoming, 9, StallTimeout::endless()).buffered_bytes(), 0);
     }
 
     #[test]

@@ -16,7 +16,6 @@ use crate::{
 };
 use http::HeaderMap;
 use http_body::Body;
-use http_body_util::{BodyExt, Full};
 use isopod_engine::{HttpAbi, RequestBody};
 use isopod_policy::BodyLimit;
 use tokio::time::timeout;
@@ -44,24 +43,9 @@ pub(super) async fn take_in(
     match timeout(TRAFFIC_BODY_TIMEOUT, received).await {
         Ok(whole) => {
             let whole = whole.map_err(unreadable)?.ok_or_else(|| too_large(limit))?;
-            Ok(in_memory(whole, limit, running))
+            let WholeBody { bytes, trailers } = whole;
+            Ok(RequestBody::received(bytes, trailers))
         }
         Err(_) => Err(unreadable(UnreadableBody::TooSlow { seconds: TRAFFIC_BODY_TIMEOUT.as_secs() })),
-    }
-}
-
-/// Returns a body that is in memory as a guest receives it.
-pub(super) fn in_memory(
-    WholeBody { bytes, trailers }: WholeBody,
-    limit: BodyLimit,
-    running: &ActiveRelease,
-) -> RequestBody {
-    match trailers {
-        None => RequestBody::Full(Full::new(bytes)),
-        Some(trailers) => {
-            let body = Full::new(bytes).with_trailers(std::future::ready(Some(Ok(trailers))));
-            let body = body.map_err(|never| match never {});
-            RequestBody::incoming(body, limit.bytes, running.stall_timeout())
-        }
     }
 }

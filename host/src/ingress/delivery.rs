@@ -8,7 +8,7 @@ use super::{
 use crate::{
     http::connections::DrainedBody,
     runtime::{
-        ActiveRelease, Answered, App, Chain, Directory, HttpRequest, InvokeError, PhaseTimes,
+        ActiveRelease, Answered, App, Chain, Directory, HttpRequest, InvokeError, PhaseTimes, WholeBody,
         middleware::{Asked, AskedBody, Completed, Content, PluginFailure, RequestOutcome, ResponseFailure},
     },
 };
@@ -85,8 +85,8 @@ pub(super) async fn through(
     let delivered = match outcome {
         RequestOutcome::Continue(head) => match body.into_content() {
             Content::Unread(body) => to_app(app, running, instance, (head, body), context).await,
-            Content::Whole(body) => {
-                let body = body::in_memory(body, running.program().body_limit(), running);
+            Content::Whole(WholeBody { bytes, trailers }) => {
+                let body = RequestBody::received(bytes, trailers);
                 send(app, running, instance, (head, body), context).await
             }
         },

@@ -57,7 +57,7 @@ impl ActiveRelease {
             return Answered { response: Err(InvokeError::NoProcess("HTTP requests")), instance: None };
         };
         let (input, times, deadline) = (Input::of(&request.body), request.times, pool.deadline());
-        let job = Job { class: Class::Pull, caller: None, bytes: queued_bytes(&request.body), times: Some(times) };
+        let job = Job { class: Class::Pull, caller: None, bytes: request.body.buffered_bytes(), times: Some(times) };
         let lease = match ready_lease(pool, job, deadline).await {
             Ok(lease) => lease,
             Err(refused) => return answered(pool, Err(refused), None, &input, &request_id),
@@ -75,7 +75,7 @@ impl ActiveRelease {
             return refused(InvokeError::NoProcess("HTTP requests"));
         }
         let (input, times, deadline) = (Input::of(&request.body), request.times, pool.deadline());
-        let lease = pool.lease_instance(id, queued_bytes(&request.body), deadline);
+        let lease = pool.lease_instance(id, request.body.buffered_bytes(), deadline);
         let lease = match times.measure(Phase::Queue, lease).await.ok_or(InvokeError::NoInstance).flatten() {
             Ok(lease) => lease,
             Err(refused) => return answered(pool, Err(refused), None, &input, &request_id),
@@ -423,15 +423,6 @@ fn attribute_to_body(refused: InvokeError, input: &Input, pool: &Pool) -> Invoke
             InvokeError::BodyDoesNotFit { what, limit }
         }
         refused => refused,
-    }
-}
-
-/// Returns the bytes that a request holds while it is queued. A streaming body isn't read before
-/// admission.
-fn queued_bytes(body: &RequestBody) -> u64 {
-    match body {
-        RequestBody::Full(body) => body.size_hint().lower(),
-        RequestBody::Incoming(_) => 0,
     }
 }
 
