@@ -94,9 +94,17 @@ impl Api {
         Ok(())
     }
 
-    /// Returns the number of log lines that the host has dropped.
-    pub(super) fn log_lines_dropped(&self) -> Result<u64> {
-        Ok(sum_of(&self.text("/metrics")?, "isopod_log_lines_dropped_total"))
+    /// Returns the number of log lines, spans and other telemetry that the host has dropped.
+    pub(super) fn dropped(&self) -> Result<u64> {
+        let metrics = self.text("/metrics")?;
+        Ok(sum_of(&metrics, "isopod_log_lines_dropped_total") + sum_of(&metrics, "isopod_telemetry_dropped_total"))
+    }
+
+    /// Returns the number of lines that an app's drains have dropped.
+    pub(super) fn drain_lines_dropped(&self, app: &str) -> Result<u64> {
+        let drains = self.get(&format!("/v1/apps/{app}/drains"))?;
+        let drains = drains["items"].as_array().context("the drains have no items")?;
+        Ok(drains.iter().filter_map(|drain| drain["dropped"].as_u64()).sum())
     }
 
     /// Returns the state of the app's newest release.

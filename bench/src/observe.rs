@@ -1,20 +1,22 @@
 //! `cargo xtask bench observe`: measures a greeting behind two hosts, one with all observability
 //! and one with as little as its settings allow. Never runs both at the same time.
 
+mod figures;
 mod sink;
 
 use std::path::{Path, PathBuf};
+use std::thread;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
 use serde_json::{Value, json};
 
-use self::sink::Sink;
-use super::api::Scraping;
+use self::figures::{Figures, Round, Run};
+use self::sink::{Received, Sink};
+use super::api::{Api, Scraping};
 use super::contender::GREETING;
 use super::host::{Host, name_of};
-use super::verdict::{self, Bound, Verdict};
-use super::{components, folder, options::Common, peers, statistics, wrk};
+use super::{components, folder, machine, options::Common, peers, verdict, wrk};
 use xtask::step;
 
 #[derive(clap::Args)]
@@ -31,9 +33,15 @@ pub(super) struct Arguments {
 
 const WARM_UP_SECONDS: u32 = 1;
 
-const APP: &str = "hello";
+/// The apps of the load in which each request has a line. An app has at most 1,000 access lines per
+/// second (`LOG_ACCESS_LINES_PER_SECOND`), and together the apps get fewer requests than that each.
+const APPS: usize = 100;
 
-/// The interval at which the metrics are scraped and exported. Usual ones are 15 s and more.
+/// The access lines of one app in a second that reach the drain at least, when the load exceeds
+/// their limit of 1,000.
+const LINES_PER_SECOND_MIN: u64 = 900;
+
+/// The interval at which the metrics are scraped and exported. 15 s and more are usual.
 const INTERVAL: Duration = Duration::from_secs(1);
 
 /// The rules of alerts, which the host without observability disables.
@@ -51,45 +59,68 @@ const RULES: [&str; 11] = [
     "log_drops",
 ];
 
-/// The share of requests per second that observability may cost, in percent.
-const COST_PERCENT_MAX: f64 = 3.0;
-
 pub(super) fn run(arguments: &Arguments) -> Result<()> {
     peers::wrk()?;
     let isopod = arguments.common.host()?;
     let [hello] = components::built(["hello"])?;
     let sink = Sink::start()?;
-    let mut all = [Subject::Off, Subject::On].map(|subject| Figures { subject, runs: Vec::new() });
-    let folders = [deploy(&isopod, &hello, Subject::Off, &sink)?, deploy(&isopod, &hello, Subject::On, &sink)?];
-    for round in 1..=arguments.rounds {
-        step::announce(&format!("round {round} of {}", arguments.rounds));
-        let mut turns: Vec<_> = all.iter_mut().zip(&folders).collect();
-        // Every second round has the reverse order.
-        if round % 2 == 0 {
-            turns.reverse();
+    let bench = Bench { isopod: &isopod, sink: &sink, seconds: arguments.seconds };
+    let mut all = Vec::new();
+    for load in [Load::OneApp, Load::ManyApps] {
+        let [off, on] = [bench.deploy(&hello, load, Subject::Off)?, bench.deploy(&hello, load, Subject::On)?];
+        let mut rounds = Vec::new();
+        for round in 1..=arguments.rounds {
+            step::announce(&format!("{}, round {round} of {}", load.label(), arguments.rounds));
+            let first = bench.measure(&off, load, Subject::Off)?;
+            let on = bench.measure(&on, load, Subject::On)?;
+            rounds.push(Round { off: [first, bench.measure(&off, load, Subject::Off)?], on });
         }
-        for (figures, folder) in turns {
-            figures.runs.push(measure(&isopod, folder, figures.subject, &sink, arguments.seconds)?);
-        }
+        all.push(Figures { load, rounds });
     }
-    let verdicts = verdicts(&all);
-    show(&all);
+    let verdicts: Vec<_> = all.iter().flat_map(Figures::verdicts).collect();
+    figures::show(&all);
     verdict::show(&verdicts);
     arguments.common.write_json(&json!({
         "rounds": arguments.rounds,
         "seconds": arguments.seconds,
-        "hosts": all.iter().map(Figures::json).collect::<Vec<_>>(),
+        "loads": all.iter().map(Figures::json).collect::<Vec<Value>>(),
         "targets": verdict::json(&verdicts),
     }))
+}
+
+/// What `wrk` requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Load {
+    /// One app, whose access lines reach their limit per second.
+    OneApp,
+    /// Many apps in turn, so that each request has a line.
+    ManyApps,
+}
+
+impl Load {
+    fn label(self) -> &'static str {
+        match self {
+            Load::OneApp => "one app",
+            Load::ManyApps => "100 apps",
+        }
+    }
+
+    fn apps(self) -> Vec<String> {
+        let number = match self {
+            Load::OneApp => 1,
+            Load::ManyApps => APPS,
+        };
+        (0..number).map(|app| format!("hello-{app}")).collect()
+    }
 }
 
 /// The two hosts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Subject {
-    /// No access log, alerts, telemetry, drain or scrapes. The host still counts requests and
-    /// measures their phases, which no setting disables.
+    /// Neither access log nor alerts, telemetry, drains or scrapes. The host still counts requests
+    /// and measures their phases, which no setting disables.
     Off,
-    /// Everything, including a drain that sends the access log.
+    /// Everything, including a drain per app that sends the access log.
     On,
 }
 
@@ -116,122 +147,86 @@ impl Subject {
     }
 }
 
-/// Deploys the app, and returns the folder of the host.
-fn deploy(isopod: &Path, hello: &Path, subject: Subject, sink: &Sink) -> Result<PathBuf> {
-    let folder = folder::fresh(&format!("observe-{}", subject.label().replace(' ', "-")))?;
-    let host = Host::start(isopod, &folder, &subject.settings(sink))?;
-    host.deploy(APP, "type = \"production\"\n", hello)?;
-    if subject == Subject::On {
-        host.api().add_drain(APP, &format!("{}/drain", sink.url()))?;
-    }
-    host.stop()?;
-    Ok(folder)
+/// The program that is measured, and with what.
+struct Bench<'a> {
+    isopod: &'a Path,
+    sink: &'a Sink,
+    seconds: u32,
 }
 
-/// One measurement.
-struct Run {
-    wrk: wrk::Report,
-    /// CPU time of the host per request; NaN if this machine doesn't report it.
-    cpu_us: f64,
-}
-
-fn measure(isopod: &Path, folder: &Path, subject: Subject, sink: &Sink, seconds: u32) -> Result<Run> {
-    let mut host = Host::start(isopod, folder, &subject.settings(sink))?;
-    host.wait_for(APP, GREETING)?;
-    let received = sink.received();
-    let scraping = (subject == Subject::On).then(|| Scraping::start(host.api(), INTERVAL));
-    wrk::run(host.listen(), &name_of(APP), WARM_UP_SECONDS)?;
-    let before = host.server().processor_time();
-    let report = wrk::run(host.listen(), &name_of(APP), seconds)?;
-    let used = host.server().processor_time().zip(before).map(|(after, before)| after.saturating_sub(before));
-    let scrapes = scraping.map_or(Ok(0), Scraping::stop)?;
-    let dropped = host.api().log_lines_dropped()?;
-    host.stop()?;
-    let cpu_us = used.map_or(f64::NAN, |used| used.as_secs_f64() * 1e6 / report.requests.max(1) as f64);
-    let label = subject.label();
-    println!("         {:>9.0} requests/s  {cpu_us:>6.2} µs  {label}", report.requests_per_second);
-    let received = sink.received().since(&received);
-    println!("         {scrapes} scrapes, {received}, {dropped} dropped log lines");
-    if subject == Subject::On && (scrapes == 0 || !received.has_all()) {
-        bail!("the host exported nothing: {scrapes} scrapes, {received}");
-    }
-    Ok(Run { wrk: report, cpu_us })
-}
-
-/// The runs of one host.
-struct Figures {
-    subject: Subject,
-    runs: Vec<Run>,
-}
-
-impl Figures {
-    fn of(&self, figure: impl Fn(&Run) -> f64) -> Vec<f64> {
-        self.runs.iter().map(figure).collect()
+impl Bench<'_> {
+    /// Deploys the apps, and returns the folder of the host.
+    fn deploy(&self, hello: &Path, load: Load, subject: Subject) -> Result<PathBuf> {
+        let name = format!("observe-{}-{}", load.label(), subject.label());
+        let folder = folder::fresh(&name.replace(' ', "-"))?;
+        let host = Host::start(self.isopod, &folder, &subject.settings(self.sink))?;
+        for app in load.apps() {
+            host.deploy(&app, "type = \"production\"\n", hello)?;
+            if subject == Subject::On {
+                host.api().add_drain(&app, &format!("{}/drain", self.sink.url()))?;
+            }
+        }
+        host.stop()?;
+        Ok(folder)
     }
 
-    fn median(&self, figure: impl Fn(&Run) -> f64) -> f64 {
-        statistics::median(&self.of(figure)).unwrap_or(f64::NAN)
+    fn measure(&self, folder: &Path, load: Load, subject: Subject) -> Result<Run> {
+        let mut host = Host::start(self.isopod, folder, &subject.settings(self.sink))?;
+        let apps = load.apps();
+        for app in &apps {
+            host.wait_for(app, GREETING)?;
+        }
+        let hosts: Vec<String> = apps.iter().map(|app| name_of(app)).collect();
+        let scraping = (subject == Subject::On).then(|| Scraping::start(host.api(), INTERVAL));
+        wrk::run_in_turn(host.listen(), &hosts, folder, WARM_UP_SECONDS)?;
+        self.settled();
+        let (received, before, own) = (self.sink.received(), host.server().processor_time(), own_time());
+        let wrk = wrk::run_in_turn(host.listen(), &hosts, folder, self.seconds)?;
+        // The log writer, the drains and the exporter work after the last response, too.
+        let received = self.settled().since(&received);
+        let used = host.server().processor_time().zip(before).map(|(after, before)| after.saturating_sub(before));
+        let own = own_time().saturating_sub(own);
+        let scrapes = scraping.map_or(Ok(0), Scraping::stop)?;
+        let dropped = dropped(&host.api(), &apps, subject)?;
+        host.stop()?;
+        let cpu_us = used.map_or(f64::NAN, |used| used.as_secs_f64() * 1e6 / wrk.requests.max(1) as f64);
+        println!("         {:>9.0} requests/s  {cpu_us:>6.2} µs  {}", wrk.requests_per_second, subject.label());
+        println!("         {scrapes} scrapes, {received}, {dropped} dropped; collector and endpoint: {own:.2?} of CPU");
+        if wrk.errors > 0 {
+            bail!("{} requests failed", wrk.errors);
+        }
+        let expected = wrk.requests.min(u64::from(self.seconds) * LINES_PER_SECOND_MIN);
+        if subject == Subject::On && (scrapes == 0 || !received.has_all() || received.drain_lines < expected) {
+            bail!("the host exported too little: {scrapes} scrapes, {received}; expected {expected} lines at least");
+        }
+        Ok(Run { wrk, cpu_us, drained: received.drain_lines, dropped })
     }
 
-    fn errors(&self) -> u64 {
-        self.runs.iter().map(|run| run.wrk.errors).sum()
-    }
-
-    fn json(&self) -> Value {
-        json!({
-            "observability": self.subject.label(),
-            "requests_per_second": self.median(|run| run.wrk.requests_per_second),
-            "p50_ms": self.median(|run| run.wrk.p50_ms),
-            "p99_ms": self.median(|run| run.wrk.p99_ms),
-            "cpu_us_per_request": self.median(|run| run.cpu_us),
-            "errors": self.errors(),
-            "rounds_requests_per_second": self.of(|run| run.wrk.requests_per_second),
-        })
+    /// Waits until the drains are empty and a further interval of exports is over. Returns what the
+    /// sink has received. Both subjects wait for at least as long.
+    fn settled(&self) -> Received {
+        let mut received = self.sink.received();
+        loop {
+            thread::sleep(INTERVAL + INTERVAL / 2);
+            let now = self.sink.received();
+            if now.drain_lines == received.drain_lines {
+                return now;
+            }
+            received = now;
+        }
     }
 }
 
-fn show(all: &[Figures]) {
-    println!("\n| observability | requests/s | p50 ms | p99 ms | CPU/request | errors |");
-    println!("| ------------- | ---------: | -----: | -----: | ----------: | -----: |");
-    for figures in all {
-        let label = figures.subject.label();
-        let rate = figures.median(|run| run.wrk.requests_per_second);
-        let (p50, p99) = (figures.median(|run| run.wrk.p50_ms), figures.median(|run| run.wrk.p99_ms));
-        let (cpu_us, errors) = (figures.median(|run| run.cpu_us), figures.errors());
-        println!("| {label:<13} | {rate:>10.0} | {p50:>6.2} | {p99:>6.2} | {cpu_us:>8.2} µs | {errors:>6} |");
-    }
+/// Returns the CPU time of the process that runs the collector and the endpoint of the drains.
+fn own_time() -> Duration {
+    machine::processor_time(std::process::id()).unwrap_or_default()
 }
 
-fn verdicts([off, on]: &[Figures; 2]) -> [Verdict; 2] {
-    let cost = |figure: fn(&Run) -> f64, sign: f64| {
-        let ratio = statistics::ratio(&on.of(figure), &off.of(figure)).unwrap_or(f64::NAN);
-        sign * (ratio - 1.0) * 100.0
-    };
-    let target = |what: &str, measured| Verdict::new(what, Bound::AtMost(COST_PERCENT_MAX), measured);
-    [
-        target("fewer requests per second with all on, percent", cost(|run| run.wrk.requests_per_second, -1.0)),
-        target("more CPU time per request with all on, percent", cost(|run| run.cpu_us, 1.0)),
-    ]
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn figures(subject: Subject, rates: [f64; 3]) -> Figures {
-        let run = |requests_per_second: f64| Run {
-            wrk: wrk::Report { requests: 1, requests_per_second, p50_ms: 1.0, p99_ms: 2.0, errors: 0 },
-            cpu_us: 1e6 / requests_per_second,
-        };
-        Figures { subject, runs: rates.map(run).into() }
+/// Returns the number of lines and telemetry that the host and its drains have dropped.
+fn dropped(api: &Api, apps: &[String], subject: Subject) -> Result<u64> {
+    let of_host = api.dropped()?;
+    if subject == Subject::Off {
+        return Ok(of_host);
     }
-
-    #[test]
-    fn the_cost_is_the_median_difference_within_a_round() {
-        let off = figures(Subject::Off, [100.0, 50.0, 100.0]);
-        let on = figures(Subject::On, [98.0, 49.0, 90.0]);
-        let [requests, cpu] = verdicts(&[off, on]).map(|verdict| verdict.to_string());
-        assert!(requests.contains("|     2.00 | yes"), "{requests}");
-        assert!(cpu.contains("|     2.04 | yes"), "{cpu}");
-    }
+    apps.iter().try_fold(of_host, |sum, app| Ok(sum + api.drain_lines_dropped(app)?))
 }

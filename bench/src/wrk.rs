@@ -1,6 +1,8 @@
 //! Runs wrk, which sends the requests, and parses its report. Never installs it.
 
+use std::fs;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
@@ -22,9 +24,28 @@ pub(super) struct Report {
 
 /// Requests `/` of `host` as fast as it responds.
 pub(super) fn run(address: SocketAddr, host: &str, seconds: u32) -> Result<Report> {
-    let mut command = Command::new("wrk");
+    measure(Command::new("wrk").args(["-H", &format!("Host: {host}")]), address, seconds)
+}
+
+/// Requests `/` of each of `hosts` in turn, as fast as they respond. Writes a script to `folder`.
+pub(super) fn run_in_turn(address: SocketAddr, hosts: &[String], folder: &Path, seconds: u32) -> Result<Report> {
+    let file = folder.join("hosts.lua");
+    fs::write(&file, script(hosts)).with_context(|| format!("cannot write {}", file.display()))?;
+    measure(Command::new("wrk").arg("-s").arg(&file), address, seconds)
+}
+
+/// Returns a script of wrk that prepares one request for each host, and sends them in turn.
+fn script(hosts: &[String]) -> String {
+    let hosts: Vec<String> = hosts.iter().map(|host| format!("{host:?}")).collect();
+    let prepare = "init = function()\n  for i, host in ipairs(hosts) do\n    \
+                   requests[i] = wrk.format(\"GET\", \"/\", {Host = host})\n  end\nend\n";
+    let send = "request = function()\n  turn = turn % #requests + 1\n  return requests[turn]\nend\n";
+    format!("local hosts = {{{}}}\nlocal requests, turn = {{}}, 0\n{prepare}{send}", hosts.join(", "))
+}
+
+fn measure(command: &mut Command, address: SocketAddr, seconds: u32) -> Result<Report> {
     command.arg(format!("-t{THREADS}")).arg(format!("-c{CONNECTIONS}")).arg(format!("-d{seconds}s"));
-    command.arg("--latency").arg("-H").arg(format!("Host: {host}")).arg(format!("http://{address}/"));
+    command.arg("--latency").arg(format!("http://{address}/"));
     let output = command.output().context("cannot start wrk")?;
     let text = String::from_utf8_lossy(&output.stdout);
     if !output.status.success() {
@@ -100,6 +121,13 @@ Transfer/sec:     16.02MB
             "  Socket errors: connect 0, read 2, write 0, timeout 1\n  Non-2xx or 3xx responses: 40\nRequests/sec:",
         );
         assert_eq!(parse(&bad).expect("a report").errors, 43);
+    }
+
+    #[test]
+    fn a_script_sends_to_each_host_in_turn() {
+        let script = script(&["a.localhost".to_owned(), "b.localhost".to_owned()]);
+        assert!(script.starts_with("local hosts = {\"a.localhost\", \"b.localhost\"}\n"), "{script}");
+        assert!(script.contains("turn = turn % #requests + 1"), "{script}");
     }
 
     #[test]

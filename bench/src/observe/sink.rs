@@ -18,23 +18,23 @@ pub(super) struct Sink {
     received: Arc<Mutex<Received>>,
 }
 
-/// The number of requests, and the bytes of the log drain.
+/// The number of requests, and the lines of the log drains.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Received {
     traces: u64,
     metrics: u64,
     drains: u64,
-    drain_bytes: u64,
+    pub(super) drain_lines: u64,
 }
 
 impl Received {
-    fn add(&mut self, path: &str, bytes: u64) {
+    fn add(&mut self, path: &str, lines: u64) {
         match path {
             "/v1/traces" => self.traces += 1,
             "/v1/metrics" => self.metrics += 1,
             "/drain" => {
                 self.drains += 1;
-                self.drain_bytes += bytes;
+                self.drain_lines += lines;
             }
             _ => {}
         }
@@ -46,7 +46,7 @@ impl Received {
             traces: self.traces - earlier.traces,
             metrics: self.metrics - earlier.metrics,
             drains: self.drains - earlier.drains,
-            drain_bytes: self.drain_bytes - earlier.drain_bytes,
+            drain_lines: self.drain_lines - earlier.drain_lines,
         }
     }
 
@@ -58,9 +58,8 @@ impl Received {
 
 impl fmt::Display for Received {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Received { traces, metrics, drains, drain_bytes } = self;
-        let mib = *drain_bytes as f64 / f64::from(1 << 20);
-        write!(out, "{traces} exports of traces, {metrics} of metrics, {drains} of log lines ({mib:.1} MiB)")
+        let Received { traces, metrics, drains, drain_lines } = self;
+        write!(out, "{traces} exports of traces, {metrics} of metrics, {drains} of log lines ({drain_lines} lines)")
     }
 }
 
@@ -94,15 +93,15 @@ fn serve(stream: TcpStream, received: &Mutex<Received>) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let mut writer = stream.try_clone()?;
     let mut reader = BufReader::with_capacity(64 << 10, stream);
-    while let Some((path, bytes)) = next_request(&mut reader)? {
-        received.lock().unwrap_or_else(PoisonError::into_inner).add(&path, bytes);
+    while let Some((path, lines)) = next_request(&mut reader)? {
+        received.lock().unwrap_or_else(PoisonError::into_inner).add(&path, lines);
         writer.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")?;
     }
     Ok(())
 }
 
-/// Reads a request, and returns its path and the length of its body. `None` at the end of the
-/// connection.
+/// Reads a request, and returns its path and the number of line feeds in its body. `None` at the
+/// end of the connection.
 fn next_request(reader: &mut impl BufRead) -> io::Result<Option<(String, u64)>> {
     let Some(first) = line(reader)? else { return Ok(None) };
     let path = first.split(' ').nth(1).unwrap_or_default().to_owned();
@@ -116,19 +115,18 @@ fn next_request(reader: &mut impl BufRead) -> io::Result<Option<(String, u64)>> 
         }
     }
     if !is_chunked {
-        return discard(reader, length).map(|()| Some((path, length)));
+        return discard(reader, length).map(|lines| Some((path, lines)));
     }
-    let mut total = 0;
+    let mut lines = 0;
     while let Some(size) = line(reader)? {
         let size = u64::from_str_radix(&size, 16).map_err(io::Error::other)?;
-        discard(reader, size)?;
+        lines += discard(reader, size)?;
         line(reader)?;
-        total += size;
         if size == 0 {
             break;
         }
     }
-    Ok(Some((path, total)))
+    Ok(Some((path, lines)))
 }
 
 /// Reads a line without its end. `None` at the end of the connection.
@@ -144,11 +142,21 @@ fn line(reader: &mut impl BufRead) -> io::Result<Option<String>> {
     Ok(Some(line))
 }
 
-fn discard(reader: &mut impl BufRead, length: u64) -> io::Result<()> {
-    match io::copy(&mut reader.by_ref().take(length), &mut io::sink())? {
-        read if read == length => Ok(()),
-        _ => Err(io::ErrorKind::UnexpectedEof.into()),
+/// Reads `length` bytes, and returns the number of line feeds in them.
+fn discard(reader: &mut impl BufRead, length: u64) -> io::Result<u64> {
+    let (mut left, mut lines) = (length, 0);
+    while left > 0 {
+        let buffered = reader.fill_buf()?;
+        let bytes = &buffered[..buffered.len().min(usize::try_from(left).unwrap_or(usize::MAX))];
+        if bytes.is_empty() {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        lines += bytes.iter().filter(|byte| **byte == b'\n').count() as u64;
+        let read = bytes.len();
+        reader.consume(read);
+        left -= read as u64;
     }
+    Ok(lines)
 }
 
 #[cfg(test)]
@@ -158,13 +166,13 @@ mod tests {
     #[test]
     fn requests_are_counted_by_path() {
         let mut connection: &[u8] = b"POST /v1/traces HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc\
-            POST /drain HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n2\r\nab\r\na\r\n0123456789\r\n0\r\n\r\n\
+            POST /drain HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n2\r\na\n\r\na\r\n01234\n678\n\r\n0\r\n\r\n\
             POST /v1/metrics HTTP/1.1\r\n\r\nPOST /other HTTP/1.1\r\n\r\n";
         let mut received = Received::default();
         while let Some((path, bytes)) = next_request(&mut connection).expect("a request") {
             received.add(&path, bytes);
         }
-        assert_eq!(received, Received { traces: 1, metrics: 1, drains: 1, drain_bytes: 12 });
+        assert_eq!(received, Received { traces: 1, metrics: 1, drains: 1, drain_lines: 3 });
         assert!(received.has_all() && !received.since(&received).has_all());
     }
 
