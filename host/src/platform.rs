@@ -26,7 +26,7 @@ use crate::{
     http::shares::Shares,
     ingress, limits,
     observe::liveness::{self, Liveness},
-    observe::{access_recorder::AccessRecorder, logs, machine, metrics::Metrics, telemetry},
+    observe::{access_recorder::AccessRecorder, exposition::Format, logs, machine, metrics::Metrics, telemetry},
     os::{self, Connections},
     runtime::{Directory, GuestRuntimes, HostResources},
 };
@@ -281,7 +281,16 @@ fn start_telemetry(
 ) -> Result<Option<telemetry::RunningExporter>, PlatformError> {
     let Some(service) = service else { return Ok(None) };
     let (metrics, logs, queries) = (metrics.clone(), logs.handle(), control.handles().queries);
-    let text = move || metrics.text(&queries.sample(logs.dropped()));
+    let runtime = tokio::runtime::Handle::current();
+    // Encoded on another thread: the exporter's has a low priority, and an export holds locks that
+    // requests need.
+    let text = move || {
+        let (metrics, logs, queries) = (metrics.clone(), logs.clone(), queries.clone());
+        let sample = move || queries.sample(logs.dropped());
+        let export = runtime.spawn(async move { metrics.exported(sample, Format::OpenMetrics).await });
+        let encoded = runtime.block_on(export).ok().and_then(Result::ok);
+        encoded.and_then(|text| String::from_utf8(text).ok()).unwrap_or_default()
+    };
     let started = service.start(Box::new(text));
     started.map(Some).map_err(|source| PlatformError::Io { doing: "failed to start the export of telemetry", source })
 }

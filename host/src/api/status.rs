@@ -24,7 +24,10 @@ use super::{
     path::AppPath,
     request::{Path, app_name},
 };
-use crate::{control, observe::exposition::Format};
+use crate::{
+    control,
+    observe::{exposition::Format, metrics::EncodeError},
+};
 
 /// The response of liveness and readiness checks.
 #[derive(Serialize, utoipa::ToSchema)]
@@ -234,10 +237,12 @@ pub(super) async fn app(
         ),
     )
 )]
-pub(super) async fn metrics(State(api): State<Arc<Api>>, headers: HeaderMap) -> impl IntoResponse {
+pub(super) async fn metrics(State(api): State<Arc<Api>>, headers: HeaderMap) -> Result<impl IntoResponse, Error> {
     let format = Format::negotiated(&headers);
-    let metrics = api.metrics.encoded(&api.control.queries.sample(api.logs.dropped()), format);
-    ([(header::CONTENT_TYPE, format.content_type()), (header::VARY, "accept")], metrics)
+    let host = Arc::clone(&api);
+    let sample = move || host.control.queries.sample(host.logs.dropped());
+    let metrics = api.metrics.exported(sample, format).await.map_err(|EncodeError| Error::Panicked)?;
+    Ok(([(header::CONTENT_TYPE, format.content_type()), (header::VARY, "accept")], metrics))
 }
 
 fn status(up: bool) -> StatusCode {

@@ -17,7 +17,7 @@ use prometheus_client::{
     metrics::{MetricType, TypedMetric},
 };
 
-/// A part of the buckets, which is allocated with the first duration in it.
+/// Some of the buckets, allocated when the first duration falls into one of them.
 type Part = [AtomicU64; PART];
 
 const PART: usize = 8;
@@ -28,10 +28,10 @@ const PARTS: usize = DurationBucket::COUNT.div_ceil(PART);
 #[derive(Debug, Clone, Default)]
 pub(super) struct Durations<const SHORTEST: i32, const LONGEST: i32>(Arc<Histogram>);
 
-/// From 0.5 ms to 32 s.
-pub(super) type RequestDurations = Durations<-11, 5>;
-/// From 1 ms to 256 s.
-pub(super) type QueueLatencies = Durations<-10, 8>;
+/// From 61 µs to 32 s.
+pub(super) type RequestDurations = Durations<-14, 5>;
+/// From 61 µs to 256 s.
+pub(super) type QueueLatencies = Durations<-14, 8>;
 /// From 31 ms to 512 s.
 pub(super) type PushDurations = Durations<-5, 9>;
 

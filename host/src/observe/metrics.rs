@@ -1,5 +1,5 @@
-//! Owns the host's metrics: every name once, and their encoding. Never waits, and never counts by a
-//! label that a client chooses.
+//! Owns the host's metrics: every name once, and their encoding. Never counts by a label that a
+//! client chooses.
 
 use std::{
     collections::BTreeSet,
@@ -18,6 +18,7 @@ use prometheus_client::{
     metrics::{counter::Counter, family::Family, gauge::Gauge},
     registry::{Registry, Unit},
 };
+use tokio::sync::Semaphore;
 
 use super::{
     durations::{PushDurations, RequestDurations},
@@ -51,6 +52,11 @@ pub(crate) struct AppSample {
 #[derive(Clone)]
 pub(crate) struct Metrics(Arc<Families>);
 
+/// The metrics could not be encoded.
+#[derive(Debug, thiserror::Error)]
+#[error("the metrics can't be encoded")]
+pub(crate) struct EncodeError;
+
 struct Families {
     registry: Registry,
     requests: Family<RequestLabels, Counter>,
@@ -74,6 +80,8 @@ struct Families {
     fault_kinds: Mutex<BTreeSet<&'static str>>,
     /// Held during an export, which replaces the values of some families.
     writing: Mutex<()>,
+    /// The permit of an export. Others wait without occupying a thread.
+    exports: Arc<Semaphore>,
 }
 
 /// The request counters of one app. Callers cache them, so that counting uses no lock that apps
@@ -199,8 +207,17 @@ impl Metrics {
             load,
             fault_kinds: Mutex::default(),
             writing: Mutex::default(),
+            exports: Arc::new(Semaphore::new(1)),
         };
         families.register();
+        // A counter that appears with its first increment has no earlier sample, so a rate over it
+        // would lack that increment.
+        for state in PushState::ALL.into_iter().filter(|state| state.is_final()) {
+            drop(families.pushes.get_or_create(&PushLabels { state: state.as_str() }));
+        }
+        for class in CLASSES {
+            drop(families.api_requests.get_or_create(&ClassLabels { class }));
+        }
         Self(Arc::new(families))
     }
 
@@ -260,25 +277,35 @@ impl Metrics {
         self.0.api_requests.get_or_create(&ClassLabels { class: CLASSES[class(status)] }).inc();
     }
 
-    /// Encodes all metrics in a format.
-    pub(crate) fn encoded(&self, sample: &HostSample, format: Format) -> Vec<u8> {
-        let _writing = self.0.record(sample);
-        let (registry, mut text) = (&self.0.registry, String::new());
-        let encoded = match format {
-            Format::OpenMetrics => text::encode(&mut text, registry).map(|()| text.into_bytes()),
-            Format::Prometheus => prometheus_text::encode(&mut text, registry).map(|()| text.into_bytes()),
-            Format::Protobuf => prometheus_protobuf::encode_to_vec(registry).map_err(|_| std::fmt::Error),
+    /// Samples the host and encodes all metrics, on a thread for blocking work: a large host has
+    /// many series. One export runs at a time.
+    pub(crate) async fn exported(
+        &self,
+        sample: impl FnOnce() -> HostSample + Send + 'static,
+        format: Format,
+    ) -> Result<Vec<u8>, EncodeError> {
+        let (metrics, exports) = (self.clone(), Arc::clone(&self.0.exports));
+        let permit = exports.acquire_owned().await.map_err(|_| EncodeError)?;
+        let encode = move || {
+            let _permit = permit;
+            metrics.encoded(&sample(), format)
         };
-        encoded.unwrap_or_else(|_| {
-            // Writing to memory can't fail, but encoding a label can.
-            tracing::error!("the metrics can't be encoded");
-            Vec::new()
-        })
+        tokio::task::spawn_blocking(encode).await.map_err(|_| EncodeError)?
     }
 
-    /// Returns all metrics as OpenMetrics text.
-    pub(crate) fn text(&self, sample: &HostSample) -> String {
-        String::from_utf8(self.encoded(sample, Format::OpenMetrics)).unwrap_or_default()
+    /// Encodes all metrics in a format.
+    fn encoded(&self, sample: &HostSample, format: Format) -> Result<Vec<u8>, EncodeError> {
+        let _writing = self.0.record(sample);
+        let (registry, mut text) = (&self.0.registry, String::new());
+        match format {
+            Format::OpenMetrics => {
+                text::encode(&mut text, registry).map(|()| text.into_bytes()).map_err(|_| EncodeError)
+            }
+            Format::Prometheus => {
+                prometheus_text::encode(&mut text, registry).map(|()| text.into_bytes()).map_err(|_| EncodeError)
+            }
+            Format::Protobuf => prometheus_protobuf::encode_to_vec(registry).map_err(|_| EncodeError),
+        }
     }
 }
 
@@ -293,7 +320,8 @@ mod tests {
             log_lines_dropped: 0,
             alerts: vec![(AlertRule::Cpu, 1)],
         };
-        metrics.text(&sample)
+        let encoded = metrics.encoded(&sample, Format::OpenMetrics).expect("metrics");
+        String::from_utf8(encoded).expect("text")
     }
 
     #[test]
@@ -310,6 +338,14 @@ mod tests {
         let text = text(&metrics);
         assert!(!text.contains("\"destroyed\""), "{text}");
         assert!(text.contains("isopod_faults_total{app=\"other\",fault=\"trap\"} 1"), "{text}");
+    }
+
+    #[test]
+    fn counters_of_the_host_begin_with_zero() {
+        let text = text(&Metrics::new());
+        for series in ["isopod_pushes_total{state=\"failed\"} 0", "isopod_api_requests_total{class=\"5xx\"} 0"] {
+            assert!(text.contains(series), "{series} is not in {text}");
+        }
     }
 
     #[test]

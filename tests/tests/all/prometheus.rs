@@ -52,22 +52,6 @@ fn dashboard() -> Value {
     serde_json::from_str(&text).expect("it is JSON")
 }
 
-/// The title and the queries of each panel of the dashboard, with the variables as Grafana sets
-/// them.
-fn panels(dashboard: &Value) -> Vec<(String, Vec<String>)> {
-    let panels = dashboard["panels"].as_array().expect("it has panels").iter();
-    let panels = panels.filter(|panel| panel["type"] != "row").map(|panel| {
-        let targets = panel["targets"].as_array().expect("a panel has queries").iter();
-        let queries = targets.map(|target| {
-            assert_eq!(target["datasource"]["uid"], "${datasource}", "{panel}");
-            let query = target["expr"].as_str().expect("a query is text");
-            query.replace("$__rate_interval", "1m").replace("$app", ".*")
-        });
-        (panel["title"].as_str().expect("a panel has a title").to_owned(), queries.collect())
-    });
-    panels.collect()
-}
-
 /// The names of the metrics in a text.
 fn names(text: &str) -> BTreeSet<String> {
     let words = text.split(|c: char| c != '_' && !c.is_ascii_alphanumeric());
@@ -98,19 +82,48 @@ fn the_dashboard_uses_only_metrics_that_the_host_has() {
 fn each_panel_of_the_dashboard_shows_data() {
     let collector = Collector::start();
     let host = host_with_all_metrics(&collector);
-    let Some(prometheus) = Prometheus::scraping(&host, &[]) else { return };
-    for (title, queries) in panels(&dashboard()) {
-        // No alert fires, so that the panel of their rules is empty.
-        let queries = queries.iter().map(|query| query.trim_end_matches(" > 0"));
-        for query in queries {
-            println!("{title}: {query}");
-            // A rate needs two scrapes.
-            wait_for(&format!("data of the panel {title}"), || {
-                host.get("greedy", "/ok").expect(200);
-                Some(prometheus.series(query)).filter(|series| !series.is_empty())
-            });
+    let (Some(classic), Some(native)) = (Prometheus::scraping(&host, &[]), Prometheus::scraping(&host, NATIVE)) else {
+        return;
+    };
+    for prometheus in [&classic, &native] {
+        wait_for("the first scrape", || (!prometheus.series("isopod_pushes_total").is_empty()).then_some(()));
+    }
+    // Quantiles of the durations of pushes need a push between two scrapes.
+    host.deploy("second", Bundle::component(guest("greedy")));
+    for panel in dashboard()["panels"].as_array().expect("the dashboard has panels") {
+        for target in panel["targets"].as_array().into_iter().flatten() {
+            let query = with_data(target["expr"].as_str().expect("a query is text"));
+            assert_eq!(target["datasource"]["uid"], "${datasource}", "{panel}");
+            let labels = labels_of(target["legendFormat"].as_str().unwrap_or_default());
+            println!("{}: {query}", panel["title"]);
+            for prometheus in [&classic, &native] {
+                // A rate needs two scrapes.
+                wait_for(&format!("data of the panel {}", panel["title"]), || {
+                    host.get("greedy", "/ok").expect(200);
+                    let series = prometheus.series(&query);
+                    let has_data = |series: &Value| {
+                        let value = series["value"][1].as_str().and_then(|value| value.parse::<f64>().ok());
+                        let is_labelled = labels.iter().all(|label| series["metric"][label].is_string());
+                        value.is_some_and(f64::is_finite) && is_labelled
+                    };
+                    series.iter().any(has_data).then_some(())
+                });
+            }
         }
     }
+}
+
+/// Returns a panel's query for all apps, which has a result only if the host has its series.
+fn with_data(query: &str) -> String {
+    let query = query.replace("$__rate_interval", "1m").replace("$app", ".*");
+    // No app has an error, and no alert fires.
+    let query = query.replace("{state=\"error\"}", "").trim_end_matches(" > 0").to_owned();
+    query.trim_end_matches(" or vector(0)").to_owned()
+}
+
+/// Returns the labels of a legend such as `{{app}} {{queue}}`.
+fn labels_of(legend: &str) -> Vec<&str> {
+    legend.split("{{").skip(1).filter_map(|part| Some(part.split_once("}}")?.0)).collect()
 }
 
 #[test]
