@@ -37,9 +37,28 @@ impl<'de> Deserialize<'de> for NoSettings {
     }
 }
 
-/// Parses settings from their JSON text, as the host passes them.
+/// Parses settings from their JSON text, as the host passes them. An error names the key, as in
+/// `config.keys[0].id`.
 pub fn parse_settings<C: DeserializeOwned>(json: &str) -> Result<C> {
-    serde_json::from_str(json).map_err(Error::from).context("the config is invalid")
+    let mut text = serde_json::Deserializer::from_str(json);
+    let parsed = serde_path_to_error::deserialize(&mut text)
+        .map_err(|error| without_position(error.inner(), &error.path().to_string()));
+    let settings = parsed.context("the config is invalid")?;
+    text.end().context("the config is invalid")?;
+    Ok(settings)
+}
+
+/// Returns the error about a key. People write the config as TOML, so its position in the JSON text
+/// doesn't help them.
+fn without_position(error: &serde_json::Error, path: &str) -> Error {
+    let text = error.to_string();
+    let position = format!(" at line {} column {}", error.line(), error.column());
+    let fault = text.strip_suffix(&position).unwrap_or(&text);
+    // The path is `.` for the whole config, and contains `?` if the key is not known.
+    if path == "." || path.contains('?') {
+        return Error::msg(fault);
+    }
+    Error::msg(format!("`config.{path}`: {fault}"))
 }
 
 /// The most recently used settings with their JSON texts, latest first.
@@ -101,9 +120,19 @@ mod tests {
     #[test]
     fn the_error_for_invalid_settings_names_the_fault() {
         let error = cached::<Settings>("{}".to_owned()).unwrap_err().to_string();
-        assert_eq!(error, "the config is invalid: missing field `key` at line 1 column 2");
+        assert_eq!(error, "the config is invalid: missing field `key`");
         assert_eq!(parse_settings::<NoSettings>("{}").unwrap(), NoSettings);
         let error = parse_settings::<NoSettings>(r#"{"a": 1}"#).unwrap_err().to_string();
-        assert!(error.contains("unknown field `a`"), "{error}");
+        assert_eq!(error, "the config is invalid: unknown field `a`, there are no fields");
+    }
+
+    #[test]
+    fn the_error_for_invalid_settings_names_the_key_as_the_manifest_has_it() {
+        type Nested = std::collections::BTreeMap<String, Vec<Settings>>;
+        let error = |json: &str| parse_settings::<Nested>(json).unwrap_err().to_string();
+        let wrong = error("{\"keys\":\n[{\"key\": \"a\"}, {\"key\": 7}]}");
+        assert_eq!(wrong, "the config is invalid: `config.keys[1].key`: invalid type: integer `7`, expected a string");
+        assert_eq!(error(r#"{"keys": [{}]}"#), "the config is invalid: `config.keys[0]`: missing field `key`");
+        assert!(error("{").starts_with("the config is invalid: EOF") && error("{} x").contains("trailing characters"));
     }
 }
