@@ -13,6 +13,9 @@ use crate::http::byte_budget::Exceeded;
 pub(crate) struct Shares {
     max: u64,
     share: u64,
+    /// Into how many parts the rest that other holders leave is divided: a holder may use one of
+    /// them, up to its share.
+    parts: u64,
     held: Mutex<Held>,
 }
 
@@ -33,7 +36,13 @@ pub(crate) struct Share {
 
 impl Shares {
     pub(crate) fn new(max: u64, share: u64) -> Arc<Self> {
-        Arc::new(Self { max, share, held: Mutex::default() })
+        Arc::new(Self { max, share, parts: 1, held: Mutex::default() })
+    }
+
+    /// Returns limits under which a few holders never use everything: a holder may use the part
+    /// `share / max` of what the others leave, which is its share while there are no others.
+    pub(crate) fn shrinking(max: u64, share: u64) -> Arc<Self> {
+        Arc::new(Self { max, share, parts: (max / share.max(1)).max(1), held: Mutex::default() })
     }
 
     /// Takes one permit.
@@ -54,7 +63,9 @@ impl Shares {
         if more > self.share.saturating_sub(own) {
             return Err(Exceeded::Own);
         }
-        if more > self.max.saturating_sub(held.all) { Err(Exceeded::Shared) } else { Ok(()) }
+        debug_assert!(held.all >= own, "what a holder uses is counted in the sum");
+        let left = self.max.saturating_sub(held.all - own);
+        if own + more > left / self.parts { Err(Exceeded::Shared) } else { Ok(()) }
     }
 
     fn lock(&self) -> MutexGuard<'_, Held> {
@@ -112,6 +123,21 @@ mod tests {
         drop((own, others));
         let held = shares.lock();
         assert!(held.all == 0 && held.by_holder.is_empty(), "{held:?}");
+    }
+
+    #[test]
+    fn a_few_holders_of_shrinking_shares_leave_a_part_to_others() {
+        let shares = Shares::shrinking(1024, 256);
+        let hold = |holder: String| -> Vec<Share> { (0..=1024).map_while(|_| shares.permit(&holder).ok()).collect() };
+        let held: Vec<Vec<Share>> = (0..4).map(|holder| hold(holder.to_string())).collect();
+        assert_eq!(held.iter().map(Vec::len).collect::<Vec<_>>(), [256, 192, 144, 108]);
+        assert_eq!(shares.permit("0").err(), Some(Exceeded::Own), "it has its whole share");
+        assert_eq!(shares.permit("1").err(), Some(Exceeded::Shared), "the others leave no more to it");
+        let others: Vec<_> = (4..100).map(|holder| hold(holder.to_string())).collect();
+        assert_eq!(shares.permit("new").err(), Some(Exceeded::Shared));
+        assert_eq!(held.iter().chain(&others).map(Vec::len).sum::<usize>(), 1021);
+        drop((held, others));
+        assert_eq!(hold("new".to_owned()).len(), 256);
     }
 
     #[test]

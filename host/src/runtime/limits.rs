@@ -51,6 +51,8 @@ pub(crate) const ASSET_CHUNK_BYTES: usize = 128 << 10;
 
 /// Bytes of one app's assets that are being sent, at most one chunk for each response. A response
 /// beyond it is refused with 503: slow clients of one app must not use up the budget of all apps.
+/// Of what other clients leave, a client may use the same part as in `ASSET_BYTES_PER_CLIENT`.
+/// Beyond it also 503: a few clients that read nothing must not use up the budget.
 pub(crate) const ASSET_BYTES_PER_APP: u64 = 128 << 20;
 
 /// Bytes of one app's assets that are being sent to one client. A response beyond it is refused
@@ -58,7 +60,8 @@ pub(crate) const ASSET_BYTES_PER_APP: u64 = 128 << 20;
 pub(crate) const ASSET_BYTES_PER_CLIENT: u64 = ASSET_BYTES_PER_APP / 4;
 
 /// Bytes of all apps' assets that are being sent. A response beyond it is refused with 503. The
-/// limit bounds the memory that anonymous clients can make the host use.
+/// limit bounds the memory that anonymous clients can make the host use. Of what other clients
+/// leave, a client may use the same part as in `ASSET_BYTES_PER_CLIENT_ALL`. Beyond it also 503.
 pub(crate) const ASSET_BYTES_ALL: u64 = 512 << 20;
 
 /// Bytes of all apps' assets that are being sent to one client. A response beyond it is refused

@@ -51,10 +51,10 @@ pub(crate) enum AssetBudgetExceeded {
     #[error("the responses with static files that are being sent to this client would use more than {} MiB",
         limits::ASSET_BYTES_PER_CLIENT_ALL >> 20)]
     ClientOfAll,
-    #[error("the responses with the app's static files that are being sent would use more than {} MiB",
+    #[error("the responses with the app's static files that other clients receive leave too little of {} MiB",
         limits::ASSET_BYTES_PER_APP >> 20)]
     App,
-    #[error("the responses with the static files of this host that are being sent would use more than {} MiB",
+    #[error("the responses with the static files of this host that other clients receive leave too little of {} MiB",
         limits::ASSET_BYTES_ALL >> 20)]
     Host,
 }
@@ -92,7 +92,7 @@ impl Default for HostAssets {
             .thread_name("isopod-assets")
             .build();
         Self {
-            bytes: Shares::new(limits::ASSET_BYTES_ALL, limits::ASSET_BYTES_PER_CLIENT_ALL),
+            bytes: Shares::shrinking(limits::ASSET_BYTES_ALL, limits::ASSET_BYTES_PER_CLIENT_ALL),
             reads: Arc::new(Semaphore::new(limits::ASSET_READS_ALL)),
             threads: ReadThreads(threads.ok()),
             indexes: Indexes::default(),
@@ -109,7 +109,7 @@ impl Drop for ReadThreads {
 impl AppAssets {
     pub(super) fn new(host: Arc<HostAssets>) -> Arc<Self> {
         let reads = Arc::new(Semaphore::new(limits::ASSET_READS_PER_APP));
-        let bytes = Shares::new(limits::ASSET_BYTES_PER_APP, limits::ASSET_BYTES_PER_CLIENT);
+        let bytes = Shares::shrinking(limits::ASSET_BYTES_PER_APP, limits::ASSET_BYTES_PER_CLIENT);
         Arc::new(Self { host, bytes, reads })
     }
 
@@ -223,24 +223,28 @@ mod tests {
         app.reserve(bytes, client).err()
     }
 
+    /// Reserves all that a client gets, in pieces of 1 MiB.
+    fn hold(apps: &[Arc<AppAssets>], client: Option<IpAddr>) -> Vec<AssetBytes> {
+        apps.iter().flat_map(|app| std::iter::from_fn(move || app.reserve(1 << 20, client).ok())).collect()
+    }
+
     #[test]
-    fn an_app_exceeds_neither_its_own_budget_nor_the_shared_one() {
+    fn a_few_clients_leave_a_part_of_each_budget_to_others() {
         let host = Arc::<HostAssets>::default();
         let apps: Vec<_> = (0..=limits::ASSET_BYTES_ALL / limits::ASSET_BYTES_PER_APP)
             .map(|_| AppAssets::new(Arc::clone(&host)))
             .collect();
-        let clients = limits::ASSET_BYTES_PER_APP / limits::ASSET_BYTES_PER_CLIENT;
+        let mut held: Vec<_> = (0..8).map(|number| hold(&apps, client(number))).collect();
+        assert!(apps.iter().all(|app| refused(app, 1 << 20, client(200)).is_none()));
+        assert!(hold(&apps, client(200)).len() >= 16);
+        held.extend((8..100).map(|number| hold(&apps, client(number))));
         let (last, others) = apps.split_last().expect("there are apps");
-        let each = (0..).step_by(clients as usize).zip(others);
-        let all = each.flat_map(|(first, app)| (first..first + clients).map(move |number| (app, client(number))));
-        let mut held: Vec<_> = all.map(|(app, client)| app.reserve(limits::ASSET_BYTES_PER_CLIENT, client)).collect();
-        assert!(held.iter().all(Result::is_ok), "{held:?}");
-        let stranger = client(200);
-        assert_eq!(refused(&others[0], 1, stranger), Some(AssetBudgetExceeded::App));
-        assert_eq!(refused(last, 1, stranger), Some(AssetBudgetExceeded::Host));
-        held.pop();
-        for fact in ["refused bytes do not count", "dropped bytes do not count"] {
-            assert_eq!(refused(last, limits::ASSET_BYTES_PER_CLIENT, stranger), None, "{fact}");
+        assert_eq!(refused(&others[0], 1 << 20, client(200)), Some(AssetBudgetExceeded::App));
+        assert_eq!(refused(last, 1 << 20, client(200)), Some(AssetBudgetExceeded::Host));
+        assert!(held.iter().map(Vec::len).sum::<usize>() as u64 <= limits::ASSET_BYTES_ALL >> 20);
+        drop(held);
+        for fact in ["dropped bytes do not count", "refused bytes do not count"] {
+            assert_eq!(refused(last, limits::ASSET_BYTES_PER_CLIENT, client(200)), None, "{fact}");
         }
     }
 
@@ -257,7 +261,7 @@ mod tests {
         let unused = AppAssets::new(host);
         assert_eq!(refused(&unused, 1, one), Some(AssetBudgetExceeded::ClientOfAll));
         for app in apps.iter().chain([&unused]) {
-            assert_eq!(refused(app, limits::ASSET_BYTES_PER_CLIENT, other), None);
+            assert_eq!(refused(app, limits::ASSET_BYTES_PER_CLIENT / 2, other), None);
         }
         drop(held);
         assert_eq!(refused(&unused, 1, one), None);
