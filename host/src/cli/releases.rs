@@ -102,11 +102,23 @@ fn row(release: &Value, current: &str) -> Vec<String> {
     let mark = if name == current { " *" } else { "" };
     vec![
         format!("{name}{mark}"),
-        if release["damaged"].is_string() { "damaged".to_owned() } else { field(release, "state") },
+        state(release),
         output::first_field(release, &["cause", "damaged"]),
         output::time(&field(release, "created_at")),
         field(release, "created_by"),
     ]
+}
+
+/// Returns a release's state with the code of its reason, which distinguishes the causes of a
+/// failure.
+fn state(release: &Value) -> String {
+    if release["damaged"].is_string() {
+        return "damaged".to_owned();
+    }
+    match field(&release["reason"], "code") {
+        code if code.is_empty() => field(release, "state"),
+        code => format!("{}: {code}", field(release, "state")),
+    }
 }
 
 /// Returns the reason for a release's state, if the host reports one.
@@ -197,9 +209,12 @@ mod tests {
 
     #[test]
     fn a_release_is_one_row_and_the_serving_release_is_marked() {
-        let rest = ["deployment_error", "config changed: COLOUR", "2026-01-02 03:04:05", "ann"];
+        let rest = ["deployment_error: crash-loop", "config changed: COLOUR", "2026-01-02 03:04:05", "ann"];
         assert_eq!(row(&release(), "v3"), [&["v3 *"], &rest[..]].concat());
         assert_eq!(row(&release(), "v30")[0], "v3");
+        let ready = json!({"release": 4, "name": "v4", "state": "ready", "reason": null});
+        assert_eq!(row(&ready, "v4")[..2], ["v4 *", "ready"]);
+        assert_eq!(row(&json!({"release": 5, "name": "v5", "damaged": "bad row"}), "v4")[..2], ["v5", "damaged"]);
     }
 
     #[test]
