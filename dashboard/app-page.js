@@ -88,7 +88,8 @@ export function AppPage({ name, view = "load", query, may }) {
   }, [app.data]);
   const [key, title, View] = VIEWS.find(([key]) => key === view) ?? VIEWS[0];
   return html`<main id="main">
-    <nav aria-label="Path" class="crumbs"><a href="#/">Apps</a> <span aria-hidden="true">/</span></nav>
+    <nav aria-label="Path" class="crumbs"><a href="#/">Apps</a> <span aria-hidden="true">/</span>${" "}
+      <span aria-current="page">${name}</span></nav>
     ${app.data
       ? html`<${Head} app=${app.data} may=${may} reload=${app.reload} samples=${samples} />`
       : html`<h1>${name}</h1>`}

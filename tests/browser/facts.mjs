@@ -85,6 +85,7 @@ export async function an_app_under_load_shows_live_charts({ open, signIn }) {
   const perSecond = async () => /per second [\d.,]*[1-9]/.test(await jobs.getAttribute("aria-label"));
   await until("jobs per second in the chart", perSecond);
   assert.ok(await jobs.locator("canvas").isVisible());
+  assert.equal(await page.getByRole("navigation", { name: "Path" }).innerText(), "Apps / hello");
   const facts = page.locator("dl.facts").first();
   await until("requests per second", async () => /Requests\/s\s+[1-9]/.test(await facts.innerText()));
   await page.getByText("live", { exact: true }).waitFor();
