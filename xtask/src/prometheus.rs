@@ -1,5 +1,5 @@
-//! Installs Prometheus and `promtool` for the tests of the metrics, if they are missing and that
-//! needs no permission. Never fails: these tests are skipped without them, unless their environment
+//! Installs Prometheus and `promtool` for the tests of the metrics, if they are missing and no
+//! password is needed. Never fails: these tests are skipped without them, unless their environment
 //! variable is set.
 
 use crate::browser::{answers, install};

@@ -1,4 +1,4 @@
-//! `cargo xtask setup`: installs missing tools if that needs no permission, and prints how to
+//! `cargo xtask setup`: installs missing tools if no password is needed, and prints how to
 //! install the others. Never changes a tool that works.
 
 use std::process::Command;

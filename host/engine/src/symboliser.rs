@@ -1,6 +1,6 @@
 //! Adds places in the source to backtraces, on one thread of low priority. Compiled code contains
 //! no debug information, so the thread reads the component's file. Never delays a caller: a
-//! backtrace that finds no room in the queue is reported without places.
+//! backtrace that exceeds the queue is reported without places.
 
 use crate::{backtrace::GuestBacktrace, limits, places};
 use quick_cache::sync::Cache;

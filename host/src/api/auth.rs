@@ -521,7 +521,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_reads_about_the_apps_of_its_scope_until_it_expires() {
+    fn a_token_reads_apps_in_scope_until_it_expires() {
         let (mine, other): (AppName, AppName) = ("mine".parse().expect("a name"), "other".parse().expect("a name"));
         let reads = |tokens: &Tokens, token: &str, app: &AppName| tokens.may_read(token, app, || ids(app), at(0));
         let for_all = tokens(Role::Read, Scope::All);

@@ -112,7 +112,7 @@ fn last_event(headers: &HeaderMap) -> Result<Option<Cursor>, BadRequest> {
     let Some(id) = headers.get("last-event-id").filter(|id| !id.is_empty()) else { return Ok(None) };
     let cursor = id.to_str().ok().and_then(|id| id.parse().ok());
     let bad = || {
-        let detail = "it is not the `id` of a log event".to_owned();
+        let detail = "not the `id` of a log event".to_owned();
         BadRequest::Header { name: "Last-Event-ID", detail }
     };
     cursor.map(Some).ok_or_else(bad)

@@ -1,5 +1,5 @@
-//! The formats of metrics, of which the header `Accept` selects one. Never depends on a particular
-//! metric.
+//! The formats of metrics, of which the header `Accept` selects one. Never handles a metric by
+//! name.
 
 use axum::http::{HeaderMap, header};
 use mime::Mime;

@@ -18,16 +18,16 @@ pub(crate) struct RequestTiming {
     /// The release was thawed or loaded, and an instance was started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) start_ms: Option<f64>,
-    /// The guest used a processor, until the response's head.
+    /// CPU time of the guest until it returned the response's head.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) cpu_ms: Option<f64>,
-    /// The guest could run, and waited for a processor.
+    /// The guest was runnable and waited for a processor.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) scheduling_ms: Option<f64>,
     /// The guest waited for its key-value data.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) keyvalue_ms: Option<f64>,
-    /// The guest waited for an event that it sent to be stored or answered.
+    /// The guest waited until an event that it sent was stored or answered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) events_ms: Option<f64>,
     /// The guest waited for a provider.

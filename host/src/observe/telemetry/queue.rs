@@ -145,7 +145,7 @@ impl Telemetry {
     /// Tells the exporter to flush the queue and exit.
     pub(super) fn stop(&self) {
         self.0.stop_by.get_or_init(|| Instant::now() + limits::TELEMETRY_STOP_TIME);
-        // The queue has a place for it, unless the exporter has ended.
+        // The queue has capacity for it, unless the exporter has ended.
         let _ = self.0.queue.try_send(Item::Stop);
     }
 
