@@ -33,3 +33,7 @@ pub(crate) const RESTORE_WAIT: Duration = Duration::from_secs(60);
 
 /// Bytes of the configuration file. A larger file is refused.
 pub(crate) const CONFIG_BYTES: u64 = 256 * 1024;
+
+/// Bytes of a file with certificates. A larger file of trusted certificates is refused at the
+/// start, and a larger watched file causes an alert.
+pub(crate) const CERTIFICATES_BYTES_MAX: u64 = 1 << 20;

@@ -3,6 +3,7 @@
 
 mod allocator;
 mod api;
+mod certificates;
 mod cli;
 mod config;
 mod control;

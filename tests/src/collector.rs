@@ -3,6 +3,7 @@
 
 use crate::{
     Upstream,
+    tls::Identity,
     upstream::{Arrived, Then},
 };
 use opentelemetry_proto::tonic::{
@@ -61,8 +62,8 @@ impl Collector {
     }
 
     /// Starts a collector with TLS that accepts everything.
-    pub fn start_tls() -> Self {
-        Self { upstream: Upstream::start_tls(|_| status(200)), scheme: "https" }
+    pub fn start_tls(identity: &Identity) -> Self {
+        Self { upstream: Upstream::start_tls(identity, |_| status(200)), scheme: "https" }
     }
 
     /// Returns the settings of a host that exports to this collector. `more` has further keys.

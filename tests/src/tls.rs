@@ -1,30 +1,96 @@
-//! Encrypts the connections of a server, with a certificate that only the tests' own authority has
-//! signed. Never checks a client.
+//! Certificates that a test's own authority signs, and the encryption of servers with them. Never
+//! checks a client.
 
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose, date_time_ymd};
 use rustls::{
     ServerConfig, ServerConnection, StreamOwned,
     crypto::ring,
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer},
 };
-use std::{net::TcpStream, path::PathBuf, sync::Arc};
+use std::{
+    net::TcpStream,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+use tempfile::TempDir;
 
-/// Returns the file with the certificate of the authority.
-pub fn authority() -> PathBuf {
-    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/src/tls/authority.pem"))
+/// The name of a server's certificate, beside its address.
+pub const SERVER: &str = "shop.example";
+
+/// A certificate authority.
+pub struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    folder: TempDir,
 }
 
-/// Encrypts a connection from a client to 127.0.0.1. `None` if the client refuses the certificate.
-///
-/// # Panics
-/// If the certificate is malformed.
-pub fn accept(mut client: TcpStream) -> Option<StreamOwned<ServerConnection, TcpStream>> {
-    let certificate = CertificateDer::from_pem_slice(include_bytes!("tls/server.pem")).expect("it is a certificate");
-    let key = PrivateKeyDer::from_pem_slice(include_bytes!("tls/server.key")).expect("it is a key");
-    let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .and_then(|config| config.with_no_client_auth().with_single_cert(vec![certificate], key))
-        .expect("the key is that of the certificate");
-    let mut connection = ServerConnection::new(Arc::new(config)).expect("the settings are valid");
-    connection.complete_io(&mut client).ok()?;
-    Some(StreamOwned::new(connection, client))
+/// The certificate and the key of a server at 127.0.0.1.
+#[derive(Clone)]
+pub struct Identity {
+    /// The certificate in PEM.
+    pub certificate: String,
+    config: Arc<ServerConfig>,
+}
+
+impl Default for Authority {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Authority {
+    /// Creates an authority with a new key.
+    ///
+    /// # Panics
+    /// If its file can't be written.
+    pub fn new() -> Self {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, "the authority of a test");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        let (key, folder) = (KeyPair::generate().expect("a key"), tempfile::tempdir().expect("a folder"));
+        let certificate = params.self_signed(&key).expect("a certificate").pem();
+        let authority = Self { issuer: Issuer::new(params, key), folder };
+        std::fs::write(authority.file(), certificate).expect("it can be written");
+        authority
+    }
+
+    /// Returns the file with the certificate of the authority. It is removed with the authority.
+    pub fn file(&self) -> PathBuf {
+        self.folder.path().join("authority.pem")
+    }
+
+    /// Creates a server's key, and signs a certificate that expires in `days`, or has expired
+    /// before.
+    ///
+    /// # Panics
+    /// If the time is before 1970.
+    pub fn identity(&self, days: i64) -> Identity {
+        let now = SystemTime::UNIX_EPOCH.elapsed().expect("a clock after 1970").as_secs();
+        // Half a day more, so that the number of days is stable.
+        let expires = now.checked_add_signed(days * 86_400 + 43_200).expect("a time after 1970");
+        let mut params = CertificateParams::new(vec![SERVER.to_owned(), "127.0.0.1".to_owned()]).expect("valid names");
+        params.distinguished_name.push(DnType::CommonName, SERVER);
+        params.not_after = date_time_ymd(1970, 1, 1) + Duration::from_secs(expires);
+        let key = KeyPair::generate().expect("a key");
+        let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
+        let der = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
+        let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .and_then(|config| config.with_no_client_auth().with_single_cert(vec![certificate.der().clone()], der))
+            .expect("the key is that of the certificate");
+        Identity { certificate: certificate.pem(), config: Arc::new(config) }
+    }
+}
+
+impl Identity {
+    /// Encrypts a connection from a client. `None` if the client refuses the certificate.
+    ///
+    /// # Panics
+    /// If the settings are invalid.
+    pub fn accept(&self, mut client: TcpStream) -> Option<StreamOwned<ServerConnection, TcpStream>> {
+        let mut connection = ServerConnection::new(Arc::clone(&self.config)).expect("the settings are valid");
+        connection.complete_io(&mut client).ok()?;
+        Some(StreamOwned::new(connection, client))
+    }
 }

@@ -1,7 +1,7 @@
 //! Owns a scripted HTTP/1.1 upstream: the test's function chooses each response. Counts requests
 //! and open connections. Keeps chunked bodies encoded.
 
-use crate::tls;
+use crate::tls::Identity;
 use std::{
     io::{Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
@@ -82,17 +82,18 @@ impl Upstream {
         Self::start_over(script, Some)
     }
 
-    /// Starts a server whose connections are encrypted, with the certificate of [`tls`].
+    /// Starts a server whose connections are encrypted, with this certificate.
     ///
     /// # Panics
     /// If no port is free.
-    pub fn start_tls(script: impl Fn(&Arrived) -> Then + Send + Sync + 'static) -> Self {
-        Self::start_over(script, tls::accept)
+    pub fn start_tls(identity: &Identity, script: impl Fn(&Arrived) -> Then + Send + Sync + 'static) -> Self {
+        let identity = identity.clone();
+        Self::start_over(script, move |client| identity.accept(client))
     }
 
     fn start_over<S: Read + Write>(
         script: impl Fn(&Arrived) -> Then + Send + Sync + 'static,
-        accept: impl Fn(TcpStream) -> Option<S> + Copy + Send + 'static,
+        accept: impl Fn(TcpStream) -> Option<S> + Clone + Send + 'static,
     ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("it has an address");
@@ -101,7 +102,7 @@ impl Upstream {
         std::thread::spawn(move || {
             for (connection, client) in listener.incoming().enumerate() {
                 let Ok(client) = client else { return };
-                let (seen, script) = (Arc::clone(&shared), Arc::clone(&script));
+                let (seen, script, accept) = (Arc::clone(&shared), Arc::clone(&script), accept.clone());
                 *lock(&seen.open) += 1;
                 std::thread::spawn(move || {
                     if let Some(client) = accept(client) {

@@ -38,6 +38,8 @@ pub enum AlertRule {
     DiskSpace,
     /// Log lines that the host dropped.
     LogDrops,
+    /// The time until a certificate in one of the files expires that the host watches.
+    CertificateExpiry,
 }
 
 /// The unit of a measured value.
@@ -112,7 +114,7 @@ pub enum AlertChange {
 
 impl AlertRule {
     /// Every rule: first those about apps.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::QueueDepth,
         Self::QueueAge,
         Self::DrainTime,
@@ -124,6 +126,7 @@ impl AlertRule {
         Self::Memory,
         Self::DiskSpace,
         Self::LogDrops,
+        Self::CertificateExpiry,
     ];
 
     /// Returns the rule's name.
@@ -140,6 +143,7 @@ impl AlertRule {
             Self::Memory => "memory",
             Self::DiskSpace => "disk-space",
             Self::LogDrops => "log-drops",
+            Self::CertificateExpiry => "certificate-expiry",
         }
     }
 
@@ -153,7 +157,7 @@ impl AlertRule {
             | Self::CrashLoop
             | Self::AppDown
             | Self::FailedPushes => true,
-            Self::Cpu | Self::Memory | Self::DiskSpace | Self::LogDrops => false,
+            Self::Cpu | Self::Memory | Self::DiskSpace | Self::LogDrops | Self::CertificateExpiry => false,
         }
     }
 
@@ -163,7 +167,7 @@ impl AlertRule {
             Self::QueueDepth | Self::CrashLoop | Self::AppDown | Self::FailedPushes | Self::LogDrops => {
                 AlertUnit::Count
             }
-            Self::QueueAge | Self::DrainTime => AlertUnit::Seconds,
+            Self::QueueAge | Self::DrainTime | Self::CertificateExpiry => AlertUnit::Seconds,
             Self::ErrorRate | Self::Cpu | Self::Memory => AlertUnit::Percent,
             Self::DiskSpace => AlertUnit::Bytes,
         }
@@ -171,7 +175,10 @@ impl AlertRule {
 
     /// Returns on which side of the threshold a value is a problem.
     pub fn side(self) -> AlertSide {
-        if self == Self::DiskSpace { AlertSide::Below } else { AlertSide::Above }
+        match self {
+            Self::DiskSpace | Self::CertificateExpiry => AlertSide::Below,
+            _ => AlertSide::Above,
+        }
     }
 
     /// Returns the settings of a rule that isn't configured.
@@ -188,6 +195,7 @@ impl AlertRule {
             Self::Memory => (85.0, 60),
             Self::DiskSpace => ((1_u64 << 30) as f64, 60),
             Self::LogDrops => (1.0, 0),
+            Self::CertificateExpiry => (14.0 * 86_400.0, 60),
         };
         AlertSettings { threshold, clear: self.usual_clear(threshold), lasting: Duration::from_secs(lasting_s) }
     }

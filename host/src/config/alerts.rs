@@ -1,7 +1,7 @@
 //! Owns the settings of alerts in the configuration file, and resolves their defaults. Never
 //! decides whether an alert fires.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use isopod_policy::{AlertRule, AlertSettings};
 use serde::Deserialize;
@@ -45,6 +45,8 @@ pub(super) struct AlertsSection {
     disk_space: RuleSection<Size>,
     #[serde(default)]
     log_drops: RuleSection<u64>,
+    #[serde(default)]
+    certificate_expiry: CertificateSection,
 }
 
 /// The table of a rule.
@@ -62,6 +64,18 @@ struct RuleSection<T> {
 #[serde(deny_unknown_fields)]
 struct SwitchSection {
     enabled: Option<bool>,
+    lasting: Option<Span>,
+}
+
+/// The table of the rule about certificates, which applies to the files that it names.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CertificateSection {
+    #[serde(default)]
+    files: Vec<PathBuf>,
+    enabled: Option<bool>,
+    threshold: Option<Span>,
+    clear: Option<Span>,
     lasting: Option<Span>,
 }
 
@@ -117,6 +131,23 @@ impl<T: Amount> RuleSection<T> {
     }
 }
 
+impl CertificateSection {
+    /// Returns the settings of the rule; `None` if it is disabled or watches no file.
+    fn resolve(&self, rule: AlertRule) -> Result<Option<AlertSettings>, ConfigError> {
+        let &Self { ref files, enabled, threshold, clear, lasting } = self;
+        let refused = |reason: String| Err(ConfigError::Setting { setting: setting(rule), reason });
+        if files.len() > limits::ALERT_CERTIFICATE_FILES_MAX {
+            return refused(format!("`files` has more than {} entries", limits::ALERT_CERTIFICATE_FILES_MAX));
+        }
+        let is_set = enabled == Some(true) || threshold.is_some() || clear.is_some() || lasting.is_some();
+        match (files.is_empty(), is_set) {
+            (true, true) => refused("`files` names no certificate file to watch".to_owned()),
+            (true, false) => Ok(None),
+            (false, _) => RuleSection { enabled, threshold, clear, lasting }.resolve(rule),
+        }
+    }
+}
+
 /// Returns the name of a rule's table.
 fn setting(rule: AlertRule) -> String {
     format!("alerts.{}", rule.as_str().replace('-', "_"))
@@ -143,6 +174,7 @@ impl AlertsSection {
                 AlertRule::Memory => self.memory.resolve(rule),
                 AlertRule::DiskSpace => self.disk_space.resolve(rule),
                 AlertRule::LogDrops => self.log_drops.resolve(rule),
+                AlertRule::CertificateExpiry => self.certificate_expiry.resolve(rule),
             };
             rules.extend(settings?.map(|settings| (rule, settings)));
         }
@@ -160,7 +192,8 @@ impl AlertsSection {
                 reason: reason.to_owned(),
             })
         });
-        Ok(AlertConfig { rules, interval, dev_apps: self.dev_apps, webhook: webhook.transpose()? })
+        let (certificates, dev_apps) = (self.certificate_expiry.files, self.dev_apps);
+        Ok(AlertConfig { rules, interval, dev_apps, certificates, webhook: webhook.transpose()? })
     }
 }
 
@@ -174,8 +207,10 @@ mod tests {
 
     #[test]
     fn every_rule_is_enabled_with_its_usual_settings() {
-        let config = resolved("").expect("resolves");
+        assert!(!resolved("").expect("resolves").rules.contains_key(&AlertRule::CertificateExpiry), "it needs a file");
+        let config = resolved("certificate_expiry.files = [\"/etc/ssl/shop.pem\"]").expect("resolves");
         assert_eq!(config.rules.len(), AlertRule::ALL.len());
+        assert_eq!(config.certificates, [PathBuf::from("/etc/ssl/shop.pem")]);
         assert!(config.rules.iter().all(|(rule, settings)| *settings == rule.usual()));
         assert_eq!((config.interval, config.webhook.is_none()), (limits::ALERT_INTERVAL, true));
     }
@@ -184,7 +219,8 @@ mod tests {
     fn settings_override_the_usual_ones() {
         let text = "webhook = \"https://x.example/T1\"\ninterval = \"1s\"\ncpu.enabled = false\n\
                     [queue_depth]\nthreshold = 10\n[queue_age]\nthreshold = \"2m\"\nclear = \"30s\"\nlasting = \"5s\"\n\
-                    [disk_space]\nthreshold = \"4GiB\"\n[error_rate]\nthreshold = 5";
+                    [disk_space]\nthreshold = \"4GiB\"\n[error_rate]\nthreshold = 5\n\
+                    [certificate_expiry]\nfiles = [\"a.pem\", \"b.pem\"]\nthreshold = \"7days\"";
         let config = resolved(text).expect("resolves");
         let rule = |rule| config.rules[&rule];
         assert!(config.webhook.is_some() && !config.rules.contains_key(&AlertRule::Cpu));
@@ -193,10 +229,12 @@ mod tests {
         assert_eq!(rule(AlertRule::QueueAge), age);
         assert_eq!(rule(AlertRule::DiskSpace).clear, 5.0 * f64::from(1 << 30));
         assert_eq!(rule(AlertRule::ErrorRate).threshold, 5.0);
+        assert_eq!((rule(AlertRule::CertificateExpiry).threshold, config.certificates.len()), (604_800.0, 2));
     }
 
     #[test]
     fn invalid_settings_are_refused_by_name() {
+        let many_files = format!("certificate_expiry.files = {:?}", vec!["a.pem"; 33]);
         for (text, name) in [
             ("webhook = \"ftp://x\"", "alerts.webhook"),
             ("interval = \"1ms\"", "alerts.interval"),
@@ -204,6 +242,8 @@ mod tests {
             ("queue_depth.threshold = 0", "alerts.queue_depth"),
             ("disk_space = { threshold = \"2GiB\", clear = \"1GiB\" }", "alerts.disk_space"),
             ("log_drops.lasting = \"2days\"", "alerts.log_drops"),
+            ("certificate_expiry.threshold = \"2days\"", "alerts.certificate_expiry"),
+            (many_files.as_str(), "alerts.certificate_expiry"),
         ] {
             let error = resolved(text).expect_err(text).to_string();
             assert!(error.contains(name), "{error}");

@@ -2,14 +2,17 @@
 //! Never connects to a collector.
 
 use super::{ConfigError, file::TelemetrySection};
-use crate::observe::{
-    limits,
-    telemetry::{self, Signals},
+use crate::{
+    certificates,
+    observe::{
+        limits,
+        telemetry::{self, Signals},
+    },
 };
 use http::{HeaderName, HeaderValue, Uri};
 use isopod_policy::Sampling;
-use std::{collections::BTreeMap, fs::File, io::Read, path::Path, time::Duration};
-use ureq::tls::{PemItem, RootCerts, parse_pem};
+use std::{collections::BTreeMap, path::Path, time::Duration};
+use ureq::tls::RootCerts;
 
 /// Returns the settings of the export; `None` without an endpoint.
 pub(super) fn resolve(section: TelemetrySection) -> Result<Option<telemetry::Config>, ConfigError> {
@@ -67,26 +70,10 @@ fn endpoint_url(text: &str) -> Result<String, ConfigError> {
 
 /// Reads the certificates of a file (PEM), which are trusted in place of the usual authorities.
 fn trusted(file: &Path) -> Result<RootCerts, ConfigError> {
-    let bad = |reason| bad("telemetry.ca_file", reason);
-    let unreadable = |source| ConfigError::Setting {
+    let certificates = certificates::read(file).map_err(|error| ConfigError::Setting {
         setting: "telemetry.ca_file".to_owned(),
-        reason: format!("failed to read {}: {source}", file.display()),
-    };
-    let (mut pem, opened) = (Vec::new(), File::open(file).map_err(unreadable)?);
-    opened.take(limits::TELEMETRY_CA_BYTES + 1).read_to_end(&mut pem).map_err(unreadable)?;
-    if pem.len() as u64 > limits::TELEMETRY_CA_BYTES {
-        return Err(bad("the file is larger than 1 MiB"));
-    }
-    let mut certificates = Vec::new();
-    for item in parse_pem(&pem) {
-        // A key in the same file is ignored.
-        if let PemItem::Certificate(certificate) = item.map_err(|_| bad("the file is not valid PEM"))? {
-            certificates.push(certificate);
-        }
-    }
-    if certificates.is_empty() {
-        return Err(bad("the file contains no certificate: write one or more in PEM"));
-    }
+        reason: format!("{}: {error}", file.display()),
+    })?;
     Ok(RootCerts::from(certificates))
 }
 
@@ -140,7 +127,7 @@ mod tests {
             ("interval = \"1ms\"", "telemetry.interval"),
             ("signals = []", "telemetry.signals"),
             ("endpoint = \"http://collector\"\nca_file = \"/ca.pem\"", "telemetry.ca_file"),
-            ("endpoint = \"https://collector\"\nca_file = \"/missing.pem\"", "failed to read /missing.pem"),
+            ("endpoint = \"https://collector\"\nca_file = \"/missing.pem\"", "/missing.pem: it can't be read"),
             ("headers = { \"a b\" = \"x\" }", "telemetry.headers"),
             ("headers = { a = \"x\\ny\" }", "telemetry.headers"),
         ] {
@@ -170,15 +157,12 @@ mod tests {
             std::fs::write(&file, pem).expect("it can be written");
             resolved(&format!("endpoint = \"https://collector\"\nca_file = {file:?}"))
         };
-        let certificate = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+        let key = rcgen::KeyPair::generate().expect("a key");
+        let certificate = rcgen::CertificateParams::default().self_signed(&key).expect("a certificate").pem();
         let config = resolve(&certificate.repeat(2)).expect("valid").expect("it exports");
         assert!(matches!(config.roots, RootCerts::Specific(roots) if roots.len() == 2));
-        for (pem, reason) in [("", "no certificate"), ("-----BEGIN CERTIFICATE-----\nAAAA\n", "not valid PEM")] {
-            let error = resolve(pem).expect_err(reason);
-            assert!(error.contains(reason) && error.contains("telemetry.ca_file"), "{error}");
-        }
-        let error = resolve(&"x".repeat(2 << 20)).expect_err("it is too large");
-        assert!(error.contains("larger than 1 MiB"), "{error}");
+        let error = resolve("").expect_err("it is empty");
+        assert!(error.contains("no certificate") && error.contains("telemetry.ca_file"), "{error}");
     }
 
     #[test]

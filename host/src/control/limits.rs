@@ -81,6 +81,22 @@ pub(crate) const ALERT_DRAIN_TIME_MAX: Duration = Duration::from_secs(24 * 3600)
 /// Time for the probe of free disk space, after which the space counts as unknown.
 pub(crate) const ALERT_DISK_PROBE_TIME: Duration = Duration::from_secs(1);
 
+/// Time for the check of the certificate files, after which the alert uses the previous check.
+pub(crate) const ALERT_CERTIFICATE_PROBE_TIME: Duration = Duration::from_secs(1);
+
+/// Certificate files whose expiry the host watches. Settings with more are refused.
+pub(crate) const ALERT_CERTIFICATE_FILES_MAX: usize = 32;
+
+/// The interval at which a certificate file is read again, although it has not changed. A changed
+/// file is read at the next sample.
+pub(crate) const ALERT_CERTIFICATE_READ_INTERVAL: Duration = Duration::from_secs(3600);
+
+/// How long reading the certificate files may take, after which their expiry counts as a problem.
+pub(crate) const ALERT_CERTIFICATE_READ_TIME: Duration = Duration::from_secs(60);
+
+/// Certificate files that the text of an alert describes. It states the number of the others.
+pub(crate) const ALERT_CERTIFICATES_SHOWN: usize = 3;
+
 /// Changes of alerts that wait to be stored. Further changes are not stored.
 pub(crate) const ALERT_RECORDS_QUEUED_MAX: usize = 256;
 

@@ -218,9 +218,6 @@ pub(crate) const TELEMETRY_MESSAGE_BYTES: usize = 256;
 /// Headers of each request to a collector in the host's settings. More are refused at the start.
 pub(crate) const TELEMETRY_HEADERS_MAX: usize = 32;
 
-/// Bytes of the file of trusted certificates. A larger file is refused at the start.
-pub(crate) const TELEMETRY_CA_BYTES: u64 = 1 << 20;
-
 /// Bytes of an unknown method in a span. The rest is cut off.
 pub(crate) const TELEMETRY_METHOD_BYTES: usize = 64;
 

@@ -25,6 +25,7 @@ mod browser;
 mod bundle_forms;
 mod bundle_manifests;
 mod bundles;
+mod certificate_expiry;
 mod clients;
 mod clock_steps;
 mod cloud_events_strict;

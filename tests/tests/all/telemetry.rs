@@ -6,7 +6,8 @@ use isopod_tests::{
     collector::{ExportedSpan, is_of, rejecting, status},
     guest,
     outbox::outbox,
-    program, tls,
+    program,
+    tls::Authority,
     upstream::Then,
     wait_for,
 };
@@ -108,11 +109,13 @@ fn only_a_request_that_starts_an_instance_is_a_cold_start() {
 
 #[test]
 fn a_collector_with_a_private_authority_is_trusted_by_its_file() {
-    let collector = Collector::start_tls();
-    let host = Host::start_with("", &collector.settings(&format!("{WITH_TOKEN}\nca_file = {:?}", tls::authority())));
+    let authority = Authority::new();
+    let identity = authority.identity(90);
+    let collector = Collector::start_tls(&identity);
+    let host = Host::start_with("", &collector.settings(&format!("{WITH_TOKEN}\nca_file = {:?}", authority.file())));
     host.deploy("hello", Bundle::component(guest("hello")));
     span_of(&collector, &request(&host));
-    let unreached = Collector::start_tls();
+    let unreached = Collector::start_tls(&identity);
     let untrusting = Host::start_with("", &unreached.settings(WITH_TOKEN));
     wait_for("the report", || untrusting.said().contains("telemetry export failed").then_some(()));
     let said = untrusting.said();

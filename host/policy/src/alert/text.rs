@@ -29,6 +29,7 @@ impl AlertRule {
             Self::Memory => format!("guests hold {value} of `memory_max` (threshold {threshold})"),
             Self::DiskSpace => format!("the disk of the data folder has {value} free (threshold {threshold})"),
             Self::LogDrops => format!("log lines dropped in the last minute: {value} (threshold {threshold})"),
+            Self::CertificateExpiry => format!("the first certificate expires in {value} (threshold {threshold})"),
         }
     }
 }
@@ -41,7 +42,8 @@ impl AlertUnit {
             Self::Percent => format!("{} %", (value * 10.0).round() / 10.0),
             Self::Seconds if value < 120.0 => format!("{value:.0} s"),
             Self::Seconds if value < 7_200.0 => format!("{:.0} min", value / 60.0),
-            Self::Seconds => format!("{:.0} h", value / 3_600.0),
+            Self::Seconds if value < 172_800.0 => format!("{:.0} h", value / 3_600.0),
+            Self::Seconds => format!("{:.0} days", value / 86_400.0),
             Self::Bytes => {
                 let (mut scaled, mut unit) = (value, "B");
                 for next in ["KiB", "MiB", "GiB", "TiB"] {
@@ -68,6 +70,7 @@ mod tests {
             (AlertUnit::Seconds, 90.2, "90 s"),
             (AlertUnit::Seconds, 900.0, "15 min"),
             (AlertUnit::Seconds, 86_400.0, "24 h"),
+            (AlertUnit::Seconds, 1_209_600.0, "14 days"),
             (AlertUnit::Bytes, 12.0, "12 B"),
             (AlertUnit::Bytes, 1_610_612_736.0, "1.5 GiB"),
         ] {

@@ -3,12 +3,13 @@
 //! for the store, the disk or the webhook, so that it also reports when these hang.
 
 mod alert;
+mod certificates;
 mod measure;
 mod outbox;
 mod table;
 mod window;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use isopod_engine::Engine;
@@ -26,6 +27,7 @@ pub(crate) use self::{
     outbox::{WebhookStatus, WebhookUrl},
 };
 use self::{
+    certificates::CertificateFiles,
     measure::{Measures, Sources},
     outbox::{Outbox, Recorder},
     table::{Change, Table},
@@ -44,6 +46,8 @@ pub(crate) struct AlertConfig {
     pub(crate) interval: Duration,
     /// Whether the rules apply to apps of the type `dev`.
     pub(crate) dev_apps: bool,
+    /// The certificate files whose expiry is watched.
+    pub(crate) certificates: Vec<PathBuf>,
     pub(crate) webhook: Option<WebhookUrl>,
 }
 
@@ -108,7 +112,7 @@ impl Alerts {
 impl Service {
     pub(in crate::control) fn new(options: Options) -> (Alerts, Self, Helpers) {
         let Options { config, app_table, activity, store, engine, logs, metrics } = options;
-        let AlertConfig { rules, interval, dev_apps, webhook } = config;
+        let AlertConfig { rules, interval, dev_apps, certificates, webhook } = config;
         let (recorder, storing) = Recorder::new(store.clone());
         let (outbox, sending) = match webhook {
             Some(url) => {
@@ -118,7 +122,11 @@ impl Service {
             None => (None, None),
         };
         let alerts = Alerts { rules: Arc::new(rules.clone()), firing: Arc::default(), outbox };
-        let sources = Sources { metrics, logs, engine, folder: store.folder().to_owned() };
+        let certificates = match rules.get(&AlertRule::CertificateExpiry) {
+            Some(settings) => CertificateFiles::new(certificates, settings.threshold),
+            None => CertificateFiles::default(),
+        };
+        let sources = Sources { metrics, logs, engine, folder: store.folder().to_owned(), certificates };
         let service = Self {
             alerts: alerts.clone(),
             table: Table::new(rules),
@@ -172,12 +180,12 @@ impl Service {
     /// Takes one sample of all values, and reports the changes.
     async fn sample(&mut self) {
         let (now, at) = (self.started.elapsed(), Timestamp::now());
-        let of_host = self.measures.of_host(now).await;
-        let mut changes = self.table.step(None, &of_host, now, at);
+        let of_host = self.measures.of_host(now, at).await;
+        let mut changes = self.table.step(None, of_host, now, at);
         let apps = self.app_table.all();
         for app in &apps {
-            let values = self.measures.of_app(app, self.dev_apps, now);
-            changes.extend(self.table.step(Some(app), &values, now, at));
+            let samples = self.measures.of_app(app, self.dev_apps, now);
+            changes.extend(self.table.step(Some(app), samples, now, at));
         }
         changes.extend(self.table.forget_missing(&apps));
         self.measures.forget_missing(&apps);

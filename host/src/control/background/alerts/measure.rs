@@ -16,7 +16,8 @@ use jiff::Timestamp;
 use tokio::{task::JoinHandle, time::timeout};
 
 use super::{
-    table::Values,
+    certificates::CertificateFiles,
+    table::Sample,
     window::{Reports, Window},
 };
 use crate::{
@@ -36,6 +37,7 @@ pub(super) struct Sources {
     pub(super) engine: Engine,
     /// The data folder, whose disk is measured.
     pub(super) folder: PathBuf,
+    pub(super) certificates: CertificateFiles,
 }
 
 /// The measurements that need earlier samples.
@@ -90,18 +92,26 @@ impl Measures {
         self.reports.retain(|name, _| names.contains(name));
     }
 
-    /// Measures the values of the host.
-    pub(super) async fn of_host(&mut self, now: Duration) -> Values {
+    /// Measures the values of the host. `now` is a time since any origin, which never runs
+    /// backwards; `at` is the time of the clock.
+    pub(super) async fn of_host(&mut self, now: Duration, at: Timestamp) -> Vec<Sample> {
         self.cpu.sample(Instant::now());
         let [dropped] = self.dropped_lines.increase(now, [self.sources.logs.dropped()]);
         let (reserved, most) =
             (self.sources.engine.memory_bytes_reserved(), self.sources.engine.memory_bytes_most(true));
-        vec![
-            (AlertRule::Cpu, Some(self.cpu.latest().cpu_share_percent())),
-            (AlertRule::Memory, Some(percent(reserved, most))),
-            (AlertRule::DiskSpace, self.disk_bytes_free().await.map(|bytes| bytes as f64)),
-            (AlertRule::LogDrops, Some(dropped as f64)),
-        ]
+        let certificates = self.sources.certificates.measure(now, at).await;
+        let mut samples = vec![
+            Sample::from((AlertRule::Cpu, Some(self.cpu.latest().cpu_share_percent()))),
+            Sample::from((AlertRule::Memory, Some(percent(reserved, most)))),
+            Sample::from((AlertRule::DiskSpace, self.disk_bytes_free().await.map(|bytes| bytes as f64))),
+            Sample::from((AlertRule::LogDrops, Some(dropped as f64))),
+        ];
+        samples.extend(certificates.map(|(seconds, text)| Sample {
+            rule: AlertRule::CertificateExpiry,
+            value: Some(seconds),
+            text: Some(text),
+        }));
+        samples
     }
 
     /// Returns the free space of the disk; `None` while a probe hangs. At most one probe runs.
@@ -115,13 +125,13 @@ impl Measures {
 
     /// Measures the values of an app. An app of the type `dev` has no problem unless its alerts are
     /// enabled.
-    pub(super) fn of_app(&mut self, app: &AppRecord, with_dev_apps: bool, now: Duration) -> Values {
+    pub(super) fn of_app(&mut self, app: &AppRecord, with_dev_apps: bool, now: Duration) -> Vec<Sample> {
         let fields = app.fields();
         if fields.app_type == AppType::Dev && !with_dev_apps {
             // Counted meanwhile, since another type may follow.
             self.error_percent(app, now);
             let rules = AlertRule::ALL.into_iter().filter(|rule| rule.is_of_apps());
-            return rules.map(|rule| (rule, Some(0.0))).collect();
+            return rules.map(|rule| Sample::from((rule, Some(0.0)))).collect();
         }
         let resources = app.traffic.resources();
         let is_stopped = fields.state == AppState::Stopped;
@@ -130,7 +140,7 @@ impl Measures {
         let waiting = waiting(resources);
         // A stopped app keeps its events on purpose, so only their number is a problem.
         let unless_stopped = |value: Option<f64>| if is_stopped { Some(0.0) } else { value };
-        vec![
+        let values = [
             (AlertRule::QueueDepth, waiting),
             (AlertRule::QueueAge, unless_stopped(oldest_seconds(resources))),
             (AlertRule::DrainTime, unless_stopped(drain_seconds(resources))),
@@ -138,7 +148,8 @@ impl Measures {
             (AlertRule::CrashLoop, unless_stopped(Some(crash_loops as f64))),
             (AlertRule::AppDown, Some(if matches!(fields.state, AppState::Error(_)) { 1.0 } else { 0.0 })),
             (AlertRule::FailedPushes, failed_pushes.map(f64::from)),
-        ]
+        ];
+        values.map(Sample::from).into()
     }
 
     /// Returns the share of failed requests in the last minute; 0 for too few requests.

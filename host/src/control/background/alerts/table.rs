@@ -21,8 +21,21 @@ pub(super) struct Table {
 /// A rule, and the id of the app that it applies to; empty for the host.
 type Key = (String, AlertRule);
 
-/// The sampled values; `None` if a value is unknown.
-pub(super) type Values = Vec<(AlertRule, Option<f64>)>;
+/// A sampled value.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Sample {
+    pub(super) rule: AlertRule,
+    /// `None` if it is unknown.
+    pub(super) value: Option<f64>,
+    /// What the value means, if the rule's own text doesn't suffice.
+    pub(super) text: Option<String>,
+}
+
+impl From<(AlertRule, Option<f64>)> for Sample {
+    fn from((rule, value): (AlertRule, Option<f64>)) -> Self {
+        Self { rule, value, text: None }
+    }
+}
 
 /// An alert that fires now, or is over now.
 #[derive(Debug, Clone, PartialEq)]
@@ -65,18 +78,19 @@ impl Table {
     pub(super) fn step(
         &mut self,
         app: Option<&Arc<AppRecord>>,
-        values: &Values,
+        samples: impl IntoIterator<Item = Sample>,
         now: Duration,
         at: Timestamp,
     ) -> Vec<Change> {
         let mut changes = Vec::new();
-        for &(rule, value) in values {
+        for Sample { rule, value, text } in samples {
             let Some(settings) = self.rules.get(&rule) else { continue };
+            let text = |value| text.clone().unwrap_or_else(|| rule.text(value, settings));
             let key = (app.map(|app| app.id.clone()).unwrap_or_default(), rule);
             let mut state = self.states.get(&key).copied().unwrap_or_default();
             let change = rule.step(settings, &mut state, value, now);
             if let Some((alert, value)) = self.firing.get_mut(&key).zip(value) {
-                (alert.value, alert.text) = (value, rule.text(value, settings));
+                (alert.value, alert.text) = (value, text(value));
             }
             match change {
                 Some(AlertChange::Fired) => {
@@ -88,7 +102,7 @@ impl Table {
                         since: at,
                         value,
                         threshold: settings.threshold,
-                        text: rule.text(value, settings),
+                        text: text(value),
                     };
                     self.firing.insert(key.clone(), alert.clone());
                     changes.push(Change { alert, is_over: false });
@@ -135,7 +149,18 @@ mod tests {
     }
 
     fn step(table: &mut Table, value: f64) -> Vec<Change> {
-        table.step(None, &vec![(RULE, Some(value))], Duration::ZERO, Timestamp::UNIX_EPOCH)
+        table.step(None, [Sample::from((RULE, Some(value)))], Duration::ZERO, Timestamp::UNIX_EPOCH)
+    }
+
+    #[test]
+    fn a_sample_may_have_its_own_text() {
+        let mut table = table();
+        let sample = |value, text: &str| Sample { rule: RULE, value: Some(value), text: Some(text.to_owned()) };
+        let [fired] =
+            table.step(None, [sample(95.0, "busy")], Duration::ZERO, Timestamp::UNIX_EPOCH).try_into().expect("fires");
+        assert_eq!(fired.alert.text, "busy");
+        table.step(None, [sample(96.0, "busier")], Duration::ZERO, Timestamp::UNIX_EPOCH);
+        assert_eq!(table.firing()[0].text, "busier");
     }
 
     #[test]
