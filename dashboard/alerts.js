@@ -48,7 +48,7 @@ const RULE_COLUMNS = [
   { name: "Rule", cell: ({ rule }) => html`<span class="strong">${rule}</span>` },
   { name: "For", cell: (rule) => (rule.per_app ? "each app" : "the host") },
   { name: "Fires", cell: ({ side, unit, threshold }) => `${side === "below" ? "≤" : "≥"} ${shown(unit, threshold)}` },
-  { name: "Clears", cell: ({ side, unit, clear }) => `${side === "below" ? "≥" : "≤"} ${shown(unit, clear)}` },
+  { name: "Resolved", cell: ({ side, unit, clear }) => `${side === "below" ? "≥" : "≤"} ${shown(unit, clear)}` },
   { name: "For at least", numeric: true, cell: (rule) => ms(rule.lasting_ms) },
 ];
 

@@ -1,5 +1,5 @@
-//! Alerts: rules about measured values of the host and its apps. Owns the rules with their usual
-//! settings, and the decision when an alert fires and when it is over. Never measures a value.
+//! Alerts: rules about measured values of the host and its apps. Owns the rules with their
+//! defaults, and the decision when an alert fires and when it is resolved. Never measures a value.
 
 mod text;
 
@@ -71,7 +71,7 @@ pub enum AlertSide {
 pub struct AlertSettings {
     /// The alert fires at this value.
     pub threshold: f64,
-    /// The alert is over beyond this value, on the other side of the threshold or equal to it.
+    /// The alert is resolved beyond this value, on the other side of the threshold or equal to it.
     pub clear: f64,
     /// How long the value must stay there, for both.
     #[serde(skip)]
@@ -84,7 +84,7 @@ pub struct AlertSettings {
 ///            at or past `threshold` for `lasting`: fired
 ///   Quiet ──────────────────────────────────────────────▶ Firing
 ///         ◀──────────────────────────────────────────────
-///                  past `clear` for `lasting`: over
+///                  past `clear` for `lasting`: resolved
 /// ```
 ///
 /// Between `clear` and `threshold`, neither time elapses: a value that varies around one of them
@@ -108,8 +108,8 @@ pub enum AlertState {
 pub enum AlertChange {
     /// The alert fires.
     Fired,
-    /// The alert is over.
-    Over,
+    /// The alert is resolved.
+    Resolved,
 }
 
 impl AlertRule {
@@ -182,7 +182,7 @@ impl AlertRule {
     }
 
     /// Returns the settings of a rule that isn't configured.
-    pub fn usual(self) -> AlertSettings {
+    pub fn defaults(self) -> AlertSettings {
         let (threshold, lasting_s) = match self {
             Self::QueueDepth => (10_000.0, 60),
             Self::QueueAge => (300.0, 60),
@@ -197,11 +197,11 @@ impl AlertRule {
             Self::LogDrops => (1.0, 0),
             Self::CertificateExpiry => (14.0 * 86_400.0, 60),
         };
-        AlertSettings { threshold, clear: self.usual_clear(threshold), lasting: Duration::from_secs(lasting_s) }
+        AlertSettings { threshold, clear: self.default_clear(threshold), lasting: Duration::from_secs(lasting_s) }
     }
 
-    /// Returns the usual `clear` for a threshold.
-    pub fn usual_clear(self, threshold: f64) -> f64 {
+    /// Returns the default `clear` for a threshold.
+    pub fn default_clear(self, threshold: f64) -> f64 {
         match self.side() {
             AlertSide::Above => threshold * limits::ALERT_CLEAR_ABOVE,
             AlertSide::Below => threshold * limits::ALERT_CLEAR_BELOW,
@@ -252,7 +252,7 @@ impl AlertRule {
                 let has_lasted = lasts(clear_since, self.is_clear(settings, value), settings.lasting, now);
                 has_lasted.then(|| {
                     *state = AlertState::default();
-                    AlertChange::Over
+                    AlertChange::Resolved
                 })
             }
         }
@@ -351,17 +351,17 @@ mod tests {
     }
 
     #[test]
-    fn an_alert_is_over_once_its_value_stays_past_clear() {
+    fn an_alert_is_resolved_once_its_value_stays_past_clear() {
         let settings = settings(10.0, 5.0, 1);
         let values = [10.0, 10.0, 7.0, 5.0, 7.0, 5.0, 4.0, 0.0];
-        assert_eq!(changes(RULE, &settings, &values), [(1, AlertChange::Fired), (6, AlertChange::Over)]);
+        assert_eq!(changes(RULE, &settings, &values), [(1, AlertChange::Fired), (6, AlertChange::Resolved)]);
     }
 
     #[test]
     fn free_space_alerts_below_its_threshold() {
         let settings = settings(10.0, 20.0, 0);
         let values = [30.0, 11.0, 10.0, 15.0, 21.0];
-        let expected = [(2, AlertChange::Fired), (4, AlertChange::Over)];
+        let expected = [(2, AlertChange::Fired), (4, AlertChange::Resolved)];
         assert_eq!(changes(AlertRule::DiskSpace, &settings, &values), expected);
     }
 
@@ -376,9 +376,9 @@ mod tests {
     }
 
     #[test]
-    fn the_usual_settings_are_valid() {
+    fn the_defaults_are_valid() {
         for rule in AlertRule::ALL {
-            assert_eq!(rule.check(&rule.usual()), Ok(()), "{rule}");
+            assert_eq!(rule.check(&rule.defaults()), Ok(()), "{rule}");
             assert_eq!(rule.as_str().parse(), Ok(rule));
             assert_eq!(serde_json::to_value(rule).expect("it is serialised"), rule.as_str());
         }
@@ -423,7 +423,7 @@ mod tests {
                 if values[first..=now].iter().all(is_past) {
                     is_firing = !is_firing;
                     since_change = now + 1;
-                    expected.push((now as u64, if is_firing { AlertChange::Fired } else { AlertChange::Over }));
+                    expected.push((now as u64, if is_firing { AlertChange::Fired } else { AlertChange::Resolved }));
                 }
             }
             prop_assert_eq!(found, expected);

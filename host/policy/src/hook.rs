@@ -44,12 +44,16 @@ const EVENT_TYPES: &[(&str, &[&str])] = &[
             "schedule-missed",
         ],
     ),
-    ("isopod.app.alert-over", &["alert-over"]),
+    ("isopod.app.alert-resolved", &["alert-resolved"]),
 ];
 
 /// The types of events about the host itself, like [`EVENT_TYPES`].
 const HOST_EVENT_TYPES: &[(&str, &[&str])] =
-    &[("isopod.host.alert", &["alert"]), ("isopod.host.alert-over", &["alert-over"])];
+    &[("isopod.host.alert", &["alert"]), ("isopod.host.alert-resolved", &["alert-resolved"])];
+
+/// Former names of types with the present ones. The stored manifest of a plugin may contain them.
+const FORMER_EVENT_TYPES: &[(&str, &str)] =
+    &[("isopod.app.alert-over", "isopod.app.alert-resolved"), ("isopod.host.alert-over", "isopod.host.alert-resolved")];
 
 /// Returns the type of the events that report this kind of activity of an app, or of the host if
 /// `app` is `None`. `None` if hooks don't receive it.
@@ -105,6 +109,8 @@ impl FromStr for EventPattern {
     type Err = EventPatternError;
 
     fn from_str(text: &str) -> Result<Self, EventPatternError> {
+        let renamed = FORMER_EVENT_TYPES.iter().find(|(former, _)| *former == text);
+        let text = renamed.map_or(text, |(_, present)| *present);
         let pattern = Self(text.to_owned());
         let is_prefix = text.ends_with(".*") || !text.contains('*');
         if is_prefix && type_names().any(|name| pattern.matches(name)) {
@@ -160,7 +166,7 @@ mod tests {
         assert_eq!(event_type("app-deployed", Some(&shop)), Some("isopod.app.deployed"));
         assert_eq!(event_type("process-failing", Some(&shop)), Some("isopod.app.alert"));
         assert_eq!(event_type("plugin-unfit", Some(&shop)), Some("isopod.app.alert"));
-        assert_eq!(event_type("alert-over", Some(&shop)), Some("isopod.app.alert-over"));
+        assert_eq!(event_type("alert-resolved", Some(&shop)), Some("isopod.app.alert-resolved"));
         assert_eq!(event_type("calls-refused", Some(&shop)), None);
         assert_eq!((event_type("alert", None), event_type("app-deployed", None)), (Some("isopod.host.alert"), None));
     }
@@ -170,6 +176,13 @@ mod tests {
         let [exact, all] = ["isopod.app.deployed", "isopod.app.*"].map(|text| text.parse::<EventPattern>().unwrap());
         assert!(exact.matches("isopod.app.deployed") && !exact.matches("isopod.app.destroyed"));
         assert!(all.matches("isopod.app.alert") && "isopod.*".parse::<EventPattern>().is_ok());
+    }
+
+    #[test]
+    fn a_former_name_of_a_type_selects_its_present_name() {
+        for (former, present) in FORMER_EVENT_TYPES {
+            assert_eq!(former.parse::<EventPattern>().map(|pattern| pattern.to_string()).as_deref(), Ok(*present));
+        }
     }
 
     #[test]

@@ -282,11 +282,11 @@ pub const BUCKET_PERIOD_MAX: Duration = Duration::from_secs(24 * 3600);
 /// A rate whose empty buckets take longer to fill is rejected.
 pub const BUCKET_FILL_TIME_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
 
-/// The usual `clear` of an alert that fires above its threshold, as a part of the threshold. The
-/// alert is over at or below it.
+/// The default `clear` of an alert that fires above its threshold, as a part of the threshold. The
+/// alert is resolved at or below it.
 pub const ALERT_CLEAR_ABOVE: f64 = 0.8;
-/// The usual `clear` of an alert that fires below its threshold, as a multiple of the threshold.
-/// The alert is over at or above it.
+/// The default `clear` of an alert that fires below its threshold, as a multiple of the threshold.
+/// The alert is resolved at or above it.
 pub const ALERT_CLEAR_BELOW: f64 = 1.25;
 /// Longest minimum duration of an alert. Host settings with a longer one are refused.
 pub const ALERT_LASTING_MAX: Duration = Duration::from_secs(24 * 3600);

@@ -53,7 +53,7 @@ struct RuleView {
     /// The side of the threshold on which a value is a problem.
     side: AlertSide,
     threshold: f64,
-    /// The value at which the alert is over.
+    /// The value at which the alert is resolved.
     clear: f64,
     /// How long the value must stay there, for both.
     lasting_ms: u64,

@@ -9,10 +9,11 @@ use super::failure::Failure;
 use super::output::{self, field, value};
 
 const HEADINGS: [&str; 4] = ["RULE", "OF", "SINCE", "ALERT"];
-const RULE_HEADINGS: [&str; 5] = ["RULE", "FOR", "FIRES AT", "OVER AT", "LASTING"];
+const RULE_HEADINGS: [&str; 5] = ["RULE", "FOR", "FIRES AT", "RESOLVED AT", "LASTING"];
 
 const EXAMPLES: &str = "\
-An alert fires when a measured value stays beyond its threshold, and is over once the value stays on the other side.
+An alert fires when a measured value stays beyond its threshold, and is resolved once the value stays on the other
+side.
 [alerts] in the host's configuration file sets the rules and a webhook. Earlier alerts are in the activity.
 
 Examples:

@@ -120,10 +120,11 @@ impl<T: Amount> RuleSection<T> {
         if self.enabled == Some(false) {
             return Ok(None);
         }
-        let usual = rule.usual();
-        let threshold = self.threshold.map_or(usual.threshold, T::amount);
-        let clear = self.clear.map_or_else(|| rule.usual_clear(threshold), T::amount);
-        let settings = AlertSettings { threshold, clear, lasting: self.lasting.map_or(usual.lasting, |span| span.0) };
+        let defaults = rule.defaults();
+        let threshold = self.threshold.map_or(defaults.threshold, T::amount);
+        let clear = self.clear.map_or_else(|| rule.default_clear(threshold), T::amount);
+        let settings =
+            AlertSettings { threshold, clear, lasting: self.lasting.map_or(defaults.lasting, |span| span.0) };
         match rule.check(&settings) {
             Ok(()) => Ok(Some(settings)),
             Err(reason) => Err(ConfigError::Setting { setting: setting(rule), reason: reason.to_owned() }),
@@ -206,17 +207,17 @@ mod tests {
     }
 
     #[test]
-    fn every_rule_is_enabled_with_its_usual_settings() {
+    fn every_rule_is_enabled_with_its_defaults() {
         assert!(!resolved("").expect("resolves").rules.contains_key(&AlertRule::CertificateExpiry), "it needs a file");
         let config = resolved("certificate_expiry.files = [\"/etc/ssl/shop.pem\"]").expect("resolves");
         assert_eq!(config.rules.len(), AlertRule::ALL.len());
         assert_eq!(config.certificates, [PathBuf::from("/etc/ssl/shop.pem")]);
-        assert!(config.rules.iter().all(|(rule, settings)| *settings == rule.usual()));
+        assert!(config.rules.iter().all(|(rule, settings)| *settings == rule.defaults()));
         assert_eq!((config.interval, config.webhook.is_none()), (limits::ALERT_INTERVAL, true));
     }
 
     #[test]
-    fn settings_override_the_usual_ones() {
+    fn settings_override_the_defaults() {
         let text = "webhook = \"https://x.example/T1\"\ninterval = \"1s\"\ncpu.enabled = false\n\
                     [queue_depth]\nthreshold = 10\n[queue_age]\nthreshold = \"2m\"\nclear = \"30s\"\nlasting = \"5s\"\n\
                     [disk_space]\nthreshold = \"4GiB\"\n[error_rate]\nthreshold = 5\n\

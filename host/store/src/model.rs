@@ -405,7 +405,7 @@ pub struct Activity {
 pub struct AlertRecord {
     /// Identifies the alert: the rule, and the app if there is one.
     pub key: String,
-    /// The alert, if it fires; `None` if it is over.
+    /// The alert, if it fires; `None` if it is resolved.
     pub data: Option<serde_json::Value>,
     /// The message about the change, if a webhook receives it.
     pub message: Option<AlertMessage>,

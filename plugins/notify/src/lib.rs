@@ -89,7 +89,7 @@ fn message(event: &Event, activity: &Activity) -> String {
         "isopod.app.alert" | "isopod.host.alert" | "isopod.app.release-returned" | "isopod.app.push-failed" => {
             ":warning: "
         }
-        "isopod.app.alert-over" | "isopod.host.alert-over" => ":white_check_mark: ",
+        "isopod.app.alert-resolved" | "isopod.host.alert-resolved" => ":white_check_mark: ",
         _ => "",
     };
     // Slack interprets these characters as markup.

@@ -66,7 +66,7 @@ fn an_alert_of_the_host_has_no_subject() {
     let event: Value = requests.borrow()[0].json().expect("JSON");
     assert_eq!((&event["source"], event.get("subject")), (&json!("/host"), None));
     assert_eq!(slack(of_host("isopod.host.alert")), ":warning: the host: the disk has 0.5 GiB free");
-    assert!(slack(of_host("isopod.host.alert-over")).starts_with(":white_check_mark: the host: "));
+    assert!(slack(of_host("isopod.host.alert-resolved")).starts_with(":white_check_mark: the host: "));
 }
 
 #[test]

@@ -101,7 +101,7 @@ fn until_firing(host: &Host, rule: &str) -> Value {
 }
 
 #[track_caller]
-fn until_over(host: &Host, rule: &str) {
+fn until_resolved(host: &Host, rule: &str) {
     wait_for(&format!("the end of the alert {rule}"), || firing(host, rule).is_none().then_some(()));
 }
 
@@ -116,7 +116,7 @@ fn until_rows(host: &Host, table: &str, rows: i64) {
 }
 
 #[test]
-fn an_alert_is_shown_recorded_and_sent_until_it_is_over() {
+fn an_alert_is_shown_recorded_and_sent_until_it_is_resolved() {
     let webhook = Webhook::start(200);
     let host = webhook.host();
     deploy_greedy(&host, "greedy", "production");
@@ -129,12 +129,12 @@ fn an_alert_is_shown_recorded_and_sent_until_it_is_over() {
     let fired = webhook.until("firing");
     assert_eq!((&fired["rule"], &fired["app"], &fired["since"]), (&alert["rule"], &alert["app"], &alert["since"]));
     overload.end();
-    until_over(&host, "queue-depth");
-    let over = host.activity_of("greedy", "alert-over");
-    assert_eq!(over["data"]["since"], alert["since"], "{over}");
-    assert_eq!(webhook.until("over")["since"], alert["since"]);
+    until_resolved(&host, "queue-depth");
+    let resolved = host.activity_of("greedy", "alert-resolved");
+    assert_eq!(resolved["data"]["since"], alert["since"], "{resolved}");
+    assert_eq!(webhook.until("resolved")["since"], alert["since"]);
     wait_for("an empty outbox", || (alerts(&host)["webhook"]["waiting"] == 0).then_some(()));
-    assert_eq!((webhook.messages("firing").len(), webhook.messages("over").len()), (1, 1));
+    assert_eq!((webhook.messages("firing").len(), webhook.messages("resolved").len()), (1, 1));
 }
 
 #[test]
@@ -154,13 +154,13 @@ fn a_failing_webhook_delays_only_its_messages() {
     webhook.respond_with(0);
     wait_for("an attempt that hangs", || (webhook.upstream.requests().len() > before).then_some(()));
     overload.end();
-    until_over(&host, "queue-depth");
-    host.activity_of("greedy", "alert-over");
+    until_resolved(&host, "queue-depth");
+    host.activity_of("greedy", "alert-resolved");
     host.get("greedy", "/ok").expect(200);
     assert_eq!(alerts(&host)["webhook"]["waiting"], 2);
 
     webhook.respond_with(200);
-    webhook.until("over");
+    webhook.until("resolved");
     assert!(webhook.messages("firing").iter().all(|message| message["id"] == first["id"]));
     wait_for("an empty outbox", || {
         (alerts(&host)["webhook"] == json!({ "waiting": 0, "dropped": 0, "error": null })).then_some(())
@@ -178,9 +178,9 @@ fn alerts_and_messages_survive_a_crash_of_the_host() {
     until_rows(&host, "alert_messages", 1);
     let host = host.kill_and_restart();
     webhook.respond_with(200);
-    let over = webhook.until("over");
-    assert_eq!(over["since"], alert["since"], "the restarted host knows when the alert fired");
-    assert!(over["text"].as_str().is_some_and(|text| text.contains(": 0 requests and events wait")), "{over}");
+    let resolved = webhook.until("resolved");
+    assert_eq!(resolved["since"], alert["since"], "the restarted host knows when the alert fired");
+    assert!(resolved["text"].as_str().is_some_and(|text| text.contains(": 0 requests and events wait")), "{resolved}");
     assert!(webhook.messages("firing").iter().all(|message| message["id"] == before["id"]));
     for table in ["alerts", "alert_messages"] {
         until_rows(&host, table, 0);
@@ -202,9 +202,9 @@ fn an_alert_of_an_app_continues_after_a_restart() {
     assert_eq!(firing(&host, "failed-pushes").map(|it| it["since"].clone()), Some(alert["since"].clone()));
     overload.end();
     host.deploy("greedy", Bundle::component(guest_noted("hello", 1)));
-    until_over(&host, "failed-pushes");
-    let over = host.activity_of("greedy", "alert-over");
-    assert!(over["text"].as_str().is_some_and(|text| !text.contains("destroyed")), "{over}");
+    until_resolved(&host, "failed-pushes");
+    let resolved = host.activity_of("greedy", "alert-resolved");
+    assert!(resolved["text"].as_str().is_some_and(|text| !text.contains("destroyed")), "{resolved}");
 }
 
 #[test]
@@ -251,7 +251,7 @@ fn failed_pushes_and_requests_are_counted() {
     host.deploy_failing("shop", &Bundle::component(b"nonsense".to_vec()));
     assert_eq!(until_firing(&host, "failed-pushes")["app"], "shop");
     host.deploy("shop", Bundle::component(guest_noted("hello", 1)));
-    until_over(&host, "failed-pushes");
+    until_resolved(&host, "failed-pushes");
 
     deploy_greedy(&host, "greedy", "dev");
     host.get("greedy", "/ok").expect(200);
@@ -280,7 +280,7 @@ fn a_long_delivery_has_no_alert_but_an_event_behind_it_has() {
     host.push_steps("outbox", Some("ann"), &json!([["increment", "handled"]]));
     assert_eq!(until_firing(&host, "queue-age")["app"], "outbox");
     host.run_steps("outbox", &json!([["set", "go", "1"]]));
-    until_over(&host, "queue-age");
+    until_resolved(&host, "queue-age");
 }
 
 #[test]
@@ -302,7 +302,7 @@ fn a_hook_receives_alerts() {
     assert_eq!((&fired["subject"], &fired["data"]["kind"]), (&json!("greedy"), &json!("alert")), "{fired}");
     assert_eq!(fired["data"]["details"]["rule"], "queue-depth");
     overload.end();
-    assert_eq!(until("isopod.app.alert-over")["data"]["kind"], "alert-over");
+    assert_eq!(until("isopod.app.alert-resolved")["data"]["kind"], "alert-resolved");
 }
 
 #[test]

@@ -81,7 +81,7 @@ mod tests {
     #[test]
     fn a_text_contains_the_value_and_the_threshold() {
         for rule in AlertRule::ALL {
-            let (settings, value) = (rule.usual(), 42.0);
+            let (settings, value) = (rule.defaults(), 42.0);
             let text = rule.text(value, &settings);
             let has_numbers = text.contains(&rule.unit().show(value))
                 && text.contains(&format!("(threshold {})", rule.unit().show(settings.threshold)));

@@ -1,6 +1,6 @@
 //! Alerts: samples the values of all rules at an interval, and reports each alert that fires or is
-//! over: in the activity, to the webhook, and to the API. Reads existing counters only. Never waits
-//! for the store, the disk or the webhook, so that it also reports when these hang.
+//! resolved: in the activity, to the webhook, and to the API. Reads existing counters only. Never
+//! waits for the store, the disk or the webhook, so that it also reports when these hang.
 
 mod alert;
 mod certificates;
@@ -196,18 +196,18 @@ impl Service {
     /// waiting.
     fn report(&self, changes: Vec<Change>) {
         self.alerts.firing.store(Arc::new(self.table.firing()));
-        for Change { alert, is_over } in changes {
-            let (kind, text) = match is_over {
+        for Change { alert, is_resolved } in changes {
+            let (kind, text) = match is_resolved {
                 false => ("alert", format!("alert {}: {}", alert.rule, alert.text)),
-                true => ("alert-over", format!("alert {} is over: {}", alert.rule, alert.text)),
+                true => ("alert-resolved", format!("alert {} resolved: {}", alert.rule, alert.text)),
             };
             let of = alert.app.as_ref().map_or("the host", |app| app.as_str());
-            match is_over {
+            match is_resolved {
                 false => tracing::warn!(of, "{text}"),
                 true => tracing::info!(of, "{text}"),
             }
-            let message = self.alerts.outbox.as_ref().map(|outbox| outbox.add(&alert, is_over));
-            let data = (!is_over).then(|| json!(alert));
+            let message = self.alerts.outbox.as_ref().map(|outbox| outbox.add(&alert, is_resolved));
+            let data = (!is_resolved).then(|| json!(alert));
             self.recorder.record(AlertRecord { key: alert.key(), data, message });
             let data = json!({
                 "rule": alert.rule, "value": alert.value, "threshold": alert.threshold, "unit": alert.rule.unit(),

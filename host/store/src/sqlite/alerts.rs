@@ -7,8 +7,8 @@ use crate::limits::{ALERT_MESSAGES_MAX, ALERTS_MAX};
 use crate::model::{AlertMessage, AlertRecord};
 use crate::sql::{Sql, all, json, time, to_json};
 
-/// Stores a change: an alert that fires or is over, and its message. Beyond the limit, the oldest
-/// messages are removed.
+/// Stores a change: an alert that fires or is resolved, and its message. Beyond the limit, the
+/// oldest messages are removed.
 pub(crate) fn put(connection: &Connection, change: &AlertRecord) -> Sql<()> {
     match &change.data {
         Some(data) => {

@@ -15,7 +15,7 @@ pub(crate) const FORMAT: i64 = MIGRATIONS.len() as i64;
 /// The steps from an empty database to the current format; the first leads to format 1.
 const MIGRATIONS: &[&str] = &[
     FORMAT_1, FORMAT_2, FORMAT_3, FORMAT_4, FORMAT_5, FORMAT_6, FORMAT_7, FORMAT_8, FORMAT_9, FORMAT_10, FORMAT_11,
-    FORMAT_12, FORMAT_13, FORMAT_14,
+    FORMAT_12, FORMAT_13, FORMAT_14, FORMAT_15,
 ];
 
 const FORMAT_1: &str = "
@@ -261,6 +261,16 @@ const FORMAT_14: &str = "
         created_at TEXT NOT NULL,
         PRIMARY KEY (app, id)
     ) STRICT, WITHOUT ROWID;
+";
+
+/// Renames the state `over` of alerts to `resolved`: in the activity, in the events for hooks, and
+/// in the messages that no webhook has accepted yet.
+const FORMAT_15: &str = "
+    UPDATE activity SET kind = 'alert-resolved' WHERE kind = 'alert-over';
+    UPDATE hook_events SET kind = 'alert-resolved' WHERE kind = 'alert-over';
+    UPDATE alert_messages SET body = json_set(
+            body, '$.state', 'resolved', '$.text', replace(json_extract(body, '$.text'), '[over]', '[resolved]')
+        ) WHERE json_valid(body) AND json_extract(body, '$.state') = 'over';
 ";
 
 /// Migrates the database to the current format, one step per transaction, so that a crash between

@@ -29,12 +29,13 @@ struct Format {
 /// The formats from 2.
 const FORMATS: &[Format] = &[
     FORMAT_2, FORMAT_3, FORMAT_4, FORMAT_5, FORMAT_6, FORMAT_7, FORMAT_8, FORMAT_9, FORMAT_10, FORMAT_11, FORMAT_12,
-    FORMAT_13,
+    FORMAT_13, FORMAT_14,
 ];
 
 /// The apps of these formats.
-const APPS: [&str; 12] =
-    ["two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve", "thirteen"];
+const APPS: [&str; 13] = [
+    "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve", "thirteen", "fourteen",
+];
 
 /// Config vars, idempotency keys, the states of releases, schedules and usage.
 const FORMAT_2: Format = Format {
@@ -291,6 +292,33 @@ const FORMAT_13: Format = Format {
     INSERT INTO alert_messages (id, body, at) VALUES ('m', '{}', '2028-01-01T00:00:00Z');"#,
 };
 
+/// A drain, and the end of an alert under its former name: in the activity, for hooks and for the
+/// webhook.
+const FORMAT_14: Format = Format {
+    migration: "
+    CREATE TABLE drains (
+        app        TEXT NOT NULL REFERENCES apps (name) ON DELETE CASCADE,
+        id         TEXT NOT NULL,
+        url        TEXT NOT NULL,
+        created_by TEXT NOT NULL,
+        created_at TEXT NOT NULL,
+        PRIMARY KEY (app, id)
+    ) STRICT, WITHOUT ROWID;",
+    rows: r#"
+    INSERT INTO apps (name, id, type, intended, created_at, updated_at)
+        VALUES ('fourteen', 'eeeeeeeeeeeeeeeeeeeeeeeeeeeeeeee', 'dev', 'running', '2028-02-01T00:00:00Z',
+                '2028-02-01T00:00:00Z');
+    INSERT INTO drains (app, id, url, created_by, created_at)
+        VALUES ('fourteen', 'd-1', 'c2VhbGVk', 'ci', '2028-02-01T00:00:00Z');
+    INSERT INTO activity (id, app, kind, text, data, at)
+        VALUES (140, 'fourteen', 'alert-over', 'alert cpu is over', '{}', '2028-02-01T00:00:00Z');
+    INSERT INTO activity_counts VALUES ('fourteen', 1);
+    INSERT INTO hook_events (id, app, kind, text, data, at)
+        VALUES ('ee', 'fourteen', 'alert-over', 'alert cpu is over', '{}', '2028-02-01T00:00:00Z');
+    INSERT INTO alert_messages (id, body, at)
+        VALUES ('n', '{"state":"over","value":1.0,"text":"[over] shop: cpu"}', '2028-02-01T00:00:00Z');"#,
+};
+
 /// Returns a digest of this character.
 fn digest(of: &str) -> Digest {
     of.repeat(64).parse().expect("it is a digest")
@@ -397,7 +425,7 @@ async fn check_rows(store: &Store, format: usize) {
         assert_eq!(release_now(store, &name("eleven"), 1).await.assets, Some(assets));
     }
     if format >= 12 {
-        let [event] = store.hook_events(0, 2).await.expect("they are read").try_into().expect("one event");
+        let [event] = store.hook_events(0, 1).await.expect("they are read").try_into().expect("one event");
         assert_eq!((event.app, &*event.kind), (Some(name("eleven")), "app-deployed"));
         let backlogs = store.hook_backlogs().await.expect("they are read");
         assert_eq!(backlogs, [HookBacklog { plugin: name("twelve"), received: 0 }]);
@@ -405,8 +433,22 @@ async fn check_rows(store: &Store, format: usize) {
     if format >= 13 {
         assert_eq!(store.alerts().await, Ok(vec![json!({ "rule": "cpu" })]));
         let messages = store.alert_messages().await.expect("they are read");
-        assert_eq!(messages.into_iter().map(|message| message.id).collect::<Vec<_>>(), ["m"]);
+        assert_eq!(messages.first().map(|message| message.id.as_str()), Some("m"));
     }
+    if format >= 14 {
+        check_format_14(store).await;
+    }
+}
+
+async fn check_format_14(store: &Store) {
+    let drains = store.drains().await.expect("they are read");
+    assert_eq!(drains.iter().map(|drain| drain.id.as_str()).collect::<Vec<_>>(), ["d-1"]);
+    let activity = store.activity(Some(&name("fourteen")), Page::default()).await.expect("it is read").items;
+    let events = store.hook_events(1, 1).await.expect("they are read");
+    assert_eq!((&*activity[0].kind, &*events[0].kind), ("alert-resolved", "alert-resolved"));
+    let message = store.alert_messages().await.expect("they are read").pop().expect("a message");
+    let body: serde_json::Value = serde_json::from_str(&message.body).expect("it is JSON");
+    assert_eq!(body, json!({ "state": "resolved", "value": 1.0, "text": "[resolved] shop: cpu" }));
 }
 
 async fn check_format_2(store: &Store) {

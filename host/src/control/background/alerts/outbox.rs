@@ -109,9 +109,9 @@ impl Outbox {
     }
 
     /// Queues the message about a change, and returns it.
-    pub(super) fn add(&self, alert: &Alert, is_over: bool) -> AlertMessage {
+    pub(super) fn add(&self, alert: &Alert, is_resolved: bool) -> AlertMessage {
         let (id, at) = (RequestId::from_random(rand::random()).to_string(), Timestamp::now());
-        let message = AlertMessage { body: body(&id, alert, is_over, at), id, at };
+        let message = AlertMessage { body: body(&id, alert, is_resolved, at), id, at };
         self.extend([message.clone()]);
         message
     }
@@ -223,10 +223,10 @@ impl Sender {
 }
 
 /// Returns the body of a message. Chat services show the member `text`.
-fn body(id: &str, alert: &Alert, is_over: bool, at: Timestamp) -> String {
+fn body(id: &str, alert: &Alert, is_resolved: bool, at: Timestamp) -> String {
     let Alert { rule, app, since, value, threshold, text, .. } = alert;
     let of = app.as_ref().map_or_else(|| "the host".to_owned(), ToString::to_string);
-    let state = if is_over { "over" } else { "firing" };
+    let state = if is_resolved { "resolved" } else { "firing" };
     json!({
         "id": id, "state": state, "rule": rule, "app": app, "at": at, "since": since, "value": value,
         "threshold": threshold, "unit": rule.unit(), "text": format!("[{state}] {of}: {rule}: {text}"),

@@ -37,11 +37,11 @@ impl From<(AlertRule, Option<f64>)> for Sample {
     }
 }
 
-/// An alert that fires now, or is over now.
+/// An alert that fires now, or is resolved now.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Change {
     pub(super) alert: Alert,
-    pub(super) is_over: bool,
+    pub(super) is_resolved: bool,
 }
 
 impl Table {
@@ -50,7 +50,7 @@ impl Table {
     }
 
     /// Restores the alerts that fired in an earlier run of the host. Those of rules that are
-    /// disabled now are over.
+    /// disabled now are resolved.
     pub(super) fn restore(&mut self, alerts: Vec<Alert>) -> Vec<Change> {
         let mut disabled = Vec::new();
         for mut alert in alerts {
@@ -105,10 +105,10 @@ impl Table {
                         text: text(value),
                     };
                     self.firing.insert(key.clone(), alert.clone());
-                    changes.push(Change { alert, is_over: false });
+                    changes.push(Change { alert, is_resolved: false });
                 }
-                Some(AlertChange::Over) => {
-                    changes.extend(self.firing.remove(&key).map(|alert| Change { alert, is_over: true }));
+                Some(AlertChange::Resolved) => {
+                    changes.extend(self.firing.remove(&key).map(|alert| Change { alert, is_resolved: true }));
                 }
                 None => {}
             }
@@ -135,7 +135,7 @@ impl Table {
 }
 
 fn ended(alert: Alert, why: &str) -> Change {
-    Change { alert: Alert { text: why.to_owned(), ..alert }, is_over: true }
+    Change { alert: Alert { text: why.to_owned(), ..alert }, is_resolved: true }
 }
 
 #[cfg(test)]
@@ -145,7 +145,7 @@ mod tests {
     const RULE: AlertRule = AlertRule::Cpu;
 
     fn table() -> Table {
-        Table::new(BTreeMap::from([(RULE, AlertSettings { lasting: Duration::ZERO, ..RULE.usual() })]))
+        Table::new(BTreeMap::from([(RULE, AlertSettings { lasting: Duration::ZERO, ..RULE.defaults() })]))
     }
 
     fn step(table: &mut Table, value: f64) -> Vec<Change> {
@@ -169,37 +169,40 @@ mod tests {
         assert_eq!(step(&mut table, 50.0), []);
         assert_eq!((table.states.len(), table.firing().len()), (0, 0));
         let [fired] = step(&mut table, 95.0).try_into().expect("it fires");
-        assert!(!fired.is_over && fired.alert.text.contains("95 %"), "{fired:?}");
+        assert!(!fired.is_resolved && fired.alert.text.contains("95 %"), "{fired:?}");
         assert_eq!(step(&mut table, 99.0), []);
         assert_eq!(table.firing()[0].value, 99.0);
-        let [over] = step(&mut table, 10.0).try_into().expect("it is over");
-        assert!(over.is_over && over.alert.since == fired.alert.since && over.alert.text.contains("10 %"), "{over:?}");
+        let [resolved] = step(&mut table, 10.0).try_into().expect("it is resolved");
+        assert!(
+            resolved.is_resolved && resolved.alert.since == fired.alert.since && resolved.alert.text.contains("10 %"),
+            "{resolved:?}"
+        );
         assert_eq!((table.states.len(), table.firing().len()), (0, 0));
     }
 
     #[test]
-    fn a_restored_alert_fires_until_it_is_over() {
+    fn a_restored_alert_fires_until_it_is_resolved() {
         let mut earlier = table();
         let mut fired = step(&mut earlier, 95.0).remove(0).alert;
         fired.threshold = 12.0;
         let mut restored = table();
         assert_eq!(restored.restore(vec![fired.clone()]), []);
-        assert_eq!(restored.firing()[0].threshold, RULE.usual().threshold, "the present settings apply");
+        assert_eq!(restored.firing()[0].threshold, RULE.defaults().threshold, "the present settings apply");
         assert_eq!(step(&mut restored, 95.0), [], "it has already fired");
-        assert!(step(&mut restored, 0.0)[0].is_over);
+        assert!(step(&mut restored, 0.0)[0].is_resolved);
         fired.rule = AlertRule::Memory;
-        let [over] = restored.restore(vec![fired]).try_into().expect("its rule is disabled");
-        assert!(over.is_over && restored.firing().is_empty());
+        let [resolved] = restored.restore(vec![fired]).try_into().expect("its rule is disabled");
+        assert!(resolved.is_resolved && restored.firing().is_empty());
     }
 
     #[test]
-    fn the_alert_of_a_destroyed_app_is_over() {
+    fn the_alert_of_a_destroyed_app_is_resolved() {
         let (mut table, mut of_app) = (table(), step(&mut table(), 95.0).remove(0).alert);
         (of_app.app, of_app.app_id) = (Some("shop".parse().expect("a valid name")), Some("id".to_owned()));
         table.restore(vec![of_app]);
         step(&mut table, 95.0);
-        let [over] = table.forget_missing(&[]).try_into().expect("it is over");
-        assert!(over.is_over && over.alert.app.is_some_and(|app| app.as_str() == "shop"));
+        let [resolved] = table.forget_missing(&[]).try_into().expect("it is resolved");
+        assert!(resolved.is_resolved && resolved.alert.app.is_some_and(|app| app.as_str() == "shop"));
         assert_eq!(table.firing().len(), 1, "the alert of the host remains");
     }
 }

@@ -18,7 +18,7 @@ async fn put(store: &Store, change: AlertRecord) {
 }
 
 #[tokio::test]
-async fn an_alert_is_stored_until_it_is_over() {
+async fn an_alert_is_stored_until_it_is_resolved() {
     let backend = crate::on_disk();
     let store = &backend.store;
     put(store, fired("cpu", None)).await;
