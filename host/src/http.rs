@@ -7,5 +7,6 @@ pub(crate) mod field_classes;
 pub(crate) mod limits;
 pub(crate) mod problem;
 pub(crate) mod response_rules;
+pub(crate) mod retry_after;
 pub(crate) mod shares;
 pub(crate) mod trailers;

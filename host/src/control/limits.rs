@@ -106,6 +106,10 @@ pub(crate) const ALERT_POST_TIME: Duration = Duration::from_secs(10);
 /// The range of the back-off after a failed request to the webhook of alerts.
 pub(crate) const ALERT_RETRY_AFTER: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(60);
 
+/// The longest pause that the webhook of alerts may request with `Retry-After`. A longer one is
+/// shortened.
+pub(crate) const ALERT_RETRY_AFTER_MAX: Duration = Duration::from_secs(5 * 60);
+
 /// The age at which a message that the webhook has not accepted is dropped and counted, after a
 /// failed request.
 pub(crate) const ALERT_MESSAGE_AGE_MAX: Duration = Duration::from_secs(24 * 3600);
@@ -119,6 +123,10 @@ pub(crate) const DRAINS_PER_APP_MAX: usize = 5;
 /// Log drains of all apps. A further drain is refused with 409: each has a connection and a buffer.
 pub(crate) const DRAINS_MAX: usize = 256;
 
+/// Log drains that one token below the role `admin` has added. A further drain is refused with 409,
+/// so that a tenant can't take all drains.
+pub(crate) const DRAINS_PER_TOKEN_MAX: usize = DRAINS_MAX / 4;
+
 /// Bytes of the URL of a drain. A longer URL is refused.
 pub(crate) const DRAIN_URL_BYTES_MAX: usize = 2048;
 
@@ -127,6 +135,14 @@ pub(crate) const DRAIN_LINES_MAX: usize = 10_000;
 
 /// Bytes of the lines in the buffer of a drain. Further lines are dropped and counted.
 pub(crate) const DRAIN_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Bytes of the lines in the buffer of a drain that it may always hold. It shares
+/// `DRAIN_SHARED_BYTES_MAX` with other drains for more.
+pub(crate) const DRAIN_OWN_BYTES: usize = 256 * 1024;
+
+/// Bytes that the buffers of all drains hold together beyond their `DRAIN_OWN_BYTES`. Further lines
+/// are dropped and counted.
+pub(crate) const DRAIN_SHARED_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// Bytes that a buffered line is charged beside its message.
 pub(crate) const DRAIN_LINE_OVERHEAD_BYTES: usize = 256;
@@ -158,6 +174,14 @@ pub(crate) const DRAIN_RESPONSE_TIME: Duration = Duration::from_secs(1);
 
 /// The range of the back-off after a failed attempt of a drain.
 pub(crate) const DRAIN_RETRY_AFTER: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(60);
+
+/// The longest pause that the endpoint of a drain may request with `Retry-After`. A longer one is
+/// shortened.
+pub(crate) const DRAIN_RETRY_AFTER_MAX: Duration = Duration::from_secs(5 * 60);
+
+/// Interval at which a drain looks up the name of an endpoint for datagrams again, since no
+/// connection ends when its address changes.
+pub(crate) const DRAIN_LOOKUP_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Interval at which a drain tries to follow a log that it can't read.
 pub(crate) const DRAIN_LOG_RETRY_INTERVAL: Duration = Duration::from_secs(5);

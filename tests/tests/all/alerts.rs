@@ -168,6 +168,27 @@ fn a_failing_webhook_delays_only_its_messages() {
 }
 
 #[test]
+fn a_message_that_the_webhook_refuses_does_not_delay_the_next() {
+    let webhook = Webhook::start(400);
+    let host = webhook.host();
+    deploy_greedy(&host, "greedy", "production");
+    let overload = Overload::of(&host, "greedy");
+    let refused = wait_for("a dropped message", || {
+        Some(alerts(&host)["webhook"].clone()).filter(|webhook| webhook["dropped"] == 1)
+    });
+    assert_eq!(refused["waiting"], 0, "{refused}");
+    assert!(refused["error"].as_str().is_some_and(|error| error.contains("400")), "{refused}");
+    assert!(host.said().contains("a message about an alert is dropped: the webhook refuses it"));
+    webhook.respond_with(200);
+    overload.end();
+    webhook.until("resolved");
+    wait_for("an accepted message", || {
+        (alerts(&host)["webhook"] == json!({ "waiting": 0, "dropped": 1, "error": null })).then_some(())
+    });
+    assert_eq!(webhook.messages("firing").len(), 1, "it was posted once");
+}
+
+#[test]
 fn alerts_and_messages_survive_a_crash_of_the_host() {
     let webhook = Webhook::start(503);
     let host = webhook.host();

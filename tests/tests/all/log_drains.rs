@@ -12,10 +12,10 @@ use std::{
     io::{BufRead, BufReader, Read},
     net::{TcpListener, UdpSocket},
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicU16, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 /// Starts a host with an app that writes a line for each request to `/log-line?text=…`.
@@ -208,6 +208,26 @@ fn a_failing_batch_is_not_repeated_without_a_pause() {
 }
 
 #[test]
+fn an_endpoint_is_not_contacted_during_the_pause_that_it_requests() {
+    let pause = Duration::from_secs(3);
+    let attempts = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&attempts);
+    let endpoint = Upstream::start(move |_| {
+        let mut attempts = seen.lock().expect("no other test panics here");
+        attempts.push(Instant::now());
+        match attempts.len() {
+            1 => Then::Send(b"HTTP/1.1 429 No\r\nretry-after: 3\r\ncontent-length: 0\r\n\r\n".to_vec()),
+            _ => Then::Send(response("ok")),
+        }
+    });
+    let host = host();
+    add(&host, &format!("http://{}/", endpoint.address));
+    until_arrived(&host, || (drain(&host)["sent"].as_u64() > Some(0)).then_some(()));
+    let attempts = attempts.lock().expect("the endpoint has not panicked");
+    assert!(attempts[1] - attempts[0] >= pause, "{attempts:?}");
+}
+
+#[test]
 fn an_endpoint_with_a_long_response_accepts_each_line_once() {
     let long = "x".repeat(1 << 20);
     let endpoint = Upstream::start(move |_| Then::Send(response(&long)));
@@ -273,6 +293,25 @@ fn the_url_of_a_drain_is_sealed() {
     let id = lost["id"].as_str().expect("an id");
     host.api(Ask::new("DELETE", &*format!("/v1/apps/greedy/drains/{id}"))).expect(204);
     assert_eq!(drain(&host), Value::Null);
+}
+
+#[test]
+fn one_token_cannot_add_all_drains_of_the_host() {
+    let host = Host::start();
+    let apps: Vec<String> = (0..13).map(|number| format!("app-{number}")).collect();
+    apps.iter().for_each(|app| drop(host.create(app, "dev")));
+    let body = json!({ "name": "ci", "role": "deploy", "apps": apps });
+    let made = host.api(Ask::post("/v1/tokens").json(&body)).expect(201).json();
+    let ask = |token: &str, app: &str| {
+        let body = json!({ "url": "https://logs.example.org/" });
+        host.api_with(token, Ask::post(format!("/v1/apps/{app}/drains")).json(&body))
+    };
+    let token = made["token"].as_str().expect("a secret");
+    for number in 0..64 {
+        ask(token, &apps[number / 5]).expect(201);
+    }
+    ask(token, "app-12").problem_of("app-12", 409, "too-many-drains");
+    ask(&host.token, "app-12").expect(201);
 }
 
 #[test]

@@ -15,7 +15,7 @@ impl AlertRule {
                 format!("delivering its waiting events takes {value} at the current rate (threshold {threshold})")
             }
             Self::ErrorRate => {
-                format!("{value} of its requests in the last minute failed with 5xx (threshold {threshold})")
+                format!("{value} of its recent requests failed with 5xx (threshold {threshold})")
             }
             Self::CrashLoop => {
                 format!("reports of a crash loop in the last 3 minutes: {value} (threshold {threshold})")
@@ -28,7 +28,7 @@ impl AlertRule {
             Self::Cpu => format!("the host uses {value} of the processors (threshold {threshold})"),
             Self::Memory => format!("guests hold {value} of `memory_max` (threshold {threshold})"),
             Self::DiskSpace => format!("the disk of the data folder has {value} free (threshold {threshold})"),
-            Self::LogDrops => format!("log lines dropped in the last minute: {value} (threshold {threshold})"),
+            Self::LogDrops => format!("log lines dropped recently: {value} (threshold {threshold})"),
             Self::CertificateExpiry => format!("the first certificate expires in {value} (threshold {threshold})"),
         }
     }

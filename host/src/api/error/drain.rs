@@ -17,6 +17,11 @@ pub(super) fn problem(error: &DrainError, detail: String) -> Problem {
                 .app(app)
                 .hint("remove one with `isopod drains remove ID`")
         }
+        DrainError::TooManyOfToken { app, .. } => {
+            Problem::new(StatusCode::CONFLICT, "too-many-drains", "Too many drains", detail)
+                .app(app)
+                .hint("remove some of them, or let an administrator add this one")
+        }
         DrainError::TooMany => Problem::new(StatusCode::CONFLICT, "too-many-drains", "Too many drains", detail),
         DrainError::Unknown { app, .. } => {
             Problem::new(StatusCode::NOT_FOUND, "unknown-drain", "No such drain", detail)

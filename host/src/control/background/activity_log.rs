@@ -2,7 +2,10 @@
 //! subscribers. If the disk can't be written, it retries later. Subscribers never wait for the
 //! disk.
 
-use std::collections::VecDeque;
+use std::{
+    collections::VecDeque,
+    sync::{Arc, OnceLock},
+};
 
 use futures::future::join_all;
 use isopod_policy::{
@@ -42,12 +45,16 @@ pub(in crate::control) struct Options {
     pub(in crate::control) drained: CancellationToken,
 }
 
+/// Receives every activity. It must not block.
+type Observer = Box<dyn Fn(&NewActivity) + Send + Sync>;
+
 /// The handle. Cheap to clone.
 #[derive(Clone)]
 pub(in crate::control) struct ActivityLog {
     records: mpsc::Sender<Record>,
     /// Publishes recorded activities to subscribers.
     subscribers: broadcast::Sender<NewActivity>,
+    observer: Arc<OnceLock<Observer>>,
     closing: CancellationToken,
 }
 
@@ -64,8 +71,8 @@ impl Service {
     pub(in crate::control) fn new(options: Options) -> (ActivityLog, Self) {
         let Options { store, app_table, closing, drained } = options;
         let (records, received) = mpsc::channel(limits::ACTIVITIES_QUEUED_MAX);
-        let log =
-            ActivityLog { records, subscribers: broadcast::Sender::new(limits::ACTIVITY_FOLLOW_ENTRIES), closing };
+        let subscribers = broadcast::Sender::new(limits::ACTIVITY_FOLLOW_ENTRIES);
+        let log = ActivityLog { records, subscribers, observer: Arc::default(), closing };
         (log.clone(), Self { store, app_table, log, received, drained })
     }
 
@@ -163,6 +170,13 @@ impl ActivityLog {
         self.subscribers.subscribe()
     }
 
+    /// Passes every activity from now on to the observer. Unlike a subscriber, it misses none.
+    /// There is one observer: a second one is ignored.
+    pub(in crate::control) fn observe(&self, observer: impl Fn(&NewActivity) + Send + Sync + 'static) {
+        let is_first = self.observer.set(Box::new(observer)).is_ok();
+        debug_assert!(is_first, "the activity log has one observer");
+    }
+
     /// Stores a record of an app, and retries in the background if the disk can't be written.
     /// Returns whether the record is stored now.
     pub(in crate::control) async fn store_or_later(
@@ -232,8 +246,11 @@ impl ActivityLog {
         }
     }
 
-    /// Publishes an activity to subscribers, if there are any.
+    /// Publishes an activity to the observer and the subscribers, if there are any.
     pub(in crate::control) fn publish(&self, activity: NewActivity) {
+        if let Some(observer) = self.observer.get() {
+            observer(&activity);
+        }
         drop(self.subscribers.send(activity));
     }
 }

@@ -6,6 +6,7 @@ mod alert;
 mod certificates;
 mod measure;
 mod outbox;
+mod reports;
 mod table;
 mod window;
 
@@ -17,10 +18,7 @@ use isopod_policy::{AlertRule, AlertSettings};
 use isopod_store::{AlertRecord, Store};
 use jiff::Timestamp;
 use serde_json::json;
-use tokio::{
-    sync::broadcast::{self, error::RecvError},
-    time::{Instant, MissedTickBehavior, interval},
-};
+use tokio::time::{Instant, MissedTickBehavior, interval};
 
 pub(crate) use self::{
     alert::Alert,
@@ -30,6 +28,7 @@ use self::{
     certificates::CertificateFiles,
     measure::{Measures, Sources},
     outbox::{Outbox, Recorder},
+    reports::Reports,
     table::{Change, Table},
 };
 use crate::{
@@ -75,6 +74,7 @@ pub(in crate::control) struct Service {
     alerts: Alerts,
     table: Table,
     measures: Measures,
+    reports: Reports,
     app_table: AppTable,
     activity: ActivityLog,
     recorder: Recorder,
@@ -127,10 +127,12 @@ impl Service {
             None => CertificateFiles::default(),
         };
         let sources = Sources { metrics, logs, engine, folder: store.folder().to_owned(), certificates };
+        let reports = Reports::default();
         let service = Self {
             alerts: alerts.clone(),
             table: Table::new(rules),
-            measures: Measures::new(sources),
+            measures: Measures::new(sources, reports.clone()),
+            reports,
             app_table,
             activity,
             recorder,
@@ -144,17 +146,14 @@ impl Service {
 
     /// Samples at the interval until the host shuts down.
     pub(in crate::control) async fn run(mut self) {
-        let mut activities = self.activity.subscribe();
+        let (reports, started) = (self.reports.clone(), self.started);
+        self.activity.observe(move |activity| reports.note(activity, started.elapsed()));
         self.restore().await;
         let mut ticks = interval(self.interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            tokio::select! {
-                activity = next(&mut activities) => {
-                    self.measures.note_activity(&activity, self.started.elapsed());
-                }
-                _ = ticks.tick() => self.sample().await,
-            }
+            ticks.tick().await;
+            self.sample().await;
         }
     }
 
@@ -221,18 +220,6 @@ impl Service {
                 // The app is destroyed, and with it its activity.
                 Some(Ok(_) | Err(_)) => {}
             }
-        }
-    }
-}
-
-/// Returns the next activity. Those that were skipped are missing in the counts.
-async fn next<T: Clone>(activities: &mut broadcast::Receiver<T>) -> T {
-    loop {
-        match activities.recv().await {
-            Ok(activity) => return activity,
-            Err(RecvError::Lagged(_)) => {}
-            // The host shuts down.
-            Err(RecvError::Closed) => std::future::pending().await,
         }
     }
 }

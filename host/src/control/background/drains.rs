@@ -21,13 +21,13 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::buffer::Counters;
 use self::{
-    buffer::Buffer,
+    buffer::{Buffer, SharedBytes},
     endpoint::Endpoint,
     send::{SendError, SendErrorKind, Sender},
 };
 use crate::control::{
-    AppRecord, Requester, app_table::AppTable, background::activity_log::ActivityLog, error::DeployError, limits,
-    shutdown::Shutdown,
+    AppRecord, Authority, Requester, app_table::AppTable, background::activity_log::ActivityLog, error::DeployError,
+    limits, shutdown::Shutdown,
 };
 use crate::observe::logs::{Follower, LineFilter, LogLine, Logs};
 
@@ -38,6 +38,8 @@ pub(crate) enum DrainError {
     Endpoint { app: AppName, why: String },
     #[error("`{app}` already has {} drains, which is the limit", limits::DRAINS_PER_APP_MAX)]
     TooManyOfApp { app: AppName },
+    #[error("the token `{by}` has already added {} drains, which is the limit", limits::DRAINS_PER_TOKEN_MAX)]
+    TooManyOfToken { app: AppName, by: String },
     #[error("the host already has {} drains, which is the limit", limits::DRAINS_MAX)]
     TooMany,
     #[error("`{app}` has no drain `{id}`")]
@@ -89,6 +91,8 @@ pub(crate) struct Drains(Arc<Service>);
 struct Service {
     options: Options,
     running: Mutex<BTreeMap<String, Running>>,
+    /// The bytes of all buffers.
+    bytes: Arc<SharedBytes>,
     /// Locked while a drain is added, so that concurrent requests don't exceed the limits.
     adding: tokio::sync::Mutex<()>,
 }
@@ -129,7 +133,8 @@ impl Running {
 
 impl Drains {
     pub(in crate::control) fn new(options: Options) -> Self {
-        Self(Arc::new(Service { options, running: Mutex::default(), adding: tokio::sync::Mutex::default() }))
+        let (running, adding) = (Mutex::default(), tokio::sync::Mutex::default());
+        Self(Arc::new(Service { options, running, bytes: Arc::default(), adding }))
     }
 
     /// Starts the stored drains. Called once all apps are registered.
@@ -179,12 +184,7 @@ impl Drains {
         let grant = endpoint.grant().map_err(|why| invalid(why.to_owned()))?;
         self.check_ceiling(app, &Grants { http: vec![grant], ..Grants::default() }, requester)?;
         let _adding = self.0.adding.lock().await;
-        if self.list(app).len() >= limits::DRAINS_PER_APP_MAX {
-            return Err(DrainError::TooManyOfApp { app: app.name.clone() }.into());
-        }
-        if self.lock().len() >= limits::DRAINS_MAX {
-            return Err(DrainError::TooMany.into());
-        }
+        self.check_number(app, requester)?;
         let id = format!("d-{}", &isopod_policy::RequestId::from_random(rand::random()).as_str()[..10]);
         let row = Drain {
             app: app.name.clone(),
@@ -194,6 +194,11 @@ impl Drains {
             created_at: Timestamp::now(),
         };
         store.insert_drain(row.clone()).await?;
+        if app.is_destroyed() {
+            // A new app of the same name must not have the drain.
+            store.delete_drain(&app.name, &id).await?;
+            return Err(DeployError::UnknownApp(app.name.clone()).into());
+        }
         let shown = endpoint.to_string();
         self.start(Arc::clone(app), row, Ok(endpoint));
         let text = format!("drain {id} to {shown} added");
@@ -218,6 +223,19 @@ impl Drains {
         Ok(())
     }
 
+    /// Refuses a drain beyond the limits of the app, of the token and of the host.
+    fn check_number(&self, app: &AppRecord, requester: &Requester) -> Result<(), DrainError> {
+        if self.list(app).len() >= limits::DRAINS_PER_APP_MAX {
+            return Err(DrainError::TooManyOfApp { app: app.name.clone() });
+        }
+        let running = self.lock();
+        let of_token = || running.values().filter(|drain| drain.row.created_by == requester.by).count();
+        if matches!(requester.authority, Authority::Limited(_)) && of_token() >= limits::DRAINS_PER_TOKEN_MAX {
+            return Err(DrainError::TooManyOfToken { app: app.name.clone(), by: requester.by.clone() });
+        }
+        if running.len() >= limits::DRAINS_MAX { Err(DrainError::TooMany) } else { Ok(()) }
+    }
+
     /// Refuses an endpoint that the app's releases could not be granted.
     fn check_ceiling(&self, app: &AppRecord, grants: &Grants, requester: &Requester) -> Result<(), DeployError> {
         let fields = app.fields();
@@ -231,7 +249,7 @@ impl Drains {
     /// Starts a drain. One without a usable endpoint is only listed, with the reason.
     fn start(&self, app: Arc<AppRecord>, row: Drain, endpoint: Result<Endpoint, String>) {
         let Options { logs, engine, shutdown, .. } = &self.0.options;
-        let (buffer, stop) = (Arc::<Buffer>::default(), CancellationToken::new());
+        let (buffer, stop) = (Arc::new(Buffer::new(Arc::clone(&self.0.bytes))), CancellationToken::new());
         let (shown, sender) = match endpoint {
             Ok(endpoint) => (endpoint.to_string(), Some(Sender::new(app.name.clone(), endpoint, engine.clone()))),
             Err(why) => {
@@ -301,7 +319,7 @@ async fn send(app: &AppRecord, id: &str, mut sender: Sender, buffer: &Buffer) {
             tokio::time::sleep(limits::DRAIN_GATHERING_TIME).await;
         }
         let batch = buffer.batch();
-        let Err(SendError { why, kind }) = sender.send(&batch).await else {
+        let Err(SendError { why, kind, retry_after }) = sender.send(&batch).await else {
             buffer.sent(batch.len());
             failures = 0;
             continue;
@@ -317,6 +335,7 @@ async fn send(app: &AppRecord, id: &str, mut sender: Sender, buffer: &Buffer) {
         }
         failures += 1;
         let retry = limits::DRAIN_RETRY_AFTER;
-        tokio::time::sleep(back_off(*retry.start(), *retry.end(), failures, rand::random())).await;
+        let pause = back_off(*retry.start(), *retry.end(), failures, rand::random());
+        tokio::time::sleep(pause.max(retry_after.unwrap_or_default())).await;
     }
 }

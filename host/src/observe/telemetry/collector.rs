@@ -2,13 +2,13 @@
 //! a timeout. Never retries.
 
 use super::config::{Config, Signal};
-use crate::observe::limits;
+use crate::{http::retry_after::retry_after, observe::limits};
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceResponse;
 use prost::Message;
 use std::time::Duration;
 use ureq::{
     Agent,
-    http::{HeaderMap, StatusCode, header},
+    http::{StatusCode, header},
     tls::TlsConfig,
 };
 
@@ -69,7 +69,8 @@ impl Collector {
         // The statuses that the specification of OTLP lets clients retry, and other errors of
         // proxies and collectors that may be temporary.
         if status == StatusCode::TOO_MANY_REQUESTS || status.is_server_error() {
-            return Err(Refusal::Temporary { reason, retry_after: retry_after(response.headers()) });
+            let retry_after = retry_after(response.headers(), limits::TELEMETRY_RETRY_AFTER_MAX);
+            return Err(Refusal::Temporary { reason, retry_after });
         }
         Err(Refusal::Permanent { reason })
     }
@@ -85,12 +86,6 @@ impl Accepted {
         message.truncate(message.floor_char_boundary(limits::TELEMETRY_MESSAGE_BYTES));
         Self { rejected: u64::try_from(partial.rejected_spans).unwrap_or(0), message }
     }
-}
-
-/// Returns the pause that a response requests in seconds, within the limit.
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let seconds = headers.get(header::RETRY_AFTER)?.to_str().ok()?.parse().ok()?;
-    Some(Duration::from_secs(seconds).min(limits::TELEMETRY_RETRY_AFTER_MAX))
 }
 
 #[cfg(test)]
@@ -112,16 +107,5 @@ mod tests {
         for other in [&b""[..], b"ok", b"{\"partialSuccess\":{}}", b"\x0a\xff"] {
             assert_eq!(read(other), Accepted::default(), "{other:?}");
         }
-    }
-
-    #[test]
-    fn the_requested_pause_is_limited() {
-        let pause = |value: &'static str| {
-            retry_after(&[(header::RETRY_AFTER, value.parse().expect("a value"))].into_iter().collect())
-        };
-        assert_eq!(pause("7"), Some(Duration::from_secs(7)));
-        assert_eq!(pause("86400"), Some(limits::TELEMETRY_RETRY_AFTER_MAX));
-        assert_eq!((pause("-1"), pause("Wed, 21 Oct 2026 07:28:00 GMT")), (None, None));
-        assert_eq!(retry_after(&HeaderMap::new()), None);
     }
 }

@@ -11,15 +11,11 @@ use std::{
 use isopod_engine::Engine;
 use isopod_executor::Class;
 use isopod_policy::{AlertRule, AppName, AppState, AppType};
-use isopod_store::{NewActivity, free_bytes};
+use isopod_store::free_bytes;
 use jiff::Timestamp;
 use tokio::{task::JoinHandle, time::timeout};
 
-use super::{
-    certificates::CertificateFiles,
-    table::Sample,
-    window::{Reports, Window},
-};
+use super::{certificates::CertificateFiles, reports::Reports, table::Sample, window::Window};
 use crate::{
     control::{AppRecord, limits},
     observe::{
@@ -47,49 +43,29 @@ pub(super) struct Measures {
     dropped_lines: Window<1>,
     /// Requests and failures, by the id of the app.
     requests: HashMap<String, Window<2>>,
-    reports: HashMap<AppName, Reports>,
+    reports: Reports,
     /// The running probe of the disk, which may hang.
     disk_probe: Option<JoinHandle<Option<u64>>>,
 }
 
 impl Measures {
-    pub(super) fn new(sources: Sources) -> Self {
+    pub(super) fn new(sources: Sources, reports: Reports) -> Self {
         Self {
             sources,
             cpu: CpuSampler::default(),
             dropped_lines: Window::default(),
             requests: HashMap::new(),
-            reports: HashMap::new(),
+            reports,
             disk_probe: None,
-        }
-    }
-
-    /// Counts an activity that a rule depends on.
-    pub(super) fn note_activity(&mut self, activity: &NewActivity, now: Duration) {
-        let Some(app) = &activity.app else { return };
-        let is_crash_loop = match activity.kind.as_str() {
-            "process-failing" => true,
-            // The host replaces a fresh release that crashes repeatedly.
-            "release-returned" if activity.data["code"] == "crash-loop" => true,
-            "push-failed" | "app-deployed" => false,
-            _ => return,
-        };
-        let reports = self.reports.entry(app.clone()).or_default();
-        match is_crash_loop {
-            true => reports.note_crash_loop(now),
-            false => reports.note_push(activity.kind == "push-failed"),
         }
     }
 
     /// Forgets the apps that are not among these.
     pub(super) fn forget_missing(&mut self, apps: &[Arc<AppRecord>]) {
-        if self.requests.is_empty() && self.reports.is_empty() {
-            return;
-        }
         let ids: HashSet<&str> = apps.iter().map(|app| app.id.as_str()).collect();
         self.requests.retain(|id, _| ids.contains(id.as_str()));
         let names: HashSet<&AppName> = apps.iter().map(|app| &app.name).collect();
-        self.reports.retain(|name, _| names.contains(name));
+        self.reports.forget_missing(&names);
     }
 
     /// Measures the values of the host. `now` is a time since any origin, which never runs
@@ -135,8 +111,8 @@ impl Measures {
         }
         let resources = app.traffic.resources();
         let is_stopped = fields.state == AppState::Stopped;
-        let failed_pushes = self.reports.get(&app.name).and_then(Reports::failed_pushes);
-        let crash_loops = self.reports.get_mut(&app.name).map_or(0, |reports| reports.crash_loops(now));
+        let failed_pushes = self.reports.failed_pushes(&app.name);
+        let crash_loops = self.reports.crash_loops(&app.name, now);
         let waiting = waiting(resources);
         // A stopped app keeps its events on purpose, so only their number is a problem.
         let unless_stopped = |value: Option<f64>| if is_stopped { Some(0.0) } else { value };

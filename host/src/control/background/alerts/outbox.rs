@@ -1,7 +1,7 @@
 //! The messages about alerts: queues them, posts them to the webhook one at a time and in order,
 //! and stores the alerts and messages, so that a restart continues. A message is posted again until
-//! the webhook accepts it. Never makes the sampling wait: the queues are bounded, and a full queue
-//! drops its oldest message.
+//! the webhook accepts or permanently refuses it. Never makes the sampling wait: the queues are
+//! bounded, and a full queue drops its oldest message.
 
 use std::{
     collections::VecDeque,
@@ -15,10 +15,13 @@ use isopod_store::{AlertMessage, AlertRecord, Store, limits::ALERT_MESSAGES_MAX}
 use jiff::Timestamp;
 use serde_json::json;
 use tokio::sync::{Notify, mpsc};
-use ureq::{Agent, http::Uri};
+use ureq::{
+    Agent,
+    http::{StatusCode, Uri},
+};
 
 use super::alert::Alert;
-use crate::control::limits;
+use crate::{control::limits, http::retry_after::retry_after};
 
 /// The URL of the webhook. It may contain a secret, so it is never shown.
 #[derive(Clone)]
@@ -56,6 +59,15 @@ pub(in crate::control) struct Sender {
     outbox: Outbox,
     agent: Agent,
     url: WebhookUrl,
+}
+
+/// Why the webhook did not accept a message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum PostError {
+    /// A later attempt may succeed, after the pause that the webhook requests.
+    Temporary { why: String, retry_after: Option<Duration> },
+    /// The webhook will never accept this message.
+    Permanent { why: String },
 }
 
 /// Passes the changes to the task that stores them. Cheap to clone.
@@ -163,6 +175,18 @@ impl Outbox {
         self.recorder.done(id.to_owned());
     }
 
+    /// Drops a message that the webhook refuses, so that it doesn't delay the others.
+    fn refused(&self, id: &str, why: String) {
+        tracing::warn!(error = %why, "a message about an alert is dropped: the webhook refuses it");
+        let mut queue = self.lock();
+        let before = queue.messages.len();
+        queue.messages.retain(|message| message.id != id);
+        queue.dropped += (before - queue.messages.len()) as u64;
+        queue.error = Some(why);
+        drop(queue);
+        self.recorder.done(id.to_owned());
+    }
+
     /// Records a failed attempt, and drops the messages that are too old. Without a failed attempt,
     /// none is dropped: messages that became old while the host didn't run, or because the clock
     /// changed, are sent once more.
@@ -196,7 +220,11 @@ impl Sender {
                     self.outbox.accepted(&message.id);
                     failures = 0;
                 }
-                Err(why) => {
+                Err(PostError::Permanent { why }) => {
+                    self.outbox.refused(&message.id, why);
+                    failures = 0;
+                }
+                Err(PostError::Temporary { why, retry_after }) => {
                     let why = line_excerpt(&why, TEXT_DETAIL_BYTES_SHOWN);
                     if failures == 0 {
                         tracing::warn!(error = %why, "the webhook of alerts failed; retrying");
@@ -204,21 +232,41 @@ impl Sender {
                     self.outbox.failed(why, Timestamp::now());
                     failures += 1;
                     let retry = limits::ALERT_RETRY_AFTER;
-                    tokio::time::sleep(back_off(*retry.start(), *retry.end(), failures, rand::random())).await;
+                    let pause = back_off(*retry.start(), *retry.end(), failures, rand::random());
+                    tokio::time::sleep(pause.max(retry_after.unwrap_or_default())).await;
                 }
             }
         }
     }
 
     /// Posts a message, with a timeout, on a thread that may block. At most one request runs.
-    async fn post(&self, message: AlertMessage) -> Result<(), String> {
+    async fn post(&self, message: AlertMessage) -> Result<(), PostError> {
         let (agent, WebhookUrl(url)) = (self.agent.clone(), self.url.clone());
         let posting = tokio::task::spawn_blocking(move || {
             let request = agent.post(&url).content_type("application/json").header("idempotency-key", &message.id);
-            let status = request.send(&message.body).map_err(|error| error.to_string())?.status();
-            if status.is_success() { Ok(()) } else { Err(format!("the webhook responded with status {status}")) }
+            let response = request.send(&message.body).map_err(PostError::temporary)?;
+            outcome(response.status(), retry_after(response.headers(), limits::ALERT_RETRY_AFTER_MAX))
         });
-        posting.await.unwrap_or_else(|error| Err(error.to_string()))
+        posting.await.unwrap_or_else(|error| Err(PostError::temporary(error)))
+    }
+}
+
+impl PostError {
+    fn temporary(why: impl ToString) -> Self {
+        Self::Temporary { why: why.to_string(), retry_after: None }
+    }
+}
+
+/// Decides by the status of a response whether a message is accepted.
+fn outcome(status: StatusCode, retry_after: Option<Duration>) -> Result<(), PostError> {
+    let why = format!("the webhook responded with status {status}");
+    match status {
+        _ if status.is_success() => Ok(()),
+        StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY | StatusCode::TOO_MANY_REQUESTS => {
+            Err(PostError::Temporary { why, retry_after })
+        }
+        _ if status.is_client_error() => Err(PostError::Permanent { why }),
+        _ => Err(PostError::Temporary { why, retry_after }),
     }
 }
 
@@ -315,6 +363,32 @@ mod tests {
             Record::Change(change) => change.key,
         });
         assert_eq!(done.collect::<Vec<_>>(), ["1", "2"]);
+    }
+
+    #[test]
+    fn a_refused_message_is_dropped_and_the_next_follows() {
+        let (outbox, _received) = outbox();
+        outbox.restore(vec![message(1, Timestamp::UNIX_EPOCH), message(2, Timestamp::UNIX_EPOCH)]);
+        outbox.refused("1", "status 400".to_owned());
+        outbox.refused("1", "status 400".to_owned());
+        assert_eq!(outbox.oldest_now().expect("a message").id, "2");
+        let error = Some("status 400".to_owned());
+        assert_eq!(outbox.status(), WebhookStatus { waiting: 1, dropped: 1, error });
+    }
+
+    #[test]
+    fn only_a_client_error_other_than_408_425_and_429_is_permanent() {
+        let is_permanent = |status: u16| {
+            let status = StatusCode::from_u16(status).expect("a status");
+            outcome(status, None).map_err(|error| matches!(error, PostError::Permanent { .. }))
+        };
+        for (status, expected) in [(200, Ok(())), (204, Ok(())), (302, Err(false)), (400, Err(true)), (404, Err(true))]
+        {
+            assert_eq!(is_permanent(status), expected, "{status}");
+        }
+        for status in [408, 425, 429, 500, 503] {
+            assert_eq!(is_permanent(status), Err(false), "{status}");
+        }
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! Counters over the last minutes: the increase of a running total, and the recent reports about an
-//! app. Never reads a clock: the time is an argument.
+//! The increase of a running total during the last minute. Never reads a clock: the time is an
+//! argument.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -29,41 +29,6 @@ impl<const N: usize> Window<N> {
         }
         let first = points.front().map_or(totals, |(_, first)| *first);
         std::array::from_fn(|index| totals[index].saturating_sub(first[index]))
-    }
-}
-
-/// The recent reports about an app.
-#[derive(Debug, Default)]
-pub(super) struct Reports {
-    /// When a process type was reported to crash repeatedly.
-    crashes: VecDeque<Duration>,
-    /// The push jobs that failed since the last one that completed; `None` before the first of both
-    /// since the host's start.
-    failed_pushes: Option<u32>,
-}
-
-impl Reports {
-    pub(super) fn note_crash_loop(&mut self, now: Duration) {
-        if self.crashes.len() >= limits::ALERT_REPORTS_MAX {
-            self.crashes.pop_front();
-        }
-        self.crashes.push_back(now);
-    }
-
-    pub(super) fn note_push(&mut self, has_failed: bool) {
-        self.failed_pushes = Some(if has_failed { self.failed_pushes.unwrap_or(0).saturating_add(1) } else { 0 });
-    }
-
-    /// Returns the number of recent reports about crash loops.
-    pub(super) fn crash_loops(&mut self, now: Duration) -> usize {
-        while self.crashes.front().is_some_and(|at| now.saturating_sub(*at) > limits::ALERT_CRASH_WINDOW) {
-            self.crashes.pop_front();
-        }
-        self.crashes.len()
-    }
-
-    pub(super) fn failed_pushes(&self) -> Option<u32> {
-        self.failed_pushes
     }
 }
 
@@ -97,24 +62,5 @@ mod tests {
             quiet.increase(seconds(second), [7]);
         }
         assert_eq!(quiet.0.len(), 1);
-    }
-
-    #[test]
-    fn a_completed_push_ends_the_count_of_failed_ones() {
-        let mut reports = Reports::default();
-        assert_eq!(reports.failed_pushes(), None);
-        reports.note_push(true);
-        reports.note_push(true);
-        assert_eq!(reports.failed_pushes(), Some(2));
-        reports.note_push(false);
-        assert_eq!(reports.failed_pushes(), Some(0));
-    }
-
-    #[test]
-    fn reports_of_crash_loops_expire() {
-        let mut reports = Reports::default();
-        (0..1_000).for_each(|_| reports.note_crash_loop(seconds(1)));
-        assert_eq!(reports.crash_loops(seconds(2)), limits::ALERT_REPORTS_MAX);
-        assert_eq!(reports.crash_loops(seconds(2) + limits::ALERT_CRASH_WINDOW), 0);
     }
 }

@@ -4,16 +4,24 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use tokio::sync::Notify;
 
 use crate::{control::limits, observe::logs::LogLine};
 
+/// The bytes that the buffers of all drains hold together beyond their own parts.
+#[derive(Debug, Default)]
+pub(super) struct SharedBytes(AtomicUsize);
+
 /// The buffer of one drain.
 #[derive(Default)]
 pub(super) struct Buffer {
+    shared: Arc<SharedBytes>,
     state: Mutex<State>,
     added: Notify,
 }
@@ -37,16 +45,39 @@ pub(crate) struct Counters {
     pub(crate) error: Option<String>,
 }
 
+impl SharedBytes {
+    /// Takes bytes, if the limit permits.
+    fn take(&self, bytes: usize) -> bool {
+        let more = |held: usize| held.checked_add(bytes).filter(|held| *held <= limits::DRAIN_SHARED_BYTES_MAX);
+        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
+    }
+
+    fn release(&self, bytes: usize) {
+        let held = self.0.fetch_sub(bytes, Ordering::Relaxed);
+        debug_assert!(held >= bytes, "released bytes were taken");
+    }
+}
+
+/// Returns the bytes of a buffer that count as shared.
+fn shared_part(bytes: usize) -> usize {
+    bytes.saturating_sub(limits::DRAIN_OWN_BYTES)
+}
+
 impl Buffer {
+    pub(super) fn new(shared: Arc<SharedBytes>) -> Self {
+        Self { shared, state: Mutex::default(), added: Notify::default() }
+    }
+
     /// Adds a line. A full buffer drops it.
     pub(super) fn push(&self, line: LogLine) {
         let mut state = self.lock();
-        let bytes = bytes_of(&line);
-        if state.lines.len() >= limits::DRAIN_LINES_MAX || state.bytes + bytes > limits::DRAIN_BYTES_MAX {
+        let bytes = state.bytes + bytes_of(&line);
+        let is_full = state.lines.len() >= limits::DRAIN_LINES_MAX || bytes > limits::DRAIN_BYTES_MAX;
+        if is_full || !self.shared.take(shared_part(bytes) - shared_part(state.bytes)) {
             state.counters.dropped += 1;
             return;
         }
-        state.bytes += bytes;
+        state.bytes = bytes;
         state.lines.push_back(line);
         drop(state);
         self.added.notify_one();
@@ -88,7 +119,7 @@ impl Buffer {
     /// Removes the oldest lines, which the endpoint has accepted.
     pub(super) fn sent(&self, lines: usize) {
         let mut state = self.lock();
-        let removed = state.remove(lines);
+        let removed = self.remove(&mut state, lines);
         state.counters.sent += removed;
         state.counters.error = None;
     }
@@ -96,7 +127,7 @@ impl Buffer {
     /// Removes the oldest lines, which the endpoint will never accept.
     pub(super) fn refused(&self, lines: usize, why: String) {
         let mut state = self.lock();
-        let removed = state.remove(lines);
+        let removed = self.remove(&mut state, lines);
         state.counters.dropped += removed;
         state.counters.error = Some(why);
     }
@@ -111,8 +142,23 @@ impl Buffer {
         Counters { waiting: state.lines.len(), ..state.counters.clone() }
     }
 
+    /// Removes the oldest lines, and returns their number.
+    fn remove(&self, state: &mut State, lines: usize) -> u64 {
+        let before = state.bytes;
+        let removed = state.remove(lines);
+        self.shared.release(shared_part(before) - shared_part(state.bytes));
+        removed
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+        self.shared.release(shared_part(state.bytes));
     }
 }
 
@@ -168,6 +214,27 @@ mod tests {
         assert!(buffer.batch().len() * large.len() <= limits::DRAIN_BATCH_BYTES_MAX);
         buffer.sent(usize::MAX);
         assert_eq!((buffer.counters().waiting, buffer.lock().bytes), (0, 0));
+    }
+
+    #[test]
+    fn the_bytes_of_all_buffers_are_bounded_and_each_has_a_part_of_its_own() {
+        let all = Arc::<SharedBytes>::default();
+        let large = "x".repeat(8 * 1024);
+        let full = || {
+            let buffer = Buffer::new(Arc::clone(&all));
+            (0..600).for_each(|_| buffer.push(line(&large)));
+            buffer
+        };
+        let bytes = |buffer: &Buffer| buffer.lock().bytes;
+        let mut buffers: Vec<Buffer> = (0..30).map(|_| full()).collect();
+        let shared_bytes: usize = buffers.iter().map(|buffer| shared_part(bytes(buffer))).sum();
+        assert!(shared_bytes <= limits::DRAIN_SHARED_BYTES_MAX && shared_bytes == all.0.load(Ordering::Relaxed));
+        let last = buffers.pop().expect("a buffer");
+        assert!(bytes(&last) <= limits::DRAIN_OWN_BYTES && last.counters().waiting > 20, "{:?}", last.counters());
+        buffers[0].sent(usize::MAX);
+        assert!(bytes(&full()) > limits::DRAIN_OWN_BYTES, "the bytes of sent lines are free");
+        drop((buffers, last));
+        assert_eq!(all.0.load(Ordering::Relaxed), 0);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Sends batches of lines to the endpoint of a drain over one connection, which it opens on use and
 //! keeps. Never retries after a pause, and never decides what happens to a refused batch.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use bytes::Bytes;
@@ -20,13 +20,15 @@ use super::{
     endpoint::{Endpoint, Protocol},
     format,
 };
-use crate::{control::limits, observe::logs::LogLine};
+use crate::{control::limits, http::retry_after::retry_after, observe::logs::LogLine};
 
 /// Why a batch was not sent.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct SendError {
     pub(super) why: String,
     pub(super) kind: SendErrorKind,
+    /// The pause before the next attempt that the endpoint requests.
+    pub(super) retry_after: Option<Duration>,
 }
 
 /// Whether a batch can be sent again.
@@ -42,15 +44,15 @@ pub(super) enum SendErrorKind {
 
 impl SendError {
     fn disconnected(why: impl ToString) -> Self {
-        Self { why: why.to_string(), kind: SendErrorKind::Disconnected }
+        Self { why: why.to_string(), kind: SendErrorKind::Disconnected, retry_after: None }
     }
 
     fn temporary(why: impl ToString) -> Self {
-        Self { why: why.to_string(), kind: SendErrorKind::Temporary }
+        Self { why: why.to_string(), kind: SendErrorKind::Temporary, retry_after: None }
     }
 
     fn permanent(why: String) -> Self {
-        Self { why, kind: SendErrorKind::Permanent }
+        Self { why, kind: SendErrorKind::Permanent, retry_after: None }
     }
 }
 
@@ -64,7 +66,11 @@ pub(super) struct Sender {
 
 /// An open connection.
 enum Link {
-    Datagrams(UdpSocket),
+    Datagrams {
+        socket: UdpSocket,
+        /// When the name of the endpoint was looked up.
+        found: Instant,
+    },
     Stream(Box<TokioIo<OutboundStream>>),
     Http {
         sender: SendRequest<Full<Bytes>>,
@@ -74,6 +80,16 @@ enum Link {
     },
 }
 
+impl Link {
+    /// Returns whether it may be used again.
+    fn is_current(&self) -> bool {
+        match self {
+            Self::Datagrams { found, .. } => found.elapsed() < limits::DRAIN_LOOKUP_INTERVAL,
+            Self::Stream(_) | Self::Http { .. } => true,
+        }
+    }
+}
+
 impl Sender {
     pub(super) fn new(app: AppName, endpoint: Endpoint, engine: Engine) -> Self {
         Self { app, endpoint, engine, link: None }
@@ -81,7 +97,7 @@ impl Sender {
 
     /// Sends a batch. If the endpoint has closed the kept connection, sends it over a new one.
     pub(super) async fn send(&mut self, lines: &[LogLine]) -> Result<(), SendError> {
-        if let Some(link) = self.link.take() {
+        if let Some(link) = self.link.take().filter(Link::is_current) {
             match self.send_on(link, lines).await {
                 Err(error) if error.kind == SendErrorKind::Disconnected => {}
                 outcome => return outcome,
@@ -101,7 +117,7 @@ impl Sender {
                 let from = if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
                 let socket = UdpSocket::bind(from).await.map_err(|error| error.to_string())?;
                 socket.connect(to).await.map_err(|error| error.to_string())?;
-                Ok(Link::Datagrams(socket))
+                Ok(Link::Datagrams { socket, found: Instant::now() })
             }
             Protocol::Syslog => {
                 let stream = self.engine.connect(app, server, wait).await?;
@@ -120,7 +136,7 @@ impl Sender {
     async fn send_on(&mut self, mut link: Link, lines: &[LogLine]) -> Result<(), SendError> {
         let sending = async {
             match &mut link {
-                Link::Datagrams(socket) => send_datagrams(socket, lines).await.map(|()| true),
+                Link::Datagrams { socket, .. } => send_datagrams(socket, lines).await.map(|()| true),
                 Link::Stream(stream) => write(stream, lines).await.map(|()| true),
                 Link::Http { sender, .. } => self.post(sender, lines).await,
             }
@@ -138,7 +154,9 @@ impl Sender {
         let request = self.request(lines).map_err(SendError::permanent)?;
         let response = sender.send_request(request).await.map_err(SendError::disconnected)?;
         let status = response.status();
+        let retry_after = retry_after(response.headers(), limits::DRAIN_RETRY_AFTER_MAX);
         let why = || format!("the endpoint responded with status {status}");
+        let temporary = || SendError { retry_after, ..SendError::temporary(why()) };
         match status {
             _ if status.is_success() => {
                 // The lines are accepted, whatever the body is. It is read only for the sake of the
@@ -146,8 +164,8 @@ impl Sender {
                 let body = Limited::new(response.into_body(), limits::DRAIN_RESPONSE_BYTES_MAX).collect();
                 Ok(timeout(limits::DRAIN_RESPONSE_TIME, body).await.is_ok_and(|body| body.is_ok()))
             }
-            StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS => Err(SendError::temporary(why())),
-            _ if status.is_server_error() => Err(SendError::temporary(why())),
+            StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY | StatusCode::TOO_MANY_REQUESTS => Err(temporary()),
+            _ if status.is_server_error() => Err(temporary()),
             _ => Err(SendError::permanent(why())),
         }
     }
