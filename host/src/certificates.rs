@@ -9,7 +9,7 @@ use std::{
 };
 
 use jiff::Timestamp;
-use ureq::tls::{Certificate, PemItem, parse_pem};
+use ureq::tls::{Certificate, PemItem, RootCerts, parse_pem};
 use x509_cert::{
     TbsCertificate,
     der::Decode,
@@ -46,6 +46,22 @@ pub(crate) struct Expiry {
 /// Returns the certificates of a file. Ignores keys in the same file.
 pub(crate) fn read(file: &Path) -> Result<Vec<Certificate<'static>>, CertificatesError> {
     parse(&contents(file)?)
+}
+
+/// Returns the public authorities, and those of this file.
+pub(crate) fn with_public(file: &Path) -> Result<RootCerts, CertificatesError> {
+    let public = webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter().map(|der| Certificate::from_der(der));
+    Ok(RootCerts::from(read(file)?.into_iter().chain(public)))
+}
+
+/// Returns the certificates of trusted authorities (DER); empty for the public ones.
+pub(crate) fn ders(roots: &RootCerts) -> Vec<Vec<u8>> {
+    match roots {
+        RootCerts::Specific(certificates) => {
+            certificates.iter().map(|certificate| certificate.der().to_vec()).collect()
+        }
+        _ => Vec::new(),
+    }
 }
 
 /// Returns the first certificate of a file that expires.
@@ -166,6 +182,16 @@ mod tests {
         ] {
             assert_eq!(expiry(pem), Err(reason.to_owned()));
         }
+    }
+
+    #[test]
+    fn the_authorities_of_a_file_are_trusted_beside_the_public_ones() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("ca.pem");
+        fs::write(&file, certificate(&["ca.example"], 2_000_000_000)).expect("it can be written");
+        let ders = ders(&with_public(&file).expect("it is valid"));
+        assert_eq!(ders.len(), webpki_root_certs::TLS_SERVER_ROOT_CERTS.len() + 1);
+        assert_eq!(super::ders(&RootCerts::WebPki), Vec::<Vec<u8>>::new());
     }
 
     #[test]

@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     api::{self, Api, TokenError, Urls},
+    certificates,
     config::Config,
     control::{self, DeployError, data_folder},
     failpoint,
@@ -129,6 +130,7 @@ impl Platform {
             frozen_code_bytes_max: config.frozen_code_bytes_max,
             forbidden_addresses: [listen, admin].into_iter().flat_map(reachable_at).collect(),
             resolver: config.outbound.resolver,
+            authorities: certificates::ders(&config.roots),
             outbound_connections_max: os::outbound_connections(open_files),
             outbound_idle_time: config.outbound.idle_time,
         })?;

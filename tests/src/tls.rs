@@ -8,9 +8,12 @@ use rustls::{
     pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer},
 };
 use std::{
-    net::TcpStream,
+    net::{SocketAddr, TcpListener, TcpStream},
     path::PathBuf,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, SystemTime},
 };
 use tempfile::TempDir;
@@ -55,6 +58,11 @@ impl Authority {
         authority
     }
 
+    /// Returns the settings of a host that trusts this authority.
+    pub fn settings(&self) -> String {
+        format!("[tls]\nca_file = {:?}\n", self.file())
+    }
+
     /// Returns the file with the certificate of the authority. It is removed with the authority.
     pub fn file(&self) -> PathBuf {
         self.folder.path().join("authority.pem")
@@ -92,5 +100,52 @@ impl Identity {
         let mut connection = ServerConnection::new(Arc::clone(&self.config)).expect("the settings are valid");
         connection.complete_io(&mut client).ok()?;
         Some(StreamOwned::new(connection, client))
+    }
+}
+
+/// A server that completes the handshake of each connection, and then reads nothing.
+pub struct Unreading {
+    pub address: SocketAddr,
+    accepted: Arc<AtomicUsize>,
+}
+
+impl Unreading {
+    /// Starts the server. It runs until the test's process ends.
+    ///
+    /// # Panics
+    /// If no port is free.
+    pub fn start(identity: &Identity) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = listener.local_addr().expect("it has an address");
+        let (identity, accepted) = (identity.clone(), Arc::<AtomicUsize>::default());
+        let counted = Arc::clone(&accepted);
+        std::thread::spawn(move || {
+            let mut open = Vec::new();
+            for client in listener.incoming().map_while(Result::ok) {
+                open.extend(identity.accept(client));
+                counted.store(open.len(), Ordering::SeqCst);
+            }
+        });
+        Self { address, accepted }
+    }
+
+    /// Returns the number of connections so far.
+    pub fn accepted(&self) -> usize {
+        self.accepted.load(Ordering::SeqCst)
+    }
+
+    /// Returns the number of connections that clients hold open. The server itself can't see that
+    /// a client closes one, since it doesn't read what was sent before.
+    ///
+    /// # Panics
+    /// If the kernel doesn't list connections.
+    pub fn open(&self) -> usize {
+        const ESTABLISHED: &str = "01";
+        let (listed, port) = (std::fs::read_to_string("/proc/net/tcp").expect("a list"), self.address.port());
+        let is_open = |line: &&str| {
+            let fields: Vec<&str> = line.split_whitespace().take(4).collect();
+            matches!(fields[..], [_, _, remote, ESTABLISHED] if remote.ends_with(&format!(":{port:04X}")))
+        };
+        listed.lines().filter(is_open).count()
     }
 }

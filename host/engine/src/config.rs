@@ -34,6 +34,9 @@ pub struct EngineConfig {
     pub forbidden_addresses: Vec<SocketAddr>,
     /// The name server for outbound requests; the system's name servers if `None`.
     pub resolver: Option<SocketAddr>,
+    /// The certificates (DER) of the authorities that the host's own connections trust, such as
+    /// those of log drains; the public authorities if empty. Requests of guests never trust them.
+    pub authorities: Vec<Vec<u8>>,
     /// Open outbound connections of all apps together.
     pub outbound_connections_max: usize,
     /// Idle timeout of an outbound connection.
@@ -50,6 +53,7 @@ impl Default for EngineConfig {
             frozen_code_bytes_max: limits::FROZEN_CODE_BYTES_MAX,
             forbidden_addresses: Vec::new(),
             resolver: None,
+            authorities: Vec::new(),
             outbound_connections_max: limits::OUTBOUND_CONNECTIONS_MAX,
             outbound_idle_time: limits::OUTBOUND_IDLE_TIME,
         }

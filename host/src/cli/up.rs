@@ -207,8 +207,8 @@ mod tests {
     fn every_setting_is_documented() {
         let page = include_str!("../../../docs/configuration.md");
         let folder = tempfile::tempdir().unwrap();
-        const TABLES: [&str; 9] =
-            ["policy", "pushes", "logs", "cores", "connections", "outbound", "alerts", "status", "telemetry"];
+        const TABLES: [&str; 10] =
+            ["policy", "pushes", "logs", "cores", "connections", "outbound", "tls", "alerts", "status", "telemetry"];
         for table in [""].into_iter().chain(TABLES) {
             let (table, prefix) = match table {
                 "" => (String::new(), String::new()),

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use isopod_policy::{AlertRule, AlertSettings};
 use serde::Deserialize;
+use ureq::tls::RootCerts;
 
 use super::{
     ConfigError,
@@ -155,7 +156,8 @@ fn setting(rule: AlertRule) -> String {
 }
 
 impl AlertsSection {
-    pub(super) fn resolve(self) -> Result<AlertConfig, ConfigError> {
+    /// Resolves the settings. `roots` are the authorities that the webhook is checked with.
+    pub(super) fn resolve(self, roots: RootCerts) -> Result<AlertConfig, ConfigError> {
         let down = RuleSection {
             enabled: self.app_down.enabled,
             lasting: self.app_down.lasting,
@@ -194,7 +196,7 @@ impl AlertsSection {
             })
         });
         let (certificates, dev_apps) = (self.certificate_expiry.files, self.dev_apps);
-        Ok(AlertConfig { rules, interval, dev_apps, certificates, webhook: webhook.transpose()? })
+        Ok(AlertConfig { rules, interval, dev_apps, certificates, webhook: webhook.transpose()?, roots })
     }
 }
 
@@ -203,7 +205,7 @@ mod tests {
     use super::*;
 
     fn resolved(text: &str) -> Result<AlertConfig, ConfigError> {
-        toml::from_str::<AlertsSection>(text).expect(text).resolve()
+        toml::from_str::<AlertsSection>(text).expect(text).resolve(RootCerts::WebPki)
     }
 
     #[test]

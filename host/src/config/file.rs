@@ -15,6 +15,7 @@ use super::{
     ConfigError,
     alerts::AlertsSection,
     status::StatusSection,
+    tls::TlsSection,
     units::{Size, Span},
 };
 use crate::{limits, observe::telemetry::Signal};
@@ -51,6 +52,8 @@ pub(super) struct ConfigFile {
     pub(super) connections: ConnectionsSection,
     #[serde(default)]
     pub(super) outbound: OutboundSection,
+    #[serde(default)]
+    pub(super) tls: TlsSection,
     #[serde(default)]
     pub(super) telemetry: TelemetrySection,
     #[serde(default)]

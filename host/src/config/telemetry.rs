@@ -15,7 +15,7 @@ use std::{collections::BTreeMap, path::Path, time::Duration};
 use ureq::tls::RootCerts;
 
 /// Returns the settings of the export; `None` without an endpoint.
-pub(super) fn resolve(section: TelemetrySection) -> Result<Option<telemetry::Config>, ConfigError> {
+pub(super) fn resolve(section: TelemetrySection, roots: &RootCerts) -> Result<Option<telemetry::Config>, ConfigError> {
     let sample = section.sample.unwrap_or(limits::TELEMETRY_SAMPLE);
     let sampling =
         Sampling::new(sample).ok_or_else(|| out_of_range("telemetry.sample", sample.to_string(), "0 to 1"))?;
@@ -37,7 +37,7 @@ pub(super) fn resolve(section: TelemetrySection) -> Result<Option<telemetry::Con
             return Err(bad("telemetry.ca_file", "the endpoint has no TLS: write https:// in telemetry.endpoint"));
         }
         Some(file) => trusted(&file)?,
-        None => RootCerts::WebPki,
+        None => roots.clone(),
     };
     Ok(Some(telemetry::Config { endpoint, headers, roots, signals, sampling, interval }))
 }
@@ -98,7 +98,7 @@ mod tests {
     use super::*;
 
     fn resolved(text: &str) -> Result<Option<telemetry::Config>, String> {
-        resolve(toml::from_str(text).expect("it is a table")).map_err(|error| error.to_string())
+        resolve(toml::from_str(text).expect("it is a table"), &RootCerts::WebPki).map_err(|error| error.to_string())
     }
 
     #[test]

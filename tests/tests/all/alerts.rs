@@ -7,6 +7,7 @@ use isopod_tests::{
     plugins::shipped_plugin,
     program,
     queue::Held,
+    tls::Authority,
     upstream::{Then, Upstream, response},
     wait_for,
 };
@@ -186,6 +187,26 @@ fn a_message_that_the_webhook_refuses_does_not_delay_the_next() {
         (alerts(&host)["webhook"] == json!({ "waiting": 0, "dropped": 1, "error": null })).then_some(())
     });
     assert_eq!(webhook.messages("firing").len(), 1, "it was posted once");
+}
+
+#[test]
+fn a_webhook_behind_a_private_authority_receives_messages() {
+    let authority = Authority::new();
+    let start = |days: i64| {
+        let upstream = Upstream::start_tls(&authority.identity(days), |_| Then::Send(response("ok")));
+        let disk = "disk_space = { threshold = \"1000000GiB\", lasting = \"0s\" }\n";
+        let webhook = format!("webhook = \"https://{}/T1\"\n", upstream.address);
+        let host =
+            Host::start_with("", &format!("[alerts]\ninterval = \"100ms\"\n{disk}{webhook}{}", authority.settings()));
+        (host, upstream)
+    };
+    let (_host, upstream) = start(90);
+    let message = wait_for("a message", || upstream.requests().pop());
+    assert!(String::from_utf8_lossy(&message.body).contains("disk-space"), "{message:?}");
+    let (host, expired) = start(-3);
+    let error = wait_for("a failed attempt", || alerts(&host)["webhook"]["error"].as_str().map(str::to_owned));
+    assert!(error.contains("expired"), "{error}");
+    assert_eq!((&alerts(&host)["webhook"]["waiting"], expired.requests().len()), (&json!(1), 0));
 }
 
 #[test]

@@ -3,6 +3,7 @@
 
 use isopod_tests::{
     Ask, Bundle, Host, guest, program,
+    tls::{Authority, Unreading},
     upstream::{Arrived, Then, Upstream, response},
     wait_for,
 };
@@ -14,13 +15,19 @@ use std::{
     sync::{
         Arc, Mutex,
         atomic::{AtomicU16, Ordering},
+        mpsc::{Receiver, sync_channel},
     },
     time::{Duration, Instant},
 };
 
 /// Starts a host with an app that writes a line for each request to `/log-line?text=…`.
 fn host() -> Host {
-    let host = Host::start();
+    host_with("")
+}
+
+/// Starts such a host with these settings.
+fn host_with(settings: &str) -> Host {
+    let host = Host::start_with("", settings);
     host.deploy("greedy", Bundle::component(guest("greedy")));
     host
 }
@@ -46,6 +53,25 @@ fn until_arrived<T>(host: &Host, arrived: impl Fn() -> Option<T>) -> T {
 
 fn has_needle(request: &Arrived) -> bool {
     String::from_utf8_lossy(&request.body).contains("needle")
+}
+
+/// Receives the framed messages of a connection, on a thread of its own.
+fn syslog_messages<S: Read + 'static>(accept: impl FnOnce() -> Option<S> + Send + 'static) -> Receiver<String> {
+    let (sender, receiver) = sync_channel(1_000);
+    std::thread::spawn(move || {
+        let mut stream = BufReader::new(accept().expect("a connection"));
+        loop {
+            let mut length = Vec::new();
+            if stream.read_until(b' ', &mut length).is_ok_and(|read| read == 0) {
+                return;
+            }
+            let length = String::from_utf8(length).expect("text").trim().parse().expect("a length");
+            let mut message = vec![0; length];
+            stream.read_exact(&mut message).expect("a whole message");
+            drop(sender.send(String::from_utf8(message).expect("text")));
+        }
+    });
+    receiver
 }
 
 #[test]
@@ -84,22 +110,70 @@ fn a_syslog_endpoint_receives_framed_messages() {
     let address = listener.local_addr().expect("an address");
     let host = host();
     add(&host, &format!("syslog://{address}"));
-    let (sender, receiver) = std::sync::mpsc::sync_channel(1_000);
-    std::thread::spawn(move || {
-        let mut stream = BufReader::new(listener.accept().expect("a connection").0);
-        loop {
-            let mut length = Vec::new();
-            if stream.read_until(b' ', &mut length).is_ok_and(|read| read == 0) {
-                return;
-            }
-            let length = String::from_utf8(length).expect("text").trim().parse().expect("a length");
-            let mut message = vec![0; length];
-            stream.read_exact(&mut message).expect("a whole message");
-            drop(sender.send(String::from_utf8(message).expect("text")));
-        }
-    });
+    let receiver = syslog_messages(move || listener.accept().ok().map(|(client, _)| client));
     let message = until_arrived(&host, || receiver.try_iter().find(|message| message.ends_with("needle")));
     assert!(message.starts_with("<14>1 ") && message.contains(" isopod greedy "), "{message}");
+}
+
+#[test]
+fn endpoints_with_tls_receive_lines() {
+    let authority = Authority::new();
+    let identity = authority.identity(90);
+    let endpoint = Upstream::start_tls(&identity, |_| Then::Send(response("ok")));
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let syslog = listener.local_addr().expect("an address");
+    let receiver = syslog_messages(move || identity.accept(listener.accept().ok()?.0));
+    let host = host_with(&authority.settings());
+    add(&host, &format!("https://{}/in", endpoint.address));
+    add(&host, &format!("syslog+tls://{syslog}"));
+    let request = until_arrived(&host, || endpoint.requests().into_iter().find(has_needle));
+    assert!(request.head.starts_with("POST /in "), "{}", request.head);
+    let message = until_arrived(&host, || receiver.try_iter().find(|message| message.ends_with("needle")));
+    assert!(message.starts_with("<14>1 "), "{message}");
+}
+
+#[test]
+fn no_line_is_sent_to_an_endpoint_whose_certificate_is_invalid() {
+    let (trusted, unknown) = (Authority::new(), Authority::new());
+    for (identity, reason) in [(trusted.identity(-3), "expired"), (unknown.identity(90), "UnknownIssuer")] {
+        let endpoint = Upstream::start_tls(&identity, |_| Then::Send(response("ok")));
+        let host = host_with(&trusted.settings());
+        add(&host, &format!("https://{}/", endpoint.address));
+        let failing = until_arrived(&host, || Some(drain(&host)).filter(|drain| drain["error"].is_string()));
+        assert!(failing["error"].as_str().is_some_and(|error| error.contains(reason)), "{reason}: {failing}");
+        assert_eq!((&failing["sent"], endpoint.requests().len()), (&json!(0), 0));
+    }
+}
+
+#[test]
+fn requests_of_an_app_do_not_trust_the_authorities_of_the_host() {
+    let authority = Authority::new();
+    let upstream = Upstream::start_tls(&authority.identity(90), |_| Then::Send(response("ok")));
+    let host = Host::start_with("", &authority.settings());
+    let manifest = format!("name = \"greedy\"\n[grants]\nhttp = [\"{}\"]\n", upstream.address);
+    host.deploy("greedy", Bundle::archive(&manifest, &guest("greedy")));
+    host.get("greedy", &format!("/fetch?url=https://{}/", upstream.address)).expect(502);
+    assert!(upstream.requests().is_empty(), "the app has sent a request");
+}
+
+#[test]
+fn an_endpoint_with_tls_that_reads_nothing_holds_one_connection() {
+    let authority = Authority::new();
+    let endpoints = ["https", "syslog+tls"].map(|scheme| (scheme, Unreading::start(&authority.identity(90))));
+    let host = host_with(&authority.settings());
+    for (scheme, endpoint) in &endpoints {
+        add(&host, &format!("{scheme}://{}", endpoint.address));
+    }
+    // More than the buffers of the connections and of the drains.
+    host.get("greedy", "/log-flood?lines=3000&bytes=1000").expect(200);
+    for (scheme, endpoint) in &endpoints {
+        wait_for(&format!("a second attempt over {scheme}"), || {
+            host.get("greedy", "/log-flood?lines=10&bytes=1000").expect(200);
+            (endpoint.accepted() >= 2).then_some(())
+        });
+        wait_for(&format!("a closed connection over {scheme}"), || (endpoint.open() <= 1).then_some(()));
+    }
+    host.get("greedy", "/ok").expect(200);
 }
 
 #[test]

@@ -115,6 +115,10 @@ fn a_collector_with_a_private_authority_is_trusted_by_its_file() {
     let host = Host::start_with("", &collector.settings(&format!("{WITH_TOKEN}\nca_file = {:?}", authority.file())));
     host.deploy("hello", Bundle::component(guest("hello")));
     span_of(&collector, &request(&host));
+    let second = Collector::start_tls(&identity);
+    let host = Host::start_with("", &format!("{}{}", second.settings(WITH_TOKEN), authority.settings()));
+    host.deploy("hello", Bundle::component(guest("hello")));
+    span_of(&second, &request(&host));
     let unreached = Collector::start_tls(&identity);
     let untrusting = Host::start_with("", &unreached.settings(WITH_TOKEN));
     wait_for("the report", || untrusting.said().contains("telemetry export failed").then_some(()));

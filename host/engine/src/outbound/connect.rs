@@ -42,7 +42,7 @@ pub(crate) async fn connect(
 ) -> Result<OutboundStream, String> {
     let (gate, uri) = (gate_to(network, app, server)?, uri_of(server)?);
     let deadline = Instant::now() + wait;
-    let mut connector = HttpsConnector::from((gate.dial(deadline), Arc::new(network.tls_of_a_program())));
+    let mut connector = HttpsConnector::from((gate.dial(deadline), network.tls_of_the_host()));
     match timeout_at(deadline, connector.call(uri)).await {
         Ok(Ok(stream)) => Ok(stream),
         Ok(Err(error)) => Err(reason(&*error)),

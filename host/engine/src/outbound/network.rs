@@ -8,7 +8,7 @@ use super::{
 use crate::{EngineConfig, limits};
 use hyper_rustls::ConfigBuilderExt;
 use isopod_policy::address;
-use rustls::{ClientConfig, client::Resumption};
+use rustls::{ClientConfig, RootCertStore, client::Resumption, pki_types::CertificateDer};
 use std::{net::SocketAddr, sync::Arc};
 
 pub(crate) struct Network {
@@ -16,16 +16,23 @@ pub(crate) struct Network {
     resolver: Resolver,
     pool: Arc<Pool>,
     tls: ClientConfig,
+    /// The settings of the host's own connections.
+    host_tls: Arc<ClientConfig>,
 }
 
 impl Network {
     pub(crate) fn new(config: &EngineConfig) -> Arc<Self> {
         let bounds = Bounds::usual(config.outbound_connections_max, config.outbound_idle_time);
+        let tls = ClientConfig::builder().with_webpki_roots().with_no_client_auth();
+        let mut host_tls = if config.authorities.is_empty() { tls.clone() } else { trusting(&config.authorities) };
+        // A connection must not resume the session of another app.
+        host_tls.resumption = Resumption::disabled();
         Arc::new(Self {
             forbidden: config.forbidden_addresses.clone(),
             resolver: Resolver::new(config.resolver),
             pool: Pool::new(bounds),
-            tls: ClientConfig::builder().with_webpki_roots().with_no_client_auth(),
+            tls,
+            host_tls: Arc::new(host_tls),
         })
     }
 
@@ -46,6 +53,11 @@ impl Network {
         &self.pool
     }
 
+    /// Returns the TLS configuration of the host's own connections.
+    pub(super) fn tls_of_the_host(&self) -> Arc<ClientConfig> {
+        Arc::clone(&self.host_tls)
+    }
+
     /// Returns a program's TLS configuration. The certificate authorities are shared; the session
     /// cache is the program's own, so that no program can resume the session of another.
     pub(super) fn tls_of_a_program(&self) -> ClientConfig {
@@ -53,6 +65,16 @@ impl Network {
         tls.resumption = Resumption::in_memory_sessions(limits::OUTBOUND_TLS_SESSIONS_MAX);
         tls
     }
+}
+
+/// Returns a configuration that trusts only these authorities.
+fn trusting(authorities: &[Vec<u8>]) -> ClientConfig {
+    let mut roots = RootCertStore::empty();
+    let (_, unusable) = roots.add_parsable_certificates(authorities.iter().map(|der| CertificateDer::from(&**der)));
+    if unusable > 0 {
+        tracing::warn!(unusable, "some certificates of authorities can't be used for TLS");
+    }
+    ClientConfig::builder().with_root_certificates(roots).with_no_client_auth()
 }
 
 #[cfg(test)]

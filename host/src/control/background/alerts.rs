@@ -19,6 +19,7 @@ use isopod_store::{AlertRecord, Store};
 use jiff::Timestamp;
 use serde_json::json;
 use tokio::time::{Instant, MissedTickBehavior, interval};
+use ureq::tls::RootCerts;
 
 pub(crate) use self::{
     alert::Alert,
@@ -48,6 +49,8 @@ pub(crate) struct AlertConfig {
     /// The certificate files whose expiry is watched.
     pub(crate) certificates: Vec<PathBuf>,
     pub(crate) webhook: Option<WebhookUrl>,
+    /// The authorities that may sign the certificate of the webhook.
+    pub(crate) roots: RootCerts,
 }
 
 /// The handles that the service needs.
@@ -112,11 +115,11 @@ impl Alerts {
 impl Service {
     pub(in crate::control) fn new(options: Options) -> (Alerts, Self, Helpers) {
         let Options { config, app_table, activity, store, engine, logs, metrics } = options;
-        let AlertConfig { rules, interval, dev_apps, certificates, webhook } = config;
+        let AlertConfig { rules, interval, dev_apps, certificates, webhook, roots } = config;
         let (recorder, storing) = Recorder::new(store.clone());
         let (outbox, sending) = match webhook {
             Some(url) => {
-                let (outbox, sender) = Outbox::new(url, recorder.clone());
+                let (outbox, sender) = Outbox::new(url, roots, recorder.clone());
                 (Some(outbox), Some(sender))
             }
             None => (None, None),

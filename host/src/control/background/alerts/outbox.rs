@@ -18,6 +18,7 @@ use tokio::sync::{Notify, mpsc};
 use ureq::{
     Agent,
     http::{StatusCode, Uri},
+    tls::{RootCerts, TlsConfig},
 };
 
 use super::alert::Alert;
@@ -108,12 +109,13 @@ impl fmt::Debug for WebhookUrl {
 }
 
 impl Outbox {
-    pub(super) fn new(url: WebhookUrl, recorder: Recorder) -> (Self, Sender) {
+    pub(super) fn new(url: WebhookUrl, roots: RootCerts, recorder: Recorder) -> (Self, Sender) {
         let outbox = Self { queue: Arc::default(), added: Arc::default(), recorder };
         let agent = Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(0)
             .proxy(None)
+            .tls_config(TlsConfig::builder().root_certs(roots).build())
             .timeout_global(Some(limits::ALERT_POST_TIME))
             .user_agent(concat!("isopod/", env!("CARGO_PKG_VERSION")))
             .build();
