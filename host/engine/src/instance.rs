@@ -104,6 +104,11 @@ impl Instance {
         &self.program
     }
 
+    /// Returns whether an app holds resources of this provider. Only that app may call it.
+    pub fn lends_resources(&self) -> bool {
+        self.ready.lent.count() > 0
+    }
+
     /// Sets the id that the lines of this instance have.
     pub fn set_id(&mut self, id: &str) {
         self.store.data_mut().call.set_instance(id);

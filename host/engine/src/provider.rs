@@ -41,7 +41,7 @@ impl Instance {
         match called {
             Ok(values) => {
                 let resources = self.ready.lent.count();
-                let instance = if resources > 0 { self.held() } else { self.finished() };
+                let instance = if self.lends_resources() { self.held() } else { self.finished() };
                 (Ok(ProviderResults { values, resources }), instance)
             }
             Err(error) => (Err(self.fault(&error)), None),

@@ -70,7 +70,7 @@ impl AppProviders {
         let pool = release.plugin_pool(Entry::Provider).ok_or(PluginFailureReason::Missing)?;
         let (pool, resources) = (Arc::clone(pool), Arc::clone(&self.resources));
         let (provider, calls) = (used.name.clone(), Arc::clone(calls));
-        let mut session = Session { provider, pool, resources, calls, held: None, holds_resources: false };
+        let mut session = Session { provider, pool, resources, calls, held: None };
         let results = session.run(call, request_id).await?;
         let session = results.holds_resources().then(|| Box::new(session) as Box<dyn ProviderSession>);
         Ok(Provided { results, session })
@@ -103,8 +103,6 @@ struct Session {
     calls: Arc<PluginCalls>,
     /// `None` before the first call, and after a failure.
     held: Option<Held>,
-    /// Whether the app holds resources of the instance.
-    holds_resources: bool,
 }
 
 impl Session {
@@ -121,7 +119,6 @@ impl Session {
         let work = move |instance: Box<Instance>| async move { instance.provide(call, &id).await };
         let called = call_keeping(&self.pool, self.held.take(), caller, &self.calls, (&request_id, &input), work).await;
         let (results, held) = called.map_err(PluginFailureReason::from)?;
-        self.holds_resources = results.holds_resources();
         self.held = Some(held);
         Ok(results)
     }
@@ -137,15 +134,6 @@ impl ProviderSession for Session {
         };
         self.calls.count(if called.is_ok() { PluginOutcome::Return } else { PluginOutcome::Failure });
         called.map_err(|failure| failure.of(&self.provider))
-    }
-}
-
-impl Drop for Session {
-    fn drop(&mut self) {
-        // The instance is replaced, since its next caller must not find resources of this one.
-        if let Some(held) = self.held.as_mut().filter(|_| self.holds_resources) {
-            held.lease.end_call(true, None);
-        }
     }
 }
 
@@ -183,5 +171,89 @@ impl CallFailure {
             )) => ProviderErrorKind::Unavailable,
             Self::TooDeep | Self::Ended | Self::Provider(_) => ProviderErrorKind::Failed,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runtime::{
+        pool::PoolContext,
+        resources::{GuestRuntimes, HostResources},
+    };
+    use http::Request;
+    use isopod_engine::{Engine, EngineConfig, Output, OutputLine, Program, RequestBody, Sandbox, Speed};
+    use isopod_executor::{Config, Executor};
+    use isopod_policy::{AppType, Cores, Isolation, Process, Scale};
+    use std::{num::NonZeroUsize, path::Path};
+    use tokio_util::sync::CancellationToken;
+
+    struct Silent;
+
+    impl Output for Silent {
+        fn line(&self, _: OutputLine<'_>) {}
+    }
+
+    /// The providers of an app that is destroyed after its first call of a provider.
+    struct FirstCallOnly {
+        pool: Arc<Pool>,
+        resources: Arc<AppResources>,
+    }
+
+    #[async_trait]
+    impl Providers for FirstCallOnly {
+        fn provider(&self, _: &str) -> Option<&str> {
+            Some("probe")
+        }
+
+        async fn call(&self, call: ProviderCall, request_id: &str) -> Result<Provided, ProviderError> {
+            let provider: AppName = "probe".parse().expect("a valid name");
+            let (pool, resources) = (Arc::clone(&self.pool), Arc::clone(&self.resources));
+            let calls = resources.plugin_calls(&provider);
+            let mut session = Session { provider, pool, resources, calls, held: None };
+            let results = session.run(call, request_id).await.expect("the provider is called");
+            assert!(results.holds_resources() && self.pool.live() == 1);
+            self.resources.cancellation().cancel();
+            Ok(Provided { results, session: Some(Box::new(session)) })
+        }
+    }
+
+    async fn program(engine: &Engine, guest: &str, providers: Option<Arc<dyn Providers>>) -> Program {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../target/guests/{guest}.wasm"));
+        let bytes = std::fs::read(&file)
+            .unwrap_or_else(|error| panic!("{}: {error}; `cargo xtask guests {guest}` builds it", file.display()));
+        let component = engine.load(bytes.into(), Speed::Quick).await.expect("it is accepted");
+        let mut sandbox = Sandbox::without_rights(guest.to_owned(), Arc::new(Silent));
+        let granted = ["acme:probe/probe@1.0.0", "acme:probe/counters@1.0.0"];
+        let granted = granted.map(|name| (name.parse().expect("a name"), "probe".parse().expect("a reference")));
+        sandbox.grants.interfaces = granted.into_iter().collect();
+        sandbox.providers = providers;
+        engine.program(&component, sandbox).expect("it can be linked")
+    }
+
+    #[tokio::test]
+    async fn a_call_that_is_cancelled_before_it_runs_returns_no_instance_with_resources() {
+        let executor = Executor::new(&Config::new(NonZeroUsize::MIN)).expect("threads can be started");
+        let host = HostResources::new(executor, GuestRuntimes::on(tokio::runtime::Handle::current()));
+        let of_app = || host.app_resources(AppType::Dev, Cores::new(1, 1).expect("valid cores"));
+        let engine = Engine::new(EngineConfig { instances_max: 10, ..EngineConfig::default() }).expect("an engine");
+        let context = PoolContext {
+            release: None,
+            isolation: Isolation::Reuse,
+            resources: of_app(),
+            stop: CancellationToken::new(),
+            on_standby: Arc::default(),
+        };
+        let provider = program(&engine, "probe-provider", None).await;
+        let (name, process) = ("plugin".parse().expect("a valid name"), Process::new(Entry::Provider));
+        let pool = Arc::new(Pool::new(context, name, process, provider, Scale { min: 0, max: 1 }));
+        let providers = Arc::new(FirstCallOnly { pool: Arc::clone(&pool), resources: of_app() });
+        let app = program(&engine, "probe-caller", Some(providers)).await.start().await.expect("it starts");
+        let request = Request::get("http://shop/keep?5").body(RequestBody::Full(Default::default()));
+        let outcome = app.http(request.expect("a request"), "r1").await;
+        let Err(failure) = outcome.response else { panic!("its second call is not cancelled") };
+        drop(outcome.after);
+        assert!(failure.to_string().contains("the app was destroyed"), "{failure}");
+        assert_eq!(pool.live(), 0, "the instance with the app's counter was ended");
     }
 }

@@ -1,5 +1,6 @@
 //! The lease of a pool's slot by one job. Returns the slot when it is dropped, however the job
-//! ended. Never waits in a queue, and never knows the pool's other slots.
+//! ended. Never waits in a queue, never knows the pool's other slots, and never returns an instance
+//! of which the job holds resources.
 
 use crate::runtime::resources::AppResources;
 use isopod_engine::{CallWaits, Fault, Instance, Program};
@@ -127,7 +128,11 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         let Some(lessor) = self.lessor.take() else { return };
-        let Self { index, class, is_unused, is_replaced, .. } = *self;
+        // However the lease ended, the next caller must not share the instance with resources of
+        // this one.
+        let lends_resources = self.instance.take_if(|instance| instance.lends_resources()).is_some();
+        let Self { index, class, is_unused, .. } = *self;
+        let is_replaced = self.is_replaced || lends_resources;
         // Without an instance, the job has not run.
         let counts_as_request = self.counts_as_request && !is_unused;
         let now = Instant::now();
