@@ -87,7 +87,9 @@ enum Outcome {
 }
 
 async fn decide(request: &AppRequest, settings: &Settings) -> Result<Decision> {
-    if let (Some(bytes_max), None) = (settings.request_body, request.whole_body()) {
+    // A config var of the plugin, for a version that decides by the head.
+    let is_asking = config::get("HEADS_ONLY").is_none();
+    if let (Some(bytes_max), None, true) = (settings.request_body, request.whole_body(), is_asking) {
         return Ok(Decision::ReadBody(bytes_max));
     }
     let outcome = match &settings.request {

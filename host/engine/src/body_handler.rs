@@ -43,10 +43,12 @@ impl Instance {
             },
             Err(error) => Err(error),
         };
-        self.settle(decided.map(|(decided,)| decided), |(decided, body), program| {
+        let is_filled = self.is_filled_by_bodies(bytes_of(body, &decided));
+        let (decided, instance) = self.settle(decided.map(|(decided,)| decided), |(decided, body), program| {
             let decided = plugin::decision(decided, &head.headers, assets, program)?;
             Ok((decided, body.map(Bytes::from)))
-        })
+        });
+        (decided, instance.filter(|_| !is_filled))
     }
 
     /// Calls a middleware for a response with its whole body. Also returns the response's new body
@@ -71,10 +73,12 @@ impl Instance {
             }
             Err(error) => Err(error),
         };
-        self.settle(decided.map(|(decided,)| decided), |(decided, body), program| {
+        let is_filled = self.is_filled_by_bodies(bytes_of(body, &decided));
+        let (decided, instance) = self.settle(decided.map(|(decided,)| decided), |(decided, body), program| {
             let decided = plugin::response_decision(decided, &head.headers, program)?;
             Ok((decided, body.map(|body| flat::body_of(body, program)).transpose()?))
-        })
+        });
+        (decided, instance.filter(|_| !is_filled))
     }
 
     fn body_handler(
@@ -84,4 +88,13 @@ impl Instance {
         let indices = self.program.exports().body_handler.as_ref();
         indices.map(function).ok_or_else(|| wasmtime::format_err!("{BODY_HANDLER} is not exported"))
     }
+}
+
+/// Returns the bytes of a message's body and of the new body.
+fn bytes_of<T>(body: &Bytes, decided: &wasmtime::Result<(Decided<T>,)>) -> u64 {
+    let new_bytes = match decided {
+        Ok((Ok((_, Some(new_body))),)) => new_body.len(),
+        _ => 0,
+    };
+    (body.len() + new_bytes) as u64
 }

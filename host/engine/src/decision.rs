@@ -14,7 +14,7 @@ pub enum Decision {
     Respond(Response<ResponseBody>),
     /// The request ends with an asset of the app.
     Asset(AssetResponse),
-    /// The middleware decides once it has the whole body, of at most this many bytes.
+    /// The middleware decides after the host has read the whole body, of at most this many bytes.
     ReadBody(u64),
 }
 
@@ -33,7 +33,7 @@ pub enum ResponseDecision {
     Change(ResponseChanges),
     /// The response is replaced.
     Replace(Response<ResponseBody>),
-    /// The middleware decides once it has the whole body, of at most this many bytes.
+    /// The middleware decides after the host has read the whole body, of at most this many bytes.
     ReadBody(u64),
 }
 

@@ -151,8 +151,14 @@ impl Instance {
     /// Ends a flat call whose bodies together have this size. Returns the instance if it can
     /// be reused.
     pub(crate) fn finished_with_bodies(self: Box<Self>, body_bytes: u64) -> Option<Box<Self>> {
-        let is_filled = self.store.data().account.is_filled_by_bodies(self.started_with, body_bytes);
+        let is_filled = self.is_filled_by_bodies(body_bytes);
         self.finished().filter(|_| !is_filled)
+    }
+
+    /// Returns whether a call whose bodies together have this size has filled the memory, so that
+    /// the instance is to be replaced. Only useful before the call ends.
+    pub(crate) fn is_filled_by_bodies(&self, body_bytes: u64) -> bool {
+        self.store.data().account.is_filled_by_bodies(self.started_with, body_bytes)
     }
 
     /// Ends a call after which the caller holds resources of this instance. Returns the instance if

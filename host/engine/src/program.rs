@@ -200,7 +200,7 @@ impl Program {
     }
 
     /// Returns whether a plugin can receive the bodies that it asks for.
-    pub(crate) fn receives_bodies(&self) -> bool {
+    pub fn receives_bodies(&self) -> bool {
         self.exports().body_handler.is_some()
     }
 

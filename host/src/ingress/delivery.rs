@@ -79,9 +79,8 @@ pub(super) async fn through(
         let outcome = Err(Box::new(failure::plugin_failed(&failure, app.resources().is_dev())));
         Delivered { outcome, plugin: Some(failure.plugin), instance }
     };
-    let assets = running.assets().map(|assets| &**assets);
     let mut body = AskedBody::new(body, running.program().body_limit(), app.resources(), times);
-    let Asked { outcome, waiting } = chain.ask(app, directory, assets, head, &mut body, id).await;
+    let Asked { outcome, waiting } = chain.ask(app, directory, running, head, &mut body, id).await;
     let delivered = match outcome {
         RequestOutcome::Continue(head) => match body.into_content() {
             Content::Unread(body) => to_app(app, running, instance, (head, body), context).await,
@@ -99,7 +98,7 @@ pub(super) async fn through(
     };
     let Delivered { outcome: Ok(response), plugin, instance } = delivered else { return delivered };
     let completed = chain.complete(app, directory, running, waiting, response, id);
-    match times.measure(Phase::Plugins, completed).await {
+    match completed.await {
         Ok(Completed { response, replaced_by }) => {
             Delivered { outcome: Ok(response), plugin: replaced_by.or(plugin), instance }
         }

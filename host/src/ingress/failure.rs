@@ -72,7 +72,7 @@ pub(super) fn plugin_failed(failure: &PluginFailure, is_dev: bool) -> Failed {
             return (problem::stopping("the host is stopping: the request was not started"), None);
         }
         PluginFailureReason::AppDestroyed => return explain(&InvokeError::Destroyed),
-        PluginFailureReason::Busy | PluginFailureReason::TooManyBodies(_) => {
+        PluginFailureReason::Busy | PluginFailureReason::TooManyBodies(_) | PluginFailureReason::NoRoomForResponse => {
             (StatusCode::SERVICE_UNAVAILABLE, "plugin-busy", "A plugin of the app is busy")
         }
         PluginFailureReason::Unavailable(_) => {
@@ -101,6 +101,7 @@ pub(super) fn plugin_failed(failure: &PluginFailure, is_dev: bool) -> Failed {
         PluginFailureReason::Version(_) => {
             "install a version within the range, or change the range in isopod.toml and deploy".to_owned()
         }
+        reason if reason.is_outside_call() => "the app's log lists these failures: `isopod logs`".to_owned(),
         _ => format!("see its log for details: `isopod logs --app {plugin}`"),
     };
     let problem = Problem::new(status, code, title, detail).member("plugin", plugin.to_string()).deployer_hint(hint);
@@ -138,7 +139,8 @@ pub(super) fn unreadable(body: UnreadableBody) -> Failed {
         UnreadableBody::TooLarge(limit) => too_large(limit),
         UnreadableBody::TooLargeForPlugin { plugin, bytes_max } => {
             let detail = format!(
-                "the plugin `{plugin}`, which reads the app's requests first, accepts at most {bytes_max} bytes"
+                "the plugin `{plugin}`, which reads request bodies before the app does, accepts at most {bytes_max} \
+                 bytes"
             );
             let hint = "raise the plugin's limit in its config, if it has one";
             (too_large_problem(detail).deployer_hint(hint), Some(BAD_REQUEST))

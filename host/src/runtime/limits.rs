@@ -3,26 +3,29 @@
 
 use std::time::Duration;
 
-/// Received bytes of one app's bodies that are being buffered. A body beyond it is refused with
-/// 429: slow clients of one app must not use up the budget of all apps.
+/// Bytes of one app's request bodies that are being buffered, or that its middlewares hold. A body
+/// beyond it is refused with 429: slow clients of one app must not use up the budget of all apps.
 pub(crate) const TRAFFIC_BODIES_BYTES: u64 = 64 << 20;
 
-/// Received bytes of one client's bodies that are being buffered for one app. A body beyond it is
-/// refused with 429: a single slow client must not use up the budget of an app.
+/// Bytes of one client's request bodies that are being buffered for one app, or that its
+/// middlewares hold. A body beyond it is refused with 429: a single slow client must not use up the
+/// budget of an app.
 pub(crate) const TRAFFIC_BODIES_BYTES_PER_CLIENT: u64 = TRAFFIC_BODIES_BYTES / 2;
 
-/// Received bytes of all apps' bodies that are being buffered. A body beyond it is refused with
-/// 503. The limit bounds the memory that anonymous clients can make the host use.
+/// Bytes of all apps' request bodies that are being buffered, or that middlewares hold. A body
+/// beyond it is refused with 503. The limit bounds the memory that anonymous clients can make the
+/// host use.
 pub(crate) const TRAFFIC_BODIES_BYTES_ALL: u64 = 512 << 20;
 
 /// Timeout of a body that is buffered. Then 408.
 pub(crate) const TRAFFIC_BODY_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Bytes of a body that a middleware asks for which may each take `TRAFFIC_BODY_TIMEOUT`. A client
-/// that takes longer gets 408.
+/// A client has `TRAFFIC_BODY_TIMEOUT` for each part of this many bytes of a body that a middleware
+/// asks for. Then 408.
 pub(crate) const TRAFFIC_BODY_PART_BYTES: u64 = 1 << 20;
 
-/// Timeout of a response's body that a middleware asks for. Then the call of the middleware fails.
+/// Timeout for reading a response's body that a middleware asks for. After it, the middleware's
+/// call fails.
 pub(crate) const MIDDLEWARE_RESPONSE_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Idle timeout of a streaming body while other requests wait for the guest's slot. Then 408.

@@ -53,15 +53,33 @@ pub(crate) enum PluginFailureReason {
     Invoke(InvokeError),
     #[error("it responds with the static file `{0}`, which the app doesn't have")]
     UnknownAsset(String),
-    #[error("it changes the request's body to {bytes} bytes; the app accepts at most {bytes_max}")]
+    #[error("its new request body has {bytes} bytes; the app accepts at most {bytes_max}")]
     NewBodyTooLarge { bytes: u64, bytes_max: u64 },
     #[error("there is no room for the request's body that it returned: {0}")]
     TooManyBodies(BodyBudgetExceeded),
-    #[error("it asked for the response's body, which has more than the {bytes_max} bytes that it accepts")]
+    #[error("it asked for the response's body, which exceeds the {bytes_max} bytes that it accepts")]
     ResponseTooLarge { bytes_max: u64 },
     #[error("it asked for the response's body, which didn't end within {} s",
         limits::MIDDLEWARE_RESPONSE_TIMEOUT.as_secs())]
     ResponseTooSlow,
+    #[error("it asked for the response's body, for which the host has no memory now")]
+    NoRoomForResponse,
+}
+
+impl PluginFailureReason {
+    /// Returns whether the host found the failure outside a call of the plugin. The plugin's log has
+    /// no line about it.
+    pub(crate) fn is_outside_call(&self) -> bool {
+        matches!(
+            self,
+            Self::UnknownAsset(_)
+                | Self::NewBodyTooLarge { .. }
+                | Self::TooManyBodies(_)
+                | Self::ResponseTooLarge { .. }
+                | Self::ResponseTooSlow
+                | Self::NoRoomForResponse
+        )
+    }
 }
 
 impl From<CallError> for PluginFailureReason {

@@ -38,6 +38,8 @@ pub(crate) enum PluginOutcome {
     Pass,
     Change,
     Respond,
+    /// A middleware asked for the body. Its decision about the body counts again.
+    Ask,
     /// A gate refused a release.
     Refuse,
     /// A provider returned its results.
@@ -46,8 +48,8 @@ pub(crate) enum PluginOutcome {
 }
 
 impl PluginOutcome {
-    pub(crate) const ALL: [Self; 6] =
-        [Self::Pass, Self::Change, Self::Respond, Self::Refuse, Self::Return, Self::Failure];
+    pub(crate) const ALL: [Self; 7] =
+        [Self::Pass, Self::Change, Self::Respond, Self::Ask, Self::Refuse, Self::Return, Self::Failure];
 
     /// Returns its name in metrics.
     pub(crate) fn as_str(self) -> &'static str {
@@ -55,6 +57,7 @@ impl PluginOutcome {
             Self::Pass => "pass",
             Self::Change => "change",
             Self::Respond => "respond",
+            Self::Ask => "ask",
             Self::Refuse => "refuse",
             Self::Return => "return",
             Self::Failure => "failure",
@@ -141,10 +144,11 @@ impl PluginCalls {
         self.outcomes[outcome as usize].load(Ordering::Relaxed)
     }
 
-    /// Returns the number of all calls, and of those whose failure counts against the plugin's
+    /// Returns the number of all decisions, and of those whose failure counts against the plugin's
     /// release.
     pub(super) fn counts(&self) -> Counts {
-        let requests = PluginOutcome::ALL.iter().map(|outcome| self.with_outcome(*outcome)).sum();
+        let decisions = PluginOutcome::ALL.iter().filter(|outcome| **outcome != PluginOutcome::Ask);
+        let requests = decisions.map(|outcome| self.with_outcome(*outcome)).sum();
         Counts { requests, failures: self.failures.load(Ordering::Relaxed) }
     }
 
@@ -330,7 +334,7 @@ mod tests {
         calls.count_failure();
         calls.add_cpu(Duration::from_micros(3));
         calls.add_cpu(Duration::from_micros(4));
-        assert_eq!(PluginOutcome::ALL.map(|outcome| calls.with_outcome(outcome)), [1, 1, 1, 1, 1, 2]);
+        assert_eq!(PluginOutcome::ALL.map(|outcome| calls.with_outcome(outcome)), [1, 1, 1, 1, 1, 1, 2]);
         assert_eq!(calls.cpu(), Duration::from_micros(7));
         assert_eq!(calls.counts(), Counts { requests: 7, failures: 1 });
     }

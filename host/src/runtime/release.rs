@@ -15,7 +15,7 @@ use super::{
     weak_list::WeakList,
 };
 use crate::runtime::limits;
-use isopod_engine::{Program, Rejected, StallTimeout};
+use isopod_engine::{Level, Origin, OutputLine, Program, Rejected, StallTimeout, Stream};
 use isopod_policy::{
     Entry, InstanceId, Isolation, MiddlewareUse, PluginSettings, Process, ProcessName, ReleaseNumber, Scale,
 };
@@ -152,6 +152,17 @@ impl ActiveRelease {
     /// Returns whether its code can find the assets of apps, as a middleware.
     pub(super) fn finds_assets(&self) -> bool {
         self.finds_assets
+    }
+
+    /// Returns whether it can receive the bodies that it asks for, as a middleware.
+    pub(super) fn receives_bodies(&self) -> bool {
+        self.program.receives_bodies()
+    }
+
+    /// Writes a warning to the app's log.
+    pub(super) fn log_warning(&self, text: &str) {
+        let line = OutputLine { stream: Stream::Log(Level::Warn), context: "isopod", origin: Origin::default(), text };
+        self.program.sandbox().output.line(line);
     }
 
     /// Returns the middlewares that handle the app's requests first, if there are any.

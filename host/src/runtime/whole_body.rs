@@ -66,7 +66,7 @@ pub(crate) async fn receive(
             return Ok(None);
         }
         if first.is_empty() && all.is_empty() {
-            // The host waits for no further byte of a body in one piece.
+            // A body that arrived in one piece is complete, so it isn't charged here.
             if !body.is_end_stream() {
                 arriving.grow_to(piece.len() as u64, client()).map_err(UnreadableBody::TooMany)?;
             }

@@ -2,8 +2,10 @@
 //! limit. All other bodies stream past it.
 
 use isopod_tests::{
-    Ask, Bundle, Host, Neighbour, PROBES, Shown, Wire, guest,
-    middleware::{probe_plugin, used, with_middleware},
+    Answer, Ask, Bundle, Host, Neighbour, PROBES, Shown, Wire, guest,
+    h2c::H2c,
+    middleware::{probe_manifest, probe_plugin, used, with_middleware},
+    wait_for,
 };
 use serde_json::Value;
 
@@ -91,10 +93,56 @@ fn a_changed_response_body_is_sent_with_its_length() {
         let head = wire.any_head().expect("a head").expect(200);
         assert_eq!(head.header("content-length"), None, "{probe}: the length of the changed body is unknown");
         assert_eq!(wire.until_closed().expect("it is closed"), b"", "{probe}");
-        let answer = host.get(probe, "/respond?status=204&n=0").expect(204);
-        assert!(answer.body.is_empty() && answer.header("content-length").is_none(), "{probe}: {answer}");
         let line = host.log_line(probe, "the request's line", |line| line["path"] == "/respond");
         assert_eq!((line["status"].as_u64(), line["plugin"].as_str()), (Some(200), None), "{line}");
+        let answer = host.get(probe, "/respond?status=204&n=0").expect(204);
+        assert!(answer.body.is_empty() && answer.header("content-length").is_none(), "{probe}: {answer}");
+    }
+}
+
+/// The response passes the last middleware first: it sets a body, the next one the status, and the
+/// first one reports the body that it received.
+#[test]
+fn a_response_without_content_gets_no_body() {
+    let host = host_with_probe();
+    let status = used("{ request = \"pass\", response = { status = 200 } }", "");
+    let uses = [reading_responses("\"report\"", ""), status, reading_responses("{ prefix = \"late\" }", "")];
+    host.deploy("probe-flat", with_middleware("probe-flat", &uses));
+    assert_eq!(host.get("probe-flat", "/respond?status=204&n=0").expect(200).text(), "0: ");
+    let head = Ask::new("HEAD", "/respond?chunk=3&n=4&cl=12").header("connection", "close");
+    let only_reading = reading_responses("\"pass\"", "");
+    host.deploy("probe-flat", with_middleware("probe-flat", &[only_reading]));
+    let mut wire = host.begin("probe-flat", head);
+    let head = wire.any_head().expect("a head").expect(200);
+    assert_eq!(head.header("content-length"), None, "a middleware may change the length of the response to GET");
+}
+
+#[test]
+fn trailers_pass_a_middleware_that_reads_the_body_but_not_one_that_changes_it() {
+    let host = host_with_probe();
+    let uses = [
+        reading("\"pass\"", ""),
+        reading("{ prefix = \"> \" }", "paths = [\"/changed\"]"),
+        used("{ request = { path = \"/show\" } }", ""),
+    ];
+    let mut connection = H2c::open(host.listen).expect("the host speaks h2c");
+    for probe in ["probe-wasi02", "probe-wasi03"] {
+        host.deploy(probe, with_middleware(probe, &uses));
+        for (path, expected, bytes) in [("/show", 1, 5), ("/changed", 0, 7)] {
+            let check = |answer: &Answer| {
+                let shown = answer.json();
+                let trailers = shown["trailers"].as_array().map(Vec::len);
+                assert_eq!((trailers, shown["body_bytes"].as_u64()), (Some(expected), Some(bytes)), "{probe}: {shown}");
+                let names = shown["headers"].as_array().expect("a list").iter().filter_map(|field| field[0].as_str());
+                assert_eq!(names.filter(|name| *name == "trailer").count(), expected, "{probe}: {shown}");
+            };
+            let ask = Ask::post(path).header("trailer", "x-sum").header("transfer-encoding", "chunked");
+            let mut wire = host.begin(probe, ask);
+            wire.send(b"5\r\nhello\r\n0\r\nx-sum: 14\r\n\r\n").expect("it can be sent");
+            check(&wire.answer().expect("an answer").expect(200));
+            let ask = Ask::post(path).header("trailer", "x-sum").body("text/plain", "hello");
+            check(&connection.ask(probe, &[ask], &[("x-sum", "14")]).expect("it is answered")[0]);
+        }
     }
 }
 
@@ -119,7 +167,7 @@ fn bodies_stream_past_a_middleware_that_does_not_ask_for_them() {
 }
 
 #[test]
-fn a_request_body_over_the_limit_is_refused_whatever_happens_on_failure() {
+fn a_request_body_over_the_limit_is_refused_regardless_of_on_failure() {
     let host = host_with_probe();
     host.deploy("probe-flat", with_middleware("probe-flat", &[reading("\"pass\"", "on_failure = \"pass\"")]));
     let ask = |bytes: usize| Ask::post("/show").body("text/plain", vec![b'x'; bytes]);
@@ -153,6 +201,8 @@ fn a_response_body_over_the_limit_is_refused_or_passes_unchanged() {
         assert!(answer.body.len() >= 2_100 && answer.body.iter().all(|byte| *byte == b'x'), "{path}");
     }
     assert_eq!(host.get("refuse", "/respond?chunk=3").expect(200).text(), "late xxx");
+    let is_reason = |line: &Value| line["message"].as_str().is_some_and(|text| text.contains("exceeds the 1000 bytes"));
+    ["refuse", "pass"].iter().for_each(|app| drop(host.log_line(app, "the reason", is_reason)));
     // The app fails in the middle of the body that the plugin asked for.
     host.get("refuse", "/respond?chunk=3&n=2&ms=5&end=trap").problem_of("refuse", 502, "app-failed");
 }
@@ -160,11 +210,12 @@ fn a_response_body_over_the_limit_is_refused_or_passes_unchanged() {
 /// More slow clients than the plugin has instances. The host reads the bodies, so no instance waits
 /// for them.
 #[test]
-fn slow_bodies_hold_no_instance_of_the_plugin_and_time_out() {
+fn slow_bodies_occupy_no_instance_of_the_plugin_and_time_out() {
     let host = host_with_probe();
     host.deploy("probe-flat", with_middleware("probe-flat", &[reading("{ prefix = \"> \" }", "")]));
     let asking = Neighbour::beside(&host);
     let mut slow: Vec<Wire> = (0..12).map(|_| chunked(&host, "probe-flat", &[b"slo"])).collect();
+    wait_for("all slow clients are between the two calls", || (calls(&host, "ask") >= 12.0).then_some(()));
     for _ in 0..20 {
         let shown = host.app("probe-flat", Ask::post("/show").body("text/plain", "fast")).expect(200).text();
         assert_eq!(Shown::read(&shown).body_bytes, 6);
@@ -192,10 +243,17 @@ fn a_middleware_that_returns_a_huge_body_fails_only_its_own_requests() {
     ];
     host.deploy("probe-flat", Bundle::archive(&manifest(&uses.concat()), &guest("probe-flat")));
     let neighbour = Neighbour::beside(&host);
-    for path in ["/request", "/limit", "/response", "/asks"] {
+    let reasons = [
+        ("/request", "the arguments of one host call"),
+        ("/limit", "3000000 bytes; the app accepts at most 2097152"),
+        ("/response", "the arguments of one host call"),
+        ("/asks", "a body of up to 4194305 bytes"),
+    ];
+    for (path, reason) in reasons {
         let answer = host.app("probe-flat", Ask::post(path).body("text/plain", "body"));
         let problem = answer.problem_of("probe-flat", 502, "plugin-failed");
         assert_eq!(problem["plugin"], "probe", "{path}: {problem}");
+        assert!(problem["detail"].as_str().is_some_and(|detail| detail.contains(reason)), "{path}: {problem}");
     }
     let large = host.app("probe-flat", Ask::post("/large").body("text/plain", "body")).expect(200);
     assert_eq!((large.body.len(), large.header("content-length")), (3_000_000, Some("3000000")));
@@ -203,10 +261,8 @@ fn a_middleware_that_returns_a_huge_body_fails_only_its_own_requests() {
     neighbour.finish();
 }
 
-/// A component of an earlier SDK has no handler of bodies.
-#[test]
-fn a_plugin_without_a_handler_of_bodies_sees_heads_and_cannot_ask() {
-    let host = Host::start();
+/// The component of `probe-plugin`, as an earlier SDK builds it: without a handler of bodies.
+fn without_body_handler() -> Vec<u8> {
     let mut component = guest("probe-plugin");
     let (from, to) = (b"isopod:plugin/body-handler@0.1.0", b"isopod:plugin/body-handler@0.9.0");
     for at in 0..component.len() - from.len() {
@@ -214,12 +270,49 @@ fn a_plugin_without_a_handler_of_bodies_sees_heads_and_cannot_ask() {
             component[at..at + to.len()].copy_from_slice(to);
         }
     }
-    let manifest = "name = \"probe\"\nkind = \"plugin\"\nplugin = { version = \"1.0.0\" }\n";
-    host.installed(&Bundle::archive(manifest, &component));
+    component
+}
+
+#[test]
+fn a_plugin_without_a_body_handler_receives_heads_and_cannot_ask_for_bodies() {
+    let host = Host::start();
+    host.installed(&Bundle::archive(&probe_manifest("1.0.0", ""), &without_body_handler()));
     let uses = [reading("\"pass\"", "paths = [\"/asks\"]"), used("{ request = { set = [\"x-a\", \"1\"] } }", "")];
     host.deploy("probe-flat", with_middleware("probe-flat", &uses));
     assert_eq!(Shown::read(&host.get("probe-flat", "/show").expect(200).text()).header("x-a"), Some("1"));
     host.get("probe-flat", "/asks").problem_of("probe-flat", 502, "plugin-failed");
     let reason = |line: &Value| line["message"].as_str().is_some_and(|text| text.contains("body-handler"));
     host.log_line("probe", "the reason", reason);
+}
+
+#[test]
+fn an_upgrade_to_a_version_without_a_body_handler_fails_no_request_between_the_two_calls() {
+    let host = host_with_probe();
+    host.deploy("probe-flat", with_middleware("probe-flat", &[reading("{ set = [\"x-a\", \"1\"] }", "")]));
+    let mut wire = chunked(&host, "probe-flat", &[b"slo"]);
+    wait_for("the middleware has asked for the body", || (calls(&host, "ask") == 1.0).then_some(()));
+    let manifest = probe_manifest("1.1.0", "[config]\nHEADS_ONLY = \"1\"\n");
+    host.installed(&Bundle::archive(&manifest, &without_body_handler()));
+    wire.send_chunk(b"w").and_then(|()| wire.send_chunk(b"")).expect("it can be sent");
+    let shown = Shown::read(&wire.answer().expect("an answer").expect(200).text());
+    assert_eq!((shown.body_bytes, shown.header("x-a")), (4, Some("1")));
+    assert_eq!((calls(&host, "failure"), calls(&host, "change")), (0.0, 1.0));
+}
+
+/// More than a client's budget of 32 MiB, while the requests wait for a second plugin.
+#[test]
+fn the_new_bodies_of_requests_without_a_body_are_charged_to_the_budget() {
+    let host = host_with_probe();
+    let slow = "name = \"slow\"\nkind = \"plugin\"\n[plugin]\nversion = \"1.0.0\"\ntime_limit = \"5s\"\n";
+    host.installed(&Bundle::archive(slow, &guest("probe-plugin")));
+    let uses = [
+        reading("{ fill = 3900000 }", ""),
+        "[[middleware]]\nuse = \"slow\"\nconfig = { request = { sleep = 3000 } }\n".to_owned(),
+    ];
+    host.deploy("probe-flat", with_middleware("probe-flat", &uses));
+    let mut wires: Vec<Wire> = (0..12).map(|_| host.begin("probe-flat", Ask::get("/show"))).collect();
+    let answers: Vec<_> = wires.iter_mut().map(|wire| wire.answer().expect("an answer")).collect();
+    let is_over = |answer: &Answer| answer.status == 503 && answer.text().contains("from this client");
+    assert!(answers.iter().any(is_over), "no body is over the budget");
+    assert!(answers.iter().any(|answer| answer.status == 200), "no body is within the budget");
 }

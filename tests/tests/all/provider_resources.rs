@@ -24,9 +24,11 @@ const COUNTED: &str = "6 10; 2 1 4 1; the name is empty";
 #[test]
 fn an_app_uses_passes_and_drops_the_resources_of_a_provider() {
     let host = host_with_shop();
+    assert_eq!(text(&host, "/caller"), "shop 1");
     assert_eq!(text(&host, "/count?5"), COUNTED);
     assert_eq!(text(&host, "/counters?1000"), "1000");
     assert_eq!(text(&host, "/live"), "0", "all counters were dropped");
+    assert_eq!(text(&host, "/caller"), "shop 2", "the instance was not replaced");
 }
 
 /// More concurrent apps than the provider has instances.

@@ -91,16 +91,21 @@ impl<'a> AskedBody<'a> {
         Ok(bytes)
     }
 
-    /// Replaces the body by that of a middleware, which must have read it. Sets `content-length`.
+    /// Replaces the body by that of a middleware, which is charged like a received one. Sets
+    /// `content-length`. The new body has no trailers.
     pub(super) fn replace(&mut self, bytes: Bytes, headers: &mut HeaderMap) -> Result<(), PluginFailureReason> {
         let (length, bytes_max) = (bytes.len() as u64, self.limit.bytes);
         if length > bytes_max {
             return Err(PluginFailureReason::NewBodyTooLarge { bytes: length, bytes_max });
         }
-        if let Some(held) = &mut self.held {
-            held.grow_to(length, client(headers)).map_err(PluginFailureReason::TooManyBodies)?;
-        }
+        let held = match &mut self.held {
+            Some(held) => held,
+            // The client has sent no body.
+            none => none.insert(self.resources.receive(0).map_err(PluginFailureReason::TooManyBodies)?),
+        };
+        held.grow_to(length, client(headers)).map_err(PluginFailureReason::TooManyBodies)?;
         headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+        headers.remove(header::TRAILER);
         self.content = Content::Whole(WholeBody { bytes, trailers: None });
         Ok(())
     }
@@ -121,7 +126,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_client_has_the_timeout_of_a_buffered_body_for_each_part_that_has_begun() {
+    fn each_started_mebibyte_of_a_body_extends_its_timeout() {
         let part = limits::TRAFFIC_BODY_PART_BYTES;
         let seconds = [0, 1, part, part + 1, 4 * part].map(|bytes| time_for(bytes).as_secs());
         assert_eq!(seconds, [20, 20, 20, 40, 80]);

@@ -10,6 +10,7 @@ use crate::{
         directory::Directory,
         invoke::{Id, Input},
         limits,
+        phase_times::PhaseTimes,
         plugin_call::{CallError, PluginFailureReason},
         plugin_use::{Chain, ChainLink, PluginOutcome},
         release::ActiveRelease,
@@ -25,9 +26,9 @@ use isopod_policy::{AppName, Entry, OnFailure, Phase};
 use std::sync::Arc;
 
 /// The decision of the middlewares about a request, and which of them wait for the response.
-pub(crate) struct Asked {
+pub(crate) struct Asked<'a> {
     pub(crate) outcome: RequestOutcome,
-    pub(crate) waiting: Waiting,
+    pub(crate) waiting: Waiting<'a>,
 }
 
 /// The outcome of a request after all middlewares.
@@ -47,12 +48,14 @@ pub(crate) enum RequestOutcome {
 
 /// The middlewares that wait for the response to a request: their indexes in the chain, and their
 /// contexts.
-pub(crate) struct Waiting {
+pub(crate) struct Waiting<'a> {
     method: Method,
     links: Vec<(usize, Vec<u8>)>,
+    /// Receives the time of the calls.
+    times: &'a PhaseTimes,
 }
 
-/// A middleware's decision about a request, with the response that it makes.
+/// A middleware's decision about a request, including the response it returns.
 enum Answered {
     /// The request continues, with another body if the middleware set one.
     Continue {
@@ -117,18 +120,20 @@ impl From<UnreadableBody> for Unanswered {
 }
 
 impl Chain {
-    /// Calls the middlewares for a request, in order, until one responds or ends the request.
-    pub(crate) async fn ask(
+    /// Calls the middlewares for a request to a release, in order, until one responds or ends the
+    /// request.
+    pub(crate) async fn ask<'a>(
         &self,
         app: &App,
         directory: &Directory,
-        assets: Option<&Assets>,
+        running: &ActiveRelease,
         head: Box<request::Parts>,
-        body: &mut AskedBody<'_>,
+        body: &mut AskedBody<'a>,
         request_id: impl Id,
-    ) -> Asked {
+    ) -> Asked<'a> {
+        let assets = running.assets().map(|assets| &**assets);
         let mut head = Arc::<request::Parts>::from(head);
-        let mut waiting = Waiting { method: head.method.clone(), links: Vec::new() };
+        let mut waiting = Waiting { method: head.method.clone(), links: Vec::new(), times: body.times() };
         for (index, link) in self.links().iter().enumerate() {
             // An earlier middleware may have changed the path: the app sees the changed one.
             if !link.used.applies_to(head.uri.path()) {
@@ -143,7 +148,7 @@ impl Chain {
                 Ok(Decided::Respond(response)) => RequestOutcome::Respond { plugin: link.plugin().clone(), response },
                 Err(Unanswered::Assets(failure)) => RequestOutcome::Fail(failure),
                 Err(Unanswered::Body(unreadable)) => RequestOutcome::Unreadable(unreadable),
-                Err(Unanswered::Plugin(reason)) => match link.fail(reason) {
+                Err(Unanswered::Plugin(reason)) => match link.fail(reason, running) {
                     Ok(()) => continue,
                     Err(failure) => RequestOutcome::Refuse(failure),
                 },
@@ -159,7 +164,7 @@ impl Chain {
         app: &App,
         directory: &Directory,
         running: &ActiveRelease,
-        Waiting { method, links }: Waiting,
+        Waiting { method, links, times }: Waiting<'_>,
         response: Response<ResponseBody>,
         request_id: impl Id,
     ) -> Result<Completed, ResponseFailure> {
@@ -169,13 +174,21 @@ impl Chain {
         for (index, context) in links.into_iter().rev() {
             let Some(link) = self.links().get(index) else { continue };
             let context = Arc::<[u8]>::from(context);
-            let mut decided = link.complete(app, directory, &context, &head, None, &request_id).await;
+            let completed = link.complete(app, directory, &context, &head, None, &request_id);
+            let mut decided = times.measure(Phase::Plugins, completed).await;
             let has_content = !has_no_content(&method, head.status);
             if let Ok((ResponseDecision::ReadBody(bytes_max), _)) = decided {
-                link.calls.count(PluginOutcome::Pass);
+                link.calls.count(PluginOutcome::Ask);
                 let content = if has_content { read(&mut body, bytes_max, running).await } else { Ok(Bytes::new()) };
+                if !has_content {
+                    // The middleware may change the body of the same response to GET.
+                    Arc::make_mut(&mut head).headers.remove(header::CONTENT_LENGTH);
+                }
                 decided = match content {
-                    Ok(content) => link.complete(app, directory, &context, &head, Some(content), &request_id).await,
+                    Ok(content) => {
+                        let completed = link.complete(app, directory, &context, &head, Some(content), &request_id);
+                        times.measure(Phase::Plugins, completed).await
+                    }
                     Err(NotRead::Plugin(reason)) => Err(reason),
                     Err(NotRead::Failed(error)) => return Err(ResponseFailure::Body(error)),
                 };
@@ -203,7 +216,7 @@ impl Chain {
                     }
                 }
                 Err(reason) => {
-                    if let Err(failure) = link.fail(reason) {
+                    if let Err(failure) = link.fail(reason, running) {
                         discarded_body::discard(body);
                         return Err(ResponseFailure::Plugin(failure));
                     }
@@ -221,7 +234,7 @@ enum Decided {
     Respond(Response<ResponseBody>),
 }
 
-/// Why a middleware doesn't get the response's body that it asked for.
+/// Why the host can't pass a response's body to the middleware that asked for it.
 enum NotRead {
     Plugin(PluginFailureReason),
     Failed(BodyError),
@@ -233,14 +246,16 @@ async fn read(body: &mut ResponseBody, bytes_max: u64, running: &ActiveRelease) 
     read.map_err(|error| match error {
         NotBuffered::TooLarge => NotRead::Plugin(PluginFailureReason::ResponseTooLarge { bytes_max }),
         NotBuffered::TooSlow => NotRead::Plugin(PluginFailureReason::ResponseTooSlow),
+        NotBuffered::NoRoom => NotRead::Plugin(PluginFailureReason::NoRoomForResponse),
         NotBuffered::Failed(error) => NotRead::Failed(error),
     })
 }
 
-/// Replaces the body of a response, and removes the length of the previous one. A response without
-/// content stays without.
+/// Replaces the body of a response, and removes the header fields about the previous one's length
+/// and trailers. A response without content stays empty.
 fn set_body(headers: &mut HeaderMap, body: &mut ResponseBody, new_body: ResponseBody, has_content: bool) {
     headers.remove(header::CONTENT_LENGTH);
+    headers.remove(header::TRAILER);
     let new_body = if has_content { new_body } else { ResponseBody::full(Bytes::new()) };
     discarded_body::discard(std::mem::replace(body, new_body));
 }
@@ -250,9 +265,16 @@ impl ChainLink {
         &self.used.plugin.name
     }
 
-    /// Counts a failure. Returns it unless the request continues without the middleware.
-    fn fail(&self, reason: PluginFailureReason) -> Result<(), PluginFailure> {
+    /// Counts a failure, and logs it for the app if the plugin's log doesn't have it. Returns it
+    /// unless the request continues without the middleware.
+    fn fail(&self, reason: PluginFailureReason, running: &ActiveRelease) -> Result<(), PluginFailure> {
         self.calls.count(PluginOutcome::Failure);
+        if reason.is_outside_call() {
+            running.log_warning(&format!("the plugin `{}` failed: {reason}", self.plugin()));
+        }
+        if matches!(reason, PluginFailureReason::NewBodyTooLarge { .. }) {
+            self.calls.count_failure();
+        }
         match self.used.on_failure {
             OnFailure::Pass => Ok(()),
             OnFailure::Refuse => Err(PluginFailure { plugin: self.plugin().clone(), reason }),
@@ -272,8 +294,8 @@ impl ChainLink {
         Ok(release)
     }
 
-    /// Calls the middleware for a request, again with the body if it asks for it, and makes its
-    /// changes. Counts its decisions.
+    /// Calls the middleware for a request, and a second time with the body if it asks for one.
+    /// Applies its changes, and counts its decisions.
     async fn decide(
         &self,
         app: &App,
@@ -287,7 +309,7 @@ impl ChainLink {
         let asked = self.ask(app, directory, assets, head, None, request_id);
         let mut answered = times.measure(Phase::Plugins, asked).await?;
         if let Answered::ReadBody(bytes_max) = answered {
-            self.calls.count(PluginOutcome::Pass);
+            self.calls.count(PluginOutcome::Ask);
             let content = body.read(&head.headers, bytes_max, self.plugin()).await?;
             let asked = self.ask(app, directory, assets, head, Some(content), request_id);
             answered = times.measure(Phase::Plugins, asked).await?;
@@ -327,6 +349,9 @@ impl ChainLink {
         request_id: &impl Id,
     ) -> Result<Answered, Unanswered> {
         let release = self.release(app, directory).await?;
+        // While the body arrived, a release that receives only heads may have replaced the one that
+        // asked. It decides by the head.
+        let body = body.filter(|_| release.receives_bodies());
         // A middleware that can't find assets doesn't depend on them.
         let assets = assets.filter(|_| release.finds_assets());
         let index = match assets {
@@ -380,6 +405,7 @@ impl ChainLink {
         request_id: &impl Id,
     ) -> Result<(ResponseDecision, Option<ResponseBody>), PluginFailureReason> {
         let release = self.release(app, directory).await?;
+        let body = body.filter(|_| release.receives_bodies());
         let (config, context, head) = (self.used.config.text(), Arc::clone(context), Arc::clone(head));
         let (id, input) = (request_id.clone(), input_of(body.as_ref()));
         let decided = release.call_plugin(

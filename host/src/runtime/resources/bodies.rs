@@ -1,5 +1,6 @@
-//! The budgets for bodies: of queued jobs on the whole host, and of bodies that are being received,
-//! per client of an app, per app and on the whole host. Never holds a body itself.
+//! The budgets for bodies: of queued jobs on the whole host, and of bodies that are being received
+//! or that middlewares hold, per client of an app, per app and on the whole host. Never holds a body
+//! itself.
 
 use std::{net::IpAddr, sync::Arc};
 
@@ -61,7 +62,8 @@ pub(crate) enum BodyBudgetExceeded {
 pub(crate) struct IncomingBody<'a> {
     reservation: SharedReservation<'a>,
     by_client: &'a Arc<Shares>,
-    /// The client's share. Most bodies arrive in one piece, which is never charged.
+    /// The client's share. `None` until bytes are charged: most bodies arrive in one piece and are
+    /// passed on, so they are never charged.
     share: Option<Share>,
 }
 
