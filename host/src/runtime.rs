@@ -30,6 +30,7 @@ mod plugin_call;
 mod plugin_use;
 mod pool;
 mod preview;
+mod provider_session;
 mod providers;
 mod release;
 mod resident;

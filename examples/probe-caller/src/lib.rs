@@ -2,7 +2,7 @@
 //! and so does each event.
 
 use isopod_sdk::prelude::*;
-use std::cell::RefCell;
+use std::{cell::RefCell, time::Duration};
 
 wit_bindgen::generate!({
     path: ["../../sdk/wit/plugin", "../probe-provider/wit"],
@@ -24,7 +24,7 @@ async fn handle(request: Request) -> Result<Response> {
         "/echo" => format!("{:?}", probe::echo(&all(request.query()))),
         "/caller" => {
             let (app, calls) = probe::caller();
-            format!("{} {calls}", app.as_deref().unwrap_or("nobody"))
+            format!("{} {calls}", app.as_deref().unwrap_or("unknown"))
         }
         "/text" => probe::text(number).len().to_string(),
         "/send" => probe::echo(&all(&"x".repeat(number as usize))).is_ok().to_string(),
@@ -42,6 +42,17 @@ async fn handle(request: Request) -> Result<Response> {
         }
         "/kept" => KEPT.with_borrow(|kept| kept.as_ref().map_or(0, |kept| kept.add(1))).to_string(),
         "/forget" => KEPT.take().is_some().to_string(),
+        "/hold" => {
+            let counter = Counter::new(0);
+            sleep(Duration::from_millis(number.into())).await;
+            counter.add(1).to_string()
+        }
+        "/hold-and-drop" => {
+            let counter = Counter::new(0);
+            sleep(Duration::from_millis(number.into())).await;
+            drop(counter);
+            "dropped".to_owned()
+        }
         "/fail-counter" => {
             counters::fail(&Counter::new(number));
             "it returned".to_owned()

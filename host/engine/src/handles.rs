@@ -1,6 +1,6 @@
 //! The handles of providers' resources that a guest holds during its current call, and the leased
-//! instances of the providers, which have the resources. A handle is valid until that call ends.
-//! Never calls a provider.
+//! provider instances that own these resources. A handle is valid until that call ends. Never calls
+//! a provider.
 
 use crate::{limits, provider_call::ProviderSession};
 use std::{collections::HashMap, sync::Arc};
@@ -71,8 +71,9 @@ impl Handles {
         self.sessions.remove(provider)
     }
 
+    /// Returns whether an instance of the provider still has resources of the guest.
     pub(crate) fn has_session(&self, provider: &str) -> bool {
-        self.sessions.contains_key(provider)
+        self.sessions.get(provider).is_some_and(|session| !session.is_ended())
     }
 
     pub(crate) fn put_session(&mut self, provider: Arc<str>, session: Box<dyn ProviderSession>) {

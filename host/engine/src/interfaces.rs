@@ -38,7 +38,7 @@ impl Interface {
         }
         let missing = self.resources.iter().find(|(name, wanted)| offered.resources.get(*name) != Some(*wanted));
         if let Some((name, _)) = missing {
-            return Some(format!("it has no resource `{name}` of the same interface"));
+            return Some(format!("it doesn't define the resource `{name}` in the same interface"));
         }
         self.functions.iter().find_map(|(name, wanted)| match offered.functions.get(name) {
             None => Some(format!("it has no function `{name}`")),
@@ -50,7 +50,8 @@ impl Interface {
     }
 }
 
-/// Returns whether a signature has resources. Other names contain no `<`.
+/// Returns whether a signature has resources. Names contain no `<`, so these texts occur only in
+/// types.
 pub(crate) fn has_resources(signature: &str) -> bool {
     signature.contains("own<") || signature.contains("borrow<")
 }

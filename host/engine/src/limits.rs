@@ -122,8 +122,8 @@ pub const HOST_BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// providers, or exports as a provider. A deploy with larger interfaces is refused.
 pub const INTERFACES_BYTES_MAX: usize = 256 * 1024;
 
-/// Resources of providers that an app holds at one time. A call that returns more ends the app's
-/// request or event.
+/// Resources of providers that one call of an app holds at one time. A call of a provider that
+/// returns more ends the app's request, event or command.
 pub const PROVIDER_HANDLES_MAX: usize = 1_000;
 
 /// Bytes that a host call copies out of the guest or into it: about as much as can be copied

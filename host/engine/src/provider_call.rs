@@ -15,7 +15,7 @@ pub struct ProviderCall {
 
 /// What a call does.
 pub(crate) enum Action {
-    /// Calls a function. Numbers stand for the resources in the arguments.
+    /// Calls a function. Resources in the arguments are represented by numbers.
     Call {
         function: Arc<str>,
         arguments: Vec<Val>,
@@ -30,7 +30,7 @@ pub(crate) enum Action {
 
 /// The results of a call to a provider.
 pub struct ProviderResults {
-    /// Numbers stand for the resources in the values.
+    /// Resources in the values are represented by numbers.
     pub(crate) values: Vec<Val>,
     /// The number of resources of the instance that the app holds.
     pub(crate) resources: usize,
@@ -92,6 +92,8 @@ fn bytes_in_guest(value: &Val) -> u64 {
 pub trait ProviderSession: Send {
     /// Calls the instance. No call follows after an error.
     async fn call(&mut self, call: ProviderCall, request_id: &str) -> Result<ProviderResults, ProviderError>;
+    /// Returns whether the instance is gone, with all of its resources. A call then fails.
+    fn is_ended(&self) -> bool;
 }
 
 /// Why a call to a provider has no results. It ends the app's call.

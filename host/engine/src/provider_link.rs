@@ -99,8 +99,8 @@ async fn call(
     Ok(())
 }
 
-/// Sends a call to the instance of the provider that has the resources of the guest, or to any if
-/// the guest holds none.
+/// Sends a call to the provider instance that owns the guest's resources, or to any instance if the
+/// guest holds none.
 async fn send(
     store: &mut StoreContextMut<'_, HostState>,
     providers: &dyn Providers,
@@ -128,8 +128,8 @@ async fn send(
     Ok(results)
 }
 
-/// Drops a resource that the guest has dropped. Its provider has already ended a resource of an
-/// earlier call.
+/// Drops the provider's resource after the guest has dropped its handle. Does nothing for a handle of
+/// an earlier call or of an instance that has ended, whose resource no longer exists.
 async fn drop_handle(mut store: StoreContextMut<'_, HostState>, rep: u32) -> wasmtime::Result<()> {
     let state = store.data_mut();
     let Some((provider, resource)) = state.handles.remove(rep) else { return Ok(()) };

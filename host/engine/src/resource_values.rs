@@ -47,7 +47,7 @@ fn each(values: Vec<Val>, types: impl Iterator<Item = Type>, with: Convert<'_>) 
 #[derive(Default)]
 pub(crate) struct Lent {
     resources: Vec<Option<ResourceAny>>,
-    /// The numbers without a resource.
+    /// Free numbers, for reuse.
     free: Vec<u32>,
 }
 

@@ -49,6 +49,20 @@ pub(crate) const FILE_THREAD_IDLE: Duration = Duration::from_secs(5);
 /// each other's file operations. Each runtime uses a few of the host's open files.
 pub(crate) const FILE_RUNTIMES_MAX: usize = 128;
 
+/// How long a call of an app may leave an instance of a provider idle while it holds resources of
+/// it, if other calls wait for an instance or the provider's release drains. Then the host replaces
+/// the instance, and a later use of its resources ends the app's call.
+pub(crate) const PROVIDER_HELD_CROWDED: Duration = Duration::from_secs(2);
+
+/// How long a call of an app may hold resources of a provider's instance in total, if other calls
+/// wait for an instance or the provider's release drains. Then the host replaces the instance
+/// between two calls: an app must not keep it by using it all the time.
+pub(crate) const PROVIDER_HELD_CROWDED_MAX: Duration = Duration::from_secs(20);
+
+/// Interval in which the host checks whether an instance of a provider is held too long. It is less
+/// than the shortest usual time for which a call waits for an instance.
+pub(crate) const PROVIDER_HELD_CHECKED: Duration = Duration::from_millis(100);
+
 /// Size of the chunks in which an asset is read. A response holds at most one chunk in memory.
 pub(crate) const ASSET_CHUNK_BYTES: usize = 128 << 10;
 

@@ -2,8 +2,9 @@
 //! provider, and drops them.
 
 use isopod_tests::{
-    Ask, Bundle, Host, Load, Neighbour, guest,
+    Ask, Bundle, Host, Load, Neighbour, Wire, guest,
     providers::{caller, granting, importing, offering, probe_provider, provider},
+    wait_for,
 };
 
 /// A host with the app `shop`, which has one instance.
@@ -47,6 +48,80 @@ fn resources_stay_in_one_instance_while_others_call_the_provider() {
     for load in loads {
         load.finish();
     }
+}
+
+/// A host whose provider has one instance, and the apps `shop` and `wiki`.
+fn host_with_one_instance() -> Host {
+    let host = Host::start();
+    host.installed(&probe_provider("1.0.0", "[limits]\ninstances_max = 1\n"));
+    for name in ["shop", "wiki"] {
+        let manifest = format!("name = \"{name}\"\n[limits]\nrequest_timeout = \"15s\"\n{}", granting("probe"));
+        host.deploy(name, Bundle::archive(&manifest, &guest("probe-caller")));
+    }
+    host
+}
+
+/// Sends `shop` a request that holds a counter, and waits until it does.
+fn hold(host: &Host, path: &str) -> Wire {
+    let wire = host.begin("shop", Ask::get(path));
+    wait_for("the provider's instance is leased", || {
+        host.instances("probe").iter().any(|instance| instance["state"] == "busy").then_some(())
+    });
+    wire
+}
+
+/// Returns the number of counters of the provider's instance once `wiki` gets it.
+fn live_for_others(host: &Host) -> String {
+    wait_for("another app gets the instance", || {
+        let answer = host.get("wiki", "/live");
+        if answer.status != 200 {
+            answer.problem_of("wiki", 503, "plugin-busy");
+            return None;
+        }
+        Some(answer.text())
+    })
+}
+
+#[test]
+fn an_app_that_holds_an_idle_instance_loses_it_to_apps_that_wait() {
+    let host = host_with_one_instance();
+    assert_eq!(hold(&host, "/hold?3000").answer().expect("an answer").expect(200).text(), "1", "no other app waits");
+    let (mut holding, mut dropping) = (hold(&host, "/hold?8000"), None);
+    for round in 0..2 {
+        assert_eq!(live_for_others(&host), "0", "the new instance has no counters of another app");
+        if round == 0 {
+            let problem = holding.answer().expect("an answer").problem_of("shop", 502, "plugin-failed");
+            assert!(problem["detail"].as_str().is_some_and(|detail| detail.contains("for too long")), "{problem}");
+            dropping = Some(hold(&host, "/hold-and-drop?4000"));
+        }
+    }
+    let dropped = dropping.expect("it was sent").answer().expect("an answer").expect(200);
+    assert_eq!(dropped.text(), "dropped", "a handle whose resource has ended can be dropped");
+}
+
+#[test]
+fn a_restart_takes_an_instance_back_from_the_app_that_holds_it() {
+    let host = host_with_one_instance();
+    let mut holding = hold(&host, "/hold?4000");
+    let id = host.instances("probe")[0]["id"].as_str().expect("an id").to_owned();
+    host.restart_instance("probe", &id).expect(202);
+    let problem = holding.answer().expect("an answer").problem_of("shop", 502, "plugin-failed");
+    assert!(problem["detail"].as_str().is_some_and(|detail| detail.contains("for too long")), "{problem}");
+    assert_eq!(text(&host, "/count?5"), COUNTED);
+}
+
+#[test]
+fn a_call_that_ends_early_leaves_no_resources_in_the_instance() {
+    let host = host_with_one_instance();
+    // The client disconnects.
+    drop(hold(&host, "/hold?14000"));
+    assert_eq!(live_for_others(&host), "0");
+    let manifest = format!("name = \"shop\"\n[limits]\nrequest_timeout = \"1s\"\n{}", granting("probe"));
+    host.deploy("shop", Bundle::archive(&manifest, &guest("probe-caller")));
+    let answer = hold(&host, "/hold?14000").answer().expect("an answer");
+    assert_eq!(answer.status, 504, "{answer}");
+    assert_eq!(live_for_others(&host), "0");
+    assert_eq!(text(&host, "/count?5"), COUNTED);
 }
 
 #[test]
@@ -101,7 +176,7 @@ fn a_resource_that_the_provider_lacks_or_the_host_has_is_refused() {
           (export \"isopod:app/http@0.1.0\" (instance $none)))"
     );
     let lacking = importing(interface, "(export \"r\" (type (sub resource)))");
-    for (text, word) in [(lacking, "no resource `r`"), (of_host, "of the host")] {
+    for (text, word) in [(lacking, "the resource `r`"), (of_host, "of the host")] {
         let manifest = format!("name = \"shop\"\n[grants.interfaces]\n\"{interface}\" = \"math\"\n");
         let (code, reason) = host.deploy_failing("shop", &Bundle::archive(&manifest, &component(&text)));
         assert_eq!(code, "plugin-interface", "{reason}");

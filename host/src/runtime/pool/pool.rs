@@ -15,6 +15,7 @@
 use super::{
     lease::{Lease, Lessor, ReleasedLease},
     scale_window::ScaleChange,
+    slot::Slot,
     state::PoolState,
 };
 use crate::{
@@ -360,6 +361,13 @@ impl Pool {
         let window = previous.lock().window;
         let mut state = self.lock();
         state.window = window.inherited(state.live());
+    }
+
+    /// Returns whether the holder of an idle instance must return it: jobs of any release wait, the
+    /// release drains, or the instance is to be replaced. Ignores jobs whose callers have gone.
+    pub(crate) fn reclaims(&self, index: usize) -> bool {
+        let is_recycled = self.lock().slots.get(index).is_some_and(Slot::is_recycled);
+        is_recycled || self.is_draining() || self.resources().waiting_since(Class::Pull).is_some()
     }
 
     /// Returns whether the release drains: it takes no further jobs.
