@@ -2,6 +2,7 @@
 //! and one with as little as its settings allow. Never runs both at the same time.
 
 mod figures;
+mod load;
 mod sink;
 
 use std::path::{Path, PathBuf};
@@ -12,6 +13,7 @@ use anyhow::{Result, bail};
 use serde_json::{Value, json};
 
 use self::figures::{Figures, Round, Run};
+use self::load::Load;
 use self::sink::{Received, Sink};
 use super::api::{Api, Scraping};
 use super::contender::GREETING;
@@ -32,10 +34,6 @@ pub(super) struct Arguments {
 }
 
 const WARM_UP_SECONDS: u32 = 1;
-
-/// The apps of the load in which each request has a line. An app has at most 1,000 access lines per
-/// second (`LOG_ACCESS_LINES_PER_SECOND`), and together the apps get fewer requests than that each.
-const APPS: usize = 100;
 
 /// The access lines of one app in a second that reach the drain at least, when the load exceeds
 /// their limit of 1,000.
@@ -86,32 +84,6 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
         "loads": all.iter().map(Figures::json).collect::<Vec<Value>>(),
         "targets": verdict::json(&verdicts),
     }))
-}
-
-/// What `wrk` requests.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Load {
-    /// One app, whose access lines reach their limit per second.
-    OneApp,
-    /// Many apps in turn, so that each request has a line.
-    ManyApps,
-}
-
-impl Load {
-    fn label(self) -> &'static str {
-        match self {
-            Load::OneApp => "one app",
-            Load::ManyApps => "100 apps",
-        }
-    }
-
-    fn apps(self) -> Vec<String> {
-        let number = match self {
-            Load::OneApp => 1,
-            Load::ManyApps => APPS,
-        };
-        (0..number).map(|app| format!("hello-{app}")).collect()
-    }
 }
 
 /// The two hosts.

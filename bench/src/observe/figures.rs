@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::Load;
+use super::load::Load;
 use crate::statistics;
 use crate::verdict::{Bound, Verdict};
 use crate::wrk;

@@ -11,8 +11,8 @@ use wasmtime::component::{Func, Val};
 
 impl Instance {
     /// Calls a function that this provider offers, or drops one of its resources, for an app.
-    /// Returns the instance if it can be reused, or if the app holds resources of it: then it serves
-    /// only this caller ([`Self::lends_resources`]).
+    /// Returns the instance if it can be reused, or if the app holds resources of it: then it
+    /// serves only this caller ([`Self::lends_resources`]).
     pub async fn provide(
         mut self: Box<Self>,
         call: ProviderCall,

@@ -128,8 +128,8 @@ async fn send(
     Ok(results)
 }
 
-/// Drops the provider's resource after the guest has dropped its handle. Does nothing for a handle of
-/// an earlier call or of an instance that has ended, whose resource no longer exists.
+/// Drops the provider's resource after the guest has dropped its handle. Does nothing for a handle
+/// of an earlier call or of an instance that has ended, whose resource no longer exists.
 async fn drop_handle(mut store: StoreContextMut<'_, HostState>, rep: u32) -> wasmtime::Result<()> {
     let state = store.data_mut();
     let Some((provider, resource)) = state.handles.remove(rep) else { return Ok(()) };

@@ -67,8 +67,8 @@ pub(crate) enum PluginFailureReason {
 }
 
 impl PluginFailureReason {
-    /// Returns whether the host found the failure outside a call of the plugin. The plugin's log has
-    /// no line about it.
+    /// Returns whether the host found the failure outside a call of the plugin. The plugin's log
+    /// has no line about it.
     pub(crate) fn is_outside_call(&self) -> bool {
         matches!(
             self,

@@ -1,6 +1,7 @@
 //! The calls of one call of an app to one provider. While the app holds resources of an instance,
-//! the instance serves only this session. Between two calls, the instance is idle: the host takes it
-//! back if the app keeps it too long while others need it. Never chooses a provider or a release.
+//! the instance serves only this session. Between two calls, the instance is idle: the host takes
+//! it back if the app keeps it too long while others need it. Never chooses a provider or a
+//! release.
 
 use async_trait::async_trait;
 use isopod_engine::{Instance, ProviderCall, ProviderError, ProviderErrorKind, ProviderResults, ProviderSession};

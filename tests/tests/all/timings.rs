@@ -42,7 +42,7 @@ fn asking(host: &Host, app: &str, path: &str, token: &str) -> Answer {
 
 #[test]
 fn a_log_line_shows_what_a_request_waited_for() {
-    let (release, released) = mpsc::channel();
+    let (release, released) = mpsc::sync_channel(1);
     let released = Mutex::new(released);
     let held = move |_: &_| {
         // A test that fails drops the sender.

@@ -57,7 +57,8 @@ impl ResponseBody {
         }
         let mut content = Content::new(charge);
         if !matches!(self, Self::Streamed(_)) {
-            // What is read of these can't be put back, so the room is reserved before the first read.
+            // A part that was read of these can't be put back, so the room is reserved before the
+            // first read.
             content.reserve(usize::try_from(self.least_length()).unwrap_or(usize::MAX))?;
         }
         let read = timeout(time, content.read(self, bytes_max)).await.unwrap_or(Err(NotBuffered::TooSlow));

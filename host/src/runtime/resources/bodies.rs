@@ -1,6 +1,6 @@
 //! The budgets for bodies: of queued jobs on the whole host, and of bodies that are being received
-//! or that middlewares hold, per client of an app, per app and on the whole host. Never holds a body
-//! itself.
+//! or that middlewares hold, per client of an app, per app and on the whole host. Never holds a
+//! body itself.
 
 use std::{net::IpAddr, sync::Arc};
 

@@ -140,8 +140,8 @@ impl QueueStats {
     /// Returns the latencies of all jobs since the host's start.
     fn latencies(&self) -> DurationCounts {
         let mut latencies = self.earlier.clone();
-        // In the order in which the window moves them to `earlier`: sums of floats depend on it, and
-        // an exported sum must not decrease.
+        // In the order in which the window moves them to `earlier`: sums of floats depend on it,
+        // and an exported sum must not decrease.
         for part in self.window.iter().flat_map(|window| [&window.previous, &window.current]) {
             add(part, &mut latencies);
         }
