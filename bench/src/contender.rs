@@ -120,7 +120,7 @@ pub(super) struct Programs {
 
 /// The pool settings of `wasmtime serve` that performed best in our own search for the host's
 /// settings.
-const WASMTIME_TUNED: [&str; 8] = [
+pub(super) const WASMTIME_TUNED: [&str; 8] = [
     "-O",
     "pooling-allocator=y",
     "-O",
@@ -179,9 +179,8 @@ impl Programs {
     }
 
     fn wasmtime_serve(&self, component: &Path, address: SocketAddr, settings: &[&str]) -> Result<Command> {
-        let mut command = Command::new(self.wasmtime_cli.as_ref().context("wasmtime is not installed")?);
-        command.arg("serve").arg("--addr").arg(address.to_string()).args(["-S", "cli"]).args(settings).arg(component);
-        Ok(command)
+        let program = self.wasmtime_cli.as_ref().context("wasmtime is not installed")?;
+        Ok(wasmtime_serve(program, component, address, settings))
     }
 
     fn workerd(&self, address: SocketAddr) -> Result<Command> {
@@ -221,6 +220,13 @@ impl Programs {
         }
         host.stop()
     }
+}
+
+/// Returns the command that serves a component with wasmtime.
+pub(super) fn wasmtime_serve(program: &Path, component: &Path, address: SocketAddr, settings: &[&str]) -> Command {
+    let mut command = Command::new(program);
+    command.arg("serve").arg("--addr").arg(address.to_string()).args(["-S", "cli"]).args(settings).arg(component);
+    command
 }
 
 fn manifest(name: &str, isolation: &str) -> String {

@@ -71,8 +71,8 @@ enum Benchmark {
     Scale(scale::Arguments),
     /// Acknowledged and handled events per second, beside NATS JetStream and Redis streams
     Events(events::Arguments),
-    /// Requests per second of an app with none, one and three middlewares, beside native axum;
-    /// deploys with a gate, and deliveries of a hook
+    /// Requests per second of an app with none, one and three middlewares, beside native axum and
+    /// a component composed with them; deploys with a gate, and deliveries of a hook
     Plugins(plugins::Arguments),
     /// Requests per second with all observability, beside none
     Observe(observe::Arguments),

@@ -26,14 +26,25 @@ impl Peers {
     /// Builds the native greeting, with which all other figures are compared.
     pub(super) fn axum(&self) -> Result<PathBuf> {
         step::announce("building the native greeting");
-        let manifest = step::root().join("bench/peers/axum-hello/Cargo.toml");
-        let target = self.folder.join("axum-hello");
+        self.built("axum-hello")
+    }
+
+    /// Builds the program that composes components.
+    pub(super) fn compose(&self) -> Result<PathBuf> {
+        step::announce("building the composer of components");
+        self.built("compose")
+    }
+
+    /// Builds a program of `bench/peers`.
+    fn built(&self, name: &str) -> Result<PathBuf> {
+        let manifest = step::root().join("bench/peers").join(name).join("Cargo.toml");
+        let target = self.folder.join(name);
         let mut cargo = step::cargo();
         cargo.args(["build", "--release", "--locked", "--manifest-path"]).arg(manifest);
         // Its own target folder, so that a change of the workspace's settings doesn't rebuild it.
         cargo.arg("--target-dir").arg(&target);
         step::run(&mut cargo, "the compiler's message above says why")?;
-        Ok(target.join("release").join(program("axum-hello")))
+        Ok(target.join("release").join(program(name)))
     }
 
     /// Returns `wasmtime` in the version of the host's engine. Installs it if missing.

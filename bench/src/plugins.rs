@@ -1,30 +1,30 @@
-//! `cargo xtask bench plugins`: measures an SDK app with no, one and three middlewares, and native
-//! axum with the same number; deploys without and with a gate; and the deliveries of a hook. Each
-//! middleware sets a header of the request. Never runs two servers at the same time.
+//! `cargo xtask bench plugins`: measures an SDK app with no, one and three middlewares, native axum
+//! and `wasmtime serve` with the same number; deploys without and with a gate; and the deliveries
+//! of a hook. Each middleware sets a header of the request. Never runs two servers at the same
+//! time.
 
+mod composed;
 mod gates;
 mod hooks;
+mod servers;
 
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use serde_json::{Value, json};
 
-use super::contender::GREETING;
-use super::host::{Host, PLUGIN, name_of};
-use super::peers::{self, Peers};
-use super::server::{Server, free_address};
+use self::servers::{MIDDLEWARES, Run, Servers, Subject};
+use super::peers::Peers;
 use super::verdict::{self, Bound, Verdict};
-use super::{components, folder, options::Common, statistics, wrk};
+use super::{components, options::Common, statistics};
 use xtask::step;
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {
     #[command(flatten)]
     common: Common,
-    /// Folder of the other server's program, which is built if missing [default: target/peers]
+    /// Folder of the other servers' programs, which are installed if missing [default:
+    /// target/peers]
     #[arg(long, value_name = "DIR")]
     peers: Option<PathBuf>,
     /// Number of rounds of requests; 0 measures only the gate and the hook
@@ -41,11 +41,6 @@ pub(super) struct Arguments {
     events: u32,
 }
 
-const WARM_UP_SECONDS: u32 = 1;
-
-/// The numbers of middlewares that are compared.
-const MIDDLEWARES: [u32; 3] = [0, 1, 3];
-
 /// The limit of the CPU time of one call of a middleware, in microseconds.
 const CALL_US_MAX: f64 = 8.0;
 
@@ -54,7 +49,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
     let [hello, plugin, gate, hook] = components::built(["hello", "probe-plugin", "probe-gate", "notify"])?;
     let deploys = gates::measure(&isopod, &hello, &gate, arguments.deploys)?;
     let deliveries = hooks::measure(&isopod, &hook, arguments.events)?;
-    let mut figures = [Subject::Isopod, Subject::Axum].map(Figures::new);
+    let mut figures = Subject::ALL.map(Figures::new);
     if arguments.rounds > 0 {
         measure_requests(arguments, &isopod, &hello, &plugin, &mut figures)?;
     }
@@ -78,86 +73,19 @@ fn measure_requests(
     isopod: &Path,
     hello: &Path,
     plugin: &Path,
-    figures: &mut [Figures; 2],
+    figures: &mut [Figures],
 ) -> Result<()> {
-    peers::wrk()?;
-    let axum = Peers::find(arguments.peers.as_deref())?.axum()?;
-    let folder = folder::fresh("plugins")?;
-    deploy(isopod, &folder, hello, plugin)?;
+    let servers = Servers::prepare(&Peers::find(arguments.peers.as_deref())?, isopod, hello, plugin)?;
     for round in 1..=arguments.rounds {
         step::announce(&format!("round {round} of {}", arguments.rounds));
         for number in MIDDLEWARES {
-            let mut host = Host::start(isopod, &folder, "")?;
-            host.wait_for(&app(number), GREETING)?;
-            let run = measure(host.server(), host.listen(), &name_of(&app(number)), arguments.seconds)?;
-            host.stop()?;
-            figures[0].add(number, run);
-            let address = free_address()?;
-            let mut command = Command::new(&axum);
-            command.arg(address.to_string()).arg(number.to_string());
-            let mut server = Server::start(command, &folder.join("axum.log"))?;
-            server.wait_for(address, "localhost", GREETING)?;
-            let run = measure(&server, address, "localhost", arguments.seconds)?;
-            server.stop()?;
-            figures[1].add(number, run);
+            for figures in figures.iter_mut() {
+                let run = servers.measure(figures.server, number, arguments.seconds)?;
+                run.into_iter().for_each(|run| figures.add(number, run));
+            }
         }
     }
     Ok(())
-}
-
-/// Returns the name of the app with this number of middlewares.
-fn app(middlewares: u32) -> String {
-    format!("hello-{middlewares}")
-}
-
-/// Installs the plugin and deploys the apps, which the host restores at each start.
-fn deploy(isopod: &Path, folder: &Path, hello: &Path, plugin: &Path) -> Result<()> {
-    let host = Host::start(isopod, folder, "")?;
-    host.install("probe-plugin", PLUGIN, plugin)?;
-    for number in MIDDLEWARES {
-        let uses = (0..number).map(|index| {
-            format!(
-                "[[middleware]]\nuse = \"probe-plugin\"\n\
-                 config = {{ request = {{ set = [\"x-middleware-{index}\", \"1\"] }} }}\n"
-            )
-        });
-        let manifest = format!("type = \"production\"\n{}", uses.collect::<String>());
-        host.deploy(&app(number), &manifest, hello)?;
-    }
-    host.stop()
-}
-
-/// One measurement.
-struct Run {
-    requests_per_second: f64,
-    /// CPU time of the server per request; NaN if this machine doesn't report it.
-    cpu_us: f64,
-    errors: u64,
-}
-
-fn measure(server: &Server, address: SocketAddr, host: &str, seconds: u32) -> Result<Run> {
-    wrk::run(address, host, WARM_UP_SECONDS)?;
-    let before = server.processor_time();
-    let report = wrk::run(address, host, seconds).with_context(|| host.to_owned())?;
-    let used = server.processor_time().zip(before).map(|(after, before)| after.saturating_sub(before));
-    let cpu_us = used.map_or(f64::NAN, |used| used.as_secs_f64() * 1e6 / report.requests.max(1) as f64);
-    println!("         {:>9.0} requests/s  {cpu_us:>6.2} µs  {host}", report.requests_per_second);
-    Ok(Run { requests_per_second: report.requests_per_second, cpu_us, errors: report.errors })
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Subject {
-    Isopod,
-    Axum,
-}
-
-impl Subject {
-    fn label(self) -> &'static str {
-        match self {
-            Subject::Isopod => "isopod, SDK app",
-            Subject::Axum => "native axum",
-        }
-    }
 }
 
 /// The runs of one server, by the number of middlewares.
@@ -204,13 +132,13 @@ impl Figures {
     }
 
     fn show(&self) {
-        println!("\n| {:<18} | middlewares | requests/s | ratio | CPU/request | CPU/call | errors |", "server");
-        println!("| {:-<18} | ----------: | ---------: | ----: | ----------: | -------: | -----: |", "");
+        println!("\n| {:<29} | middlewares | requests/s | ratio | CPU/request | CPU/call | errors |", "server");
+        println!("| {:-<29} | ----------: | ---------: | ----: | ----------: | -------: | -----: |", "");
         for row in self.rows() {
             let Row { middlewares, requests_per_second, ratio, cpu_us, call_us, errors } = row;
             let call = if call_us.is_nan() { "-".to_owned() } else { format!("{call_us:.2} µs") };
             let label = self.server.label();
-            let first = format!("| {label:<18} | {middlewares:>11} | {requests_per_second:>10.0} | {ratio:>5.2}");
+            let first = format!("| {label:<29} | {middlewares:>11} | {requests_per_second:>10.0} | {ratio:>5.2}");
             println!("{first} | {cpu_us:>8.2} µs | {call:>8} | {errors:>6} |");
         }
     }

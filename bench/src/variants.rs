@@ -49,7 +49,8 @@ impl Code {
     }
 }
 
-fn offsets_of(wanted: &[u8], bytes: &[u8]) -> Vec<usize> {
+/// Returns where the wanted bytes begin.
+pub(super) fn offsets_of(wanted: &[u8], bytes: &[u8]) -> Vec<usize> {
     bytes.windows(wanted.len()).enumerate().filter(|(_, window)| *window == wanted).map(|(at, _)| at).collect()
 }
 

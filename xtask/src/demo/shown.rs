@@ -77,6 +77,7 @@ mod tests {
             "greedy",
             "greedy-flat",
             "hoarder",
+            "middleware-wasi03",
             "outbox",
             "probe-caller",
             "probe-events",
