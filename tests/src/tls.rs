@@ -47,11 +47,13 @@ impl Authority {
     /// # Panics
     /// If its file can't be written.
     pub fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
         let mut params = CertificateParams::default();
-        params.distinguished_name.push(DnType::CommonName, "the authority of a test");
+        // The name of each authority is unique, so that none is mistaken for another.
+        params.distinguished_name.push(DnType::CommonName, folder.path().display().to_string());
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
-        let (key, folder) = (KeyPair::generate().expect("a key"), tempfile::tempdir().expect("a folder"));
+        let key = KeyPair::generate().expect("a key");
         let certificate = params.self_signed(&key).expect("a certificate").pem();
         let authority = Self { issuer: Issuer::new(params, key), folder };
         std::fs::write(authority.file(), certificate).expect("it can be written");
