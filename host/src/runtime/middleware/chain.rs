@@ -181,8 +181,9 @@ impl Chain {
                 link.calls.count(PluginOutcome::Ask);
                 let content = if has_content { read(&mut body, bytes_max, running).await } else { Ok(Bytes::new()) };
                 if !has_content {
-                    // The middleware may change the body of the same response to GET.
-                    Arc::make_mut(&mut head).headers.remove(header::CONTENT_LENGTH);
+                    // The middleware may change the length of the same response to GET.
+                    let headers = &mut Arc::make_mut(&mut head).headers;
+                    set_body(headers, &mut body, ResponseBody::full(Bytes::new()), has_content);
                 }
                 decided = match content {
                     Ok(content) => {
