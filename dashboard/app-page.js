@@ -2,7 +2,7 @@
 
 import { html, useEffect, useRef, useState } from "./lib.js";
 import { call, ofApp } from "./api.js";
-import { rates } from "./counters.js";
+import { bufferedEvents, rates } from "./counters.js";
 import { NONE, bytes, ms, number, percent, rate } from "./format.js";
 import { useAction, usePoll } from "./hooks.js";
 import { link } from "./route.js";
@@ -152,9 +152,11 @@ function Figures({ data, rates }) {
     ["Requests/s", rate(rates?.requests)],
     ["Errors/s", rate(rates?.errors)],
     ["p99 pull", ms(data.pull.latency_ms.p99)],
+    ["p99 push", ms(data.push.latency_ms.p99)],
     ["Cores pull", cores(data.pull)],
     ["Cores push", cores(data.push)],
     ["Buffered pull", number(data.pull.buffered)],
+    ["Buffered push", number(bufferedEvents(data.push))],
     ["CPU", percent(data.cpu_percent)],
     ["Memory", bytes(data.memory_bytes)],
   ];

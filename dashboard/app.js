@@ -99,7 +99,7 @@ function View({ route, token }) {
         <code>read</code>.</p></main>`;
   }
   if (place === "alerts") return html`<${AlertsPage} />`;
-  if (place === "audit") return html`<${Audit} query=${route.query} />`;
+  if (place === "audit") return html`<${AlertBanner} /><${Audit} query=${route.query} />`;
   return html`<${AlertBanner} />
     ${place === "apps" && name
       ? html`<${AppPage} key=${name} name=${name} view=${view} query=${route.query} may=${may} />`

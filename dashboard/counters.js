@@ -1,4 +1,4 @@
-// Rates of requests and errors, from two samples of the host's metrics. Never draws.
+// Rates and counts from the host's metrics. Never draws.
 
 // Returns the rates per second of the apps of two samples, {at, apps: Map of name to metrics}. `at`
 // is the time in milliseconds at which the host measured. A counter that fell belongs to a
@@ -15,4 +15,10 @@ export function rates(before, now) {
     });
   }
   return found;
+}
+
+// Returns the buffered events of a push queue. Stored events that have not ended are buffered too:
+// they wait for their delivery.
+export function bufferedEvents({ stored, buffered }) {
+  return stored ? stored.ready + stored.leased + stored.delayed : buffered;
 }

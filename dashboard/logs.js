@@ -114,7 +114,7 @@ export function Logs({ app, query }) {
         choices=${["log", "stdout", "stderr", "access", "host"]} />
       <${TextFilter} name="instance" label="Instance" value=${instance} placeholder="web-7f3k2" />
       <${TextFilter} name="request" label="Request id" value=${request} />
-      <label class="check"><input type="checkbox" checked=${keepsEnd}
+      <label class="check"><input type="checkbox" name="follow" checked=${keepsEnd}
         onChange=${(event) => setFilters({ follow: event.currentTarget.checked ? "" : "no" })} /> Follow</label>
     </div>
     <p class="row"><${StreamState} state=${state} />

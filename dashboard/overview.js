@@ -2,7 +2,7 @@
 
 import { html, useMemo, useRef, useState } from "./lib.js";
 import { call } from "./api.js";
-import { rates } from "./counters.js";
+import { bufferedEvents, rates } from "./counters.js";
 import { NONE, bytes, moment, ms, number, percent, rate } from "./format.js";
 import { usePoll } from "./hooks.js";
 import { link, setFilters } from "./route.js";
@@ -81,11 +81,7 @@ const ofLoad = (app, cell) => (app.load === null ? NONE : cell(app.load));
 
 const cores = ({ active_cores: active, cores: allowed }) => `${active} of ${allowed}`;
 
-// Stored events that have not ended are buffered too: they wait for their delivery.
-function buffered({ pull, push }) {
-  const { stored } = push;
-  return pair(number(pull.buffered), number(stored ? stored.ready + stored.leased + stored.delayed : push.buffered));
-}
+const buffered = ({ pull, push }) => pair(number(pull.buffered), number(bufferedEvents(push)));
 
 function deadLetters({ push }) {
   const count = push.dead_letters ?? null;
