@@ -1,25 +1,10 @@
 // The facts about the dashboard, as a person with a browser sees it. Each function is one fact;
-// `tests/tests/all/browser.rs` starts its host and names it. Never starts a browser.
+// `tests/tests/all/browser.rs` starts its host and names it. `views.mjs` has the facts about the
+// content of views, and `filters.mjs` those about filters. Never starts a browser.
 
 import assert from "node:assert/strict";
 
-// The pages besides those of an app.
-const PAGES = ["/", "/alerts", "/audit"];
-const VIEWS = ["load", "instances", "releases", "pushes", "activity", "logs", "formation", "config", "schedules",
-  "events", "dead-letters"];
-
-// Polls until `look` returns a true value.
-async function until(what, look) {
-  const end = Date.now() + 20_000;
-  for (;;) {
-    const found = await look();
-    if (found) return found;
-    assert.ok(Date.now() < end, `timed out waiting for ${what}`);
-    await new Promise((resume) => setTimeout(resume, 50));
-  }
-}
-
-const row = (page, text) => page.getByRole("row").filter({ hasText: text });
+import { PAGES, VIEWS, row, show, until, violations } from "./steps.mjs";
 
 export async function a_person_signs_in_and_out({ open, signIn, token }) {
   const page = await open();
@@ -236,22 +221,6 @@ export async function every_view_fits_a_phone({ open, signIn }) {
   }
 }
 
-// Opens a view, and waits until it has its data.
-async function show(page, path) {
-  await page.goto(`/#${path}`);
-  // The page stays the same, so the view before it remains for a moment.
-  await page.waitForFunction((title) => document.title === title, titleOf(path));
-  await page.locator("main").waitFor();
-  await until("the data of the view", async () => (await page.getByText("Loading…").count()) === 0);
-  if (page.url().endsWith("/load")) await page.locator("canvas").first().waitFor();
-}
-
-function titleOf(path) {
-  const [page, app, view] = path.split("/").slice(1);
-  if (app) return `${app} · ${view} · Isopod`;
-  return { alerts: "Alerts · Isopod", audit: "Audit trail · Isopod" }[page] ?? "Isopod";
-}
-
 // Presses Tab until the element with this role and name has the focus.
 async function tabTo(page, role, name) {
   const wanted = page.getByRole(role, { name, exact: true });
@@ -290,14 +259,6 @@ export async function a_person_needs_only_a_keyboard({ open, token, api }) {
   await page.keyboard.press("Enter");
   await page.getByText("v3, a copy of v1, serves.").waitFor();
   assert.equal((await api("/v1/apps/hello")).release, 3);
-}
-
-// Returns the violations of the current view.
-async function violations(page) {
-  const found = await page.evaluate(() => axe.run(document, {
-    runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"],
-  }));
-  return found.violations.map(({ id, nodes }) => `${id}: ${nodes.map((node) => node.html).join(" ")}`);
 }
 
 export async function axe_finds_no_violation_in_any_view({ open, signIn, axe }) {

@@ -3,7 +3,9 @@
 import assert from "node:assert/strict";
 
 import * as facts from "./facts.mjs";
+import * as filters from "./filters.mjs";
 import { withBrowser } from "./tools.mjs";
+import * as views from "./views.mjs";
 
 const TIME_MS = 90_000;
 
@@ -13,7 +15,7 @@ setTimeout(() => {
 }, TIME_MS).unref();
 
 const name = process.argv[2];
-const fact = facts[name];
+const fact = { ...facts, ...views, ...filters }[name];
 assert.ok(fact, `no fact ${name}`);
 await withBrowser(fact).catch((error) => {
   console.error(error);

@@ -14,8 +14,8 @@ const require = createRequire(join(MODULES, "package.json"));
 const { chromium } = require("playwright-core");
 
 // Sends a request to the API with the administrator's token, and returns its JSON.
-async function api(path, { method = "GET", body } = {}) {
-  const headers = { authorization: `Bearer ${TOKEN}`, "content-type": "application/json" };
+async function api(path, { method = "GET", body, type = "application/json" } = {}) {
+  const headers = { authorization: `Bearer ${TOKEN}`, "content-type": type };
   const response = await fetch(ADMIN + path, { method, headers, body: body && JSON.stringify(body) });
   const text = await response.text();
   assert.ok(response.ok, `${method} ${path}: ${response.status} ${text}`);

@@ -54,7 +54,7 @@ impl Browser {
         None
     }
 
-    /// Runs a fact of `tests/browser/facts.mjs` against a host.
+    /// Runs a fact of `tests/browser` against a host.
     ///
     /// # Panics
     /// If the fact doesn't hold.
@@ -63,8 +63,7 @@ impl Browser {
         self.check_at(fact, host.admin, &host.token);
     }
 
-    /// Runs a fact of `tests/browser/facts.mjs` against a host at another address, such as that of
-    /// a proxy.
+    /// Runs a fact of `tests/browser` against a host at another address, such as that of a proxy.
     ///
     /// # Panics
     /// If the fact doesn't hold.

@@ -22,6 +22,7 @@ mod broadcasts;
 mod broken_broadcasts;
 mod broken_uploads;
 mod browser;
+mod browser_views;
 mod bundle_forms;
 mod bundle_manifests;
 mod bundles;
