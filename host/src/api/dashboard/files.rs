@@ -65,6 +65,8 @@ pub(super) const FILES: &[File] = &[
 mod tests {
     use std::{collections::BTreeSet, fs, path::Path};
 
+    use sha2::{Digest, Sha256};
+
     use super::*;
 
     fn add_all(folder: &Path, below: &str, found: &mut BTreeSet<String>) {
@@ -86,5 +88,19 @@ mod tests {
         let known: Vec<String> = FILES.iter().chain([&PAGE]).map(|file| file.path.to_owned()).collect();
         assert_eq!(known.iter().cloned().collect::<BTreeSet<_>>(), found);
         assert_eq!(known.len(), found.len(), "a file is contained once");
+    }
+
+    #[test]
+    fn each_vendored_file_has_the_digest_in_the_table() {
+        let table = include_str!("../../../../dashboard/vendor/README.md");
+        let row = |name: &str| table.lines().find(|line| line.starts_with(&format!("| `{name}` |")));
+        let vendored = FILES.iter().filter_map(|file| Some((file.path.strip_prefix("vendor/")?, file.bytes)));
+        let pinned: Vec<_> = vendored.filter(|(name, _)| !name.starts_with("LICENSE-")).collect();
+        assert!(pinned.len() >= 5, "{} files", pinned.len());
+        for (name, bytes) in pinned {
+            let digest: String = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+            let row = row(name).unwrap_or_else(|| panic!("{name} is missing in dashboard/vendor/README.md"));
+            assert!(row.ends_with(&format!("| `{digest}` |")), "{name} has the digest {digest}: {row}");
+        }
     }
 }
