@@ -4,7 +4,7 @@
 
 import assert from "node:assert/strict";
 
-import { PAGES, VIEWS, row, show, until, violations } from "./steps.mjs";
+import { PAGES, VIEWS, figure, row, show, shows, until, violations } from "./steps.mjs";
 
 export async function a_person_signs_in_and_out({ open, signIn, token }) {
   const page = await open();
@@ -55,6 +55,8 @@ export async function a_scoped_token_sees_the_errors_of_its_apps({ open, api, si
   const errors = row(page, "greedy").locator('[data-label="Errors/s"]');
   await until("errors per second", async () => Number(await errors.innerText()) > 0);
   assert.equal(await page.getByRole("link", { name: "Audit trail" }).count(), 0);
+  await page.goto("/#/apps/greedy");
+  await shows(figure(page, "Errors/s"), /[1-9]/);
   const other = await open();
   await signIn(other, "/#/audit");
   await row(other, "token-created").filter({ hasText: "reader" }).waitFor();
@@ -92,6 +94,14 @@ export async function a_page_shows_a_new_state_of_a_slow_host({ open, signIn, ap
 export async function a_person_rolls_a_release_back({ open, signIn, api }) {
   const page = await open();
   await signIn(page, "/#/apps/hello/releases");
+  await page.getByRole("link", { name: "diff of v2" }).click();
+  const changes = page.getByRole("region", { name: "Changes of v2" });
+  await changes.getByRole("heading", { name: "From v1 to v2" }).waitFor();
+  const bundle = changes.getByRole("row").filter({ hasText: "bundle" });
+  const [before, after] = await bundle.getByText(/^[0-9a-f]{64}$/).allInnerTexts();
+  assert.ok(after && before !== after, `${before} to ${after}`);
+  await changes.getByRole("button", { name: "Close" }).click();
+  await changes.waitFor({ state: "detached" });
   await page.getByRole("button", { name: "Roll back to v1" }).click();
   const dialog = page.getByRole("dialog", { name: "Roll hello back to v1?" });
   await dialog.getByRole("button", { name: "Cancel" }).click();
