@@ -83,7 +83,7 @@ impl Component {
     /// searched for. Without debug information, the path is dropped.
     #[must_use]
     pub fn with_source(mut self, file: &Path) -> Self {
-        self.source = self.info.has_lines.then(|| file.into());
+        self.source = self.info.has_source_lines.then(|| file.into());
         self
     }
 }

@@ -62,8 +62,8 @@ pub struct ComponentInfo {
     /// over `wasi:http` from an SDK that also exports the flat interface.
     pub holds_bodies_whole: bool,
     /// Whether it contains debug information with the lines of its source.
-    #[serde(default)]
-    pub has_lines: bool,
+    #[serde(default, alias = "has_lines")]
+    pub has_source_lines: bool,
     /// The interfaces that it imports from providers.
     #[serde(default)]
     pub imported_interfaces: Interfaces,
@@ -234,7 +234,7 @@ pub fn inspect(bytes: &[u8]) -> Result<ComponentInfo, Rejected> {
         is_snapshot: outline.is_snapshot,
         single_use: outline.single_use,
         holds_bodies_whole: holds_bodies_whole(&outline),
-        has_lines: outline.has_lines,
+        has_source_lines: outline.has_source_lines,
         slots: slots_of(bytes, Flavour::needed(needs_concurrency))?,
         imported_interfaces,
         exported_interfaces,
@@ -253,7 +253,7 @@ struct Outline {
     sdk_version: Option<String>,
     is_snapshot: bool,
     single_use: bool,
-    has_lines: bool,
+    has_source_lines: bool,
     functions: usize,
 }
 
@@ -300,7 +300,9 @@ impl Outline {
                 Payload::CustomSection(section) if section.name() == SNAPSHOT_SECTION && depth == 0 => {
                     outline.is_snapshot = true;
                 }
-                Payload::CustomSection(section) if places::is_line_section(section.name()) => outline.has_lines = true,
+                Payload::CustomSection(section) if places::is_line_section(section.name()) => {
+                    outline.has_source_lines = true
+                }
                 Payload::CustomSection(section) if section.name() == "isopod-sdk" => {
                     outline.sdk_version = sdk_version(section.data());
                 }
