@@ -13,26 +13,35 @@ use std::{
 use tokio::sync::SetOnce;
 use wasmtime::WasmBacktrace;
 
-/// Prefixes of the functions with which Rust's runtime panics. They are omitted above the function
-/// that panicked.
-const PANIC_RUNTIME: [&str; 17] = [
+/// The last line of a backtrace with more bytes than the limit.
+const OMITTED: &str = "… (the outer frames are omitted)";
+
+/// Functions with which Rust's runtime panics, without their generics. They are omitted above the
+/// function that panicked.
+const PANIC_FUNCTIONS: [&str; 9] = [
     "__rust_abort",
     "__rust_end_short_backtrace",
     "__rust_start_panic",
-    "__rustc::",
     "abort",
     "begin_panic",
+    "begin_panic_handler",
+    "rust_begin_unwind",
+    "rust_panic",
+    "rust_panic_with_hook",
+];
+
+/// Prefixes of further such functions, by their modules.
+const PANIC_MODULES: [&str; 10] = [
+    "__rustc::",
     "core::option::expect_failed",
     "core::option::unwrap_failed",
     "core::panicking::",
     "core::result::unwrap_failed",
     "panic_abort::",
-    "rust_begin_unwind",
-    "rust_panic",
+    "std::alloc::",
     "std::panicking::",
     "std::process::abort",
     "std::sys::",
-    "std::alloc::",
 ];
 
 /// The innermost frames of a guest at a trap. Cheap to clone.
@@ -98,6 +107,25 @@ impl GuestBacktrace {
     /// Returns one line per function, innermost first.
     pub fn lines(&self) -> &[String] {
         self.0.placed.get().unwrap_or(&self.0.functions)
+    }
+
+    /// Returns whether these lines, with or without places, are those of the same frames. A search
+    /// for places adds inlined functions.
+    pub(crate) fn is_of<'a>(&self, mut lines: impl Iterator<Item = &'a str>) -> bool {
+        if self.0.functions.is_empty() {
+            return lines.next().is_none();
+        }
+        for function in &self.0.functions {
+            let is_place = |end: &str| end.is_empty() || (end.starts_with(" (") && end.ends_with(')'));
+            let is_equal = |line: &str| line.strip_prefix(function.as_str()).is_some_and(is_place);
+            match lines.find(|line| *line == OMITTED || is_equal(line)) {
+                // With places, fewer frames are within the limit.
+                Some(OMITTED) => return true,
+                Some(_) => {}
+                None => return function == OMITTED,
+            }
+        }
+        true
     }
 
     pub(crate) fn frames(&self) -> &[Frame] {
@@ -166,9 +194,14 @@ impl Frame {
     }
 }
 
+/// Returns whether Rust's runtime panics with a function.
+fn is_panic(function: &str) -> bool {
+    let plain = function.split_once('<').map_or(function, |(plain, _)| plain);
+    PANIC_FUNCTIONS.contains(&plain) || PANIC_MODULES.iter().any(|prefix| function.starts_with(prefix))
+}
+
 /// Returns the lines of a backtrace with `frames` frames, within the limits.
 fn rendered<'a>(shown: impl Iterator<Item = (String, Option<&'a Place>)>, frames: usize) -> Vec<String> {
-    let is_panic = |function: &str| PANIC_RUNTIME.iter().any(|prefix| function.starts_with(prefix));
     let all: Vec<_> = shown.collect();
     let first = all.iter().position(|(function, _)| !is_panic(function)).unwrap_or_default();
     let (mut lines, mut bytes) = (Vec::new(), 0);
@@ -179,7 +212,7 @@ fn rendered<'a>(shown: impl Iterator<Item = (String, Option<&'a Place>)>, frames
         };
         bytes += line.len();
         if bytes > limits::BACKTRACE_BYTES_MAX {
-            lines.push("… (the outer frames are omitted)".to_owned());
+            lines.push(OMITTED.to_owned());
             return lines;
         }
         lines.push(line);
@@ -194,13 +227,18 @@ fn rendered<'a>(shown: impl Iterator<Item = (String, Option<&'a Place>)>, frames
 fn demangled(name: &str) -> String {
     let mut text = Limited(String::new());
     // The alternate form omits the hashes. Ends with an error at the limit.
-    let _ = write!(text, "{:#}", rustc_demangle::demangle(name));
+    let _ = write!(text, "{:#}", rustc_demangle::demangle(start_of(name)));
     shown(&text.0)
+}
+
+/// Returns the part of a name from a component that is read.
+fn start_of(name: &str) -> &str {
+    &name[..name.floor_char_boundary(limits::DEBUG_TEXT_BYTES_MAX)]
 }
 
 /// Returns a name from a component as safe text within the limit.
 fn shown(name: &str) -> String {
-    isopod_policy::text::excerpt(&printable_line(name), limits::BACKTRACE_NAME_BYTES_MAX).into_owned()
+    isopod_policy::text::excerpt(&printable_line(start_of(name)), limits::BACKTRACE_NAME_BYTES_MAX).into_owned()
 }
 
 /// Text that refuses further text beyond the limit of a name, since the demangled form of a short
@@ -252,6 +290,29 @@ mod tests {
         assert_eq!(trace.lines(), ["shop::pay", "core::ops::call"]);
         let only: GuestBacktrace = [String::from("abort")].into_iter().collect();
         assert_eq!(only.lines(), ["abort"]);
+    }
+
+    #[test]
+    fn functions_whose_names_only_begin_like_those_of_a_panic_are_shown() {
+        for shown in ["abortable::run", "abort_order", "rust_panicking_shop::pay", "begin_panic_sale"] {
+            let trace: GuestBacktrace = [shown, "outer"].map(str::to_owned).into_iter().collect();
+            assert_eq!(trace.lines(), [shown, "outer"]);
+        }
+        let trace: GuestBacktrace = ["begin_panic<&str>", "outer"].map(str::to_owned).into_iter().collect();
+        assert_eq!(trace.lines(), ["outer"]);
+    }
+
+    #[test]
+    fn lines_are_those_of_a_trace_with_and_without_places() {
+        let trace = GuestBacktrace::new(vec![frame("shop::pay"), frame("shop::pay_all"), frame("start")]);
+        let placed = trace.with_places(&[vec![place(Some("shop::add"), 7), place(None, 40)], vec![place(None, 9)]]);
+        let is_of = |lines: &[String]| trace.is_of(lines.iter().map(String::as_str));
+        assert!(is_of(&placed) && is_of(trace.lines()));
+        assert!(!is_of(&placed[..3]) && !is_of(&placed[2..]) && !is_of(&[]));
+        let other = GuestBacktrace::new(vec![frame("shop::pay"), frame("start"), frame("shop::pay_all")]);
+        assert!(!is_of(other.lines()));
+        let long: Vec<String> = vec![placed[0].clone(), placed[1].clone(), OMITTED.to_owned()];
+        assert!(is_of(&long), "the others were beyond the limit");
     }
 
     #[test]

@@ -11,6 +11,9 @@ use std::{fmt, io, time::Duration};
 use wasmtime::{Trap, WasmBacktrace, component::ResourceTableError};
 use wasmtime_wasi_http::FieldMapError;
 
+/// The text before each function of a backtrace in a report.
+const FRAME: &str = "\n    at ";
+
 /// Why a call into a guest has no response. Only the affected instance is lost.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Fault {
@@ -129,6 +132,25 @@ impl Fault {
 
     /// Returns the fault with the guest's last output and its backtrace, as text of several lines.
     pub fn report(&self) -> String {
+        let mut text = self.summary();
+        for function in self.backtrace() {
+            text.push_str(FRAME);
+            text.push_str(function);
+        }
+        text
+    }
+
+    /// Returns whether a report is of this fault, at the same functions. Only one of them may have
+    /// places in the source, since their search takes a while and is limited.
+    pub fn is_of(&self, report: &str) -> bool {
+        let Some(frames) = report.strip_prefix(self.summary().as_str()) else { return false };
+        let mut frames = frames.split(FRAME);
+        let is_whole = frames.next() == Some("");
+        is_whole && self.trace().map_or(frames.clone().next().is_none(), |trace| trace.is_of(frames))
+    }
+
+    /// Returns the fault with the guest's last output.
+    fn summary(&self) -> String {
         let mut text = self.to_string();
         if let Self::Trap { output, .. } = self {
             // A line about an environment variable that has no effect here.
@@ -136,10 +158,6 @@ impl Fault {
                 text.push('\n');
                 text.push_str(line);
             }
-        }
-        for function in self.backtrace() {
-            text.push_str("\n    at ");
-            text.push_str(function);
         }
         text
     }

@@ -182,12 +182,15 @@ impl Attempt<'_> {
     /// not retried, since it would occur again.
     fn after_fault(&self, fault: &Fault) -> Outcome {
         let text = fault.report();
-        let same_before = self.last_error.filter(|last| last.is_of(&text)).map_or(0, |last| last.repeats);
+        // The places in the source may have been found in one of the attempts only.
+        let same = self.last_error.filter(|last| last.is_of(&text) || fault.is_of(&last.text));
+        let same_before = same.map_or(0, |last| last.repeats);
         let is_deterministic = matches!(fault, Fault::Trap { .. } | Fault::Exited { .. });
         if is_deterministic && same_before + 1 >= limits::SAME_TRAPS_MAX {
             return Outcome::Dead { error: text };
         }
-        self.retry(Duration::ZERO, text)
+        // The queue counts attempts with an equal text.
+        self.retry(Duration::ZERO, same.map_or(text, |last| last.text.clone()))
     }
 
     /// Returns the outcome of a failure that counts as an attempt.
@@ -289,6 +292,23 @@ mod tests {
         let Outcome::Retry { error: text, .. } = attempt(1, None).fails_with(&timeout) else { panic!("retried") };
         let timeouts = LastError { text, repeats: 5 };
         assert!(!is_dead(&attempt(6, Some(&timeouts)).fails_with(&timeout)), "a timeout may pass");
+    }
+
+    #[test]
+    fn a_repeated_trap_is_recognised_with_and_without_places_in_the_source() {
+        let Outcome::Retry { error, .. } = attempt(1, None).fails_with(&trap("unreachable")) else {
+            panic!("the first trap is retried")
+        };
+        let with_places = error.replace("    at ", "    at app::inlined (lib.rs:7:3)\n    at ") + " (lib.rs:9)";
+        assert!(with_places.ends_with("at app::on_event (lib.rs:9)"), "{with_places}");
+        let last = |repeats| LastError { text: with_places.clone(), repeats };
+        let Outcome::Retry { error, .. } = attempt(2, Some(&last(1))).fails_with(&trap("unreachable")) else {
+            panic!("the second trap is retried")
+        };
+        assert_eq!(error, with_places, "the queue counts equal texts");
+        let most = last(limits::SAME_TRAPS_MAX - 1);
+        assert!(is_dead(&attempt(3, Some(&most)).fails_with(&trap("unreachable"))));
+        assert!(!is_dead(&attempt(3, Some(&most)).fails_with(&trap("out of bounds"))), "another trap");
     }
 
     #[test]
