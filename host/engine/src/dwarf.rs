@@ -1,57 +1,50 @@
 //! Finds addresses in the line tables of DWARF debug information, and the functions that were
-//! inlined there. Never keeps more of it than one compilation unit's header and the places found.
+//! inlined there. Keeps at most the header of one compilation unit, and the places found.
 
-use crate::{backtrace::Place, limits};
-use gimli::{
-    Abbreviations, AttributeValue, DebugInfoOffset, DebugLineOffset, DebuggingInformationEntry, Dwarf, EndianSlice,
-    LittleEndian, RangeIter, Reader as _, Section as _, Unit, UnitHeader, UnitOffset,
+use crate::{
+    backtrace::Place,
+    limits,
+    steps::{Counted, Steps},
 };
-use std::{collections::HashMap, sync::Arc, time::Instant};
+use gimli::{
+    Abbreviations, AttributeValue, DebugInfoOffset, DebugLineOffset, DebuggingInformationEntry, Dwarf, Error,
+    FileEntry, LineProgramHeader, LineRow, RangeIter, Reader as _, Result, Section as _, Unit, UnitHeader, UnitOffset,
+};
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+};
 
-type Slice<'a> = EndianSlice<'a, LittleEndian>;
-type Entry<'a> = DebuggingInformationEntry<Slice<'a>>;
+/// The sections that a search reads.
+const SECTIONS: [&str; 9] = [
+    ".debug_abbrev",
+    ".debug_addr",
+    ".debug_info",
+    ".debug_line",
+    ".debug_line_str",
+    ".debug_ranges",
+    ".debug_rnglists",
+    ".debug_str",
+    ".debug_str_offsets",
+];
+
+/// Returns whether a search reads the section with this name.
+pub(crate) fn reads(name: &str) -> bool {
+    SECTIONS.contains(&name)
+}
 
 /// Returns the places of each address: first that of the function inlined last.
-pub(crate) fn find(sections: &HashMap<&str, &[u8]>, addresses: &[u64], deadline: Instant) -> Vec<Vec<Place>> {
+pub(crate) fn find<'a>(sections: &HashMap<&str, &'a [u8]>, addresses: &[u64], steps: &'a Steps) -> Vec<Vec<Place>> {
     let load = |id: gimli::SectionId| {
         let bytes = sections.get(id.name()).copied().unwrap_or_default();
-        Ok::<_, gimli::Error>(EndianSlice::new(bytes, LittleEndian))
+        Ok::<_, Error>(Counted::new(bytes, steps))
     };
     let wanted = addresses.iter().map(|address| Wanted { address: *address, ..Wanted::default() }).collect();
     let Ok(dwarf) = Dwarf::load(load) else { return Vec::new() };
-    let mut search = Search { dwarf, wanted, steps: Steps { deadline, since_check: 0 } };
-    // The places that were found before the fault or the deadline are returned.
+    let mut search = Search { dwarf, wanted, steps };
+    // The places that were found before the fault or the last step are returned.
     let _ = search.run();
     search.wanted.into_iter().map(Wanted::into_places).collect()
-}
-
-/// Why a search ended early.
-enum Stop {
-    OutOfTime,
-    Malformed,
-}
-
-impl From<gimli::Error> for Stop {
-    fn from(_: gimli::Error) -> Self {
-        Self::Malformed
-    }
-}
-
-/// Limits the time of a search. Each step takes a bounded time.
-struct Steps {
-    deadline: Instant,
-    since_check: u32,
-}
-
-impl Steps {
-    fn next(&mut self, steps: u32) -> Result<(), Stop> {
-        self.since_check += steps;
-        if self.since_check < limits::SYMBOLS_STEPS_PER_CHECK {
-            return Ok(());
-        }
-        self.since_check = 0;
-        if Instant::now() < self.deadline { Ok(()) } else { Err(Stop::OutOfTime) }
-    }
 }
 
 /// A line of the source.
@@ -62,62 +55,67 @@ struct Line {
     column: u64,
 }
 
-/// A function that contains an address: the one that was compiled, or one inlined into it.
+/// A compiled function that contains an address, or a function inlined into it.
 struct Function {
     name: Option<String>,
-    /// Where it was inlined.
-    call: Option<Line>,
+    /// The line at which the next function was inlined into this one.
+    line: Option<Line>,
 }
 
-/// An address whose places are searched for.
+/// An address and its places.
 #[derive(Default)]
 struct Wanted {
     address: u64,
+    /// The line in the innermost function.
     line: Option<Line>,
-    /// Outermost first.
-    functions: Vec<Function>,
+    /// Outermost first: the compiled function, then the innermost inlined functions.
+    functions: VecDeque<Function>,
 }
 
 impl Wanted {
-    fn into_places(self) -> Vec<Place> {
-        let mut next = self.line;
-        let mut places = Vec::new();
+    /// Adds a function that was inlined at `call` into the function added last.
+    fn add_inlined(&mut self, name: Option<String>, call: Option<Line>) {
+        if let Some(outer) = self.functions.back_mut() {
+            outer.line = call;
+        }
+        if self.functions.len() > limits::INLINED_FRAMES_MAX {
+            self.functions.remove(1);
+        }
+        self.functions.push_back(Function { name, line: None });
+    }
+
+    fn into_places(mut self) -> Vec<Place> {
         let place = |function, line: Line| Place { function, file: line.file, line: line.line, column: line.column };
-        for function in self.functions.into_iter().rev() {
-            let Some(line) = next else { return places };
-            places.push(place(function.name, line));
-            next = function.call;
+        match self.functions.back_mut() {
+            Some(innermost) => innermost.line = self.line,
+            None => return self.line.map(|line| place(None, line)).into_iter().collect(),
         }
-        if places.is_empty() {
-            places.extend(next.map(|line| place(None, line)));
-        }
-        places
+        let innermost_first = self.functions.into_iter().rev();
+        innermost_first.map_while(|function| Some(place(function.name, function.line?))).collect()
     }
 }
 
 struct Search<'a> {
-    dwarf: Dwarf<Slice<'a>>,
+    dwarf: Dwarf<Counted<'a>>,
     wanted: Vec<Wanted>,
-    steps: Steps,
+    steps: &'a Steps,
 }
 
+type Entry<'a> = DebuggingInformationEntry<Counted<'a>>;
+
 impl<'a> Search<'a> {
-    fn run(&mut self) -> Result<(), Stop> {
+    fn run(&mut self) -> Result<()> {
         let mut headers = self.dwarf.units();
         while let Some(header) = headers.next()? {
-            // A unit may take long to read.
-            self.steps.next(limits::SYMBOLS_STEPS_PER_CHECK)?;
-            match self.unit(header) {
-                Ok(()) | Err(Stop::Malformed) => {}
-                Err(Stop::OutOfTime) => return Err(Stop::OutOfTime),
-            }
+            // A malformed unit is skipped. Without steps, the next header can't be read either.
+            let _ = self.unit(header);
         }
         Ok(())
     }
 
-    fn unit(&mut self, header: UnitHeader<Slice<'a>>) -> Result<(), Stop> {
+    fn unit(&mut self, header: UnitHeader<Counted<'a>>) -> Result<()> {
         let abbreviations = self.dwarf.abbreviations(&header)?;
-        self.check_line_header(&header, &abbreviations)?;
+        self.check(&header, &abbreviations)?;
         let unit = Unit::new_with_abbreviations(&self.dwarf, header, abbreviations)?;
         let covered = self.covered(self.dwarf.unit_ranges(&unit)?)?;
         if covered.is_empty() {
@@ -129,9 +127,11 @@ impl<'a> Search<'a> {
 
     /// Checks the size of a unit's line table header before it is read: its lists take many times
     /// as much memory.
-    fn check_line_header(&self, header: &UnitHeader<Slice<'a>>, abbreviations: &Abbreviations) -> Result<(), Stop> {
+    fn check(&self, header: &UnitHeader<Counted<'a>>, abbreviations: &Abbreviations) -> Result<()> {
         let mut entries = header.entries(abbreviations);
-        let root = entries.next_dfs()?.ok_or(Stop::Malformed)?;
+        let root = entries.next_dfs()?.ok_or(Error::MissingUnitDie)?;
+        // The entry is read three times more.
+        self.take_steps_for(root, 4)?;
         let Some(AttributeValue::DebugLineRef(DebugLineOffset(offset))) = root.attr_value(gimli::DW_AT_stmt_list)
         else {
             return Ok(());
@@ -144,14 +144,20 @@ impl<'a> Search<'a> {
             table.skip(2)?;
         }
         let bytes = table.read_length(format)?;
-        if bytes <= limits::DEBUG_LINE_HEADER_BYTES_MAX { Ok(()) } else { Err(Stop::Malformed) }
+        if bytes <= limits::DEBUG_LINE_HEADER_BYTES_MAX { Ok(()) } else { Err(Error::UnsupportedOffset) }
+    }
+
+    /// Takes the steps for reading an entry. Attributes may have no bytes, so the number of
+    /// attributes isn't limited by the size of the entry.
+    fn take_steps_for(&self, entry: &Entry<'a>, times: u64) -> Result<()> {
+        self.steps.take(times * (1 + entry.attrs().len() as u64))
     }
 
     /// Returns which of the wanted addresses are in the ranges.
-    fn covered(&mut self, mut ranges: RangeIter<Slice<'a>>) -> Result<Vec<usize>, Stop> {
+    fn covered(&mut self, mut ranges: RangeIter<Counted<'a>>) -> Result<Vec<usize>> {
         let mut covered = Vec::new();
         while let Some(range) = ranges.next()? {
-            self.steps.next(1)?;
+            self.steps.take(1)?;
             for (index, wanted) in self.wanted.iter().enumerate() {
                 if (range.begin..range.end).contains(&wanted.address) && !covered.contains(&index) {
                     covered.push(index);
@@ -162,37 +168,44 @@ impl<'a> Search<'a> {
     }
 
     /// Finds the lines of the covered addresses.
-    fn lines(&mut self, unit: &Unit<Slice<'a>>, covered: &[usize]) -> Result<(), Stop> {
-        let Some(program) = unit.line_program.clone() else { return Ok(()) };
-        let mut rows = program.rows();
-        let mut before: Option<gimli::LineRow> = None;
-        while let Some((_, row)) = rows.next_row()? {
-            self.steps.next(1)?;
+    fn lines(&mut self, unit: &Unit<Counted<'a>>, covered: &[usize]) -> Result<()> {
+        let Some(program) = &unit.line_program else { return Ok(()) };
+        let header = program.header();
+        let (mut instructions, mut row) = (header.instructions(), LineRow::new(header));
+        let mut before: Option<LineRow> = None;
+        while let Some(instruction) = instructions.next_instruction(header)? {
+            if !row.execute(instruction, &mut FixedFiles(header))? {
+                continue;
+            }
+            // Rows of removed code have the address of the row before, and so contain no address.
             if let Some(before) = before.filter(|before| before.address() < row.address()) {
                 for index in covered {
-                    let wanted = &mut self.wanted[*index];
-                    if (before.address()..row.address()).contains(&wanted.address) {
-                        let line = before.line().map_or(0, std::num::NonZero::get);
-                        let column = match before.column() {
-                            gimli::ColumnType::LeftEdge => 0,
-                            gimli::ColumnType::Column(column) => column.get(),
-                        };
-                        let file = path(&self.dwarf, unit, before.file_index());
-                        wanted.line = file.map(|file| Line { file, line, column });
+                    if (before.address()..row.address()).contains(&self.wanted[*index].address) {
+                        self.wanted[*index].line = self.line(unit, &before)?;
                     }
                 }
             }
-            before = (!row.end_sequence()).then_some(*row);
+            before = (!row.end_sequence()).then_some(row);
+            row.reset(header);
         }
         Ok(())
     }
 
+    /// Returns the line of a row, if its file is known.
+    fn line(&self, unit: &Unit<Counted<'a>>, row: &LineRow) -> Result<Option<Line>> {
+        let line = row.line().map_or(0, std::num::NonZero::get);
+        let column = match row.column() {
+            gimli::ColumnType::LeftEdge => 0,
+            gimli::ColumnType::Column(column) => column.get(),
+        };
+        Ok(self.path(unit, row.file_index())?.map(|file| Line { file, line, column }))
+    }
+
     /// Finds the functions that contain the wanted addresses in a unit.
-    fn functions(&mut self, unit: &Unit<Slice<'a>>) -> Result<(), Stop> {
+    fn functions(&mut self, unit: &Unit<Counted<'a>>) -> Result<()> {
         let mut entries = unit.entries();
         while let Some(entry) = entries.next_dfs()? {
-            // The number of attributes of an entry is not limited by its size.
-            self.steps.next(1 + u32::try_from(entry.attrs().len()).unwrap_or(u32::MAX / 2))?;
+            self.take_steps_for(entry, 1)?;
             let is_inlined = match entry.tag() {
                 gimli::DW_TAG_inlined_subroutine => true,
                 gimli::DW_TAG_subprogram => false,
@@ -203,25 +216,24 @@ impl<'a> Search<'a> {
                 continue;
             }
             let name = self.name(unit, entry)?;
-            let call = if is_inlined { call_of(&self.dwarf, unit, entry) } else { None };
+            let call = if is_inlined { self.call_of(unit, entry)? } else { None };
             for index in covered {
-                let functions = &mut self.wanted[index].functions;
+                // The name and the path are copied.
+                self.steps.take(16)?;
+                let wanted = &mut self.wanted[index];
                 if !is_inlined {
-                    functions.clear();
+                    wanted.functions.clear();
                 }
-                if functions.len() <= limits::INLINED_FRAMES_MAX {
-                    functions.push(Function { name: name.clone(), call: call.clone() });
-                }
+                wanted.add_inlined(name.clone(), call.clone());
             }
         }
         Ok(())
     }
 
     /// Returns the name of a function, which may be that of the entry it was inlined from.
-    fn name(&mut self, unit: &Unit<Slice<'a>>, entry: &Entry<'a>) -> Result<Option<String>, Stop> {
-        let string = |dwarf: &Dwarf<Slice<'a>>, value| dwarf.attr_string(unit, value).ok();
+    fn name(&self, unit: &Unit<Counted<'a>>, entry: &Entry<'a>) -> Result<Option<String>> {
         if let Some(value) = own_name(entry) {
-            return Ok(string(&self.dwarf, value).map(text));
+            return self.text(self.dwarf.attr_string(unit, value));
         }
         let mut origin = origin_of(entry);
         let (mut header, mut abbreviations) = (unit.header, Arc::clone(&unit.abbreviations));
@@ -235,13 +247,15 @@ impl<'a> Search<'a> {
                     offset
                 }
             };
-            self.steps.next(limits::SYMBOLS_STEPS_PER_CHECK)?;
             let entry = header.entry(&abbreviations, offset)?;
+            self.take_steps_for(&entry, 1)?;
             if let Some(value) = own_name(&entry) {
                 // An index into the strings of another unit needs that unit's base, and is rare.
                 let is_same = header.offset() == unit.header.offset();
-                let name = if is_same { string(&self.dwarf, value) } else { self.dwarf.attr_line_string(value).ok() };
-                return Ok(name.map(text));
+                return self.text(match is_same {
+                    true => self.dwarf.attr_string(unit, value),
+                    false => self.dwarf.attr_line_string(value),
+                });
             }
             origin = origin_of(&entry);
         }
@@ -249,16 +263,70 @@ impl<'a> Search<'a> {
     }
 
     /// Returns the unit that contains an offset of `.debug_info`, and the offset in it.
-    fn unit_at(&mut self, offset: DebugInfoOffset) -> Result<Option<(UnitHeader<Slice<'a>>, UnitOffset)>, Stop> {
+    fn unit_at(&self, offset: DebugInfoOffset) -> Result<Option<(UnitHeader<Counted<'a>>, UnitOffset)>> {
         let mut headers = self.dwarf.units();
         while let Some(header) = headers.next()? {
-            self.steps.next(1)?;
             if let Some(offset) = offset.to_unit_offset(&header) {
                 return Ok(Some((header, offset)));
             }
         }
         Ok(None)
     }
+
+    /// Returns where a function was inlined.
+    fn call_of(&self, unit: &Unit<Counted<'a>>, entry: &Entry<'a>) -> Result<Option<Line>> {
+        let number = |name| entry.attr_value(name).and_then(|value| value.udata_value());
+        let file = match entry.attr_value(gimli::DW_AT_call_file) {
+            Some(AttributeValue::FileIndex(index)) => Some(index),
+            value => value.and_then(|value| value.udata_value()),
+        };
+        let Some(file) = file else { return Ok(None) };
+        let line = number(gimli::DW_AT_call_line).unwrap_or_default();
+        let column = number(gimli::DW_AT_call_column).unwrap_or_default();
+        Ok(self.path(unit, file)?.map(|file| Line { file, line, column }))
+    }
+
+    /// Returns the path of a file of a unit, relative to the folder of its compilation.
+    fn path(&self, unit: &Unit<Counted<'a>>, index: u64) -> Result<Option<String>> {
+        let Some(header) = unit.line_program.as_ref().map(|program| program.header()) else { return Ok(None) };
+        let Some(file) = header.file(index) else { return Ok(None) };
+        let Some(name) = self.text(self.dwarf.attr_string(unit, file.path_name()))? else { return Ok(None) };
+        let folder = match file.directory_index() {
+            0 => None,
+            _ => match file.directory(header) {
+                Some(folder) => self.text(self.dwarf.attr_string(unit, folder))?,
+                None => None,
+            },
+        };
+        let path = match folder {
+            Some(folder) if !name.starts_with('/') => format!("{folder}/{name}"),
+            _ => name,
+        };
+        let path = isopod_policy::text::printable_line(&path);
+        // The end of a path identifies the file.
+        let start = path.ceil_char_boundary(path.len().saturating_sub(limits::BACKTRACE_PATH_BYTES_MAX));
+        Ok(Some(if start == 0 { path.into_owned() } else { format!("…{}", &path[start..]) }))
+    }
+
+    /// Returns the start of a text, which may be long. A text that can't be read is `None`; its
+    /// search may have used all steps.
+    fn text(&self, text: Result<Counted<'a>>) -> Result<Option<String>> {
+        match text {
+            Ok(text) => text.text(limits::DEBUG_TEXT_BYTES_MAX).map(Some),
+            Err(_) => self.steps.take(1).map(|()| None),
+        }
+    }
+}
+
+/// A line program that ignores the files of its instructions: each would take memory.
+struct FixedFiles<'u, 'a>(&'u LineProgramHeader<Counted<'a>>);
+
+impl<'a> gimli::LineProgram<Counted<'a>> for FixedFiles<'_, 'a> {
+    fn header(&self) -> &LineProgramHeader<Counted<'a>> {
+        self.0
+    }
+
+    fn add_file(&mut self, _: FileEntry<Counted<'a>>) {}
 }
 
 /// The entry that describes a function from which another was inlined.
@@ -277,45 +345,12 @@ fn origin_of(entry: &Entry<'_>) -> Option<Origin> {
 }
 
 /// Returns the name of a function for the linker, which includes its path, or its plain name.
-fn own_name<'a>(entry: &Entry<'a>) -> Option<AttributeValue<Slice<'a>>> {
+fn own_name<'a>(entry: &Entry<'a>) -> Option<AttributeValue<Counted<'a>>> {
     entry.attr_value(gimli::DW_AT_linkage_name).or_else(|| entry.attr_value(gimli::DW_AT_name))
 }
 
-/// Returns where a function was inlined.
-fn call_of<'a>(dwarf: &Dwarf<Slice<'a>>, unit: &Unit<Slice<'a>>, entry: &Entry<'a>) -> Option<Line> {
-    let number = |name| entry.attr_value(name).and_then(|value| value.udata_value()).unwrap_or_default();
-    let file = match entry.attr_value(gimli::DW_AT_call_file)? {
-        AttributeValue::FileIndex(index) => index,
-        value => value.udata_value()?,
-    };
-    let file = path(dwarf, unit, file)?;
-    Some(Line { file, line: number(gimli::DW_AT_call_line), column: number(gimli::DW_AT_call_column) })
-}
-
-/// Returns the path of a file of a unit, relative to the folder of its compilation.
-fn path<'a>(dwarf: &Dwarf<Slice<'a>>, unit: &Unit<Slice<'a>>, index: u64) -> Option<String> {
-    let header = unit.line_program.as_ref()?.header();
-    let file = header.file(index)?;
-    let name = text(dwarf.attr_string(unit, file.path_name()).ok()?);
-    let folder = match file.directory_index() {
-        0 => None,
-        _ => file.directory(header).and_then(|folder| dwarf.attr_string(unit, folder).ok()).map(text),
-    };
-    let path = match folder {
-        Some(folder) if !name.starts_with('/') => format!("{folder}/{name}"),
-        _ => name,
-    };
-    let path = isopod_policy::text::printable_line(&path);
-    // The end of a path identifies the file.
-    let start = path.ceil_char_boundary(path.len().saturating_sub(limits::BACKTRACE_PATH_BYTES_MAX));
-    Some(if start == 0 { path.into_owned() } else { format!("…{}", &path[start..]) })
-}
-
-/// Returns the start of a text in DWARF, which may be long.
-fn text(bytes: Slice<'_>) -> String {
-    let bytes = bytes.slice();
-    String::from_utf8_lossy(&bytes[..bytes.len().min(limits::DEBUG_TEXT_BYTES_MAX)]).into_owned()
-}
+#[cfg(test)]
+mod hostile;
 
 #[cfg(test)]
 pub(crate) use tests::sample;
@@ -323,14 +358,22 @@ pub(crate) use tests::sample;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use gimli::write::{
-        Address, AttributeValue, DwarfUnit, EndianVec, LineProgram, LineString, Range, RangeList, Sections,
+    use gimli::{
+        LittleEndian,
+        write::{Address, AttributeValue, DwarfUnit, EndianVec, LineProgram, LineString, Range, RangeList, Sections},
     };
-    use std::time::Duration;
+    use std::time::{Duration, Instant};
 
     /// Returns the sections of a unit in which the instruction at `address` belongs to `inner`,
     /// line 7, inlined into `outer` at line 40.
     pub(crate) fn sample(address: u64) -> Vec<(String, Vec<u8>)> {
+        nested(address, &[("inner", 40)])
+    }
+
+    /// Returns the sections of a unit in which the instruction at `address` belongs, at line 7, to
+    /// the last of some functions, each inlined at its line into the one before, and the first one
+    /// into `outer`.
+    fn nested(address: u64, inlined: &[(&str, u64)]) -> Vec<(String, Vec<u8>)> {
         let encoding = gimli::Encoding { format: gimli::Format::Dwarf32, version: 4, address_size: 4 };
         let mut dwarf = DwarfUnit::new(encoding);
         let string = |text: &str| LineString::String(text.as_bytes().to_vec());
@@ -353,19 +396,21 @@ mod tests {
         let root = dwarf.unit.root();
         dwarf.unit.get_mut(root).set(gimli::DW_AT_ranges, ranges.clone());
         dwarf.unit.get_mut(root).set(gimli::DW_AT_low_pc, AttributeValue::Address(Address::Constant(0)));
-        let origin = dwarf.unit.add(root, gimli::DW_TAG_subprogram);
-        dwarf.unit.get_mut(origin).set(gimli::DW_AT_name, text("inner"));
-        let outer = dwarf.unit.add(root, gimli::DW_TAG_subprogram);
-        let inlined = dwarf.unit.add(outer, gimli::DW_TAG_inlined_subroutine);
+        let mut outer = dwarf.unit.add(root, gimli::DW_TAG_subprogram);
         let entry = dwarf.unit.get_mut(outer);
         entry.set(gimli::DW_AT_linkage_name, text("outer"));
         entry.set(gimli::DW_AT_ranges, ranges.clone());
-        let entry = dwarf.unit.get_mut(inlined);
-        entry.set(gimli::DW_AT_abstract_origin, AttributeValue::UnitRef(origin));
-        entry.set(gimli::DW_AT_ranges, ranges);
-        entry.set(gimli::DW_AT_call_file, AttributeValue::FileIndex(Some(lib)));
-        entry.set(gimli::DW_AT_call_line, AttributeValue::Udata(40));
-        entry.set(gimli::DW_AT_call_column, AttributeValue::Udata(9));
+        for (name, line) in inlined {
+            let origin = dwarf.unit.add(root, gimli::DW_TAG_subprogram);
+            dwarf.unit.get_mut(origin).set(gimli::DW_AT_name, text(name));
+            outer = dwarf.unit.add(outer, gimli::DW_TAG_inlined_subroutine);
+            let entry = dwarf.unit.get_mut(outer);
+            entry.set(gimli::DW_AT_abstract_origin, AttributeValue::UnitRef(origin));
+            entry.set(gimli::DW_AT_ranges, ranges.clone());
+            entry.set(gimli::DW_AT_call_file, AttributeValue::FileIndex(Some(lib)));
+            entry.set(gimli::DW_AT_call_line, AttributeValue::Udata(*line));
+            entry.set(gimli::DW_AT_call_column, AttributeValue::Udata(9));
+        }
         let mut sections = Sections::new(EndianVec::new(LittleEndian));
         dwarf.write(&mut sections).unwrap();
         let mut written = Vec::new();
@@ -373,15 +418,23 @@ mod tests {
             if !bytes.slice().is_empty() {
                 written.push((id.name().to_owned(), bytes.slice().to_vec()));
             }
-            Ok::<_, gimli::Error>(())
+            Ok::<_, Error>(())
         };
         sections.for_each(keep).unwrap();
         written
     }
 
-    fn search(sections: &[(String, Vec<u8>)], addresses: &[u64]) -> Vec<Vec<Place>> {
+    fn steps(most: u64) -> Steps {
+        Steps::new(most, Instant::now() + Duration::from_secs(60))
+    }
+
+    fn search_within(sections: &[(String, Vec<u8>)], addresses: &[u64], steps: &Steps) -> Vec<Vec<Place>> {
         let sections = sections.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice())).collect();
-        find(&sections, addresses, Instant::now() + Duration::from_secs(60))
+        find(&sections, addresses, steps)
+    }
+
+    fn search(sections: &[(String, Vec<u8>)], addresses: &[u64]) -> Vec<Vec<Place>> {
+        search_within(sections, addresses, &steps(1_000_000))
     }
 
     #[test]
@@ -395,11 +448,47 @@ mod tests {
     }
 
     #[test]
+    fn the_innermost_of_many_inlined_functions_are_kept_each_at_its_own_line() {
+        let names: Vec<String> = (1..=20).map(|depth| format!("f{depth}")).collect();
+        let inlined: Vec<(&str, u64)> = names.iter().map(String::as_str).zip(101..).collect();
+        let places = search(&nested(100, &inlined), &[100]).remove(0);
+        let found: Vec<(String, u64)> =
+            places.into_iter().map(|place| (place.function.unwrap_or_default(), place.line)).collect();
+        // The innermost one is at the line of the instruction, `f19` at that of the call of `f20`.
+        let mut expected = vec![("f20".to_owned(), 7)];
+        let kept = (21 - limits::INLINED_FRAMES_MAX as u64..=19).rev();
+        expected.extend(kept.map(|depth| (format!("f{depth}"), 100 + depth + 1)));
+        expected.push(("outer".to_owned(), 101));
+        assert_eq!(found, expected);
+    }
+
+    #[test]
     fn a_unit_with_a_large_header_of_lines_is_skipped() {
         let mut sections = sample(100);
         let table = sections.iter_mut().find(|(name, _)| name == ".debug_line").unwrap();
         // The length of the header, behind the length of the table and its version.
         table.1[6..10].copy_from_slice(&u32::MAX.to_le_bytes());
         assert_eq!(search(&sections, &[100]), [Vec::new()]);
+    }
+
+    #[test]
+    fn every_hostile_search_ends_within_its_steps() {
+        for (name, sections) in hostile::all() {
+            // The search would take many times as many steps.
+            let few = steps(200_000);
+            let addresses: Vec<u64> = (100..132).collect();
+            search_within(&sections, &addresses, &few);
+            assert_eq!(few.left(), 0, "{name}: all steps are taken");
+        }
+    }
+
+    #[test]
+    fn files_that_instructions_define_take_no_memory() {
+        let files = |file: u8| -> Vec<String> {
+            let places = search(&hostile::defined_files(file), &[100]).remove(0);
+            places.into_iter().map(|place| place.file).collect()
+        };
+        assert_eq!(files(1), ["a"], "the file of the header");
+        assert!(files(2).is_empty(), "a file of the instructions");
     }
 }

@@ -131,7 +131,7 @@ impl HostState {
             format!("events to the app `{app}` are not granted: add \"{app}\" to events under [grants] in isopod.toml");
         let stream = Stream::Log(Level::Warn);
         self.call.with(|origin| {
-            self.sandbox.output.line(OutputLine { stream, context: "isopod", origin, text: &text });
+            self.sandbox.output.line(OutputLine::new(stream, "isopod", origin, &text));
         });
         EmitError::Denied(text)
     }

@@ -140,8 +140,8 @@ impl Fault {
         text
     }
 
-    /// Returns whether a report is of this fault, at the same functions. Only one of them may have
-    /// places in the source, since their search takes a while and is limited.
+    /// Returns whether a report is of this fault, at the same functions. Only one may have places
+    /// in the source, since their search takes a while and is limited.
     pub fn is_of(&self, report: &str) -> bool {
         let Some(frames) = report.strip_prefix(self.summary().as_str()) else { return false };
         let mut frames = frames.split(FRAME);

@@ -306,7 +306,8 @@ pub const BACKTRACE_PATH_BYTES_MAX: usize = 128;
 /// omitted.
 pub const TRAP_OUTPUT_BYTES_MAX: usize = 1024;
 
-/// Functions inlined into one frame that a backtrace shows. Those inlined into them are omitted.
+/// Functions inlined into one frame that a backtrace shows, innermost first. The outer ones are
+/// omitted.
 pub const INLINED_FRAMES_MAX: usize = 16;
 
 /// Bytes of a core module's `.debug_line` section. A larger one is not read, so that backtraces
@@ -318,10 +319,10 @@ pub const DEBUG_LINE_BYTES_MAX: usize = 4 * 1024 * 1024;
 pub const DEBUG_LINE_HEADER_BYTES_MAX: usize = 256 * 1024;
 
 /// Bytes of a core module's `.debug_abbrev` section. A larger one is not read, so that backtraces
-/// have neither files nor lines.
+/// have neither files nor lines: while it is read, it takes up to 25 times as much memory.
 pub const DEBUG_ABBREV_BYTES_MAX: usize = 1024 * 1024;
 
-/// Bytes of a name in debug information that are read. The rest is ignored.
+/// Bytes of a name in a component or in its debug information that are read. The rest is ignored.
 pub const DEBUG_TEXT_BYTES_MAX: usize = 4 * 1024;
 
 /// Entries through which the name of an inlined function is searched for in debug information.
@@ -332,27 +333,34 @@ pub const ORIGINS_MAX: usize = 4;
 /// were found.
 pub const SYMBOLS_TIME_MAX: Duration = Duration::from_secs(1);
 
+/// Steps to find the places of one backtrace in the source, such as the read of a number.
+/// Afterwards, the backtrace has those that were found.
+pub const SYMBOLS_STEPS_MAX: u64 = 100_000_000;
+
 /// Steps of the search for places in the source between two checks of its time.
-pub const SYMBOLS_STEPS_PER_CHECK: u32 = 1024;
+pub const SYMBOLS_STEPS_PER_CHECK: u64 = 1024;
 
 /// Backtraces that wait until their places in the source are found. Further ones are reported
 /// immediately, without files and lines.
 pub const SYMBOLS_QUEUE: usize = 32;
 
-/// Backtraces of one component in that queue. Further ones are reported immediately, so that one
-/// app's traps don't fill the queue.
-pub const SYMBOLS_QUEUE_PER_COMPONENT: usize = 4;
+/// Backtraces of one app in that queue. Further ones are reported immediately, so that one app's
+/// traps don't fill the queue.
+pub const SYMBOLS_QUEUE_PER_APP: usize = 4;
 
-/// Backtraces whose places are kept, so that a trap which occurs again needs no search. Beyond it
-/// the least recently used one is dropped.
-pub const SYMBOLS_KEPT: usize = 256;
+/// Backtraces of one app whose places are kept, so that a trap which occurs again needs no search.
+/// Beyond it the least recently used one is dropped.
+pub const SYMBOLS_KEPT_PER_APP: usize = 8;
 
-/// After a search, the symboliser pauses for this many times as long as the search took, so that
-/// searches use at most a quarter of one processor.
+/// Apps for which places are kept. Beyond it those of the least recently used one are dropped.
+pub const SYMBOLS_KEPT_APPS_MAX: usize = 32;
+
+/// After a search, the searches of its app pause for this many times as long as it took, so that
+/// searches for one app use at most a quarter of one processor on average.
 pub const SYMBOLS_PAUSE_FACTOR: u32 = 3;
 
-/// How long the delivery of an event waits for the places of a trap's backtrace. Then its error has
-/// no files and lines.
+/// How long the line of a trap, and the delivery of an event, wait for the places of the trap's
+/// backtrace. Then they have no files and lines.
 pub const SYMBOLS_WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// Requests after which an instance is replaced. Up to half as many more are added per instance, so

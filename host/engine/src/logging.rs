@@ -34,7 +34,7 @@ impl logging::Host for HostState {
         let text = cut(&message, longest);
         let context = &context[..context.floor_char_boundary(longest)];
         self.call.with(|origin| {
-            self.sandbox.output.line(OutputLine { stream: Stream::Log(level), context, origin, text: &text });
+            self.sandbox.output.line(OutputLine::new(Stream::Log(level), context, origin, &text));
         });
     }
 }

@@ -144,7 +144,7 @@ impl LineSink {
             self.call.note_error(line);
         }
         self.call.with(|origin| {
-            self.sink.line(OutputLine { stream: self.stream, context: "", origin, text: line });
+            self.sink.line(OutputLine::new(self.stream, "", origin, line));
         });
         buffer.line.clear();
         buffer.cut = false;

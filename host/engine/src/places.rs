@@ -1,19 +1,22 @@
 //! Finds the places of instructions in the source of a component, by its DWARF debug information.
 //!
-//! Components are untrusted. The search therefore has a deadline, uses memory in proportion to the
-//! limits of its sections, and a panic ends it. Never keeps a component.
+//! Components are untrusted. The search therefore has limited steps, a deadline and bounded memory,
+//! and a panic ends it. Never keeps a component.
 
 use crate::{
     backtrace::{Frame, Place},
     dwarf, limits,
+    steps::Steps,
 };
 use std::{
     collections::HashMap,
     ops::Range,
     panic::{AssertUnwindSafe, catch_unwind},
-    time::Instant,
 };
 use wasmparser::{Parser, Payload, TypeRef};
+
+/// Steps for a part of a component, such as a section, an import, or the body of a function.
+const STEPS_PER_PAYLOAD: u64 = 4;
 
 /// Returns whether a custom section of a core module lists the lines of its source.
 pub(crate) fn is_line_section(name: &str) -> bool {
@@ -21,10 +24,10 @@ pub(crate) fn is_line_section(name: &str) -> bool {
 }
 
 /// Returns the places of each frame: first that of the function inlined last. A frame without debug
-/// information has none. Returns what was found until the deadline.
-pub(crate) fn find(component: &[u8], frames: &[Frame], deadline: Instant) -> Vec<Vec<Place>> {
+/// information has none. Returns what was found until the last step.
+pub(crate) fn find(component: &[u8], frames: &[Frame], steps: &Steps) -> Vec<Vec<Place>> {
     let mut places = vec![Vec::new(); frames.len()];
-    for module in modules(component, frames) {
+    for module in modules(component, frames, steps) {
         let of_module = |frame: &Frame| frame.offset.filter(|offset| module.contains(frame.index, *offset));
         let wanted: Vec<(usize, u64)> = frames
             .iter()
@@ -32,9 +35,9 @@ pub(crate) fn find(component: &[u8], frames: &[Frame], deadline: Instant) -> Vec
             .filter_map(|(index, frame)| Some((index, (of_module(frame)? - module.code_start) as u64)))
             .collect();
         let addresses: Vec<u64> = wanted.iter().map(|(_, address)| *address).collect();
-        // gimli reads malformed input without panics, except for overflows in builds that check
-        // them.
-        let search = AssertUnwindSafe(|| dwarf::find(&module.sections, &addresses, deadline));
+        // gimli doesn't panic on malformed input, except for overflows in builds with overflow
+        // checks.
+        let search = AssertUnwindSafe(|| dwarf::find(&module.sections, &addresses, steps));
         for ((index, _), found) in wanted.iter().zip(catch_unwind(search).unwrap_or_default()) {
             places[*index] = found;
         }
@@ -49,7 +52,7 @@ struct Module<'a> {
     imported_functions: usize,
     /// The bodies of its functions.
     bodies: Vec<Range<usize>>,
-    /// The sections of DWARF, by their names.
+    /// The sections that a search reads, by their names.
     sections: HashMap<&'a str, &'a [u8]>,
 }
 
@@ -64,10 +67,10 @@ impl Module<'_> {
 
 /// Returns the core modules of a component that contain frames. The component was validated when it
 /// was compiled. If its file was changed since, the modules before the fault are returned.
-fn modules<'a>(component: &'a [u8], frames: &[Frame]) -> Vec<Module<'a>> {
+fn modules<'a>(component: &'a [u8], frames: &[Frame], steps: &Steps) -> Vec<Module<'a>> {
     let (mut found, mut current) = (Vec::new(), None);
     for payload in Parser::new(0).parse_all(component) {
-        let Ok(payload) = payload else { break };
+        let (Ok(payload), Ok(())) = (payload, steps.take(STEPS_PER_PAYLOAD)) else { break };
         if let Payload::ModuleSection { unchecked_range: range, .. } = &payload {
             let has_frame = frames.iter().any(|frame| frame.offset.is_some_and(|offset| range.contains(&offset)));
             let empty = Module { code_start: 0, imported_functions: 0, bodies: Vec::new(), sections: HashMap::new() };
@@ -78,12 +81,12 @@ fn modules<'a>(component: &'a [u8], frames: &[Frame]) -> Vec<Module<'a>> {
         match payload {
             Payload::ImportSection(imports) => {
                 let is_function = |ty| matches!(ty, TypeRef::Func(_) | TypeRef::FuncExact(_));
-                module.imported_functions =
-                    imports.into_imports().flatten().filter(|import| is_function(import.ty)).count();
+                let imports = imports.into_imports().take_while(|_| steps.take(STEPS_PER_PAYLOAD).is_ok());
+                module.imported_functions = imports.flatten().filter(|import| is_function(import.ty)).count();
             }
             Payload::CodeSectionStart { range, .. } => module.code_start = range.start,
             Payload::CodeSectionEntry(body) => module.bodies.push(body.range()),
-            Payload::CustomSection(section) if section.name().starts_with(".debug_") => {
+            Payload::CustomSection(section) if dwarf::reads(section.name()) => {
                 module.sections.insert(section.name(), section.data());
             }
             Payload::End(_) => found.extend(current.take().filter(Module::is_within_limits)),
@@ -107,7 +110,7 @@ impl Module<'_> {
 mod tests {
     use super::*;
     use crate::dwarf::sample;
-    use std::time::Duration;
+    use std::time::{Duration, Instant};
 
     /// Appends a section with its size.
     fn push_section(bytes: &mut Vec<u8>, id: u8, content: &[u8]) {
@@ -154,8 +157,9 @@ mod tests {
         Frame { function: "f".to_owned(), index, offset: Some(offset) }
     }
 
-    fn soon() -> Instant {
-        Instant::now() + Duration::from_secs(60)
+    /// Returns steps that suffice for each search of these tests.
+    fn enough() -> Steps {
+        Steps::new(10_000_000, Instant::now() + Duration::from_secs(60))
     }
 
     /// Returns the debug information of the function that traps.
@@ -172,7 +176,7 @@ mod tests {
     fn the_place_of_a_trap_is_found_with_the_function_inlined_there() {
         let component = component(&debug_information());
         let trap = trap_of(&component);
-        let places = find(&component, &[frame(2, trap), frame(1, trap), frame(9, trap)], soon());
+        let places = find(&component, &[frame(2, trap), frame(1, trap), frame(9, trap)], &enough());
         let place = |function: &str, file: &str, line, column| Place {
             function: Some(function.to_owned()),
             file: file.to_owned(),
@@ -186,7 +190,7 @@ mod tests {
     #[test]
     fn a_component_without_debug_information_has_no_places() {
         let component = component(&[]);
-        assert_eq!(find(&component, &[frame(2, trap_of(&component))], soon()), [Vec::new()]);
+        assert_eq!(find(&component, &[frame(2, trap_of(&component))], &enough()), [Vec::new()]);
     }
 
     #[test]
@@ -198,7 +202,7 @@ mod tests {
             }
         });
         let component = component(&sections);
-        assert_eq!(find(&component, &[frame(2, trap_of(&component))], soon()), [Vec::new()]);
+        assert_eq!(find(&component, &[frame(2, trap_of(&component))], &enough()), [Vec::new()]);
     }
 
     #[test]
@@ -210,13 +214,13 @@ mod tests {
                     let mut damaged = sections.clone();
                     damaged[section].1[byte] = value;
                     let component = component(&damaged);
-                    let places = find(&component, &[frame(2, trap_of(&component))], soon());
+                    let places = find(&component, &[frame(2, trap_of(&component))], &enough());
                     assert!(places[0].len() <= limits::INLINED_FRAMES_MAX + 1, "{name} {byte} {value}");
                 }
                 let mut damaged = sections.clone();
                 damaged[section].1.truncate(byte);
                 let component = component(&damaged);
-                find(&component, &[frame(2, trap_of(&component))], soon());
+                find(&component, &[frame(2, trap_of(&component))], &enough());
             }
         }
     }
@@ -224,7 +228,28 @@ mod tests {
     #[test]
     fn an_expired_deadline_ends_the_search() {
         let component = component(&debug_information());
-        let past = Instant::now();
-        assert_eq!(find(&component, &[frame(2, trap_of(&component))], past), [Vec::new()]);
+        let past = Steps::new(10_000_000, Instant::now());
+        assert_eq!(find(&component, &[frame(2, trap_of(&component))], &past), [Vec::new()]);
+    }
+
+    #[test]
+    fn only_sections_that_a_search_reads_are_kept() {
+        let mut sections = debug_information();
+        let kept = sections.len();
+        sections.extend((0..10_000).map(|number| (format!(".debug_{number}"), Vec::new())));
+        let component = component(&sections);
+        let frames = [frame(2, trap_of(&component))];
+        let modules = modules(&component, &frames, &enough());
+        assert_eq!(modules.iter().map(|module| module.sections.len()).collect::<Vec<_>>(), [kept]);
+        assert!(!find(&component, &frames, &enough())[0].is_empty());
+    }
+
+    #[test]
+    fn the_sections_of_a_component_are_listed_within_the_steps() {
+        let many: Vec<_> = (0..10_000).map(|_| (".debug_x".to_owned(), Vec::new())).collect();
+        let component = component(&many);
+        let few = Steps::new(1_000, Instant::now() + Duration::from_secs(60));
+        assert!(modules(&component, &[frame(2, trap_of(&component))], &few).is_empty());
+        assert_eq!(few.left(), 0);
     }
 }

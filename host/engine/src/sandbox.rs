@@ -7,7 +7,12 @@ use crate::{
 };
 use async_trait::async_trait;
 use isopod_policy::{Grants, Limits, TraceParent};
-use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 /// Everything that a program is given besides its code. A capability that isn't here is denied.
 #[derive(Clone)]
@@ -97,7 +102,7 @@ pub trait Output: Send + Sync {
     }
 }
 
-/// One line that a guest wrote.
+/// One line that a guest wrote, or that the host wrote about it.
 #[derive(Debug, Clone, Copy)]
 pub struct OutputLine<'a> {
     pub stream: Stream,
@@ -105,6 +110,15 @@ pub struct OutputLine<'a> {
     pub context: &'a str,
     pub origin: Origin<'a>,
     pub text: &'a str,
+    /// When its cause occurred, if the line is written later.
+    pub time: Option<SystemTime>,
+}
+
+impl<'a> OutputLine<'a> {
+    /// Creates a line of the current time.
+    pub fn new(stream: Stream, context: &'a str, origin: Origin<'a>, text: &'a str) -> Self {
+        Self { stream, context, origin, text, time: None }
+    }
 }
 
 /// Which instance wrote a line, and for which request or event.

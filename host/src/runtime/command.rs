@@ -196,7 +196,7 @@ impl Command {
 
     fn log(&self, text: &str) {
         let stream = Stream::Log(Level::Info);
-        self.program.sandbox().output.line(OutputLine { stream, context: "isopod", origin: Origin::default(), text });
+        self.program.sandbox().output.line(OutputLine::new(stream, "isopod", Origin::default(), text));
     }
 }
 

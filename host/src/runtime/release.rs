@@ -161,7 +161,7 @@ impl ActiveRelease {
 
     /// Writes a warning to the app's log.
     pub(super) fn log_warning(&self, text: &str) {
-        let line = OutputLine { stream: Stream::Log(Level::Warn), context: "isopod", origin: Origin::default(), text };
+        let line = OutputLine::new(Stream::Log(Level::Warn), "isopod", Origin::default(), text);
         self.program.sandbox().output.line(line);
     }
 

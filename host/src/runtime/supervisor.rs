@@ -98,7 +98,7 @@ async fn check_idle(pool: &Arc<Pool>) -> Result<(), String> {
 /// Writes a warning to the app's log.
 fn log_warning(pool: &Pool, text: &str) {
     let stream = Stream::Log(Level::Warn);
-    pool.program().sandbox().output.line(OutputLine { stream, context: "isopod", origin: Origin::default(), text });
+    pool.program().sandbox().output.line(OutputLine::new(stream, "isopod", Origin::default(), text));
 }
 
 pub(super) async fn report_crash(

@@ -16,6 +16,13 @@ fn text(line: &Value) -> &str {
     line["message"].as_str().expect("a line has a message")
 }
 
+/// Returns the time of a line, in a form that can be compared.
+fn time(line: &Value) -> (&str, String) {
+    let time = line["time"].as_str().expect("a line has a time").trim_end_matches('Z');
+    let (seconds, fraction) = time.split_once('.').unwrap_or((time, ""));
+    (seconds, format!("{fraction:0<9}"))
+}
+
 /// Returns the lines of the backtrace in a text.
 fn frames(text: &str) -> Vec<&str> {
     text.lines().filter_map(|line| line.strip_prefix("    at ")).collect()
@@ -29,6 +36,15 @@ fn ends_of(component: &[u8], mark: &[u8]) -> Vec<usize> {
     ends
 }
 
+/// Returns the end of a custom section, whose content begins at `start`, behind its name.
+fn end_of_section(component: &[u8], start: usize, name: &str) -> usize {
+    // The size is a number of LEB128 before the name and the byte of its length.
+    let first = start - name.len() - 1;
+    let continued = component[..first - 1].iter().rev().take_while(|byte| **byte >= 0x80).count();
+    let size = component[first - 1 - continued..first].iter().rev();
+    first + size.fold(0, |size, byte| (size << 7) | usize::from(byte & 0x7f))
+}
+
 #[test]
 fn the_line_of_a_panic_has_its_message_with_file_and_line_beside_its_request() {
     let host = Host::start();
@@ -39,6 +55,7 @@ fn the_line_of_a_panic_has_its_message_with_file_and_line_beside_its_request() {
         access["stream"] == "access" && access["request_id"] == line["request_id"]
     });
     assert_eq!(access["instance"], line["instance"]);
+    assert!(time(&line) <= time(&access), "the line has the time of the trap: {line} {access}");
     let (text, panic) = (text(&line), "panicked at greedy/src/acts.rs:");
     assert!(text.contains(panic) && text.contains("\ngreedy was asked to panic\n"), "{text}");
     assert!(!text.contains("RUST_BACKTRACE"), "{text}");
@@ -79,6 +96,9 @@ fn the_backtrace_of_a_stack_overflow_is_bounded() {
 #[test]
 fn damaged_debug_information_costs_only_files_and_lines() {
     let host = Host::start();
+    host.deploy("intact", Bundle::component(guest("greedy")));
+    let intact = trap(&host, "intact", "/panic");
+    assert!(frames(text(&intact)).iter().any(|frame| frame.contains(".rs:")), "{intact}");
     for (app, section) in [("info", ".debug_info"), ("line", ".debug_line"), ("abbrev", ".debug_abbrev")] {
         let mut component = guest("greedy");
         for start in ends_of(&component, section.as_bytes()) {
@@ -90,6 +110,27 @@ fn damaged_debug_information_costs_only_files_and_lines() {
         assert!(frames.iter().any(|frame| frame.starts_with("greedy::acts::act")), "{app}: {line}");
         assert!(!frames.iter().any(|frame| frame.contains(".rs:")), "{app}: {line}");
         assert_eq!(host.get(app, "/ok").expect(200).text(), "ok");
+    }
+}
+
+#[test]
+fn debug_information_that_takes_long_to_search_withholds_no_line() {
+    let host = Host::start();
+    let mut component = guest("greedy");
+    for start in ends_of(&component, b".debug_str") {
+        let end = end_of_section(&component, start, ".debug_str");
+        // No name has an end, so each is searched for in the rest of the section.
+        component[start..end].fill(b'x');
+    }
+    host.deploy("hostile", Bundle::component(component));
+    host.deploy("intact", Bundle::component(guest("greedy")));
+    let ids = ["/panic", "/trap", "/recurse"]
+        .map(|path| host.get("hostile", path).expect(502).json()["request_id"].as_str().expect("an id").to_owned());
+    let line = trap(&host, "intact", "/panic");
+    assert!(frames(text(&line)).iter().any(|frame| frame.contains(".rs:")), "{line}");
+    for id in ids {
+        let is_fault = |line: &Value| line["request_id"] == id.as_str() && text(line).contains("the guest trapped");
+        host.log_line("hostile", "the trap", is_fault);
     }
 }
 

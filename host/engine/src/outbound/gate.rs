@@ -145,7 +145,7 @@ impl Gate {
     pub(super) fn report(&self, refused: &Refused) -> Error {
         let text = format!("outbound request refused: {refused}");
         let stream = Stream::Log(Level::Warn);
-        self.sandbox.output.line(OutputLine { stream, context: "isopod", origin: Origin::default(), text: &text });
+        self.sandbox.output.line(OutputLine::new(stream, "isopod", Origin::default(), &text));
         match refused {
             Refused::NoHost | Refused::UserInfo | Refused::NotGrantable { .. } => Error::HttpRequestUriInvalid,
             Refused::NotGranted { .. } => Error::HttpRequestDenied,

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use isopod_engine::{Origin, Output, OutputLine, Stream as GuestStream};
 use isopod_policy::{ReleaseNumber, text::excerpt};
+use jiff::Timestamp;
 
 use super::{AppLog, LogLine, Stream};
 use crate::observe::limits;
@@ -63,6 +64,10 @@ impl Output for AppOutput {
         written.level = level;
         written.request_id = present(request_id);
         written.trace = trace;
+        // A time that can't be represented is ignored.
+        if let Some(Ok(time)) = line.time.map(Timestamp::try_from) {
+            written.time = time;
+        }
         self.log.write(written);
         if line.stream == GuestStream::Stderr && !request_id.is_empty() {
             let mut last = self.last_output.lock().unwrap_or_else(PoisonError::into_inner);
@@ -73,5 +78,38 @@ impl Output for AppOutput {
     fn last_output(&self, request_id: &str) -> Option<String> {
         let last = self.last_output.lock().unwrap_or_else(PoisonError::into_inner);
         (last.request_id == request_id && !last.text.is_empty()).then(|| last.text.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use isopod_engine::Level;
+
+    use super::{
+        super::{Config, LineFilter, Service},
+        *,
+    };
+    use std::time::{Duration, SystemTime};
+
+    #[tokio::test]
+    async fn a_line_that_is_written_late_has_the_time_of_its_cause() {
+        let dir = tempfile::tempdir().expect("makes a folder");
+        let config = Config {
+            apps_dir: dir.path().to_owned(),
+            segment_bytes: 1 << 20,
+            kept_bytes: 1 << 20,
+            kept_for: Duration::from_secs(3600),
+        };
+        let service = Service::start(config, None).expect("starts");
+        let (logs, app) = (service.handle(), "hello".parse().expect("is a name"));
+        let output = AppOutput::new(logs.app(&app), ReleaseNumber::FIRST);
+        let wait = isopod_engine::limits::SYMBOLS_WAIT_MAX;
+        let cause = SystemTime::now() - wait;
+        let line = OutputLine::new(GuestStream::Log(Level::Error), "isopod", Origin::default(), "it trapped");
+        output.line(OutputLine { time: Some(cause), ..line });
+        let page = logs.page(&app, LineFilter::default(), 1, None).await.expect("reads");
+        assert_eq!(SystemTime::from(page.items[0].time), cause);
+        assert!(wait < limits::LOG_TIME_SKEW_MAX, "a search by time finds the line");
+        service.stop();
     }
 }
