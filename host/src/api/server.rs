@@ -108,7 +108,7 @@ fn too_many(refusals: &FailureLog, method: &Method, path: &str) -> Response<Body
     refusals.record(method, path, &problem, &id);
     let json = [(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"))];
     let mut response = (problem.status, json, problem.json(&id).to_string()).into_response();
-    response.headers_mut().extend(problem.headers.iter().map(|(name, value)| (name.clone(), value.clone())));
+    problem.set_headers(response.headers_mut());
     if let Ok(id) = HeaderValue::from_str(&id) {
         response.headers_mut().insert(REQUEST_ID, id);
     }
