@@ -10,7 +10,8 @@
 //!
 //! async fn on_event(event: Event) -> Result<(), EventError> {
 //!     let activity: Activity = event.json()?;
-//!     let log = Request::post("https://log.example/").with_body(format!("{}: {}", event.subject()?, activity.text));
+//!     let app = event.subject.as_deref().unwrap_or("the host");
+//!     let log = Request::post("https://log.example/").with_body(format!("{app}: {}", activity.text));
 //!     fetch(log.with_header("idempotency-key", event.id.clone())).await?;
 //!     Ok(())
 //! }
