@@ -39,8 +39,8 @@ impl Shares {
         Arc::new(Self { max, share, parts: 1, held: Mutex::default() })
     }
 
-    /// Returns limits under which a few holders never use everything: a holder may use the part
-    /// `share / max` of what the others leave, which is its share while there are no others.
+    /// Returns limits that a few holders can't exhaust. A holder may use the fraction `share / max`
+    /// of the amount that other holders leave free: `share` if it is the only holder.
     pub(crate) fn shrinking(max: u64, share: u64) -> Arc<Self> {
         Arc::new(Self { max, share, parts: (max / share.max(1)).max(1), held: Mutex::default() })
     }
