@@ -21,6 +21,7 @@ pub(crate) mod limits;
 mod lookup;
 mod normalise;
 mod pages;
+mod parking;
 mod priority;
 mod router;
 mod timing;
@@ -169,7 +170,11 @@ impl IoThread {
             .enable_all()
             .max_blocking_threads(limits::IO_BLOCKING_THREADS)
             .thread_name("isopod-io-files")
-            .on_thread_park(connection_fairness::on_park)
+            .on_thread_park(|| {
+                connection_fairness::on_park();
+                parking::before_park();
+            })
+            .on_thread_unpark(parking::after_park)
             .build()?;
         let name = format!("isopod-io-{index}");
         let watched = shared.liveness.watch(&name, runtime.handle());

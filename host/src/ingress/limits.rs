@@ -44,3 +44,10 @@ pub(crate) const ADMISSIONS_PER_ROUND: usize = 256;
 /// New connections that an I/O thread receives before it polls other tasks. Further connections
 /// wait in the channel.
 pub(crate) const CONNECTIONS_PER_ROUND: usize = 16;
+
+/// Average wait of an I/O thread for its next requests below which it yields the processor before
+/// it parks. It is longer than a wake-up, and shorter than the time slices of other threads.
+pub(crate) const PARK_YIELDS_BELOW: Duration = Duration::from_micros(100);
+
+/// The longest wait that counts for that average. Longer waits count as this one.
+pub(crate) const PARK_COUNTED_MAX: Duration = Duration::from_millis(1);
