@@ -92,20 +92,6 @@ fn alerts(host: &Host) -> Value {
     host.api(Ask::get("/v1/alerts")).expect(200).json()
 }
 
-fn firing(host: &Host, rule: &str) -> Option<Value> {
-    alerts(host)["items"].as_array().expect("items").iter().find(|alert| alert["rule"] == rule).cloned()
-}
-
-#[track_caller]
-fn until_firing(host: &Host, rule: &str) -> Value {
-    wait_for(&format!("the alert {rule}"), || firing(host, rule))
-}
-
-#[track_caller]
-fn until_resolved(host: &Host, rule: &str) {
-    wait_for(&format!("the end of the alert {rule}"), || firing(host, rule).is_none().then_some(()));
-}
-
 /// Waits until a table of the database has this number of rows.
 #[track_caller]
 fn until_rows(host: &Host, table: &str, rows: i64) {
@@ -122,7 +108,7 @@ fn an_alert_is_shown_recorded_and_sent_until_it_is_resolved() {
     let host = webhook.host();
     deploy_greedy(&host, "greedy", "production");
     let overload = Overload::of(&host, "greedy");
-    let alert = until_firing(&host, "queue-depth");
+    let alert = host.until_alert("queue-depth");
     assert_eq!((&alert["app"], &alert["threshold"], &alert["unit"]), (&json!("greedy"), &json!(2.0), &json!("count")));
     assert_eq!(alerts(&host)["total"], 1);
     let recorded = host.activity_of("greedy", "alert");
@@ -130,7 +116,7 @@ fn an_alert_is_shown_recorded_and_sent_until_it_is_resolved() {
     let fired = webhook.until("firing");
     assert_eq!((&fired["rule"], &fired["app"], &fired["since"]), (&alert["rule"], &alert["app"], &alert["since"]));
     overload.end();
-    until_resolved(&host, "queue-depth");
+    host.until_no_alert("queue-depth");
     let resolved = host.activity_of("greedy", "alert-resolved");
     assert_eq!(resolved["data"]["since"], alert["since"], "{resolved}");
     assert_eq!(webhook.until("resolved")["since"], alert["since"]);
@@ -144,7 +130,7 @@ fn a_failing_webhook_delays_only_its_messages() {
     let host = webhook.host();
     deploy_greedy(&host, "greedy", "production");
     let overload = Overload::of(&host, "greedy");
-    until_firing(&host, "queue-depth");
+    host.until_alert("queue-depth");
     let failed = wait_for("a failed attempt", || {
         Some(alerts(&host)["webhook"].clone()).filter(|webhook| webhook["error"].is_string())
     });
@@ -155,7 +141,7 @@ fn a_failing_webhook_delays_only_its_messages() {
     webhook.respond_with(0);
     wait_for("an attempt that hangs", || (webhook.upstream.requests().len() > before).then_some(()));
     overload.end();
-    until_resolved(&host, "queue-depth");
+    host.until_no_alert("queue-depth");
     host.activity_of("greedy", "alert-resolved");
     host.get("greedy", "/ok").expect(200);
     assert_eq!(alerts(&host)["webhook"]["waiting"], 2);
@@ -215,7 +201,7 @@ fn alerts_and_messages_survive_a_crash_of_the_host() {
     let host = webhook.host();
     deploy_greedy(&host, "greedy", "production");
     let _overload = Overload::of(&host, "greedy");
-    let alert = until_firing(&host, "queue-depth");
+    let alert = host.until_alert("queue-depth");
     let before = webhook.until("firing");
     until_rows(&host, "alert_messages", 1);
     let host = host.kill_and_restart();
@@ -234,17 +220,17 @@ fn an_alert_of_an_app_continues_after_a_restart() {
     let host = Host::start_with("", &format!("{RULES}failed_pushes.threshold = 1\n"));
     deploy_greedy(&host, "greedy", "production");
     host.deploy_failing("greedy", &Bundle::component(b"nonsense".to_vec()));
-    let alert = until_firing(&host, "failed-pushes");
+    let alert = host.until_alert("failed-pushes");
     until_rows(&host, "alerts", 1);
     // No app is registered for several intervals.
     let host = host.restart_with("restore-apps=1*sleep(500)", |_| ());
     // Its value is unknown now. The other alert shows that the host has taken a sample.
     let overload = Overload::of(&host, "greedy");
-    until_firing(&host, "queue-depth");
-    assert_eq!(firing(&host, "failed-pushes").map(|it| it["since"].clone()), Some(alert["since"].clone()));
+    host.until_alert("queue-depth");
+    assert_eq!(host.alert("failed-pushes").map(|it| it["since"].clone()), Some(alert["since"].clone()));
     overload.end();
     host.deploy("greedy", Bundle::component(guest_noted("hello", 1)));
-    until_resolved(&host, "failed-pushes");
+    host.until_no_alert("failed-pushes");
     let resolved = host.activity_of("greedy", "alert-resolved");
     assert!(resolved["text"].as_str().is_some_and(|text| !text.contains("destroyed")), "{resolved}");
 }
@@ -253,11 +239,11 @@ fn an_alert_of_an_app_continues_after_a_restart() {
 fn a_token_for_some_apps_sees_only_their_alerts() {
     let settings = format!("{RULES}disk_space = {{ threshold = \"1000000GiB\", lasting = \"0s\" }}\n");
     let host = Host::start_with("", &settings);
-    until_firing(&host, "disk-space");
+    host.until_alert("disk-space");
     deploy_greedy(&host, "greedy", "production");
     host.create("other", "production");
     let overload = Overload::of(&host, "greedy");
-    until_firing(&host, "queue-depth");
+    host.until_alert("queue-depth");
     let seen = |app: &str| {
         let body = json!({ "name": app, "role": "read", "apps": [app] });
         let made = host.api(Ask::post("/v1/tokens").json(&body)).expect(201).json();
@@ -278,7 +264,7 @@ fn a_dev_app_has_no_alerts_by_default() {
     deploy_greedy(&host, "tried", "dev");
     deploy_greedy(&host, "greedy", "production");
     let overloads = ["tried", "greedy"].map(|app| Overload::of(&host, app));
-    until_firing(&host, "queue-depth");
+    host.until_alert("queue-depth");
     let items = alerts(&host)["items"].clone();
     assert!(items.as_array().expect("items").iter().all(|alert| alert["app"] == "greedy"), "{items}");
     overloads.into_iter().for_each(Overload::end);
@@ -291,15 +277,15 @@ fn failed_pushes_and_requests_are_counted() {
     let host = Host::start_with("", settings);
     host.deploy("shop", Bundle::component(guest("hello")));
     host.deploy_failing("shop", &Bundle::component(b"nonsense".to_vec()));
-    assert_eq!(until_firing(&host, "failed-pushes")["app"], "shop");
+    assert_eq!(host.until_alert("failed-pushes")["app"], "shop");
     host.deploy("shop", Bundle::component(guest_noted("hello", 1)));
-    until_resolved(&host, "failed-pushes");
+    host.until_no_alert("failed-pushes");
 
     deploy_greedy(&host, "greedy", "dev");
     host.get("greedy", "/ok").expect(200);
     let alert = wait_for("the alert error-rate", || {
         host.get("greedy", "/error").expect(500);
-        firing(&host, "error-rate")
+        host.alert("error-rate")
     });
     assert_eq!((&alert["app"], &alert["unit"]), (&json!("greedy"), &json!("percent")));
 }
@@ -318,11 +304,11 @@ fn a_long_delivery_has_no_alert_but_an_event_behind_it_has() {
     let running = host.push_steps("outbox", Some("ann"), &json!([["until", "go"]]));
     host.until_event("outbox", &running, "leased");
     until_old();
-    assert_eq!(firing(&host, "queue-age"), None);
+    assert_eq!(host.alert("queue-age"), None);
     host.push_steps("outbox", Some("ann"), &json!([["increment", "handled"]]));
-    assert_eq!(until_firing(&host, "queue-age")["app"], "outbox");
+    assert_eq!(host.until_alert("queue-age")["app"], "outbox");
     host.run_steps("outbox", &json!([["set", "go", "1"]]));
-    until_resolved(&host, "queue-age");
+    host.until_no_alert("queue-age");
 }
 
 #[test]
@@ -351,7 +337,7 @@ fn a_hook_receives_alerts() {
 fn the_command_lists_alerts_and_rules() {
     let settings = "[alerts]\ndisk_space = { threshold = \"1000000GiB\", lasting = \"0s\" }\ncpu.enabled = false\n";
     let host = Host::start_with("", settings);
-    until_firing(&host, "disk-space");
+    host.until_alert("disk-space");
     let address = format!("http://{}", host.admin);
     let run = |args: &[&str]| {
         let output = program::run(&[&["alerts", "--host", &address, "--token", &host.token], args].concat());

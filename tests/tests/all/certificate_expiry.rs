@@ -9,6 +9,8 @@ use isopod_tests::{
 use serde_json::{Value, json};
 use std::{fs, path::Path};
 
+const RULE: &str = "certificate-expiry";
+
 /// Starts a host that watches this file and samples often.
 fn host(file: &Path, webhook: &Upstream) -> Host {
     let settings = format!(
@@ -19,15 +21,10 @@ fn host(file: &Path, webhook: &Upstream) -> Host {
     Host::start_with("", &settings)
 }
 
-fn alert(host: &Host) -> Option<Value> {
-    let alerts = host.api(Ask::get("/v1/alerts")).expect(200).json();
-    alerts["items"].as_array().expect("items").iter().find(|alert| alert["rule"] == "certificate-expiry").cloned()
-}
-
 #[track_caller]
 fn until_text(host: &Host, words: &str) -> Value {
     wait_for(&format!("an alert with `{words}`"), || {
-        alert(host).filter(|alert| alert["text"].as_str().is_some_and(|text| text.contains(words)))
+        host.alert(RULE).filter(|alert| alert["text"].as_str().is_some_and(|text| text.contains(words)))
     })
 }
 
@@ -54,7 +51,7 @@ fn a_certificate_that_expires_soon_has_an_alert_until_its_file_is_replaced() {
     until_text(&host, "can't be checked: it can't be read: No such file");
 
     write(&authority.identity(90).certificate);
-    wait_for("the end of the alert", || alert(&host).is_none().then_some(()));
+    host.until_no_alert(RULE);
     wait_for("a message about the new certificate", || {
         let last = webhook.requests().pop()?;
         String::from_utf8_lossy(&last.body).contains("expires in 90 days").then_some(())
