@@ -120,7 +120,7 @@ pub(crate) struct HostActivityParams {
         (status = 200, description = "A page of entries", body = List<ActivityView>),
         (
             status = 404,
-            description = "There is no such app",
+            description = "The app does not exist",
             body = ProblemDetails, content_type = "application/problem+json"
         ),
     )

@@ -103,7 +103,7 @@ impl IntoParams for StreamHeaders {
         ),
         (
             status = 404,
-            description = "There is no such app",
+            description = "The app does not exist",
             body = ProblemDetails, content_type = "application/problem+json"
         ),
     )

@@ -96,7 +96,7 @@ pub(super) struct CreatedToken {
         (status = 201, description = "The token", body = CreatedToken),
         (
             status = 404,
-            description = "There is no such app",
+            description = "The app does not exist",
             body = ProblemDetails, content_type = "application/problem+json"
         ),
     )

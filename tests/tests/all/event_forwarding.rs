@@ -164,7 +164,7 @@ fn an_event_for_a_destroyed_app_is_a_dead_letter() {
     send(&host, "lost", 3_000);
     host.api(Ask::new("DELETE", "/v1/apps/audit")).expect(204);
     let dead = host.until_event("outbox", "lost", "dead");
-    assert!(dead["error"].as_str().is_some_and(|error| error.contains("there is no such app")), "{dead}");
+    assert!(dead["error"].as_str().is_some_and(|error| error.contains("the app does not exist")), "{dead}");
 }
 
 #[test]

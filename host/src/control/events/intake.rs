@@ -152,7 +152,7 @@ impl Intake {
         if !is_granted {
             return Err(Failure::Forward(text("the release has no grant to send events to it")));
         }
-        let app = self.app_named(target.name).ok_or_else(|| Failure::NoTarget(text("there is no such app")))?;
+        let app = self.app_named(target.name).ok_or_else(|| Failure::NoTarget(text("the app does not exist")))?;
         if let Some(why) = target.mismatch(&app.id) {
             return Err(Failure::NoTarget(text(why)));
         }
