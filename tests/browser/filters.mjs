@@ -141,3 +141,38 @@ export async function the_filters_of_events_are_part_of_the_url({ open, signIn, 
     await keepsFilters(page, `/apps/greedy/${view}`, filters);
   }
 }
+
+// The list of events shows 100 at a time, newest first.
+export async function the_page_of_a_list_is_part_of_the_url({ open, signIn, api }) {
+  const send = (id) => sendEvent(api, "greedy", { id, source: "/shop", type: "quiet" });
+  await send("oldest");
+  for (let number = 0; number < 100; number += 1) await send(`between-${number}`);
+  await send("newest");
+  const page = await open();
+  await signIn(page);
+  const [oldest, newest] = ["oldest", "newest"].map((text) => row(page, text));
+  const showsOnly = async (shown, hidden) => {
+    await shown.waitFor();
+    assert.equal(await hidden.count(), 0, page.url());
+  };
+  const [toOlder, toNewest] = ["Older", "Newest"].map((name) => page.getByRole("button", { name, exact: true }));
+  await show(page, "/apps/greedy/events");
+  await showsOnly(newest, oldest);
+  assert.equal(await toNewest.count(), 0);
+  await toOlder.click();
+  await showsOnly(oldest, newest);
+  const cursor = queryOf(page).get("cursor");
+  assert.ok(cursor, page.url());
+  await page.reload();
+  await showsOnly(oldest, newest);
+  assert.equal(queryOf(page).get("cursor"), cursor, page.url());
+  assert.equal(await toOlder.count(), 0);
+  await toNewest.click();
+  await showsOnly(newest, oldest);
+  assert.equal(queryOf(page).get("cursor"), null, page.url());
+  await toOlder.click();
+  await showsOnly(oldest, newest);
+  await page.getByRole("search").locator('[name="type"]').fill("quiet");
+  await showsOnly(newest, oldest);
+  assert.equal(queryOf(page).get("cursor"), null, page.url());
+}

@@ -221,3 +221,9 @@ fn the_filters_of_events_are_part_of_the_url() {
     let Some(browser) = Browser::find() else { return };
     browser.check("the_filters_of_events_are_part_of_the_url", &start_with("", "fail"));
 }
+
+#[test]
+fn the_page_of_a_list_is_part_of_the_url() {
+    let Some(browser) = Browser::find() else { return };
+    browser.check("the_page_of_a_list_is_part_of_the_url", &start());
+}
