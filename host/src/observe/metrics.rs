@@ -251,7 +251,13 @@ impl Metrics {
     }
 
     pub(crate) fn fault(&self, app: &AppName, fault: &'static str) {
-        self.0.fault_kinds.lock().unwrap_or_else(PoisonError::into_inner).insert(fault);
+        let mut kinds = self.0.fault_kinds.lock().unwrap_or_else(PoisonError::into_inner);
+        // The counters of requests are removed first, so the lock orders this with `forget`.
+        let requests = RequestLabels { app: app.to_string(), class: CLASSES[0] };
+        if self.0.requests.get(&requests).is_none() {
+            return;
+        }
+        kinds.insert(fault);
         self.0.faults.get_or_create(&FaultLabels { app: app.to_string(), fault }).inc();
     }
 
@@ -335,6 +341,7 @@ mod tests {
         let counter = metrics.app(&destroyed);
         metrics.forget(&destroyed);
         counter.request(StatusCode::OK, Duration::from_millis(2));
+        metrics.fault(&destroyed, "trap");
         let text = text(&metrics);
         assert!(!text.contains("\"destroyed\""), "{text}");
         assert!(text.contains("isopod_faults_total{app=\"other\",fault=\"trap\"} 1"), "{text}");
