@@ -6,6 +6,7 @@ pub(crate) mod discarded_body;
 pub(crate) mod field_classes;
 pub(crate) mod limits;
 pub(crate) mod problem;
+pub(crate) mod refusal;
 pub(crate) mod response_rules;
 pub(crate) mod retry_after;
 pub(crate) mod shares;

@@ -14,7 +14,7 @@ use std::{
     net::{TcpListener, UdpSocket},
     sync::{
         Arc, Mutex,
-        atomic::{AtomicU16, Ordering},
+        atomic::{AtomicBool, AtomicU16, Ordering},
         mpsc::{Receiver, sync_channel},
     },
     time::{Duration, Instant},
@@ -328,6 +328,29 @@ fn a_refused_batch_is_dropped_and_counted() {
     let host = host();
     add(&host, &format!("http://{}/", endpoint.address));
     until_arrived(&host, || (drain(&host)["dropped"].as_u64() > Some(0)).then_some(()));
+}
+
+#[test]
+fn lines_wait_while_an_endpoint_refuses_the_credentials() {
+    let has_access = Arc::new(AtomicBool::new(false));
+    let checked = Arc::clone(&has_access);
+    let endpoint = Upstream::start(move |_| {
+        Then::Send(match checked.load(Ordering::Relaxed) {
+            true => response("ok"),
+            false => b"HTTP/1.1 401 No\r\ncontent-length: 0\r\n\r\n".to_vec(),
+        })
+    });
+    let host = host();
+    add(&host, &format!("http://{}/", endpoint.address));
+    let refused = until_arrived(&host, || {
+        Some(drain(&host)).filter(|drain| drain["error"].as_str().is_some_and(|error| error.contains("401")))
+    });
+    assert_eq!((&refused["dropped"], &refused["sent"]), (&json!(0), &json!(0)), "{refused}");
+    let before = endpoint.requests().len();
+    has_access.store(true, Ordering::Relaxed);
+    wait_for("the same lines", || endpoint.requests().into_iter().skip(before).find(has_needle));
+    wait_for("a drain without an error", || drain(&host)["error"].is_null().then_some(()));
+    assert_eq!(drain(&host)["dropped"], 0);
 }
 
 #[test]

@@ -22,7 +22,10 @@ use ureq::{
 };
 
 use super::alert::Alert;
-use crate::{control::limits, http::retry_after::retry_after};
+use crate::{
+    control::limits,
+    http::{refusal, retry_after::retry_after},
+};
 
 /// The URL of the webhook. It may contain a secret, so it is never shown.
 #[derive(Clone)]
@@ -264,10 +267,7 @@ fn outcome(status: StatusCode, retry_after: Option<Duration>) -> Result<(), Post
     let why = format!("the webhook responded with status {status}");
     match status {
         _ if status.is_success() => Ok(()),
-        StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY | StatusCode::TOO_MANY_REQUESTS => {
-            Err(PostError::Temporary { why, retry_after })
-        }
-        _ if status.is_client_error() => Err(PostError::Permanent { why }),
+        _ if refusal::is_permanent(status) => Err(PostError::Permanent { why }),
         _ => Err(PostError::Temporary { why, retry_after }),
     }
 }
@@ -379,17 +379,14 @@ mod tests {
     }
 
     #[test]
-    fn only_a_client_error_other_than_408_425_and_429_is_permanent() {
+    fn only_a_refusal_of_the_message_is_permanent() {
         let is_permanent = |status: u16| {
             let status = StatusCode::from_u16(status).expect("a status");
             outcome(status, None).map_err(|error| matches!(error, PostError::Permanent { .. }))
         };
-        for (status, expected) in [(200, Ok(())), (204, Ok(())), (302, Err(false)), (400, Err(true)), (404, Err(true))]
+        for (status, expected) in [(200, Ok(())), (204, Ok(())), (302, Err(false)), (400, Err(true)), (401, Err(false))]
         {
             assert_eq!(is_permanent(status), expected, "{status}");
-        }
-        for status in [408, 425, 429, 500, 503] {
-            assert_eq!(is_permanent(status), Err(false), "{status}");
         }
     }
 

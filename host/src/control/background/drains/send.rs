@@ -7,7 +7,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http1::{self, SendRequest};
-use hyper::{Request, StatusCode, header};
+use hyper::{Request, header};
 use hyper_util::rt::TokioIo;
 use isopod_engine::{Engine, OutboundStream};
 use isopod_policy::AppName;
@@ -20,7 +20,11 @@ use super::{
     endpoint::{Endpoint, Protocol},
     format,
 };
-use crate::{control::limits, http::retry_after::retry_after, observe::logs::LogLine};
+use crate::{
+    control::limits,
+    http::{refusal, retry_after::retry_after},
+    observe::logs::LogLine,
+};
 
 /// Why a batch was not sent.
 #[derive(Debug, PartialEq, Eq)]
@@ -156,7 +160,6 @@ impl Sender {
         let status = response.status();
         let retry_after = retry_after(response.headers(), limits::DRAIN_RETRY_AFTER_MAX);
         let why = || format!("the endpoint responded with status {status}");
-        let temporary = || SendError { retry_after, ..SendError::temporary(why()) };
         match status {
             _ if status.is_success() => {
                 // The lines are accepted, whatever the body is. It is read only for the sake of the
@@ -164,9 +167,8 @@ impl Sender {
                 let body = Limited::new(response.into_body(), limits::DRAIN_RESPONSE_BYTES_MAX).collect();
                 Ok(timeout(limits::DRAIN_RESPONSE_TIME, body).await.is_ok_and(|body| body.is_ok()))
             }
-            StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY | StatusCode::TOO_MANY_REQUESTS => Err(temporary()),
-            _ if status.is_server_error() => Err(temporary()),
-            _ => Err(SendError::permanent(why())),
+            _ if refusal::is_permanent(status) => Err(SendError::permanent(why())),
+            _ => Err(SendError { retry_after, ..SendError::temporary(why()) }),
         }
     }
 
