@@ -97,8 +97,9 @@ pub(crate) const ALERT_CERTIFICATE_READ_TIME: Duration = Duration::from_secs(60)
 /// Certificate files that the text of an alert describes. It states the number of the others.
 pub(crate) const ALERT_CERTIFICATES_SHOWN: usize = 3;
 
-/// Changes of alerts that wait to be stored. Further changes are not stored.
-pub(crate) const ALERT_RECORDS_QUEUED_MAX: usize = 256;
+/// Changes of alerts that wait to be stored, as they do while the disk is full. Further changes are
+/// not stored.
+pub(crate) const ALERT_RECORDS_QUEUED_MAX: usize = 4096;
 
 /// Time for one request to the webhook of alerts, after which it is repeated.
 pub(crate) const ALERT_POST_TIME: Duration = Duration::from_secs(10);

@@ -2,7 +2,7 @@
 //! fails, hangs, or misses a crash of the host.
 
 use isopod_tests::{
-    Ask, Bundle, Host, Queue, Wire, guest, guest_noted,
+    Ask, Bundle, DiskError, Host, Queue, Wire, guest, guest_noted,
     outbox::outbox,
     plugins::shipped_plugin,
     program,
@@ -213,6 +213,22 @@ fn alerts_and_messages_survive_a_crash_of_the_host() {
     for table in ["alerts", "alert_messages"] {
         until_rows(&host, table, 0);
     }
+}
+
+#[test]
+fn a_change_that_a_failing_disk_refuses_is_stored_later() {
+    // The disk also refuses lines of logs.
+    let host = Host::start_with_faults(&format!("{RULES}log_drops.enabled = false\n"));
+    deploy_greedy(&host, "greedy", "production");
+    let faults = host.faults();
+    faults.fail(DiskError::ReadOnly);
+    let overload = Overload::of(&host, "greedy");
+    host.until_alert("queue-depth");
+    wait_for("a failed attempt", || host.said().contains("a change of an alert can't be stored").then_some(()));
+    faults.end_errors();
+    until_rows(&host, "alerts", 1);
+    overload.end();
+    until_rows(&host, "alerts", 0);
 }
 
 #[test]

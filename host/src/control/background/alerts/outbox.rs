@@ -23,7 +23,10 @@ use ureq::{
 
 use super::alert::Alert;
 use crate::{
-    control::limits,
+    control::{
+        limits,
+        storing::{self, retry_until_stored},
+    },
     http::{refusal, retry_after::retry_after},
 };
 
@@ -302,21 +305,44 @@ impl Recorder {
 
     fn send(&self, record: Record) {
         if self.0.try_send(record).is_err() {
-            tracing::warn!("a change of an alert is not stored: the queue is full, because the disk is slow");
+            tracing::warn!(
+                "a change of an alert is not stored: the queue is full, because the disk is slow or can't be written"
+            );
         }
     }
 }
 
 impl Storing {
-    /// Stores the changes in order until the host shuts down.
-    pub(in crate::control) async fn run(mut self) {
-        while let Some(record) = self.received.recv().await {
-            let stored = match record {
-                Record::Change(change) => self.store.put_alert(change).await,
-                Record::Done(message) => self.store.remove_alert_message(message).await,
-            };
-            if let Err(error) = stored {
-                tracing::warn!(%error, "a change of an alert could not be stored");
+    /// Stores the changes in order until the host shuts down. While the disk can't be written, the
+    /// others wait for the first.
+    pub(in crate::control) async fn run(self) {
+        let Self { store, mut received } = self;
+        while let Some(record) = received.recv().await {
+            let attempt = || record.attempt(&store);
+            match attempt().await {
+                Ok(()) => {}
+                Err(error) if error.is_of_unwritable_disk() => {
+                    tracing::warn!(%error, "a change of an alert can't be stored; retrying");
+                    retry_until_stored(&attempt).await;
+                }
+                Err(error) => tracing::warn!(%error, "a change of an alert could not be stored"),
+            }
+        }
+    }
+}
+
+impl Record {
+    /// Stores it. A repeated attempt has no further effect.
+    fn attempt(&self, store: &Store) -> storing::Storing {
+        let store = store.clone();
+        match self {
+            Self::Change(change) => {
+                let change = change.clone();
+                Box::pin(async move { store.put_alert(change).await })
+            }
+            Self::Done(message) => {
+                let message = message.clone();
+                Box::pin(async move { store.remove_alert_message(message).await })
             }
         }
     }
