@@ -122,7 +122,7 @@ impl Measures {
             (AlertRule::DrainTime, unless_stopped(drain_seconds(resources))),
             (AlertRule::ErrorRate, Some(self.error_percent(app, now))),
             (AlertRule::CrashLoop, unless_stopped(Some(crash_loops as f64))),
-            (AlertRule::AppDown, Some(if matches!(fields.state, AppState::Error(_)) { 1.0 } else { 0.0 })),
+            (AlertRule::AppDown, down(fields.state)),
             (AlertRule::FailedPushes, failed_pushes.map(f64::from)),
         ];
         values.map(Sample::from).into()
@@ -175,6 +175,39 @@ fn drain_seconds(resources: &AppResources) -> Option<f64> {
     Some((ready as f64 / rate).min(limits::ALERT_DRAIN_TIME_MAX.as_secs_f64()))
 }
 
+/// Returns 1 for an app that can't serve, and 0 for one that serves or is stopped. `None` while a
+/// release is loaded, after a restart of the host too: only its outcome shows whether the app can
+/// serve again.
+fn down(state: AppState) -> Option<f64> {
+    match state {
+        AppState::Error(_) => Some(1.0),
+        AppState::Starting | AppState::Deploying => None,
+        AppState::Running | AppState::Stopped => Some(0.0),
+    }
+}
+
 fn percent(part: u64, whole: u64) -> f64 {
     if whole == 0 { 0.0 } else { part as f64 / whole as f64 * 100.0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use isopod_policy::{AlertState, ErrorCause};
+
+    use super::*;
+
+    #[test]
+    fn only_the_outcome_of_a_start_ends_the_alert_of_an_app_in_error() {
+        let rule = AlertRule::AppDown;
+        let settings = rule.defaults();
+        let mut alert = AlertState::Firing { clear_since: None };
+        let mut after = |seconds, state| {
+            rule.step(&settings, &mut alert, down(state), Duration::from_secs(seconds));
+            alert.is_firing()
+        };
+        assert!(after(0, AppState::Starting) && after(3_600, AppState::Starting), "the host restarted");
+        assert!(after(3_601, AppState::Error(ErrorCause::LoadFailed)));
+        assert!(after(3_602, AppState::Deploying) && after(7_200, AppState::Deploying));
+        assert!(after(7_201, AppState::Running) && !after(7_300, AppState::Running));
+    }
 }
