@@ -45,18 +45,18 @@ pub(super) struct Session {
     /// The resources of the app.
     resources: Arc<AppResources>,
     calls: Arc<PluginCalls>,
-    place: Arc<Mutex<Place>>,
+    parked: Arc<Mutex<ParkedLease>>,
     began: Instant,
     /// Whether a task may take the instance back.
     is_watched: bool,
 }
 
-/// The session's instance between two calls.
+/// The session's lease of an instance between two calls.
 #[derive(Default)]
-enum Place {
+enum ParkedLease {
     /// A call uses the instance, or the session has none.
     #[default]
-    Empty,
+    Absent,
     /// The app holds resources of the instance, which has been idle since this time.
     Idle(Held, Instant),
     /// The host has taken the instance back.
@@ -73,8 +73,8 @@ impl Session {
         calls: &Arc<PluginCalls>,
     ) -> Self {
         let (pool, resources, calls) = (Arc::clone(pool), Arc::clone(resources), Arc::clone(calls));
-        let place = Arc::default();
-        Self { provider, version, links, pool, resources, calls, place, began: Instant::now(), is_watched: false }
+        let parked = Arc::default();
+        Self { provider, version, links, pool, resources, calls, parked, began: Instant::now(), is_watched: false }
     }
 
     /// Makes the first call.
@@ -127,24 +127,24 @@ impl Session {
     fn park(&mut self, held: Held) {
         let is_over = is_over(Duration::ZERO, self.began.elapsed()) && self.pool.reclaims(held.lease.index());
         // The instance is dropped after the lock is released.
-        let (place, _reclaimed) = match is_over {
-            true => (Place::Reclaimed, Some(held)),
-            false => (Place::Idle(held, Instant::now()), None),
+        let (parked, _reclaimed) = match is_over {
+            true => (ParkedLease::Reclaimed, Some(held)),
+            false => (ParkedLease::Idle(held, Instant::now()), None),
         };
-        *lock(&self.place) = place;
+        *lock(&self.parked) = parked;
         if !is_over && !mem::replace(&mut self.is_watched, true) {
-            tokio::spawn(reclaim(Arc::downgrade(&self.place), Arc::downgrade(&self.pool), self.began));
+            tokio::spawn(reclaim(Arc::downgrade(&self.parked), Arc::downgrade(&self.pool), self.began));
         }
     }
 
     /// Takes the instance for a call.
     fn take(&self) -> Result<Held, CallFailure> {
-        let mut place = lock(&self.place);
-        match mem::take(&mut *place) {
-            Place::Idle(held, _) => Ok(held),
-            Place::Empty => Err(CallFailure::Ended),
-            Place::Reclaimed => {
-                *place = Place::Reclaimed;
+        let mut parked = lock(&self.parked);
+        match mem::take(&mut *parked) {
+            ParkedLease::Idle(held, _) => Ok(held),
+            ParkedLease::Absent => Err(CallFailure::Ended),
+            ParkedLease::Reclaimed => {
+                *parked = ParkedLease::Reclaimed;
                 Err(CallFailure::Reclaimed)
             }
         }
@@ -164,23 +164,23 @@ impl ProviderSession for Session {
     }
 
     fn is_ended(&self) -> bool {
-        !matches!(*lock(&self.place), Place::Idle(..))
+        !matches!(*lock(&self.parked), ParkedLease::Idle(..))
     }
 }
 
 /// Takes an idle instance back if its session keeps it too long while others need it. Ends with the
 /// session.
-async fn reclaim(place: Weak<Mutex<Place>>, pool: Weak<Pool>, began: Instant) {
+async fn reclaim(parked: Weak<Mutex<ParkedLease>>, pool: Weak<Pool>, began: Instant) {
     loop {
         sleep(limits::PROVIDER_HELD_CHECKED).await;
-        let (Some(place), Some(pool)) = (place.upgrade(), pool.upgrade()) else { return };
-        let mut current = lock(&place);
+        let (Some(parked), Some(pool)) = (parked.upgrade(), pool.upgrade()) else { return };
+        let mut current = lock(&parked);
         let is_reclaimed = match &*current {
-            Place::Idle(held, since) => is_over(since.elapsed(), began.elapsed()) && pool.reclaims(held.lease.index()),
-            Place::Empty => false,
-            Place::Reclaimed => return,
+            ParkedLease::Idle(held, since) => is_over(since.elapsed(), began.elapsed()) && pool.reclaims(held.lease.index()),
+            ParkedLease::Absent => false,
+            ParkedLease::Reclaimed => return,
         };
-        let taken = is_reclaimed.then(|| mem::replace(&mut *current, Place::Reclaimed));
+        let taken = is_reclaimed.then(|| mem::replace(&mut *current, ParkedLease::Reclaimed));
         drop(current);
         // The instance is dropped after the lock is released.
         drop(taken);
@@ -192,8 +192,8 @@ fn is_over(idle: Duration, in_total: Duration) -> bool {
     idle >= limits::PROVIDER_HELD_CROWDED || in_total >= limits::PROVIDER_HELD_CROWDED_MAX
 }
 
-fn lock(place: &Mutex<Place>) -> MutexGuard<'_, Place> {
-    place.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock(parked: &Mutex<ParkedLease>) -> MutexGuard<'_, ParkedLease> {
+    parked.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Why a call of a provider has no results.
