@@ -104,7 +104,7 @@ impl Session {
         if results.holds_resources() && held.lease.has_instance() {
             if is_first {
                 // The time for which the app holds the resources is not the duration of a job.
-                held.lease.note_response();
+                held.lease.note_completed();
             }
             self.park(held);
         }
@@ -176,7 +176,9 @@ async fn reclaim(parked: Weak<Mutex<ParkedLease>>, pool: Weak<Pool>, began: Inst
         let (Some(parked), Some(pool)) = (parked.upgrade(), pool.upgrade()) else { return };
         let mut current = lock(&parked);
         let is_reclaimed = match &*current {
-            ParkedLease::Idle(held, since) => is_over(since.elapsed(), began.elapsed()) && pool.reclaims(held.lease.index()),
+            ParkedLease::Idle(held, since) => {
+                is_over(since.elapsed(), began.elapsed()) && pool.reclaims(held.lease.index())
+            }
             ParkedLease::Absent => false,
             ParkedLease::Reclaimed => return,
         };

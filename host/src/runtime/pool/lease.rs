@@ -46,6 +46,8 @@ pub(crate) struct Lease {
     pub(super) counts_as_request: bool,
     /// Whether the response has started and the job's duration is recorded.
     pub(super) has_responded: bool,
+    /// Whether the job has completed and its latency is recorded.
+    pub(super) has_completed: bool,
     /// Whether the slot had no instance and none was started: the job was cancelled, or the host
     /// had no room.
     pub(super) is_unused: bool,
@@ -123,6 +125,20 @@ impl Lease {
             self.has_responded = true;
         }
     }
+
+    /// Records the job's duration and latency when it has completed. The slot stays leased while
+    /// the caller keeps what the job returned.
+    pub(crate) fn note_completed(&mut self) {
+        self.note_response();
+        if let Some(lessor) = &self.lessor {
+            self.note_latency(lessor.resources(), Instant::now());
+            self.has_completed = true;
+        }
+    }
+
+    fn note_latency(&self, resources: &AppResources, now: Instant) {
+        resources.note(self.class, now, now.saturating_duration_since(self.arrived));
+    }
 }
 
 impl Drop for Lease {
@@ -137,9 +153,8 @@ impl Drop for Lease {
         let counts_as_request = self.counts_as_request && !is_unused;
         let now = Instant::now();
         let worked = now.saturating_duration_since(self.admitted);
-        if counts_as_request {
-            let queued = if self.arrived == self.admitted { Duration::ZERO } else { self.admitted - self.arrived };
-            lessor.resources().note(class, now, queued + worked);
+        if counts_as_request && !self.has_completed {
+            self.note_latency(lessor.resources(), now);
         }
         let duration = (counts_as_request && !self.has_responded).then_some(worked);
         lessor.return_slot(ReleasedLease {
@@ -164,4 +179,86 @@ pub(super) struct ReleasedLease {
     pub(super) duration: Option<Duration>,
     pub(super) is_unused: bool,
     pub(super) is_replaced: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runtime::resources::{GuestRuntimes, HostResources};
+    use isopod_executor::{Config, Executor};
+    use isopod_policy::{AppType, Cores};
+    use std::{num::NonZeroUsize, sync::Mutex};
+
+    /// Records the durations of jobs.
+    struct Recorder {
+        resources: Arc<AppResources>,
+        durations: Mutex<Vec<Duration>>,
+    }
+
+    impl Lessor for Recorder {
+        fn program(&self) -> &Program {
+            unreachable!("no instance is started")
+        }
+
+        fn resources(&self) -> &AppResources {
+            &self.resources
+        }
+
+        fn note_started(&self, _: usize, _: usize) {}
+
+        fn note_work(&self, duration: Duration) {
+            self.durations.lock().expect("no test has panicked").push(duration);
+        }
+
+        fn return_slot(self: Arc<Self>, returned: ReleasedLease) {
+            self.durations.lock().expect("no test has panicked").extend(returned.duration);
+        }
+    }
+
+    /// Returns the lease of a running job that arrived this long ago.
+    fn lease_since(age: Duration, lessor: &Arc<Recorder>) -> Lease {
+        let arrived = Instant::now().checked_sub(age).expect("the machine has run for longer");
+        let process = "plugin".parse().expect("a valid name");
+        let lease = Lease {
+            lessor: Some(Arc::clone(lessor) as Arc<dyn Lessor>),
+            index: 0,
+            id: InstanceId::from_random(&process, [7; 5]),
+            instance: None,
+            class: Class::Pull,
+            arrived,
+            admitted: arrived,
+            cpu: CpuCounter::default(),
+            counts_as_request: false,
+            has_responded: false,
+            has_completed: false,
+            is_unused: true,
+            is_replaced: false,
+        };
+        lease.start()
+    }
+
+    /// Leases a slot for a completed job, keeps it for this long, and returns the recorded
+    /// durations with the longest latency.
+    fn recorded(kept: Duration) -> (Vec<Duration>, Duration) {
+        let executor = Executor::new(&Config::new(NonZeroUsize::MIN)).expect("threads can be started");
+        let host = HostResources::new(executor, GuestRuntimes::on(tokio::runtime::Handle::current()));
+        let resources = host.app_resources(AppType::Dev, Cores::new(1, 1).expect("valid cores"));
+        let lessor = Arc::new(Recorder { resources, durations: Mutex::default() });
+        let mut lease = lease_since(Duration::from_millis(20), &lessor);
+        lease.note_completed();
+        // The clock can't be advanced, so the job has begun earlier when its lease ends.
+        lease.admitted = lease.admitted.checked_sub(kept).expect("the machine has run for longer");
+        lease.arrived = lease.admitted;
+        drop(lease);
+        let latency = lessor.resources.queue_metrics(Class::Pull).latency.expect("a job has completed");
+        (lessor.durations.lock().expect("no test has panicked").clone(), latency.p99)
+    }
+
+    #[tokio::test]
+    async fn the_time_for_which_a_result_is_kept_does_not_count_as_duration_or_latency() {
+        let kept = Duration::from_secs(10);
+        let (durations, latency) = recorded(kept);
+        assert!(durations.len() == 1 && durations[0] < kept, "{durations:?}");
+        assert!(latency < kept, "{latency:?}");
+    }
 }

@@ -428,6 +428,7 @@ impl Pool {
             cpu: slot.record.cpu.clone(),
             counts_as_request: false,
             has_responded: false,
+            has_completed: false,
         }
     }
 
