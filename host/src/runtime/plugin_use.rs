@@ -81,7 +81,9 @@ pub(crate) struct PluginCalls {
     share: AtomicU32,
     /// The calls that wait for a slot.
     waiting: AtomicU32,
-    /// Notified when a call ends.
+    /// The messages whose bodies the host reads between the two calls of a middleware.
+    bodies_awaited: AtomicU32,
+    /// Notified when a call ends, also one that a body was awaited for.
     call_ended: Notify,
     /// The token buckets that the plugin has for the app.
     counters: Arc<Counters>,
@@ -99,6 +101,7 @@ impl PluginCalls {
             size: AtomicU32::new(0),
             share: AtomicU32::new(0),
             waiting: AtomicU32::new(0),
+            bodies_awaited: AtomicU32::new(0),
             call_ended: Notify::new(),
             counters: Arc::default(),
         }
@@ -173,12 +176,20 @@ impl PluginCalls {
         Some(PluginCall(Arc::clone(self)))
     }
 
+    /// Counts a message between the two calls of a middleware as a call in progress, until the
+    /// result is dropped. No instance is occupied meanwhile.
+    pub(super) fn await_body(&self) -> AwaitedBody<'_> {
+        self.bodies_awaited.fetch_add(1, Ordering::AcqRel);
+        AwaitedBody(self)
+    }
+
     /// Waits until no call is in progress. Only useful once no new call can begin.
     pub(super) async fn ended(&self) {
         loop {
             let call_ended = self.call_ended.notified();
             let size = self.size.load(Ordering::Acquire) as usize;
-            if self.slots.available_permits() >= size {
+            let bodies_awaited = self.bodies_awaited.load(Ordering::Acquire);
+            if bodies_awaited == 0 && self.slots.available_permits() >= size {
                 return;
             }
             call_ended.await;
@@ -214,6 +225,17 @@ pub(super) struct PluginCall(Arc<PluginCalls>);
 impl Drop for PluginCall {
     fn drop(&mut self) {
         self.0.end();
+    }
+}
+
+/// A message whose body a middleware has asked for.
+pub(super) struct AwaitedBody<'a>(&'a PluginCalls);
+
+impl Drop for AwaitedBody<'_> {
+    fn drop(&mut self) {
+        let awaited = self.0.bodies_awaited.fetch_sub(1, Ordering::AcqRel);
+        debug_assert!(awaited > 0, "a body was counted that wasn't awaited");
+        self.0.call_ended.notify_waiters();
     }
 }
 
@@ -322,6 +344,20 @@ mod tests {
         assert!(ended.as_mut().now_or_never().is_none(), "the second call begins");
         let second = second.as_mut().now_or_never().flatten();
         assert!(second.is_some() && ended.as_mut().now_or_never().is_none());
+        drop(second);
+        assert!(ended.as_mut().now_or_never().is_some());
+    }
+
+    #[test]
+    fn the_end_of_all_calls_includes_bodies_that_are_awaited() {
+        let calls = calls();
+        let body = calls.await_body();
+        let mut ended = Box::pin(calls.ended());
+        assert!(ended.as_mut().now_or_never().is_none());
+        let second = begun(&calls, 1);
+        assert!(second.is_some(), "the host makes the second call before the first one counts as ended");
+        drop(body);
+        assert!(ended.as_mut().now_or_never().is_none());
         drop(second);
         assert!(ended.as_mut().now_or_never().is_some());
     }

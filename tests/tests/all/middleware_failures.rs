@@ -200,6 +200,26 @@ fn a_response_in_a_middleware_is_sent_before_its_app_is_destroyed() {
     answers.into_iter().for_each(|answer| assert_eq!(answer.expect(200).text(), "Hello, world!"));
 }
 
+/// The body arrives between the two calls of the middleware, when no instance is occupied.
+#[test]
+fn a_request_whose_body_a_middleware_awaits_completes_before_its_app_is_destroyed() {
+    let host = host_with_probe();
+    host.deploy("shop", app("shop", &[used("{ request_body = 1000, request = \"pass\" }", "")]));
+    let mut wire = host.begin("shop", Ask::post("/echo").header("transfer-encoding", "chunked"));
+    wire.send_chunk(b"slo").expect("it can be sent");
+    let asked = "isopod_app_plugin_calls_total{app=\"shop\",plugin=\"probe\",outcome=\"ask\"}";
+    wait_for("the middleware has asked for the body", || (host.metric(asked) == 1.0).then_some(()));
+    std::thread::scope(|scope| {
+        let destroying = scope.spawn(|| host.api(Ask::new("DELETE", "/v1/apps/shop")).expect(204));
+        let gone = || host.try_app("shop", Ask::get("/")).is_ok_and(|answer| answer.status == 404);
+        wait_for("the app takes no further requests", || gone().then_some(()));
+        assert!(!destroying.is_finished(), "the destroy waits for the request");
+        wire.send_chunk(b"w").and_then(|()| wire.send_chunk(b"")).expect("it can be sent");
+        assert_eq!(wire.answer().expect("an answer").expect(200).text(), "slow");
+        destroying.join().expect("asking does not panic");
+    });
+}
+
 /// The app is cold after a start of the host, so it would serve before its plugin is loaded.
 #[test]
 fn no_request_arrives_before_the_plugins_are_loaded() {

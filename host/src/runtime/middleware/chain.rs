@@ -179,6 +179,7 @@ impl Chain {
             let has_content = !has_no_content(&method, head.status);
             if let Ok((ResponseDecision::ReadBody(bytes_max), _)) = decided {
                 link.calls.count(PluginOutcome::Ask);
+                let _awaited = link.calls.await_body();
                 let content = if has_content { read(&mut body, bytes_max, running).await } else { Ok(Bytes::new()) };
                 if !has_content {
                     // The middleware may change the length of the same response to GET.
@@ -311,7 +312,10 @@ impl ChainLink {
         let mut answered = times.measure(Phase::Plugins, asked).await?;
         if let Answered::ReadBody(bytes_max) = answered {
             self.calls.count(PluginOutcome::Ask);
-            let content = body.read(&head.headers, bytes_max, self.plugin()).await?;
+            let _awaited = self.calls.await_body();
+            let content = body.read(&head.headers, bytes_max, self.plugin());
+            let content = app.resources().cancellation().run_until_cancelled(content).await;
+            let content = content.ok_or(PluginFailureReason::AppDestroyed)??;
             let asked = self.ask(app, directory, assets, head, Some(content), request_id);
             answered = times.measure(Phase::Plugins, asked).await?;
         }
