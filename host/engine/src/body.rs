@@ -74,9 +74,21 @@ pub enum BodyError {
     /// A response's body ended before it was complete.
     #[error("{0}")]
     Response(Fault),
+    /// A response's body ended before it was complete, because the client's body is unreadable.
+    #[error("{0}")]
+    BadRequest(BadBody),
     /// The host can't read the file of a response's body.
     #[error("the response's file can't be read: {0}")]
     File(std::io::Error),
+}
+
+impl BodyError {
+    /// Returns the error of a response's body that a fault broke. If the client caused the fault,
+    /// `request` has the reason.
+    pub(crate) fn of_response(fault: Fault, request: Option<&BodyMonitor>) -> Self {
+        let bad = request.and_then(BodyMonitor::fault).filter(|_| matches!(fault, Fault::BadRequest { .. }));
+        bad.map_or_else(|| Self::Response(fault), |bad| Self::BadRequest(bad.clone()))
+    }
 }
 
 /// The error of a read after the response has begun: the client sent `Expect: 100-continue`, and
@@ -322,7 +334,9 @@ impl From<BodyError> for wasmtime_wasi_http::Error {
             BodyError::TooSlow => Self::ConnectionReadTimeout,
             BodyError::Client(error) => Self::Hyper(error),
             BodyError::NotSent => Self::ConnectionTerminated,
-            error @ (BodyError::Response(_) | BodyError::File(_)) => Self::InternalError(Some(error.to_string())),
+            error @ (BodyError::Response(_) | BodyError::BadRequest(_) | BodyError::File(_)) => {
+                Self::InternalError(Some(error.to_string()))
+            }
         }
     }
 }
@@ -403,6 +417,10 @@ mod tests {
             for fault in [timeout(), Fault::NoResponse, Fault::BodyLeftOpen, Fault::Exited { code: 1 }] {
                 assert!(matches!(monitor.attribute(fault), Fault::BadRequest { detail } if detail == bad.to_string()));
             }
+            let of_client = BodyError::of_response(Fault::from(&bad), Some(&monitor));
+            assert!(matches!(of_client, BodyError::BadRequest(found) if found == bad));
+            let of_guest = BodyError::of_response(Fault::NoResponse, Some(&monitor));
+            assert!(matches!(of_guest, BodyError::Response(Fault::NoResponse)));
         }
     }
 }

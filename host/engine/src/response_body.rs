@@ -427,7 +427,7 @@ impl Body for Streamed {
                 return Poll::Ready(None);
             }
         };
-        Poll::Ready(Some(next.map_err(BodyError::Response)))
+        Poll::Ready(Some(next.map_err(|fault| BodyError::of_response(fault, self.link.request.as_ref()))))
     }
 }
 

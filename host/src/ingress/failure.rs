@@ -6,11 +6,12 @@ use crate::{
     invoke_problem::{self, Interface},
     runtime::{
         ActiveRelease, AssetBudgetExceeded, AssetFailure, BodyBudgetExceeded, InvokeError, PluginFailureReason,
-        UnreadableBody, middleware::PluginFailure,
+        UnreadableBody,
+        middleware::{BrokenResponse, PluginFailure},
     },
 };
 use http::{HeaderValue, StatusCode, header};
-use isopod_engine::{BodyError, Fault, Resource};
+use isopod_engine::{BadBody, BodyError, Fault, Resource};
 use isopod_policy::{BodyLimit, Entry, InstanceId, RequestId};
 
 /// The problem for the client, and the name of the fault for the log and the metrics.
@@ -33,14 +34,13 @@ pub(super) fn explain(refused: &InvokeError) -> Failed {
 }
 
 /// Adds the guest's own message, which only responses of `dev` apps show.
-pub(super) fn with_guest_output(
-    mut problem: Problem,
-    running: &ActiveRelease,
-    fault: &Fault,
-    id: RequestId,
-) -> Problem {
+pub(super) fn with_guest_output(problem: Problem, running: &ActiveRelease, fault: &Fault, id: RequestId) -> Problem {
+    with_output(problem, fault, running.program().sandbox().output.last_output(id.as_str()))
+}
+
+fn with_output(mut problem: Problem, fault: &Fault, output: Option<String>) -> Problem {
     problem.detail = format!("{}: {fault}", problem.detail);
-    if let Some(output) = running.program().sandbox().output.last_output(id.as_str()) {
+    if let Some(output) = output {
         problem.detail = format!("{}\n{output}", problem.detail);
     }
     problem
@@ -152,9 +152,18 @@ pub(super) fn unreadable(body: UnreadableBody) -> Failed {
 }
 
 /// Returns the problem of a request whose response can't be read to its end for a plugin.
-pub(super) fn response_broken(error: BodyError) -> Failed {
+pub(super) fn response_broken(BrokenResponse { error, limit, is_dev, output }: BrokenResponse) -> Failed {
     match error {
-        BodyError::Response(fault) => explain(&InvokeError::Fault(fault)),
+        BodyError::Response(fault) => {
+            let (problem, code) = explain(&InvokeError::Fault(fault.clone()));
+            // The error text of a handler appears only in the log.
+            let shows_fault = is_dev && !matches!(fault, Fault::Failed { .. });
+            (if shows_fault { with_output(problem, &fault, output) } else { problem }, code)
+        }
+        // The client caused the failure.
+        BodyError::BadRequest(BadBody::TooLarge) => too_large(limit),
+        BodyError::BadRequest(BadBody::TooSlow) => too_slow("the rest of the body did not arrive in time".to_owned()),
+        BodyError::BadRequest(BadBody::Broken { detail }) => broken(detail),
         BodyError::File(error) => assets_failed(&AssetFailure::Unreadable(error)),
         error => explain(&InvokeError::Fault(Fault::InvalidResponse { detail: error.to_string() })),
     }
@@ -232,6 +241,34 @@ mod tests {
         for (_, fault) in [too_large(limit), too_slow(String::new()), broken(String::new())] {
             assert_eq!(fault, Some(code));
         }
+    }
+
+    fn broken_response(error: BodyError, is_dev: bool) -> (u16, String, bool) {
+        let limit = BodyLimit { bytes: 7, by_memory: false };
+        let output = is_dev.then(|| "thread panicked".to_owned());
+        let (problem, _) = response_broken(BrokenResponse { error, limit, is_dev, output });
+        let closes = problem.headers.iter().any(|(name, _)| *name == header::CONNECTION);
+        (problem.status.as_u16(), problem.detail, closes)
+    }
+
+    #[test]
+    fn a_clients_body_that_breaks_a_response_is_reported_as_without_middleware() {
+        let broken = |bad| broken_response(BodyError::BadRequest(bad), false);
+        let (status, detail, closes) = broken(BadBody::TooLarge);
+        assert!((status, closes) == (413, false) && detail.contains("at most 7 bytes"), "{detail}");
+        assert!(matches!(broken(BadBody::TooSlow), (408, _, true)));
+        let (status, detail, closes) = broken(BadBody::Broken { detail: "reset by the client".to_owned() });
+        assert!((status, closes) == (400, true) && detail == "reset by the client", "{detail}");
+    }
+
+    #[test]
+    fn only_a_dev_app_shows_the_output_of_a_guest_that_broke_its_response() {
+        let trap = || BodyError::Response(Fault::NoResponse);
+        assert!(broken_response(trap(), true).1.contains("thread panicked"));
+        assert!(!broken_response(trap(), false).1.contains("panicked"));
+        let failed = BodyError::Response(Fault::Failed { message: "the secret is 42".to_owned() });
+        let (_, detail, _) = broken_response(failed, true);
+        assert!(!detail.contains("42") && !detail.contains("panicked"), "{detail}");
     }
 
     #[test]

@@ -6,4 +6,4 @@ mod body;
 mod chain;
 
 pub(crate) use body::{AskedBody, Content};
-pub(crate) use chain::{Asked, Completed, PluginFailure, RequestOutcome, ResponseFailure};
+pub(crate) use chain::{Asked, BrokenResponse, Completed, PluginFailure, RequestOutcome, ResponseFailure};

@@ -204,7 +204,9 @@ fn a_response_body_over_the_limit_is_refused_or_passes_unchanged() {
     let is_reason = |line: &Value| line["message"].as_str().is_some_and(|text| text.contains("exceeds the 1000 bytes"));
     ["refuse", "pass"].iter().for_each(|app| drop(host.log_line(app, "the reason", is_reason)));
     // The app fails in the middle of the body that the plugin asked for.
-    host.get("refuse", "/respond?chunk=3&n=2&ms=5&end=trap").problem_of("refuse", 502, "app-failed");
+    let problem = host.get("refuse", "/respond?chunk=3&n=2&ms=5&end=trap").problem_of("refuse", 502, "app-failed");
+    let detail = problem["detail"].as_str().expect("a detail");
+    assert!(detail.contains("trapped"), "a dev app shows the fault: {problem}");
 }
 
 /// More slow clients than the plugin has instances. The host reads the bodies, so no instance waits

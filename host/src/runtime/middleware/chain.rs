@@ -22,7 +22,7 @@ use http::{HeaderMap, Method, Response, Uri, header, request, response, uri::Pat
 use isopod_engine::{
     BodyError, Decision, NotBuffered, PluginRequest, RequestChanges, ResponseBody, ResponseDecision, has_no_content,
 };
-use isopod_policy::{AppName, Entry, OnFailure, Phase};
+use isopod_policy::{AppName, BodyLimit, Entry, OnFailure, Phase};
 use std::sync::Arc;
 
 /// The decision of the middlewares about a request, and which of them wait for the response.
@@ -85,7 +85,25 @@ pub(crate) enum ResponseFailure {
     /// A middleware failed, and the app's manifest doesn't allow skipping it.
     Plugin(PluginFailure),
     /// A middleware asked for the body, which failed before its end.
-    Body(BodyError),
+    Body(BrokenResponse),
+}
+
+/// The failure of a response's body, with what its problem depends on.
+pub(crate) struct BrokenResponse {
+    pub(crate) error: BodyError,
+    /// The largest body that the request may have.
+    pub(crate) limit: BodyLimit,
+    /// Whether the client may see the fault and the guest's own output.
+    pub(crate) is_dev: bool,
+    pub(crate) output: Option<String>,
+}
+
+impl BrokenResponse {
+    fn new(error: BodyError, app: &App, running: &ActiveRelease, request_id: &impl Id) -> Self {
+        let (program, is_dev) = (running.program(), app.resources().is_dev());
+        let output = program.sandbox().output.last_output(request_id.as_ref()).filter(|_| is_dev);
+        Self { error, limit: program.body_limit(), is_dev, output }
+    }
 }
 
 /// Why a middleware gave no decision that the host can carry out.
@@ -192,7 +210,9 @@ impl Chain {
                         times.measure(Phase::Plugins, completed).await
                     }
                     Err(NotRead::Plugin(reason)) => Err(reason),
-                    Err(NotRead::Failed(error)) => return Err(ResponseFailure::Body(error)),
+                    Err(NotRead::Failed(error)) => {
+                        return Err(ResponseFailure::Body(BrokenResponse::new(error, app, running, &request_id)));
+                    }
                 };
             }
             match decided {
