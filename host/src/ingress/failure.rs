@@ -83,6 +83,7 @@ pub(super) fn plugin_failed(failure: &PluginFailure, is_dev: bool) -> Failed {
         | PluginFailureReason::Invoke(_)
         | PluginFailureReason::UnknownAsset(_)
         | PluginFailureReason::NewBodyTooLarge { .. }
+        | PluginFailureReason::ReplacedBodyTooLarge { .. }
         | PluginFailureReason::ResponseTooLarge { .. }
         | PluginFailureReason::ResponseTooSlow => {
             (StatusCode::BAD_GATEWAY, "plugin-failed", "A plugin of the app failed")

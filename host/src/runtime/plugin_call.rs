@@ -55,6 +55,11 @@ pub(crate) enum PluginFailureReason {
     UnknownAsset(String),
     #[error("its new request body has {bytes} bytes; the app accepts at most {bytes_max}")]
     NewBodyTooLarge { bytes: u64, bytes_max: u64 },
+    #[error(
+        "it asked for the request's body, which an earlier plugin has replaced by one of {bytes} bytes, and accepts \
+        at most {bytes_max}"
+    )]
+    ReplacedBodyTooLarge { bytes: u64, bytes_max: u64 },
     #[error("there is no room for the request's body that it returned: {0}")]
     TooManyBodies(BodyBudgetExceeded),
     #[error("it asked for the response's body, which exceeds the {bytes_max} bytes that it accepts")]
@@ -74,6 +79,7 @@ impl PluginFailureReason {
             self,
             Self::UnknownAsset(_)
                 | Self::NewBodyTooLarge { .. }
+                | Self::ReplacedBodyTooLarge { .. }
                 | Self::TooManyBodies(_)
                 | Self::ResponseTooLarge { .. }
                 | Self::ResponseTooSlow

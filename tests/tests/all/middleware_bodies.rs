@@ -186,6 +186,21 @@ fn a_request_body_over_the_limit_is_refused_regardless_of_on_failure() {
     assert!(problem["detail"].as_str().is_some_and(|detail| detail.starts_with("the app accepts")), "{problem}");
 }
 
+/// The client isn't at fault, so the second middleware fails.
+#[test]
+fn a_body_that_an_earlier_middleware_made_too_large_is_a_failure_of_the_next_one() {
+    let host = host_with_probe();
+    for (app, on_failure) in [("refuse", "refuse"), ("pass", "pass")] {
+        let uses = [reading("{ fill = 1001 }", ""), reading("\"pass\"", &format!("on_failure = \"{on_failure}\""))];
+        host.deploy(app, with_middleware("probe-flat", &uses));
+    }
+    let ask = || Ask::post("/show").body("text/plain", "small");
+    let problem = host.app("refuse", ask()).problem_of("refuse", 502, "plugin-failed");
+    let detail = problem["detail"].as_str().expect("a detail");
+    assert!(detail.contains("1001 bytes") && detail.contains("at most 1000"), "{problem}");
+    assert_eq!(Shown::read(&host.app("pass", ask()).expect(200).text()).body_bytes, 1_001);
+}
+
 /// The streamed response ends only after more bytes than the plugin accepts.
 #[test]
 fn a_response_body_over_the_limit_is_refused_or_passes_unchanged() {

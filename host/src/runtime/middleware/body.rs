@@ -26,8 +26,22 @@ pub(crate) struct AskedBody<'a> {
     resources: &'a AppResources,
     /// The charge for the body in memory.
     held: Option<IncomingBody<'a>>,
+    /// Whether a middleware has replaced the client's body.
+    is_replaced: bool,
     /// Receives the time of each phase.
     times: &'a PhaseTimes,
+}
+
+/// Why a middleware can't have the body that it asked for.
+pub(super) enum NoBody {
+    Client(UnreadableBody),
+    Plugin(PluginFailureReason),
+}
+
+impl From<UnreadableBody> for NoBody {
+    fn from(unreadable: UnreadableBody) -> Self {
+        Self::Client(unreadable)
+    }
 }
 
 /// A request's body, unread or in memory.
@@ -38,7 +52,7 @@ pub(crate) enum Content {
 
 impl<'a> AskedBody<'a> {
     pub(crate) fn new(body: DrainedBody, limit: BodyLimit, resources: &'a AppResources, times: &'a PhaseTimes) -> Self {
-        Self { content: Content::Unread(body), limit, resources, held: None, times }
+        Self { content: Content::Unread(body), limit, resources, held: None, is_replaced: false, times }
     }
 
     pub(super) fn times(&self) -> &'a PhaseTimes {
@@ -56,7 +70,10 @@ impl<'a> AskedBody<'a> {
         headers: &HeaderMap,
         bytes_max: u64,
         plugin: &AppName,
-    ) -> Result<Bytes, UnreadableBody> {
+    ) -> Result<Bytes, NoBody> {
+        if let (true, Content::Whole(whole)) = (self.is_replaced, &self.content) {
+            return replaced(&whole.bytes, bytes_max);
+        }
         let limit = self.limit;
         let too_large = || match limit.bytes < bytes_max {
             true => UnreadableBody::TooLarge(limit),
@@ -68,12 +85,12 @@ impl<'a> AskedBody<'a> {
             Content::Whole(whole) => {
                 let bytes = whole.bytes.clone();
                 self.content = Content::Whole(whole);
-                return if bytes.len() as u64 > most { Err(too_large()) } else { Ok(bytes) };
+                return if bytes.len() as u64 > most { Err(too_large().into()) } else { Ok(bytes) };
             }
         };
         let announced = body.size_hint().lower();
         if announced > most {
-            return Err(too_large());
+            return Err(too_large().into());
         }
         if body.is_end_stream() {
             return Ok(Bytes::new());
@@ -107,7 +124,18 @@ impl<'a> AskedBody<'a> {
         headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
         headers.remove(header::TRAILER);
         self.content = Content::Whole(WholeBody { bytes, trailers: None });
+        self.is_replaced = true;
         Ok(())
+    }
+}
+
+/// Returns the body that an earlier middleware has set, for one that accepts this many bytes. The
+/// client didn't choose its size.
+fn replaced(body: &Bytes, bytes_max: u64) -> Result<Bytes, NoBody> {
+    let bytes = body.len() as u64;
+    match bytes > bytes_max {
+        true => Err(NoBody::Plugin(PluginFailureReason::ReplacedBodyTooLarge { bytes, bytes_max })),
+        false => Ok(body.clone()),
     }
 }
 
@@ -124,6 +152,16 @@ fn client(headers: &HeaderMap) -> Option<IpAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_body_that_an_earlier_middleware_has_replaced_may_be_too_large_for_the_next_one() {
+        let body = Bytes::from_static(b"four");
+        assert!(replaced(&body, 4).is_ok_and(|received| received == body));
+        let Err(NoBody::Plugin(reason)) = replaced(&body, 3) else { panic!("the client is not at fault") };
+        assert!(reason.is_outside_call(), "the app's log has it");
+        let text = reason.to_string();
+        assert!(text.contains("4 bytes") && text.contains("at most 3"), "{text}");
+    }
 
     #[test]
     fn each_started_mebibyte_of_a_body_extends_its_timeout() {

@@ -1,7 +1,7 @@
 //! The path of a request and its response through a chain of middlewares. If a middleware fails,
 //! the app's manifest decides whether it is skipped or the request ends.
 
-use super::body::AskedBody;
+use super::body::{AskedBody, NoBody};
 use crate::{
     http::{discarded_body, field_classes::REAL_IP},
     runtime::{
@@ -131,9 +131,12 @@ impl From<AssetFailure> for Unanswered {
     }
 }
 
-impl From<UnreadableBody> for Unanswered {
-    fn from(unreadable: UnreadableBody) -> Self {
-        Self::Body(unreadable)
+impl From<NoBody> for Unanswered {
+    fn from(no_body: NoBody) -> Self {
+        match no_body {
+            NoBody::Client(unreadable) => Self::Body(unreadable),
+            NoBody::Plugin(reason) => Self::Plugin(reason),
+        }
     }
 }
 
