@@ -32,7 +32,7 @@ pub(crate) const EVENT_HANDLER: &str = "isopod:app/event-handler@0.1.";
 const EVENTS: &str = "isopod:app/events@0.1.";
 
 /// The interfaces of plugins.
-const MIDDLEWARE: &str = "isopod:plugin/middleware@0.1.";
+pub(crate) const MIDDLEWARE: &str = "isopod:plugin/middleware@0.1.";
 const HOOK: &str = "isopod:plugin/hook@0.1.";
 const GATE: &str = "isopod:plugin/gate@0.1.";
 pub(crate) const PLUGIN_CONFIG: &str = "isopod:plugin/config@0.1.";
