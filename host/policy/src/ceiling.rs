@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 use crate::address::AddressKind;
 use crate::limits::{CEILING_ITEMS_MAX, TEXT_ITEMS_SHOWN};
 use crate::units::{parse_bytes, show_bytes};
-use crate::{Access, AppName, AppType, Grant, Grants, HttpGrant, Limits, Manifest};
+use crate::{Access, AppName, AppType, Grant, Grants, HttpGrant, Limits, Manifest, MiddlewareUse};
 
 /// What releases may ask for. An absent setting limits nothing.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -33,6 +33,9 @@ pub struct Ceiling {
     /// The providers whose interfaces may be granted.
     #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "bounded")]
     pub providers: Option<Vec<AppName>>,
+    /// The plugins that may be used as middleware.
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "bounded")]
+    pub middleware: Option<Vec<AppName>>,
     /// The largest `limits.memory`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
@@ -131,6 +134,8 @@ fn bounded<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> R
 pub struct Asked<'a> {
     /// Its grants.
     pub grants: &'a Grants,
+    /// Its middleware. A plugin acts with its own grants, on a config of the app.
+    pub middleware: &'a [MiddlewareUse],
     /// Its limits.
     pub limits: &'a Limits,
     /// The type of its app.
@@ -140,7 +145,7 @@ pub struct Asked<'a> {
 impl<'a> Asked<'a> {
     /// Returns what a release with this manifest asks for.
     pub fn by(manifest: &'a Manifest, app_type: AppType) -> Self {
-        Self { grants: &manifest.grants, limits: &manifest.limits, app_type }
+        Self { grants: &manifest.grants, middleware: &manifest.middleware, limits: &manifest.limits, app_type }
     }
 }
 
@@ -149,6 +154,8 @@ impl<'a> Asked<'a> {
 pub enum Excess {
     /// A grant, and the reason.
     Grant { grant: Grant, why: String },
+    /// A plugin as middleware, and the reason.
+    Middleware { plugin: AppName, why: String },
     /// More memory per instance.
     Memory { asked_bytes: u64, most_bytes: u64 },
     /// More instances.
@@ -161,6 +168,7 @@ impl fmt::Display for Excess {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Grant { grant, why } => write!(f, "{grant} ({why})"),
+            Self::Middleware { plugin, why } => write!(f, "middleware \"{plugin}\" ({why})"),
             Self::Memory { asked_bytes, most_bytes } => {
                 write!(f, "memory {} (at most {})", show_bytes(*asked_bytes), show_bytes(*most_bytes))
             }
@@ -186,6 +194,7 @@ impl Excess {
     fn is_of(&self, current: &Asked<'_>) -> bool {
         match self {
             Self::Grant { grant, .. } => current.grants.covers(grant),
+            Self::Middleware { plugin, .. } => current.middleware.iter().any(|used| used.plugin.name == *plugin),
             Self::Memory { asked_bytes, .. } => current.limits.memory_bytes >= *asked_bytes,
             Self::Instances { asked, .. } => current.limits.instances_max >= *asked,
             Self::Type { asked, .. } => current.app_type == *asked,
@@ -210,6 +219,7 @@ impl Ceiling {
             keyvalue: own.keyvalue.or(self.keyvalue),
             events: own.events.clone().or_else(|| self.events.clone()),
             providers: own.providers.clone().or_else(|| self.providers.clone()),
+            middleware: own.middleware.clone().or_else(|| self.middleware.clone()),
             memory: own.memory.or(self.memory),
             instances: own.instances.or(self.instances),
             types: own.types.clone().or_else(|| self.types.clone()),
@@ -222,6 +232,14 @@ impl Ceiling {
         let grants = asked.grants.each();
         let mut excesses: Vec<Excess> =
             grants.filter_map(|grant| Some(Excess::Grant { why: self.why_not(&grant)?, grant })).collect();
+        for MiddlewareUse { plugin, .. } in asked.middleware {
+            let why = why_not_named(self.middleware.as_ref(), &plugin.name);
+            let Some(excess) = why.map(|why| Excess::Middleware { plugin: plugin.name.clone(), why }) else { continue };
+            // An app may use one plugin several times.
+            if !excesses.contains(&excess) {
+                excesses.push(excess);
+            }
+        }
         let (memory, instances) = (asked.limits.memory_bytes, asked.limits.instances_max);
         if let Some(Bytes(most_bytes)) = self.memory.filter(|Bytes(most)| memory > *most) {
             excesses.push(Excess::Memory { asked_bytes: memory, most_bytes });

@@ -13,13 +13,14 @@ use ureq::http::Method;
 const HEADINGS: [&str; 3] = ["SETTING", "CEILING", "SET BY"];
 
 /// The settings, in the order of the documentation.
-const SETTINGS: [&str; 10] = [
+const SETTINGS: [&str; 11] = [
     "http",
     "private_addresses",
     "files",
     "keyvalue",
     "events",
     "providers",
+    "middleware",
     "memory",
     "instances",
     "types",
@@ -79,6 +80,9 @@ struct SetArgs {
     /// The providers whose interfaces may be granted. `none` allows no provider
     #[arg(long, value_name = "PLUGIN", num_args = 1..)]
     providers: Vec<String>,
+    /// The plugins that may be used as middleware. `none` allows no plugin
+    #[arg(long, value_name = "PLUGIN", num_args = 1..)]
+    middleware: Vec<String>,
     /// The largest limits.memory, such as 256MiB
     #[arg(long, value_name = "SIZE")]
     memory: Option<String>,
@@ -142,7 +146,13 @@ fn patch(set: &SetArgs) -> Value {
     };
     let text =
         |text: &Option<String>| text.as_ref().map(|text| if text == "default" { Value::Null } else { json!(text) });
-    let lists = [("http", &set.http), ("events", &set.events), ("providers", &set.providers), ("types", &set.types)];
+    let lists = [
+        ("http", &set.http),
+        ("events", &set.events),
+        ("providers", &set.providers),
+        ("middleware", &set.middleware),
+        ("types", &set.types),
+    ];
     let lists = lists.into_iter().filter(|(_, items)| !items.is_empty()).map(|(name, items)| (name, list(items)));
     let others = [
         ("private_addresses", set.private_addresses.clone()),
@@ -194,6 +204,8 @@ mod tests {
         let reset =
             patch_of(&["--http", "default", "--events", "none", "--instances", "default", "--files", "default"]);
         assert_eq!(reset, Some(json!({ "http": null, "events": [], "instances": null, "files": null })));
+        let plugins = patch_of(&["--middleware", "cors", "require-jwt", "--providers", "none"]);
+        assert_eq!(plugins, Some(json!({ "middleware": ["cors", "require-jwt"], "providers": [] })));
         assert!(
             [&[][..], &["--keyvalue", "maybe"], &["--instances", "-1"]].into_iter().all(|it| patch_of(it).is_none())
         );
@@ -204,6 +216,6 @@ mod tests {
         let shown = rows(&json!({ "ceiling": { "private_addresses": false, "http": [] }, "override": { "http": [] } }));
         assert_eq!(shown[0], ["http", "none", "the administrator"]);
         assert_eq!(shown[1], ["private_addresses", "no", "the host, for all apps"]);
-        assert_eq!(shown[6], ["memory", "no limit", "the host, for all apps"]);
+        assert_eq!(shown[7], ["memory", "no limit", "the host, for all apps"]);
     }
 }

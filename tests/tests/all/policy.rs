@@ -1,7 +1,12 @@
 //! Tests the ceilings of the host, of an app and of a token: what a release may ask for, what waits
 //! for an approval, and that an administrator is not limited.
 
-use isopod_tests::{Answer, Ask, Bundle, Host, guest, limits::MINUTE_PATIENCE, wait_up_to};
+use isopod_tests::{
+    Answer, Ask, Bundle, Host, guest,
+    limits::MINUTE_PATIENCE,
+    middleware::{probe_plugin, used},
+    wait_up_to,
+};
 use serde_json::{Value, json};
 
 fn token(host: &Host, body: &Value) -> String {
@@ -150,6 +155,24 @@ fn the_ceiling_of_a_token_lowers_that_of_the_app() {
     refused(&deploy(&host, &ci, "[grants]\nkeyvalue = true\n"));
     let bad = json!({ "name": "x", "role": "deploy", "policy": { "http": ["169.254.169.254"] } });
     host.api(Ask::post("/v1/tokens").json(&bad)).problem(400, "bad-json");
+}
+
+/// A plugin acts with its own grants on a config of the app, such as a URL.
+#[test]
+fn the_ceiling_limits_the_plugins_that_an_app_uses_as_middleware() {
+    let host = Host::start_with("", "[policy]\nmiddleware = [\"cors\"]\n");
+    host.installed(&probe_plugin("1.0.0", ""));
+    let (ci, uses) = (deployer(&host), used("{ request = \"pass\" }", ""));
+    let why = refused(&deploy(&host, &ci, &uses));
+    assert!(why.contains("middleware \"probe\" (allowed: cors)"), "{why}");
+    deploy(&host, &host.token, &uses).expect(200);
+    deploy(&host, &ci, &uses).expect(200);
+    deploy(&host, &ci, "").expect(200);
+    let back = host.api_with(&ci, Ask::post("/v1/apps/shop/rollback").json(&json!({ "release": 1 })));
+    let problem = back.problem(422, "grant-not-allowed");
+    assert!(problem["detail"].as_str().is_some_and(|detail| detail.contains("middleware \"probe\"")), "{problem}");
+    patch(&host, &host.token, "/policy", &json!({ "middleware": ["probe"] })).expect(200);
+    deploy(&host, &ci, &uses).expect(200);
 }
 
 #[test]

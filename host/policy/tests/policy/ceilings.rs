@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use isopod_policy::ceiling::{Asked, Bytes, Ceiling, Excess, FolderCeiling, named};
-use isopod_policy::{Access, AppName, AppType, Grants, HttpGrant, Limits};
+use isopod_policy::{Access, AppName, AppType, Grants, HttpGrant, Limits, MiddlewareUse};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -11,12 +11,16 @@ fn grants(value: &Value) -> Grants {
     serde_json::from_value(value.clone()).expect("valid grants")
 }
 
+fn uses(plugin: &str) -> MiddlewareUse {
+    MiddlewareUse::new(plugin.parse().expect("a reference"))
+}
+
 fn ceiling(text: &str) -> Ceiling {
     toml::from_str(text).expect("a valid ceiling")
 }
 
 fn excesses(ceiling: &Ceiling, grants: &Grants) -> Vec<String> {
-    let asked = Asked { grants, limits: &Limits::default(), app_type: AppType::Dev };
+    let asked = Asked { grants, middleware: &[], limits: &Limits::default(), app_type: AppType::Dev };
     ceiling.check(&asked).iter().map(ToString::to_string).collect()
 }
 
@@ -69,19 +73,23 @@ fn hosts_are_compared_with_the_listed_patterns() {
 #[test]
 fn every_excess_is_named_with_its_ceiling() {
     let limited = ceiling(
-        "files = \"read-only\"\nkeyvalue = false\nevents = [\"crm\"]\nmemory = \"64MiB\"\ninstances = 10\n\
-         types = [\"dev\", \"staging\"]",
+        "files = \"read-only\"\nkeyvalue = false\nevents = [\"crm\"]\nmiddleware = [\"cors\"]\nmemory = \"64MiB\"\n\
+         instances = 10\ntypes = [\"dev\", \"staging\"]",
     );
     let wide = grants(&json!({ "files": { "data": "read-write", "in": "read-only" }, "keyvalue": true,
                                "events": ["billing", "crm"] }));
     let limits = Limits { memory_bytes: 128 << 20, instances_max: 11, ..Limits::default() };
-    let asked = Asked { grants: &wide, limits: &limits, app_type: AppType::Production };
+    let uses = ["jwt", "cors", "jwt"].map(uses);
+    let asked = Asked { grants: &wide, middleware: &uses, limits: &limits, app_type: AppType::Production };
     assert_eq!(
         named(&limited.check(&asked)),
         "files data = \"read-write\" (folders are read-only), keyvalue (no key-value data), events \"billing\" \
-         (allowed: crm), memory 128MiB (at most 64MiB), instances_max 11 (at most 10), type production (allowed: dev, \
-         staging)"
+         (allowed: crm), middleware \"jwt\" (allowed: cors), memory 128MiB (at most 64MiB), instances_max 11 (at most \
+         10), type production (allowed: dev, staging)"
     );
+    let without = Asked { middleware: &uses[1..2], ..asked };
+    let added = limited.check_change(&asked, Some(&without));
+    assert_eq!(named(&added), "middleware \"jwt\" (allowed: cors)", "the rest is part of the current release");
     let kept = Asked { limits: &Limits { memory_bytes: 256 << 20, ..limits.clone() }, ..asked };
     assert_eq!(limited.check_change(&asked, Some(&kept)), [], "the current release keeps what it has");
 }
@@ -179,10 +187,11 @@ fn some_ceiling() -> impl Strategy<Value = Ceiling> {
     (
         (hosts, flag(), prop::option::of(files), flag(), prop::option::of(some_apps())),
         (prop::option::of(1_u64..9), prop::option::of(1_u32..20), types, flag()),
-        prop::option::of(some_apps()),
+        (prop::option::of(some_apps()), prop::option::of(some_apps())),
     )
         .prop_map(
-            |((http, private_addresses, files, keyvalue, events), (memory, instances, types, approve), providers)| {
+            |((http, private_addresses, files, keyvalue, events), (memory, instances, types, approve), plugins)| {
+                let (providers, middleware) = plugins;
                 Ceiling {
                     http,
                     private_addresses,
@@ -190,6 +199,7 @@ fn some_ceiling() -> impl Strategy<Value = Ceiling> {
                     keyvalue,
                     events,
                     providers,
+                    middleware,
                     memory: memory.map(|memory| Bytes(memory << 20)),
                     instances,
                     types,
@@ -222,11 +232,11 @@ proptest! {
     fn a_smaller_request_never_exceeds_more(
         ceiling in some_ceiling(), grants in some_grants(), limits in some_limits(), smaller in 0_u64..9,
     ) {
-        let asked = Asked { grants: &grants, limits: &limits, app_type: AppType::Dev };
+        let asked = Asked { grants: &grants, middleware: &[], limits: &limits, app_type: AppType::Dev };
         let less_grants = part(&grants);
         let memory_bytes = limits.memory_bytes.min(smaller << 20);
         let less_limits = Limits { memory_bytes, instances_max: limits.instances_max.div_ceil(2), ..limits.clone() };
-        let less = Asked { grants: &less_grants, limits: &less_limits, app_type: AppType::Dev };
+        let less = Asked { grants: &less_grants, middleware: &[], limits: &less_limits, app_type: AppType::Dev };
         let more = ceiling.check(&asked);
         prop_assert!(ceiling.check(&less).len() <= more.len());
         prop_assert!(!more.is_empty() || ceiling.check(&less).is_empty());
@@ -236,7 +246,7 @@ proptest! {
     #[test]
     fn a_change_is_judged_by_what_it_adds(ceiling in some_ceiling(), now in some_grants(), then in some_grants()) {
         let limits = Limits::default();
-        let asked = |grants| Asked { grants, limits: &limits, app_type: AppType::Staging };
+        let asked = |grants| Asked { grants, middleware: &[], limits: &limits, app_type: AppType::Staging };
         let (now, then) = (asked(&now), asked(&then));
         prop_assert_eq!(ceiling.check_change(&then, None), ceiling.check(&then));
         prop_assert!(ceiling.check_change(&then, Some(&now)).len() <= ceiling.check(&then).len());
@@ -246,7 +256,7 @@ proptest! {
     #[test]
     fn a_metadata_service_exceeds_every_ceiling(ceiling in some_ceiling()) {
         let grants = grants(&json!({ "http": ["169.254.169.254"] }));
-        let asked = Asked { grants: &grants, limits: &Limits::default(), app_type: AppType::Dev };
+        let asked = Asked { grants: &grants, middleware: &[], limits: &Limits::default(), app_type: AppType::Dev };
         let names_it = |excess: &Excess| matches!(excess, Excess::Grant { why, .. } if why.contains("metadata"));
         prop_assert!(ceiling.check(&asked).iter().any(names_it));
     }

@@ -177,6 +177,7 @@ fn policy_patch() -> Value {
             "keyvalue": { "type": ["boolean", "null"] },
             "events": { "type": ["array", "null"], "items": &names },
             "providers": { "type": ["array", "null"], "items": &names },
+            "middleware": { "type": ["array", "null"], "items": &names },
             "memory": { "type": ["string", "null"], "pattern": "^[0-9]{1,9}(B|KiB|MiB|GiB)$" },
             "instances": { "type": ["integer", "null"], "minimum": 0, "maximum": u32::MAX },
             "types": { "type": ["array", "null"], "items": { "$ref": "#/components/schemas/AppType" } },

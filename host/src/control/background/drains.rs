@@ -240,7 +240,7 @@ impl Drains {
     fn check_ceiling(&self, app: &AppRecord, grants: &Grants, requester: &Requester) -> Result<(), DeployError> {
         let fields = app.fields();
         let of_app = self.0.options.ceiling.with(&fields.ceiling);
-        let asked = Asked { grants, limits: &Limits::default(), app_type: fields.app_type };
+        let asked = Asked { grants, middleware: &[], limits: &Limits::default(), app_type: fields.app_type };
         let mut excesses = requester.excesses(&of_app, &asked, None);
         excesses.retain(|excess| matches!(excess, Excess::Grant { .. }));
         if excesses.is_empty() { Ok(()) } else { Err(DeployError::NotAllowed { app: app.name.clone(), excesses }) }
