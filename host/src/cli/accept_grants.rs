@@ -1,5 +1,5 @@
-//! Asks the user of `isopod deploy` to accept grants that the app doesn't have yet. Never changes a
-//! grant.
+//! Finds the grants that the app doesn't have yet, and asks the user of `isopod deploy` to accept
+//! them. Never changes a grant.
 
 use std::io::{BufRead as _, IsTerminal as _};
 
@@ -10,19 +10,12 @@ use super::failure::Failure;
 use super::output;
 
 /// Returns whether the user accepts that a deploy widens the grants of the app. Fails if they
-/// don't. The first release of an app widens nothing.
+/// don't.
 pub(crate) fn confirm(client: &Client, app: &AppName, asked: &Grants, accepted: bool) -> Result<bool, Failure> {
     if accepted {
         return Ok(true);
     }
-    let answer = client.get(&format!("/v1/apps/{app}"))?;
-    if answer.status() == 404 || answer.success()?["release"].is_null() {
-        return Ok(false);
-    }
-    let current = client.get(&format!("/v1/apps/{app}/grants")).and_then(Answer::success)?;
-    // An unknown grant comes from a newer host, which compares the grants itself.
-    let Ok(current) = serde_json::from_value::<Grants>(current) else { return Ok(false) };
-    let wider = asked.beyond(&current);
+    let wider = beyond_current(client, app, asked)?;
     if wider.is_empty() {
         return Ok(false);
     }
@@ -30,8 +23,24 @@ pub(crate) fn confirm(client: &Client, app: &AppName, asked: &Grants, accepted: 
     Ok(true)
 }
 
+/// Returns the grants that the app doesn't have. The first release of an app widens nothing.
+pub(crate) fn beyond_current(client: &Client, app: &AppName, asked: &Grants) -> Result<Vec<Grant>, Failure> {
+    let answer = client.get(&format!("/v1/apps/{app}"))?;
+    if answer.status() == 404 || answer.success()?["release"].is_null() {
+        return Ok(Vec::new());
+    }
+    let current = client.get(&format!("/v1/apps/{app}/grants")).and_then(Answer::success)?;
+    // An unknown grant comes from a newer host, which compares the grants itself.
+    Ok(serde_json::from_value::<Grants>(current).map_or_else(|_| Vec::new(), |current| asked.beyond(&current)))
+}
+
+/// Lists grants, one per line.
+pub(crate) fn listed(grants: &[Grant]) -> String {
+    grants.iter().map(|grant| format!("+ {grant}")).collect::<Vec<_>>().join("\n")
+}
+
 fn ask(app: &AppName, wider: &[Grant], at_terminal: bool) -> Result<(), Failure> {
-    let list = wider.iter().map(|grant| format!("+ {grant}")).collect::<Vec<_>>().join("\n");
+    let list = listed(wider);
     let refused = || {
         Failure::new("nothing was deployed")
             .why(format!("the bundle asks for grants that {app} doesn't have:\n{list}"))

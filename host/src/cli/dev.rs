@@ -53,6 +53,9 @@ pub(crate) struct DevArgs {
     /// The token for --to [env: ISOPOD_TOKEN]
     #[arg(long, value_name = "TOKEN")]
     token: Option<String>,
+    /// Accept grants that the app doesn't have yet on the host of --to
+    #[arg(long, requires = "to")]
+    accept_grants: bool,
     /// The address at which the started host serves the app
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080", value_parser = written_address)]
     listen: String,
@@ -99,7 +102,8 @@ fn run_with_host(
         }
     };
     let name = project.manifest.name.clone();
-    let pusher = Pusher::new(client.clone(), name.clone());
+    // The host that the session starts belongs to the project.
+    let pusher = Pusher::new(client.clone(), name.clone(), args.accept_grants || own_host.is_some());
     let app = pusher.prepare()?;
     let url = match (apps::url(&app), &own_host) {
         (url, _) if !url.is_empty() => url,

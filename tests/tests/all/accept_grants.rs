@@ -1,9 +1,12 @@
 //! Tests pushes that widen the grants of their app. Tokens with the role `deploy` and users of
-//! `isopod deploy` must accept the new grants.
+//! `isopod deploy` and `isopod dev --to` must accept the new grants.
 
 use std::process::Output;
 
-use isopod_tests::{Ask, Bundle, Host, guest, program};
+use isopod_tests::{
+    Ask, Bundle, Host, guest,
+    program::{self, Running},
+};
 use serde_json::json;
 
 fn bundle(grants: &str) -> Bundle {
@@ -83,4 +86,26 @@ fn the_command_line_shows_wider_grants_and_deploys_them_once_accepted() {
     assert_eq!(host.show("shop")["release"], 2);
     assert!(deploy("http = [\"b.org\"]", &["--accept-grants"]).status.success());
     assert_eq!(host.grants("shop")["http"], json!(["b.org"]));
+}
+
+#[test]
+fn a_dev_session_on_a_running_host_widens_grants_only_with_the_option() {
+    let host = Host::start();
+    host.deploy("shop", bundle("http = [\"a.org\"]"));
+    let folder = tempfile::tempdir().expect("a folder can be made");
+    let manifest = "name = \"shop\"\ncomponent = \"app.wasm\"\n[grants]\nhttp = [\"a.org\", \"b.org\"]\n";
+    std::fs::write(folder.path().join("isopod.toml"), manifest).expect("it can be written");
+    std::fs::write(folder.path().join("app.wasm"), guest("hello")).expect("it can be written");
+    let start = |args: &[&str]| {
+        let (folder, address) = (folder.path().to_str().expect("paths are text"), format!("http://{}", host.admin));
+        let session = ["dev", folder, "--to", &address, "--token", &host.token];
+        Running::start(program::command(&[&session, args].concat()))
+    };
+    let mut refused = start(&[]);
+    refused.line_on_stdout("error: nothing was pushed");
+    refused.line_on_stdout("       + http \"b.org\"");
+    drop(refused);
+    assert_eq!(host.grants("shop")["http"], json!(["a.org"]));
+    start(&["--accept-grants"]).line_on_stdout("✓ v2 is live");
+    assert_eq!(host.grants("shop")["http"], json!(["a.org", "b.org"]));
 }

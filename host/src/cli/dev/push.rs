@@ -3,10 +3,11 @@
 
 use std::time::{Duration, Instant};
 
-use isopod_policy::AppName;
+use isopod_policy::{AppName, Grants};
 use serde_json::{Value, json};
 use ureq::http::Method;
 
+use crate::cli::accept_grants;
 use crate::cli::archive::{self, Effort};
 use crate::cli::assets::{self, Assets};
 use crate::cli::client::Client;
@@ -45,6 +46,8 @@ struct Settings {
 pub(crate) struct Pusher {
     client: Client,
     app: AppName,
+    /// Whether a push may widen the grants of the app.
+    accepts_grants: bool,
     /// What the host has in addition to the component, if known.
     present: Option<Settings>,
     /// The settings and the component of the last push, accepted or not.
@@ -55,8 +58,8 @@ pub(crate) struct Pusher {
 }
 
 impl Pusher {
-    pub(crate) fn new(client: Client, app: AppName) -> Pusher {
-        Pusher { client, app, present: None, last: None, accepted: false, error_shown: false }
+    pub(crate) fn new(client: Client, app: AppName, accepts_grants: bool) -> Pusher {
+        Pusher { client, app, accepts_grants, present: None, last: None, accepted: false, error_shown: false }
     }
 
     /// Ensures that the app exists, is of type `dev` and is started. Returns the app.
@@ -97,6 +100,9 @@ impl Pusher {
         if !is_whole(&component) {
             return Pushed::Unfinished;
         }
+        if let Err(failure) = self.ensure_accepted(&settings, &project.manifest.grants) {
+            return Pushed::Refused(failure);
+        }
         let answer = self.send(&settings, &component);
         self.last = Some((settings.clone(), component));
         self.accepted = answer.is_ok();
@@ -111,8 +117,25 @@ impl Pusher {
         }
     }
 
+    /// Refuses to widen the grants of the app unless the user accepts that.
+    fn ensure_accepted(&self, settings: &Settings, asked: &Grants) -> Result<(), Failure> {
+        // Without a changed manifest, the push is a bare component, which keeps the grants.
+        if self.accepts_grants || self.present.as_ref() == Some(settings) {
+            return Ok(());
+        }
+        let wider = accept_grants::beyond_current(&self.client, &self.app, asked)?;
+        if wider.is_empty() {
+            return Ok(());
+        }
+        let list = accept_grants::listed(&wider);
+        Err(Failure::new("nothing was pushed")
+            .why(format!("isopod.toml asks for grants that {} doesn't have:\n{list}", self.app))
+            .next("start `isopod dev --to` again with `--accept-grants`, or remove them from [grants] in isopod.toml"))
+    }
+
     fn send(&self, settings: &Settings, component: &[u8]) -> Result<Value, Failure> {
-        let path = format!("/v1/apps/{}/pushes?wait=true&accept_grants=true", self.app);
+        let accepts = if self.accepts_grants { "&accept_grants=true" } else { "" };
+        let path = format!("/v1/apps/{}/pushes?wait=true{accepts}", self.app);
         // A bare component keeps the previous manifest and assets, and needs no packing.
         let packed;
         let (media_type, bytes) = if self.present.as_ref() == Some(settings) {
@@ -178,6 +201,7 @@ fn leb128(bytes: &[u8]) -> Option<(usize, &[u8])> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::fake::FakeHost;
 
     #[test]
     fn a_component_is_whole_when_its_sections_end_with_the_file() {
@@ -189,6 +213,26 @@ mod tests {
         assert!(!is_whole(&bytes), "a section without its content");
         bytes.extend([7; 130]);
         assert!(is_whole(&bytes));
+    }
+
+    #[test]
+    fn wider_grants_are_pushed_only_if_the_user_accepts_them() {
+        let current = || [(200, json!({ "release": 3 })), (200, json!({ "http": ["a.org"] }))];
+        let asked: Grants = serde_json::from_value(json!({ "http": ["a.org", "b.org"] })).expect("valid grants");
+        let settings = Settings { manifest: "name = \"shop\"".to_owned(), assets: Assets::new() };
+        let check = |answers: [(u16, Value); 2], accepts_grants, present| {
+            let host = FakeHost::responding(answers);
+            let app = host.app("shop");
+            let mut pusher = Pusher::new(app.client.clone(), app.name.clone(), accepts_grants);
+            pusher.present = present;
+            pusher.ensure_accepted(&settings, &asked)
+        };
+        let text = check(current(), false, None).expect_err("it is refused").text();
+        assert!(text.contains("+ http \"b.org\"") && text.contains("--accept-grants"), "{text}");
+        assert!(!text.contains("a.org"), "{text}");
+        assert_eq!(check(current(), true, None), Ok(()));
+        assert_eq!(check(current(), false, Some(settings.clone())), Ok(()), "a bare component keeps the grants");
+        assert_eq!(check([(404, json!({})), (200, json!({}))], false, None), Ok(()));
     }
 
     #[test]
