@@ -1,6 +1,9 @@
 //! An app for the tests of the host: each path calls one function of the provider `probe-provider`,
 //! and so does each event.
 
+mod count;
+
+use count::count;
 use isopod_sdk::prelude::*;
 use std::{cell::RefCell, time::Duration};
 
@@ -68,20 +71,6 @@ async fn handle(request: Request) -> Result<Response> {
 thread_local! {
     /// A counter that outlives its request.
     static KEPT: RefCell<Option<Counter>> = const { RefCell::new(None) };
-}
-
-/// Uses and drops counters. Returns their sums, and how many the provider's instance has after each
-/// step.
-fn count(start: u32) -> String {
-    let first = Counter::new(start);
-    let named = Counter::named("four").expect("the name is not empty");
-    let refused = Counter::named("").err().unwrap_or_default();
-    let (added, two) = (first.add(1), counters::live());
-    let (merged, one) = (counters::merge(&first, named), counters::live());
-    let many = counters::many(3);
-    let four = counters::live();
-    drop(many);
-    format!("{added} {merged}; {two} {one} {four} {}; {refused}", counters::live())
 }
 
 /// Calls the provider with the data of the event, which names its misbehaviour.

@@ -6,6 +6,7 @@ use isopod_tests::{
     providers::{caller, granting, importing, offering, probe_provider, provider},
     wait_for,
 };
+use serde_json::Value;
 
 /// A host with the app `shop`, which has one instance.
 fn host_with_shop() -> Host {
@@ -97,6 +98,52 @@ fn an_app_that_holds_an_idle_instance_loses_it_to_apps_that_wait() {
     }
     let dropped = dropping.expect("it was sent").answer().expect("an answer").expect(200);
     assert_eq!(dropped.text(), "dropped", "a handle whose resource has ended can be dropped");
+}
+
+/// The components that call the provider over `wasi:http`.
+const HOLDERS: [&str; 2] = ["probe-holder", "probe-holder-wasi03"];
+
+fn deploy_holder(host: &Host, name: &str) {
+    host.deploy(name, Bundle::archive(&format!("name = \"{name}\"\n{}", granting("probe")), &guest(name)));
+}
+
+#[test]
+fn callers_over_wasi_http_use_pass_and_drop_resources() {
+    let host = host_with_shop();
+    for holder in HOLDERS {
+        deploy_holder(&host, holder);
+        assert_eq!(host.get(holder, "/count?5").expect(200).text(), COUNTED, "{holder}");
+        assert_eq!(host.get(holder, "/stream?10").expect(200).text(), "1\n2\n", "{holder}");
+        assert_eq!(text(&host, "/live"), "0", "{holder}");
+    }
+}
+
+#[test]
+fn a_streamed_response_that_holds_a_resource_loses_it_to_apps_that_wait() {
+    let host = host_with_one_instance();
+    for holder in HOLDERS {
+        deploy_holder(&host, holder);
+        let mut wire = host.begin(holder, Ask::get("/stream?5000"));
+        wire.head().expect("a head").expect(200);
+        assert_eq!(wire.piece().expect("the first part"), Some(b"1\n".to_vec()), "{holder}");
+        assert_eq!(live_for_others(&host), "0", "{holder}: the new instance has no counters of another app");
+        assert!(wire.piece().is_err(), "{holder}: the response is aborted");
+        let reason = |line: &Value| line["message"].as_str().is_some_and(|text| text.contains("for too long"));
+        host.log_line(holder, "the reason", reason);
+    }
+}
+
+/// A command has no time limit.
+#[test]
+fn a_command_that_holds_a_resource_loses_it_to_apps_that_wait() {
+    let host = host_with_one_instance();
+    let manifest = format!("name = \"worker\"\n[processes.job]\nentry = \"command\"\n{}", granting("probe"));
+    host.deploy("worker", Bundle::archive(&manifest, &guest("probe-holder")));
+    let is_line =
+        |words: &'static str| move |line: &Value| line["message"].as_str().is_some_and(|text| text.contains(words));
+    host.log_line("worker", "the counter", is_line("holds a counter"));
+    assert_eq!(live_for_others(&host), "0", "the new instance has no counters of the command");
+    host.log_line("worker", "the reason", is_line("for too long"));
 }
 
 #[test]

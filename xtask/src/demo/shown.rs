@@ -83,6 +83,8 @@ mod tests {
             "probe-events",
             "probe-flat",
             "probe-gate",
+            "probe-holder",
+            "probe-holder-wasi03",
             "probe-js",
             "probe-plugin",
             "probe-provider",
