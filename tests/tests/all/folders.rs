@@ -1,6 +1,6 @@
 //! I4: tests that a guest reaches files only below its granted folders, by any path.
 
-use isopod_tests::{Bundle, Host, Neighbour, guest};
+use isopod_tests::{Ask, Bundle, Host, Neighbour, guest};
 use std::{fs, os::unix::fs::symlink, path::PathBuf};
 
 fn deploy(host: &Host, access: &str) -> PathBuf {
@@ -75,6 +75,31 @@ fn nothing_outside_of_a_granted_folder_is_reachable() {
     assert_eq!(fs::read_to_string(&outside).expect("it exists"), "secret");
     assert_eq!(fs::read_to_string(host.data().join("admin.token")).expect("it exists").trim(), host.token);
     neighbour.finish();
+}
+
+#[test]
+fn a_link_to_the_folder_of_another_app_is_not_followed() {
+    let host = Host::start();
+    let folder = deploy(&host, "read-write");
+    let manifest = "name = \"other\"\n[grants]\nfiles = { data = \"read-write\" }\n";
+    host.deploy("other", Bundle::archive(manifest, &guest("greedy")));
+    assert_eq!(host.get("other", "/write?path=/data/secret&bytes=4").text(), "written");
+    let of_other = host.data().join("apps/other/files/data");
+    // The app's own guest could create the relative links.
+    symlink("../../../other/files/data", folder.join("sideways")).expect("a link can be made");
+    symlink("../../../other/files/data/secret", folder.join("secret")).expect("a link can be made");
+    symlink(&of_other, folder.join("absolute")).expect("a link can be made");
+    for path in ["sideways", "sideways/secret", "sideways/new", "secret", "absolute", "absolute/secret", "absolute/new"]
+    {
+        for act in ["read", "list", "write"] {
+            let said = host.get("greedy", &format!("/{act}?path=/data/{path}")).text();
+            assert!(said.starts_with("refused"), "{act} {path}: {said}");
+        }
+    }
+    host.api(Ask::new("DELETE", "/v1/apps/greedy")).expect(204);
+    let names: Vec<_> = fs::read_dir(&of_other).expect("it exists").flatten().map(|entry| entry.file_name()).collect();
+    assert_eq!(names, ["secret"], "the links were removed without their targets");
+    assert_eq!(host.get("other", "/read?path=/data/secret").text(), "xxxx");
 }
 
 #[test]
