@@ -50,6 +50,7 @@ fn a_structured_event_that_violates_the_specification_is_rejected() {
         ("id", json!(5)),
         ("id", json!("")),
         ("id", json!(true)),
+        ("id", json!("..")),
         ("id", Value::Null),
         ("id", json!("a".repeat(1_025))),
         ("source", json!("a".repeat(1_025))),

@@ -140,6 +140,31 @@ fn the_place_of_an_event_is_that_of_its_source() {
 }
 
 #[test]
+fn the_place_of_an_event_leads_to_it_whatever_its_id() {
+    let host = Host::start();
+    deploy_greedy(&host, "");
+    let send = |id: &str| {
+        let event =
+            json!({ "specversion": "1.0", "id": id, "source": "/test", "type": "print", "isopoddelay": "1h" });
+        let ask = Ask::post("/v1/apps/greedy/events?queue=push");
+        host.api(ask.body("application/cloudevents+json", event.to_string()))
+    };
+    for id in ["a/b", "/", "%2f", "%", "?", "#", "a?source=b", "a b+c", "...", "a/..", "../x", "cancel", "\\", "ü"] {
+        let stored = send(id).expect(202);
+        let place = stored.header("location").expect("a place");
+        let shown = host.api(Ask::get(place)).expect(200).json();
+        assert_eq!((&shown["id"], &shown["state"]), (&json!(id), &json!("delayed")), "{place}");
+        let cancel = place.replacen("?", "/cancel?", 1);
+        let cancelled = host.api(Ask::post(&cancel)).expect(200).json();
+        assert_eq!((&cancelled["id"], &cancelled["state"]), (&json!(id), &json!("cancelled")), "{cancel}");
+    }
+    for id in [".", "..", ""] {
+        let refused = send(id).problem(400, "bad-event");
+        assert_eq!(refused["attribute"], "id", "{refused}");
+    }
+}
+
+#[test]
 fn a_failed_event_is_retried_and_becomes_a_dead_letter() {
     let host = Host::start();
     deploy_greedy(&host, QUICK_RETRIES);

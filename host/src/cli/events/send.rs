@@ -2,6 +2,7 @@
 //! state of the stored event. Never retries.
 
 use std::io::Read as _;
+use std::path::Path;
 use std::time::SystemTime;
 
 use clap::{Args, ValueEnum};
@@ -13,6 +14,7 @@ use ureq::http::Method;
 
 use super::super::failure::Failure;
 use super::super::limits;
+use super::super::new;
 use super::super::output;
 use super::super::target::RemoteApp;
 use super::stored;
@@ -92,11 +94,22 @@ pub(super) fn run(app: &RemoteApp, args: &SendArgs) -> Result<(), Failure> {
         output::emit(&format!("{}\n", reply_json(&raw)));
     } else if status == 202 {
         output::emit(&place(&id, &body));
-        output::note(&format!("show its state with `isopod events show {id} --app {}`", app.name));
+        output::note(&format!("show its state with `{}`", show_command(&id, app.name.as_str())));
     } else {
         output::emit(&reply_text(&raw));
     }
     Ok(())
+}
+
+/// Returns the command that shows a stored event, as a shell reads it.
+fn show_command(id: &str, app: &str) -> String {
+    let quoted = new::quoted(Path::new(id));
+    if id.starts_with('-') {
+        // Otherwise the id would be read as an option.
+        format!("isopod events show --app {app} -- {quoted}")
+    } else {
+        format!("isopod events show {quoted} --app {app}")
+    }
 }
 
 /// Refuses an expiry in the past: the host would accept the event, and never deliver it.
@@ -303,6 +316,19 @@ mod tests {
         for past in ["2026-12-01T08:00:00Z", "2026-12-01T08:59:59+01:00"] {
             let refused = check_expiry(Some(past), now).unwrap_err().text();
             assert!(refused.contains("--expires") && refused.contains("has passed"), "{refused}");
+        }
+    }
+
+    #[test]
+    fn the_command_that_shows_an_event_can_be_pasted_into_a_shell() {
+        for (id, command) in [
+            ("42", "isopod events show 42 --app shop"),
+            ("a/b", "isopod events show a/b --app shop"),
+            ("it's $(x)?", r"isopod events show 'it'\''s $(x)?' --app shop"),
+            ("-n", "isopod events show --app shop -- -n"),
+            ("--x y", "isopod events show --app shop -- '--x y'"),
+        ] {
+            assert_eq!(show_command(id, "shop"), command);
         }
     }
 

@@ -49,6 +49,10 @@ pub(crate) fn check(name: &str, value: &str) -> Result<(), String> {
     if value.is_empty() && DEFINED.contains(&name) {
         return Err(format!("the attribute `{name}` is empty"));
     }
+    // URL parsers remove both from a path, also in their percent-encoded forms.
+    if name == "id" && matches!(value, "." | "..") {
+        return Err(format!("the attribute `id` is `{value}`, which can't be a part of a URL; choose another id"));
+    }
     let (is_valid, wanted) = match name {
         "specversion" => (value == "1.0", "`1.0`, the only version that is supported"),
         // Letters beyond ASCII are accepted, as browsers show addresses.
@@ -237,6 +241,18 @@ mod tests {
         check_times(Some(now()), Some(now())).expect_err("it expires when its delay ends");
         check_times(Some(now()), Some(latest)).expect("is valid");
         check_times(None, Some(Timestamp::MIN)).expect("a past expiry is valid");
+    }
+
+    #[test]
+    fn an_id_must_be_usable_as_a_segment_of_a_url() {
+        for id in [".", ".."] {
+            let error = check("id", id).expect_err(id);
+            assert!(error.contains(&format!("is `{id}`")) && error.ends_with("choose another id"), "{error}");
+            check("subject", id).expect("only an id is a segment");
+        }
+        for id in ["...", ".a", "a/..", "/", "%2e", "%2f", "?", "#", " ", "-", "ü"] {
+            assert_eq!(check("id", id), Ok(()), "{id}");
+        }
     }
 
     #[test]
