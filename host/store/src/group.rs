@@ -46,8 +46,16 @@ impl Answer {
     }
 }
 
+/// The transaction of a group.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Transaction<'c> {
+    connection: &'c Connection,
+    /// Whether it contains no change of an earlier job.
+    is_empty: bool,
+}
+
 /// Does the work inside the transaction, or receives the error if there is no transaction.
-pub(crate) type Job = Box<dyn FnOnce(Result<&Connection, StoreError>) -> Answer + Send>;
+pub(crate) type Job = Box<dyn FnOnce(Result<Transaction<'_>, StoreError>) -> Answer + Send>;
 
 /// Creates a job on the database at `path`, and the receiver of its outcome after the commit.
 pub(crate) fn job<T: Send + 'static>(
@@ -58,7 +66,7 @@ pub(crate) fn job<T: Send + 'static>(
     let path = path.to_owned();
     let job: Job = Box::new(move |transaction| {
         let outcome =
-            transaction.and_then(|connection| in_savepoint(connection, work).map_err(|error| error.explain(&path)));
+            transaction.and_then(|transaction| undoable(transaction, work).map_err(|error| error.explain(&path)));
         let error = outcome.as_ref().err().cloned();
         let reply = move |committed: Result<(), StoreError>| {
             // The caller may have been cancelled.
@@ -112,7 +120,7 @@ pub(crate) fn commit_group(
     let mut job = Some(first);
     let mut outcome = Ok(());
     while let Some(work) = job.take() {
-        let answer = work(Ok(connection));
+        let answer = work(Ok(Transaction { connection, is_empty: answers.is_empty() }));
         if connection.is_autocommit() {
             // Some errors, such as a full disk, make SQLite roll back the whole transaction. Every
             // job in it receives the error.
@@ -151,18 +159,25 @@ fn execute(connection: &Connection, statement: &str) -> rusqlite::Result<()> {
     connection.prepare_cached(statement)?.execute([]).map(drop)
 }
 
-/// Runs one job of a group in a savepoint: its failure rolls back only its own changes.
-fn in_savepoint<T>(connection: &Connection, work: impl FnOnce(&Connection) -> Sql<T>) -> Sql<T> {
-    execute(connection, "SAVEPOINT job")?;
+/// Runs one job of a group so that its failure rolls back only its own changes. The first job needs
+/// no savepoint, which would copy each changed page: its failure begins the transaction again.
+fn undoable<T>(transaction: Transaction<'_>, work: impl FnOnce(&Connection) -> Sql<T>) -> Sql<T> {
+    let Transaction { connection, is_empty } = transaction;
+    if !is_empty {
+        execute(connection, "SAVEPOINT job")?;
+    }
     // A panic fails only this job: the group and the thread continue.
     match caught(|| work(connection)).map_err(SqlError::from).and_then(|outcome| outcome) {
         Ok(value) => {
-            execute(connection, "RELEASE job")?;
+            if !is_empty {
+                execute(connection, "RELEASE job")?;
+            }
             Ok(value)
         }
         Err(error) => {
             if !connection.is_autocommit() {
-                connection.execute_batch("ROLLBACK TO job; RELEASE job")?;
+                let undo = if is_empty { "ROLLBACK; BEGIN IMMEDIATE" } else { "ROLLBACK TO job; RELEASE job" };
+                connection.execute_batch(undo)?;
             }
             Err(error)
         }
@@ -206,6 +221,29 @@ mod tests {
             outcomes.iter_mut().map(|outcome| outcome.try_recv().expect("an answer").is_ok()).collect();
         assert_eq!(succeeded, [true, true, false, true]);
         assert_eq!(numbers(&connection), 3);
+    }
+
+    #[test]
+    fn a_failed_first_job_leaves_no_change_and_the_others_are_committed() {
+        let path = Path::new("numbers.db");
+        let fails = |connection: &Connection| -> Sql<()> {
+            connection.execute("INSERT INTO numbers VALUES (1)", [])?;
+            Err(StoreError::EventQueueFull.into())
+        };
+        let panics = |connection: &Connection| -> Sql<()> {
+            connection.execute("INSERT INTO numbers VALUES (1)", [])?;
+            panic!("injected")
+        };
+        for (first, mut failed) in [job(path, fails), job(path, panics)] {
+            let connection = database();
+            let (others, mut outcomes): (VecDeque<_>, Vec<_>) = [2, 3].into_iter().map(insert).unzip();
+            let mut others = others;
+            assert_eq!(commit_group(&connection, path, first, || others.pop_front()), GroupEnd::Committed);
+            assert!(failed.try_recv().expect("an answer").is_err());
+            assert!(outcomes.iter_mut().all(|outcome| outcome.try_recv() == Ok(Ok(()))));
+            let sum = connection.query_row("SELECT sum(n) FROM numbers", [], |row| row.get::<_, i64>(0));
+            assert_eq!((sum, connection.is_autocommit()), (Ok(5), true));
+        }
     }
 
     #[test]

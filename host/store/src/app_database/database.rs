@@ -171,7 +171,7 @@ impl AppDatabase {
         let (of_app, of_all) = self.permits().await?;
         let note = self.note(Call::Write);
         let (job, outcome) = group::job(&self.path, work);
-        let write: Job = Box::new(move |connection| job(connection).noting(note).then(move || drop(of_app)));
+        let write: Job = Box::new(move |transaction| job(transaction).noting(note).then(move || drop(of_app)));
         if self.writes.put((durability, write), of_all) {
             self.queue_writes();
         }
