@@ -1,13 +1,15 @@
 //! Accepts events. Owns deduplication, the position in a subject's line, and the limits of a queue.
 //! Never delivers an event.
 
+use jiff::Timestamp;
 use rusqlite::params;
 
 use super::counters::{Counts, QueueChange};
 use super::ended::{Waiting, remove_ended};
 use super::line::place;
-use super::model::{Accepted, EventSeq, NewEvent};
-use super::row::{RowState, millis, payload_columns};
+use super::list;
+use super::model::{Accepted, EventSeq, NewEvent, StoredEvent};
+use super::row::{RowState, millis, payload_columns, timestamp};
 use crate::StoreError;
 use crate::limits::{
     DEDUPLICATION_WINDOW, ENDED_EVENTS_MAX, EVENT_BATCH_BYTES_MAX, EVENT_BYTES_MAX, EVENT_BYTES_PER_APP_MAX,
@@ -37,7 +39,51 @@ pub(super) fn check(events: &[NewEvent]) -> Result<(), StoreError> {
 /// Adds events to the queue, except duplicates.
 pub(super) fn accept(change: &mut QueueChange<'_>, events: Vec<NewEvent>) -> Sql<Vec<Accepted>> {
     let totals = change.totals()?;
-    accept_beside(change, totals, events)
+    Ok(accept_beside(change, totals, events)?.into_iter().map(Added::accepted).collect())
+}
+
+/// Adds one event like [`accept`], and returns it as lists show it. Reads only an earlier event of
+/// which it is a duplicate.
+pub(super) fn accept_one(change: &mut QueueChange<'_>, event: NewEvent) -> Sql<(Accepted, StoredEvent)> {
+    let shown = shown(&event, change.now);
+    let totals = change.totals()?;
+    let added = accept_beside(change, totals, vec![event])?.pop();
+    let added = added.ok_or_else(|| StoreError::damaged("an accepted event has no result"))?;
+    let stored = match &added {
+        Added::New(seq, state) => {
+            Some(StoredEvent { seq: *seq, state: state.shown(), is_blocked: *state == RowState::Blocked, ..shown })
+        }
+        Added::Duplicate(seq, _) => list::at(change.connection, *seq)?,
+    };
+    let stored = stored.ok_or_else(|| StoreError::damaged("an accepted event has no row"))?;
+    Ok((added.accepted(), stored))
+}
+
+/// Returns the parts of an event's row that don't depend on the queue.
+fn shown(new: &NewEvent, now: i64) -> StoredEvent {
+    let NewEvent { process, event, not_before, expires_at, attempts_max, .. } = new;
+    StoredEvent {
+        seq: EventSeq(0),
+        process: process.clone(),
+        id: event.id.clone(),
+        source: event.source.clone(),
+        event_type: event.event_type.clone(),
+        subject: event.subject.clone(),
+        state: RowState::Ready.shown(),
+        is_blocked: false,
+        attempt: 0,
+        attempts_max: *attempts_max,
+        error: None,
+        accepted_at: timestamp(now),
+        due_at: due_at(*not_before, now).map(timestamp),
+        expires_at: expires_at.map(|at| timestamp(millis(at))),
+        since: timestamp(now),
+    }
+}
+
+/// Returns the end of an event's delay, if it is later than `now`.
+fn due_at(not_before: Option<Timestamp>, now: i64) -> Option<i64> {
+    not_before.map(millis).filter(|at| *at > now)
 }
 
 /// Adds events like [`accept`] which the handler of an event has sent. Its event ends in the same
@@ -46,11 +92,27 @@ pub(super) fn accept(change: &mut QueueChange<'_>, events: Vec<NewEvent>) -> Sql
 pub(super) fn accept_for(change: &mut QueueChange<'_>, ending: &Waiting, events: Vec<NewEvent>) -> Sql<Vec<Accepted>> {
     let totals = change.totals()?;
     let totals = Counts { leased: totals.leased - 1, bytes: totals.bytes - ending.bytes, ..totals };
-    accept_beside(change, totals, events)
+    Ok(accept_beside(change, totals, events)?.into_iter().map(Added::accepted).collect())
+}
+
+/// The result for one event.
+enum Added {
+    New(EventSeq, RowState),
+    /// The event is a duplicate of this one.
+    Duplicate(EventSeq, RowState),
+}
+
+impl Added {
+    fn accepted(self) -> Accepted {
+        match self {
+            Self::New(seq, _) => Accepted::New { seq },
+            Self::Duplicate(seq, state) => Accepted::Duplicate { seq, state: state.shown() },
+        }
+    }
 }
 
 /// Adds events to a queue with these counts.
-fn accept_beside(change: &mut QueueChange<'_>, totals: Counts, events: Vec<NewEvent>) -> Sql<Vec<Accepted>> {
+fn accept_beside(change: &mut QueueChange<'_>, totals: Counts, events: Vec<NewEvent>) -> Sql<Vec<Added>> {
     let (mut kept, mut bytes) = (totals.kept(), totals.bytes);
     let mut results = Vec::with_capacity(events.len());
     for new in events {
@@ -63,7 +125,7 @@ fn accept_beside(change: &mut QueueChange<'_>, totals: Counts, events: Vec<NewEv
         if kept > EVENTS_PER_APP_MAX || bytes > EVENT_BYTES_PER_APP_MAX {
             return Err(StoreError::EventQueueFull.into());
         }
-        results.push(Accepted::New { seq: insert(change, size, new)? });
+        results.push(insert(change, size, new)?);
     }
     // Removes more ended events than this call can add, so their number stays bounded.
     if totals.ended > ENDED_EVENTS_MAX {
@@ -74,20 +136,19 @@ fn accept_beside(change: &mut QueueChange<'_>, totals: Counts, events: Vec<NewEv
 
 /// Returns the newest event of which this one is a duplicate. An earlier event may be active again
 /// after a later one with its id has ended: a dead letter that was redriven.
-fn duplicate_of(change: &QueueChange<'_>, new: &NewEvent) -> Sql<Option<Accepted>> {
+fn duplicate_of(change: &QueueChange<'_>, new: &NewEvent) -> Sql<Option<Added>> {
     let window = i64::try_from(DEDUPLICATION_WINDOW.as_millis()).map_err(StoreError::damaged)?;
     let (id, source) = (&new.event.id, &new.event.source);
     first(change.connection, DUPLICATE_OF, params![id, source, change.now - window], |row| {
-        let (seq, state): (i64, RowState) = (row.get(0)?, row.get(1)?);
-        Ok(Accepted::Duplicate { seq: EventSeq(seq), state: state.shown() })
+        Ok(Added::Duplicate(EventSeq(row.get(0)?), row.get(1)?))
     })
 }
 
-fn insert(change: &mut QueueChange<'_>, bytes: i64, new: NewEvent) -> Sql<EventSeq> {
+fn insert(change: &mut QueueChange<'_>, bytes: i64, new: NewEvent) -> Sql<Added> {
     let NewEvent { process, event, is_ordered, not_before, expires_at, attempts_max } = new;
     let process = change.process_or_new(&process)?;
     let is_ordered = is_ordered && event.subject.is_some();
-    let due_at = not_before.map(millis).filter(|at| *at > change.now);
+    let due_at = due_at(not_before, change.now);
     let state = match due_at {
         Some(_) => RowState::Scheduled,
         None => place(change, process, event.subject.as_deref().filter(|_| is_ordered))?,
@@ -115,5 +176,5 @@ fn insert(change: &mut QueueChange<'_>, bytes: i64, new: NewEvent) -> Sql<EventS
     let sql = "INSERT INTO payloads (seq, attributes, data) VALUES (?1, ?2, ?3)";
     change.connection.prepare_cached(sql)?.execute(params![seq, attributes, data])?;
     change.count(process, None, Some(state), bytes);
-    Ok(EventSeq(seq))
+    Ok(Added::New(EventSeq(seq), state))
 }

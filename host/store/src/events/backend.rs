@@ -107,17 +107,9 @@ impl EventQueue for Events {
         event: NewEvent,
         now: Timestamp,
     ) -> Result<(Accepted, StoredEvent), StoreError> {
-        let events = vec![event];
-        accept::check(&events)?;
+        accept::check(std::slice::from_ref(&event))?;
         let database = self.databases.database(app).await?;
-        let accept = move |change: &mut QueueChange<'_>| {
-            let accepted = accept::accept(change, events)?.into_iter().next();
-            let accepted = accepted.ok_or_else(|| StoreError::damaged("an accepted event has no result"))?;
-            let stored = list::at(change.connection, accepted.seq())?;
-            let stored = stored.ok_or_else(|| StoreError::damaged("an accepted event has no row"))?;
-            Ok((accepted, stored))
-        };
-        self.change(database, now, accept).await
+        self.change(database, now, move |change| accept::accept_one(change, event)).await
     }
 
     async fn claim(

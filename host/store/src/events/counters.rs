@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use isopod_policy::ProcessName;
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, Row, params};
 
 use super::row::RowState;
 use crate::StoreError;
@@ -135,11 +135,18 @@ impl<'c> QueueChange<'c> {
         }
     }
 
-    /// Returns the counts of all process types together.
-    pub(super) fn totals(&self) -> Sql<Counts> {
+    /// Returns the counts of all process types together. Also notes the numbers of their queues,
+    /// which saves [`QueueChange::process_or_new`] a query.
+    pub(super) fn totals(&mut self) -> Sql<Counts> {
+        let sql = "SELECT process, ready, delayed, leased, dead, ended, bytes, name FROM queues";
+        let queues = all(self.connection, sql, [], |row| {
+            let name = row.get_ref(7)?.as_str().ok().and_then(|name| name.parse::<ProcessName>().ok());
+            Ok((row.get(0)?, counts_of(row)?, name))
+        })?;
         let mut totals = Counts::default();
-        for (_, counts) in stored_counts(self.connection)? {
+        for (process, counts, name) in queues {
             totals.add(counts);
+            self.processes.extend(name.map(|name| (name, process)));
         }
         for counts in self.counts.values() {
             totals.add(*counts);
@@ -200,15 +207,17 @@ impl Counts {
 /// Returns the stored counts of each process type's queue.
 pub(super) fn stored_counts(connection: &Connection) -> Sql<Vec<(i64, Counts)>> {
     let sql = "SELECT process, ready, delayed, leased, dead, ended, bytes FROM queues";
-    all(connection, sql, [], |row| {
-        let counts = Counts {
-            ready: row.get(1)?,
-            delayed: row.get(2)?,
-            leased: row.get(3)?,
-            dead: row.get(4)?,
-            ended: row.get(5)?,
-            bytes: row.get(6)?,
-        };
-        Ok((row.get(0)?, counts))
+    all(connection, sql, [], |row| Ok((row.get(0)?, counts_of(row)?)))
+}
+
+/// Reads counts from the columns after the first one.
+fn counts_of(row: &Row<'_>) -> Sql<Counts> {
+    Ok(Counts {
+        ready: row.get(1)?,
+        delayed: row.get(2)?,
+        leased: row.get(3)?,
+        dead: row.get(4)?,
+        ended: row.get(5)?,
+        bytes: row.get(6)?,
     })
 }

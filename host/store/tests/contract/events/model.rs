@@ -175,6 +175,8 @@ impl Run {
         let earlier = self.known.iter().find(|(_, earlier)| earlier.id == known.id).map(|(seq, _)| *seq);
         let (accepted, stored) = accepted.expect("it is accepted");
         assert_eq!((stored.seq, &stored.id), (accepted.seq(), &known.id));
+        let read = self.store.events().get(&name("bot"), &known.id, None).await.expect("it is read");
+        assert_eq!(read.as_ref(), Some(&stored), "the answer is what a reader finds");
         match (accepted, earlier) {
             (Accepted::New { seq }, None) => {
                 assert!(self.known.keys().all(|earlier| *earlier < seq), "positions rise");
