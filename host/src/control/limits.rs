@@ -389,8 +389,8 @@ pub(crate) const DELIVERY_DELAY_MAX: Duration = Duration::from_secs(366 * 24 * 3
 pub(crate) const QUEUE_RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The shortest interval between two checks of a queue because of new events, while a process type
-/// of the app has as many deliveries as it may have. Until the next check, `buffered` may be
-/// inexact.
+/// of the app has as many deliveries as it may have, or if all new events are delayed. Until the
+/// next check, `buffered` and the counts of stored events may be inexact.
 pub(crate) const QUEUE_CHECK_INTERVAL_MIN: Duration = Duration::from_millis(100);
 
 /// The longest interval between two checks of a queue with delayed events: a jump of the clock is

@@ -1,6 +1,8 @@
 //! F4, G3, J5: tests the durable events of an app: a push event is answered once it is stored, is
 //! delivered at least once, is retried after a failure, and can be listed, cancelled and redriven.
 
+use std::time::{Duration, Instant};
+
 use isopod_tests::{Ask, Bundle, Host, Queue, Wire, guest, outbox::outbox, wait_for};
 use serde_json::{Value, json};
 
@@ -144,8 +146,7 @@ fn the_place_of_an_event_leads_to_it_whatever_its_id() {
     let host = Host::start();
     deploy_greedy(&host, "");
     let send = |id: &str| {
-        let event =
-            json!({ "specversion": "1.0", "id": id, "source": "/test", "type": "print", "isopoddelay": "1h" });
+        let event = json!({ "specversion": "1.0", "id": id, "source": "/test", "type": "print", "isopoddelay": "1h" });
         let ask = Ask::post("/v1/apps/greedy/events?queue=push");
         host.api(ask.body("application/cloudevents+json", event.to_string()))
     };
@@ -162,6 +163,27 @@ fn the_place_of_an_event_leads_to_it_whatever_its_id() {
         let refused = send(id).problem(400, "bad-event");
         assert_eq!(refused["attribute"], "id", "{refused}");
     }
+}
+
+#[test]
+fn an_event_with_a_short_delay_does_not_wait_for_those_with_longer_ones() {
+    let host = Host::start();
+    deploy_greedy(&host, "");
+    let send = |id: &str, delay: &str| {
+        let event = json!({ "specversion": "1.0", "id": id, "source": "/test", "type": "print", "isopoddelay": delay });
+        let ask = Ask::post("/v1/apps/greedy/events?queue=push");
+        host.api(ask.body("application/cloudevents+json", event.to_string())).expect(202);
+    };
+    let began = Instant::now();
+    for (id, delay) in [("hour", "1h"), ("day", "1d"), ("short", "50ms"), ("longer", "300ms"), ("minute", "1m")] {
+        send(id, delay);
+    }
+    for id in ["short", "longer"] {
+        host.until_event("greedy", id, "done");
+    }
+    // Without the wake-up by an event that is due earlier, the host would check the queue after 20 s.
+    assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
+    assert_eq!(host.stored_event("greedy", "minute")["state"], "delayed");
 }
 
 #[test]

@@ -27,7 +27,7 @@ use super::{
     pace::Pace,
     settling::{Running, Settling},
     shares::Shares,
-    tasks::Registration,
+    tasks::{Registration, Woken},
     warnings::Warnings,
 };
 use crate::{
@@ -93,11 +93,14 @@ impl Delivery {
                     pace.note_end(Instant::now());
                     started.last.is_due |= ended.map_or(true, |process| started.shares.has_room(&process));
                 }
-                () = self.registration.woken() => {
-                    started.last.is_outdated = true;
-                    // The task is also woken when another release serves.
-                    started.absent.clear();
-                }
+                woken = self.registration.woken(started.last.delayed_due) => match woken {
+                    Woken::Now => {
+                        started.last.is_outdated = true;
+                        // The task is also woken when another release serves.
+                        started.absent.clear();
+                    }
+                    Woken::DueAt(due) => started.last.delayed_due = Some(due),
+                },
                 () = closing.cancelled(), if !closing.is_cancelled() => {}
                 () = until(next) => started.last.is_due = true,
             }
@@ -108,12 +111,13 @@ impl Delivery {
     /// queue is to be checked next.
     async fn start_due(self: &Arc<Self>, started: &mut Started, pace: &mut Pace) -> NextCheck {
         let (began, before) = (Instant::now(), started.running.len());
-        let is_any_full = started.shares.is_any_full();
-        let interval = if is_any_full { limits::QUEUE_CHECK_INTERVAL_MIN } else { Duration::ZERO };
+        let may_wait = started.shares.is_any_full() || !started.last.is_outdated;
+        let interval = if may_wait { limits::QUEUE_CHECK_INTERVAL_MIN } else { Duration::ZERO };
         let wait = interval.saturating_sub(started.checked_at.elapsed());
         if let Some(next) = started.last.postponed(Timestamp::now(), wait) {
             return next;
         }
+        self.registration.wake().begin_check();
         let claimed = self.claim_due(pace.ahead(began), started).await;
         if started.running.len() > before {
             pace.note_claim(began.elapsed());

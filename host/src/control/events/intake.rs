@@ -66,7 +66,7 @@ impl Intake {
         let handler = self.handler(app).await?;
         let event = handler.event(event.event, event.not_before, event.expires_at);
         let (queue, name) = (Arc::clone(&self.queue), app.name.clone());
-        self.wake_after(app, async move {
+        self.wake_after(app, first_due(std::slice::from_ref(&event)), async move {
             let (accepted, stored) = queue.accept_one(&name, event, Timestamp::now()).await?;
             Ok((usize::from(is_new(&accepted)), stored))
         })
@@ -87,7 +87,7 @@ impl Intake {
 
     async fn accept(&self, app: &Arc<AppRecord>, events: Vec<NewEvent>) -> Result<Vec<Accepted>, EventsError> {
         let (queue, name) = (Arc::clone(&self.queue), app.name.clone());
-        self.wake_after(app, async move {
+        self.wake_after(app, first_due(&events), async move {
             let accepted = queue.accept(&name, events, Timestamp::now()).await?;
             Ok((accepted.iter().filter(|accepted| is_new(accepted)).count(), accepted))
         })
@@ -95,11 +95,13 @@ impl Intake {
     }
 
     /// Runs `accepting`, which stores events and returns their number, and wakes the app's delivery
-    /// task. Runs to completion even if the caller is dropped; otherwise a stored event could
-    /// remain undelivered until the next one.
+    /// task. `due` is the time at which the first of them is due, if none is due now. Runs to
+    /// completion even if the caller is dropped; otherwise a stored event could remain undelivered
+    /// until the next one.
     async fn wake_after<T: Send + 'static>(
         &self,
         app: &Arc<AppRecord>,
+        due: Option<Timestamp>,
         accepting: impl Future<Output = Result<(usize, T), StoreError>> + Send + 'static,
     ) -> Result<T, EventsError> {
         let guard = app.data_gate.guard().ok_or(EventsError::Destroyed)?;
@@ -108,8 +110,10 @@ impl Intake {
             let _guard = guard;
             let (new, accepted) = accepting.await?;
             prunable.note(&app.name);
-            app.traffic.resources().add_stored_work(new);
-            tasks.wake(&app);
+            if due.is_none() {
+                app.traffic.resources().add_stored_work(new);
+            }
+            tasks.wake_for(&app, due);
             Ok(accepted)
         });
         // The task is never aborted, and a panic was logged.
@@ -172,6 +176,12 @@ impl Intake {
             EventsError::Store(error) => Failure::Store(text(&error.to_string())),
         })
     }
+}
+
+/// Returns when the first of these events is due, or `None` if one is due now.
+fn first_due(events: &[NewEvent]) -> Option<Timestamp> {
+    let now = Timestamp::now();
+    events.iter().map(|new| new.not_before.filter(|at| *at > now)).min().flatten()
 }
 
 fn is_new(accepted: &Accepted) -> bool {

@@ -43,6 +43,9 @@ pub(super) struct LastCheck {
     pub(super) next: NextCheck,
     /// Whether the queue may have changed, because the task was woken.
     pub(super) is_outdated: bool,
+    /// When the first of the delayed events is due that were stored since. Before, a check only
+    /// counts them.
+    pub(super) delayed_due: Option<Timestamp>,
     /// Whether a check is due: the time of the next check has come, or a delivery has ended whose
     /// process type has room for a further one.
     pub(super) is_due: bool,
@@ -50,21 +53,22 @@ pub(super) struct LastCheck {
 
 impl LastCheck {
     pub(super) fn new(next: NextCheck) -> Self {
-        Self { next, is_outdated: false, is_due: false }
+        Self { next, is_outdated: false, delayed_due: None, is_due: false }
     }
 
-    /// Returns when the queue is to be checked, or `None` for now. A check only because the task
-    /// was woken waits for `wait`.
+    /// Returns when the queue is to be checked, or `None` for now. A check only because of new
+    /// events waits for `wait`, unless a delayed one is due earlier.
     pub(super) fn postponed(&self, now: Timestamp, wait: Duration) -> Option<NextCheck> {
         if self.is_due {
             return None;
         }
-        let woken = self.is_outdated.then(|| now.saturating_add(wait).unwrap_or(now));
+        let has_new = self.is_outdated || self.delayed_due.is_some();
+        let woken = has_new.then(|| now.saturating_add(wait).unwrap_or(now));
         let next = match self.next {
             NextCheck::At(time) => Some(time),
             NextCheck::Later => None,
         };
-        match [woken, next].into_iter().flatten().min() {
+        match [woken, self.delayed_due, next].into_iter().flatten().min() {
             Some(time) if time <= now => None,
             Some(time) => Some(NextCheck::At(time)),
             None => Some(NextCheck::Later),
@@ -164,6 +168,10 @@ mod tests {
         assert_eq!(woken.postponed(at(20), SECOND), None, "the time has come");
         let idle = LastCheck::new(NextCheck::Later);
         assert_eq!(idle.postponed(at(10), SECOND), Some(NextCheck::Later));
+        let delayed = |second| LastCheck { delayed_due: Some(at(second)), ..idle };
+        assert_eq!(delayed(60).postponed(at(10), SECOND), Some(NextCheck::At(at(11))));
+        assert_eq!(delayed(60).postponed(at(10), 90 * SECOND), Some(NextCheck::At(at(60))));
+        assert_eq!(delayed(10).postponed(at(10), SECOND), None, "it is due");
         assert_eq!(LastCheck { is_outdated: true, ..idle }.postponed(at(10), SECOND), Some(NextCheck::At(at(11))));
     }
 }

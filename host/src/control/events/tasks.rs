@@ -5,10 +5,11 @@ use std::{
     collections::{HashMap, VecDeque},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicI64, Ordering},
     },
 };
 
+use jiff::Timestamp;
 use tokio::sync::Notify;
 
 use crate::control::AppRecord;
@@ -41,10 +42,29 @@ pub(super) struct Registration {
 }
 
 /// Wakes one task.
-#[derive(Default)]
 pub(super) struct Wake {
     is_woken: AtomicBool,
+    /// When the first of the delayed events is due that were stored since the last check, in
+    /// milliseconds since 1970. [`NEVER`] if there was none.
+    due_ms: AtomicI64,
     changed: Notify,
+}
+
+const NEVER: i64 = i64::MAX;
+
+/// Why a task was woken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Woken {
+    /// Its queue may have a due event.
+    Now,
+    /// A delayed event was stored that is due at this time.
+    DueAt(Timestamp),
+}
+
+impl Default for Wake {
+    fn default() -> Self {
+        Self { is_woken: AtomicBool::new(false), due_ms: AtomicI64::new(NEVER), changed: Notify::new() }
+    }
 }
 
 impl Wake {
@@ -54,9 +74,33 @@ impl Wake {
         self.changed.notify_one();
     }
 
-    /// Completes once the task was woken since the last call.
-    async fn woken(&self) {
-        while !self.is_woken.swap(false, Ordering::AcqRel) {
+    /// Notes a stored event that is due at this time. Wakes the task only for the first such event
+    /// since its last check, and for one that is due before all of them: senders of delayed events
+    /// would otherwise cause a check for each event.
+    fn wake_at(&self, due: Timestamp) {
+        let due_ms = due.as_millisecond();
+        if due_ms < self.due_ms.fetch_min(due_ms, Ordering::AcqRel) {
+            self.changed.notify_one();
+        }
+    }
+
+    /// Forgets the noted events. Must be called before a check reads the queue.
+    pub(super) fn begin_check(&self) {
+        self.due_ms.swap(NEVER, Ordering::AcqRel);
+    }
+
+    /// Completes once the task was woken since the last call, or once a delayed event is noted that
+    /// is due before `known`.
+    async fn woken(&self, known: Option<Timestamp>) -> Woken {
+        let known_ms = known.map_or(NEVER, Timestamp::as_millisecond);
+        loop {
+            if self.is_woken.swap(false, Ordering::AcqRel) {
+                return Woken::Now;
+            }
+            let due_ms = self.due_ms.load(Ordering::Acquire);
+            if due_ms < known_ms {
+                return Woken::DueAt(Timestamp::from_millisecond(due_ms).unwrap_or(Timestamp::MIN));
+            }
             self.changed.notified().await;
         }
     }
@@ -65,9 +109,18 @@ impl Wake {
 impl Tasks {
     /// Makes the app's task check its queue. Requests a new task if the app has no task.
     pub(super) fn wake(&self, app: &Arc<AppRecord>) {
+        self.wake_for(app, None);
+    }
+
+    /// Wakes the app's task for stored events like [`Tasks::wake`]. `due` is the time at which the
+    /// first of them is due, if none is due now: such events need no check before.
+    pub(super) fn wake_for(&self, app: &Arc<AppRecord>, due: Option<Timestamp>) {
         let mut known = self.0.lock();
         if let Some(wake) = known.get(&app.id) {
-            wake.wake();
+            match due {
+                Some(due) => wake.wake_at(due),
+                None => wake.wake(),
+            }
             return;
         }
         let wake = Arc::<Wake>::default();
@@ -102,16 +155,17 @@ impl Registration {
         &self.wake
     }
 
-    /// Completes once the task was woken since the last call.
-    pub(super) async fn woken(&self) {
-        self.wake.woken().await;
+    /// Completes once the task was woken since the last call, or once a delayed event is noted that
+    /// is due before `known`.
+    pub(super) async fn woken(&self, known: Option<Timestamp>) -> Woken {
+        self.wake.woken(known).await
     }
 
     /// Ends the registration. Returns false if the task was woken meanwhile, and must continue.
     pub(super) fn retire(&self) -> bool {
         let Some(register) = self.register.upgrade() else { return true };
         let mut known = register.lock();
-        if self.wake.is_woken.load(Ordering::Acquire) {
+        if self.wake.is_woken.load(Ordering::Acquire) || self.wake.due_ms.load(Ordering::Acquire) != NEVER {
             return false;
         }
         known.remove(&self.app_id);
@@ -127,5 +181,33 @@ impl Drop for Registration {
         if known.get(&self.app_id).is_some_and(|wake| Arc::ptr_eq(wake, &self.wake)) {
             known.remove(&self.app_id);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn delayed_events_wake_the_task_once_until_its_next_check() {
+        let wake = Wake::default();
+        let at = |second| Timestamp::from_second(second).expect("a valid time");
+        wake.wake_at(at(60));
+        assert_eq!(wake.woken(None).await, Woken::DueAt(at(60)));
+        {
+            let mut woken = pin!(wake.woken(Some(at(60))));
+            wake.wake_at(at(60));
+            wake.wake_at(at(70));
+            assert!(futures::poll!(&mut woken).is_pending(), "neither is due before the known event");
+            wake.wake_at(at(50));
+            assert_eq!(woken.await, Woken::DueAt(at(50)));
+        }
+        wake.begin_check();
+        wake.wake_at(at(70));
+        assert_eq!(wake.woken(None).await, Woken::DueAt(at(70)), "the check may have missed it");
+        wake.wake();
+        assert_eq!(wake.woken(Some(at(70))).await, Woken::Now);
     }
 }
