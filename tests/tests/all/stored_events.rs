@@ -181,7 +181,8 @@ fn an_event_with_a_short_delay_does_not_wait_for_those_with_longer_ones() {
     for id in ["short", "longer"] {
         host.until_event("greedy", id, "done");
     }
-    // Without the wake-up by an event that is due earlier, the host would check the queue after 20 s.
+    // Without the wake-up by an event that is due earlier, the host would check the queue 20 s
+    // later.
     assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
     assert_eq!(host.stored_event("greedy", "minute")["state"], "delayed");
 }
