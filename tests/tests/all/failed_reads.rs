@@ -59,7 +59,7 @@ fn failed_reads_neither_replace_a_database_nor_lose_an_event() {
     let host = start();
     let faults = host.faults();
     let mut acknowledged = Vec::new();
-    for (round, per_million) in [1_000, 5_000, 30_000, 200_000].into_iter().enumerate() {
+    for (round, per_million) in [3_000, 8_000, 30_000, 200_000].into_iter().enumerate() {
         let before = faults.failed();
         faults.fail_some(DiskError::ReadOfApps, per_million, round as u64);
         let mut number = 0;
