@@ -2,8 +2,9 @@
 //! Never changes what the app serves before the pipeline's commit: a crash or a failure before it
 //! leaves the former release in service.
 
-use std::{sync::Arc, task::Poll, time::Instant};
+use std::{panic::AssertUnwindSafe, sync::Arc, task::Poll, time::Instant};
 
+use futures::FutureExt;
 use isopod_policy::{BundleKind, PushEvent, ReleaseCause};
 use serde_json::json;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
@@ -55,8 +56,10 @@ impl PushRunner {
     async fn run(self, job: Job, permit: QueuedPermit) {
         let (app, live) = (Arc::clone(&job.app.record), Arc::clone(&job.live));
         let started_at = Instant::now();
-        // Removes the upload and releases the permits in the end.
-        if let Err(failure) = self.attempt(job, permit).await {
+        // Removes the upload and releases the permits in the end. A panic fails only this push.
+        let attempt = AssertUnwindSafe(self.attempt(job, permit)).catch_unwind().await;
+        let panicked = || Failure::Internal("the push panicked; the output of the host shows where".to_owned());
+        if let Err(failure) = attempt.unwrap_or_else(|_| Err(panicked())) {
             self.fail(&app, &live, &failure).await;
         }
         // If its end is not stored, the next start of the host marks the push as failed.

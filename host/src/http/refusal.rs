@@ -4,13 +4,12 @@ use http::StatusCode;
 
 /// Returns whether a response refuses this request for good. Every other failure may end without a
 /// change of the request. Wrong credentials, a missing route and a redirect concern all requests to
-/// the server, and its operator can fix them.
+/// the server, and its operator can fix them. 403 often refuses the content of one request: a
+/// firewall sends it.
 pub(crate) fn is_permanent(status: StatusCode) -> bool {
     let may_end = matches!(
         status,
         StatusCode::UNAUTHORIZED
-            | StatusCode::PAYMENT_REQUIRED
-            | StatusCode::FORBIDDEN
             | StatusCode::NOT_FOUND
             | StatusCode::PROXY_AUTHENTICATION_REQUIRED
             | StatusCode::REQUEST_TIMEOUT
@@ -27,10 +26,10 @@ mod tests {
     #[test]
     fn only_a_fault_of_the_request_is_permanent() {
         let permanent = |status: u16| is_permanent(StatusCode::from_u16(status).expect("a status"));
-        for status in [400, 405, 410, 413, 415, 422] {
+        for status in [400, 403, 405, 410, 413, 415, 422] {
             assert!(permanent(status), "{status}");
         }
-        for status in [302, 401, 402, 403, 404, 407, 408, 425, 429, 500, 503] {
+        for status in [302, 401, 404, 407, 408, 425, 429, 500, 503] {
             assert!(!permanent(status), "{status}");
         }
     }

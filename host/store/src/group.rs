@@ -177,7 +177,11 @@ fn undoable<T>(transaction: Transaction<'_>, work: impl FnOnce(&Connection) -> S
         Err(error) => {
             if !connection.is_autocommit() {
                 let undo = if is_empty { "ROLLBACK; BEGIN IMMEDIATE" } else { "ROLLBACK TO job; RELEASE job" };
-                connection.execute_batch(undo)?;
+                match connection.execute_batch(undo) {
+                    Err(failed) if !connection.is_autocommit() => return Err(failed.into()),
+                    // Without a transaction, the group ends with this job's error.
+                    Ok(()) | Err(_) => {}
+                }
             }
             Err(error)
         }
