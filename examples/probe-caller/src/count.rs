@@ -2,8 +2,8 @@
 
 use crate::acme::probe::counters::{self, Counter};
 
-/// Uses and drops counters. Returns their sums, and how many the provider's instance has after each
-/// step.
+/// Uses and drops counters. Returns their sums, and the number of counters in the provider's
+/// instance after each step.
 pub(crate) fn count(start: u32) -> String {
     let first = Counter::new(start);
     let named = Counter::named("four").expect("the name is not empty");

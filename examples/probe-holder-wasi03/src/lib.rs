@@ -1,4 +1,4 @@
-//! Responds to the requests of `probe-holder` over `wasi:http` 0.3. It does nothing else.
+//! Serves the routes of `probe-holder` over `wasi:http` 0.3. Never runs as a command.
 
 #[path = "../../probe-caller/src/count.rs"]
 mod count;

@@ -12,8 +12,8 @@ pub(crate) async fn handle(request: Request, _body: IncomingBody) -> Result<Resp
     })
 }
 
-/// Holds a counter while the response is sent, which has two of its sums with this pause between
-/// them.
+/// Streams two sums of a counter, with this pause between them. Holds the counter until the
+/// response ends.
 fn stream(pause: Duration) -> Response {
     let counter = Counter::new(0);
     Response::stream(async move |mut out| {

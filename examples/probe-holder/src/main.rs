@@ -15,7 +15,7 @@ wit_bindgen::generate!({
 
 isopod_sdk::http_streaming!(handler::handle);
 
-/// Uses a counter now and then.
+/// Uses a counter every 4 s.
 fn main() {
     let counter = acme::probe::counters::Counter::new(0);
     println!("holds a counter");

@@ -83,8 +83,8 @@ pub enum BodyError {
 }
 
 impl BodyError {
-    /// Returns the error of a response's body that a fault broke. If the client caused the fault,
-    /// `request` has the reason.
+    /// Returns the error of a response's body that ended with a fault. If the client's body caused
+    /// the fault, the error has the reason from `request`.
     pub(crate) fn of_response(fault: Fault, request: Option<&BodyMonitor>) -> Self {
         let bad = request.and_then(BodyMonitor::fault).filter(|_| matches!(fault, Fault::BadRequest { .. }));
         bad.map_or_else(|| Self::Response(fault), |bad| Self::BadRequest(bad.clone()))

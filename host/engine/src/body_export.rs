@@ -28,7 +28,7 @@ impl BodyExport {
                 function_of(component, name, function).ok_or_else(|| malformed(format!("no function `{function}`")))?;
             match exported(MIDDLEWARE).and_then(|middleware| function_of(component, middleware, of_head)) {
                 Some((head, _)) if !takes_body_of(&body, &head) => {
-                    Err(malformed(format!("a function `{function}` whose type differs from its interface")))
+                    Err(malformed(format!("a function `{function}` whose type differs from the interface")))
                 }
                 _ => Ok(index),
             }
@@ -54,8 +54,8 @@ fn function_of(
     }
 }
 
-/// Returns whether a function takes the arguments of the function for heads and a body, and returns
-/// that function's decision with an optional body.
+/// Returns whether `function` takes the arguments of `of_head` followed by a body, and returns the
+/// decision of `of_head` with an optional body.
 fn takes_body_of(function: &ComponentFunc, of_head: &ComponentFunc) -> bool {
     // The interface has no handles, and Wasmtime panics when it compares them without an instance.
     if !of_head.params().map(|(_, ty)| ty).chain(of_head.results()).all(|ty| is_plain(&ty)) {
@@ -67,8 +67,8 @@ fn takes_body_of(function: &ComponentFunc, of_head: &ComponentFunc) -> bool {
     takes_body && !function.async_() && decides_with_body(function, of_head) == Some(true)
 }
 
-/// Returns whether a function returns the other function's decision with an optional body. `None`
-/// if one of them has no result.
+/// Returns whether `function` returns the decision of `of_head` with an optional body. `None` if
+/// either returns nothing.
 fn decides_with_body(function: &ComponentFunc, of_head: &ComponentFunc) -> Option<bool> {
     let (Type::Result(result), Type::Result(of_head)) = (function.results().next()?, of_head.results().next()?) else {
         return Some(false);
@@ -103,8 +103,8 @@ fn is_bytes(ty: &Type) -> bool {
 mod tests {
     use super::*;
 
-    /// Returns a component whose interface `x` has the functions `head` and `body`, the second with
-    /// this parameter and result.
+    /// Returns a component whose interface `x` has the functions `head` and `body`. `body` has this
+    /// parameter and this result.
     fn component(body: &str, result: &str) -> Component {
         let lifted = |name: &str| {
             format!("(canon lift (core func $i \"{name}\") (memory $i \"memory\") (realloc (func $i \"realloc\")))")

@@ -134,7 +134,7 @@ fn bounded<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> R
 pub struct Asked<'a> {
     /// Its grants.
     pub grants: &'a Grants,
-    /// Its middleware. A plugin acts with its own grants, on a config of the app.
+    /// Its middleware. A plugin uses its own grants, with a config of the app.
     pub middleware: &'a [MiddlewareUse],
     /// Its limits.
     pub limits: &'a Limits,
@@ -154,7 +154,7 @@ impl<'a> Asked<'a> {
 pub enum Excess {
     /// A grant, and the reason.
     Grant { grant: Grant, why: String },
-    /// A plugin as middleware, and the reason.
+    /// A plugin used as middleware, and the reason.
     Middleware { plugin: AppName, why: String },
     /// More memory per instance.
     Memory { asked_bytes: u64, most_bytes: u64 },

@@ -237,7 +237,7 @@ fn request(error: &BadRequest, detail: String) -> Problem {
         BadRequest::Header { .. } => Problem::new(StatusCode::BAD_REQUEST, "bad-header", "Invalid header", detail),
         BadRequest::Event { position, attribute, .. } => {
             let hint = match attribute.as_deref() {
-                Some("isopoddelay" | "isopodexpires") => "the expiry must follow the delay, at most 366 days ahead",
+                Some("isopoddelay" | "isopodexpires") => "the expiry must be after the delay and within 366 days",
                 _ => "a CloudEvent 1.0 has specversion, id, source and type; see https://cloudevents.io",
             };
             let problem = Problem::new(StatusCode::BAD_REQUEST, "bad-event", "Invalid CloudEvent", detail).hint(hint);

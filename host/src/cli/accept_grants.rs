@@ -23,7 +23,7 @@ pub(crate) fn confirm(client: &Client, app: &AppName, asked: &Grants, accepted: 
     Ok(true)
 }
 
-/// Returns the grants that the app doesn't have. The first release of an app widens nothing.
+/// Returns the requested grants that the app doesn't have; none before its first release.
 pub(crate) fn beyond_current(client: &Client, app: &AppName, asked: &Grants) -> Result<Vec<Grant>, Failure> {
     let answer = client.get(&format!("/v1/apps/{app}"))?;
     if answer.status() == 404 || answer.success()?["release"].is_null() {
@@ -34,7 +34,7 @@ pub(crate) fn beyond_current(client: &Client, app: &AppName, asked: &Grants) -> 
     Ok(serde_json::from_value::<Grants>(current).map_or_else(|_| Vec::new(), |current| asked.beyond(&current)))
 }
 
-/// Lists grants, one per line.
+/// Returns the text that lists these grants, one per line.
 pub(crate) fn listed(grants: &[Grant]) -> String {
     grants.iter().map(|grant| format!("+ {grant}")).collect::<Vec<_>>().join("\n")
 }

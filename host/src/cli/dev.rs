@@ -53,7 +53,7 @@ pub(crate) struct DevArgs {
     /// The token for --to [env: ISOPOD_TOKEN]
     #[arg(long, value_name = "TOKEN")]
     token: Option<String>,
-    /// Accept grants that the app doesn't have yet on the host of --to
+    /// Accept grants that the app on the host of --to doesn't have yet
     #[arg(long, requires = "to")]
     accept_grants: bool,
     /// The address at which the started host serves the app
@@ -102,7 +102,7 @@ fn run_with_host(
         }
     };
     let name = project.manifest.name.clone();
-    // The host that the session starts belongs to the project.
+    // A host that the session starts belongs to the project, so wider grants need no option.
     let pusher = Pusher::new(client.clone(), name.clone(), args.accept_grants || own_host.is_some());
     let app = pusher.prepare()?;
     let url = match (apps::url(&app), &own_host) {

@@ -97,8 +97,8 @@ pub(crate) const ALERT_CERTIFICATE_READ_TIME: Duration = Duration::from_secs(60)
 /// Certificate files that the text of an alert describes. It states the number of the others.
 pub(crate) const ALERT_CERTIFICATES_SHOWN: usize = 3;
 
-/// Changes of alerts that wait to be stored, as they do while the disk is full. Further changes are
-/// not stored.
+/// Changes of alerts that wait to be stored, for example while the disk is full. Further changes
+/// are dropped.
 pub(crate) const ALERT_RECORDS_QUEUED_MAX: usize = 4096;
 
 /// Time for one request to the webhook of alerts, after which it is repeated.
@@ -388,9 +388,9 @@ pub(crate) const DELIVERY_DELAY_MAX: Duration = Duration::from_secs(366 * 24 * 3
 /// The interval between attempts to use an app's queue after a disk error.
 pub(crate) const QUEUE_RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The shortest interval between two checks of a queue because of new events, while a process type
-/// of the app has as many deliveries as it may have, or if all new events are delayed. Until the
-/// next check, `buffered` and the counts of stored events may be inexact.
+/// The shortest interval between two checks of a queue because of new events. It applies while a
+/// process type of the app has its maximum of deliveries, or if all new events are delayed. Until
+/// the next check, `buffered` and the counts of stored events may be inexact.
 pub(crate) const QUEUE_CHECK_INTERVAL_MIN: Duration = Duration::from_millis(100);
 
 /// The longest interval between two checks of a queue with delayed events: a jump of the clock is

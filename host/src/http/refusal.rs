@@ -1,11 +1,11 @@
-//! Whether a server that responds with a failure may accept the same request later. Never waits.
+//! Decides whether a server that refused a request may accept it later. Never waits.
 
 use http::StatusCode;
 
-/// Returns whether a response refuses this request for good. Every other failure may end without a
-/// change of the request. Wrong credentials, a missing route and a redirect concern all requests to
-/// the server, and its operator can fix them. 403 often refuses the content of one request: a
-/// firewall sends it.
+/// Returns whether a response refuses this request permanently. After any other failure, the same
+/// request may succeed later. Wrong credentials, a missing route and a redirect concern all
+/// requests to the server, and its operator can fix them. 403 often refuses the content of one
+/// request: a firewall sends it.
 pub(crate) fn is_permanent(status: StatusCode) -> bool {
     let may_end = matches!(
         status,

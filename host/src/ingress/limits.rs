@@ -45,9 +45,10 @@ pub(crate) const ADMISSIONS_PER_ROUND: usize = 256;
 /// wait in the channel.
 pub(crate) const CONNECTIONS_PER_ROUND: usize = 16;
 
-/// Average wait of an I/O thread for its next requests below which it yields the processor before
-/// it parks. It is longer than a wake-up, and shorter than the time slices of other threads.
+/// While an I/O thread waits less than this for its next requests on average, it yields the
+/// processor before it parks. The value is longer than a wake-up, and shorter than the time slices
+/// of other threads.
 pub(crate) const PARK_YIELDS_BELOW: Duration = Duration::from_micros(100);
 
-/// The longest wait that counts for that average. Longer waits count as this one.
+/// The longest wait in the average for `PARK_YIELDS_BELOW`. A longer wait counts as this one.
 pub(crate) const PARK_COUNTED_MAX: Duration = Duration::from_millis(1);

@@ -1,6 +1,7 @@
-//! Yields the processor once before an I/O thread parks, while its requests arrive densely. Other
-//! threads then run before the thread sleeps, so that it often finds the next requests instead of
-//! sleeping. A sleep and its wake-up cost more than the yield. Never keeps the thread from parking.
+//! Yields the processor once before an I/O thread parks, while its requests arrive in quick
+//! succession. Other threads run during the yield, so the I/O thread often finds new requests and
+//! doesn't sleep. A sleep and its wake-up cost more than a yield. Never prevents the thread from
+//! parking.
 
 use crate::ingress::limits;
 use std::{
@@ -22,21 +23,21 @@ pub(super) fn before_park() {
     }
 }
 
-/// Counts the wait, including the yield. The runtime calls it after the thread was parked.
+/// Counts the wait, including the yield. The runtime calls it after the thread unparks.
 pub(super) fn after_park() {
     if let Some(parked_at) = PARKED_AT.take() {
         WAITS.set(WAITS.get().with(parked_at.elapsed()));
     }
 }
 
-/// The average of the last waits of a thread, in which older waits count less.
+/// The moving average of a thread's waits. Older waits have less weight.
 #[derive(Clone, Copy)]
 struct Waits {
     average: Duration,
 }
 
 impl Waits {
-    /// The divisor of the newest wait's weight.
+    /// The newest wait has a weight of one in this many.
     const WEIGHT: u32 = 8;
 
     const fn new() -> Self {

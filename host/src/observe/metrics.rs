@@ -252,7 +252,8 @@ impl Metrics {
 
     pub(crate) fn fault(&self, app: &AppName, fault: &'static str) {
         let mut kinds = self.0.fault_kinds.lock().unwrap_or_else(PoisonError::into_inner);
-        // The counters of requests are removed first, so the lock orders this with `forget`.
+        // `forget` removes the counters of requests before it takes the lock, so a destroyed app
+        // gets no new counter.
         let requests = RequestLabels { app: app.to_string(), class: CLASSES[0] };
         if self.0.requests.get(&requests).is_none() {
             return;

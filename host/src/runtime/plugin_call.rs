@@ -55,10 +55,7 @@ pub(crate) enum PluginFailureReason {
     UnknownAsset(String),
     #[error("its new request body has {bytes} bytes; the app accepts at most {bytes_max}")]
     NewBodyTooLarge { bytes: u64, bytes_max: u64 },
-    #[error(
-        "it asked for the request's body, which an earlier plugin has replaced by one of {bytes} bytes, and accepts \
-        at most {bytes_max}"
-    )]
+    #[error("it accepts request bodies of at most {bytes_max} bytes; an earlier plugin has set one of {bytes} bytes")]
     ReplacedBodyTooLarge { bytes: u64, bytes_max: u64 },
     #[error("there is no room for the request's body that it returned: {0}")]
     TooManyBodies(BodyBudgetExceeded),

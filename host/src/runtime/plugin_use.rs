@@ -83,7 +83,7 @@ pub(crate) struct PluginCalls {
     waiting: AtomicU32,
     /// The messages whose bodies the host reads between the two calls of a middleware.
     bodies_awaited: AtomicU32,
-    /// Notified when a call ends, also one that a body was awaited for.
+    /// Notified when a call ends, or when the wait for a body ends.
     call_ended: Notify,
     /// The token buckets that the plugin has for the app.
     counters: Arc<Counters>,
@@ -177,7 +177,7 @@ impl PluginCalls {
     }
 
     /// Counts a message between the two calls of a middleware as a call in progress, until the
-    /// result is dropped. No instance is occupied meanwhile.
+    /// returned guard is dropped. The message occupies no instance meanwhile.
     pub(super) fn await_body(&self) -> AwaitedBody<'_> {
         self.bodies_awaited.fetch_add(1, Ordering::AcqRel);
         AwaitedBody(self)
@@ -228,13 +228,13 @@ impl Drop for PluginCall {
     }
 }
 
-/// A message whose body a middleware has asked for.
+/// Counts a message whose body a middleware has asked for, until it is dropped.
 pub(super) struct AwaitedBody<'a>(&'a PluginCalls);
 
 impl Drop for AwaitedBody<'_> {
     fn drop(&mut self) {
         let awaited = self.0.bodies_awaited.fetch_sub(1, Ordering::AcqRel);
-        debug_assert!(awaited > 0, "a body was counted that wasn't awaited");
+        debug_assert!(awaited > 0, "an awaited body was not counted");
         self.0.call_ended.notify_waiters();
     }
 }

@@ -159,8 +159,9 @@ fn execute(connection: &Connection, statement: &str) -> rusqlite::Result<()> {
     connection.prepare_cached(statement)?.execute([]).map(drop)
 }
 
-/// Runs one job of a group so that its failure rolls back only its own changes. The first job needs
-/// no savepoint, which would copy each changed page: its failure begins the transaction again.
+/// Runs one job of a group. If the job fails, only its own changes are rolled back. The first job
+/// runs without a savepoint, which would copy each changed page. If it fails, the transaction is
+/// rolled back and begun again.
 fn undoable<T>(transaction: Transaction<'_>, work: impl FnOnce(&Connection) -> Sql<T>) -> Sql<T> {
     let Transaction { connection, is_empty } = transaction;
     if !is_empty {

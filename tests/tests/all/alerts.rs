@@ -217,7 +217,7 @@ fn alerts_and_messages_survive_a_crash_of_the_host() {
 
 #[test]
 fn a_change_that_a_failing_disk_refuses_is_stored_later() {
-    // The disk also refuses lines of logs.
+    // The failing disk also refuses log lines, which would fire another alert.
     let host = Host::start_with_faults(&format!("{RULES}log_drops.enabled = false\n"));
     deploy_greedy(&host, "greedy", "production");
     let faults = host.faults();

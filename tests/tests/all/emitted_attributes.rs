@@ -20,7 +20,7 @@ fn invalid_events() -> Vec<(Value, &'static str)> {
         (json!({ "type": "\u{1b}[2J" }), "`type` has control characters"),
         (json!({ "source": "not a uri %" }), "`source` is not a URI reference"),
         (json!({ "subject": "" }), "`subject` is empty"),
-        (json!({ "id": ".." }), "`id` is `..`, which can't be a part of a URL"),
+        (json!({ "id": ".." }), "`id` is `..`, which can't be a segment of a URL"),
         (json!({ "subject": "\r\nfake" }), "`subject` has control characters"),
         (json!({ "extensions": { "data": "x" } }), "`data` is not an extension attribute"),
         (json!({ "extensions": { "id": "x" } }), "`id` is not an extension attribute"),

@@ -110,7 +110,7 @@ fn an_event_is_sent_with_a_delay_and_an_expiry() {
     assert!(refused.contains("isopoddelay") && refused.contains("neither a duration"), "{refused}");
     let refused = failed(&host, &["events", "send", "never", "--delay", "1h", "--expires", "10m"]);
     assert!(refused.contains("may not be delivered before"), "{refused}");
-    assert!(refused.contains("the expiry must follow the delay"), "{refused}");
+    assert!(refused.contains("the expiry must be after the delay"), "{refused}");
 }
 
 #[test]

@@ -188,7 +188,7 @@ fn a_request_body_over_the_limit_is_refused_regardless_of_on_failure() {
 
 /// The client isn't at fault, so the second middleware fails.
 #[test]
-fn a_body_that_an_earlier_middleware_made_too_large_is_a_failure_of_the_next_one() {
+fn a_body_that_an_earlier_middleware_makes_too_large_fails_the_next_one() {
     let host = host_with_probe();
     for (app, on_failure) in [("refuse", "refuse"), ("pass", "pass")] {
         let uses = [reading("{ fill = 1001 }", ""), reading("\"pass\"", &format!("on_failure = \"{on_failure}\""))];

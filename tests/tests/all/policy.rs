@@ -157,7 +157,7 @@ fn the_ceiling_of_a_token_lowers_that_of_the_app() {
     host.api(Ask::post("/v1/tokens").json(&bad)).problem(400, "bad-json");
 }
 
-/// A plugin acts with its own grants on a config of the app, such as a URL.
+/// A plugin uses its own grants with a config of the app, which may contain a URL.
 #[test]
 fn the_ceiling_limits_the_plugins_that_an_app_uses_as_middleware() {
     let host = Host::start_with("", "[policy]\nmiddleware = [\"cors\"]\n");

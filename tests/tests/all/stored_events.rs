@@ -142,7 +142,7 @@ fn the_place_of_an_event_is_that_of_its_source() {
 }
 
 #[test]
-fn the_place_of_an_event_leads_to_it_whatever_its_id() {
+fn the_location_of_an_event_leads_to_it_for_any_id() {
     let host = Host::start();
     deploy_greedy(&host, "");
     let send = |id: &str| {

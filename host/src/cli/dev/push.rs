@@ -117,7 +117,7 @@ impl Pusher {
         }
     }
 
-    /// Refuses to widen the grants of the app unless the user accepts that.
+    /// Fails if the push would widen the grants of the app, unless the user has accepted that.
     fn ensure_accepted(&self, settings: &Settings, asked: &Grants) -> Result<(), Failure> {
         // Without a changed manifest, the push is a bare component, which keeps the grants.
         if self.accepts_grants || self.present.as_ref() == Some(settings) {
@@ -130,7 +130,7 @@ impl Pusher {
         let list = accept_grants::listed(&wider);
         Err(Failure::new("nothing was pushed")
             .why(format!("isopod.toml asks for grants that {} doesn't have:\n{list}", self.app))
-            .next("start `isopod dev --to` again with `--accept-grants`, or remove them from [grants] in isopod.toml"))
+            .next("restart `isopod dev --to` with `--accept-grants`, or remove these grants from isopod.toml"))
     }
 
     fn send(&self, settings: &Settings, component: &[u8]) -> Result<Value, Failure> {

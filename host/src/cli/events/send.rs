@@ -101,7 +101,7 @@ pub(super) fn run(app: &RemoteApp, args: &SendArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Returns the command that shows a stored event, as a shell reads it.
+/// Returns the command that shows a stored event, with the id quoted for a shell.
 fn show_command(id: &str, app: &str) -> String {
     let quoted = new::quoted(Path::new(id));
     if id.starts_with('-') {

@@ -49,9 +49,9 @@ pub(crate) fn check(name: &str, value: &str) -> Result<(), String> {
     if value.is_empty() && DEFINED.contains(&name) {
         return Err(format!("the attribute `{name}` is empty"));
     }
-    // URL parsers remove both from a path, also in their percent-encoded forms.
+    // URL parsers remove both segments from a path, even if they are percent-encoded.
     if name == "id" && matches!(value, "." | "..") {
-        return Err(format!("the attribute `id` is `{value}`, which can't be a part of a URL; choose another id"));
+        return Err(format!("the attribute `id` is `{value}`, which can't be a segment of a URL; choose another id"));
     }
     let (is_valid, wanted) = match name {
         "specversion" => (value == "1.0", "`1.0`, the only version that is supported"),

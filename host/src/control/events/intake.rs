@@ -95,9 +95,9 @@ impl Intake {
     }
 
     /// Runs `accepting`, which stores events and returns their number, and wakes the app's delivery
-    /// task. `due` is the time at which the first of them is due, if none is due now. Runs to
-    /// completion even if the caller is dropped; otherwise a stored event could remain undelivered
-    /// until the next one.
+    /// task. `due` is the time at which the first of them is due, or `None` if one is due now. Runs
+    /// to completion even if the caller is dropped. Otherwise, a stored event could remain
+    /// undelivered until the next event is stored.
     async fn wake_after<T: Send + 'static>(
         &self,
         app: &Arc<AppRecord>,

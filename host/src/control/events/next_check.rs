@@ -43,8 +43,8 @@ pub(super) struct LastCheck {
     pub(super) next: NextCheck,
     /// Whether the queue may have changed, because the task was woken.
     pub(super) is_outdated: bool,
-    /// When the first of the delayed events is due that were stored since. Before, a check only
-    /// counts them.
+    /// The earliest due time of the delayed events that were stored since. A check before that time
+    /// only counts these events.
     pub(super) delayed_due: Option<Timestamp>,
     /// Whether a check is due: the time of the next check has come, or a delivery has ended whose
     /// process type has room for a further one.
@@ -56,8 +56,8 @@ impl LastCheck {
         Self { next, is_outdated: false, delayed_due: None, is_due: false }
     }
 
-    /// Returns when the queue is to be checked, or `None` for now. A check only because of new
-    /// events waits for `wait`, unless a delayed one is due earlier.
+    /// Returns when to check the queue, or `None` to check it now. A check that only new events
+    /// cause waits for `wait`, unless a delayed event is due earlier.
     pub(super) fn postponed(&self, now: Timestamp, wait: Duration) -> Option<NextCheck> {
         if self.is_due {
             return None;

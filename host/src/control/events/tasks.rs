@@ -44,8 +44,8 @@ pub(super) struct Registration {
 /// Wakes one task.
 pub(super) struct Wake {
     is_woken: AtomicBool,
-    /// When the first of the delayed events is due that were stored since the last check, in
-    /// milliseconds since 1970. [`NEVER`] if there was none.
+    /// The earliest due time of the delayed events that were stored since the last check, in
+    /// milliseconds since 1970. [`NEVER`] if none was stored.
     due_ms: AtomicI64,
     changed: Notify,
 }
@@ -57,7 +57,7 @@ const NEVER: i64 = i64::MAX;
 pub(super) enum Woken {
     /// Its queue may have a due event.
     Now,
-    /// A delayed event was stored that is due at this time.
+    /// A delayed event that is due at this time was stored.
     DueAt(Timestamp),
 }
 
@@ -74,9 +74,9 @@ impl Wake {
         self.changed.notify_one();
     }
 
-    /// Notes a stored event that is due at this time. Wakes the task only for the first such event
-    /// since its last check, and for one that is due before all of them: senders of delayed events
-    /// would otherwise cause a check for each event.
+    /// Records that a stored event is due at this time. Wakes the task only if this is the first
+    /// such event since its last check, or if it is due before the others. Otherwise, each delayed
+    /// event would cause a check.
     fn wake_at(&self, due: Timestamp) {
         let due_ms = due.as_millisecond();
         if due_ms < self.due_ms.fetch_min(due_ms, Ordering::AcqRel) {
@@ -84,13 +84,13 @@ impl Wake {
         }
     }
 
-    /// Forgets the noted events. Must be called before a check reads the queue.
+    /// Clears the recorded due time. Must be called before a check reads the queue.
     pub(super) fn begin_check(&self) {
         self.due_ms.swap(NEVER, Ordering::AcqRel);
     }
 
-    /// Completes once the task was woken since the last call, or once a delayed event is noted that
-    /// is due before `known`.
+    /// Completes once the task has been woken since the last call, or once a due time before
+    /// `known` is recorded.
     async fn woken(&self, known: Option<Timestamp>) -> Woken {
         let known_ms = known.map_or(NEVER, Timestamp::as_millisecond);
         loop {
@@ -112,8 +112,8 @@ impl Tasks {
         self.wake_for(app, None);
     }
 
-    /// Wakes the app's task for stored events like [`Tasks::wake`]. `due` is the time at which the
-    /// first of them is due, if none is due now: such events need no check before.
+    /// Wakes the app's task for stored events, like [`Tasks::wake`]. `due` is the time at which the
+    /// first of them is due, or `None` if one is due now. Delayed events need no earlier check.
     pub(super) fn wake_for(&self, app: &Arc<AppRecord>, due: Option<Timestamp>) {
         let mut known = self.0.lock();
         if let Some(wake) = known.get(&app.id) {
@@ -155,8 +155,8 @@ impl Registration {
         &self.wake
     }
 
-    /// Completes once the task was woken since the last call, or once a delayed event is noted that
-    /// is due before `known`.
+    /// Completes once the task has been woken since the last call, or once a due time before
+    /// `known` is recorded.
     pub(super) async fn woken(&self, known: Option<Timestamp>) -> Woken {
         self.wake.woken(known).await
     }

@@ -32,7 +32,7 @@ pub(crate) struct AskedBody<'a> {
     times: &'a PhaseTimes,
 }
 
-/// Why a middleware can't have the body that it asked for.
+/// Why a middleware doesn't receive the body that it asked for.
 pub(super) enum NoBody {
     Client(UnreadableBody),
     Plugin(PluginFailureReason),
@@ -129,8 +129,8 @@ impl<'a> AskedBody<'a> {
     }
 }
 
-/// Returns the body that an earlier middleware has set, for one that accepts this many bytes. The
-/// client didn't choose its size.
+/// Returns the body that an earlier middleware has set. Fails if the next one accepts fewer bytes:
+/// that is a failure of the plugin, because the client didn't choose the size.
 fn replaced(body: &Bytes, bytes_max: u64) -> Result<Bytes, NoBody> {
     let bytes = body.len() as u64;
     match bytes > bytes_max {

@@ -88,7 +88,7 @@ pub(crate) enum ResponseFailure {
     Body(BrokenResponse),
 }
 
-/// The failure of a response's body, with what its problem depends on.
+/// The failure of a response's body, with the data for its problem document.
 pub(crate) struct BrokenResponse {
     pub(crate) error: BodyError,
     /// The largest body that the request may have.

@@ -126,7 +126,7 @@ impl Lease {
         }
     }
 
-    /// Records the job's duration and latency when it has completed. The slot stays leased while
+    /// Records the duration and latency of a job that has completed. The slot stays leased while
     /// the caller keeps what the job returned.
     pub(crate) fn note_completed(&mut self) {
         self.note_response();
@@ -237,8 +237,8 @@ mod tests {
         lease.start()
     }
 
-    /// Leases a slot for a completed job, keeps it for this long, and returns the recorded
-    /// durations with the longest latency.
+    /// Completes a job, keeps its slot leased for this long, and returns the recorded durations and
+    /// the p99 of the latency.
     fn recorded(kept: Duration) -> (Vec<Duration>, Duration) {
         let executor = Executor::new(&Config::new(NonZeroUsize::MIN)).expect("threads can be started");
         let host = HostResources::new(executor, GuestRuntimes::on(tokio::runtime::Handle::current()));
@@ -246,7 +246,7 @@ mod tests {
         let lessor = Arc::new(Recorder { resources, durations: Mutex::default() });
         let mut lease = lease_since(Duration::from_millis(20), &lessor);
         lease.note_completed();
-        // The clock can't be advanced, so the job has begun earlier when its lease ends.
+        // The clock can't be advanced, so the beginning of the job is moved back.
         lease.admitted = lease.admitted.checked_sub(kept).expect("the machine has run for longer");
         lease.arrived = lease.admitted;
         drop(lease);

@@ -42,8 +42,8 @@ pub(super) fn accept(change: &mut QueueChange<'_>, events: Vec<NewEvent>) -> Sql
     Ok(accept_beside(change, totals, events)?.into_iter().map(Added::accepted).collect())
 }
 
-/// Adds one event like [`accept`], and returns it as lists show it. Reads only an earlier event of
-/// which it is a duplicate.
+/// Adds one event like [`accept`], and returns it as a list shows it. Only a duplicate is read from
+/// the database: the earlier event is returned.
 pub(super) fn accept_one(change: &mut QueueChange<'_>, event: NewEvent) -> Sql<(Accepted, StoredEvent)> {
     let shown = shown(&event, change.now);
     let totals = change.totals()?;
@@ -95,10 +95,10 @@ pub(super) fn accept_for(change: &mut QueueChange<'_>, ending: &Waiting, events:
     Ok(accept_beside(change, totals, events)?.into_iter().map(Added::accepted).collect())
 }
 
-/// The result for one event.
+/// The result of adding one event.
 enum Added {
     New(EventSeq, RowState),
-    /// The event is a duplicate of this one.
+    /// The event is a duplicate of an earlier one, which has this number and state.
     Duplicate(EventSeq, RowState),
 }
 

@@ -135,8 +135,8 @@ impl<'c> QueueChange<'c> {
         }
     }
 
-    /// Returns the counts of all process types together. Also notes the numbers of their queues,
-    /// which saves [`QueueChange::process_or_new`] a query.
+    /// Returns the sums of the counts of all process types. Also caches the numbers of their
+    /// queues, which saves [`QueueChange::process_or_new`] a query.
     pub(super) fn totals(&mut self) -> Sql<Counts> {
         let sql = "SELECT process, ready, delayed, leased, dead, ended, bytes, name FROM queues";
         let queues = all(self.connection, sql, [], |row| {

@@ -176,8 +176,8 @@ fn drain_seconds(resources: &AppResources) -> Option<f64> {
 }
 
 /// Returns 1 for an app that can't serve, and 0 for one that serves or is stopped. `None` while a
-/// release is loaded, after a restart of the host too: only its outcome shows whether the app can
-/// serve again.
+/// release is loaded or deployed, including after a restart of the host: only the outcome shows
+/// whether the app can serve again.
 fn down(state: AppState) -> Option<f64> {
     match state {
         AppState::Error(_) => Some(1.0),

@@ -306,15 +306,15 @@ impl Recorder {
     fn send(&self, record: Record) {
         if self.0.try_send(record).is_err() {
             tracing::warn!(
-                "a change of an alert is not stored: the queue is full, because the disk is slow or can't be written"
+                "a change of an alert was dropped: the queue is full, because the disk is slow or can't be written"
             );
         }
     }
 }
 
 impl Storing {
-    /// Stores the changes in order until the host shuts down. While the disk can't be written, the
-    /// others wait for the first.
+    /// Stores the changes in order until the host shuts down. While the disk can't be written, all
+    /// later changes wait for the current one.
     pub(in crate::control) async fn run(self) {
         let Self { store, mut received } = self;
         while let Some(record) = received.recv().await {
@@ -332,7 +332,7 @@ impl Storing {
 }
 
 impl Record {
-    /// Stores it. A repeated attempt has no further effect.
+    /// Stores the record. A repeated attempt has no further effect.
     fn attempt(&self, store: &Store) -> storing::Storing {
         let store = store.clone();
         match self {

@@ -176,7 +176,7 @@ impl Run {
         let (accepted, stored) = accepted.expect("it is accepted");
         assert_eq!((stored.seq, &stored.id), (accepted.seq(), &known.id));
         let read = self.store.events().get(&name("bot"), &known.id, None).await.expect("it is read");
-        assert_eq!(read.as_ref(), Some(&stored), "the answer is what a reader finds");
+        assert_eq!(read.as_ref(), Some(&stored), "the answer equals what a read returns");
         match (accepted, earlier) {
             (Accepted::New { seq }, None) => {
                 assert!(self.known.keys().all(|earlier| *earlier < seq), "positions rise");
