@@ -51,4 +51,4 @@ pub(crate) const CONNECTIONS_PER_ROUND: usize = 16;
 pub(crate) const PARK_YIELDS_BELOW: Duration = Duration::from_micros(100);
 
 /// The longest wait in the average for `PARK_YIELDS_BELOW`. A longer wait counts as this one.
-pub(crate) const PARK_COUNTED_MAX: Duration = Duration::from_millis(1);
+pub(crate) const PARK_COUNTED_MAX: Duration = Duration::from_millis(10);
