@@ -103,12 +103,9 @@ fn is_bytes(ty: &Type) -> bool {
 mod tests {
     use super::*;
 
-    /// Returns a component whose interface `x` has the functions `head` and `body`. `body` has this
-    /// parameter and this result.
-    fn component(body: &str, result: &str) -> Component {
-        let lifted = |name: &str| {
-            format!("(canon lift (core func $i \"{name}\") (memory $i \"memory\") (realloc (func $i \"realloc\")))")
-        };
+    /// Compiles a component of these definitions and a core instance `$i` with the functions `head`
+    /// and `body`.
+    fn compiled(definitions: &str) -> Component {
         let text = format!(
             "(component
               (core module $m
@@ -117,15 +114,27 @@ mod tests {
                 (func (export \"head\") (param i32 i32 i32) (result i32) unreachable)
                 (func (export \"body\") (param i32 i32 i32 i32 i32) (result i32) unreachable))
               (core instance $i (instantiate $m))
-              (func $head (param \"config\" string) (param \"request\" u32) (result (result u8 (error string))) {})
+              {definitions})"
+        );
+        Component::new(&wasmtime::Engine::default(), wat::parse_str(text).unwrap()).unwrap()
+    }
+
+    /// Returns a component whose interface `x` has the functions `head` and `body`. `body` has this
+    /// parameter and this result.
+    fn component(body: &str, result: &str) -> Component {
+        let lifted = |name: &str| {
+            format!("(canon lift (core func $i \"{name}\") (memory $i \"memory\") (realloc (func $i \"realloc\")))")
+        };
+        let text = format!(
+            "(func $head (param \"config\" string) (param \"request\" u32) (result (result u8 (error string))) {})
               (func $body (param \"config\" string) (param \"request\" u32) (param \"body\" {body}) (result {result})
                 {})
               (instance $x (export \"head\" (func $head)) (export \"body\" (func $body)))
-              (export \"x\" (instance $x)))",
+              (export \"x\" (instance $x))",
             lifted("head"),
             lifted("body"),
         );
-        Component::new(&wasmtime::Engine::default(), wat::parse_str(text).unwrap()).unwrap()
+        compiled(&text)
     }
 
     #[test]
@@ -160,23 +169,16 @@ mod tests {
             format!("(func ${name} {parameters} (canon lift (core func $i \"{name}\") {lift}))")
         };
         let text = format!(
-            "(component
-              (core module $m
-                (memory (export \"memory\") 1)
-                (func (export \"realloc\") (param i32 i32 i32 i32) (result i32) unreachable)
-                (func (export \"head\") (param i32 i32 i32) (result i32) unreachable)
-                (func (export \"body\") (param i32 i32 i32 i32 i32) (result i32) unreachable))
-              (core instance $i (instantiate $m))
-              (type $inner (resource (rep i32)))
+            "(type $inner (resource (rep i32)))
               (export $r \"r\" (type $inner))
               {}
               {}
               (export \"head\" (func $head))
-              (export \"body\" (func $body)))",
+              (export \"body\" (func $body))",
             function("head", "", "(tuple (own $r) u8)"),
             function("body", "(param \"body\" (list u8))", "(tuple (tuple (own $r) u16) (option (list u8)))"),
         );
-        let component = Component::new(&wasmtime::Engine::default(), wat::parse_str(text).unwrap()).unwrap();
+        let component = compiled(&text);
         let [head, body] = ["head", "body"].map(|name| match component.get_export(None, name).unwrap().0 {
             ComponentItem::ComponentFunc(function) => function,
             other => panic!("{other:?}"),
